@@ -1,0 +1,230 @@
+//! Answers: every window of a view in one walk over an entity's tiles, newest to oldest.
+//!
+//! Merges only, no subtraction: as the walk crosses a window's start, the features of that window take their value
+//! from what was merged so far. No tile straddles an edge that an allowed question can ask about, so the value is
+//! that of the events in the window, exactly (`ANS-1`; the property tests hold it against the oracle).
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::aggregate::State;
+use crate::event::Log;
+use crate::plan::FeaturePlan;
+use crate::state::{LogState, Tile};
+use crate::time::{Span, Time};
+use crate::value::Value;
+
+/// What is to be thought of a value. The first that matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// No event of the entity passes the view's filter between the view's earliest window start and `at`.
+    NotFound,
+    /// The newest event is older than the view's `max_age`. The value is kept.
+    OutsideMaxAge,
+    /// The value is null.
+    Null,
+    /// There is a value.
+    Present,
+}
+
+impl Status {
+    /// Every status with its name.
+    pub const NAMED: [(&str, Self); 4] = [
+        ("not_found", Self::NotFound),
+        ("outside_max_age", Self::OutsideMaxAge),
+        ("null", Self::Null),
+        ("present", Self::Present),
+    ];
+
+    /// The name used in outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::OutsideMaxAge => "outside_max_age",
+            Self::Null => "null",
+            Self::Present => "present",
+        }
+    }
+
+    /// The status of a value computed from values alone, as derived features are.
+    #[must_use]
+    pub const fn of(value: &Value) -> Self {
+        if value.is_null() { Self::Null } else { Self::Present }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One view's answer about one entity at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The instant asked about.
+    pub at: Time,
+    /// One value per feature of the plan. They never depend on the status: an unknown entity is an empty window.
+    pub values: Vec<Value>,
+    /// One status per feature of the plan.
+    pub statuses: Vec<Status>,
+    /// The event time of the view's newest event between the view's earliest window start and `at`, whatever an
+    /// aggregate's own filter says.
+    pub newest: Option<Time>,
+}
+
+impl Answer {
+    /// The answer about an entity that no event names, or whose key is null: every window is empty.
+    #[must_use]
+    pub fn unknown(plan: &FeaturePlan, at: Time) -> Self {
+        let empty: Vec<State> =
+            plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
+        let values = plan.features.iter().map(|feature| empty[feature.aggregate].finish(feature.function));
+        Self::new(plan, at, values.collect(), None)
+    }
+
+    /// Gives values their statuses.
+    pub(crate) fn new(plan: &FeaturePlan, at: Time, values: Vec<Value>, newest: Option<Time>) -> Self {
+        let stale =
+            |newest: Time| plan.max_age.is_some_and(|age| at.millis() - newest.millis() > age.millis());
+        let statuses = values.iter().map(|value| match newest {
+            None => Status::NotFound,
+            Some(newest) if stale(newest) => Status::OutsideMaxAge,
+            Some(_) => Status::of(value),
+        });
+        Self { at, statuses: statuses.collect(), values, newest }
+    }
+}
+
+/// The question is about an instant whose tiles have grown already.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "at {at} is before {horizon}, the earliest instant that can still be looked up for this entity \
+     (its newest arrival less the view's head of {head}); ask about a later instant, or use `train` for the past"
+)]
+pub struct TooEarly {
+    /// The instant asked about.
+    pub at: Time,
+    /// The entity's `R`: the earliest instant that can be asked about.
+    pub horizon: Time,
+    /// The view's `head`.
+    pub head: Span,
+}
+
+/// The entity's `R`: the greatest of its logs' horizons; none without any state.
+#[must_use]
+pub fn horizon(plan: &FeaturePlan, logs: &[(Log, LogState)]) -> Option<Time> {
+    logs.iter().map(|(_, state)| state.horizon(plan)).max()
+}
+
+/// Answers every feature of the plan about the entity with these states.
+///
+/// # Errors
+/// Refuses an `at` before the entity's [`horizon`]: its tiles may straddle that window's edges by now.
+pub fn answer(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Result<Answer, TooEarly> {
+    match horizon(plan, logs) {
+        Some(horizon) if at < horizon => Err(TooEarly { at, horizon, head: plan.head }),
+        Some(_) => Ok(Walk::new(plan, at).over(logs)),
+        None => Ok(Answer::unknown(plan, at)),
+    }
+}
+
+/// The merge of tiles newest to oldest, with the windows it has not yet crossed.
+struct Walk<'p> {
+    plan: &'p FeaturePlan,
+    at: Time,
+    /// One accumulator per aggregate.
+    merged: Vec<State>,
+    /// For each aggregate the start of its longest window: older tiles are not merged into it.
+    needed: Vec<Time>,
+    values: Vec<Value>,
+    /// The next window to finish, by place in `ends`.
+    window: usize,
+    /// Windows and their starts, latest start first.
+    ends: Vec<(Time, usize)>,
+}
+
+impl<'p> Walk<'p> {
+    fn new(plan: &'p FeaturePlan, at: Time) -> Self {
+        let mut ends: Vec<(Time, usize)> =
+            plan.windows.iter().enumerate().map(|(index, window)| (window.start(at), index)).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        let mut needed = vec![Time::MAX; plan.aggregates.len()];
+        for feature in &plan.features {
+            let start = plan.windows[feature.window].start(at);
+            needed[feature.aggregate] = needed[feature.aggregate].min(start);
+        }
+        let merged = plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
+        Self { plan, at, merged, needed, values: vec![Value::Null; plan.features.len()], window: 0, ends }
+    }
+
+    fn over(mut self, logs: &[(Log, LogState)]) -> Answer {
+        let earliest = self.ends.last().map_or(self.at, |(start, _)| *start);
+        let mut newest = None;
+        for tile in NewestFirst::new(logs, self.at) {
+            if tile.span.start < earliest {
+                break;
+            }
+            self.finish_windows_after(tile.span.start);
+            newest = newest.max(Some(tile.newest));
+            for ((merged, needed), state) in self.merged.iter_mut().zip(&self.needed).zip(&tile.states) {
+                if *needed <= tile.span.start {
+                    merged.merge(state);
+                }
+            }
+        }
+        self.finish_windows_after(Time::NEG_INFINITY);
+        self.finish_lifetime();
+        Answer::new(self.plan, self.at, self.values, newest)
+    }
+
+    /// Takes the values of every window that begins after `start`: no older tile belongs to it.
+    fn finish_windows_after(&mut self, start: Time) {
+        while let Some((begin, window)) = self.ends.get(self.window).copied()
+            && begin > start
+        {
+            self.finish_window(window);
+        }
+    }
+
+    fn finish_lifetime(&mut self) {
+        while let Some((_, window)) = self.ends.get(self.window).copied() {
+            self.finish_window(window);
+        }
+    }
+
+    fn finish_window(&mut self, window: usize) {
+        self.window += 1;
+        for (value, feature) in self.values.iter_mut().zip(&self.plan.features) {
+            if feature.window == window {
+                *value = self.merged[feature.aggregate].finish(feature.function);
+            }
+        }
+    }
+}
+
+/// The tiles of several logs that lie before `at`, newest first by their start.
+struct NewestFirst<'s> {
+    logs: Vec<&'s [Tile]>,
+}
+
+impl<'s> NewestFirst<'s> {
+    fn new(logs: &'s [(Log, LogState)], at: Time) -> Self {
+        let before = |tiles: &'s [Tile]| &tiles[..tiles.partition_point(|tile| tile.span.end <= at)];
+        Self { logs: logs.iter().map(|(_, state)| before(state.tiles())).collect() }
+    }
+}
+
+impl<'s> Iterator for NewestFirst<'s> {
+    type Item = &'s Tile;
+
+    fn next(&mut self) -> Option<&'s Tile> {
+        let newest = self.logs.iter_mut().filter(|tiles| !tiles.is_empty());
+        let tiles = newest.max_by_key(|tiles| tiles.last().map(|tile| tile.span.start))?;
+        let (tile, older) = tiles.split_last()?;
+        *tiles = older;
+        Some(tile)
+    }
+}

@@ -1,0 +1,44 @@
+//! What a feature *means*.
+//!
+//! Everything that decides a value is here, once: [`time`], [`window`]s, [`visibility`], [`aggregate`]s, tiles
+//! ([`state`]), the compiled [`plan`], whole [`answer`]s, and the canonical bytes of state ([`codec`]). Engines
+//! carry it out; they never decide it again. The [`oracle`] says the same a second time, slowly and obviously, and
+//! tests hold the two together.
+//!
+//! This crate must never contain I/O, async, clocks, Kafka, Redis, gRPC, DataFusion or definition syntax. Of Arrow
+//! it knows arrays and schemas only.
+//!
+//! Reading order: [`time`] and [`value`], then [`event`], [`window`] and [`span`], [`aggregate`], [`state`],
+//! [`answer`], [`replay`]; last the [`oracle`].
+
+pub mod aggregate;
+pub mod answer;
+pub mod codec;
+pub mod event;
+pub mod exact;
+pub mod key;
+pub mod oracle;
+pub mod plan;
+pub mod replay;
+pub mod service;
+pub mod source;
+pub mod span;
+pub mod state;
+pub mod time;
+pub mod token;
+pub mod value;
+pub mod visibility;
+pub mod window;
+
+pub use answer::{Answer, Status};
+pub use event::{Event, Log, Offset, Order, Position, Stamp};
+pub use key::EntityKey;
+pub use plan::{FeaturePlan, Fingerprint};
+pub use service::ServicePlan;
+pub use source::SourcePlan;
+pub use state::LogState;
+pub use time::{Span, Time};
+pub use token::Token;
+pub use value::{FeatureType, Type, Value};
+pub use visibility::Visibility;
+pub use window::Window;

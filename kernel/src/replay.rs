@@ -1,0 +1,173 @@
+//! Replay: the answers of a training set, from the same state that lookups are answered from.
+//!
+//! Events of one entity enter in the order in which they become visible, and each question asks the state at its
+//! turn. What is trained on is therefore computed by the code that serves.
+
+use std::collections::BTreeMap;
+
+use crate::answer::{Answer, answer};
+use crate::event::{Event, Log, Offset, Stamp};
+use crate::plan::FeaturePlan;
+use crate::state::LogState;
+use crate::time::Time;
+use crate::visibility::Visibility;
+
+/// What a training row asks about one entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// The label time.
+    pub at: Time,
+    /// What the logged lookup had seen, for [`Visibility::AsServed`]; unused otherwise.
+    pub last: BTreeMap<Log, Offset>,
+}
+
+/// Answers questions about one entity from its events, which are in any order. Answers come in the questions'
+/// order.
+#[must_use]
+pub fn replay(
+    plan: &FeaturePlan,
+    events: &[Event],
+    questions: &[Question],
+    visibility: Visibility,
+) -> Vec<Answer> {
+    let mut turns: Vec<usize> = (0..questions.len()).collect();
+    turns.sort_by_key(|turn| questions[*turn].at);
+    let mut answers = vec![None; questions.len()];
+    let mut queue: Box<dyn Queue + '_> = match visibility {
+        Visibility::AsServed => Box::new(Served::new(plan, events)),
+        Visibility::AsKnown => Box::new(Timed::new(plan, events, |stamp| {
+            (stamp.event_time.next().max(stamp.arrival_time), stamp.arrival_time)
+        })),
+        Visibility::EventTime => {
+            Box::new(Timed::new(plan, events, |stamp| (stamp.event_time.next(), stamp.event_time)))
+        }
+    };
+    for turn in turns {
+        answers[turn] = Some(queue.ask(&questions[turn]));
+    }
+    answers.into_iter().flatten().collect()
+}
+
+/// Events waiting for the question that first sees them.
+trait Queue {
+    /// Admits what the question sees and answers it. Questions come in order of `at`.
+    fn ask(&mut self, question: &Question) -> Answer;
+}
+
+/// One entity's state, as it was at the latest question.
+struct Past<'p> {
+    plan: &'p FeaturePlan,
+    /// One list for all logs: merged or apart, the answers are the same.
+    state: LogState,
+    /// How many tiles there may be before growing them pays.
+    settle_at: usize,
+}
+
+impl<'p> Past<'p> {
+    fn new(plan: &'p FeaturePlan) -> Self {
+        Self { plan, state: LogState::new(), settle_at: 64 }
+    }
+
+    fn admit(&mut self, event: &Event, arrival_time: Time) {
+        let stamp = Stamp { arrival_time, ..event.stamp };
+        self.state.admit(self.plan, &stamp, &event.inputs);
+        if self.state.tiles().len() > self.settle_at {
+            self.state.settle(self.plan);
+            self.settle_at = 64 + 2 * self.state.tiles().len();
+        }
+    }
+
+    fn ask(&mut self, at: Time) -> Answer {
+        let logs = [(Log::FILE, std::mem::take(&mut self.state))];
+        let answer = answer(self.plan, &logs, at);
+        let [(_, state)] = logs;
+        self.state = state;
+        answer.unwrap_or_else(|_| {
+            debug_assert!(false, "what a question sees arrived before it");
+            Answer::unknown(self.plan, at)
+        })
+    }
+}
+
+/// Visibility that is a matter of time: each event is seen from some instant on.
+struct Timed<'a> {
+    past: Past<'a>,
+    /// By the instant from which the event is seen, with the arrival that moves the horizon.
+    waiting: std::iter::Peekable<std::vec::IntoIter<(Time, Time, &'a Event)>>,
+}
+
+impl<'a> Timed<'a> {
+    fn new(plan: &'a FeaturePlan, events: &'a [Event], times: impl Fn(&Stamp) -> (Time, Time)) -> Self {
+        let visible = |event: &'a Event| {
+            let (from, arrival) = times(&event.stamp);
+            (from, arrival, event)
+        };
+        let mut waiting: Vec<_> = events.iter().map(visible).collect();
+        waiting.sort_by_key(|(from, _, event)| (*from, event.stamp.log, event.stamp.offset));
+        Self { past: Past::new(plan), waiting: waiting.into_iter().peekable() }
+    }
+}
+
+impl Queue for Timed<'_> {
+    fn ask(&mut self, question: &Question) -> Answer {
+        while let Some((_, arrival, event)) = self.waiting.next_if(|(from, _, _)| *from <= question.at) {
+            self.past.admit(event, arrival);
+        }
+        self.past.ask(question.at)
+    }
+}
+
+/// Visibility up to the offsets of a token.
+struct Served<'a> {
+    plan: &'a FeaturePlan,
+    past: Past<'a>,
+    /// By log, then offset.
+    events: BTreeMap<Log, Vec<&'a Event>>,
+    /// For each log how many of its events the latest question reached.
+    reached: BTreeMap<Log, usize>,
+    /// Reached, but not before the latest question's `at`.
+    ahead: Vec<&'a Event>,
+}
+
+impl<'a> Served<'a> {
+    fn new(plan: &'a FeaturePlan, events: &'a [Event]) -> Self {
+        let mut by_log: BTreeMap<Log, Vec<&Event>> = BTreeMap::new();
+        for event in events {
+            by_log.entry(event.stamp.log).or_default().push(event);
+        }
+        by_log.values_mut().for_each(|events| events.sort_by_key(|event| event.stamp.offset));
+        Self { plan, past: Past::new(plan), events: by_log, reached: BTreeMap::new(), ahead: Vec::new() }
+    }
+
+    fn reaches(events: &[&Event], last: Option<&Offset>) -> usize {
+        last.map_or(0, |last| events.partition_point(|event| event.stamp.offset <= *last))
+    }
+}
+
+impl Queue for Served<'_> {
+    fn ask(&mut self, question: &Question) -> Answer {
+        let reach: BTreeMap<Log, usize> = self
+            .events
+            .iter()
+            .map(|(log, events)| (*log, Self::reaches(events, question.last.get(log))))
+            .collect();
+        // Tokens of one entity grow with time, unless stores were lost in between: then start over.
+        if reach.iter().any(|(log, count)| self.reached.get(log).is_some_and(|before| before > count)) {
+            self.past = Past::new(self.plan);
+            self.reached.clear();
+            self.ahead.clear();
+        }
+        for (log, events) in &self.events {
+            let before = self.reached.get(log).copied().unwrap_or(0);
+            self.ahead.extend(&events[before..reach[log]]);
+        }
+        self.reached = reach;
+        let (seen, ahead) = self.ahead.iter().partition(|event| event.stamp.event_time < question.at);
+        self.ahead = ahead;
+        for event in Vec::<&Event>::from_iter(seen) {
+            // The horizon never passes the question: with a smaller one, tiles are finer and answers the same.
+            self.past.admit(event, event.stamp.arrival_time.min(question.at));
+        }
+        self.past.ask(question.at)
+    }
+}

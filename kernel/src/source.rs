@@ -1,0 +1,278 @@
+//! Sources: what a stream of events looks like, and which records are accepted as events.
+//!
+//! Accepting is a pure function of the record and the source: whoever reads a record, and whenever, decides the
+//! same. Views play no part in it, and no clock.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::codec::Writer;
+use crate::event::Log;
+use crate::plan::Field;
+use crate::time::{Span, Time};
+use crate::value::Value;
+
+/// The unit of a numeric time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
+impl Unit {
+    /// Every unit with its name in definitions.
+    pub const NAMED: [(&str, Self); 4] =
+        [("s", Self::Seconds), ("ms", Self::Millis), ("us", Self::Micros), ("ns", Self::Nanos)];
+
+    /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
+    /// None where it is outside the range of instants.
+    #[must_use]
+    pub const fn time(self, number: i64) -> Option<Time> {
+        let millis = match self {
+            Self::Seconds => match number.checked_mul(1000) {
+                Some(millis) => millis,
+                None => return None,
+            },
+            Self::Millis => number,
+            Self::Micros => number.div_euclid(1000),
+            Self::Nanos => number.div_euclid(1_000_000),
+        };
+        Some(Time::from_millis(millis))
+    }
+}
+
+/// A field that holds an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeField {
+    /// The field's name.
+    pub field: String,
+    /// The unit, for an int64 field; a timestamp field needs none.
+    pub unit: Option<Unit>,
+}
+
+impl TimeField {
+    /// The instant in the field's value; none where it is null or no instant.
+    #[must_use]
+    pub fn read(&self, value: &Value) -> Option<Time> {
+        match (value, self.unit) {
+            (Value::Timestamp(time), _) => Some(*time),
+            (Value::Int64(number), Some(unit)) => unit.time(*number),
+            _ => None,
+        }
+    }
+}
+
+/// Where an event's arrival time comes from: always a property of the record, never the reader's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// The record's own timestamp: Kafka's, or the receive time in the push log. Rows of files have none and
+    /// arrive at their event time.
+    #[default]
+    Record,
+    /// The event time.
+    EventTime,
+    /// A declared field.
+    Field(TimeField),
+}
+
+/// Where a source's events come from, besides what is pushed or ingested by hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// Nothing but pushes and files named on the command line.
+    #[default]
+    Push,
+    /// Files: path patterns relative to the repo's folder.
+    Files {
+        /// Globs, in the order declared.
+        paths: Vec<String>,
+    },
+    /// A Kafka topic.
+    Kafka {
+        /// Its name.
+        topic: String,
+    },
+}
+
+/// A checked source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePlan {
+    /// Its name.
+    pub name: String,
+    /// Every declared field; all of them are kept in the event table.
+    pub fields: Vec<Field>,
+    /// When an event happened.
+    pub event_time: TimeField,
+    /// When the system could first have known it.
+    pub arrival: Arrival,
+    /// How far an event may be ahead of its arrival.
+    pub max_ahead: Span,
+    /// Whether the event table keeps the raw payload as well.
+    pub keep_raw: bool,
+    /// Where its events come from.
+    pub feed: Feed,
+}
+
+/// Why a record is no event. Such records are kept as dead letters.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Rejection {
+    /// The record cannot be read as the declared fields.
+    #[error("{0}")]
+    Undecodable(String),
+    /// The event time is null or missing.
+    #[error("no event time: field {0} is null or missing")]
+    NoEventTime(String),
+    /// The arrival time is null or missing.
+    #[error("no arrival time: field {0} is null or missing")]
+    NoArrivalTime(String),
+    /// A time lies outside years 1 to 9999.
+    #[error("the {what} {time} is outside years 1 to 9999; is the unit right?")]
+    OutOfRange {
+        /// Which time.
+        what: &'static str,
+        /// The instant.
+        time: Time,
+    },
+    /// The event claims to have happened too long after it arrived.
+    #[error("the event time {event_time} is more than {max_ahead} ahead of its arrival {arrival_time}")]
+    TooFarAhead {
+        /// When it claims to have happened.
+        event_time: Time,
+        /// When it arrived.
+        arrival_time: Time,
+        /// How far ahead the source allows.
+        max_ahead: Span,
+    },
+}
+
+impl Rejection {
+    /// A short stable name, for metrics and the `dead_letters` table.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Undecodable(_) => "undecodable",
+            Self::NoEventTime(_) => "no_event_time",
+            Self::NoArrivalTime(_) => "no_arrival_time",
+            Self::OutOfRange { .. } => "time_out_of_range",
+            Self::TooFarAhead { .. } => "too_far_ahead",
+        }
+    }
+}
+
+impl SourcePlan {
+    /// How far an event may be ahead of its arrival, unless the source says otherwise.
+    pub const DEFAULT_MAX_AHEAD: Span = Span::from_secs(60);
+
+    /// The index of a field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// Decides whether a decoded record is an event, and when it happened and arrived.
+    ///
+    /// `field` gives the value of a declared field. `record_time` is the record's own timestamp where it has one.
+    ///
+    /// # Errors
+    /// Says why the record is a dead letter.
+    pub fn accept(
+        &self,
+        log: Log,
+        record_time: Option<Time>,
+        field: impl Fn(&str) -> Value,
+    ) -> Result<(Time, Time), Rejection> {
+        let event_time = self.event_time.read(&field(&self.event_time.field));
+        let event_time = event_time.ok_or_else(|| Rejection::NoEventTime(self.event_time.field.clone()))?;
+        let arrival_time = match &self.arrival {
+            Arrival::EventTime => event_time,
+            Arrival::Record if log == Log::FILE => event_time,
+            Arrival::Record => record_time.ok_or_else(|| Rejection::NoArrivalTime("timestamp".into()))?,
+            Arrival::Field(time) => {
+                let arrival = time.read(&field(&time.field));
+                arrival.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
+            }
+        };
+        for (what, time) in [("event time", event_time), ("arrival time", arrival_time)] {
+            if !time.is_valid() {
+                return Err(Rejection::OutOfRange { what, time });
+            }
+        }
+        if event_time > arrival_time.plus(self.max_ahead) {
+            return Err(Rejection::TooFarAhead { event_time, arrival_time, max_ahead: self.max_ahead });
+        }
+        Ok((event_time, arrival_time))
+    }
+
+    /// The hash of what decides which records are accepted and how they are read: fields, times, `max_ahead`.
+    #[must_use]
+    pub fn version(&self) -> SourceVersion {
+        let mut out = Writer::new();
+        for field in &self.fields {
+            out.bytes(field.name.as_bytes());
+            out.bytes(field.ty.name().as_bytes());
+        }
+        out.bytes(format!("{:?} {:?} {:?}", self.event_time, self.arrival, self.max_ahead).as_bytes());
+        let mut short = [0; 8];
+        short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
+        SourceVersion(u64::from_be_bytes(short))
+    }
+}
+
+/// The version of a source's reading of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceVersion(pub u64);
+
+impl fmt::Display for SourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Type;
+
+    fn source(arrival: Arrival) -> SourcePlan {
+        SourcePlan {
+            name: "payments".into(),
+            fields: vec![Field { name: "at".into(), ty: Type::Int64 }],
+            event_time: TimeField { field: "at".into(), unit: Some(Unit::Seconds) },
+            arrival,
+            max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+            keep_raw: false,
+            feed: Feed::Push,
+        }
+    }
+
+    #[test]
+    fn a_record_is_accepted_by_its_own_times() {
+        let source = source(Arrival::Record);
+        let at = |secs: i64| move |_: &str| Value::Int64(secs);
+        let arrived = Some(Time::from_millis(100_000));
+        assert_eq!(
+            source.accept(Log::PUSH, arrived, at(160)),
+            Ok((Time::from_millis(160_000), Time::from_millis(100_000)))
+        );
+        assert!(matches!(source.accept(Log::PUSH, arrived, at(161)), Err(Rejection::TooFarAhead { .. })));
+        assert!(matches!(source.accept(Log::PUSH, arrived, at(i64::MAX)), Err(Rejection::NoEventTime(_))));
+        assert!(matches!(
+            source.accept(Log::FILE, None, at(1 << 60 >> 10)),
+            Err(Rejection::OutOfRange { .. })
+        ));
+        assert!(matches!(source.accept(Log::PUSH, None, at(1)), Err(Rejection::NoArrivalTime(_))));
+        assert!(matches!(source.accept(Log::PUSH, arrived, |_| Value::Null), Err(Rejection::NoEventTime(_))));
+    }
+
+    #[test]
+    fn rows_of_files_arrive_at_their_event_time() {
+        let accepted = source(Arrival::Record).accept(Log::FILE, None, |_| Value::Int64(-5));
+        assert_eq!(accepted, Ok((Time::from_millis(-5000), Time::from_millis(-5000))));
+    }
+}

@@ -1,0 +1,180 @@
+//! Instants and lengths of time. Instants are UTC and tick in milliseconds; spans are half-open.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z, possibly negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+impl Time {
+    /// The first instant an event may carry: 0001-01-01T00:00:00Z. Earlier ones are dead letters.
+    pub const MIN: Self = Self(-62_135_596_800_000);
+    /// The last instant an event may carry: 9999-12-31T23:59:59.999Z.
+    pub const MAX: Self = Self(253_402_300_799_999);
+    /// Before every instant.
+    pub const NEG_INFINITY: Self = Self(i64::MIN);
+
+    /// The instant `millis` milliseconds after the epoch.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whether an event may carry this instant (years 1 to 9999, which every reader of our tables can hold).
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        Self::MIN.0 <= self.0 && self.0 <= Self::MAX.0
+    }
+
+    /// The greatest multiple of `step` that is not after this instant. `NEG_INFINITY` stays itself.
+    #[must_use]
+    pub const fn floor(self, step: Span) -> Self {
+        if self.0 == i64::MIN { self } else { Self(self.0 - self.0.rem_euclid(step.0)) }
+    }
+
+    /// This instant moved later by `span`; stays at the ends of the number line.
+    #[must_use]
+    pub const fn plus(self, span: Span) -> Self {
+        if self.0 == i64::MIN { self } else { Self(self.0.saturating_add(span.0)) }
+    }
+
+    /// This instant moved earlier by `span`; stays at the ends of the number line.
+    #[must_use]
+    pub const fn minus(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
+    /// The first tick after this instant.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        self.plus(Span::TICK)
+    }
+
+    /// Reads RFC 3339 (`2026-11-20T08:30:00.125+01:00`), with a space for the `T`, without a zone (then UTC), or
+    /// a date alone. Anything finer than a millisecond is floored.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Some(Self::from_nanos_floor(time.timestamp(), time.timestamp_subsec_nanos()));
+        }
+        let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+            .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
+        let time = naive.and_utc();
+        Some(Self::from_nanos_floor(time.timestamp(), time.timestamp_subsec_nanos()))
+    }
+
+    /// `nanos` counts upwards from `seconds`, so dropping what is finer than a millisecond is a floor.
+    fn from_nanos_floor(seconds: i64, nanos: u32) -> Self {
+        Self(seconds * 1000 + i64::from(nanos / 1_000_000))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp_millis(self.0) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            None if *self == Self::NEG_INFINITY => f.write_str("-inf"),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// A length of time in milliseconds, never negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(i64);
+
+impl Span {
+    /// No time at all.
+    pub const ZERO: Self = Self(0);
+    /// The smallest step of time: one millisecond.
+    pub const TICK: Self = Self(1);
+
+    /// A length of `millis` milliseconds.
+    ///
+    /// Negative lengths do not exist and become zero.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(if millis < 0 { 0 } else { millis })
+    }
+
+    /// A length of whole seconds.
+    #[must_use]
+    pub const fn from_secs(secs: i64) -> Self {
+        Self::from_millis(secs.saturating_mul(1000))
+    }
+
+    /// The length in milliseconds.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Reads `250ms`, `10s`, `10m`, `1h`, `7d`: a whole number and one unit.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number: i64 = text[..digits].parse().ok()?;
+        let unit = UNITS.iter().find(|(name, _)| *name == &text[digits..])?.1;
+        Some(Self(number.checked_mul(unit)?))
+    }
+}
+
+const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// The shortest spelling that [`Span::parse`] reads back, in the coarsest unit that divides it: `36h`, `7d`.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS.iter().find(|(_, millis)| self.0 != 0 && self.0 % millis == 0);
+        let (name, millis) = unit.unwrap_or(&("s", 1000));
+        write!(f, "{}{name}", self.0 / millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floor_goes_towards_the_past() {
+        let hour = Span::from_secs(3600);
+        assert_eq!(Time::from_millis(-1).floor(hour), Time::from_millis(-3_600_000));
+        assert_eq!(Time::from_millis(3_600_000).floor(hour), Time::from_millis(3_600_000));
+        assert_eq!(Time::NEG_INFINITY.floor(hour), Time::NEG_INFINITY);
+    }
+
+    #[test]
+    fn instants_are_read_and_written() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01 01:00:00.0019+01:00", 1),
+            ("1969-12-31T23:59:59.9999", -1),
+            ("1970-01-02", 86_400_000),
+        ] {
+            assert_eq!(Time::parse(text), Some(Time::from_millis(millis)), "{text}");
+        }
+        assert_eq!(Time::parse("yesterday"), None);
+        assert_eq!(Time::MIN.to_string(), "0001-01-01T00:00:00.000Z");
+        assert_eq!(Time::MAX.to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn spans_are_read_and_written() {
+        for text in ["250ms", "10s", "90s", "10m", "36h", "7d", "0s"] {
+            assert_eq!(Span::parse(text).map(|span| span.to_string()), Some(text.to_owned()));
+        }
+        for text in ["", "10", "m", "-1s", "1.5h", "1 h", "99999999999999999d"] {
+            assert_eq!(Span::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Tokens: what a lookup saw, so that training can see the same again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::event::{Log, Offset};
+use crate::plan::Fingerprint;
+use crate::time::Time;
+
+/// What one lookup saw of one entity in one view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewToken {
+    /// The meaning it was answered with.
+    pub fingerprint: Fingerprint,
+    /// For each log the offset of the last event applied to this entity. A log that is not named gave nothing.
+    pub last: BTreeMap<Log, Offset>,
+}
+
+/// What one lookup saw: the instant it was asked about, and what of each view.
+///
+/// As text it is one opaque word, `tm1` and URL-safe base64, short enough to log with the prediction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The instant asked about: the label time of the training row it belongs to.
+    pub at: Time,
+    /// By name of the view.
+    pub views: BTreeMap<String, ViewToken>,
+}
+
+/// Why a text is no token.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TokenError {
+    /// It does not start like one.
+    #[error("not a token: tokens start with `{PREFIX}` and come from the `token` of a lookup's answer")]
+    Foreign,
+    /// It is cut short, or has been changed, or has characters that none has.
+    #[error("the token is cut short or altered; take it whole from the lookup's answer")]
+    Damaged,
+}
+
+const PREFIX: &str = "tm1";
+const CHECK: usize = 4;
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Writer::new();
+        out.zigzag(self.at.millis());
+        out.varint(self.views.len() as u64);
+        for (view, token) in &self.views {
+            out.bytes(view.as_bytes());
+            out.raw(&token.fingerprint.0);
+            out.varint(token.last.len() as u64);
+            for (log, offset) in &token.last {
+                out.zigzag(i64::from(log.0));
+                out.zigzag(*offset);
+            }
+        }
+        let mut bytes = out.into_bytes();
+        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes()[..CHECK]);
+        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let body = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Foreign)?;
+        let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| TokenError::Damaged)?;
+        let (body, check) = bytes.split_last_chunk::<CHECK>().ok_or(TokenError::Damaged)?;
+        if xxh3_64(body).to_le_bytes()[..CHECK] != *check {
+            return Err(TokenError::Damaged);
+        }
+        Self::decode(body).map_err(|_| TokenError::Damaged)
+    }
+}
+
+impl Token {
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(bytes);
+        let at = Time::from_millis(from.zigzag()?);
+        let mut views = BTreeMap::new();
+        for _ in 0..from.count(18)? {
+            let name = std::str::from_utf8(from.bytes()?).map_err(|_| from.malformed("UTF-8"))?.to_owned();
+            let mut fingerprint = Fingerprint([0; 16]);
+            fingerprint.0.copy_from_slice(from.raw(16)?);
+            let mut last = BTreeMap::new();
+            for _ in 0..from.count(2)? {
+                let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a log"))?;
+                last.insert(Log(log), from.zigzag()?);
+            }
+            views.insert(name, ViewToken { fingerprint, last });
+        }
+        from.finish()?;
+        Ok(Self { at, views })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        let last = BTreeMap::from([(Log::FILE, 12), (Log(3), 70_000)]);
+        let view = ViewToken { fingerprint: Fingerprint([7; 16]), last };
+        Token { at: Time::from_millis(-5), views: BTreeMap::from([("payments".into(), view)]) }
+    }
+
+    #[test]
+    fn tokens_are_read_back() {
+        assert_eq!(token().to_string().parse(), Ok(token()));
+        let empty = Token { at: Time::MAX, views: BTreeMap::new() };
+        assert_eq!(empty.to_string().parse(), Ok(empty));
+    }
+
+    #[test]
+    fn altered_tokens_are_refused() {
+        let text = token().to_string();
+        assert_eq!("hello".parse::<Token>(), Err(TokenError::Foreign));
+        assert_eq!(text[..text.len() - 2].parse::<Token>(), Err(TokenError::Damaged));
+        for at in PREFIX.len()..text.len() {
+            let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let mut altered = text.clone();
+            altered.replace_range(at..=at, other);
+            assert!(altered.parse::<Token>().is_err(), "{altered}");
+        }
+    }
+}

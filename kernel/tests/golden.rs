@@ -1,0 +1,119 @@
+//! The bytes that are stored for ever: layout 1 of a state, fingerprints, buckets and tokens, byte by byte.
+//!
+//! A change here is a change of format: it needs a new version byte and the old one still read, not a new golden
+//! file. `UPDATE_EXPECT=1` rewrites the file all the same, for the day when that is what is wanted.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use tidemark_kernel::aggregate::{Function, Probability};
+use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::{EntityKey, FeaturePlan, Log, LogState, Span, Stamp, Time, Type, Value, Window};
+
+fn plan() -> FeaturePlan {
+    let functions = [
+        ("count", Function::Count, None),
+        ("sum_i", Function::Sum, Some(Type::Int64)),
+        ("avg", Function::Avg, Some(Type::Float64)),
+        ("stddev", Function::StddevSamp, Some(Type::Float64)),
+        ("min", Function::Min, Some(Type::Float64)),
+        ("max", Function::Max, Some(Type::String)),
+        ("first", Function::First, Some(Type::Timestamp)),
+        ("last_3", Function::LastN(3), Some(Type::Bool)),
+        ("distinct", Function::CountDistinct, Some(Type::Int64)),
+        ("p95", Function::ApproxPercentile(Probability::new(0.95).expect("in range")), Some(Type::Float64)),
+        ("top", Function::TopK(2), Some(Type::String)),
+    ];
+    let lengths =
+        ["10m", "1d"].map(|length| Window::sliding(Span::parse(length).expect("a span")).expect("a window"));
+    let windows = [lengths[0], lengths[1], Window::Lifetime];
+    let features = functions.iter().flat_map(|(name, function, ty)| {
+        windows.map(|window| FeatureSpec {
+            name: format!("{name}_{window}"),
+            function: *function,
+            input: ty.map(|ty| Input { sql: ty.name().into(), ty }),
+            filter: None,
+            window,
+        })
+    });
+    let spec = ViewSpec {
+        view: "payments".into(),
+        entity: "user".into(),
+        source: "payments".into(),
+        fields: vec![Field { name: "user_id".into(), ty: Type::Int64 }],
+        keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
+        filter: Some("status = 'settled'".into()),
+        features: features.collect(),
+        head: Span::from_secs(10),
+        max_age: Some(Span::from_secs(86_400)),
+        expression_semantics: 1,
+    };
+    FeaturePlan::new(spec).expect("a plan")
+}
+
+/// Ages in seconds and one number that all inputs are made from: a little of every rung, a tie and a late event.
+const EVENTS: [(i64, i64); 10] = [
+    (400_000, 7),
+    (90_000, -3),
+    (50_000, 12),
+    (3000, 5),
+    (2999, 5),
+    (500, 0),
+    (500, 1),
+    (40_000, 1 << 40),
+    (9, 8),
+    (0, -9),
+];
+
+fn state(plan: &FeaturePlan) -> LogState {
+    let mut state = LogState::new();
+    let now = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
+    for (offset, (age, number)) in EVENTS.into_iter().enumerate() {
+        let event_time = now.minus(Span::from_secs(age));
+        let stamp = Stamp { log: Log(3), offset: offset as i64 * 2, event_time, arrival_time: event_time };
+        let input = |ty: Option<Type>| match ty {
+            None | Some(Type::Bool) => Value::Bool(number > 3),
+            Some(Type::Int64) => Value::Int64(number),
+            Some(Type::Float64) => Value::float(number as f64 / 100.0),
+            Some(Type::Timestamp) => Value::Timestamp(event_time),
+            Some(Type::String) => Value::string(&format!("n{number}")),
+            Some(Type::Bytes) => Value::Null,
+        };
+        let inputs: Vec<Value> =
+            plan.aggregates.iter().map(|kept| input(kept.input.as_ref().map(|input| input.ty))).collect();
+        state.apply(plan, &stamp, &inputs);
+    }
+    state
+}
+
+#[test]
+fn the_bytes_of_layout_1() {
+    let plan = plan();
+    let bytes = state(&plan).encode(&plan);
+    let mut text = format!("fingerprint {}\n", plan.fingerprint());
+    for number in [0, 1, -1, 1_000_000] {
+        let key = EntityKey::encode(&[Value::Int64(number), Value::string("ß")]).expect("no null");
+        writeln!(text, "key ({number}, ß) = {key:?}, bucket {} of 16", key.bucket(16)).expect("writable");
+    }
+    text.push_str("state\n");
+    for row in bytes.chunks(32) {
+        row.iter().for_each(|byte| write!(text, "{byte:02x}").expect("writable"));
+        text.push('\n');
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layout_1.txt");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, &text).expect("the golden file is writable");
+    }
+    assert_eq!(text, fs::read_to_string(&path).unwrap_or_default());
+    assert!(LogState::decode(&plan, &bytes).is_ok());
+}
+
+#[test]
+fn a_newer_layout_is_named() {
+    let plan = plan();
+    let mut bytes = state(&plan).encode(&plan);
+    bytes[0] = 2;
+    let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").to_string();
+    assert!(error.contains("version is 2") && error.contains("newer tidemark"), "{error}");
+}
