@@ -1,0 +1,136 @@
+//! A service's derived features over a batch of answers.
+//!
+//! Lookups and training both go through here and nowhere else: it is part of what makes them equal.
+
+use std::collections::BTreeSet;
+
+use arrow::array::RecordBatch;
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::service::{Derived, ServicePlan};
+use tidemark_kernel::value::FeatureType;
+
+use crate::error::{EvaluateError, ExprError};
+use crate::expression::{Evaluated, Expression};
+use crate::scope::Scope;
+
+/// The derived features of a service, compiled.
+#[derive(Clone, Debug)]
+pub struct DerivedEvaluator {
+    expressions: Vec<Expression>,
+}
+
+impl DerivedEvaluator {
+    /// Compiles the derived features of a service.
+    ///
+    /// # Errors
+    /// Fails where the plan was not made by a registry that checked it: an expression does not compile, or has
+    /// another type than the plan says.
+    pub fn new(plan: &ServicePlan) -> Result<Self, ExprError> {
+        let scope = scope(plan);
+        let compile = |derived: &Derived| {
+            let compiled = Expression::compile(&derived.sql, &scope)?;
+            if compiled.ty() == derived.ty {
+                return Ok(compiled);
+            }
+            let (name, wanted, found) = (&derived.name, derived.ty, compiled.ty());
+            Err(ExprError::new(
+                format!("the plan takes `{name}` for {wanted}, it is {found}"),
+                0..derived.sql.len(),
+            ))
+        };
+        Ok(Self { expressions: plan.derived.iter().map(compile).collect::<Result<_, _>>()? })
+    }
+
+    /// The columns that a batch must have: `view.feature` for windowed features, request fields bare.
+    #[must_use]
+    pub fn columns(&self) -> BTreeSet<&str> {
+        self.expressions.iter().flat_map(Expression::columns).map(String::as_str).collect()
+    }
+
+    /// The derived features for each row of `batch`, in the plan's order. A row's values are those of evaluating
+    /// the row alone.
+    ///
+    /// # Errors
+    /// Fails where a column is missing or of another Arrow type than its declared one. Rows that fail are null.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<Evaluated>, EvaluateError> {
+        self.expressions.iter().map(|expression| expression.evaluate(batch)).collect()
+    }
+}
+
+/// What derived features may name: the scalar features of the service, also without their view where that is
+/// unique, and the request fields.
+fn scope(plan: &ServicePlan) -> Scope {
+    let features = || plan.features.iter().map(|feature| plan.feature(*feature));
+    let scalars = features().filter_map(|(view, feature)| match feature.ty {
+        FeatureType::Scalar(ty) => Some(Field { name: view.qualified(feature), ty }),
+        FeatureType::List(_) | FeatureType::Counts(_) => None,
+    });
+    let scope = Scope::new(scalars.chain(plan.request.iter().cloned()));
+    features().fold(scope, |scope, (view, feature)| scope.with_alias(&*feature.name, view.qualified(feature)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array};
+    use tidemark_kernel::aggregate::Function;
+    use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, KeyField, ViewSpec};
+    use tidemark_kernel::service::ServiceFeature;
+    use tidemark_kernel::value::Type;
+    use tidemark_kernel::window::Window;
+
+    use super::*;
+
+    fn service(sql: &str, ty: Type) -> ServicePlan {
+        let key = KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 };
+        let count = FeatureSpec {
+            name: "payments".into(),
+            function: Function::Count,
+            input: None,
+            filter: None,
+            window: Window::Lifetime,
+        };
+        let view = FeaturePlan::new(ViewSpec {
+            view: "pay".into(),
+            entity: "user".into(),
+            source: "payments".into(),
+            fields: vec![Field { name: "user_id".into(), ty: Type::Int64 }],
+            keys: vec![key],
+            filter: None,
+            features: vec![count],
+            head: FeaturePlan::DEFAULT_HEAD,
+            max_age: None,
+            expression_semantics: crate::SEMANTICS,
+        });
+        ServicePlan {
+            name: "fraud".into(),
+            views: vec![Arc::new(view.unwrap())],
+            features: vec![ServiceFeature { view: 0, feature: 0 }],
+            request: vec![Field { name: "amount".into(), ty: Type::Float64 }],
+            derived: vec![Derived { name: "share".into(), sql: sql.into(), ty }],
+        }
+    }
+
+    #[test]
+    fn features_go_by_their_whole_or_their_short_name() {
+        let batch = RecordBatch::try_from_iter([
+            ("pay.payments", Arc::new(Int64Array::from(vec![4, 0])) as _),
+            ("amount", Arc::new(Float64Array::from(vec![2.0, 2.0])) as _),
+        ]);
+        let batch = batch.unwrap();
+        for sql in ["amount / pay.payments", "amount / payments"] {
+            let evaluator = DerivedEvaluator::new(&service(sql, Type::Float64)).unwrap();
+            assert_eq!(evaluator.columns(), BTreeSet::from(["amount", "pay.payments"]));
+            let evaluated = evaluator.evaluate(&batch).unwrap();
+            assert_eq!(*evaluated[0].array, Float64Array::from(vec![Some(0.5), None]));
+            assert_eq!(evaluated[0].failed, 1);
+        }
+    }
+
+    #[test]
+    fn a_plan_of_another_type_is_refused() {
+        let error = DerivedEvaluator::new(&service("amount / 2", Type::Int64)).unwrap_err();
+        assert_eq!(error.message, "the plan takes `share` for int64, it is float64");
+    }
+}

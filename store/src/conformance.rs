@@ -1,0 +1,119 @@
+//! The contract as tests: one function for each law of [`OnlineStore`], which panics where a store breaks it.
+//!
+//! [`conformance!`](crate::conformance!) runs them all, each as a test of its own on a fresh store:
+//!
+//! ```ignore
+//! tidemark_store::conformance!(async || (Arc::new(MyStore::connect().await) as Subject, ()));
+//! ```
+//!
+//! The closure gives a store that holds nothing, and whatever must live as long as it (a temporary directory). The
+//! calling crate needs `tokio` with `macros` and `rt-multi-thread`. [`expiry`] is not among them, since it needs a
+//! clock that can be set: run it where the store takes one. What a store keeps across a restart is its own to test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken law is a panic")]
+
+pub mod contents;
+pub mod duel;
+pub mod expiry;
+pub mod flushes;
+pub mod generations;
+pub mod races;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemark_kernel::event::{Log, Offset, Position};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+
+use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, OnlineStore};
+
+/// A store under test.
+pub type Subject = Arc<dyn OnlineStore>;
+
+/// Tests that a store keeps the contract, one for each law. See [the module](mod@crate::conformance).
+#[macro_export]
+macro_rules! conformance {
+    ($fresh:expr) => {
+        $crate::conformance_of! { $fresh;
+            contents: entities_come_in_key_order, sizes_are_counted, any_bytes_are_a_key, any_bytes_are_a_state;
+            duel: two_owners_lose_and_double_nothing;
+            flushes: states_come_with_their_position, a_flush_from_elsewhere_writes_nothing,
+                a_repeated_flush_is_done, an_absent_position_is_never_zero, flushes_follow_each_other,
+                a_flush_in_place_writes, a_state_can_be_deleted, logs_are_kept_apart,
+                wrong_flushes_are_refused_whole;
+            generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
+                publishing_compares_first, only_generations_of_the_view_are_published,
+                unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone,
+                the_live_generation_cannot_be_dropped;
+            races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
+        }
+    };
+}
+
+/// The list of laws unrolled: used by [`conformance!`](crate::conformance!) alone.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_of {
+    ($fresh:expr; $($part:ident: $($law:ident),+;)+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let (store, _kept) = ($fresh)().await;
+                $crate::conformance::$part::$law(store).await;
+            }
+        )+)+
+    };
+}
+
+const VIEW: &str = "payments";
+const LOG: Log = Log(0);
+
+/// A generation of [`VIEW`] with one log at 0.
+async fn begin(store: &Subject) -> Generation {
+    let positions = BTreeMap::from([(LOG, Position::START)]);
+    store.begin(VIEW, Fingerprint([7; 16]), &positions, None).await.unwrap()
+}
+
+/// `count` keys of one bucket, all different.
+fn keys_of(bucket: u16, count: usize) -> Vec<EntityKey> {
+    let keys = (0_u64..).map(|number| EntityKey::from_bytes(number.to_be_bytes()));
+    keys.filter(|key| key.bucket(BUCKETS) == bucket).take(count).collect()
+}
+
+fn key(bytes: &[u8]) -> EntityKey {
+    EntityKey::from_bytes(bytes)
+}
+
+/// A flush of the bucket of `key`, which must be that of every key.
+fn step(log: Log, from: Offset, to: Offset, writes: &[(&EntityKey, &[u8])]) -> BucketFlush {
+    let bucket = writes.first().map_or(0, |(key, _)| key.bucket(BUCKETS));
+    let writes = writes.iter().map(|(key, state)| ((*key).clone(), Some(state.to_vec()))).collect();
+    BucketFlush { bucket, log, from: Position(from), to: Position(to), writes }
+}
+
+/// Applies one flush and says what became of it.
+async fn flush(store: &Subject, generation: &Generation, step: BucketFlush) -> FlushOutcome {
+    let outcomes = store.flush(generation, vec![step]).await.unwrap();
+    assert_eq!(outcomes.len(), 1, "one outcome for each flush");
+    outcomes[0]
+}
+
+/// The states of one entity.
+async fn states(store: &Subject, generation: &Generation, key: &EntityKey) -> LogStates {
+    let mut found = store.lookup(generation, std::slice::from_ref(key)).await.unwrap();
+    assert_eq!(found.len(), 1, "one answer for each key");
+    found.remove(0)
+}
+
+/// A reproducible source of chance (SplitMix64), so that the suite needs no crate for it.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (bits ^ (bits >> 31)) % bound
+    }
+}

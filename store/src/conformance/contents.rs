@@ -1,0 +1,93 @@
+//! What a generation holds.
+#![allow(missing_docs, reason = "a law is its name and its body")]
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+
+use super::{Dice, LOG, Subject, begin, flush, key, states, step};
+use crate::contract::{BUCKETS, BucketFlush, EntityStates, FlushOutcome, Generation, LogStates, Sizes};
+
+pub async fn entities_come_in_key_order(store: Subject) {
+    let generation = begin(&store).await;
+    let expected = fill(&store, &generation, 2500).await;
+    let mut pages = store.entities(&generation).await.unwrap();
+    let mut found: Vec<EntityStates> = Vec::new();
+    loop {
+        let page = pages.next_page().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    let expected: Vec<_> = expected.into_iter().map(|(key, states)| EntityStates { key, states }).collect();
+    assert!(found == expected, "{} entities found, {} written", found.len(), expected.len());
+    store.check().await.unwrap();
+}
+
+pub async fn sizes_are_counted(store: Subject) {
+    let generation = begin(&store).await;
+    let expected = fill(&store, &generation, 300).await;
+    let mut sizes = Sizes::default();
+    expected.into_iter().for_each(|(key, states)| sizes.add(&EntityStates { key, states }));
+    assert_eq!(store.sizes(&generation).await.unwrap(), sizes);
+    assert!(sizes.states > sizes.entities);
+}
+
+/// Writes states of `count` entities with keys of any length, each for one or two logs.
+async fn fill(store: &Subject, generation: &Generation, count: u64) -> BTreeMap<EntityKey, LogStates> {
+    let mut dice = Dice(1);
+    let mut written = BTreeMap::new();
+    store.add_log(generation, Log::FILE, Position(0)).await.unwrap();
+    for number in 0..count {
+        let mut bytes = vec![number as u8; dice.below(4) as usize];
+        bytes.extend_from_slice(&number.to_le_bytes());
+        let logs = if dice.below(3) == 0 { &[Log::FILE, LOG][..] } else { &[LOG] };
+        let states = logs.iter().map(|log| (*log, number.to_string().into_bytes())).collect();
+        written.insert(EntityKey::from_bytes(bytes), states);
+    }
+    for log in [Log::FILE, LOG] {
+        let outcomes = store.flush(generation, of_log(&written, log)).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied));
+    }
+    written
+}
+
+/// One flush for each bucket with all states of a log.
+fn of_log(written: &BTreeMap<EntityKey, LogStates>, log: Log) -> Vec<BucketFlush> {
+    let empty = |bucket| BucketFlush { bucket, log, from: Position(0), to: Position(1), writes: vec![] };
+    let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
+    for (key, states) in written {
+        let states = states.iter().filter(|(of, _)| *of == log);
+        let writes = states.map(|(_, state)| (key.clone(), Some(state.clone())));
+        flushes[usize::from(key.bucket(BUCKETS))].writes.extend(writes);
+    }
+    flushes
+}
+
+pub async fn any_bytes_are_a_key(store: Subject) {
+    let generation = begin(&store).await;
+    let long = [7; 1000];
+    let keys: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"a", b"a\0", b"a\0\0\0\0", b"ab", b"\xff\xff", &long];
+    for bytes in keys {
+        let key = key(bytes);
+        let from = store.positions(&generation).await.unwrap()[&LOG][&key.bucket(BUCKETS)].0;
+        flush(&store, &generation, step(LOG, from, from + 1, &[(&key, bytes)])).await;
+    }
+    for bytes in keys {
+        assert_eq!(states(&store, &generation, &key(bytes)).await, [(LOG, bytes.to_vec())]);
+    }
+    assert_eq!(states(&store, &generation, &key(b"b")).await, []);
+}
+
+pub async fn any_bytes_are_a_state(store: Subject) {
+    let generation = begin(&store).await;
+    let key = key(b"k");
+    let large: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+    for (at, state) in [b"".as_slice(), b"\0", &large, b"small again"].into_iter().enumerate() {
+        let at = at as i64;
+        flush(&store, &generation, step(LOG, at, at + 1, &[(&key, state)])).await;
+        assert!(states(&store, &generation, &key).await == [(LOG, state.to_vec())], "state {at}");
+    }
+}

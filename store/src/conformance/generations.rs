@@ -1,0 +1,130 @@
+//! Generations and the live pointer.
+#![allow(missing_docs, reason = "a law is its name and its body")]
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::plan::Fingerprint;
+
+use super::{LOG, Subject, VIEW, begin, flush, key, states, step};
+use crate::contract::{BUCKETS, Generation, PublishOutcome};
+use crate::error::StoreError;
+
+pub async fn begin_sets_every_bucket(store: Subject) {
+    let positions = BTreeMap::from([(Log::FILE, Position(3)), (Log(11), Position(1 << 40))]);
+    let generation = store.begin(VIEW, Fingerprint([9; 16]), &positions, None).await.unwrap();
+    assert_eq!((generation.view.as_str(), generation.fingerprint), (VIEW, Fingerprint([9; 16])));
+    let everywhere = |position| (0..BUCKETS).map(|bucket| (bucket, position)).collect();
+    let expected = positions.iter().map(|(log, position)| (*log, everywhere(*position))).collect();
+    assert_eq!(store.positions(&generation).await.unwrap(), expected);
+    assert_eq!(store.sizes(&generation).await.unwrap(), Default::default());
+    let bare = store.begin(VIEW, Fingerprint([9; 16]), &BTreeMap::new(), None).await.unwrap();
+    assert_eq!(store.positions(&bare).await.unwrap(), BTreeMap::new());
+}
+
+pub async fn a_late_log_is_added_once(store: Subject) {
+    let generation = begin(&store).await;
+    store.add_log(&generation, Log(1), Position(4)).await.unwrap();
+    let key = key(b"k");
+    flush(&store, &generation, step(Log(1), 4, 6, &[(&key, b"state")])).await;
+    store.add_log(&generation, Log(1), Position(9)).await.unwrap();
+    let positions = &store.positions(&generation).await.unwrap()[&Log(1)];
+    assert_eq!(positions.len(), usize::from(BUCKETS));
+    for (bucket, position) in positions {
+        let moved = *bucket == key.bucket(BUCKETS);
+        assert_eq!(*position, Position(if moved { 6 } else { 4 }));
+    }
+}
+
+pub async fn generations_share_nothing(store: Subject) {
+    let (old, new) = (begin(&store).await, begin(&store).await);
+    let key = key(b"k");
+    flush(&store, &old, step(LOG, 0, 5, &[(&key, b"old")])).await;
+    flush(&store, &new, step(LOG, 0, 2, &[(&key, b"new")])).await;
+    assert_eq!(states(&store, &old, &key).await, [(LOG, b"old".to_vec())]);
+    store.drop_generation(&old).await.unwrap();
+    assert_eq!(states(&store, &new, &key).await, [(LOG, b"new".to_vec())]);
+    assert_eq!(store.positions(&new).await.unwrap()[&LOG][&key.bucket(BUCKETS)], Position(2));
+}
+
+pub async fn publishing_compares_first(store: Subject) {
+    let (one, two) = (begin(&store).await, begin(&store).await);
+    assert_eq!(store.live(VIEW).await.unwrap(), None);
+    let publish = async |expected: Option<&Generation>, new: Option<&Generation>| {
+        store.publish(VIEW, expected, new).await.unwrap()
+    };
+    assert_eq!(publish(None, Some(&one)).await, PublishOutcome::Published);
+    let lost = PublishOutcome::Live(Some(one.clone()));
+    assert_eq!(publish(None, Some(&two)).await, lost);
+    assert_eq!(publish(None, Some(&one)).await, lost, "a repeated call finds it done");
+    assert_eq!(publish(Some(&two), None).await, lost);
+    assert_eq!(store.live(VIEW).await.unwrap(), Some(one.clone()));
+    assert_eq!(publish(Some(&one), Some(&two)).await, PublishOutcome::Published);
+    assert_eq!(store.live(VIEW).await.unwrap(), Some(two.clone()));
+    assert_eq!(store.live("other").await.unwrap(), None);
+    assert_eq!(publish(Some(&two), None).await, PublishOutcome::Published);
+    assert_eq!(store.live(VIEW).await.unwrap(), None);
+    assert_eq!(publish(Some(&two), Some(&one)).await, PublishOutcome::Live(None));
+}
+
+pub async fn only_generations_of_the_view_are_published(store: Subject) {
+    let (dropped, kept) = (begin(&store).await, begin(&store).await);
+    store.drop_generation(&dropped).await.unwrap();
+    for (view, generation) in [(VIEW, &dropped), ("other", &kept)] {
+        let error = store.publish(view, None, Some(generation)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Gone(_)), "{error}");
+        assert_eq!(store.live(view).await.unwrap(), None);
+    }
+}
+
+pub async fn unpublished_generations_are_found(store: Subject) {
+    let (old, live, fill) = (begin(&store).await, begin(&store).await, begin(&store).await);
+    let other = store.begin("other", Fingerprint([7; 16]), &BTreeMap::new(), None).await.unwrap();
+    assert_eq!(store.unpublished(VIEW).await.unwrap(), [old.clone(), live.clone(), fill.clone()]);
+    store.publish(VIEW, None, Some(&live)).await.unwrap();
+    assert_eq!(store.unpublished(VIEW).await.unwrap(), [old, fill]);
+    assert_eq!(store.unpublished("other").await.unwrap(), [other]);
+    assert_eq!(store.unpublished("unheard of").await.unwrap(), []);
+}
+
+pub async fn numbers_are_never_given_again(store: Subject) {
+    let one = begin(&store).await;
+    store.drop_generation(&one).await.unwrap();
+    let two = begin(&store).await;
+    assert!(two.number > one.number);
+}
+
+pub async fn a_dropped_generation_is_gone(store: Subject) {
+    let generation = begin(&store).await;
+    let key = key(b"k");
+    flush(&store, &generation, step(LOG, 0, 5, &[(&key, b"state")])).await;
+    store.drop_generation(&generation).await.unwrap();
+    store.drop_generation(&generation).await.unwrap();
+
+    let step = step(LOG, 5, 6, &[(&key, b"state")]);
+    let bucket = step.bucket;
+    let errors = [
+        store.load(&generation, bucket, LOG, &[]).await.err(),
+        store.flush(&generation, vec![step]).await.err(),
+        store.lookup(&generation, &[key]).await.err(),
+        store.positions(&generation).await.err(),
+        store.add_log(&generation, LOG, Position(0)).await.err(),
+        store.entities(&generation).await.err(),
+        store.sizes(&generation).await.err(),
+        store.expire(&generation).await.err(),
+    ];
+    for (call, error) in errors.into_iter().enumerate() {
+        assert!(matches!(&error, Some(StoreError::Gone(gone)) if *gone == generation), "{call}: {error:?}");
+    }
+    assert_eq!(store.unpublished(VIEW).await.unwrap(), []);
+}
+
+pub async fn the_live_generation_cannot_be_dropped(store: Subject) {
+    let generation = begin(&store).await;
+    store.publish(VIEW, None, Some(&generation)).await.unwrap();
+    let error = store.drop_generation(&generation).await.unwrap_err();
+    assert!(matches!(error, StoreError::Live(_)), "{error}");
+    assert_eq!(store.positions(&generation).await.unwrap().len(), 1);
+    store.publish(VIEW, Some(&generation), None).await.unwrap();
+    store.drop_generation(&generation).await.unwrap();
+}

@@ -1,0 +1,291 @@
+//! What every online store owes: [`OnlineStore`] and the types it speaks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::{Span, Time};
+
+use crate::error::StoreError;
+
+/// Into how many groups the entities of a view fall. A group is what a flush moves as a whole (in Redis: one hash
+/// tag). The same for every generation: another number is another layout, filled anew.
+pub const BUCKETS: u16 = 16;
+
+/// The wall clock, where a store needs it: only to tell how long a state has been idle.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// The online state of views: a contract for those who implement a store, and what
+/// those who use one may rely on.
+///
+/// # What is kept
+/// A view has generations, of which at most one is *live*. A [generation](Generation) holds, for each of the
+/// [`BUCKETS`] buckets and each log, one [`Position`], and for each entity and log at most one state: bytes that the
+/// store does not look into. An entity lies in bucket [`EntityKey::bucket`]`(BUCKETS)`, and so do its states for all
+/// logs. Generations share nothing.
+///
+/// # What is atomic
+/// One bucket of one generation, and the live pointer of one view. [`flush`](Self::flush) checks the position, writes
+/// the states and moves the position as one step for each [`BucketFlush`]; [`load`](Self::load) reads a bucket's
+/// position and states as of one instant; [`lookup`](Self::lookup) reads all logs of *one* entity as of one instant.
+/// Nothing is asked across buckets, nor across the entities of a lookup.
+///
+/// # What is ordered
+/// A read that starts after a write has returned sees it. Flushes of one call are applied in the order given, so
+/// that one call may carry a bucket on in several steps.
+///
+/// # What is durable
+/// What a call has returned survives the death of the process; in a durable store also the loss of power. A store may
+/// nevertheless fall back to an older instant (a failover, a restored backup) provided that each *bucket* does so as
+/// a whole, states and positions together: writers then find the older position and go on from there.
+///
+/// # Absence
+/// An absent position is never 0: it means that the store does not know how far the bucket is, and only a fill can
+/// say. [`begin`](Self::begin) and [`add_log`](Self::add_log) create positions, [`flush`](Self::flush) moves them,
+/// nothing else does. A generation that is not there, wholly or for the bucket asked for, is
+/// [`StoreError::Gone`], never empty.
+///
+/// # Lost replies
+/// Every call may be repeated. If the reply to a flush is lost, or its future dropped, it may or may not have been
+/// applied: the second try then answers [`FlushOutcome::At`] the position `to`, which means done. Equal position
+/// means equal bytes, so there are no owners, epochs or leases: whoever stands at the stored position may write.
+///
+/// # Errors
+/// Any method may fail with [`StoreError::InUse`], [`Newer`](StoreError::Newer), [`Corrupt`](StoreError::Corrupt),
+/// [`CorruptState`](StoreError::CorruptState), [`Full`](StoreError::Full) or [`Io`](StoreError::Io); those that take
+/// a generation with [`StoreError::Gone`]. A store never answers with bytes other than those it was given: damage it
+/// notices is an error, and so is a flush of which only a part could be written (the part must not be visible).
+#[async_trait]
+pub trait OnlineStore: Send + Sync + fmt::Debug {
+    /// The states of `keys` for `log`, in the order of `keys`, with the bucket's position for that log, all as of one
+    /// instant. Use the states only if the position is the one you stand at.
+    ///
+    /// # Errors
+    /// [`StoreError::Misplaced`] if a key lies in another bucket.
+    async fn load(
+        &self,
+        generation: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError>;
+
+    /// Applies each flush if the bucket's position for its log is `from`; the outcomes follow the flushes.
+    ///
+    /// A flush with `from == to` is allowed: it writes states and moves nothing. A fill uses it to bring a bucket's
+    /// states in several pieces before the one that moves the position; a test uses it to plant a wrong state.
+    ///
+    /// # Errors
+    /// [`StoreError::Misplaced`] if a key lies in another bucket, [`StoreError::Backwards`] if `to < from`; both
+    /// before anything is written. After any other error each flush was either applied or not: ask again.
+    async fn flush(
+        &self,
+        generation: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError>;
+
+    /// All states of each entity by ascending log, in the order of `keys`; empty for an entity that has none.
+    async fn lookup(&self, generation: &Generation, keys: &[EntityKey])
+    -> Result<Vec<LogStates>, StoreError>;
+
+    /// Every position of a generation. A log that lacks one of the [`BUCKETS`] buckets has lost it: the generation
+    /// cannot be continued, drop it and fill anew.
+    async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
+
+    /// Creates an empty generation that is not live, every bucket at `positions`.
+    ///
+    /// `idle` is how long after its last write, by the wall clock, a state must be kept: the view's longest window
+    /// plus a day; none (a view with a `lifetime` feature) keeps it for ever. Once it has been idle longer, a store
+    /// may forget it at any time.
+    ///
+    /// A generation is named by [`unpublished`](Self::unpublished) only once it is complete. Its number is greater
+    /// than any that the view had before and is never given again, not even after the store lost its data.
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError>;
+
+    /// Gives every bucket that has no position for `log` this one: for a log that appeared after
+    /// [`begin`](Self::begin). Positions that exist stay, so that two may do it at once and either may be cut short.
+    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError>;
+
+    /// Makes `new` the live generation of `view`, or none, if `expected` is the live one.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] if `new` was dropped, or is no generation of `view`.
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError>;
+
+    /// The live generation of a view: the one to look up.
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError>;
+
+    /// Every generation of a view but the live one, by ascending number. One with a greater number than the live one
+    /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: drop it.
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError>;
+
+    /// Removes a generation, its states and positions. Repeating it is no error. Cut short, the generation is still
+    /// named by [`unpublished`](Self::unpublished), but no bucket that lost a state has kept a position.
+    ///
+    /// # Errors
+    /// [`StoreError::Live`] if it is the live one: [`publish`](Self::publish) another, or none, first.
+    async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError>;
+
+    /// Every entity of a generation with its states, in the order of its key's bytes, page by page. Each entity is
+    /// read as of one instant; what is written meanwhile may or may not be seen.
+    async fn entities<'a>(&'a self, generation: &Generation)
+    -> Result<Box<dyn EntityPages + 'a>, StoreError>;
+
+    /// How much a generation holds. It may read all of it.
+    async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError>;
+
+    /// Forgets the states that have been idle for longer than the generation's `idle`, and says how many. A store
+    /// that forgets by itself answers 0. Positions are never forgotten. Call it now and then.
+    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError>;
+
+    /// Reads everything that is stored and fails at the first damage. It may take long and hold up other calls.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// The entities of a generation, a page at a time.
+#[async_trait]
+pub trait EntityPages: Send {
+    /// The next entities, never cut within one; an empty page is the end.
+    ///
+    /// # Errors
+    /// Those of [`OnlineStore`]. After an error the iteration is over.
+    async fn next_page(&mut self) -> Result<Vec<EntityStates>, StoreError>;
+}
+
+/// One fill of one view: what every state and position belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation {
+    /// The view's name.
+    pub view: String,
+    /// Which fill of the view; greater is later.
+    pub number: u64,
+    /// The meaning of the plan whose states it holds.
+    pub fingerprint: Fingerprint,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "generation {} of view `{}`", self.number, self.view)
+    }
+}
+
+/// States together with the position they belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The bucket's position for the log; none if the log is unknown in this generation (which is never 0).
+    pub position: Option<Position>,
+    /// One for each key asked for, none where there is no state.
+    pub states: Vec<Option<Vec<u8>>>,
+}
+
+/// One step of one bucket along one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketFlush {
+    /// The bucket.
+    pub bucket: u16,
+    /// The log.
+    pub log: Log,
+    /// The position that the bucket must have.
+    pub from: Position,
+    /// The position that it has afterwards, not before `from`.
+    pub to: Position,
+    /// The whole new state of each entity that changed, each once; none deletes it.
+    pub writes: Vec<(EntityKey, Option<Vec<u8>>)>,
+}
+
+/// What became of a [`BucketFlush`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushOutcome {
+    /// Its states are written and its position moved.
+    Applied,
+    /// Nothing was written, because the bucket is at this position and not at `from`. Being at `to` means that it was
+    /// done before; none that the log is unknown in this generation.
+    At(Option<Position>),
+}
+
+/// What became of a [`publish`](OnlineStore::publish).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The new generation is live.
+    Published,
+    /// Nothing was changed, because this generation is live and not the one expected. Being the new one means that
+    /// it was done before.
+    Live(Option<Generation>),
+}
+
+/// The states of one entity, one for each log that has one, by ascending log.
+pub type LogStates = Vec<(Log, Vec<u8>)>;
+
+/// For each log, the position of each bucket.
+pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
+
+/// One entity and its states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityStates {
+    /// The entity.
+    pub key: EntityKey,
+    /// At least one.
+    pub states: LogStates,
+}
+
+/// How much a generation holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entities that have a state for at least one log.
+    pub entities: u64,
+    /// States: one for each entity and log.
+    pub states: u64,
+    /// Bytes of all states, without their keys and what the store adds.
+    pub bytes: u64,
+}
+
+impl Sizes {
+    /// These sizes and one entity more.
+    pub(crate) fn add(&mut self, entity: &EntityStates) {
+        self.entities += 1;
+        self.states += entity.states.len() as u64;
+        self.bytes += entity.states.iter().map(|(_, state)| state.len() as u64).sum::<u64>();
+    }
+}
+
+/// Refuses keys that do not lie in `bucket`: a state written there would never be found again.
+pub(crate) fn check_bucket<'a>(
+    bucket: u16,
+    keys: impl IntoIterator<Item = &'a EntityKey>,
+) -> Result<(), StoreError> {
+    match keys.into_iter().find(|key| key.bucket(BUCKETS) != bucket) {
+        Some(key) => Err(StoreError::Misplaced { key: key.clone(), bucket, belongs: key.bucket(BUCKETS) }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses flushes that no store may apply, whatever it holds.
+pub(crate) fn check_flushes(flushes: &[BucketFlush]) -> Result<(), StoreError> {
+    for flush in flushes {
+        if flush.to < flush.from {
+            return Err(StoreError::Backwards { log: flush.log, from: flush.from, to: flush.to });
+        }
+        check_bucket(flush.bucket, flush.writes.iter().map(|(key, _)| key))?;
+    }
+    Ok(())
+}
+
+/// The last instant whose states have been idle for too long at `now`; none if they are kept for ever.
+pub(crate) fn idle_since(now: Time, idle: Option<Span>) -> Option<Time> {
+    idle.map(|idle| now.minus(idle))
+}

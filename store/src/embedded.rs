@@ -1,0 +1,279 @@
+//! The durable store of one process: one [redb](https://docs.rs/redb) file, `online.redb`, in a directory.
+//!
+//! A call of [`flush`](OnlineStore::flush) is one transaction and is on disk (fsync) before it returns. Reads take a
+//! snapshot and never wait for writers. What is stored is laid out as `embedded/layout.rs` says; every value carries
+//! a checksum that is verified at each read.
+//!
+//! redb blocks. Everything runs on the runtime's blocking threads, except reading a few keys: that takes
+//! microseconds from memory, less than the way to another thread and back, and once in a while the time of a few
+//! reads from disk.
+
+mod barrier;
+mod file;
+mod generations;
+mod layout;
+mod states;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::Span;
+
+use crate::contract::{
+    BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates, OnlineStore,
+    Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
+};
+use crate::error::StoreError;
+use file::File;
+
+/// Up to this many keys are read where the caller is, more on a blocking thread.
+const INLINE_KEYS: usize = 32;
+
+/// An online store in one file, for one process at a time.
+pub struct EmbeddedStore {
+    clock: Clock,
+    file: Arc<File>,
+}
+
+impl EmbeddedStore {
+    /// The name of the file in its directory.
+    pub const FILE_NAME: &str = "online.redb";
+
+    /// Opens the store in `directory`, which is created where it is missing; `clock` tells how long a state has been
+    /// idle. Blocks, and for long after an unclean end: the whole file is then read and verified.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::Newer`] if a newer version wrote it,
+    /// [`StoreError::Corrupt`] if it is damaged, [`StoreError::Full`] or [`StoreError::Io`].
+    pub fn open(directory: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let path = directory.join(Self::FILE_NAME);
+        let failed = |error| StoreError::io(&path.display().to_string(), "create", error);
+        fs::create_dir_all(directory).map_err(failed)?;
+        let store = Self::prepare(File::open(&path)?, clock)?;
+        // The file's name is as durable as its content only once the directory is.
+        fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        Ok(store)
+    }
+
+    /// Where the store of `directory` lies.
+    #[must_use]
+    pub fn path(directory: &Path) -> PathBuf {
+        directory.join(Self::FILE_NAME)
+    }
+
+    fn prepare(file: File, clock: Clock) -> Result<Self, StoreError> {
+        file.write(|transaction| generations::prepare(transaction, file.place()))?;
+        Ok(Self { clock, file: Arc::new(file) })
+    }
+
+    /// Runs `work` on a blocking thread.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&File) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        tokio::task::spawn_blocking(move || work(&file)).await.unwrap_or_else(|stopped| {
+            Err(StoreError::io(self.file.place(), "use", io::Error::other(stopped)))
+        })
+    }
+
+    /// Runs `work`, which reads `keys`, here or on a blocking thread.
+    async fn reading<T: Send + 'static>(
+        &self,
+        keys: &[EntityKey],
+        work: impl FnOnce(&File, &[EntityKey]) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if keys.len() <= INLINE_KEYS {
+            return work(&self.file, keys);
+        }
+        let keys = keys.to_vec();
+        self.blocking(move |file| work(file, &keys)).await
+    }
+}
+
+#[async_trait]
+impl OnlineStore for EmbeddedStore {
+    async fn load(
+        &self,
+        generation: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        check_bucket(bucket, keys)?;
+        let generation = generation.clone();
+        self.reading(keys, move |file, keys| {
+            file.read(|transaction| states::load(transaction, &generation, bucket, log, keys))
+        })
+        .await
+    }
+
+    async fn flush(
+        &self,
+        generation: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        check_flushes(&flushes)?;
+        let (generation, now) = (generation.clone(), (self.clock)());
+        self.blocking(move |file| {
+            file.write(|transaction| states::flush(transaction, &generation, &flushes, now))
+        })
+        .await
+    }
+
+    async fn lookup(
+        &self,
+        generation: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<LogStates>, StoreError> {
+        let generation = generation.clone();
+        self.reading(keys, move |file, keys| {
+            file.read(|transaction| states::lookup(transaction, &generation, keys))
+        })
+        .await
+    }
+
+    async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
+        self.file.read(|transaction| {
+            generations::record(&transaction.open_table(layout::GENERATIONS)?, generation)?;
+            generations::positions(&transaction.open_table(layout::POSITIONS)?, generation.number)
+        })
+    }
+
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        let (view, positions) = (view.to_owned(), positions.clone());
+        self.blocking(move |file| {
+            file.write(|transaction| generations::begin(transaction, &view, fingerprint, &positions, idle))
+        })
+        .await
+    }
+
+    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        let generation = generation.clone();
+        self.blocking(move |file| {
+            file.write(|transaction| generations::add_log(transaction, &generation, log, position))
+        })
+        .await
+    }
+
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let (view, expected, new) = (view.to_owned(), expected.cloned(), new.cloned());
+        self.blocking(move |file| {
+            file.write(|transaction| {
+                generations::publish(transaction, &view, expected.as_ref(), new.as_ref())
+            })
+        })
+        .await
+    }
+
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        self.file.read(|transaction| generations::live(transaction, view))
+    }
+
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        self.file.read(|transaction| generations::unpublished(transaction, view))
+    }
+
+    async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {
+        let generation = generation.clone();
+        self.blocking(move |file| {
+            file.write(|transaction| generations::drop_generation(transaction, &generation))
+        })
+        .await
+    }
+
+    async fn entities<'a>(
+        &'a self,
+        generation: &Generation,
+    ) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        self.positions(generation).await?;
+        Ok(Box::new(Pages { store: self, generation: generation.clone(), after: None }))
+    }
+
+    async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
+        let mut pages = self.entities(generation).await?;
+        let mut sizes = Sizes::default();
+        loop {
+            let page = pages.next_page().await?;
+            if page.is_empty() {
+                return Ok(sizes);
+            }
+            page.iter().for_each(|entity| sizes.add(entity));
+        }
+    }
+
+    /// Found by reading, then removed in one transaction: writers wait for the second step only.
+    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
+        let (generation, now) = (generation.clone(), (self.clock)());
+        self.blocking(move |file| {
+            let idle = file.read(|transaction| states::idle(transaction, &generation, now))?;
+            if idle.is_empty() {
+                return Ok(0);
+            }
+            file.write(|transaction| states::forget(transaction, &generation, &idle, now))
+        })
+        .await
+    }
+
+    /// Reads the states first: where one of them is damaged, that says more than the page it lies on.
+    async fn check(&self) -> Result<(), StoreError> {
+        for generation in self.blocking(|file| file.read(generations::check)).await? {
+            match self.sizes(&generation).await {
+                Ok(_) | Err(StoreError::Gone(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.blocking(File::check_pages).await
+    }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore").field("place", &self.file.place()).finish_non_exhaustive()
+    }
+}
+
+/// Pages are snapshots of their own: one for all would keep redb from reusing the pages freed meanwhile.
+struct Pages<'a> {
+    store: &'a EmbeddedStore,
+    generation: Generation,
+    after: Option<EntityKey>,
+}
+
+#[async_trait]
+impl EntityPages for Pages<'_> {
+    async fn next_page(&mut self) -> Result<Vec<EntityStates>, StoreError> {
+        let (generation, after) = (self.generation.clone(), self.after.clone());
+        let page = self
+            .store
+            .blocking(move |file| {
+                file.read(|transaction| states::page(transaction, &generation, after.as_ref()))
+            })
+            .await?;
+        if let Some(last) = page.last() {
+            self.after = Some(last.key.clone());
+        }
+        Ok(page)
+    }
+}

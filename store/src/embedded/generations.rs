@@ -1,0 +1,227 @@
+//! Generations, positions and the live pointer, inside a transaction.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::Span;
+
+use super::file::Fault;
+use super::layout::{self, GENERATIONS, LIVE, META, POSITIONS, Place, PositionKey, Record, StateKey};
+use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome};
+use crate::error::StoreError;
+
+/// Creates the tables of an empty file, or checks that this version can read those it finds.
+pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(), Fault> {
+    let fresh = transaction.list_tables()?.next().is_none();
+    let mut meta = transaction.open_table(META)?;
+    if fresh {
+        meta.insert("format", Place::Format.seal(&[&layout::FORMAT.to_le_bytes()]).as_slice())?;
+        meta.insert("newest", layout::seal_number(Place::Newest, 0).as_slice())?;
+    }
+    match format(&meta)? {
+        layout::FORMAT => {}
+        found if found > layout::FORMAT => {
+            let (place, supported) = (place.to_owned(), layout::FORMAT);
+            return Err(StoreError::Newer { place, found, supported }.into());
+        }
+        found => return Err(Fault::Damaged(format!("no version ever wrote format {found}"))),
+    }
+    transaction.open_table(GENERATIONS)?;
+    transaction.open_table(LIVE)?;
+    transaction.open_table(POSITIONS)?;
+    Ok(())
+}
+
+fn format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u32, Fault> {
+    let sealed = meta.get("format")?.ok_or_else(|| damaged("format"))?;
+    let body = Place::Format.unseal(sealed.value()).and_then(|body| body.try_into().ok());
+    body.map(u32::from_le_bytes).ok_or_else(|| damaged("format"))
+}
+
+/// What is known of a generation.
+pub(super) fn record(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    generation: &Generation,
+) -> Result<Record, Fault> {
+    let gone = || StoreError::Gone(generation.clone());
+    let sealed = table.get(generation.number)?.ok_or_else(gone)?;
+    let record = unseal_record(generation.number, sealed.value())?;
+    if record.generation == *generation { Ok(record) } else { Err(gone().into()) }
+}
+
+fn unseal_record(number: u64, sealed: &[u8]) -> Result<Record, Fault> {
+    Record::unseal(number, sealed).ok_or_else(|| damaged("generations"))
+}
+
+pub(super) fn begin(
+    transaction: &WriteTransaction,
+    view: &str,
+    fingerprint: Fingerprint,
+    positions: &BTreeMap<Log, Position>,
+    idle: Option<Span>,
+) -> Result<Generation, Fault> {
+    let generation = Generation { view: view.to_owned(), number: next_number(transaction)?, fingerprint };
+    let record = Record { generation: generation.clone(), idle };
+    transaction.open_table(GENERATIONS)?.insert(generation.number, record.seal().as_slice())?;
+    for (log, position) in positions {
+        add_log(transaction, &generation, *log, *position)?;
+    }
+    let name = layout::states_table(generation.number);
+    transaction.open_table(redb::TableDefinition::<StateKey, &[u8]>::new(&name))?;
+    Ok(generation)
+}
+
+fn next_number(transaction: &WriteTransaction) -> Result<u64, Fault> {
+    let mut meta = transaction.open_table(META)?;
+    let newest = newest(&meta)?;
+    let number = newest + 1;
+    meta.insert("newest", layout::seal_number(Place::Newest, number).as_slice())?;
+    Ok(number)
+}
+
+fn newest(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Fault> {
+    let sealed = meta.get("newest")?.ok_or_else(|| damaged("newest generation"))?;
+    layout::unseal_number(Place::Newest, sealed.value()).ok_or_else(|| damaged("newest generation"))
+}
+
+pub(super) fn add_log(
+    transaction: &WriteTransaction,
+    generation: &Generation,
+    log: Log,
+    position: Position,
+) -> Result<(), Fault> {
+    record(&transaction.open_table(GENERATIONS)?, generation)?;
+    let mut table = transaction.open_table(POSITIONS)?;
+    for bucket in 0..BUCKETS {
+        let key = (generation.number, log.0, bucket);
+        if table.get(key)?.is_none() {
+            table.insert(key, layout::seal_position(key, position).as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+/// The position of one bucket.
+pub(super) fn position(
+    table: &impl ReadableTable<PositionKey, &'static [u8]>,
+    key: PositionKey,
+) -> Result<Option<Position>, Fault> {
+    table.get(key)?.map(|sealed| unseal_position(key, sealed.value())).transpose()
+}
+
+fn unseal_position(key: PositionKey, sealed: &[u8]) -> Result<Position, Fault> {
+    layout::unseal_position(key, sealed).ok_or_else(|| damaged("positions"))
+}
+
+pub(super) fn positions(
+    table: &impl ReadableTable<PositionKey, &'static [u8]>,
+    number: u64,
+) -> Result<Positions, Fault> {
+    let mut positions = Positions::new();
+    for row in table.range((number, i32::MIN, 0)..=(number, i32::MAX, u16::MAX))? {
+        let (key, sealed) = row?;
+        let (_, log, bucket) = key.value();
+        let position = unseal_position(key.value(), sealed.value())?;
+        positions.entry(Log(log)).or_default().insert(bucket, position);
+    }
+    Ok(positions)
+}
+
+pub(super) fn publish(
+    transaction: &WriteTransaction,
+    view: &str,
+    expected: Option<&Generation>,
+    new: Option<&Generation>,
+) -> Result<PublishOutcome, Fault> {
+    let generations = transaction.open_table(GENERATIONS)?;
+    if let Some(new) = new {
+        let of_view = record(&generations, new)?.generation.view == view;
+        of_view.then_some(()).ok_or_else(|| StoreError::Gone(new.clone()))?;
+    }
+    let mut table = transaction.open_table(LIVE)?;
+    let live = live_in(&table, &generations, view)?;
+    if live.as_ref() != expected {
+        return Ok(PublishOutcome::Live(live));
+    }
+    match new {
+        Some(new) => {
+            table.insert(view, layout::seal_number(Place::Live(view), new.number).as_slice())?;
+        }
+        None => drop(table.remove(view)?),
+    }
+    Ok(PublishOutcome::Published)
+}
+
+pub(super) fn live(transaction: &ReadTransaction, view: &str) -> Result<Option<Generation>, Fault> {
+    live_in(&transaction.open_table(LIVE)?, &transaction.open_table(GENERATIONS)?, view)
+}
+
+fn live_in(
+    live: &impl ReadableTable<&'static str, &'static [u8]>,
+    generations: &impl ReadableTable<u64, &'static [u8]>,
+    view: &str,
+) -> Result<Option<Generation>, Fault> {
+    let Some(sealed) = live.get(view)? else { return Ok(None) };
+    let number = layout::unseal_number(Place::Live(view), sealed.value())
+        .ok_or_else(|| damaged("live generations"))?;
+    let sealed = generations.get(number)?.ok_or_else(|| damaged("live generations"))?;
+    Ok(Some(unseal_record(number, sealed.value())?.generation))
+}
+
+/// Every generation, by ascending number.
+pub(super) fn all(transaction: &ReadTransaction) -> Result<Vec<Generation>, Fault> {
+    let mut found = Vec::new();
+    for row in transaction.open_table(GENERATIONS)?.iter()? {
+        let (number, sealed) = row?;
+        found.push(unseal_record(number.value(), sealed.value())?.generation);
+    }
+    Ok(found)
+}
+
+pub(super) fn unpublished(transaction: &ReadTransaction, view: &str) -> Result<Vec<Generation>, Fault> {
+    let live = live(transaction, view)?;
+    let mut found = all(transaction)?;
+    found.retain(|generation| generation.view == view && Some(generation) != live.as_ref());
+    Ok(found)
+}
+
+pub(super) fn drop_generation(transaction: &WriteTransaction, generation: &Generation) -> Result<(), Fault> {
+    let mut generations = transaction.open_table(GENERATIONS)?;
+    match record(&generations, generation) {
+        Err(Fault::Contract(StoreError::Gone(_))) => return Ok(()),
+        other => other?,
+    };
+    let live = live_in(&transaction.open_table(LIVE)?, &generations, &generation.view)?;
+    if live.as_ref() == Some(generation) {
+        return Err(StoreError::Live(generation.clone()).into());
+    }
+    let number = generation.number;
+    generations.remove(number)?;
+    let rows = (number, i32::MIN, 0)..=(number, i32::MAX, u16::MAX);
+    transaction.open_table(POSITIONS)?.retain_in(rows, |_, _| false)?;
+    let name = layout::states_table(number);
+    transaction.delete_table(redb::TableDefinition::<StateKey, &[u8]>::new(&name))?;
+    Ok(())
+}
+
+/// Reads every row but the states through its seal.
+pub(super) fn check(transaction: &ReadTransaction) -> Result<Vec<Generation>, Fault> {
+    let meta = transaction.open_table(META)?;
+    format(&meta)?;
+    newest(&meta)?;
+    let generations = all(transaction)?;
+    let table = transaction.open_table(POSITIONS)?;
+    for generation in &generations {
+        positions(&table, generation.number)?;
+    }
+    for row in transaction.open_table(LIVE)?.iter()? {
+        live(transaction, row?.0.value())?;
+    }
+    Ok(generations)
+}
+
+fn damaged(table: &str) -> Fault {
+    Fault::Damaged(format!("the record of {table} does not match its checksum"))
+}

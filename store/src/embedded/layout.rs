@@ -1,0 +1,211 @@
+//! What lies in the file, byte by byte: format 1.
+//!
+//! The file is a redb 3 file (redb's own format version) with the tables below. Integers are little-endian. Every
+//! value is *sealed*: 8 bytes XXH3-64 over the row's place and the body, then the body. The place makes a value that
+//! turns up under another key as wrong as one that changed.
+//!
+//! | table | key | body | place, as hashed |
+//! |---|---|---|---|
+//! | `meta` | `"format"` | u32: 1 | `0` |
+//! | `meta` | `"newest"` | u64: the greatest generation number given | `1` |
+//! | `generations` | u64 number | 16 bytes fingerprint, i64 idle in ms (-1: kept for ever), view in UTF-8 | `2`, u64 number |
+//! | `live` | view | u64 number | `3`, view |
+//! | `positions` | (u64 number, i32 log, u16 bucket) | i64 position | `4`, u64 number, i32 log, u16 bucket |
+//! | `states/NUMBER` | (entity key, i32 log) | i64 time of the write in ms, the state | `5`, u64 number, i32 log, u64 length of the key, entity key |
+//!
+//! Keys are redb's: text and byte strings as they are and compared as bytes, integers compared as numbers, a tuple of
+//! fixed width is its parts one after the other, and (entity key, log) is the key's length (one byte below 254; else
+//! 254 and a u16, or 255 and a u32), the key, the log. The order of `states/NUMBER` is thus entity by entity.
+//!
+//! `meta` and its `"format"` row keep this form in every future format, so that an older version can tell.
+
+use redb::TableDefinition;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::{Span, Time};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::contract::Generation;
+
+/// The format this version writes, and the newest it reads.
+pub(super) const FORMAT: u32 = 1;
+
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const GENERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("generations");
+pub(super) const LIVE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("live");
+pub(super) const POSITIONS: TableDefinition<'_, PositionKey, &[u8]> = TableDefinition::new("positions");
+
+/// Generation number, log, bucket.
+pub(super) type PositionKey = (u64, i32, u16);
+/// Entity key, log.
+pub(super) type StateKey = (&'static [u8], i32);
+
+/// The name of the table that holds a generation's states. A table of its own makes dropping one cheap.
+pub(super) fn states_table(number: u64) -> String {
+    format!("states/{number}")
+}
+
+/// Where a value lies: what its seal binds it to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Format,
+    Newest,
+    Generation(u64),
+    Live(&'a str),
+    Position(PositionKey),
+    State(u64, &'a [u8], i32),
+}
+
+impl Place<'_> {
+    fn hash(self) -> Xxh3 {
+        let mut hash = Xxh3::new();
+        match self {
+            Self::Format => hash.update(&[0]),
+            Self::Newest => hash.update(&[1]),
+            Self::Generation(number) => {
+                hash.update(&[2]);
+                hash.update(&number.to_le_bytes());
+            }
+            Self::Live(view) => {
+                hash.update(&[3]);
+                hash.update(view.as_bytes());
+            }
+            Self::Position((number, log, bucket)) => {
+                hash.update(&[4]);
+                hash.update(&number.to_le_bytes());
+                hash.update(&log.to_le_bytes());
+                hash.update(&bucket.to_le_bytes());
+            }
+            Self::State(number, key, log) => {
+                hash.update(&[5]);
+                hash.update(&number.to_le_bytes());
+                hash.update(&log.to_le_bytes());
+                // The length keeps a byte from moving between key and body unseen.
+                hash.update(&(key.len() as u64).to_le_bytes());
+                hash.update(key);
+            }
+        }
+        hash
+    }
+
+    /// The sealed value of a body, given in parts.
+    pub(super) fn seal(self, body: &[&[u8]]) -> Vec<u8> {
+        let mut hash = self.hash();
+        body.iter().for_each(|part| hash.update(part));
+        let mut sealed = hash.digest().to_le_bytes().to_vec();
+        body.iter().for_each(|part| sealed.extend_from_slice(part));
+        sealed
+    }
+
+    /// The body of a sealed value; none if it is not what was sealed here.
+    pub(super) fn unseal(self, sealed: &[u8]) -> Option<&[u8]> {
+        let (sum, body) = sealed.split_first_chunk()?;
+        let mut hash = self.hash();
+        hash.update(body);
+        (hash.digest() == u64::from_le_bytes(*sum)).then_some(body)
+    }
+}
+
+/// A generation and how long its states are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) generation: Generation,
+    pub(super) idle: Option<Span>,
+}
+
+impl Record {
+    pub(super) fn seal(&self) -> Vec<u8> {
+        let idle = self.idle.map_or(-1, Span::millis);
+        let Generation { view, number, fingerprint } = &self.generation;
+        Place::Generation(*number).seal(&[&fingerprint.0, &idle.to_le_bytes(), view.as_bytes()])
+    }
+
+    pub(super) fn unseal(number: u64, sealed: &[u8]) -> Option<Self> {
+        let body = Place::Generation(number).unseal(sealed)?;
+        let (fingerprint, rest) = body.split_first_chunk()?;
+        let (idle, view) = rest.split_first_chunk()?;
+        let idle = i64::from_le_bytes(*idle);
+        let view = str::from_utf8(view).ok()?.to_owned();
+        let generation = Generation { view, number, fingerprint: Fingerprint(*fingerprint) };
+        Some(Self { generation, idle: (idle >= 0).then_some(Span::from_millis(idle)) })
+    }
+}
+
+pub(super) fn seal_number(place: Place<'_>, number: u64) -> Vec<u8> {
+    place.seal(&[&number.to_le_bytes()])
+}
+
+pub(super) fn unseal_number(place: Place<'_>, sealed: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(place.unseal(sealed)?.try_into().ok()?))
+}
+
+pub(super) fn seal_position(key: PositionKey, position: Position) -> Vec<u8> {
+    Place::Position(key).seal(&[&position.0.to_le_bytes()])
+}
+
+pub(super) fn unseal_position(key: PositionKey, sealed: &[u8]) -> Option<Position> {
+    Some(Position(i64::from_le_bytes(Place::Position(key).unseal(sealed)?.try_into().ok()?)))
+}
+
+pub(super) fn seal_state(number: u64, key: &[u8], log: Log, written: Time, state: &[u8]) -> Vec<u8> {
+    Place::State(number, key, log.0).seal(&[&written.millis().to_le_bytes(), state])
+}
+
+/// When a state was written, and the state.
+pub(super) fn unseal_state<'a>(
+    number: u64,
+    key: &[u8],
+    log: Log,
+    sealed: &'a [u8],
+) -> Option<(Time, &'a [u8])> {
+    let (written, state) = Place::State(number, key, log.0).unseal(sealed)?.split_first_chunk()?;
+    Some((Time::from_millis(i64::from_le_bytes(*written)), state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bytes of format 1. If this fails, files written by a released version can no longer be read.
+    #[test]
+    fn format_1_never_changes() {
+        let generation = Generation { view: "ab".to_owned(), number: 3, fingerprint: Fingerprint([7; 16]) };
+        let record = Record { generation, idle: None };
+        let rows = [
+            Place::Format.seal(&[&1_u32.to_le_bytes()]),
+            seal_number(Place::Newest, 3),
+            record.seal(),
+            seal_number(Place::Live("ab"), 3),
+            seal_position((3, -1, 15), Position(258)),
+            seal_state(3, b"key", Log::FILE, Time::from_millis(1), b"state"),
+        ];
+        let golden = [
+            "cb8e7138ec671f2d01000000",
+            "ab50c02f7b1edce00300000000000000",
+            "70bb6e1c649328aa07070707070707070707070707070707ffffffffffffffff6162",
+            "c5a428c7084fa3bc0300000000000000",
+            "aba83a74562b91e30201000000000000",
+            "47b983f0e872ff5b01000000000000007374617465",
+        ];
+        assert_eq!(rows.each_ref().map(|row| hex(row)), golden);
+        assert_eq!(Record::unseal(3, &rows[2]), Some(record));
+    }
+
+    #[test]
+    fn a_seal_holds_a_value_in_its_place() {
+        let sealed = seal_state(3, b"key", Log(0), Time::from_millis(1), b"state");
+        let read = |number, key: &[u8], log| unseal_state(number, key, log, &sealed).is_some();
+        assert!(read(3, b"key", Log(0)));
+        assert!(!read(4, b"key", Log(0)) && !read(3, b"kez", Log(0)) && !read(3, b"key", Log(1)));
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert_eq!(unseal_state(3, b"key", Log(0), &flipped), None);
+            assert_eq!(unseal_state(3, b"key", Log(0), &sealed[..at]), None);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What can go wrong in a store, and what to do about it.
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+
+use crate::contract::Generation;
+
+/// Why a store could not do what it was asked to.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// Another process has the store open.
+    #[error(
+        "the online store {place} is in use by another process: stop that process, or send the request to it"
+    )]
+    InUse {
+        /// The store.
+        place: String,
+    },
+    /// A newer version of Tidemark wrote the store.
+    #[error(
+        "the online store {place} has format {found}, this version reads up to {supported}: use the version that \
+         wrote it, or a newer one"
+    )]
+    Newer {
+        /// The store.
+        place: String,
+        /// The format of the store.
+        found: u32,
+        /// The newest format this version can read.
+        supported: u32,
+    },
+    /// What is stored is not what was written.
+    #[error(
+        "the online store {place} is damaged ({what}): move it away and start again, it is then filled from history"
+    )]
+    Corrupt {
+        /// The store.
+        place: String,
+        /// What was found.
+        what: String,
+    },
+    /// The stored state of one entity is not what was written.
+    #[error(
+        "the online store {place} is damaged (the state of entity 0x{key:?} in view `{view}`, log {log}, does not \
+         match its checksum): move it away and start again, it is then filled from history"
+    )]
+    CorruptState {
+        /// The store.
+        place: String,
+        /// The view.
+        view: String,
+        /// The entity.
+        key: EntityKey,
+        /// The log.
+        log: Log,
+    },
+    /// There is no room left.
+    #[error(
+        "no space left for the online store {place}: free some and start again, nothing was half written"
+    )]
+    Full {
+        /// The store.
+        place: String,
+    },
+    /// The store could not be reached, read or written.
+    #[error("cannot {action} the online store {place}: {source}")]
+    Io {
+        /// The store.
+        place: String,
+        /// What was being done: `open`, `read`, `write`.
+        action: &'static str,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// The generation was dropped, or lost with its data.
+    #[error("{0} is gone from the online store: ask for the live one")]
+    Gone(Generation),
+    /// The live generation cannot be dropped.
+    #[error("{0} is live and cannot be dropped: publish another one first")]
+    Live(Generation),
+    /// A key was given for a bucket that it does not lie in.
+    #[error("entity 0x{key:?} lies in bucket {belongs}, not in bucket {bucket}")]
+    Misplaced {
+        /// The entity.
+        key: EntityKey,
+        /// The bucket it was given for.
+        bucket: u16,
+        /// The bucket it lies in.
+        belongs: u16,
+    },
+    /// A flush would move a position backwards.
+    #[error("a flush of log {log} cannot go backwards, from position {from} to {to}")]
+    Backwards {
+        /// The log.
+        log: Log,
+        /// Where the flush starts.
+        from: Position,
+        /// Where it would end.
+        to: Position,
+    },
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Something around the program must change first; the message says what.
+    Fix,
+    /// Ask for the live generation and try again.
+    Retry,
+    /// Stop: the machine is broken, or the caller is.
+    Stop,
+}
+
+impl StoreError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> Remedy {
+        match self {
+            Self::InUse { .. } | Self::Newer { .. } | Self::Full { .. } => Remedy::Fix,
+            Self::Corrupt { .. } | Self::CorruptState { .. } => Remedy::Fix,
+            Self::Gone(_) => Remedy::Retry,
+            Self::Io { .. } | Self::Live(_) | Self::Misplaced { .. } | Self::Backwards { .. } => Remedy::Stop,
+        }
+    }
+
+    /// The error of input or output with `place` while doing `action`, with a full disk told apart.
+    pub(crate) fn io(place: &str, action: &'static str, source: io::Error) -> Self {
+        let place = place.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full { place }
+            }
+            _ => Self::Io { place, action, source: Arc::new(source) },
+        }
+    }
+}

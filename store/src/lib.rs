@@ -1,0 +1,29 @@
+//! The online state: one contract, one conformance suite.
+//!
+//! A store keeps, for each generation of a view, the state of every entity as opaque bytes, and the position up to
+//! which each log was applied. It moves a group of states and their position together or not at all; everything
+//! else about exactly once rests on that.
+//!
+//! Read in this order:
+//! * [`contract`]: what every store owes, [`OnlineStore`] and the types it speaks;
+//! * [`error`]: what can go wrong and what to do about it;
+//! * [`memory`]: the contract in its plainest form;
+//! * [`embedded`]: the durable store of one process, one file;
+//! * `conformance` (feature `conformance`): the contract as tests that any store can run.
+//!
+//! This crate never decodes a state, has no aggregate and no RPC, and reads no clock but the one it is given.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod contract;
+pub mod embedded;
+pub mod error;
+pub mod memory;
+
+pub use contract::{
+    BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
+    OnlineStore, Positions, PublishOutcome, Sizes,
+};
+pub use embedded::EmbeddedStore;
+pub use error::{Remedy, StoreError};
+pub use memory::MemoryStore;

@@ -1,0 +1,287 @@
+//! The contract in its plainest form: everything in memory under one lock. For tests and for throw-away runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::{Span, Time};
+
+use crate::contract::{
+    BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
+    OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes, idle_since,
+};
+use crate::error::StoreError;
+
+/// An online store that forgets everything when it is dropped.
+pub struct MemoryStore {
+    clock: Clock,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    newest: u64,
+    fills: BTreeMap<Generation, Fill>,
+    live: BTreeMap<String, Generation>,
+}
+
+#[derive(Default)]
+struct Fill {
+    idle: Option<Span>,
+    positions: Positions,
+    entities: BTreeMap<EntityKey, BTreeMap<Log, State>>,
+}
+
+struct State {
+    bytes: Vec<u8>,
+    written: Time,
+}
+
+impl MemoryStore {
+    /// An empty store that tells by `clock` how long a state has been idle.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, held: Mutex::default() }
+    }
+
+    /// No call leaves `Held` half changed, so a lock poisoned by a panic elsewhere is as good as any.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn fill(&self, generation: &Generation) -> Result<&Fill, StoreError> {
+        self.fills.get(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+    }
+
+    fn fill_mut(&mut self, generation: &Generation) -> Result<&mut Fill, StoreError> {
+        self.fills.get_mut(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+    }
+}
+
+impl Fill {
+    fn position(&self, log: Log, bucket: u16) -> Option<Position> {
+        self.positions.get(&log)?.get(&bucket).copied()
+    }
+
+    fn states(&self, key: &EntityKey) -> LogStates {
+        let logs = self.entities.get(key).into_iter().flatten();
+        logs.map(|(log, state)| (*log, state.bytes.clone())).collect()
+    }
+
+    fn add_log(&mut self, log: Log, position: Position) {
+        let buckets = self.positions.entry(log).or_default();
+        for bucket in 0..BUCKETS {
+            buckets.entry(bucket).or_insert(position);
+        }
+    }
+
+    fn flush(&mut self, flush: BucketFlush, now: Time) -> FlushOutcome {
+        let stored = self.positions.get_mut(&flush.log).and_then(|buckets| buckets.get_mut(&flush.bucket));
+        match stored {
+            Some(position) if *position == flush.from => *position = flush.to,
+            other => return FlushOutcome::At(other.copied()),
+        }
+        for (key, state) in flush.writes {
+            self.write(key, flush.log, state, now);
+        }
+        FlushOutcome::Applied
+    }
+
+    fn write(&mut self, key: EntityKey, log: Log, state: Option<Vec<u8>>, now: Time) {
+        let logs = self.entities.entry(key.clone()).or_default();
+        match state {
+            Some(bytes) => drop(logs.insert(log, State { bytes, written: now })),
+            None => drop(logs.remove(&log)),
+        }
+        if logs.is_empty() {
+            self.entities.remove(&key);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.entities.values().map(BTreeMap::len).sum()
+    }
+
+    fn page(&self) -> Vec<EntityStates> {
+        let entity = |key: &EntityKey| EntityStates { key: key.clone(), states: self.states(key) };
+        self.entities.keys().map(entity).collect()
+    }
+}
+
+#[async_trait]
+impl OnlineStore for MemoryStore {
+    async fn load(
+        &self,
+        generation: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        check_bucket(bucket, keys)?;
+        let held = self.held();
+        let fill = held.fill(generation)?;
+        let state = |key| Some(fill.entities.get(key)?.get(&log)?.bytes.clone());
+        Ok(Loaded { position: fill.position(log, bucket), states: keys.iter().map(state).collect() })
+    }
+
+    async fn flush(
+        &self,
+        generation: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        check_flushes(&flushes)?;
+        let now = (self.clock)();
+        let mut held = self.held();
+        let fill = held.fill_mut(generation)?;
+        Ok(flushes.into_iter().map(|flush| fill.flush(flush, now)).collect())
+    }
+
+    async fn lookup(
+        &self,
+        generation: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<LogStates>, StoreError> {
+        let held = self.held();
+        let fill = held.fill(generation)?;
+        Ok(keys.iter().map(|key| fill.states(key)).collect())
+    }
+
+    async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
+        Ok(self.held().fill(generation)?.positions.clone())
+    }
+
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        let mut held = self.held();
+        held.newest += 1;
+        let generation = Generation { view: view.to_owned(), number: held.newest, fingerprint };
+        let mut fill = Fill { idle, ..Fill::default() };
+        positions.iter().for_each(|(log, position)| fill.add_log(*log, *position));
+        held.fills.insert(generation.clone(), fill);
+        Ok(generation)
+    }
+
+    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        self.held().fill_mut(generation)?.add_log(log, position);
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let mut held = self.held();
+        if let Some(new) = new.filter(|new| new.view != view || !held.fills.contains_key(new)) {
+            return Err(StoreError::Gone(new.clone()));
+        }
+        let live = held.live.get(view);
+        if live != expected {
+            return Ok(PublishOutcome::Live(live.cloned()));
+        }
+        match new {
+            Some(new) => drop(held.live.insert(view.to_owned(), new.clone())),
+            None => drop(held.live.remove(view)),
+        }
+        Ok(PublishOutcome::Published)
+    }
+
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        Ok(self.held().live.get(view).cloned())
+    }
+
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        let held = self.held();
+        let live = held.live.get(view);
+        let others = held.fills.keys().filter(|fill| fill.view == view && Some(*fill) != live);
+        Ok(others.cloned().collect())
+    }
+
+    async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {
+        let mut held = self.held();
+        if held.live.get(&generation.view) == Some(generation) {
+            return Err(StoreError::Live(generation.clone()));
+        }
+        held.fills.remove(generation);
+        Ok(())
+    }
+
+    async fn entities<'a>(
+        &'a self,
+        generation: &Generation,
+    ) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        Ok(Box::new(OnePage(self.held().fill(generation)?.page())))
+    }
+
+    async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
+        let mut sizes = Sizes::default();
+        self.held().fill(generation)?.page().iter().for_each(|entity| sizes.add(entity));
+        Ok(sizes)
+    }
+
+    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
+        let now = (self.clock)();
+        let mut held = self.held();
+        let fill = held.fill_mut(generation)?;
+        let Some(since) = idle_since(now, fill.idle) else { return Ok(0) };
+        let before = fill.count();
+        fill.entities.retain(|_, logs| {
+            logs.retain(|_, state| state.written >= since);
+            !logs.is_empty()
+        });
+        Ok((before - fill.count()) as u64)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+/// A copy of everything, given out at once.
+struct OnePage(Vec<EntityStates>);
+
+#[async_trait]
+impl EntityPages for OnePage {
+    async fn next_page(&mut self) -> Result<Vec<EntityStates>, StoreError> {
+        Ok(std::mem::take(&mut self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::conformance::{self, Subject};
+
+    crate::conformance!(async || (Arc::new(MemoryStore::new(Arc::new(Time::default))) as Subject, ()));
+
+    #[tokio::test]
+    async fn idle_states_expire() {
+        let now = Arc::new(AtomicI64::new(0));
+        let hand = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed)));
+        let store = Arc::new(MemoryStore::new(clock));
+        conformance::expiry::idle_states_expire(store, |time| hand.store(time.millis(), Ordering::Relaxed))
+            .await;
+    }
+}
