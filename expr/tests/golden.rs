@@ -64,7 +64,7 @@ fn every_value_is_as_recorded() {
     for sql in expressions() {
         writeln!(now, "{sql}\n{}", values(&sql)).unwrap();
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/expressions.txt"), &now).unwrap();
         return;
     }

@@ -1,0 +1,241 @@
+//! What a new version of a repo changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
+use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::source::SourcePlan;
+
+use crate::file::{Files, Place};
+use crate::problem::{Problem, Problems};
+use crate::repo::Repo;
+
+/// What kind of declaration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A source.
+    Source,
+    /// A view.
+    View,
+    /// A service.
+    Service,
+}
+
+/// What happens to a declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It means something else, in words.
+    Changed(Vec<String>),
+}
+
+/// A declaration that a new version adds, removes or changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+impl Change {
+    /// Whether applying it fills a view from history.
+    #[must_use]
+    pub fn refills(&self) -> bool {
+        self.kind == Kind::View && self.action != Action::Removed
+    }
+}
+
+/// `changed view user_payments (refill): amount_sum_30d added`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Source => "source",
+            Kind::View => "view",
+            Kind::Service => "service",
+        };
+        let name = &self.name;
+        match &self.action {
+            Action::Added if self.refills() => write!(f, "added {kind} {name} (fill)"),
+            Action::Added => write!(f, "added {kind} {name}"),
+            Action::Removed => write!(f, "removed {kind} {name}"),
+            Action::Changed(reasons) => {
+                let refill = if self.refills() { " (refill)" } else { "" };
+                write!(f, "changed {kind} {name}{refill}: {}", reasons.join(", "))
+            }
+        }
+    }
+}
+
+/// What `new` changes of `old`: sources, then views, then services, each by name.
+///
+/// # Errors
+/// Refuses, with the place, what existing events cannot follow: a source's field that is retyped or removed.
+pub fn diff(old: &Repo, new: &Repo) -> Result<Vec<Change>, Problems> {
+    let problems: Vec<Problem> = refusals(old, new);
+    if problems.is_empty() {
+        return Ok(changes(old, new));
+    }
+    Err(Problems::new(Arc::<Files>::clone(&new.files), problems))
+}
+
+/// What changes, followed or not.
+pub(crate) fn changes(old: &Repo, new: &Repo) -> Vec<Change> {
+    let sources = compare(Kind::Source, &old.sources, &new.sources, source_reasons);
+    let views = compare(Kind::View, &old.views, &new.views, view_reasons);
+    let services = compare(Kind::Service, &old.services, &new.services, service_reasons);
+    [sources, views, services].concat()
+}
+
+fn compare<P>(
+    kind: Kind,
+    old: &BTreeMap<String, Arc<P>>,
+    new: &BTreeMap<String, Arc<P>>,
+    reasons: fn(&P, &P) -> Vec<String>,
+) -> Vec<Change> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let action = |name: &String| match (old.get(name), new.get(name)) {
+        (None, _) => Some(Action::Added),
+        (_, None) => Some(Action::Removed),
+        (Some(old), Some(new)) => {
+            Some(reasons(old, new)).filter(|reasons| !reasons.is_empty()).map(Action::Changed)
+        }
+    };
+    let change = |name: &String| Some(Change { kind, name: name.clone(), action: action(name)? });
+    names.into_iter().filter_map(change).collect()
+}
+
+/// Says `what changed` where it did.
+fn changed(reasons: &mut Vec<String>, differs: bool, what: &str) {
+    if differs {
+        reasons.push(format!("{what} changed"));
+    }
+}
+
+fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
+    let mut reasons =
+        named(&old.fields, &new.fields, |field| &field.name, |old, new| old.ty != new.ty, "field ");
+    let order = |fields: &[Field], other: &[Field]| -> Vec<String> {
+        let both = fields.iter().filter(|field| other.iter().any(|other| other.name == field.name));
+        both.map(|field| field.name.clone()).collect()
+    };
+    let moved = order(&old.fields, &new.fields) != order(&new.fields, &old.fields);
+    changed(&mut reasons, moved, "the order of fields");
+    changed(&mut reasons, old.event_time != new.event_time, "event_time");
+    changed(&mut reasons, old.arrival != new.arrival, "arrival");
+    changed(&mut reasons, old.max_ahead != new.max_ahead, "max_ahead");
+    changed(&mut reasons, old.keep_raw != new.keep_raw, "raw");
+    changed(&mut reasons, old.feed != new.feed, "the feed");
+    reasons
+}
+
+fn view_reasons(old: &FeaturePlan, new: &FeaturePlan) -> Vec<String> {
+    if old.fingerprint() == new.fingerprint() {
+        return Vec::new();
+    }
+    let differs = |a: &Feature, b: &Feature| meaning(old, a) != meaning(new, b);
+    let mut reasons = named(&old.features, &new.features, |feature| &feature.name, differs, "");
+    changed(&mut reasons, old.entity != new.entity, "entity");
+    changed(&mut reasons, old.source != new.source, "source");
+    changed(&mut reasons, old.keys != new.keys, "keys");
+    changed(&mut reasons, old.filter != new.filter, "where");
+    changed(&mut reasons, old.head != new.head, "head");
+    changed(&mut reasons, old.max_age != new.max_age, "max_age");
+    if reasons.is_empty() {
+        let fields = old.fields != new.fields;
+        changed(&mut reasons, true, if fields { "the types of its fields" } else { "the order of features" });
+    }
+    reasons
+}
+
+/// What a feature computes, apart from where its plan keeps the parts.
+fn meaning<'p>(plan: &'p FeaturePlan, feature: &Feature) -> impl PartialEq + use<'p> {
+    let aggregate = &plan.aggregates[feature.aggregate];
+    (feature.function, plan.windows[feature.window], &aggregate.input, &aggregate.filter)
+}
+
+fn service_reasons(old: &ServicePlan, new: &ServicePlan) -> Vec<String> {
+    if old.fingerprint() == new.fingerprint() {
+        return Vec::new();
+    }
+    let names = |plan: &ServicePlan| -> Vec<String> {
+        plan.features
+            .iter()
+            .map(|feature| plan.feature(*feature))
+            .map(|(view, feature)| view.qualified(feature))
+            .collect()
+    };
+    let (was, is) = (names(old), names(new));
+    let mut reasons = named(&was, &is, |name| name, |_, _| false, "");
+    let moved = reasons.is_empty() && was != is;
+    changed(&mut reasons, moved, "the order of features");
+    reasons.extend(named(
+        &old.request,
+        &new.request,
+        |field| &field.name,
+        |a, b| a.ty != b.ty,
+        "request field ",
+    ));
+    let derived = |a: &tidemark_kernel::service::Derived, b: &tidemark_kernel::service::Derived| a != b;
+    reasons.extend(named(&old.derived, &new.derived, |derived| &derived.name, derived, "derived feature "));
+    for view in &new.views {
+        let before = old.views.iter().find(|before| before.view == view.view);
+        let differs = before.is_some_and(|before| before.fingerprint() != view.fingerprint());
+        changed(&mut reasons, differs, &format!("view {}", view.view));
+    }
+    if reasons.is_empty() {
+        reasons.push("the order of its parts changed".to_owned());
+    }
+    reasons
+}
+
+/// `x added`, `x removed`, `x changed`, by name.
+fn named<T>(
+    old: &[T],
+    new: &[T],
+    name: impl Fn(&T) -> &String,
+    differs: impl Fn(&T, &T) -> bool,
+    what: &str,
+) -> Vec<String> {
+    let find = |list: &'_ [T], wanted: &String| list.iter().position(|item| name(item) == wanted);
+    let kept = new.iter().filter_map(|item| match find(old, name(item)) {
+        None => Some(format!("{what}{} added", name(item))),
+        Some(before) => differs(&old[before], item).then(|| format!("{what}{} changed", name(item))),
+    });
+    let gone = old.iter().filter(|item| find(new, name(item)).is_none());
+    kept.chain(gone.map(|item| format!("{what}{} removed", name(item)))).collect()
+}
+
+/// What events that were kept already cannot follow.
+fn refusals(old: &Repo, new: &Repo) -> Vec<Problem> {
+    let both = old.sources.iter().filter_map(|(name, was)| Some((was, new.sources.get(name)?)));
+    both.flat_map(|(was, is)| was.fields.iter().filter_map(|field| refusal(new, is, field))).collect()
+}
+
+fn refusal(new: &Repo, source: &SourcePlan, was: &Field) -> Option<Problem> {
+    let place = |path: String| new.places.get(&path).copied().unwrap_or(Place { file: 0, start: 0, end: 0 });
+    let (name, field) = (&source.name, &was.name);
+    let help = "events that were kept already have it as it was: declare a new source";
+    let problem = match source.field(field).map(|index| source.fields[index].ty) {
+        Some(ty) if ty == was.ty => return None,
+        Some(ty) => {
+            let message = format!("field `{field}` of source `{name}` was {} and is {ty}", was.ty);
+            Problem::error(place(format!("source.{name}.{field}")), message).label(format!("was {}", was.ty))
+        }
+        None => {
+            let message = format!("field `{field}` of source `{name}` was removed");
+            Problem::error(place(format!("source.{name}")), message)
+                .label(format!("had `{field}`, {}", was.ty))
+        }
+    };
+    Some(problem.help(help.to_owned()))
+}

@@ -1,0 +1,37 @@
+//! From definition files to validated, versioned plans.
+//!
+//! A repo is a folder of YAML files with SQL expressions in them. [`load`] reads it and gives either a [`Repo`] of
+//! plans that engines carry out, or every problem of every file at once, each with its place, the reason and a way
+//! out ([`Problems`]). [`Applied`] is the version that commands run, recorded as the texts themselves; [`diff()`]
+//! says what a new version changes.
+//!
+//! This crate must never contain the execution of features.
+//!
+//! Reading order: `file` (places), `tree` (YAML with places), `shape` (what a tree should be), then one file for
+//! each kind of declaration (`entity`, `source`, `view`, `service`, `project`), [`Repo`], [`applied`], [`mod@diff`].
+
+pub mod applied;
+pub mod diff;
+mod entity;
+mod expression;
+mod field;
+mod file;
+mod folder;
+mod name;
+mod problem;
+mod project;
+mod repo;
+mod service;
+mod shape;
+mod source;
+mod suggest;
+mod tree;
+mod view;
+
+pub use applied::{Applied, AppliedError};
+pub use diff::{Change, diff};
+pub use entity::Entity;
+pub use file::{File, Files, Place, Position};
+pub use problem::{Colour, Entry, Problem, Problems, Severity};
+pub use project::{Online, Ports, Project};
+pub use repo::{PROJECT_FILE, Repo, load, parse};

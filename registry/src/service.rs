@@ -1,0 +1,67 @@
+//! Services: the list of features that a model takes.
+
+use crate::field::FieldDeclaration;
+use crate::name;
+use crate::problem::Problem;
+use crate::shape::{self, Reading, Shape};
+use crate::tree::{Node, Text};
+
+mod compile;
+
+pub(crate) use compile::{Views, compile};
+
+const KEYS: [&str; 5] = ["name", "description", "features", "request", "derived"];
+
+/// A service as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceDeclaration {
+    pub(crate) name: Text,
+    /// `view`, `view.feature` or `feature`.
+    pub(crate) features: Vec<Text>,
+    pub(crate) request: Vec<FieldDeclaration>,
+    pub(crate) derived: Vec<DerivedDeclaration>,
+    pub(crate) description: Option<String>,
+    /// Whether all of it could be read.
+    pub(crate) whole: bool,
+}
+
+/// A derived feature as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct DerivedDeclaration {
+    pub(crate) name: Text,
+    pub(crate) expr: Text,
+    pub(crate) description: Option<String>,
+}
+
+impl ServiceDeclaration {
+    pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let before = reading.problems.len();
+        let shape = Shape::read(node, "a service", &KEYS, reading)?;
+        let name = name::declared(&shape, reading);
+        let features = shape.list("features", reading).iter();
+        let features = features.filter_map(|node| shape::text(node, "a service's feature", reading).cloned());
+        let features: Vec<Text> = features.collect();
+        let request = shape.list("request", reading).iter();
+        let request = request.filter_map(|node| FieldDeclaration::column(node, "a request field", reading));
+        let request = request.collect();
+        let derived = shape.list("derived", reading).iter();
+        let derived: Vec<_> = derived.filter_map(|node| DerivedDeclaration::read(node, reading)).collect();
+        if features.is_empty() && derived.is_empty() && reading.problems.len() == before {
+            let problem = Problem::error(shape.place, "a service needs `features`");
+            reading.report(problem.help("list views, or single features as `view.feature`".to_owned()));
+        }
+        let description = shape.description(reading);
+        let whole = reading.problems.len() == before;
+        Some(Self { name: name?, features, request, derived, description, whole })
+    }
+}
+
+impl DerivedDeclaration {
+    fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let shape = Shape::read(node, "a derived feature", &["name", "expr", "description"], reading)?;
+        let name = name::column(&shape, reading);
+        let expr = shape.require_text("expr", reading).cloned();
+        let description = shape.description(reading);
+        Some(Self { name: name?, expr: expr?, description })
+    }
+}

@@ -1,0 +1,231 @@
+//! Sources: the streams of events.
+
+use tidemark_kernel::source::{Arrival, Feed, SourcePlan, TimeField, Unit};
+use tidemark_kernel::value::Type;
+
+use crate::field::FieldDeclaration;
+use crate::name;
+use crate::problem::Problem;
+use crate::shape::{self, Reading, Shape};
+use crate::suggest;
+use crate::tree::{Kind, Node, Text};
+
+const KEYS: [&str; 10] =
+    ["name", "description", "kafka", "files", "push", "fields", "event_time", "arrival", "max_ahead", "raw"];
+
+/// A source as it is written; its plan is missing where something in it is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceDeclaration {
+    pub(crate) name: Text,
+    pub(crate) fields: Vec<FieldDeclaration>,
+    pub(crate) description: Option<String>,
+    pub(crate) plan: Option<SourcePlan>,
+    /// Whether every field could be read: an unknown field may be one that could not.
+    pub(crate) whole: bool,
+}
+
+impl SourceDeclaration {
+    pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let shape = Shape::read(node, "a source", &KEYS, reading)?;
+        let name = name::declared(&shape, reading);
+        let before = reading.problems.len();
+        let fields = fields(&shape, reading);
+        let whole = reading.problems.len() == before;
+        let times = Times { fields: &fields, whole };
+        let event_time =
+            shape.require("event_time", reading).and_then(|node| times.event_time(node, reading));
+        let arrival = match shape.get("arrival") {
+            None => Some(Arrival::Record),
+            Some(node) => times.arrival(node, reading),
+        };
+        let feed = feed(&shape, reading);
+        let max_ahead = shape.span("max_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_AHEAD);
+        let keep_raw = keep_raw(&shape, reading);
+        let description = shape.description(reading);
+        let name = name?;
+        let plan = event_time.zip(arrival).zip(feed).map(|((event_time, arrival), feed)| SourcePlan {
+            name: name.value.clone(),
+            fields: fields.iter().map(FieldDeclaration::field).collect(),
+            event_time,
+            arrival,
+            max_ahead,
+            keep_raw,
+            feed,
+        });
+        Some(Self { name, fields, description, plan, whole })
+    }
+
+    /// The declaration of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&FieldDeclaration> {
+        self.fields.iter().find(|field| field.name.value == name)
+    }
+}
+
+fn fields(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FieldDeclaration> {
+    let nodes = shape.require_list("fields", reading);
+    let read = nodes.iter().filter_map(|node| FieldDeclaration::of_source(node, reading)).collect();
+    let fields = name::unique(read, "field", |field: &FieldDeclaration| &field.name, reading);
+    for (i, field) in fields.iter().enumerate() {
+        let same = |other: &&FieldDeclaration| other.name.value.eq_ignore_ascii_case(&field.name.value);
+        if let Some(first) = fields[..i].iter().find(same) {
+            let message =
+                format!("field `{}` differs from `{}` only in case", field.name.value, first.name.value);
+            let problem =
+                Problem::error(field.name.place, message).related(first.name.place, "the other one");
+            reading.report(
+                problem.help("readers of the event table cannot tell them apart: rename one".to_owned()),
+            );
+        }
+    }
+    fields
+}
+
+/// The feed: one of `kafka`, `files`, `push`; `push` where none is named.
+fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
+    let named: Vec<&(Text, Node)> =
+        ["kafka", "files", "push"].iter().filter_map(|key| shape.entry(key)).collect();
+    if let [first, second, ..] = named[..] {
+        let problem =
+            Problem::error(second.0.place, "a source has one feed").related(first.0.place, "the other one");
+        reading
+            .report(problem.help("keep one: files and pushed events can be added to any source".to_owned()));
+        return None;
+    }
+    match named.first() {
+        None => Some(Feed::Push),
+        Some((key, node)) => match key.value.as_str() {
+            "kafka" => kafka(node, reading),
+            "files" => files(node, reading),
+            _ => Shape::read(node, "`push`", &[], reading).map(|_| Feed::Push),
+        },
+    }
+}
+
+fn kafka(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
+    let shape = Shape::read(node, "`kafka`", &["topic", "format"], reading)?;
+    if let Some(format) = shape.text("format", reading).filter(|format| format.value != "json") {
+        let problem = Problem::error(format.place, format!("unknown format `{}`", format.value));
+        reading.report(problem.help("write `json`: one JSON object a record".to_owned()));
+    }
+    let topic = shape.require_text("topic", reading)?;
+    Some(Feed::Kafka { topic: topic.value.clone() })
+}
+
+fn files(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
+    let shape = Shape::read(node, "`files`", &["path"], reading)?;
+    let path = shape.require("path", reading)?;
+    let nodes = match &path.kind {
+        Kind::List(list) => list.as_slice(),
+        _ => std::slice::from_ref(path),
+    };
+    let paths: Vec<String> = nodes.iter().filter_map(|node| pattern(node, reading)).collect();
+    (!paths.is_empty() && paths.len() == nodes.len()).then_some(Feed::Files { paths })
+}
+
+fn pattern(node: &Node, reading: &mut Reading<'_>) -> Option<String> {
+    let text = shape::text(node, "`path`", reading)?;
+    match glob::Pattern::new(&text.value) {
+        Ok(_) => Some(text.value.clone()),
+        Err(error) => {
+            let place = text.within(reading.files, error.pos..text.value.len());
+            let problem =
+                Problem::error(place, format!("`{}` is no path pattern", text.value)).label(error.msg);
+            reading
+                .report(problem.help("`*` stands for any part of a name, `**` for any folders".to_owned()));
+            None
+        }
+    }
+}
+
+fn keep_raw(shape: &Shape<'_>, reading: &mut Reading<'_>) -> bool {
+    let Some(raw) = shape.text("raw", reading) else { return false };
+    if raw.value != "keep" {
+        let problem = Problem::error(raw.place, format!("unknown value `{}` of `raw`", raw.value));
+        reading.report(
+            problem.help("write `keep`, or leave `raw` out where payloads need not be kept".to_owned()),
+        );
+    }
+    raw.value == "keep"
+}
+
+/// The times of a source with these fields.
+struct Times<'d> {
+    fields: &'d [FieldDeclaration],
+    whole: bool,
+}
+
+impl Times<'_> {
+    fn event_time(&self, node: &Node, reading: &mut Reading<'_>) -> Option<TimeField> {
+        match &node.kind {
+            Kind::Text(field) => self.time(field, None, reading),
+            _ => self.with_unit(node, "`event_time`", reading),
+        }
+    }
+
+    fn arrival(&self, node: &Node, reading: &mut Reading<'_>) -> Option<Arrival> {
+        match &node.kind {
+            Kind::Text(text) => match text.value.as_str() {
+                "record" => Some(Arrival::Record),
+                "event_time" => Some(Arrival::EventTime),
+                _ => self.time(text, None, reading).map(Arrival::Field),
+            },
+            _ => self.with_unit(node, "`arrival`", reading).map(Arrival::Field),
+        }
+    }
+
+    fn with_unit(&self, node: &Node, what: &'static str, reading: &mut Reading<'_>) -> Option<TimeField> {
+        let shape = Shape::read(node, what, &["field", "unit"], reading)?;
+        let unit = shape.text("unit", reading);
+        let field = shape.require_text("field", reading)?;
+        self.time(field, unit, reading)
+    }
+
+    fn time(&self, name: &Text, unit: Option<&Text>, reading: &mut Reading<'_>) -> Option<TimeField> {
+        let Some(field) = self.fields.iter().find(|field| field.name.value == name.value) else {
+            self.missing(name, reading);
+            return None;
+        };
+        let unit = match (field.ty, unit) {
+            (Type::Timestamp, None) => None,
+            (Type::Int64, Some(unit)) => Some(read_unit(unit, reading)?),
+            (ty, unit) => {
+                reading.report(no_time(name, ty, unit).related(field.ty_place, format!("declared {ty}")));
+                return None;
+            }
+        };
+        Some(TimeField { field: name.value.clone(), unit })
+    }
+
+    fn missing(&self, name: &Text, reading: &mut Reading<'_>) {
+        if !self.whole {
+            return;
+        }
+        let known = self.fields.iter().map(|field| field.name.value.as_str());
+        let help = suggest::help(&name.value, "fields", known);
+        let problem = Problem::error(name.place, format!("unknown field `{}`", name.value));
+        reading.report(problem.label("a time is one of the source's fields").help(help));
+    }
+}
+
+fn no_time(name: &Text, ty: Type, unit: Option<&Text>) -> Problem {
+    let field = &name.value;
+    match (ty, unit) {
+        (Type::Timestamp, Some(unit)) => {
+            Problem::error(unit.place, "a timestamp has no unit").help(format!("write `{field}` alone"))
+        }
+        (Type::Int64, _) => Problem::error(name.place, format!("the time `{field}` has no unit"))
+            .label("an int64 counts seconds, or milliseconds, or …")
+            .help(format!("write `{{field: {field}, unit: ms}}` (s, ms, us or ns)")),
+        _ => Problem::error(name.place, format!("`{field}` is {ty}, which is no time"))
+            .help("a time is a timestamp, or an int64 with a unit".to_owned()),
+    }
+}
+
+fn read_unit(text: &Text, reading: &mut Reading<'_>) -> Option<Unit> {
+    let found = Unit::NAMED.iter().find(|(name, _)| *name == text.value);
+    if found.is_none() {
+        let problem = Problem::error(text.place, format!("unknown unit `{}`", text.value));
+        reading.report(problem.help("units of time: s, ms, us, ns".to_owned()));
+    }
+    found.map(|(_, unit)| *unit)
+}

@@ -1,0 +1,152 @@
+//! Views: features of one entity from one source.
+
+use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::time::Span;
+use tidemark_kernel::window::Window;
+
+use crate::name;
+use crate::problem::Problem;
+use crate::shape::{self, Reading, Shape};
+use crate::tree::{Kind, Node, Text};
+
+mod compile;
+
+pub(crate) use compile::compile;
+
+const KEYS: [&str; 9] =
+    ["name", "description", "entity", "source", "keys", "where", "head", "max_age", "features"];
+
+const FEATURE_KEYS: [&str; 4] = ["name", "description", "aggregate", "windows"];
+
+/// A view as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct ViewDeclaration {
+    pub(crate) name: Text,
+    pub(crate) entity: Option<Text>,
+    pub(crate) source: Option<Text>,
+    /// Entity key, source field.
+    pub(crate) keys: Vec<(Text, Text)>,
+    pub(crate) filter: Option<Text>,
+    pub(crate) head: Span,
+    pub(crate) max_age: Option<Span>,
+    pub(crate) features: Vec<FeatureDeclaration>,
+    pub(crate) description: Option<String>,
+    /// Whether all of it could be read.
+    pub(crate) whole: bool,
+}
+
+/// A feature as it is written: one aggregate over several windows.
+#[derive(Clone, Debug)]
+pub(crate) struct FeatureDeclaration {
+    pub(crate) name: Text,
+    pub(crate) aggregate: Option<Text>,
+    pub(crate) windows: Vec<(Window, Text)>,
+    pub(crate) description: Option<String>,
+}
+
+impl ViewDeclaration {
+    pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let before = reading.problems.len();
+        let shape = Shape::read(node, "a view", &KEYS, reading)?;
+        let name = name::declared(&shape, reading);
+        let mut view = Self {
+            entity: shape.require_text("entity", reading).cloned(),
+            source: shape.require_text("source", reading).cloned(),
+            keys: keys(&shape, reading),
+            filter: shape.text("where", reading).cloned(),
+            head: shape.span("head", reading).unwrap_or(FeaturePlan::DEFAULT_HEAD),
+            max_age: shape.span("max_age", reading),
+            features: features(&shape, reading),
+            description: shape.description(reading),
+            whole: true,
+            name: name?,
+        };
+        view.whole = reading.problems.len() == before;
+        Some(view)
+    }
+}
+
+fn keys(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<(Text, Text)> {
+    let Some(node) = shape.get("keys") else { return Vec::new() };
+    let entries = shape::map(node, "`keys`", reading);
+    let field = |(key, node): &(Text, Node), reading: &mut Reading<'_>| {
+        Some((key.clone(), shape::text(node, "a key's field", reading)?.clone()))
+    };
+    entries.iter().filter_map(|entry| field(entry, reading)).collect()
+}
+
+fn features(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FeatureDeclaration> {
+    let nodes = shape.require_list("features", reading);
+    nodes.iter().filter_map(|node| FeatureDeclaration::read(node, reading)).collect()
+}
+
+impl FeatureDeclaration {
+    fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let shape = Shape::read(node, "a feature", &FEATURE_KEYS, reading)?;
+        let name = name::declared(&shape, reading);
+        let aggregate = shape.require_text("aggregate", reading).cloned();
+        let windows = shape.require_list("windows", reading);
+        let windows = windows.iter().filter_map(|node| window(node, reading)).collect();
+        let description = shape.description(reading);
+        Some(Self { name: name?, aggregate, windows, description })
+    }
+
+    /// `name_window`; `lifetime` adds nothing, and neither does a window's hop.
+    pub(crate) fn column(&self, window: Window) -> String {
+        match window {
+            Window::Lifetime => self.name.value.clone(),
+            Window::Sliding { length, .. } => format!("{}_{length}", self.name.value),
+        }
+    }
+}
+
+const WINDOW_HELP: &str = "windows: a length as `10m` or `7d`, with its hop as `7d hop 1d`, moving by the millisecond \
+                           as `10m exact`, or `lifetime`";
+
+fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Text)> {
+    let Kind::Text(text) = &node.kind else {
+        let problem = Problem::error(node.place, format!("a window is a text, not {}", node.kind.name()));
+        reading.report(problem.help(WINDOW_HELP.to_owned()));
+        return None;
+    };
+    match parse_window(&text.value) {
+        Ok(window) => Some((window, text.clone())),
+        Err((message, help)) => {
+            reading.report(Problem::error(text.place, message).help(help));
+            None
+        }
+    }
+}
+
+/// `10m`, `7d hop 1d`, `10m exact` or `lifetime`; else what is wrong, and how windows are written.
+fn parse_window(text: &str) -> Result<Window, (String, Option<String>)> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let span = |word: &str| {
+        let none = || (format!("`{word}` is no length of time"), Some(shape::SPAN_HELP.to_owned()));
+        Span::parse(word).ok_or_else(none)
+    };
+    let window = match words[..] {
+        ["lifetime"] => Ok(Window::Lifetime),
+        [length] => Window::sliding(span(length)?),
+        [length, "exact"] => Window::exact(span(length)?),
+        [length, "hop", hop] => Window::with_hop(span(length)?, span(hop)?),
+        _ => return Err((format!("`{text}` is no window"), Some(WINDOW_HELP.to_owned()))),
+    };
+    window.map_err(|error| (error.to_string(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_as_they_are_shown() {
+        for text in ["10m", "7d hop 1d", "lifetime", "10m hop 1ms"] {
+            assert_eq!(parse_window(text).map(|window| window.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(parse_window("10m exact"), parse_window("10m hop 1ms"));
+        for text in ["", "10", "7d hop", "7d every 1d", "0s", "7d hop 2d", "lifetime hop 1d", "week"] {
+            assert!(parse_window(text).is_err(), "{text}");
+        }
+    }
+}

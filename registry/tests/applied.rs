@@ -1,0 +1,126 @@
+//! Applied versions: recorded, read back, compared.
+
+use std::fs;
+
+use tidemark_kernel::time::Time;
+use tidemark_registry::applied::{load_applied, record};
+use tidemark_registry::{AppliedError, Repo, diff, parse};
+
+const GOOD: &str = include_str!("../../feature_repo/payments.yaml");
+
+fn repo(text: &str) -> Repo {
+    parse([("payments.yaml", text)]).expect("good definitions")
+}
+
+fn edited(from: &str, to: &str) -> Repo {
+    assert!(GOOD.contains(from), "{from}");
+    repo(&GOOD.replacen(from, to, 1))
+}
+
+fn changes(from: &str, to: &str) -> Vec<String> {
+    let changes = diff(&repo(GOOD), &edited(from, to)).expect("a change that events can follow");
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_was_applied_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data/registry");
+    assert!(load_applied(&folder).unwrap().is_none());
+    let first = repo(GOOD);
+    assert_eq!(record(&folder, &first, Time::from_millis(1)).unwrap(), 1);
+    let second = edited("windows: [10m, 1h, 1d, 7d, 30d]", "windows: [1h]");
+    assert_eq!(record(&folder, &second, Time::from_millis(2)).unwrap(), 2);
+    let applied = load_applied(&folder).unwrap().unwrap();
+    assert_eq!((applied.version, applied.time), (2, Time::from_millis(2)));
+    assert_eq!(applied.repo.views, second.views);
+    assert_eq!(applied.repo.services, second.services);
+    assert_eq!(applied.drifted(), Vec::<String>::new());
+    assert!(applied.differs_from(&first) && !applied.differs_from(&second));
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(left.len(), 2, "nothing is left beside");
+}
+
+#[test]
+fn a_folder_differs_by_meaning() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data/registry");
+    fs::write(dir.path().join("tidemark.yaml"), "project: shop\n").unwrap();
+    let file = dir.path().join("payments.yaml");
+    fs::write(&file, GOOD).unwrap();
+    let repo = tidemark_registry::load(dir.path()).unwrap();
+    record(&folder, &repo, Time::from_millis(0)).unwrap();
+    let applied = load_applied(&folder).unwrap().unwrap();
+    assert!(!applied.differs(dir.path()));
+    fs::write(&file, GOOD.replace("A paying customer.", "Who pays.")).unwrap();
+    assert!(!applied.differs(dir.path()), "a description means nothing to a feature");
+    fs::write(&file, GOOD.replace("head: 30s", "head: 20s")).unwrap();
+    assert!(applied.differs(dir.path()));
+    fs::write(&file, "views: [").unwrap();
+    assert!(applied.differs(dir.path()));
+}
+
+#[test]
+fn damaged_and_newer_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    record(dir.path(), &repo(GOOD), Time::from_millis(0)).unwrap();
+    let path = dir.path().join("00000001.json");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    assert!(matches!(load_applied(dir.path()), Err(AppliedError::Newer { format: 2, .. })));
+    fs::write(&path, good.replace("stddev_samp", "stddev_pop")).unwrap();
+    assert!(matches!(load_applied(dir.path()), Err(AppliedError::Damaged { .. })));
+    fs::write(&path, &good[..good.len() / 2]).unwrap();
+    assert!(matches!(load_applied(dir.path()), Err(AppliedError::Damaged { .. })));
+}
+
+#[test]
+fn changes_are_told_in_words() {
+    assert_eq!(changes("# A service", "# The service"), Vec::<String>::new());
+    assert_eq!(
+        changes(
+            "windows: [7d, 30d]}\n      - {name: amount_stddev",
+            "windows: [30d]}\n      - {name: amount_stddev"
+        ),
+        [
+            "changed view user_payments (refill): amount_avg_7d removed",
+            "changed service fraud: user_payments.amount_avg_7d removed, view user_payments changed"
+        ]
+    );
+    assert_eq!(
+        changes("stddev_samp(amount)", "stddev_pop(amount)"),
+        [
+            "changed view user_payments (refill): amount_stddev_30d changed",
+            "changed service fraud: view user_payments changed"
+        ]
+    );
+    assert_eq!(
+        changes("amount / nullif(user_payments.amount_avg_30d, 0)", "amount / user_payments.amount_avg_30d"),
+        ["changed service fraud: derived feature amount_vs_month changed"]
+    );
+    assert_eq!(
+        changes(
+            "    event_time: created_at",
+            "      - {name: channel, type: string}\n    event_time: created_at"
+        ),
+        ["changed source payments: field channel added"]
+    );
+    assert_eq!(changes("  - name: fraud", "  - name: risk"), ["removed service fraud", "added service risk"]);
+    assert_eq!(changes("max_ahead: 1m", "max_ahead: 2m"), ["changed source payments: max_ahead changed"]);
+}
+
+#[test]
+fn what_old_events_cannot_follow_is_refused() {
+    let refused = |from: &str, to: &str| match diff(&repo(GOOD), &edited(from, to)) {
+        Ok(changes) => panic!("{changes:?}"),
+        Err(problems) => problems.to_string(),
+    };
+    let retyped = refused("{name: payment_id,  type: int64}", "{name: payment_id, type: string}");
+    assert!(
+        retyped.starts_with("error: field `payment_id` of source `payments` was int64 and is string\n"),
+        "{retyped}"
+    );
+    assert!(retyped.contains("declare a new source") && retyped.contains("^^^^^^ was int64"), "{retyped}");
+    let removed = refused("      - {name: currency,    type: string}\n", "");
+    assert!(removed.starts_with("error: field `currency` of source `payments` was removed\n"), "{removed}");
+}
