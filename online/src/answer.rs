@@ -1,0 +1,132 @@
+//! The one file in which this engine touches what a plan means: states are decoded, the instant is settled, the
+//! kernel answers, and the token says what was seen.
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
+use tidemark_kernel::event::Log;
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::state::LogState;
+use tidemark_kernel::time::Time;
+use tidemark_kernel::token::{Token, ViewToken};
+use tidemark_kernel::value::Value;
+
+use crate::error::{Damage, DamageReason, RowError};
+use crate::states::Stored;
+
+/// What one row was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowAnswer {
+    /// The instant it is about: its values see the events before it.
+    pub at: Time,
+    /// One value for each feature of the service, windowed ones first, then the derived ones.
+    pub values: Vec<Value>,
+    /// One status for each value.
+    pub statuses: Vec<Status>,
+    /// For each view of the service the event time of its newest event within reach of its windows.
+    pub newest: Vec<Option<Time>>,
+    /// What was seen.
+    pub token: Token,
+}
+
+/// Which instant a row is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instant {
+    /// This one or none.
+    At(Time),
+    /// This one, or the entity's `R` where that is later.
+    NotBefore(Time),
+}
+
+/// The state of one entity in one view; no logs for a null key.
+pub(crate) struct Entity<'p> {
+    plan: &'p FeaturePlan,
+    logs: Vec<(Log, LogState)>,
+}
+
+impl<'p> Entity<'p> {
+    /// Decodes what is stored of an entity.
+    ///
+    /// # Errors
+    /// Fails where a state's bytes are not those of a state of this plan.
+    pub(crate) fn decode(
+        plan: &'p FeaturePlan,
+        key: Option<&EntityKey>,
+        stored: &Stored,
+    ) -> Result<Self, RowError> {
+        let decode = |(log, bytes): &(Log, Vec<u8>)| match LogState::decode(plan, bytes) {
+            Ok(state) => Ok((*log, state)),
+            Err(error) => {
+                let entity = key.map_or_else(String::new, |key| name_entity(plan, key));
+                let reason = DamageReason::Undecodable(error);
+                Err(RowError::Damaged(Damage { view: plan.view.clone(), entity, log: *log, reason }))
+            }
+        };
+        let logs = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
+        Ok(Self { plan, logs })
+    }
+
+    /// The entity's `R` in this view.
+    fn horizon(&self) -> Option<Time> {
+        horizon(self.plan, &self.logs)
+    }
+
+    fn answer(&self, at: Time) -> Result<Answer, RowError> {
+        answer(self.plan, &self.logs, at)
+            .map_err(|early| RowError::TooEarly { view: self.plan.view.clone(), early })
+    }
+
+    fn token(&self) -> (String, ViewToken) {
+        let last = self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect();
+        (self.plan.view.clone(), ViewToken { fingerprint: self.plan.fingerprint(), last })
+    }
+}
+
+/// Answers the windowed features of a service for one row, from its entity in each view. Derived features are
+/// still to be added.
+///
+/// # Errors
+/// Refuses an instant before the row's `R`, the greatest of its entities', so that one `at` holds for all of them.
+pub(crate) fn answer_row(
+    service: &ServicePlan,
+    entities: &[Entity<'_>],
+    instant: Instant,
+) -> Result<RowAnswer, RowError> {
+    let at = settle(entities, instant)?;
+    let answers = entities.iter().map(|entity| entity.answer(at)).collect::<Result<Vec<Answer>, _>>()?;
+    let features = || service.features.iter();
+    Ok(RowAnswer {
+        at,
+        values: features().map(|place| answers[place.view].values[place.feature].clone()).collect(),
+        statuses: features().map(|place| answers[place.view].statuses[place.feature]).collect(),
+        newest: answers.iter().map(|answer| answer.newest).collect(),
+        token: Token { at, views: entities.iter().map(Entity::token).collect::<BTreeMap<_, _>>() },
+    })
+}
+
+/// The instant a row is answered for.
+fn settle(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
+    let latest = entities.iter().filter_map(|entity| Some((entity.horizon()?, entity.plan)));
+    let latest = latest.max_by_key(|(horizon, _)| *horizon);
+    match (instant, latest) {
+        (Instant::At(at), Some((horizon, plan))) if at < horizon => {
+            let early = TooEarly { at, horizon, head: plan.head };
+            Err(RowError::TooEarly { view: plan.view.clone(), early })
+        }
+        (Instant::NotBefore(at), Some((horizon, _))) => Ok(at.max(horizon)),
+        (Instant::At(at) | Instant::NotBefore(at), _) => Ok(at),
+    }
+}
+
+/// An entity as `name=value`, its parts joined by commas; its bytes in hexadecimal where they are no such key.
+pub(crate) fn name_entity(plan: &FeaturePlan, key: &EntityKey) -> String {
+    match key.decode(plan.key_types()) {
+        Ok(values) => {
+            let parts = plan.keys.iter().zip(values).map(|(key, value)| format!("{}={value}", key.name));
+            parts.collect::<Vec<_>>().join(",")
+        }
+        Err(_) => format!("0x{key:?}"),
+    }
+}

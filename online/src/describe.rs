@@ -1,0 +1,59 @@
+//! Services described: what a lookup must name, and what it answers.
+
+use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::service::ServicePlan;
+use tidemark_proto::serving::v1;
+
+use crate::served::{Asked, Served};
+use crate::wire::{duration, feature_type, scalar_type};
+
+/// A service as `GetService` tells it.
+pub(crate) fn service(served: &Served) -> v1::Service {
+    let plan = served.plan();
+    let (keys, request) = served.asked().iter().partition::<Vec<_>, _>(|asked| asked.is_key);
+    v1::Service {
+        name: plan.name.clone(),
+        fingerprint: plan.fingerprint().to_string(),
+        keys: keys.into_iter().map(field).collect(),
+        request: request.into_iter().map(field).collect(),
+        views: plan.views.iter().map(|view| self::view(view)).collect(),
+        features: features(plan),
+        derived: derived(plan),
+    }
+}
+
+fn field(asked: &Asked) -> v1::Field {
+    v1::Field { name: asked.name.clone(), r#type: scalar_type(asked.ty).into() }
+}
+
+fn view(plan: &FeaturePlan) -> v1::View {
+    v1::View {
+        name: plan.view.clone(),
+        entity: plan.entity.clone(),
+        source: plan.source.clone(),
+        fingerprint: plan.fingerprint().to_string(),
+        keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
+        head: Some(duration(plan.head)),
+        max_age: plan.max_age.map(duration),
+    }
+}
+
+fn features(plan: &ServicePlan) -> Vec<v1::Feature> {
+    let features = plan.features.iter().map(|place| plan.feature(*place));
+    let describe = |(view, feature): (&FeaturePlan, &tidemark_kernel::plan::Feature)| v1::Feature {
+        name: view.qualified(feature),
+        r#type: Some(feature_type(feature.ty)),
+        view: view.view.clone(),
+        window: view.windows[feature.window].to_string(),
+    };
+    features.map(describe).collect()
+}
+
+fn derived(plan: &ServicePlan) -> Vec<v1::Derived> {
+    let describe = |derived: &tidemark_kernel::service::Derived| v1::Derived {
+        name: derived.name.clone(),
+        r#type: scalar_type(derived.ty).into(),
+        expression: derived.sql.clone(),
+    };
+    plan.derived.iter().map(describe).collect()
+}

@@ -1,0 +1,119 @@
+//! Lookups over gRPC: `tidemark.serving.v1`, with health and reflection.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_proto::FILE_DESCRIPTOR_SET;
+use tidemark_proto::serving::v1;
+use tidemark_proto::serving::v1::serving_server::{Serving, ServingServer};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use tonic_health::server::HealthReporter;
+
+use crate::describe;
+use crate::error::LookupError;
+use crate::listen::ServeError;
+use crate::lookups::Lookups;
+use crate::wire;
+
+/// The largest request: some hundred thousand rows.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// How often health looks whether every view can be looked up.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+
+/// Serves lookups on `listener` until `shutdown` resolves, then lets the calls under way end.
+///
+/// The health of `tidemark.serving.v1.Serving` is SERVING while every view of every service can be looked up; that
+/// of the server as a whole is always SERVING.
+///
+/// # Errors
+/// Fails where the server cannot go on.
+pub async fn serve(
+    lookups: Arc<Lookups>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report_health(&lookups, &reporter).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let serving = ServingServer::new(Grpc { lookups: Arc::clone(&lookups) });
+    let server = Server::builder()
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(serving.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown);
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = keep_reporting(&lookups, &reporter) => Ok(()),
+    }
+}
+
+/// Never ends.
+async fn keep_reporting(lookups: &Lookups, reporter: &HealthReporter) {
+    let mut period = tokio::time::interval(HEALTH_PERIOD);
+    loop {
+        period.tick().await;
+        report_health(lookups, reporter).await;
+    }
+}
+
+async fn report_health(lookups: &Lookups, reporter: &HealthReporter) {
+    match lookups.ready().await {
+        Ok(()) => reporter.set_serving::<ServingServer<Grpc>>().await,
+        Err(_) => reporter.set_not_serving::<ServingServer<Grpc>>().await,
+    }
+}
+
+struct Grpc {
+    lookups: Arc<Lookups>,
+}
+
+#[tonic::async_trait]
+impl Serving for Grpc {
+    async fn lookup(
+        &self,
+        request: Request<v1::LookupRequest>,
+    ) -> Result<Response<v1::LookupResponse>, Status> {
+        self.answer(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::GetServiceResponse>, Status> {
+        let served = self.lookups.service(&request.into_inner().service).map_err(status)?;
+        Ok(Response::new(v1::GetServiceResponse { service: Some(describe::service(&served)) }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let services = self.lookups.services();
+        let services = services.iter().map(|served| describe::service(served)).collect();
+        Ok(Response::new(v1::ListServicesResponse { services }))
+    }
+}
+
+impl Grpc {
+    async fn answer(&self, request: v1::LookupRequest) -> Result<v1::LookupResponse, LookupError> {
+        let read = || {
+            let served = self.lookups.service(&request.service)?;
+            Ok((served, wire::rows(request.rows)?, wire::at(request.at)?))
+        };
+        let (served, rows, at) = read().map_err(|error| self.lookups.metrics().failed(error))?;
+        let results = self.lookups.answer(&served, rows, at).await?;
+        Ok(wire::response(&served, results))
+    }
+}
+
+fn status(error: LookupError) -> Status {
+    Status::new(error.kind().codes().0, error.to_string())
+}

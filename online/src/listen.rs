@@ -1,0 +1,56 @@
+//! Ports.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// Why a server cannot run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Another program has the port.
+    #[error("port {} of {} is in use: stop the program that has it, or choose another port", .0.port(), .0.ip())]
+    InUse(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The gRPC server stopped.
+    #[error("the gRPC server failed: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    /// The HTTP server stopped.
+    #[error("the HTTP server failed: {0}")]
+    Http(#[from] io::Error),
+    /// The checked-in descriptors cannot be served.
+    #[error("gRPC reflection cannot be offered: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Listens on an address; with port 0 on any free one.
+///
+/// # Errors
+/// Fails where the port is in use or the address is not this machine's.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServeError::InUse(address),
+        _ => ServeError::Listen { address, source },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = listen(address).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("port {} of 127.0.0.1 is in use", address.port())), "{error}");
+    }
+}

@@ -1,0 +1,209 @@
+//! Lookups: many entities per call over the online state, for services that can be swapped while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant as Stopwatch;
+
+use futures::future::try_join_all;
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::time::Time;
+use tidemark_kernel::value::Value;
+use tidemark_store::OnlineStore;
+
+use crate::answer::{Entity, Instant, RowAnswer, answer_row};
+use crate::derive::Answered;
+use crate::error::{LookupError, RowError, help};
+use crate::metrics::Metrics;
+use crate::served::{Catalogue, DefinitionError, Served};
+use crate::states::{self, Stored};
+
+/// The server's clock.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// One question: a value for each key and each request field of the service, by name.
+pub type Row = BTreeMap<String, Value>;
+
+/// One result for each row of a call, in their order.
+pub type Results = Vec<Result<RowAnswer, RowError>>;
+
+/// How many rows are answered before other calls get a turn: a few milliseconds' worth.
+const TURN: usize = 64;
+
+/// Answers lookups from an online store.
+pub struct Lookups {
+    store: Arc<dyn OnlineStore>,
+    clock: Clock,
+    catalogue: RwLock<Arc<Catalogue>>,
+    metrics: Metrics,
+}
+
+impl Lookups {
+    /// Lookups over `store` with no service yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn OnlineStore>, clock: Clock) -> Self {
+        Self { store, clock, catalogue: RwLock::default(), metrics: Metrics::default() }
+    }
+
+    /// Serves these services and no others from now on. Calls under way end with the services they began with.
+    ///
+    /// # Errors
+    /// Fails, and changes nothing, where one of them was not checked.
+    pub fn serve(&self, plans: impl IntoIterator<Item = Arc<ServicePlan>>) -> Result<(), DefinitionError> {
+        let named = |plan: Arc<ServicePlan>| Ok((plan.name.clone(), Arc::new(Served::new(plan)?)));
+        let catalogue = plans.into_iter().map(named).collect::<Result<Catalogue, DefinitionError>>()?;
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        Ok(())
+    }
+
+    /// The services, in the order of their names.
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<Served>> {
+        self.catalogue().values().cloned().collect()
+    }
+
+    /// The service of that name.
+    ///
+    /// # Errors
+    /// [`LookupError::UnknownService`], with a suggestion.
+    pub fn service(&self, name: &str) -> Result<Arc<Served>, LookupError> {
+        let catalogue = self.catalogue();
+        catalogue.get(name).cloned().ok_or_else(|| {
+            let help = help(name, catalogue.keys().map(String::as_str));
+            LookupError::UnknownService { name: name.to_owned(), help }
+        })
+    }
+
+    /// Answers every feature of a service for each row, as of `at`, or of now (see [`answer`](Self::answer)).
+    ///
+    /// # Errors
+    /// Fails as a whole where the service is unknown, and as [`answer`](Self::answer) does.
+    pub async fn lookup(
+        &self,
+        service: &str,
+        rows: Vec<Row>,
+        at: Option<Time>,
+    ) -> Result<Results, LookupError> {
+        match self.service(service) {
+            Ok(served) => self.answer(&served, rows, at).await,
+            Err(error) => Err(self.metrics.failed(error)),
+        }
+    }
+
+    /// Answers every feature of a service for each row.
+    ///
+    /// A row is asked about `at`; without it about the first tick after the clock, or the earliest that can still
+    /// be asked about (the row's `R`, the greatest of its entities' in the service's views) if that is later. An
+    /// entity that no event names, or whose key is null, has empty windows.
+    ///
+    /// # Errors
+    /// Fails as a whole where a row lacks a key or request field, names anything else or has a value of another
+    /// type, where `at` is no instant that an event can have, where a view is being filled or changed, and where
+    /// the store fails. A row alone fails where `at` is before its `R`, and where its stored state is damaged.
+    pub async fn answer(
+        &self,
+        served: &Served,
+        rows: Vec<Row>,
+        at: Option<Time>,
+    ) -> Result<Results, LookupError> {
+        let begun = Stopwatch::now();
+        let results = self.try_answer(served, rows, at).await.map_err(|error| self.metrics.failed(error))?;
+        self.metrics.answered(&served.plan().name, &results, begun.elapsed());
+        Ok(results)
+    }
+
+    /// Whether every view of every service can be looked up.
+    ///
+    /// # Errors
+    /// Says which one cannot, and why.
+    pub async fn ready(&self) -> Result<(), LookupError> {
+        for served in self.services() {
+            for view in &served.plan().views {
+                states::live(&*self.store, view).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What this crate counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn try_answer(
+        &self,
+        served: &Served,
+        rows: Vec<Row>,
+        at: Option<Time>,
+    ) -> Result<Results, LookupError> {
+        let instant = self.instant(at)?;
+        let bind = |(index, row)| served.bind(index, row);
+        let asked = rows.into_iter().enumerate().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<Vec<Option<EntityKey>>> = asked.iter().map(|values| served.entities(values)).collect();
+        let reads = served.plan().views.iter().enumerate().map(|(view, plan)| self.read(plan, view, &keys));
+        let views = try_join_all(reads).await?;
+        let mut results = Results::with_capacity(keys.len());
+        for row in 0..keys.len() {
+            if row % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            let entities = entities(served.plan(), &keys, &views, row);
+            results.push(entities.and_then(|entities| answer_row(served.plan(), &entities, instant)));
+        }
+        self.derive(served, &asked, &mut results)?;
+        Ok(results)
+    }
+
+    fn instant(&self, at: Option<Time>) -> Result<Instant, LookupError> {
+        match at {
+            None => Ok(Instant::NotBefore((self.clock)().next())),
+            Some(at) if at.is_valid() => Ok(Instant::At(at)),
+            Some(at) => Err(LookupError::invalid_at(at)),
+        }
+    }
+
+    async fn read(
+        &self,
+        plan: &FeaturePlan,
+        view: usize,
+        keys: &[Vec<Option<EntityKey>>],
+    ) -> Result<Vec<Stored>, LookupError> {
+        let keys: Vec<Option<&EntityKey>> = keys.iter().map(|row| row[view].as_ref()).collect();
+        states::read(&*self.store, plan, &keys).await
+    }
+
+    fn derive(
+        &self,
+        served: &Served,
+        asked: &[Vec<Value>],
+        results: &mut Results,
+    ) -> Result<(), LookupError> {
+        let rows = asked.iter().zip(results);
+        let rows = rows.filter_map(|(asked, result)| Some(Answered { asked, answer: result.as_mut().ok()? }));
+        let mut rows: Vec<Answered<'_>> = rows.collect();
+        let service = &served.plan().name;
+        let failed = served
+            .derivation()
+            .extend(&mut rows)
+            .map_err(|source| LookupError::Derived { service: service.clone(), source })?;
+        self.metrics.derived_failed(service, failed);
+        Ok(())
+    }
+}
+
+/// The entity of each view that one row asks about. `keys` go by row, `views` by view.
+fn entities<'p>(
+    service: &'p ServicePlan,
+    keys: &[Vec<Option<EntityKey>>],
+    views: &[Vec<Stored>],
+    row: usize,
+) -> Result<Vec<Entity<'p>>, RowError> {
+    let views = service.views.iter().zip(&keys[row]).zip(views);
+    views.map(|((plan, key), stored)| Entity::decode(plan, key.as_ref(), &stored[row])).collect()
+}

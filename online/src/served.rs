@@ -1,0 +1,151 @@
+//! A service made ready to be looked up, and what a question must name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tidemark_expr::{DerivedEvaluator, ExprError};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::KeyField;
+use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::value::{FeatureType, Type, Value};
+
+use crate::derive::Derivation;
+use crate::error::{LookupError, help};
+use crate::lookups::Row;
+
+/// A service made ready to be looked up: its names resolved, its expressions compiled.
+#[derive(Debug)]
+pub struct Served {
+    plan: Arc<ServicePlan>,
+    /// What every row names: the keys, then the request fields.
+    asked: Vec<Asked>,
+    /// For each view, where in `asked` the parts of its key are.
+    keys: Vec<Vec<usize>>,
+    derivation: Derivation,
+}
+
+/// One value that every row of a lookup names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
+    /// Whether it is part of a view's key; otherwise it is a request field.
+    pub is_key: bool,
+}
+
+/// A service that cannot be served: its plan was not made by a registry that checked it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("service `{service}` cannot be served: {source}")]
+pub struct DefinitionError {
+    /// The service.
+    pub service: String,
+    /// Why.
+    pub source: ExprError,
+}
+
+impl Served {
+    /// Compiles the derived features and resolves the keys.
+    ///
+    /// # Errors
+    /// Fails where a derived feature does not compile, or has another type than the plan says.
+    pub fn new(plan: Arc<ServicePlan>) -> Result<Self, DefinitionError> {
+        let evaluator = DerivedEvaluator::new(&plan)
+            .map_err(|source| DefinitionError { service: plan.name.clone(), source })?;
+        let keys = plan.keys();
+        let place = |part: &KeyField| keys.iter().position(|key| key.name == part.name);
+        let places = plan.views.iter().map(|view| view.keys.iter().filter_map(place).collect()).collect();
+        let asked = keys.iter().map(|key| Asked { name: key.name.clone(), ty: key.ty, is_key: true });
+        let request = plan.request.iter();
+        let request = request.map(|field| Asked { name: field.name.clone(), ty: field.ty, is_key: false });
+        let asked: Vec<Asked> = asked.chain(request).collect();
+        let derivation = Derivation::new(&plan, &asked, evaluator);
+        Ok(Self { asked, keys: places, derivation, plan })
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn plan(&self) -> &ServicePlan {
+        &self.plan
+    }
+
+    /// What every row names: the keys, then the request fields.
+    #[must_use]
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    /// The key or request field of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Asked> {
+        self.asked.iter().find(|asked| asked.name == name)
+    }
+
+    /// The names and types of an answer's values: the windowed features, then the derived ones.
+    pub fn columns(&self) -> impl Iterator<Item = (String, FeatureType)> + '_ {
+        let windowed = self.plan.features.iter().map(|feature| {
+            let (view, feature) = self.plan.feature(*feature);
+            (view.qualified(feature), feature.ty)
+        });
+        let derived = self.plan.derived.iter();
+        windowed.chain(derived.map(|derived| (derived.name.clone(), FeatureType::Scalar(derived.ty))))
+    }
+
+    pub(crate) const fn derivation(&self) -> &Derivation {
+        &self.derivation
+    }
+
+    /// The row's values in the order of [`asked`](Self::asked). `index` is the row's place in the call.
+    pub(crate) fn bind(&self, index: usize, mut row: Row) -> Result<Vec<Value>, LookupError> {
+        let values = self.asked.iter().map(|asked| {
+            let value = row.remove(&asked.name).ok_or_else(|| self.missing(index, asked))?;
+            if value.is_null() || value.scalar_type() == Some(asked.ty) {
+                return Ok(value);
+            }
+            let (name, expected) = (asked.name.clone(), asked.ty.to_string());
+            Err(LookupError::WrongType { row: index, name, expected, given: describe(&value) })
+        });
+        // A mistyped name is both missing and unknown; being told what it is close to helps more.
+        let values: Result<Vec<Value>, _> = values.collect();
+        match row.keys().find(|name| self.named(name).is_none()) {
+            Some(name) => Err(self.unknown(index, name)),
+            None => values,
+        }
+    }
+
+    /// For each view the entity that a row asks about; none where a part of its key is null.
+    pub(crate) fn entities(&self, values: &[Value]) -> Vec<Option<EntityKey>> {
+        let key =
+            |places: &Vec<usize>| -> Vec<Value> { places.iter().map(|at| values[*at].clone()).collect() };
+        self.keys.iter().map(|places| EntityKey::encode(&key(places))).collect()
+    }
+
+    /// The error for a name that the service does not ask for.
+    pub(crate) fn unknown(&self, row: usize, name: &str) -> LookupError {
+        let help = help(name, self.asked.iter().map(|asked| asked.name.as_str()));
+        LookupError::UnknownName { service: self.plan.name.clone(), row, name: name.to_owned(), help }
+    }
+
+    fn missing(&self, row: usize, asked: &Asked) -> LookupError {
+        let (role, help) = match asked.is_key {
+            true => ("key", "null if there is no such entity"),
+            false => ("request field", "null if it is not known"),
+        };
+        let (service, name) = (self.plan.name.clone(), asked.name.clone());
+        LookupError::Missing { service, row, role, name, ty: asked.ty, help }
+    }
+}
+
+/// A value for messages, cut short where it is long.
+fn describe(value: &Value) -> String {
+    let text: String = value.to_string().chars().take(40).collect();
+    match value.scalar_type() {
+        Some(ty) => format!("the {ty} `{text}`"),
+        None => format!("the list `{text}`"),
+    }
+}
+
+/// Services by name.
+pub(crate) type Catalogue = BTreeMap<String, Arc<Served>>;

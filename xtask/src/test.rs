@@ -1,0 +1,55 @@
+//! `cargo xtask test`: everything a change must pass, with what it needs set up on a fresh machine.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// What the tests read our tables with, from PyPI.
+const PYTHON_PACKAGES: [&str; 3] = ["duckdb==2.*", "polars==2.*", "deltalake==1.*"];
+
+/// Builds everything, prepares a Python that reads tables, and runs every test. `filter` is handed on to the test
+/// runner.
+///
+/// # Errors
+/// Fails where a build or a test fails.
+pub(crate) fn run(filter: &[&str]) -> Result<()> {
+    crate::generate::check()?;
+    let python =
+        python().context("the tests read tables with DuckDB from PyPI, which needs python3 with venv")?;
+    // The command-line tests run the binary, which `cargo test` alone would not build.
+    cargo(&["build", "--workspace", "--all-targets"], &python)?;
+    cargo(&[&["test", "--workspace", "--"], filter].concat(), &python)
+}
+
+fn cargo(arguments: &[&str], python: &Path) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run_command(Command::new(cargo).args(arguments).env("TIDEMARK_TEST_PYTHON", python))
+}
+
+/// The interpreter named by `TIDEMARK_TEST_PYTHON`, or one of its own under `target/`.
+fn python() -> Result<PathBuf> {
+    if let Some(given) = env::var_os("TIDEMARK_TEST_PYTHON") {
+        return Ok(given.into());
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let folder = std::path::absolute(target.join("python"))?;
+    let python = folder.join("bin/python");
+    let ready = folder.join("ready");
+    if !ready.exists() {
+        run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run_command(Command::new(&python).args(install).args(PYTHON_PACKAGES))?;
+        std::fs::write(&ready, PYTHON_PACKAGES.join("\n"))?;
+    }
+    Ok(python)
+}
+
+fn run_command(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
