@@ -1,0 +1,147 @@
+//! Files that are there whole or not at all: written beside, synced, then renamed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// A file or folder could not be written or read.
+#[derive(Debug, Error)]
+#[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// On which path.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space, nothing was half-written"
+        }
+        io::ErrorKind::PermissionDenied => "; check the permissions of the folder and its owner",
+        io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
+        _ => "",
+    }
+}
+
+impl FileError {
+    pub(crate) fn of<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Self + 'p {
+        move |source| Self { action, path: path.to_owned(), source }
+    }
+
+    /// What the system said while Parquet was written to `path`; anything else comes back.
+    pub(crate) fn of_parquet(path: &Path, error: ParquetError) -> Result<Self, ParquetError> {
+        match error {
+            ParquetError::External(source) => match source.downcast::<io::Error>() {
+                Ok(source) => Ok(Self::of("write", path)(*source)),
+                Err(source) => Err(ParquetError::External(source)),
+            },
+            other => Err(other),
+        }
+    }
+}
+
+/// Creates a folder and its parents.
+///
+/// # Errors
+/// Names the folder that cannot be created.
+pub fn create_folder(folder: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(folder).map_err(FileError::of("create", folder))
+}
+
+/// A file being written under a temporary name beside its own. Dropped before [`finish`](Self::finish), it leaves
+/// nothing behind.
+#[derive(Debug)]
+pub struct Beside {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Beside {
+    /// Starts the file.
+    ///
+    /// # Errors
+    /// Fails where its folder does not exist or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()));
+        let file = File::create_new(&temporary).map_err(FileError::of("write", path))?;
+        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
+    }
+
+    /// The file to write to.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Makes the file durable and gives it its name, replacing what had it before.
+    ///
+    /// # Errors
+    /// Names the path; the temporary file is removed.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(FileError::of("write", &self.path))?;
+        fs::rename(&self.temporary, &self.path).map_err(FileError::of("write", &self.path))?;
+        self.finished = true;
+        sync_folder(&self.path)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The error that brought us here is the one to report.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Makes a file that somebody else wrote durable, and its name in its folder.
+///
+/// # Errors
+/// Names the path.
+pub fn sync(path: &Path) -> Result<(), FileError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(FileError::of("sync", path))?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(FileError::of("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let mut beside = Beside::create(&path).unwrap();
+        beside.file().write_all(b"half").unwrap();
+        drop(beside);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut beside = Beside::create(&path).unwrap();
+        beside.file().write_all(b"whole").unwrap();
+        beside.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let error = Beside::create(Path::new("/nowhere/at/all/out.csv")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write /nowhere/at/all/out.csv: "), "{error}");
+    }
+}

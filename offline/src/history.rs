@@ -1,0 +1,317 @@
+//! A table's events as one view sees them: entity by entity, each entity's in order.
+//!
+//! Data files are read and evaluated side by side, rows that the view keeps out or nobody asks about are dropped,
+//! and the rest is sorted by entity, event time, log and offset; the sort spills. In memory at once are the sort's
+//! allowance and the events of one entity.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, cast::AsArray};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::error::ArrowError;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::ident;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use thiserror::Error;
+use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
+use tidemark_kernel::value::arrow::{data_type, value_at};
+use tidemark_kernel::{EntityKey, Event, FeaturePlan, Log, Stamp, Time, value::Type};
+
+use crate::session::{Limits, read_parquet, session};
+use crate::table::{EventTable, TableError, layout};
+
+/// What went wrong reading a view's events.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// The table cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The view's expressions do not compile: its plan was not made by a registry.
+    #[error("view {view} cannot be evaluated: {source}")]
+    View {
+        /// The view.
+        view: String,
+        /// What is wrong.
+        source: ExprError,
+    },
+    /// The events could not be read, evaluated or sorted.
+    #[error("cannot read the events of view {view}: {source}")]
+    Read {
+        /// The view.
+        view: String,
+        /// What went wrong.
+        source: Box<DataFusionError>,
+    },
+}
+
+/// One entity and its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityEvents {
+    /// The entity.
+    pub key: EntityKey,
+    /// Its events that pass the view's filter, by event time, log and offset.
+    pub events: Vec<Event>,
+}
+
+/// A table's events as one view sees them, in order of entity.
+pub struct History {
+    view: String,
+    rows: SendableRecordBatchStream,
+    batch: Option<(Columns, usize)>,
+    read: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History")
+            .field("view", &self.view)
+            .field("read", &self.rows_read())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much a history may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// How many data files are read, and entities answered, at once.
+    pub threads: usize,
+    /// Bytes that the sort may hold before it spills to temporary files.
+    pub memory: usize,
+}
+
+impl Default for Effort {
+    /// Every core, and 512 MiB.
+    fn default() -> Self {
+        Self { threads: std::thread::available_parallelism().map_or(1, usize::from), memory: 512 << 20 }
+    }
+}
+
+impl History {
+    /// Starts reading `table`, which holds the events of the plan's source; only of `wanted` entities, where given.
+    ///
+    /// # Errors
+    /// Fails where the plan's expressions do not compile or the table's log cannot be read.
+    pub async fn open(
+        table: &EventTable,
+        plan: &FeaturePlan,
+        wanted: Option<BTreeSet<EntityKey>>,
+        effort: Effort,
+    ) -> Result<Self, HistoryError> {
+        let evaluator = ViewEvaluator::new(plan);
+        let evaluator = evaluator.map_err(|source| HistoryError::View { view: plan.view.clone(), source })?;
+        let read = Arc::new(AtomicU64::new(0));
+        let (schema, wanted) = (sorted_schema(plan), wanted.map(Arc::new));
+        let part = |files| Part {
+            files,
+            stored: stored_columns(table, plan),
+            schema: Arc::clone(&schema),
+            evaluator: Arc::new(evaluator.clone()),
+            wanted: wanted.clone(),
+            read: Arc::clone(&read),
+        };
+        let files: Vec<PathBuf> = table.files()?.into_iter().map(|file| file.path).collect();
+        let parts = deal(files, effort.threads)
+            .into_iter()
+            .map(|files| Arc::new(part(files)) as Arc<dyn PartitionStream>);
+        let rows = sorted(&schema, parts.collect(), effort).await.map_err(Self::failed(&plan.view))?;
+        Ok(Self { view: plan.view.clone(), rows, batch: None, read })
+    }
+
+    fn failed(view: &str) -> impl Fn(DataFusionError) -> HistoryError + '_ {
+        move |source| HistoryError::Read { view: view.to_owned(), source: Box::new(source) }
+    }
+
+    /// How many rows of the table have been read so far, kept or not.
+    #[must_use]
+    pub fn rows_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// The next entity that has events, in order of key bytes; none at the end.
+    ///
+    /// # Errors
+    /// Fails where a data file cannot be read, a field does not have its declared type, or the sort finds no room
+    /// to spill to.
+    pub async fn next(&mut self) -> Result<Option<EntityEvents>, HistoryError> {
+        let mut entity: Option<EntityEvents> = None;
+        while let Some((columns, row)) = self.row().await? {
+            let key = columns.keys.value(*row);
+            let entity = entity
+                .get_or_insert_with(|| EntityEvents { key: EntityKey::from_bytes(key), events: vec![] });
+            if entity.key.as_bytes() != key {
+                break;
+            }
+            entity.events.push(columns.event(*row));
+            *row += 1;
+        }
+        Ok(entity)
+    }
+
+    /// The next row not yet taken.
+    async fn row(&mut self) -> Result<Option<&mut (Columns, usize)>, HistoryError> {
+        while self.batch.as_ref().is_none_or(|(columns, row)| *row == columns.keys.len()) {
+            match self.rows.try_next().await.map_err(Self::failed(&self.view))? {
+                None => return Ok(None),
+                Some(batch) => self.batch = Some((Columns::new(&batch), 0)),
+            }
+        }
+        Ok(self.batch.as_mut())
+    }
+}
+
+const KEY: &str = "key";
+
+/// Entity, place and times of an event, then one column per aggregate of the plan.
+fn sorted_schema(plan: &FeaturePlan) -> SchemaRef {
+    let mut fields = vec![
+        Field::new(KEY, DataType::Binary, false),
+        Field::new(layout::EVENT_TIME, data_type(Type::Timestamp), false),
+        Field::new(layout::LOG, DataType::Int32, false),
+        Field::new(layout::OFFSET, DataType::Int64, false),
+        Field::new(layout::ARRIVAL_TIME, data_type(Type::Timestamp), false),
+    ];
+    let input =
+        |aggregate: &tidemark_kernel::plan::Aggregate| aggregate.input.as_ref().map_or(Type::Bool, |i| i.ty);
+    let inputs = plan.aggregates.iter().enumerate();
+    fields.extend(
+        inputs.map(|(at, aggregate)| Field::new(format!("input{at}"), data_type(input(aggregate)), true)),
+    );
+    Arc::new(Schema::new(fields))
+}
+
+/// The columns of the data files that the plan needs.
+fn stored_columns(table: &EventTable, plan: &FeaturePlan) -> Schema {
+    let stored = layout::stored(table.schema());
+    let system = [layout::EVENT_TIME, layout::LOG, layout::OFFSET, layout::ARRIVAL_TIME];
+    let names = plan.fields.iter().map(|field| field.name.as_str()).chain(system);
+    // A field that the table lacks is reported by the evaluator, by name.
+    Schema::new(names.filter_map(|name| stored.field_with_name(name).ok().cloned()).collect::<Vec<_>>())
+}
+
+/// Deals files to at most `hands` parts, none of them empty.
+fn deal(files: Vec<PathBuf>, hands: usize) -> Vec<Vec<PathBuf>> {
+    let mut parts = vec![Vec::new(); hands.clamp(1, files.len().max(1))];
+    let count = parts.len();
+    files.into_iter().enumerate().for_each(|(at, file)| parts[at % count].push(file));
+    parts
+}
+
+async fn sorted(
+    schema: &SchemaRef,
+    parts: Vec<Arc<dyn PartitionStream>>,
+    effort: Effort,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let limits = Limits { memory: effort.memory, parallel: effort.threads, spill: None };
+    let table = StreamingTable::try_new(Arc::clone(schema), parts)?;
+    let order = [KEY, layout::EVENT_TIME, layout::LOG, layout::OFFSET];
+    let rows = session(&limits)?.read_table(Arc::new(table))?;
+    rows.sort(order.map(|name| ident(name).sort(true, false)).to_vec())?.execute_stream().await
+}
+
+/// Some of the data files, evaluated.
+struct Part {
+    files: Vec<PathBuf>,
+    stored: Schema,
+    schema: SchemaRef,
+    evaluator: Arc<ViewEvaluator>,
+    wanted: Option<Arc<BTreeSet<EntityKey>>>,
+    read: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (files, stored) = (self.files.clone(), self.stored.clone());
+        let opened = async move {
+            if files.is_empty() {
+                return Ok(stream::empty().boxed());
+            }
+            let rows = read_parquet(&session(&Limits::IN_ORDER)?, &files, &stored).await?;
+            Ok::<_, DataFusionError>(rows.execute_stream().await?.boxed())
+        };
+        let (evaluator, wanted) = (Arc::clone(&self.evaluator), self.wanted.clone());
+        let (schema, read) = (Arc::clone(&self.schema), Arc::clone(&self.read));
+        let rows = stream::once(opened).try_flatten().map(move |batch| {
+            let batch = layout::from_stored(&batch?)?;
+            read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            let seen =
+                evaluator.evaluate(&batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            Ok(kept(&schema, &batch, &seen, wanted.as_deref())?)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.boxed()))
+    }
+}
+
+/// The rows that the view sees and somebody asks about, with the columns of `schema`.
+fn kept(
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    seen: &ViewRows,
+    wanted: Option<&BTreeSet<EntityKey>>,
+) -> Result<RecordBatch, ArrowError> {
+    let is_wanted = |key: &EntityKey| wanted.is_none_or(|wanted| wanted.contains(key));
+    let kept: Vec<usize> = (0..seen.rows.len()).filter(|at| is_wanted(&seen.keys[*at])).collect();
+    let of_seen = UInt64Array::from_iter_values(kept.iter().map(|at| *at as u64));
+    let of_batch = UInt64Array::from_iter_values(kept.iter().map(|at| seen.rows[*at] as u64));
+    let keys = BinaryArray::from_iter_values(kept.iter().map(|at| seen.keys[*at].as_bytes()));
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(keys)];
+    for name in [layout::EVENT_TIME, layout::LOG, layout::OFFSET, layout::ARRIVAL_TIME] {
+        columns.push(take(batch.column(batch.schema().index_of(name)?), &of_batch, None)?);
+    }
+    for input in &seen.inputs {
+        columns.push(take(input, &of_seen, None)?);
+    }
+    RecordBatch::try_new(Arc::clone(schema), columns)
+}
+
+/// The columns of a sorted batch, by their types.
+struct Columns {
+    keys: BinaryArray,
+    event_times: arrow::array::TimestampMillisecondArray,
+    logs: arrow::array::Int32Array,
+    offsets: arrow::array::Int64Array,
+    arrival_times: arrow::array::TimestampMillisecondArray,
+    inputs: Vec<ArrayRef>,
+}
+
+impl Columns {
+    /// The columns of a batch of [`sorted_schema`].
+    fn new(batch: &RecordBatch) -> Self {
+        Self {
+            keys: batch.column(0).as_binary().clone(),
+            event_times: batch.column(1).as_primitive::<TimestampMillisecondType>().clone(),
+            logs: batch.column(2).as_primitive::<Int32Type>().clone(),
+            offsets: batch.column(3).as_primitive::<Int64Type>().clone(),
+            arrival_times: batch.column(4).as_primitive::<TimestampMillisecondType>().clone(),
+            inputs: batch.columns()[5..].to_vec(),
+        }
+    }
+
+    fn event(&self, row: usize) -> Event {
+        let stamp = Stamp {
+            log: Log(self.logs.value(row)),
+            offset: self.offsets.value(row),
+            event_time: Time::from_millis(self.event_times.value(row)),
+            arrival_time: Time::from_millis(self.arrival_times.value(row)),
+        };
+        Event { stamp, inputs: self.inputs.iter().map(|input| value_at(input, row)).collect() }
+    }
+}

@@ -1,0 +1,25 @@
+//! Event tables and the training-set engine.
+//!
+//! * [`table`]: per source `events` and `dead_letters`, Parquet under Delta Lake: the one truth, from which anything
+//!   can be rebuilt. Rows and the positions of the logs they came from are committed together.
+//! * [`history`]: a table's events as one view sees them, entity by entity, in bounded memory.
+//! * [`training`]: label files in, training sets out. What a value *is* comes from `tidemark_kernel::replay`,
+//!   called in [`training::answers`] and nowhere else.
+//!
+//! This crate must never contain an aggregate of its own, a clock, or anything of Redis. Types of Delta stay inside
+//! [`table`].
+//!
+//! Reading order: [`location`], [`table::layout`], [`table`], [`history`], [`training`].
+
+pub mod durable;
+pub mod history;
+pub mod location;
+mod session;
+pub mod table;
+pub mod training;
+
+pub use history::{Effort, EntityEvents, History, HistoryError};
+pub use location::Location;
+pub use table::{Committed, EventTable, Positions, TableError};
+pub use training::answers::answer_labels;
+pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, train};

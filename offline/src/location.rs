@@ -1,0 +1,70 @@
+//! Where event tables live.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use url::Url;
+
+/// The root of all event tables of a project.
+///
+/// The one place that knows which storage there is. Today that is the local disk; an `object_store` URL becomes
+/// another kind of location here, and the functions of [`durable`](crate::durable) get a second branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(PathBuf);
+
+/// The text names no place that event tables can live in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("event tables cannot be kept at `{given}`: {reason}; give a folder, such as `data/offline`")]
+pub struct LocationError {
+    given: String,
+    reason: String,
+}
+
+impl Location {
+    /// A folder on the local disk, which need not exist yet.
+    pub fn local(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// The location that a definition names: a path, taken from `base` where it is relative, or a `file://` URL.
+    ///
+    /// # Errors
+    /// Fails on an URL of any other scheme.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, LocationError> {
+        let error = |reason: String| LocationError { given: text.to_owned(), reason };
+        if !text.contains("://") {
+            return Ok(Self(base.join(text)));
+        }
+        let url = Url::parse(text).map_err(|problem| error(problem.to_string()))?;
+        match url.scheme() {
+            "file" => url.to_file_path().map(Self).map_err(|()| error("it is no absolute path".into())),
+            scheme => Err(error(format!("this build keeps them on the local disk only, not on {scheme}"))),
+        }
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// The folder of one table.
+    pub(crate) fn table(&self, source: &str, table: &str) -> PathBuf {
+        self.0.join(source).join(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_from_the_base() {
+        let parse = |text| Location::parse(text, Path::new("/repo"));
+        assert_eq!(parse("data/offline"), Ok(Location::local("/repo/data/offline")));
+        assert_eq!(parse("/elsewhere"), Ok(Location::local("/elsewhere")));
+        assert_eq!(parse("file:///a%20b"), Ok(Location::local("/a b")));
+        let refused = parse("s3://bucket/prefix").expect_err("no object store yet").to_string();
+        assert!(refused.contains("not on s3"), "{refused}");
+    }
+}

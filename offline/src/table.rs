@@ -1,0 +1,249 @@
+//! Event tables: every accepted event of a source, and every dead letter, in Parquet under Delta Lake.
+//!
+//! A commit holds rows *and* the positions that its logs stand at with them, so that a crash can neither lose nor
+//! double a row. Delta does not check positions: [`EventTable::append`] does, before the first try and after every
+//! lost race. Data files are written before the commit that names them; what a crash leaves behind is an orphan
+//! that nobody reads, and [`EventTable::vacuum`] removes it.
+//!
+//! Layout, under the project's [`Location`]:
+//!
+//! ```text
+//! <source>/events/            every accepted event            (tidemark/<source>/<log> = its positions)
+//! <source>/dead_letters/      every rejected record           (positions of its own)
+//! ```
+//!
+//! Room is left for what is not here yet, each a folder beside these: `<source>/by_<entity>` (a copy clustered by
+//! entity hash and sorted by entity and event time, which training would read together with the tail of `events`
+//! that it does not cover), `features/<view>` and `served/<service>`. [`History`](crate::History) is the only
+//! reader that would learn of the clustered copy.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tidemark_kernel::{Log, Position, SourcePlan};
+
+use crate::location::Location;
+use log::{Outcome, TableLog};
+
+mod data_file;
+mod error;
+pub mod layout;
+mod log;
+mod scan;
+mod vacuum;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::TableError;
+pub use scan::Rows;
+
+/// Where logs stand: the next offset of each. A log that is not named stands at its start.
+pub type Positions = BTreeMap<Log, Position>;
+
+/// A commit that is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The version of the table it made.
+    pub version: u64,
+    /// How many rows it added.
+    pub rows: usize,
+}
+
+/// One data file of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    statistics: Option<String>,
+}
+
+/// A handle on one table: the newest state it has seen, and what it takes to move it on.
+///
+/// Any number of handles, in any number of processes, may be open on one table.
+pub struct EventTable {
+    folder: PathBuf,
+    schema: SchemaRef,
+    log: TableLog,
+}
+
+impl std::fmt::Debug for EventTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventTable").field("folder", &self.folder).field("version", &self.version()).finish()
+    }
+}
+
+impl EventTable {
+    /// Opens a source's `events`, creates it, or adds columns for fields that the source has gained.
+    ///
+    /// # Errors
+    /// Fails where the source's fields no longer fit the table, a newer version wrote it, or it cannot be written.
+    pub async fn open_or_create(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
+        let folder = location.table(&source.name, "events");
+        Self::make(folder, &source.name, layout::events(source)).await
+    }
+
+    /// Opens a source's `dead_letters`, or creates it.
+    ///
+    /// # Errors
+    /// Fails where a newer version wrote it, or it cannot be written.
+    pub async fn open_or_create_dead_letters(
+        location: &Location,
+        source: &SourcePlan,
+    ) -> Result<Self, TableError> {
+        let folder = location.table(&source.name, "dead_letters");
+        Self::make(folder, &source.name, layout::dead_letters()).await
+    }
+
+    /// Opens a source's `events` to read; nothing is created or changed. Columns the table lacks read as null.
+    ///
+    /// # Errors
+    /// Fails where there is no table yet, or as [`open_or_create`](Self::open_or_create) does.
+    pub async fn open(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
+        let folder = location.table(&source.name, "events");
+        Self::existing(folder, &source.name, layout::events(source)).await
+    }
+
+    /// Opens a source's `dead_letters` to read.
+    ///
+    /// # Errors
+    /// Fails where there is no table yet, or as [`open_or_create`](Self::open_or_create) does.
+    pub async fn open_dead_letters(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
+        let folder = location.table(&source.name, "dead_letters");
+        Self::existing(folder, &source.name, layout::dead_letters()).await
+    }
+
+    async fn existing(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
+        let log =
+            TableLog::open(&folder, source).await?.ok_or_else(|| TableError::Missing(folder.clone()))?;
+        let change = layout::compare(&log.columns(&folder)?, &schema);
+        TableError::incompatible(&folder, change).map_or(Ok(Self { folder, schema, log }), Err)
+    }
+
+    async fn make(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
+        let mut log = match TableLog::open(&folder, source).await? {
+            Some(log) => log,
+            None => TableLog::create(&folder, source, &schema).await?,
+        };
+        loop {
+            let added = match layout::compare(&log.columns(&folder)?, &schema) {
+                layout::Change::Added(fields) if fields.is_empty() => {
+                    return Ok(Self { folder, schema, log });
+                }
+                layout::Change::Added(fields) => fields,
+                change => {
+                    return TableError::incompatible(&folder, change)
+                        .map_or(Ok(Self { folder, schema, log }), Err);
+                }
+            };
+            if matches!(log.add_columns(&folder, added).await?, Outcome::LostRace) {
+                log.reload(&folder).await?;
+            }
+        }
+    }
+
+    /// The table's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The columns of the rows to append and of the rows read: [`layout::events`] or [`layout::dead_letters`].
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The version of the table this handle has seen.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.log.version()
+    }
+
+    /// Where each log stands, as this handle has seen it. A log that never committed is not named.
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        self.log.positions()
+    }
+
+    /// Catches up with what other handles have committed.
+    ///
+    /// # Errors
+    /// Fails where the table's log cannot be read.
+    pub async fn reload(&mut self) -> Result<(), TableError> {
+        self.log.reload(&self.folder).await
+    }
+
+    /// The data files of the table, in commit order.
+    ///
+    /// # Errors
+    /// Fails where the table's log cannot be read.
+    pub fn files(&self) -> Result<Vec<DataFile>, TableError> {
+        let files = self.log.files(&self.folder)?.into_iter();
+        let mut files: Vec<DataFile> = files
+            .map(|(name, bytes, statistics)| DataFile { path: self.folder.join(name), bytes, statistics })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+
+    /// Appends rows and moves logs in one commit: all of it is in, or nothing.
+    ///
+    /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
+    /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on.
+    ///
+    /// # Errors
+    /// [`TableError::Behind`] where one of the logs does not stand at `from`: nothing was written. After any other
+    /// error the commit may be in; the next `append` finds out by the positions.
+    pub async fn append(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+    ) -> Result<Committed, TableError> {
+        self.check(from)?;
+        let count = rows.iter().map(RecordBatch::num_rows).sum();
+        let file = if count == 0 { None } else { Some(self.write(rows).await?) };
+        loop {
+            if let Outcome::Committed(version) = self.log.append(&self.folder, file.clone(), to).await? {
+                return Ok(Committed { version, rows: count });
+            }
+            self.log.reload(&self.folder).await?;
+            if let Err(behind) = self.check(from) {
+                // Nobody will ever name this file; `vacuum` takes it if this fails.
+                let _ = file.map(|file| std::fs::remove_file(self.folder.join(file.path)));
+                return Err(behind);
+            }
+        }
+    }
+
+    fn check(&self, from: &Positions) -> Result<(), TableError> {
+        let positions = self.log.positions();
+        let stands = |log: &Log| positions.get(log).copied().unwrap_or(Position::START);
+        if from.iter().all(|(log, position)| stands(log) == *position) {
+            return Ok(());
+        }
+        Err(TableError::Behind { path: self.folder.clone(), positions: positions.clone() })
+    }
+
+    async fn write(&self, rows: &[RecordBatch]) -> Result<deltalake_core::kernel::Add, TableError> {
+        let schema = layout::stored(&self.schema);
+        let stored = rows.iter().map(|batch| layout::to_stored(batch, &schema));
+        let stored: Vec<RecordBatch> =
+            stored.collect::<Result<_, _>>().map_err(TableError::rows(&self.folder))?;
+        let (folder, name) = (self.folder.clone(), data_file::name(self.version()));
+        let written =
+            tokio::task::spawn_blocking(move || data_file::write(&folder, &name, &schema, &stored)).await;
+        written.unwrap_or_else(|stopped| Err(self.stopped(stopped)))
+    }
+
+    /// The runtime shut down, or a library panicked, in the middle of a write.
+    fn stopped(&self, error: tokio::task::JoinError) -> TableError {
+        let (action, path) = ("write to", self.folder.clone());
+        TableError::File(crate::durable::FileError { action, path, source: std::io::Error::other(error) })
+    }
+}

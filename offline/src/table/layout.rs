@@ -1,0 +1,198 @@
+//! The columns of event tables, as rows are handed over and as they are stored.
+//!
+//! Outside, times are the kernel's: milliseconds, UTC. In the files they are Delta's `timestamp`: microseconds, UTC.
+//! The conversion is here and nowhere else.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{TimestampMicrosecondArray, TimestampMillisecondArray, cast::AsArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType};
+use arrow::error::ArrowError;
+use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
+use tidemark_kernel::SourcePlan;
+use tidemark_kernel::value::{Type, arrow::data_type};
+
+/// When the event happened: timestamp, never null.
+pub const EVENT_TIME: &str = "_event_time";
+/// When the system could first have known it: timestamp, null only for dead letters without any.
+pub const ARRIVAL_TIME: &str = "_arrival_time";
+/// The log it came from: int32, never null.
+pub const LOG: &str = "_log";
+/// Its place in that log: int64, never null.
+pub const OFFSET: &str = "_offset";
+/// The payload as received, where the source says `raw: keep`: binary.
+pub const RAW: &str = "_raw";
+/// Why a dead letter is none: a short stable code.
+pub const REASON: &str = "reason";
+/// Why a dead letter is none, for people.
+pub const DETAIL: &str = "detail";
+/// Where a dead letter came from: file and line, or topic, partition and offset.
+pub const PLACE: &str = "place";
+/// The payload of a dead letter.
+pub const DEAD_RAW: &str = "raw";
+
+/// The columns of a source's `events`: its declared fields, all nullable, then the event's times and place, and its
+/// payload where the source keeps it. Rows are handed over, and read back, with exactly these types.
+#[must_use]
+pub fn events(source: &SourcePlan) -> SchemaRef {
+    let declared = source.fields.iter().map(|field| Field::new(&field.name, data_type(field.ty), true));
+    let mut fields: Vec<Field> = declared.collect();
+    fields.extend([
+        Field::new(EVENT_TIME, data_type(Type::Timestamp), false),
+        Field::new(ARRIVAL_TIME, data_type(Type::Timestamp), false),
+        Field::new(LOG, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+    ]);
+    if source.keep_raw {
+        fields.push(Field::new(RAW, DataType::Binary, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The columns of every source's `dead_letters`.
+#[must_use]
+pub fn dead_letters() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(LOG, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(REASON, DataType::Utf8, false),
+        Field::new(DETAIL, DataType::Utf8, true),
+        Field::new(PLACE, DataType::Utf8, true),
+        Field::new(DEAD_RAW, DataType::Binary, true),
+        Field::new(ARRIVAL_TIME, data_type(Type::Timestamp), true),
+    ]))
+}
+
+fn stored_type(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        other => other.clone(),
+    }
+}
+
+/// The columns as they are in the files.
+pub(crate) fn stored(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let ty = stored_type(field.data_type());
+        Field::new(field.name(), ty, field.is_nullable())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The columns as Delta's metadata names them.
+pub(super) fn delta(schema: &Schema) -> Vec<StructField> {
+    let field = |field: &Arc<Field>| {
+        let ty = match field.data_type() {
+            DataType::Boolean => DeltaType::BOOLEAN,
+            DataType::Int32 => DeltaType::INTEGER,
+            DataType::Int64 => DeltaType::LONG,
+            DataType::Float64 => DeltaType::DOUBLE,
+            DataType::Timestamp(_, _) => DeltaType::TIMESTAMP,
+            DataType::Binary => DeltaType::BINARY,
+            _ => DeltaType::STRING,
+        };
+        StructField::new(field.name(), ty, field.is_nullable())
+    };
+    schema.fields().iter().map(field).collect()
+}
+
+/// What a table must change to hold these columns.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A column of the table has another type, by (column, table's type, our type).
+    Retyped(String, String, String),
+    /// A column of the table is declared no more.
+    Removed(String),
+    /// Columns that the table lacks, perhaps none.
+    Added(Vec<StructField>),
+}
+
+/// Compares a table's columns with ours. A payload once kept stays, even if new rows have none.
+pub(super) fn compare(table: &StructType, ours: &Schema) -> Change {
+    let mut ours: Vec<StructField> = delta(ours);
+    for theirs in table.fields() {
+        match ours.iter().position(|field| field.name() == theirs.name()) {
+            Some(at) if ours[at].data_type() == theirs.data_type() => drop(ours.remove(at)),
+            Some(at) => {
+                let (theirs_type, our_type) =
+                    (theirs.data_type().to_string(), ours[at].data_type().to_string());
+                return Change::Retyped(theirs.name().clone(), theirs_type, our_type);
+            }
+            None if theirs.name() == RAW => {}
+            None => return Change::Removed(theirs.name().clone()),
+        }
+    }
+    Change::Added(ours)
+}
+
+/// Rows as they are stored. `stored` is their [`stored`] schema.
+pub(super) fn to_stored(rows: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = rows.columns().iter().map(to_micros).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(Arc::clone(stored), columns)
+}
+
+fn to_micros(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let Some(millis) = column.as_primitive_opt::<TimestampMillisecondType>() else {
+        return Ok(Arc::clone(column));
+    };
+    let micros = millis.try_unary::<_, TimestampMicrosecondType, _>(|millis| {
+        let out_of_range =
+            || ArrowError::InvalidArgumentError(format!("the time {millis} ms is out of range"));
+        millis.checked_mul(1000).ok_or_else(out_of_range)
+    })?;
+    Ok(Arc::new(micros.with_timezone("UTC")) as ArrayRef)
+}
+
+/// Rows as they are handed out: stored columns with the kernel's times.
+pub(crate) fn from_stored(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns: Vec<ArrayRef> = rows.columns().iter().map(to_millis).collect();
+    let schema = rows.schema();
+    let fields = schema.fields().iter().zip(&columns);
+    let fields: Vec<Field> = fields
+        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), field.is_nullable()))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn to_millis(column: &ArrayRef) -> ArrayRef {
+    let Some(micros) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return Arc::clone(column);
+    };
+    let millis: TimestampMillisecondArray =
+        TimestampMicrosecondArray::unary(micros, |micros| micros.div_euclid(1000));
+    Arc::new(millis.with_timezone("UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_the_way_there_and_back() {
+        let schema = Arc::new(Schema::new(vec![Field::new("t", data_type(Type::Timestamp), true)]));
+        let times = TimestampMillisecondArray::from(vec![Some(-1), None, Some(253_402_300_799_999)]);
+        let rows =
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(times.with_timezone("UTC"))]).unwrap();
+        let files = to_stored(&rows, &stored(&schema)).unwrap();
+        assert_eq!(files.column(0).as_primitive::<TimestampMicrosecondType>().value(0), -1000);
+        assert_eq!(from_stored(&files).unwrap(), rows);
+    }
+
+    #[test]
+    fn only_new_columns_may_appear() {
+        let field = |name: &str, ty| Field::new(name, data_type(ty), true);
+        let schema = |fields: Vec<Field>| Schema::new(fields);
+        let table =
+            StructType::try_new(delta(&schema(vec![field("a", Type::Int64), field(RAW, Type::Bytes)])))
+                .unwrap();
+        let compare = |fields| compare(&table, &schema(fields));
+        assert_eq!(compare(vec![field("a", Type::Int64)]), Change::Added(vec![]));
+        let grown = vec![field("a", Type::Int64), field("b", Type::String)];
+        assert_eq!(compare(grown), Change::Added(delta(&schema(vec![field("b", Type::String)]))));
+        assert_eq!(compare(vec![field("b", Type::Int64)]), Change::Removed("a".into()));
+        let retyped = compare(vec![field("a", Type::String)]);
+        assert_eq!(retyped, Change::Retyped("a".into(), "long".into(), "string".into()));
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading rows back, in the order they were committed.
+
+use std::path::PathBuf;
+
+use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type, Schema};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tidemark_kernel::{Log, Position};
+
+use super::{DataFile, EventTable, Positions, TableError, layout};
+use crate::session::{Limits, read_parquet, session};
+
+/// Rows of a table, batch by batch.
+pub type Rows = BoxStream<'static, Result<RecordBatch, TableError>>;
+
+impl EventTable {
+    /// Rows with `from <= offset < to` of each log, in commit order: log by log in order of offset, logs mixed.
+    ///
+    /// `columns` are the wanted ones in their order; all of [`schema`](Self::schema) if empty. A log that `from`
+    /// does not name is read from its start, one that `to` does not name is not read. A column newer than a row is
+    /// null there.
+    ///
+    /// # Errors
+    /// Fails where a column is unknown or the table's log cannot be read; the stream fails where a data file cannot.
+    pub fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
+        let all: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let wanted = Wanted::new(if columns.is_empty() { &all } else { columns }, from.clone(), to.clone());
+        let schema =
+            wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(&self.folder))?;
+        let files: Vec<DataFile> = self.files()?.into_iter().filter(|file| wanted.may_hold(file)).collect();
+        let folder = self.folder.clone();
+        let batches = stream::iter(files)
+            .then(move |file| read_in_order(file.path, schema.clone()))
+            .try_flatten()
+            .map_err(move |error| TableError::read(&folder)(error));
+        let folder = self.folder.clone();
+        let rows = batches.and_then(move |batch| {
+            let kept = wanted.keep(&batch).map_err(TableError::rows(&folder));
+            std::future::ready(kept)
+        });
+        Ok(rows.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed())
+    }
+}
+
+async fn read_in_order(file: PathBuf, schema: Schema) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let rows = read_parquet(&session(&Limits::IN_ORDER)?, &[file], &schema).await?;
+    rows.execute_stream().await
+}
+
+/// Which rows and columns a scan gives.
+struct Wanted {
+    columns: Vec<String>,
+    from: Positions,
+    to: Positions,
+}
+
+impl Wanted {
+    fn new(columns: &[&str], from: Positions, to: Positions) -> Self {
+        Self { columns: columns.iter().map(|&name| name.to_owned()).collect(), from, to }
+    }
+
+    /// The columns to read: the wanted ones, then those that rows are chosen by.
+    fn read_schema(&self, stored: &Schema) -> Result<Schema, arrow::error::ArrowError> {
+        let mut names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        names.extend(
+            [layout::LOG, layout::OFFSET].iter().filter(|name| !self.columns.iter().any(|c| c == *name)),
+        );
+        let fields = names.iter().map(|name| stored.field_with_name(name).cloned());
+        Ok(Schema::new(fields.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The range of a log that is wanted.
+    fn range(&self, log: Log) -> (Position, Position) {
+        let end = self.to.get(&log).copied().unwrap_or(Position::START);
+        (self.from.get(&log).copied().unwrap_or(Position::START), end)
+    }
+
+    /// Whether a file may hold a wanted row, as far as its statistics tell. Only files of one log are skipped.
+    fn may_hold(&self, file: &DataFile) -> bool {
+        let statistics = file.statistics.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let statistics: serde_json::Value = statistics.unwrap_or_default();
+        let bound = |side: &str, name: &str| statistics[side][name].as_i64();
+        let log = bound("minValues", layout::LOG).filter(|log| bound("maxValues", layout::LOG) == Some(*log));
+        let bounds = bound("minValues", layout::OFFSET).zip(bound("maxValues", layout::OFFSET));
+        let (Some(log), Some((least, greatest))) = (log.and_then(|log| i32::try_from(log).ok()), bounds)
+        else {
+            return true;
+        };
+        let (from, to) = self.range(Log(log));
+        from.0 <= greatest && least < to.0
+    }
+
+    fn keep(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+        let logs = batch.column(batch.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>().clone();
+        let offsets = batch.column(batch.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
+        let wanted = logs.values().iter().zip(offsets.values()).map(|(log, offset)| {
+            let (from, to) = self.range(Log(*log));
+            (from.0..to.0).contains(offset)
+        });
+        let rows = filter_record_batch(batch, &BooleanArray::from_iter(wanted.map(Some)))?;
+        let columns: Vec<usize> = (0..self.columns.len()).collect();
+        layout::from_stored(&rows.project(&columns)?)
+    }
+}

@@ -1,0 +1,221 @@
+//! Event tables on a real folder: rows and positions, races, crashes, growth.
+
+use std::fs;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
+use futures::TryStreamExt;
+use tempfile::TempDir;
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::value::{Type, arrow::value_at};
+use tidemark_kernel::{Time, Value};
+
+use super::*;
+
+fn source(fields: &[(&str, Type)]) -> SourcePlan {
+    SourcePlan {
+        name: "payments".into(),
+        fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
+        event_time: TimeField { field: "at".into(), unit: None },
+        arrival: Arrival::EventTime,
+        max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        keep_raw: true,
+        feed: Feed::Push,
+    }
+}
+
+fn payments() -> SourcePlan {
+    source(&[("user", Type::String), ("at", Type::Timestamp)])
+}
+
+fn times(offsets: &[i64]) -> ArrayRef {
+    let times = TimestampMillisecondArray::from_iter_values(offsets.iter().map(|offset| offset - 5));
+    Arc::new(times.with_timezone("UTC"))
+}
+
+/// One row per offset, of columns that depend on the offset alone.
+fn rows(table: &EventTable, log: Log, offsets: &[i64]) -> RecordBatch {
+    let columns = table.schema().fields().iter().map(|field| -> ArrayRef {
+        match field.name().as_str() {
+            layout::LOG => Arc::new(Int32Array::from(vec![log.0; offsets.len()])),
+            layout::OFFSET => Arc::new(Int64Array::from(offsets.to_vec())),
+            layout::RAW => {
+                Arc::new(BinaryArray::from_iter_values(offsets.iter().map(|offset| offset.to_be_bytes())))
+            }
+            "user" => {
+                Arc::new(StringArray::from_iter_values(offsets.iter().map(|offset| format!("u{offset}"))))
+            }
+            "amount" => Arc::new(Int64Array::from(offsets.to_vec())),
+            _ => times(offsets),
+        }
+    });
+    RecordBatch::try_new(Arc::clone(table.schema()), columns.collect()).unwrap()
+}
+
+fn at<const N: usize>(positions: [(Log, i64); N]) -> Positions {
+    positions.into_iter().map(|(log, position)| (log, Position(position))).collect()
+}
+
+async fn open(folder: &TempDir, source: &SourcePlan) -> Result<EventTable, TableError> {
+    EventTable::open_or_create(&Location::local(folder.path()), source).await
+}
+
+async fn offsets(table: &EventTable, from: &Positions, to: &Positions) -> Vec<(i32, i64)> {
+    let batches: Vec<RecordBatch> =
+        table.scan(&[layout::OFFSET, layout::LOG], from, to).unwrap().try_collect().await.unwrap();
+    let pair = |batch: &RecordBatch, row: usize| match value_at(batch.column(0), row) {
+        Value::Int64(offset) => {
+            let logs = batch.column(1).as_any().downcast_ref::<Int32Array>().unwrap();
+            (logs.value(row), offset)
+        }
+        other => panic!("an offset of {other:?}"),
+    };
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| pair(batch, row))).collect()
+}
+
+#[tokio::test]
+async fn rows_and_positions_survive() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let (first, second) = (rows(&table, Log::FILE, &[0, 1, 2]), rows(&table, Log(7), &[10, 12]));
+    let moved = at([(Log::FILE, 3), (Log(7), 13)]);
+    let none = at([(Log::FILE, 0), (Log(7), 0)]);
+    let committed = table.append(&[first.clone(), second], &none, &moved).await.unwrap();
+    assert_eq!(committed.rows, 5);
+
+    let again = open(&folder, &payments()).await.unwrap();
+    assert_eq!(again.positions(), &moved);
+    let all: Vec<RecordBatch> = again.scan(&[], &at([]), &moved).unwrap().try_collect().await.unwrap();
+    assert_eq!(all[0].slice(0, 3), first);
+    assert_eq!(all[0].schema(), first.schema());
+    let some = offsets(&again, &at([(Log::FILE, 1)]), &at([(Log::FILE, 2), (Log(7), 100)])).await;
+    assert_eq!(some, [(-1, 1), (7, 10), (7, 12)]);
+}
+
+#[tokio::test]
+async fn positions_move_without_rows() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    table.append(&[], &at([(Log(3), 0)]), &at([(Log(3), 40)])).await.unwrap();
+    assert!(table.files().unwrap().is_empty());
+    table.reload().await.unwrap();
+    assert_eq!(table.positions(), &at([(Log(3), 40)]));
+}
+
+#[tokio::test]
+async fn a_lost_race_is_retried_only_where_positions_stand() {
+    let folder = TempDir::new().unwrap();
+    let mut one = open(&folder, &payments()).await.unwrap();
+    let mut two = open(&folder, &payments()).await.unwrap();
+    let start = at([(Log(0), 0)]);
+    one.append(&[rows(&one, Log(0), &[0, 1])], &start, &at([(Log(0), 2)])).await.unwrap();
+
+    let twice = two.append(&[rows(&two, Log(0), &[0, 1])], &start, &at([(Log(0), 2)])).await;
+    assert!(matches!(twice, Err(TableError::Behind { positions, .. }) if positions == at([(Log(0), 2)])));
+    let mut three = open(&folder, &payments()).await.unwrap();
+    two.append(&[rows(&two, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)])).await.unwrap();
+
+    // The third handle lost the race as well, but its log stands where it thinks.
+    three.append(&[rows(&three, Log(1), &[0])], &at([(Log(1), 0)]), &at([(Log(1), 1)])).await.unwrap();
+    let end = at([(Log(0), 3), (Log(1), 1)]);
+    assert_eq!(three.positions(), &end);
+    // Logs are mixed, but each is in order.
+    assert_eq!(offsets(&three, &at([]), &end).await, [(0, 0), (0, 1), (1, 0), (0, 2)]);
+    assert_eq!(fs::read_dir(three.folder()).unwrap().count(), 1 + 3, "the loser's file is gone");
+}
+
+#[tokio::test]
+async fn many_commits_and_a_checkpoint_keep_order_and_positions() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    for offset in 0..120 {
+        let batch = rows(&table, Log(2), &[offset]);
+        table.append(&[batch], &at([(Log(2), offset)]), &at([(Log(2), offset + 1)])).await.unwrap();
+    }
+    let again = open(&folder, &payments()).await.unwrap();
+    assert_eq!(again.positions(), &at([(Log(2), 120)]));
+    let read = offsets(&again, &at([(Log(2), 7)]), &at([(Log(2), 119)])).await;
+    assert_eq!(read, (7..119).map(|offset| (2, offset)).collect::<Vec<_>>());
+    let checkpoints = fs::read_dir(table.folder().join("_delta_log")).unwrap();
+    let names = checkpoints.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    assert!(names.into_iter().any(|name| name.contains("checkpoint.parquet")));
+}
+
+#[tokio::test]
+async fn orphans_of_a_crash_are_not_read_and_are_removed() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log::FILE, 1)]);
+    table.append(&[rows(&table, Log::FILE, &[0])], &at([(Log::FILE, 0)]), &end).await.unwrap();
+    table.write(&[rows(&table, Log::FILE, &[1, 2])]).await.unwrap();
+    fs::write(table.folder().join(".part.parquet.tmp"), b"half").unwrap();
+
+    let mut table = open(&folder, &payments()).await.unwrap();
+    assert_eq!(offsets(&table, &at([]), &at([(Log::FILE, 9)])).await, [(-1, 0)]);
+    assert_eq!(table.vacuum(Time::from_millis(0)).await.unwrap().len(), 0, "too young");
+    assert_eq!(table.vacuum(Time::MAX).await.unwrap().len(), 2);
+    assert_eq!(offsets(&table, &at([]), &end).await, [(-1, 0)]);
+}
+
+#[tokio::test]
+async fn fields_may_be_gained_but_not_change() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[0])], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap();
+
+    let grown = source(&[("user", Type::String), ("amount", Type::Int64), ("at", Type::Timestamp)]);
+    let mut table = open(&folder, &grown).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)])).await.unwrap();
+    let read: Vec<RecordBatch> =
+        table.scan(&["amount"], &at([]), &at([(Log(0), 2)])).unwrap().try_collect().await.unwrap();
+    let amounts: Vec<Value> = read.iter().map(|batch| value_at(batch.column(0), 0)).collect();
+    assert_eq!(amounts, [Value::Null, Value::Int64(1)]);
+
+    let removed = open(&folder, &payments()).await.unwrap_err();
+    assert!(matches!(&removed, TableError::Removed { field, .. } if field == "amount"), "{removed}");
+    let retyped = source(&[("user", Type::Int64), ("amount", Type::Int64), ("at", Type::Timestamp)]);
+    let retyped = open(&folder, &retyped).await.unwrap_err();
+    assert!(matches!(&retyped, TableError::Retyped { field, .. } if field == "user"), "{retyped}");
+}
+
+#[tokio::test]
+async fn a_table_of_a_newer_version_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let table = open(&folder, &payments()).await.unwrap();
+    let newer = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["fromTheFuture"],"writerFeatures":["fromTheFuture"]}}"#;
+    fs::write(table.folder().join("_delta_log/00000000000000000001.json"), newer).unwrap();
+    let refused = open(&folder, &payments()).await.unwrap_err();
+    assert!(matches!(refused, TableError::Newer { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn dead_letters_have_a_table_of_their_own() {
+    let folder = TempDir::new().unwrap();
+    let location = Location::local(folder.path());
+    let missing = EventTable::open_dead_letters(&location, &payments()).await.unwrap_err();
+    assert!(matches!(missing, TableError::Missing(_)));
+    let mut table = EventTable::open_or_create_dead_letters(&location, &payments()).await.unwrap();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int32Array::from(vec![-1])),
+        Arc::new(Int64Array::from(vec![4])),
+        Arc::new(StringArray::from(vec!["undecodable"])),
+        Arc::new(StringArray::from(vec![Some("it is no JSON")])),
+        Arc::new(StringArray::from(vec![Some("a.jsonl:5")])),
+        Arc::new(BinaryArray::from(vec![Some([0xff, 0].as_slice())])),
+        Arc::new(TimestampMillisecondArray::from(vec![None::<i64>]).with_timezone("UTC")),
+    ];
+    let letter = RecordBatch::try_new(Arc::clone(table.schema()), columns).unwrap();
+    table.append(std::slice::from_ref(&letter), &at([]), &at([(Log::FILE, 5)])).await.unwrap();
+    let read: Vec<RecordBatch> =
+        table.scan(&[], &at([]), table.positions()).unwrap().try_collect().await.unwrap();
+    assert_eq!(read, [letter]);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("payments"), b"in the way").unwrap();
+    let error = open(&folder, &payments()).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot create ") && error.contains("payments/events"), "{error}");
+}

@@ -1,0 +1,375 @@
+//! Training sets: what each feature was worth at each label's instant.
+//!
+//! Labels are read whole; every row comes out, once, in its order. View by view, the labels' entities are met with
+//! their events ([`History`]) and answered by the kernel ([`answers`]). Memory holds the labels, their answers in
+//! columns, the sort's allowance and the events of a few entities; never the table.
+//!
+//! Columns of the result: the label file's as they are, then `view.feature_window` in the service's order, then
+//! derived features by their bare name. With statuses, then `<feature>__status` for each feature (as in
+//! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use tidemark_expr::DerivedEvaluator;
+use tidemark_kernel::plan::Field as Typed;
+use tidemark_kernel::replay::Question;
+use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
+
+use crate::history::{Effort, History};
+use crate::location::Location;
+use crate::table::{EventTable, TableError};
+use answers::{Asked, ViewColumns, ViewRequest, answer_view};
+use labels::Labels;
+
+pub mod answers;
+mod error;
+mod labels;
+mod output;
+mod tokens;
+mod widen;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{TokenProblem, TrainError};
+
+/// What to train on.
+#[derive(Clone, Debug)]
+pub struct TrainRequest {
+    /// The features.
+    pub service: Arc<ServicePlan>,
+    /// The plans of its views' sources, by name.
+    pub sources: BTreeMap<String, Arc<SourcePlan>>,
+    /// Where the event tables are.
+    pub location: Location,
+    /// The label file, Parquet or CSV.
+    pub labels: PathBuf,
+    /// The label column that holds each label's instant: a timestamp, a date, or text as in RFC 3339.
+    pub time: String,
+    /// The label columns of keys, by the entity's name for the key; a key not named has a column of its own name.
+    pub keys: BTreeMap<String, String>,
+    /// Which events labels see.
+    pub visibility: Visibility,
+    /// The label column with the lookups' tokens, which [`Visibility::AsServed`] needs.
+    pub token: Option<String>,
+    /// Whether statuses and times of newest events are wanted as well.
+    pub status: bool,
+    /// How many threads and how much memory may be used.
+    pub effort: Effort,
+}
+
+/// How far a training set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'p> {
+    /// The view being answered.
+    pub view: &'p str,
+    /// How many rows of its event table have been read.
+    pub events: u64,
+    /// How many labels of all views are answered.
+    pub answered: usize,
+    /// How many labels of all views there are.
+    pub total: usize,
+}
+
+/// What a training set holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its rows: those of the label file.
+    pub rows: usize,
+    /// How many rows of event tables were read, once for each view.
+    pub events: u64,
+    /// How many evaluations of derived features failed; their values are null.
+    pub failed: u64,
+    /// Its features in order.
+    pub features: Vec<FeatureSummary>,
+}
+
+/// How often a feature has a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureSummary {
+    /// Its column.
+    pub name: String,
+    /// In how many rows its value is null.
+    pub nulls: usize,
+}
+
+/// A training set in memory.
+#[derive(Clone, Debug)]
+pub struct TrainingSet {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows, in the order of the label file.
+    pub batches: Vec<RecordBatch>,
+    /// What it holds.
+    pub summary: Summary,
+}
+
+/// Makes a training set and writes it to `out`: Parquet, or CSV by the extension. The file is there whole or not
+/// at all.
+///
+/// # Errors
+/// Says what to change in the label file, the request or the tables.
+pub async fn train(
+    request: &TrainRequest,
+    out: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<Summary, TrainError> {
+    output::check(out, &Schema::new(service_fields(&request.service)))?;
+    let set = TrainingSet::build(request, progress).await?;
+    let (summary, out) = (set.summary.clone(), out.to_owned());
+    tokio::task::spawn_blocking(move || set.write(&out)).await??;
+    Ok(summary)
+}
+
+impl TrainingSet {
+    /// Makes a training set.
+    ///
+    /// # Errors
+    /// Says what to change in the label file, the request or the tables.
+    pub async fn build(
+        request: &TrainRequest,
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Self, TrainError> {
+        let questions = Questions::read(request).await?;
+        let mut views = Vec::with_capacity(request.service.views.len());
+        let (mut answered, mut events) = (0, 0);
+        let total = questions.labels.rows * request.service.views.len();
+        for (index, plan) in request.service.views.iter().enumerate() {
+            let mut seen = 0;
+            let columns = questions.ask(request, index, |history, labels| {
+                answered += labels;
+                seen = history.rows_read();
+                progress(Progress { view: &plan.view, events: seen, answered, total });
+            });
+            views.push(columns.await?);
+            events += seen;
+        }
+        assemble(request, questions, &views, events)
+    }
+
+    /// Writes it: Parquet, or CSV by the extension, whole or not at all.
+    ///
+    /// # Errors
+    /// Names the path, or the column that CSV cannot hold.
+    pub fn write(&self, path: &Path) -> Result<(), TrainError> {
+        output::write(self, path)
+    }
+}
+
+/// The label file, and what it asks.
+struct Questions {
+    labels: Labels,
+    times: Vec<Time>,
+    /// For each view the labels' entities.
+    keys: Vec<Vec<Option<EntityKey>>>,
+    /// Empty unless `as_served`.
+    tokens: Vec<Token>,
+    /// The request fields.
+    request: Vec<ArrayRef>,
+}
+
+impl Questions {
+    /// Reads the labels and checks all that needs no event table.
+    async fn read(request: &TrainRequest) -> Result<Self, TrainError> {
+        let service = &request.service;
+        check_keys(request)?;
+        let labels = Labels::read(&request.labels, &typed(request)).await?;
+        let times = labels.times(&request.time)?;
+        let tokens = match (request.visibility, &request.token) {
+            (Visibility::AsServed, None) => return Err(TrainError::NoTokenColumn),
+            (Visibility::AsServed, Some(column)) => tokens::read(&labels, column, &times)?,
+            (Visibility::AsKnown | Visibility::EventTime, _) => Vec::new(),
+        };
+        let fields = service.request.iter().map(|field| {
+            labels.typed(
+                &field.name,
+                field.ty,
+                &format!("request field {} of service {}", field.name, service.name),
+            )
+        });
+        let fields = fields.collect::<Result<_, _>>()?;
+        let keys = service.views.iter().map(|plan| labels.keys(plan, |key| column_of(request, key)));
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, labels, times, tokens, request: fields })
+    }
+
+    /// Answers the labels about one view.
+    async fn ask(
+        &self,
+        request: &TrainRequest,
+        view: usize,
+        answered: impl FnMut(&History, usize),
+    ) -> Result<ViewColumns, TrainError> {
+        let plan = &request.service.views[view];
+        let table = open(request, plan).await?;
+        tokens::check(&self.labels, &self.tokens, plan, table.positions())?;
+        let asked = Asked::new(&self.keys[view]);
+        let history = History::open(&table, plan, Some(asked.entities()), request.effort).await?;
+        let features = request.service.features.iter().filter(|feature| feature.view == view);
+        let wanted = ViewRequest {
+            plan: Arc::clone(plan),
+            features: features.map(|feature| feature.feature).collect(),
+            visibility: request.visibility,
+            threads: request.effort.threads,
+        };
+        answer_view(&wanted, history, &asked, |label| self.question(plan, label), answered).await
+    }
+
+    fn question(&self, plan: &FeaturePlan, label: usize) -> Question {
+        let token = self.tokens.get(label).and_then(|token| token.views.get(&plan.view));
+        Question { at: self.times[label], last: token.map(|token| token.last.clone()).unwrap_or_default() }
+    }
+}
+
+async fn open(request: &TrainRequest, plan: &FeaturePlan) -> Result<EventTable, TrainError> {
+    let missing = || TrainError::Source { view: plan.view.clone(), name: plan.source.clone() };
+    let source = request.sources.get(&plan.source).ok_or_else(missing)?;
+    let opened: Result<EventTable, TableError> = EventTable::open(&request.location, source).await;
+    Ok(opened?)
+}
+
+/// The label column of a key.
+fn column_of(request: &TrainRequest, key: &str) -> String {
+    request.keys.get(key).map_or_else(|| key.to_owned(), Clone::clone)
+}
+
+fn check_keys(request: &TrainRequest) -> Result<(), TrainError> {
+    let keys: Vec<&str> = request.service.keys().iter().map(|key| key.name.as_str()).collect();
+    match request.keys.keys().find(|key| !keys.contains(&key.as_str())) {
+        Some(unknown) => Err(TrainError::Key { given: unknown.clone(), keys: keys.join(", ") }),
+        None => Ok(()),
+    }
+}
+
+/// The label columns whose types are declared.
+fn typed(request: &TrainRequest) -> Vec<Typed> {
+    let keys = request.service.keys().into_iter();
+    let keys = keys.map(|key| Typed { name: column_of(request, &key.name), ty: key.ty });
+    keys.chain(request.service.request.iter().cloned()).collect()
+}
+
+/// The columns of a service's features, windowed then derived.
+fn service_fields(service: &ServicePlan) -> Vec<Field> {
+    use tidemark_kernel::value::arrow::{data_type, feature_data_type};
+    let windowed = service.features.iter().map(|feature| {
+        let (view, feature) = service.feature(*feature);
+        Field::new(view.qualified(feature), feature_data_type(feature.ty), true)
+    });
+    let derived =
+        service.derived.iter().map(|derived| Field::new(&derived.name, data_type(derived.ty), true));
+    windowed.chain(derived).collect()
+}
+
+fn assemble(
+    request: &TrainRequest,
+    questions: Questions,
+    views: &[ViewColumns],
+    events: u64,
+) -> Result<TrainingSet, TrainError> {
+    let service = &request.service;
+    let mut fields = service_fields(service);
+    let mut columns = windowed(service, views, |view| &view.values);
+    let (derived, failed) = derive(service, &fields, &columns, &questions)?;
+    let statuses = windowed(service, views, |view| &view.statuses);
+    let statuses = statuses.into_iter().chain(derived.iter().map(derived_statuses)).collect();
+    columns.extend(derived);
+    let features = fields
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| FeatureSummary { name: field.name().clone(), nulls: column.null_count() });
+    let summary = Summary { rows: questions.labels.rows, events, failed, features: features.collect() };
+    if request.status {
+        add_statuses(service, views, statuses, &mut fields, &mut columns);
+    }
+    let schema = join_schemas(questions.labels.schema(), fields)?;
+    let batches = join(&schema, questions.labels.batches, &columns)?;
+    Ok(TrainingSet { schema, batches, summary })
+}
+
+/// Adds a status for each feature, and for each view the time of its newest event.
+fn add_statuses(
+    service: &ServicePlan,
+    views: &[ViewColumns],
+    statuses: Vec<ArrayRef>,
+    fields: &mut Vec<Field>,
+    columns: &mut Vec<ArrayRef>,
+) {
+    let names: Vec<String> = fields.iter().map(|field| format!("{}__status", field.name())).collect();
+    let newest = service.views.iter().map(|view| format!("{}__newest_event", view.view));
+    let newest = newest.zip(views.iter().map(|view| Arc::clone(&view.newest)));
+    for (name, column) in names.into_iter().zip(statuses).chain(newest) {
+        fields.push(Field::new(name, column.data_type().clone(), true));
+        columns.push(column);
+    }
+}
+
+/// A column of each windowed feature of the service, in its order.
+fn windowed<'v>(
+    service: &ServicePlan,
+    views: &'v [ViewColumns],
+    of: impl Fn(&'v ViewColumns) -> &'v Vec<ArrayRef>,
+) -> Vec<ArrayRef> {
+    let mut taken = vec![0; views.len()];
+    let columns = service.features.iter().map(|feature| {
+        taken[feature.view] += 1;
+        Arc::clone(&of(&views[feature.view])[taken[feature.view] - 1])
+    });
+    columns.collect()
+}
+
+/// The derived features, and how many evaluations failed.
+fn derive(
+    service: &ServicePlan,
+    fields: &[Field],
+    windowed: &[ArrayRef],
+    questions: &Questions,
+) -> Result<(Vec<ArrayRef>, u64), TrainError> {
+    let evaluator = DerivedEvaluator::new(service)?;
+    let request = service.request.iter().zip(&questions.request);
+    let request =
+        request.map(|(field, column)| (Field::new(&field.name, column.data_type().clone(), true), column));
+    let known = fields.iter().cloned().zip(windowed).chain(request);
+    let wanted = evaluator.columns();
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = known
+        .filter(|(field, _)| wanted.contains(field.name().as_str()))
+        .map(|(field, column)| (field, Arc::clone(column)))
+        .unzip();
+    let rows = RecordBatchOptions::new().with_row_count(Some(questions.labels.rows));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)?;
+    let evaluated = evaluator.evaluate(&batch)?;
+    let failed = evaluated.iter().map(|derived| derived.failed).sum();
+    Ok((evaluated.into_iter().map(|derived| derived.array).collect(), failed))
+}
+
+fn derived_statuses(values: &ArrayRef) -> ArrayRef {
+    let status = |row| if values.is_null(row) { Status::Null } else { Status::Present };
+    Arc::new(StringArray::from_iter_values((0..values.len()).map(|row| status(row).name())))
+}
+
+fn join_schemas(labels: &Schema, added: Vec<Field>) -> Result<SchemaRef, TrainError> {
+    if let Some(twice) = added.iter().find(|field| labels.index_of(field.name()).is_ok()) {
+        return Err(TrainError::Clash(twice.name().clone()));
+    }
+    let fields = labels.fields().iter().cloned().chain(added.into_iter().map(Arc::new));
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// The labels' batches with their rows of `columns` beside them.
+fn join(
+    schema: &SchemaRef,
+    labels: Vec<RecordBatch>,
+    columns: &[ArrayRef],
+) -> Result<Vec<RecordBatch>, TrainError> {
+    let mut start = 0;
+    let batches = labels.into_iter().map(|batch| {
+        let (from, rows) = (start, batch.num_rows());
+        start += rows;
+        let all =
+            batch.columns().iter().cloned().chain(columns.iter().map(|column| column.slice(from, rows)));
+        Ok(RecordBatch::try_new(Arc::clone(schema), all.collect())?)
+    });
+    batches.collect()
+}

@@ -1,0 +1,230 @@
+//! What can go wrong making a training set.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
+use thiserror::Error;
+use tidemark_expr::{EvaluateError, ExprError};
+use tidemark_kernel::token::TokenError;
+use tidemark_kernel::value::Type;
+use tidemark_kernel::{Fingerprint, Log, Offset, Position, Time};
+
+use crate::durable::FileError;
+use crate::history::HistoryError;
+use crate::table::TableError;
+
+/// What went wrong making a training set. Rows of label files count from 1, a CSV file's header not among them.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A path has an extension that names no format.
+    #[error("{} is neither .parquet nor .csv; {what} are one of the two", path.display())]
+    Format {
+        /// What the file is for.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The label file has no rows.
+    #[error("the label file {} has no rows; give one row for each answer you want", .0.display())]
+    Empty(PathBuf),
+    /// The label file could not be read.
+    #[error("cannot read the label file {}: {source}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<DataFusionError>,
+    },
+    /// The label file lacks a column.
+    #[error("{} has no column {column}, {purpose}{suggestion}; its columns are {columns}", path.display())]
+    Column {
+        /// The label file.
+        path: PathBuf,
+        /// What it lacks.
+        column: String,
+        /// What it is needed for.
+        purpose: String,
+        /// ", did you mean …?", or nothing.
+        suggestion: String,
+        /// What it has.
+        columns: String,
+    },
+    /// A key is mapped that the service does not have.
+    #[error("the service has no key {given}; its keys are {keys}")]
+    Key {
+        /// What was given.
+        given: String,
+        /// The keys of the service.
+        keys: String,
+    },
+    /// A column of the label file has a type that its purpose does not take.
+    #[error(
+        "column {column} of {} is {found}, but {purpose} is {wanted}; write `cast({column} as {cast})` where the \
+         labels are made",
+        path.display(),
+        cast = cast_name(*wanted)
+    )]
+    Type {
+        /// The label file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        found: String,
+        /// What it is needed for.
+        purpose: String,
+        /// The type it must have.
+        wanted: Type,
+    },
+    /// A label has no time.
+    #[error("row {row} of {}: the label time {column} is null; every label needs an instant", path.display())]
+    NullTime {
+        /// The label file.
+        path: PathBuf,
+        /// The time column.
+        column: String,
+        /// The row.
+        row: usize,
+    },
+    /// A label's time is no instant.
+    #[error(
+        "row {row} of {}: the label time {column} is `{text}`, which is no instant; write it like \
+         2024-05-01T12:00:00Z",
+        path.display()
+    )]
+    BadTime {
+        /// The label file.
+        path: PathBuf,
+        /// The time column.
+        column: String,
+        /// The row.
+        row: usize,
+        /// What is there.
+        text: String,
+    },
+    /// `as_served` needs tokens.
+    #[error("visibility as_served needs the tokens of the lookups; name their column with --token")]
+    NoTokenColumn,
+    /// A label's token cannot be used.
+    #[error("row {row} of {}: {problem}", path.display())]
+    Token {
+        /// The label file.
+        path: PathBuf,
+        /// The row.
+        row: usize,
+        /// What is wrong with its token.
+        problem: TokenProblem,
+    },
+    /// Two columns of the training set would have one name.
+    #[error("the training set would have two columns {0}; give the label column another name")]
+    Clash(String),
+    /// The request lacks the plan of a source.
+    #[error("view {view} reads source {name}, whose plan is missing")]
+    Source {
+        /// The view.
+        view: String,
+        /// The source.
+        name: String,
+    },
+    /// An event table cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The events of a view cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A derived feature does not compile: the service's plan was not made by a registry.
+    #[error("derived features cannot be evaluated: {0}")]
+    Derived(#[from] ExprError),
+    /// Derived features could not be evaluated.
+    #[error("derived features cannot be evaluated: {0}")]
+    Evaluate(#[from] EvaluateError),
+    /// Answers could not be put into columns.
+    #[error("cannot assemble the training set: {0}")]
+    Assemble(#[from] ArrowError),
+    /// Work was stopped in the middle: the runtime shut down.
+    #[error("the work was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+    /// CSV has no lists.
+    #[error("column {column} is a list, which CSV cannot hold; write {} instead", .instead.display())]
+    List {
+        /// The column.
+        column: String,
+        /// A path that can hold it.
+        instead: PathBuf,
+    },
+    /// The training set could not be written as Parquet.
+    #[error("cannot write {}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: ParquetError,
+    },
+}
+
+/// Why a token cannot be used for its label.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TokenProblem {
+    /// There is none.
+    #[error("the token is null; as_served needs the token of the lookup that the label belongs to")]
+    Null,
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] TokenError),
+    /// It is of a lookup about another instant.
+    #[error(
+        "the label time is {label}, but the token's lookup was asked about {at}; take its `at` as label time"
+    )]
+    OtherTime {
+        /// The label time.
+        label: Time,
+        /// The token's `at`.
+        at: Time,
+    },
+    /// It is of a lookup that did not ask this view.
+    #[error("the token's lookup did not ask view {0}; it belongs to another service")]
+    NoView(String),
+    /// It is of another version of the view.
+    #[error(
+        "the token was given by version {token} of view {view}, this is version {plan}; apply that version to train on it"
+    )]
+    Foreign {
+        /// The view.
+        view: String,
+        /// The token's fingerprint.
+        token: Fingerprint,
+        /// The plan's.
+        plan: Fingerprint,
+    },
+    /// It saw events that the table does not hold.
+    #[error(
+        "the lookup saw log {log} of source {source_name} up to offset {last}, but its event table ends before \
+         {position}: offsets {position}..={last} are missing; ingest them first"
+    )]
+    Uncovered {
+        /// The source.
+        source_name: String,
+        /// The log.
+        log: Log,
+        /// Where the table stands.
+        position: Position,
+        /// What the lookup saw.
+        last: Offset,
+    },
+}
+
+fn cast_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "boolean",
+        Type::Int64 => "bigint",
+        Type::Float64 => "double",
+        Type::String => "varchar",
+        Type::Timestamp => "timestamp",
+        Type::Bytes => "bytea",
+    }
+}

@@ -1,0 +1,430 @@
+//! Training sets from real files, held against the oracle, and label files that are wrong.
+
+use std::fs::{self, File};
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+use tidemark_kernel::aggregate::Function;
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::service::{Derived, ServiceFeature};
+use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::token::ViewToken;
+use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
+use tidemark_kernel::{Answer, EntityKey, Event, Log, Offset, Position, Span, Stamp, Value, Window, oracle};
+
+use super::*;
+use crate::table::layout;
+
+/// An event of the test's source: log, offset, event time, arrival time, user, amount.
+type Row = (i32, i64, i64, i64, Option<i64>, Option<f64>);
+
+fn source() -> Arc<SourcePlan> {
+    let field = |name: &str, ty| Typed { name: name.into(), ty };
+    Arc::new(SourcePlan {
+        name: "payments".into(),
+        fields: vec![
+            field("user_id", Type::Int64),
+            field("amount", Type::Float64),
+            field("at", Type::Timestamp),
+        ],
+        event_time: TimeField { field: "at".into(), unit: None },
+        arrival: Arrival::Record,
+        max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        keep_raw: false,
+        feed: Feed::Push,
+    })
+}
+
+fn plan() -> Arc<FeaturePlan> {
+    let amount = Input { sql: "amount".into(), ty: Type::Float64 };
+    let feature = |name: &str, function, input: Option<&Input>, window| FeatureSpec {
+        name: name.into(),
+        function,
+        input: input.cloned(),
+        filter: None,
+        window,
+    };
+    let minute = Window::sliding(Span::from_secs(60)).unwrap();
+    let second = Window::exact(Span::from_secs(1)).unwrap();
+    let spec = ViewSpec {
+        view: "pay".into(),
+        entity: "user".into(),
+        source: "payments".into(),
+        fields: vec![
+            Typed { name: "user_id".into(), ty: Type::Int64 },
+            Typed { name: "amount".into(), ty: Type::Float64 },
+        ],
+        keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
+        filter: Some("amount is null or amount < 90".into()),
+        features: vec![
+            feature("sum_1m", Function::Sum, Some(&amount), minute),
+            feature("count_1s", Function::Count, None, second),
+            feature("last", Function::Last, Some(&amount), Window::Lifetime),
+            feature("last_3", Function::LastN(3), Some(&amount), minute),
+        ],
+        head: FeaturePlan::DEFAULT_HEAD,
+        max_age: Some(Span::from_secs(30)),
+        expression_semantics: tidemark_expr::SEMANTICS,
+    };
+    Arc::new(FeaturePlan::new(spec).unwrap())
+}
+
+fn service() -> Arc<ServicePlan> {
+    let (plan, feature) = (plan(), |feature| ServiceFeature { view: 0, feature });
+    Arc::new(ServicePlan {
+        name: "fraud".into(),
+        features: [3, 0, 1, 2].map(feature).to_vec(),
+        views: vec![plan],
+        request: vec![Typed { name: "asked".into(), ty: Type::Float64 }],
+        derived: vec![Derived { name: "ratio".into(), sql: "asked / pay.last".into(), ty: Type::Float64 }],
+    })
+}
+
+/// Numbers that look random and are the same in every run.
+fn numbers(seed: u64) -> impl FnMut(i64) -> i64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as i64 % below
+    }
+}
+
+/// Events late, tied, with null keys and null amounts, in two logs.
+fn random_rows(count: i64) -> Vec<Row> {
+    let mut next = numbers(7);
+    let row = |offset: i64| {
+        let at = next(200_000) - 50_000;
+        let late = if next(3) == 0 { next(40_000) } else { 0 };
+        let user = Some(next(9)).filter(|user| *user < 8);
+        let amount = Some(next(1000) as f64 / 10.0).filter(|amount| *amount > 3.0);
+        ((offset % 2) as i32 - 1, offset / 2, at - at % 50, at - at % 50 + late, user, amount)
+    };
+    (0..count).map(row).collect()
+}
+
+struct Repo {
+    folder: TempDir,
+}
+
+impl Repo {
+    async fn new(rows: &[Row]) -> Self {
+        let repo = Self { folder: TempDir::new().unwrap() };
+        let mut table = EventTable::open_or_create(&repo.location(), &source()).await.unwrap();
+        for part in rows.chunks(97) {
+            let ends = part.iter().map(|row| (Log(row.0), Position::after(row.1)));
+            let to = ends.collect();
+            let from = table.positions().clone();
+            table.append(&[batch(part)], &from, &to).await.unwrap();
+        }
+        repo
+    }
+
+    fn location(&self) -> Location {
+        Location::local(self.folder.path().join("offline"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn parquet(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+        let path = self.path("labels.parquet");
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        path
+    }
+
+    fn csv(&self, text: &str) -> PathBuf {
+        fs::write(self.path("labels.csv"), text).unwrap();
+        self.path("labels.csv")
+    }
+
+    fn request(&self, labels: PathBuf, visibility: Visibility) -> TrainRequest {
+        TrainRequest {
+            service: service(),
+            sources: BTreeMap::from([("payments".into(), source())]),
+            location: self.location(),
+            labels,
+            time: "t".into(),
+            keys: BTreeMap::from([("user_id".into(), "user".into())]),
+            visibility,
+            token: (visibility == Visibility::AsServed).then(|| "token".into()),
+            status: true,
+            effort: Effort { threads: 2, ..Effort::default() },
+        }
+    }
+
+    async fn build(&self, labels: PathBuf, visibility: Visibility) -> Result<TrainingSet, TrainError> {
+        TrainingSet::build(&self.request(labels, visibility), &mut |_| ()).await
+    }
+
+    /// The message about a wrong CSV label file.
+    async fn refusal(&self, csv: &str) -> String {
+        self.build(self.csv(csv), Visibility::AsKnown).await.expect_err("a wrong label file").to_string()
+    }
+}
+
+fn millis(times: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|row| row.4).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| row.5).collect::<Float64Array>()),
+        millis(rows.iter().map(|row| row.2)),
+        millis(rows.iter().map(|row| row.2)),
+        millis(rows.iter().map(|row| row.3)),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1))),
+    ];
+    RecordBatch::try_new(layout::events(&source()), columns).unwrap()
+}
+
+/// The events of the view, worked out by hand.
+fn events(rows: &[Row]) -> Vec<(i64, Event)> {
+    let plan = plan();
+    let event = |row: &Row| {
+        let stamp = Stamp {
+            log: Log(row.0),
+            offset: row.1,
+            event_time: Time::from_millis(row.2),
+            arrival_time: Time::from_millis(row.3),
+        };
+        let amount = row.5.map_or(Value::Null, Value::float);
+        let input = |input: &Option<Input>| input.as_ref().map_or(Value::Bool(true), |_| amount.clone());
+        Event { stamp, inputs: plan.aggregates.iter().map(|aggregate| input(&aggregate.input)).collect() }
+    };
+    let seen = rows.iter().filter(|row| row.5.is_none_or(|amount| amount < 90.0));
+    seen.filter_map(|row| Some((row.4?, event(row)))).collect()
+}
+
+fn expected(
+    events: &[(i64, Event)],
+    user: Option<i64>,
+    at: Time,
+    visibility: Visibility,
+    last: &BTreeMap<Log, Offset>,
+) -> Answer {
+    let seen =
+        events.iter().filter(|(key, event)| Some(*key) == user && oracle::sees(visibility, at, last, event));
+    oracle::answer(&plan(), &seen.map(|(_, event)| event).collect::<Vec<_>>(), at)
+}
+
+fn column(set: &TrainingSet, name: &str) -> ArrayRef {
+    let at = set.schema.index_of(name).unwrap_or_else(|_| panic!("no column {name} in {:?}", set.schema));
+    let parts: Vec<&dyn Array> = set.batches.iter().map(|batch| batch.column(at).as_ref()).collect();
+    arrow::compute::concat(&parts).unwrap()
+}
+
+#[tokio::test]
+async fn every_visibility_equals_the_oracle() {
+    let rows = random_rows(1500);
+    let repo = Repo::new(&rows).await;
+    let events = events(&rows);
+    let mut next = numbers(99);
+    let labels: Vec<(Option<i64>, i64)> =
+        (0..400).map(|_| (Some(next(11)).filter(|user| *user != 10), next(240_000) - 60_000)).collect();
+    let lasts: Vec<BTreeMap<Log, Offset>> =
+        (0..400).map(|_| BTreeMap::from([(Log(-1), next(750)), (Log(0), next(750))])).collect();
+    let token = |(label, last): (&(Option<i64>, i64), &BTreeMap<Log, Offset>)| {
+        let view = ViewToken { fingerprint: plan().fingerprint(), last: last.clone() };
+        Token { at: Time::from_millis(label.1), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
+    };
+    let tokens = labels.iter().zip(&lasts).map(token);
+    let path = repo.parquet(vec![
+        (
+            "user",
+            Arc::new(labels.iter().map(|label| label.0.map(|user| user as i32)).collect::<Int32Array>()),
+        ),
+        ("t", millis(labels.iter().map(|label| label.1))),
+        ("asked", Arc::new(Float64Array::from_iter_values((0..400).map(f64::from)))),
+        ("token", Arc::new(StringArray::from_iter_values(tokens))),
+    ]);
+    for visibility in [Visibility::AsKnown, Visibility::EventTime, Visibility::AsServed] {
+        let set = repo.build(path.clone(), visibility).await.unwrap();
+        assert_eq!(set.summary.rows, 400);
+        let answers: Vec<Answer> = labels
+            .iter()
+            .zip(&lasts)
+            .map(|((user, at), last)| expected(&events, *user, Time::from_millis(*at), visibility, last))
+            .collect();
+        for (index, feature) in plan().features.iter().enumerate() {
+            let values = array_of(feature.ty, answers.iter().map(|answer| &answer.values[index]));
+            let name = plan().qualified(feature);
+            assert_eq!(&column(&set, &name), &values, "{visibility} {name}");
+            let statuses =
+                StringArray::from_iter_values(answers.iter().map(|answer| answer.statuses[index].name()));
+            assert_eq!(&*column(&set, &format!("{name}__status")), &statuses as &dyn Array);
+        }
+        let newest = column(&set, "pay__newest_event");
+        for (row, answer) in answers.iter().enumerate() {
+            assert_eq!(value_at(&newest, row), answer.newest.map_or(Value::Null, Value::Timestamp));
+        }
+        assert_eq!(column(&set, "asked").len(), 400);
+    }
+}
+
+#[tokio::test]
+async fn answers_in_memory_equal_those_from_files() {
+    let rows = random_rows(300);
+    let key = |user: i64| EntityKey::encode(&[Value::Int64(user)]).unwrap();
+    let events = events(&rows);
+    let questions: Vec<(Option<EntityKey>, Question)> = (0..60)
+        .map(|at| {
+            let question = Question { at: Time::from_millis(at * 2000), last: BTreeMap::new() };
+            (Some(at % 7).filter(|user| *user != 6).map(key), question)
+        })
+        .collect();
+    let keyed = events.iter().map(|(user, event)| (key(*user), event.clone()));
+    let answers = answers::answer_labels(&plan(), keyed, &questions, Visibility::AsKnown);
+    for (at, answer) in answers.iter().enumerate() {
+        let user = Some(at as i64 % 7).filter(|user| *user != 6);
+        let time = Time::from_millis(at as i64 * 2000);
+        assert_eq!(*answer, expected(&events, user, time, Visibility::AsKnown, &BTreeMap::new()));
+    }
+}
+
+#[tokio::test]
+async fn histories_give_each_entity_once_and_in_order() {
+    let rows = random_rows(500);
+    let repo = Repo::new(&rows).await;
+    let table = EventTable::open(&repo.location(), &source()).await.unwrap();
+    let mut history = History::open(&table, &plan(), None, Effort::default()).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(entity) = history.next().await.unwrap() {
+        let Ok(key) = entity.key.decode([Type::Int64]) else { panic!("no key: {:?}", entity.key) };
+        let Value::Int64(user) = key[0] else { panic!("no integer: {key:?}") };
+        found.extend(entity.events.into_iter().map(|event| (user, event)));
+    }
+    let mut expected = events(&rows);
+    let encoded = |user: i64| EntityKey::encode(&[Value::Int64(user)]).unwrap();
+    expected.sort_by_key(|(user, event)| (encoded(*user), event.stamp.order()));
+    assert_eq!(found, expected);
+    assert_eq!(history.rows_read(), 500);
+}
+
+#[tokio::test]
+async fn rows_of_csv_come_out_as_they_went_in() {
+    let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
+    let labels =
+        "id,user,t,asked\nb,1,1970-01-01T00:00:02Z,2\na,,1970-01-01T00:00:03Z,\nb,2,1970-01-01T00:00:01Z,1\n";
+    let request = TrainRequest {
+        status: false,
+        service: {
+            let mut service = (*service()).clone();
+            service.features.remove(0);
+            Arc::new(service)
+        },
+        ..repo.request(repo.csv(labels), Visibility::AsKnown)
+    };
+    let out = repo.path("out.csv");
+    let summary = train(&request, &out, &mut |_| ()).await.unwrap();
+    assert_eq!((summary.rows, summary.events, summary.features[0].nulls), (3, 1, 2));
+    let text = fs::read_to_string(&out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "id,user,t,asked,pay.sum_1m,pay.count_1s,pay.last,ratio");
+    assert_eq!(lines[1], "b,1,1970-01-01T00:00:02,2.0,4.0,1,4.0,0.5");
+    assert_eq!(lines[2], "a,,1970-01-01T00:00:03,,,0,,");
+    assert_eq!(lines.len(), 4);
+}
+
+#[tokio::test]
+async fn lists_go_to_parquet_only() {
+    let repo = Repo::new(&[]).await;
+    let labels = repo.csv("user,t,asked\n1,1970-01-01,1\n");
+    let request = repo.request(labels, Visibility::AsKnown);
+    let refused = train(&request, &repo.path("out.csv"), &mut |_| ()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("column pay.last_3 is a list, which CSV cannot hold"), "{refused}");
+    train(&request, &repo.path("out.parquet"), &mut |_| ()).await.unwrap();
+    assert!(repo.path("out.parquet").exists());
+    let format = train(&request, &repo.path("out.txt"), &mut |_| ()).await.unwrap_err().to_string();
+    assert!(format.contains("neither .parquet nor .csv"), "{format}");
+}
+
+#[tokio::test]
+async fn wrong_label_files_are_explained() {
+    let repo = Repo::new(&[]).await;
+    for (labels, message) in [
+        ("", "labels.csv has no rows"),
+        ("user,t,asked\n", "labels.csv has no rows"),
+        ("user,t,asked\n1,1970-01-01\n", "cannot read the label file "),
+        (
+            "usr,t,asked\n1,1970-01-01,1\n",
+            "has no column user, key user_id of entity user, did you mean usr?",
+        ),
+        (
+            "user,time,asked\n1,1970-01-01,1\n",
+            "has no column t, the label time; its columns are user, time, asked",
+        ),
+        ("user,t\n1,1970-01-01\n", "has no column asked, request field asked of service fraud"),
+        ("user,t,asked\nx,1970-01-01,1\n", "write `cast(user as bigint)`"),
+        ("user,t,asked\n1,1970-01-01,1\n1,,1\n", "row 2 of "),
+        ("user,t,asked\n1,1970-01-01,1\n1,yesterday,1\n", "`yesterday`, which is no instant"),
+        ("user,t,asked\n1,17,1\n", "but the label time is timestamp"),
+    ] {
+        let found = repo.refusal(labels).await;
+        assert!(found.contains(message), "{found:?} lacks {message:?}");
+    }
+    fs::write(repo.path("torn.parquet"), b"PAR1").unwrap();
+    let torn = repo.build(repo.path("torn.parquet"), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(torn.starts_with("cannot read the label file "), "{torn}");
+    let missing = repo.build(repo.path("none.csv"), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(missing.starts_with("cannot read ") && missing.contains("none.csv"), "{missing}");
+    let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsKnown);
+    request.keys.insert("usr".into(), "user".into());
+    let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
+    assert_eq!(unknown, "the service has no key usr; its keys are user_id");
+}
+
+#[tokio::test]
+async fn tokens_must_fit_labels_views_and_tables() {
+    let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
+    let token = |fingerprint, log: i32, last| {
+        let view = ViewToken { fingerprint, last: BTreeMap::from([(Log(log), last)]) };
+        Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
+    };
+    let ours = plan().fingerprint();
+    for (at, token, message) in [
+        (2000, Some(token(ours, 0, 1)), "offsets 1..=1 are missing"),
+        (2000, Some(token(ours, 5, 0)), "saw log 5 of source payments up to offset 0"),
+        (2001, Some(token(ours, 0, 0)), "but the token's lookup was asked about 1970-01-01T00:00:02.000Z"),
+        (2000, Some(token(tidemark_kernel::Fingerprint([1; 16]), 0, 0)), "was given by version 0101"),
+        (2000, Some("tm1xx".into()), "row 1 of "),
+        (2000, None, "the token is null"),
+    ] {
+        let labels = repo.parquet(vec![
+            ("user", Arc::new(Int64Array::from(vec![1]))),
+            ("t", millis([at].into_iter())),
+            ("asked", Arc::new(Float64Array::from(vec![1.0]))),
+            ("token", Arc::new(StringArray::from(vec![token]))),
+        ]);
+        let found = repo.build(labels, Visibility::AsServed).await.unwrap_err().to_string();
+        assert!(found.contains(message), "{found:?} lacks {message:?}");
+    }
+    let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsServed);
+    request.token = None;
+    let none = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
+    assert!(none.contains("--token"), "{none}");
+}
+
+#[tokio::test]
+async fn label_columns_keep_their_types() {
+    let repo = Repo::new(&[]).await;
+    let nanos = arrow::array::TimestampNanosecondArray::from(vec![1_999_999]);
+    let labels = repo.parquet(vec![
+        ("user", Arc::new(Int32Array::from(vec![1]))),
+        ("t", Arc::new(nanos)),
+        ("asked", Arc::new(arrow::array::Float32Array::from(vec![1.5]))),
+        ("note", Arc::new(arrow::array::LargeStringArray::from(vec!["x"]))),
+    ]);
+    let set = repo.build(labels, Visibility::EventTime).await.unwrap();
+    let types: Vec<&DataType> = set.schema.fields()[..4].iter().map(|field| field.data_type()).collect();
+    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    assert_eq!(types, [&DataType::Int32, &nanos, &DataType::Float32, &DataType::LargeUtf8]);
+}
