@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
-use tidemark_kernel::plan::Field;
+use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
 use tidemark_kernel::service::{Derived, ServicePlan};
 use tidemark_kernel::value::FeatureType;
 
@@ -26,7 +26,8 @@ impl DerivedEvaluator {
     /// Fails where the plan was not made by a registry that checked it: an expression does not compile, or has
     /// another type than the plan says.
     pub fn new(plan: &ServicePlan) -> Result<Self, ExprError> {
-        let scope = scope(plan);
+        let features = plan.features.iter().map(|feature| plan.feature(*feature));
+        let scope = Scope::of_service(features, plan.request.iter().cloned());
         let compile = |derived: &Derived| {
             let compiled = Expression::compile(&derived.sql, &scope)?;
             if compiled.ty() == derived.ty {
@@ -57,16 +58,29 @@ impl DerivedEvaluator {
     }
 }
 
-/// What derived features may name: the scalar features of the service, also without their view where that is
-/// unique, and the request fields.
-fn scope(plan: &ServicePlan) -> Scope {
-    let features = || plan.features.iter().map(|feature| plan.feature(*feature));
-    let scalars = features().filter_map(|(view, feature)| match feature.ty {
-        FeatureType::Scalar(ty) => Some(Field { name: view.qualified(feature), ty }),
-        FeatureType::List(_) | FeatureType::Counts(_) => None,
-    });
-    let scope = Scope::new(scalars.chain(plan.request.iter().cloned()));
-    features().fold(scope, |scope, (view, feature)| scope.with_alias(&*feature.name, view.qualified(feature)))
+impl Scope {
+    /// What derived features may name: the scalar features of their service, also without their view where that
+    /// is unique, and the request fields. Features whose values are lists are known, and refused.
+    #[must_use]
+    pub fn of_service<'p>(
+        features: impl IntoIterator<Item = (&'p FeaturePlan, &'p Feature)>,
+        request: impl IntoIterator<Item = Field>,
+    ) -> Self {
+        let (mut columns, mut aliases, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        for (view, feature) in features {
+            let name = view.qualified(feature);
+            aliases.push((feature.name.as_str(), name.clone()));
+            match feature.ty {
+                FeatureType::Scalar(ty) => columns.push(Field { name, ty }),
+                FeatureType::List(_) | FeatureType::Counts(_) => lists.push((name, feature.ty)),
+            }
+        }
+        columns.extend(request);
+        let scope = aliases
+            .into_iter()
+            .fold(Self::new(columns), |scope, (alias, name)| scope.with_alias(alias, name));
+        lists.into_iter().fold(scope, |scope, (name, ty)| scope.with_list(name, ty))
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +89,7 @@ mod tests {
 
     use arrow::array::{Float64Array, Int64Array};
     use tidemark_kernel::aggregate::Function;
-    use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, KeyField, ViewSpec};
+    use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
     use tidemark_kernel::service::ServiceFeature;
     use tidemark_kernel::value::Type;
     use tidemark_kernel::window::Window;

@@ -1,6 +1,7 @@
 //! "Did you mean": the known word closest to a mistyped one.
 
-/// The closest of `known`, if it is close enough to be what was meant: at most a third of the letters differ.
+/// The closest of `known`, if it is close enough to be what was meant: whatever the case, at most a third of the
+/// letters differ, or one. Of several as close the first by name.
 #[must_use]
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
@@ -34,7 +35,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::closest;
+    use super::{closest, distance};
 
     #[test]
     fn near_words_are_suggested_and_far_ones_are_not() {
@@ -42,5 +43,15 @@ mod tests {
         assert_eq!(closest("SUMM", ["sum", "min"]), Some("sum"));
         assert_eq!(closest("amuont", ["amount"]), Some("amount"));
         assert_eq!(closest("regexp_match", ["round", "trim"]), None);
+        assert_eq!(closest("A", ["b", "a"]), Some("a"));
+        assert_eq!(closest("amount", []), None);
+    }
+
+    #[test]
+    fn swapped_neighbours_are_one_mistake() {
+        for (a, b, count) in [("", "abc", 3), ("ab", "ba", 1), ("kitten", "sitting", 3), ("same", "same", 0)]
+        {
+            assert_eq!(distance(a, b), count, "{a} {b}");
+        }
     }
 }

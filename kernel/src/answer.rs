@@ -79,16 +79,13 @@ impl Answer {
     /// The answer about an entity that no event names, or whose key is null: every window is empty.
     #[must_use]
     pub fn unknown(plan: &FeaturePlan, at: Time) -> Self {
-        let empty: Vec<State> =
-            plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
-        let values = plan.features.iter().map(|feature| empty[feature.aggregate].finish(feature.function));
-        Self::new(plan, at, values.collect(), None)
+        walk(plan, &[], at)
     }
 
     /// Gives values their statuses.
     pub(crate) fn new(plan: &FeaturePlan, at: Time, values: Vec<Value>, newest: Option<Time>) -> Self {
-        let stale =
-            |newest: Time| plan.max_age.is_some_and(|age| at.millis() - newest.millis() > age.millis());
+        let age = |newest: Time| Span::from_millis(at.millis().saturating_sub(newest.millis()));
+        let stale = |newest: Time| plan.max_age.is_some_and(|max_age| age(newest) > max_age);
         let statuses = values.iter().map(|value| match newest {
             None => Status::NotFound,
             Some(newest) if stale(newest) => Status::OutsideMaxAge,
@@ -126,9 +123,14 @@ pub fn horizon(plan: &FeaturePlan, logs: &[(Log, LogState)]) -> Option<Time> {
 pub fn answer(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Result<Answer, TooEarly> {
     match horizon(plan, logs) {
         Some(horizon) if at < horizon => Err(TooEarly { at, horizon, head: plan.head }),
-        Some(_) => Ok(Walk::new(plan, at).over(logs)),
-        None => Ok(Answer::unknown(plan, at)),
+        _ => Ok(walk(plan, logs, at)),
     }
+}
+
+/// As [`answer`], of those who know that `at` is not before the horizon.
+pub(crate) fn walk(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Answer {
+    debug_assert!(horizon(plan, logs).is_none_or(|horizon| horizon <= at), "tiles may straddle the edges");
+    Walk::new(plan, at).over(logs)
 }
 
 /// The merge of tiles newest to oldest, with the windows it has not yet crossed.
@@ -175,8 +177,7 @@ impl<'p> Walk<'p> {
                 }
             }
         }
-        self.finish_windows_after(Time::NEG_INFINITY);
-        self.finish_lifetime();
+        self.finish_all_windows();
         Answer::new(self.plan, self.at, self.values, newest)
     }
 
@@ -189,7 +190,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn finish_lifetime(&mut self) {
+    fn finish_all_windows(&mut self) {
         while let Some((_, window)) = self.ends.get(self.window).copied() {
             self.finish_window(window);
         }

@@ -226,7 +226,10 @@ impl FeaturePlan {
         Ok(())
     }
 
-    /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions.
+    /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
+    ///
+    /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:
+    /// neither its rules of time nor its other fields are in it.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -261,7 +264,10 @@ impl Fingerprint {
             out.bytes(text.as_bytes());
         }
         out.varint(spec.fields.len() as u64);
-        for field in &spec.fields {
+        // By name: where the source declares them makes no difference.
+        let mut fields: Vec<&Field> = spec.fields.iter().collect();
+        fields.sort_unstable_by_key(|field| &field.name);
+        for field in fields {
             out.bytes(field.name.as_bytes());
             out.bytes(field.ty.name().as_bytes());
         }
@@ -327,3 +333,6 @@ impl fmt::Debug for Fingerprint {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests;

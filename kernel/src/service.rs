@@ -65,6 +65,8 @@ impl ServicePlan {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut out = Writer::new();
+        let parts = [self.views.len(), self.features.len(), self.request.len(), self.derived.len()];
+        parts.iter().for_each(|count| out.varint(*count as u64));
         for view in &self.views {
             out.raw(&view.fingerprint().0);
         }

@@ -31,20 +31,27 @@ impl Unit {
     pub const NAMED: [(&str, Self); 4] =
         [("s", Self::Seconds), ("ms", Self::Millis), ("us", Self::Micros), ("ns", Self::Nanos)];
 
-    /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
-    /// None where it is outside the range of instants.
+    /// The name used in definitions.
     #[must_use]
-    pub const fn time(self, number: i64) -> Option<Time> {
-        let millis = match self {
-            Self::Seconds => match number.checked_mul(1000) {
-                Some(millis) => millis,
-                None => return None,
-            },
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+            Self::Micros => "us",
+            Self::Nanos => "ns",
+        }
+    }
+
+    /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
+    /// Seconds beyond the ends of the number line stay there, far outside what an event may carry.
+    #[must_use]
+    pub const fn time(self, number: i64) -> Time {
+        Time::from_millis(match self {
+            Self::Seconds => number.saturating_mul(1000),
             Self::Millis => number,
             Self::Micros => number.div_euclid(1000),
             Self::Nanos => number.div_euclid(1_000_000),
-        };
-        Some(Time::from_millis(millis))
+        })
     }
 }
 
@@ -58,14 +65,19 @@ pub struct TimeField {
 }
 
 impl TimeField {
-    /// The instant in the field's value; none where it is null or no instant.
+    /// The instant in the field's value; none where it is null or of another type than was declared.
     #[must_use]
     pub fn read(&self, value: &Value) -> Option<Time> {
         match (value, self.unit) {
             (Value::Timestamp(time), _) => Some(*time),
-            (Value::Int64(number), Some(unit)) => unit.time(*number),
+            (Value::Int64(number), Some(unit)) => Some(unit.time(*number)),
             _ => None,
         }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        out.bytes(self.field.as_bytes());
+        out.bytes(self.unit.map_or("", Unit::name).as_bytes());
     }
 }
 
@@ -125,12 +137,15 @@ pub enum Rejection {
     /// The record cannot be read as the declared fields.
     #[error("{0}")]
     Undecodable(String),
-    /// The event time is null or missing.
+    /// The field of the event time is null or missing.
     #[error("no event time: field {0} is null or missing")]
     NoEventTime(String),
-    /// The arrival time is null or missing.
+    /// The field of the arrival time is null or missing.
     #[error("no arrival time: field {0} is null or missing")]
     NoArrivalTime(String),
+    /// The record itself should have brought its arrival time.
+    #[error("no arrival time: the record has no timestamp")]
+    NoRecordTime,
     /// A time lies outside years 1 to 9999.
     #[error("the {what} {time} is outside years 1 to 9999; is the unit right?")]
     OutOfRange {
@@ -158,7 +173,7 @@ impl Rejection {
         match self {
             Self::Undecodable(_) => "undecodable",
             Self::NoEventTime(_) => "no_event_time",
-            Self::NoArrivalTime(_) => "no_arrival_time",
+            Self::NoArrivalTime(_) | Self::NoRecordTime => "no_arrival_time",
             Self::OutOfRange { .. } => "time_out_of_range",
             Self::TooFarAhead { .. } => "too_far_ahead",
         }
@@ -192,7 +207,7 @@ impl SourcePlan {
         let arrival_time = match &self.arrival {
             Arrival::EventTime => event_time,
             Arrival::Record if log == Log::FILE => event_time,
-            Arrival::Record => record_time.ok_or_else(|| Rejection::NoArrivalTime("timestamp".into()))?,
+            Arrival::Record => record_time.ok_or(Rejection::NoRecordTime)?,
             Arrival::Field(time) => {
                 let arrival = time.read(&field(&time.field));
                 arrival.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
@@ -213,11 +228,21 @@ impl SourcePlan {
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         let mut out = Writer::new();
+        out.varint(self.fields.len() as u64);
         for field in &self.fields {
             out.bytes(field.name.as_bytes());
             out.bytes(field.ty.name().as_bytes());
         }
-        out.bytes(format!("{:?} {:?} {:?}", self.event_time, self.arrival, self.max_ahead).as_bytes());
+        self.event_time.encode(&mut out);
+        match &self.arrival {
+            Arrival::Record => out.u8(0),
+            Arrival::EventTime => out.u8(1),
+            Arrival::Field(time) => {
+                out.u8(2);
+                time.encode(&mut out);
+            }
+        }
+        out.varint(self.max_ahead.millis() as u64);
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
         SourceVersion(u64::from_be_bytes(short))
@@ -261,13 +286,44 @@ mod tests {
             Ok((Time::from_millis(160_000), Time::from_millis(100_000)))
         );
         assert!(matches!(source.accept(Log::PUSH, arrived, at(161)), Err(Rejection::TooFarAhead { .. })));
-        assert!(matches!(source.accept(Log::PUSH, arrived, at(i64::MAX)), Err(Rejection::NoEventTime(_))));
-        assert!(matches!(
-            source.accept(Log::FILE, None, at(1 << 60 >> 10)),
-            Err(Rejection::OutOfRange { .. })
-        ));
-        assert!(matches!(source.accept(Log::PUSH, None, at(1)), Err(Rejection::NoArrivalTime(_))));
+        assert_eq!(source.accept(Log::PUSH, None, at(1)), Err(Rejection::NoRecordTime));
         assert!(matches!(source.accept(Log::PUSH, arrived, |_| Value::Null), Err(Rejection::NoEventTime(_))));
+    }
+
+    #[test]
+    fn times_outside_years_1_to_9999_are_named() {
+        let source = source(Arrival::EventTime);
+        let first_of_year_10000 = Time::MAX.millis() / 1000 + 1;
+        for (secs, shown) in [
+            (first_of_year_10000, "+10000-01-01T00:00:00.000Z"),
+            (i64::MAX, "9223372036854775807 ms"),
+            (i64::MIN, "-inf"),
+        ] {
+            let rejected = source.accept(Log::FILE, None, |_| Value::Int64(secs)).expect_err("out of range");
+            assert_eq!(
+                rejected.to_string(),
+                format!("the event time {shown} is outside years 1 to 9999; is the unit right?")
+            );
+        }
+    }
+
+    #[test]
+    fn the_version_covers_what_decides_and_nothing_else() {
+        let source = source(Arrival::Record);
+        let with = |change: fn(&mut SourcePlan)| {
+            let mut other = source.clone();
+            change(&mut other);
+            other.version() == source.version()
+        };
+        assert!(with(|other| other.name = "other".into()));
+        assert!(with(|other| other.keep_raw = true));
+        assert!(with(|other| other.feed = Feed::Kafka { topic: "payments".into() }));
+        assert!(!with(|other| other.fields[0].ty = Type::Timestamp));
+        assert!(!with(|other| other.fields.push(Field { name: "more".into(), ty: Type::Bool })));
+        assert!(!with(|other| other.event_time.unit = Some(Unit::Millis)));
+        assert!(!with(|other| other.arrival = Arrival::EventTime));
+        assert!(!with(|other| other.arrival = Arrival::Field(other.event_time.clone())));
+        assert!(!with(|other| other.max_ahead = Span::ZERO));
     }
 
     #[test]

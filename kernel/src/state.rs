@@ -188,11 +188,15 @@ impl LogState {
         }
         let last_offset = from.zigzag()?;
         let newest_arrival = Time::from_millis(from.zigzag()?);
-        if !newest_arrival.is_valid() && newest_arrival != Time::NEG_INFINITY {
-            return Err(from.malformed("an arrival time"));
-        }
         let mut state = Self { last_offset, newest_arrival, ..Self::default() };
+        let applied = last_offset >= 0 && newest_arrival.is_valid();
+        if !applied && state != Self::default() {
+            return Err(from.malformed("the last offset and newest arrival of a log"));
+        }
         let count = from.count(3 + plan.aggregates.len())?;
+        if !applied && count > 0 {
+            return Err(from.malformed("no tiles before any event"));
+        }
         let grid = Grid::new(&plan.windows, state.horizon(plan));
         let mut previous = Time::from_millis(0);
         for index in 0..count {
@@ -252,8 +256,8 @@ fn decode_span(from: &mut Reader<'_>, previous: Time, index: usize) -> Result<Ti
 
 fn decode_tile(plan: &FeaturePlan, span: TileSpan, from: &mut Reader<'_>) -> Result<Tile, DecodeError> {
     let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
-    let newest =
-        age.map(|age| Time::from_millis(span.end.millis() - age)).filter(|time| span.contains(*time));
+    let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
+    let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
     let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
     let states: Result<Box<[State]>, DecodeError> =
         plan.aggregates.iter().map(|aggregate| State::decode(aggregate.kind, from)).collect();

@@ -1,15 +1,21 @@
-//! The bytes that are stored for ever: layout 1 of a state, fingerprints, buckets and tokens, byte by byte.
+//! The bytes that are stored for ever: layout 1 of a state, fingerprints, a source's version, buckets and tokens,
+//! byte by byte.
 //!
 //! A change here is a change of format: it needs a new version byte and the old one still read, not a new golden
 //! file. `UPDATE_EXPECT=1` rewrites the file all the same, for the day when that is what is wanted.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
 use tidemark_kernel::aggregate::{Function, Probability};
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::{EntityKey, FeaturePlan, Log, LogState, Span, Stamp, Time, Type, Value, Window};
+use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
+use tidemark_kernel::token::ViewToken;
+use tidemark_kernel::{
+    EntityKey, FeaturePlan, Log, LogState, SourcePlan, Span, Stamp, Time, Token, Type, Value, Window,
+};
 
 fn plan() -> FeaturePlan {
     let functions = [
@@ -52,6 +58,27 @@ fn plan() -> FeaturePlan {
     FeaturePlan::new(spec).expect("a plan")
 }
 
+fn source() -> SourcePlan {
+    let field = |name: &str, ty| Field { name: name.into(), ty };
+    let time = |name: &str, unit| TimeField { field: name.into(), unit };
+    SourcePlan {
+        name: "payments".into(),
+        fields: vec![field("user_id", Type::Int64), field("at", Type::Timestamp), field("seen", Type::Int64)],
+        event_time: time("at", None),
+        arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
+        max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        keep_raw: false,
+        feed: Feed::Push,
+    }
+}
+
+fn token(plan: &FeaturePlan) -> Token {
+    let last = BTreeMap::from([(Log::PUSH, 0), (Log::FILE, 70_000), (Log(3), 18)]);
+    let view = ViewToken { fingerprint: plan.fingerprint(), last };
+    let at = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
+    Token { at, views: BTreeMap::from([("payments".into(), view)]) }
+}
+
 /// Ages in seconds and one number that all inputs are made from: a little of every rung, a tie and a late event.
 const EVENTS: [(i64, i64); 10] = [
     (400_000, 7),
@@ -92,6 +119,8 @@ fn the_bytes_of_layout_1() {
     let plan = plan();
     let bytes = state(&plan).encode(&plan);
     let mut text = format!("fingerprint {}\n", plan.fingerprint());
+    writeln!(text, "source version {}", source().version()).expect("writable");
+    writeln!(text, "token {}", token(&plan)).expect("writable");
     for number in [0, 1, -1, 1_000_000] {
         let key = EntityKey::encode(&[Value::Int64(number), Value::string("ß")]).expect("no null");
         writeln!(text, "key ({number}, ß) = {key:?}, bucket {} of 16", key.bucket(16)).expect("writable");

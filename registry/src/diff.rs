@@ -151,8 +151,9 @@ fn view_reasons(old: &FeaturePlan, new: &FeaturePlan) -> Vec<String> {
     changed(&mut reasons, old.head != new.head, "head");
     changed(&mut reasons, old.max_age != new.max_age, "max_age");
     if reasons.is_empty() {
-        let fields = old.fields != new.fields;
-        changed(&mut reasons, true, if fields { "the types of its fields" } else { "the order of features" });
+        let retyped = old.fields.iter().any(|field| !new.fields.contains(field));
+        let what = if retyped { "the types of its fields" } else { "the order of features" };
+        changed(&mut reasons, true, what);
     }
     reasons
 }

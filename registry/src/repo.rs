@@ -248,7 +248,7 @@ impl Unique {
             paths.extend(view.features.iter().flat_map(|feature| {
                 let column = |window| format!("{path}.{}", feature.column(window));
                 let windows = feature.windows.iter();
-                windows.map(move |(window, text)| (column(*window), text.place, feature.description.as_ref()))
+                windows.map(move |(_, text)| (column(text), text.place, feature.description.as_ref()))
             }));
             paths.push((path, view.name.place, view.description.as_ref()));
         }

@@ -1,5 +1,6 @@
 //! Reading a tree as what it should be, and saying so where it is not.
 
+use tidemark_expr::closest;
 use tidemark_kernel::time::Span;
 
 use crate::file::{Files, Place};
@@ -79,7 +80,7 @@ impl<'n> Shape<'n> {
     fn misspelt(&self, key: &str) -> bool {
         let unknown = self.entries.iter().map(|(known, _)| known.value.as_str());
         let mut unknown = unknown.filter(|known| !self.keys.contains(known));
-        unknown.any(|unknown| suggest::closest(unknown, self.keys.iter().copied()) == Some(key))
+        unknown.any(|unknown| closest(unknown, self.keys.iter().copied()) == Some(key))
     }
 
     /// The value of a key; none where it is absent or empty.

@@ -91,11 +91,12 @@ impl FeatureDeclaration {
         Some(Self { name: name?, aggregate, windows, description })
     }
 
-    /// `name_window`; `lifetime` adds nothing, and neither does a window's hop.
-    pub(crate) fn column(&self, window: Window) -> String {
-        match window {
-            Window::Lifetime => self.name.value.clone(),
-            Window::Sliding { length, .. } => format!("{}_{length}", self.name.value),
+    /// `name_window`, with the length as it is written: `24h` and `1d` are one window under two names. `lifetime`
+    /// adds nothing, and neither does a window's hop.
+    pub(crate) fn column(&self, window: &Text) -> String {
+        match window.value.split_whitespace().next() {
+            None | Some("lifetime") => self.name.value.clone(),
+            Some(length) => format!("{}_{length}", self.name.value),
         }
     }
 }

@@ -42,7 +42,7 @@ impl Moments {
                 return;
             }
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 
     /// The count saturates, which only states that no events could have made can reach.

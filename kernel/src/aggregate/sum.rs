@@ -19,8 +19,8 @@ impl IntSum {
             debug_assert!(false, "an int64 sum takes int64");
             return;
         };
-        self.count += 1;
-        self.total += i128::from(*int);
+        self.count = self.count.saturating_add(1);
+        self.total = self.total.saturating_add(i128::from(*int));
     }
 
     /// Saturates, which only states that no events could have made can reach.
@@ -71,7 +71,7 @@ impl FloatSum {
             debug_assert!(false, "a float64 sum takes float64");
             return;
         };
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.total.add(*float);
     }
 

@@ -184,3 +184,18 @@ fn an_event_never_sees_itself() {
         }
     }
 }
+
+#[test]
+fn a_state_before_any_event_is_the_empty_one() {
+    let plan = generate::plan_of(&["1h"], Span::ZERO);
+    let empty = LogState::new().encode(&plan);
+    assert_eq!(LogState::decode(&plan, &empty), Ok(LogState::new()));
+    let mut online = Online::default();
+    online.apply(&plan, &generate::event(Log(0), 0, 5000, 5000));
+    let applied = online.states()[0].1.clone().encode(&plan);
+    // After the layout's version: the last offset in one byte, then the newest arrival, then the tiles.
+    for (offset, rest) in [(applied[1], &empty[2..]), (empty[1], &applied[2..])] {
+        let mixed = [&[applied[0], offset], rest].concat();
+        assert!(LogState::decode(&plan, &mixed).is_err(), "{mixed:?}");
+    }
+}

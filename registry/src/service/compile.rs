@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::plan::{FeaturePlan, Field};
+use tidemark_expr::closest;
+use tidemark_kernel::plan::{Feature, FeaturePlan};
 use tidemark_kernel::service::{Derived, ServiceFeature, ServicePlan};
-use tidemark_kernel::value::{FeatureType, Type};
+use tidemark_kernel::value::Type;
 
 use super::{DerivedDeclaration, ServiceDeclaration};
 use crate::expression::{self, Scope};
@@ -125,9 +126,9 @@ impl Compiler<'_, '_, '_> {
             return;
         }
         let features = self.all.values().flatten().flat_map(|plan| &plan.features);
-        let near = suggest::closest(&text.value, features.map(|feature| feature.name.as_str()));
+        let near = closest(&text.value, features.map(|feature| feature.name.as_str()));
         let views = self.all.keys().map(String::as_str);
-        let help = match suggest::closest(&text.value, views.clone()).or(near) {
+        let help = match closest(&text.value, views.clone()).or(near) {
             Some(near) => Some(format!("did you mean `{near}`?")),
             None => suggest::help(&text.value, "views", views),
         };
@@ -206,23 +207,11 @@ impl Compiler<'_, '_, '_> {
 
     /// What derived features may use.
     fn scope(&self, request: &[FieldDeclaration]) -> Scope {
-        let chosen = || self.chosen.iter().map(|(feature, _)| self.feature(*feature));
-        let scalars = chosen().filter_map(|(plan, feature)| match feature.ty {
-            FeatureType::Scalar(ty) => Some(Field { name: plan.qualified(feature), ty }),
-            FeatureType::List(_) | FeatureType::Counts(_) => None,
-        });
-        let scope = Scope::new(scalars.chain(request.iter().map(FieldDeclaration::field)));
-        chosen().fold(scope, |scope, (plan, feature)| {
-            let qualified = plan.qualified(feature);
-            let scope = scope.with_alias(feature.name.as_str(), qualified.as_str());
-            match feature.ty {
-                FeatureType::Scalar(_) => scope,
-                FeatureType::List(_) | FeatureType::Counts(_) => scope.with_list(qualified, feature.ty),
-            }
-        })
+        let chosen = self.chosen.iter().map(|(feature, _)| self.feature(*feature));
+        Scope::of_service(chosen, request.iter().map(FieldDeclaration::field))
     }
 
-    fn feature(&self, feature: ServiceFeature) -> (&FeaturePlan, &tidemark_kernel::plan::Feature) {
+    fn feature(&self, feature: ServiceFeature) -> (&FeaturePlan, &Feature) {
         let plan = &self.views[feature.view];
         (plan, &plan.features[feature.feature])
     }

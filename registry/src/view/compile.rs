@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use tidemark_expr::closest;
 use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::value::Type;
 use tidemark_kernel::window::Window;
@@ -148,7 +149,7 @@ impl<'d, 'r, 'f> Compiler<'d, 'r, 'f> {
         mapped: bool,
     ) {
         let known = self.source.fields.iter().map(|field| field.name.value.as_str());
-        let near = suggest::closest(field, known.clone()).unwrap_or("some_field");
+        let near = closest(field, known.clone()).unwrap_or("some_field");
         let help = match mapped {
             true => suggest::help(field, "fields", known),
             false => Some(format!("name the field in the view: `keys: {{{name}: {near}}}`")),
@@ -180,8 +181,8 @@ impl<'d, 'r, 'f> Compiler<'d, 'r, 'f> {
             self.columns(feature, &mut taken);
             let Some(sql) = &feature.aggregate else { continue };
             let Some(template) = self.aggregate(sql) else { continue };
-            specs.extend(feature.windows.iter().map(|(window, _)| FeatureSpec {
-                name: feature.column(*window),
+            specs.extend(feature.windows.iter().map(|(window, text)| FeatureSpec {
+                name: feature.column(text),
                 window: *window,
                 ..template.clone()
             }));
@@ -191,8 +192,8 @@ impl<'d, 'r, 'f> Compiler<'d, 'r, 'f> {
 
     /// Every column of the view has a name of its own.
     fn columns(&mut self, feature: &FeatureDeclaration, taken: &mut BTreeMap<String, Place>) {
-        for (window, text) in &feature.windows {
-            let column = feature.column(*window);
+        for (_, text) in &feature.windows {
+            let column = feature.column(text);
             match taken.get(&column) {
                 None => {
                     taken.insert(column, text.place);

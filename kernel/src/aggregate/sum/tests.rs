@@ -134,3 +134,11 @@ fn totals_that_no_events_make_are_refused() {
     assert!(refused(&[1, 0, 2]), "2^64 of one integer");
     assert!(FloatSum::decode(&mut Reader::new(&[0, 0x10, 68, 1, 0, 0, 0])).is_err());
 }
+
+#[test]
+fn counts_that_no_events_make_saturate() {
+    let most = IntSum { count: u64::MAX, total: i128::from(u64::MAX) << 63 };
+    let mut sum = IntSum::decode(&mut Reader::new(&int_bytes(&most))).expect("as much as so many can be");
+    (0..3).for_each(|_| sum.apply(&Value::Int64(i64::MAX)));
+    assert_eq!((sum.count, sum.total), (u64::MAX, i128::MAX));
+}

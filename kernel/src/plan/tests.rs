@@ -1,0 +1,110 @@
+use super::*;
+
+fn spec() -> ViewSpec {
+    let field = |name: &str| Field { name: name.into(), ty: Type::Int64 };
+    let input = || Input { sql: "amount".into(), ty: Type::Int64 };
+    let feature = |name: &str, function, input| FeatureSpec {
+        name: name.into(),
+        function,
+        input,
+        filter: None,
+        window: Window::sliding(Span::from_secs(3600)).expect("a window"),
+    };
+    ViewSpec {
+        view: "payments".into(),
+        entity: "user".into(),
+        source: "payments".into(),
+        fields: vec![field("user_id"), field("amount")],
+        keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
+        filter: None,
+        features: vec![
+            feature("sum_1h", Function::Sum, Some(input())),
+            feature("avg_1h", Function::Avg, Some(input())),
+            feature("count_1h", Function::Count, None),
+        ],
+        head: FeaturePlan::DEFAULT_HEAD,
+        max_age: None,
+        expression_semantics: 1,
+    }
+}
+
+fn changed(change: impl FnOnce(&mut ViewSpec)) -> Result<FeaturePlan, PlanError> {
+    let mut spec = spec();
+    change(&mut spec);
+    FeaturePlan::new(spec)
+}
+
+#[test]
+fn features_that_finish_one_state_share_it() {
+    let plan = changed(|_| ()).expect("a plan");
+    let kinds: Vec<StateKind> = plan.aggregates.iter().map(|aggregate| aggregate.kind).collect();
+    assert_eq!(kinds, [StateKind::IntSum, StateKind::Count]);
+    assert_eq!(plan.features.iter().map(|feature| feature.aggregate).collect::<Vec<_>>(), [0, 0, 1]);
+    let filtered = changed(|spec| spec.features[1].filter = Some("amount > 0".into()));
+    assert_eq!(filtered.expect("a plan").aggregates.len(), 3);
+}
+
+#[test]
+fn whatever_changes_answers_changes_the_fingerprint() {
+    let changes: [fn(&mut ViewSpec); 18] = [
+        |spec| spec.view.push('2'),
+        |spec| spec.entity.push('2'),
+        |spec| spec.source.push('2'),
+        |spec| spec.fields[1].ty = Type::Float64,
+        |spec| spec.keys[0].name.push('2'),
+        |spec| spec.keys[0].field = "amount".into(),
+        |spec| spec.filter = Some("amount > 0".into()),
+        |spec| spec.filter = Some(String::new()),
+        |spec| spec.features[0].name.push('2'),
+        |spec| spec.features[0].function = Function::Avg,
+        |spec| spec.features[0].input = Some(Input { sql: "amount + 0".into(), ty: Type::Int64 }),
+        |spec| spec.features[0].input = Some(Input { sql: "amount".into(), ty: Type::Float64 }),
+        |spec| spec.features[0].filter = Some("amount > 0".into()),
+        |spec| spec.features[0].window = Window::Lifetime,
+        |spec| spec.features[0].window = Window::exact(Span::from_secs(3600)).expect("a window"),
+        |spec| spec.head = Span::ZERO,
+        |spec| spec.max_age = Some(Span::ZERO),
+        |spec| spec.expression_semantics += 1,
+    ];
+    let mut seen = vec![changed(|_| ()).expect("a plan").fingerprint()];
+    for change in changes {
+        seen.push(changed(change).expect("a plan").fingerprint());
+    }
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), count);
+}
+
+#[test]
+fn the_order_of_the_sources_fields_means_nothing() {
+    let turned = changed(|spec| spec.fields.reverse()).expect("a plan");
+    assert_eq!(turned.fingerprint(), changed(|_| ()).expect("a plan").fingerprint());
+}
+
+#[test]
+fn fingerprints_are_read_back() {
+    let fingerprint = changed(|_| ()).expect("a plan").fingerprint();
+    assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Some(fingerprint));
+    for text in ["", "0123", "+1234567890123456789012345678901", "g1234567890123456789012345678901"] {
+        assert_eq!(Fingerprint::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn plans_that_are_none_are_refused() {
+    let refused = |change: fn(&mut ViewSpec)| changed(change).expect_err("no plan").to_string();
+    assert_eq!(refused(|spec| spec.features.clear()), "view payments has no feature");
+    assert_eq!(refused(|spec| spec.features[1].name = "sum_1h".into()), "feature sum_1h is declared twice");
+    assert_eq!(
+        refused(|spec| spec.features[0].input = Some(Input { sql: "status".into(), ty: Type::String })),
+        "feature sum_1h: sum does not take string; it takes int64 or float64"
+    );
+    assert_eq!(
+        refused(|spec| spec.features[0].input = None),
+        "feature sum_1h: sum does not take no input; it takes int64 or float64"
+    );
+    let no_key = "view payments: a key is one or several of int64, string, bool, timestamp";
+    assert_eq!(refused(|spec| spec.keys.clear()), no_key);
+    assert_eq!(refused(|spec| spec.keys[0].ty = Type::Float64), no_key);
+}
