@@ -48,12 +48,15 @@ impl FileError {
     }
 }
 
-/// Creates a folder and its parents.
+/// Creates a folder and its parents, each durable under its name.
 ///
 /// # Errors
 /// Names the folder that cannot be created.
 pub fn create_folder(folder: &Path) -> Result<(), FileError> {
-    fs::create_dir_all(folder).map_err(FileError::of("create", folder))
+    let named = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    let missing: Vec<&Path> = named.take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(folder).map_err(FileError::of("create", folder))?;
+    missing.into_iter().try_for_each(sync_name)
 }
 
 /// A file being written under a temporary name beside its own. Dropped before [`finish`](Self::finish), it leaves
@@ -91,7 +94,7 @@ impl Beside {
         self.file.sync_all().map_err(FileError::of("write", &self.path))?;
         fs::rename(&self.temporary, &self.path).map_err(FileError::of("write", &self.path))?;
         self.finished = true;
-        sync_folder(&self.path)
+        sync_name(&self.path)
     }
 }
 
@@ -110,10 +113,11 @@ impl Drop for Beside {
 /// Names the path.
 pub fn sync(path: &Path) -> Result<(), FileError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(FileError::of("sync", path))?;
-    sync_folder(path)
+    sync_name(path)
 }
 
-fn sync_folder(path: &Path) -> Result<(), FileError> {
+/// Makes the name of `path` durable in its folder.
+fn sync_name(path: &Path) -> Result<(), FileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FileError::of("sync", folder))
 }

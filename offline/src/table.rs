@@ -194,18 +194,19 @@ impl EventTable {
     /// Appends rows and moves logs in one commit: all of it is in, or nothing.
     ///
     /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
-    /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on.
+    /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on; one that it does not
+    /// name, at its start.
     ///
     /// # Errors
     /// [`TableError::Behind`] where one of the logs does not stand at `from`: nothing was written. After any other
-    /// error the commit may be in; the next `append` finds out by the positions.
+    /// error the commit may be in; the next `append` finds out, by losing the race against it.
     pub async fn append(
         &mut self,
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
     ) -> Result<Committed, TableError> {
-        self.check(from)?;
+        self.check(from, to)?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         let file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
@@ -213,7 +214,7 @@ impl EventTable {
                 return Ok(Committed { version, rows: count });
             }
             self.log.reload(&self.folder).await?;
-            if let Err(behind) = self.check(from) {
+            if let Err(behind) = self.check(from, to) {
                 // Nobody will ever name this file; `vacuum` takes it if this fails.
                 let _ = file.map(|file| std::fs::remove_file(self.folder.join(file.path)));
                 return Err(behind);
@@ -221,10 +222,11 @@ impl EventTable {
         }
     }
 
-    fn check(&self, from: &Positions) -> Result<(), TableError> {
+    /// Whether every log that is moved on stands where the caller believes.
+    fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         let positions = self.log.positions();
-        let stands = |log: &Log| positions.get(log).copied().unwrap_or(Position::START);
-        if from.iter().all(|(log, position)| stands(log) == *position) {
+        let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
+        if from.keys().chain(to.keys()).all(|log| stands(positions, log) == stands(from, log)) {
             return Ok(());
         }
         Err(TableError::Behind { path: self.folder.clone(), positions: positions.clone() })

@@ -6,17 +6,20 @@
 //!
 //! Columns of the result: the label file's as they are, then `view.feature_window` in the service's order, then
 //! derived features by their bare name. With statuses, then `<feature>__status` for each feature (as in
-//! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view.
+//! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view. What is wrong with
+//! any of them is said before the first event is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_expr::DerivedEvaluator;
 use tidemark_kernel::plan::Field as Typed;
 use tidemark_kernel::replay::Question;
+use tidemark_kernel::value::Type;
+use tidemark_kernel::value::arrow::{data_type, feature_data_type};
 use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
 
 use crate::history::{Effort, History};
@@ -118,8 +121,9 @@ pub async fn train(
     out: &Path,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Summary, TrainError> {
-    output::check(out, &Schema::new(service_fields(&request.service)))?;
-    let set = TrainingSet::build(request, progress).await?;
+    let questions = Questions::read(request).await?;
+    output::check(out, &questions.schema)?;
+    let set = questions.answer(request, progress).await?;
     let (summary, out) = (set.summary.clone(), out.to_owned());
     tokio::task::spawn_blocking(move || set.write(&out)).await??;
     Ok(summary)
@@ -134,21 +138,7 @@ impl TrainingSet {
         request: &TrainRequest,
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Self, TrainError> {
-        let questions = Questions::read(request).await?;
-        let mut views = Vec::with_capacity(request.service.views.len());
-        let (mut answered, mut events) = (0, 0);
-        let total = questions.labels.rows * request.service.views.len();
-        for (index, plan) in request.service.views.iter().enumerate() {
-            let mut seen = 0;
-            let columns = questions.ask(request, index, |history, labels| {
-                answered += labels;
-                seen = history.rows_read();
-                progress(Progress { view: &plan.view, events: seen, answered, total });
-            });
-            views.push(columns.await?);
-            events += seen;
-        }
-        assemble(request, questions, &views, events)
+        Questions::read(request).await?.answer(request, progress).await
     }
 
     /// Writes it: Parquet, or CSV by the extension, whole or not at all.
@@ -163,6 +153,8 @@ impl TrainingSet {
 /// The label file, and what it asks.
 struct Questions {
     labels: Labels,
+    /// The columns of the training set.
+    schema: SchemaRef,
     times: Vec<Time>,
     /// For each view the labels' entities.
     keys: Vec<Vec<Option<EntityKey>>>,
@@ -178,6 +170,7 @@ impl Questions {
         let service = &request.service;
         check_keys(request)?;
         let labels = Labels::read(&request.labels, &typed(request)).await?;
+        let schema = join_schemas(labels.schema(), added_fields(request))?;
         let times = labels.times(&request.time)?;
         let tokens = match (request.visibility, &request.token) {
             (Visibility::AsServed, None) => return Err(TrainError::NoTokenColumn),
@@ -193,7 +186,29 @@ impl Questions {
         });
         let fields = fields.collect::<Result<_, _>>()?;
         let keys = service.views.iter().map(|plan| labels.keys(plan, |key| column_of(request, key)));
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, labels, times, tokens, request: fields })
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, labels, schema, times, tokens, request: fields })
+    }
+
+    /// Answers the labels, view by view.
+    async fn answer(
+        self,
+        request: &TrainRequest,
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<TrainingSet, TrainError> {
+        let mut views = Vec::with_capacity(request.service.views.len());
+        let (mut answered, mut events) = (0, 0);
+        let total = self.labels.rows * request.service.views.len();
+        for (index, plan) in request.service.views.iter().enumerate() {
+            let mut seen = 0;
+            let columns = self.ask(request, index, |history, labels| {
+                answered += labels;
+                seen = history.rows_read();
+                progress(Progress { view: &plan.view, events: seen, answered, total });
+            });
+            views.push(columns.await?);
+            events += seen;
+        }
+        assemble(request, self, &views, events)
     }
 
     /// Answers the labels about one view.
@@ -253,7 +268,6 @@ fn typed(request: &TrainRequest) -> Vec<Typed> {
 
 /// The columns of a service's features, windowed then derived.
 fn service_fields(service: &ServicePlan) -> Vec<Field> {
-    use tidemark_kernel::value::arrow::{data_type, feature_data_type};
     let windowed = service.features.iter().map(|feature| {
         let (view, feature) = service.feature(*feature);
         Field::new(view.qualified(feature), feature_data_type(feature.ty), true)
@@ -263,6 +277,20 @@ fn service_fields(service: &ServicePlan) -> Vec<Field> {
     windowed.chain(derived).collect()
 }
 
+/// The columns that a request adds to its labels: the features, then statuses and newest events where wanted.
+fn added_fields(request: &TrainRequest) -> Vec<Field> {
+    let mut fields = service_fields(&request.service);
+    if request.status {
+        let status = |field: &Field| Field::new(format!("{}__status", field.name()), DataType::Utf8, true);
+        let newest = |view: &Arc<FeaturePlan>| {
+            Field::new(format!("{}__newest_event", view.view), data_type(Type::Timestamp), true)
+        };
+        let statuses: Vec<Field> = fields.iter().map(status).collect();
+        fields.extend(statuses.into_iter().chain(request.service.views.iter().map(newest)));
+    }
+    fields
+}
+
 fn assemble(
     request: &TrainRequest,
     questions: Questions,
@@ -270,40 +298,26 @@ fn assemble(
     events: u64,
 ) -> Result<TrainingSet, TrainError> {
     let service = &request.service;
-    let mut fields = service_fields(service);
+    let fields = service_fields(service);
     let mut columns = windowed(service, views, |view| &view.values);
     let (derived, failed) = derive(service, &fields, &columns, &questions)?;
-    let statuses = windowed(service, views, |view| &view.statuses);
-    let statuses = statuses.into_iter().chain(derived.iter().map(derived_statuses)).collect();
-    columns.extend(derived);
-    let features = fields
-        .iter()
-        .zip(&columns)
-        .map(|(field, column)| FeatureSummary { name: field.name().clone(), nulls: column.null_count() });
-    let summary = Summary { rows: questions.labels.rows, events, failed, features: features.collect() };
+    columns.extend(derived.iter().cloned());
+    let summary =
+        Summary { rows: questions.labels.rows, events, failed, features: summarize(&fields, &columns) };
     if request.status {
-        add_statuses(service, views, statuses, &mut fields, &mut columns);
+        columns.extend(windowed(service, views, |view| &view.statuses));
+        columns.extend(derived.iter().map(derived_statuses));
+        columns.extend(views.iter().map(|view| Arc::clone(&view.newest)));
     }
-    let schema = join_schemas(questions.labels.schema(), fields)?;
-    let batches = join(&schema, questions.labels.batches, &columns)?;
-    Ok(TrainingSet { schema, batches, summary })
+    let batches = join(&questions.schema, questions.labels.batches, &columns)?;
+    Ok(TrainingSet { schema: questions.schema, batches, summary })
 }
 
-/// Adds a status for each feature, and for each view the time of its newest event.
-fn add_statuses(
-    service: &ServicePlan,
-    views: &[ViewColumns],
-    statuses: Vec<ArrayRef>,
-    fields: &mut Vec<Field>,
-    columns: &mut Vec<ArrayRef>,
-) {
-    let names: Vec<String> = fields.iter().map(|field| format!("{}__status", field.name())).collect();
-    let newest = service.views.iter().map(|view| format!("{}__newest_event", view.view));
-    let newest = newest.zip(views.iter().map(|view| Arc::clone(&view.newest)));
-    for (name, column) in names.into_iter().zip(statuses).chain(newest) {
-        fields.push(Field::new(name, column.data_type().clone(), true));
-        columns.push(column);
-    }
+fn summarize(fields: &[Field], columns: &[ArrayRef]) -> Vec<FeatureSummary> {
+    let features = fields.iter().zip(columns);
+    features
+        .map(|(field, column)| FeatureSummary { name: field.name().clone(), nulls: column.null_count() })
+        .collect()
 }
 
 /// A column of each windowed feature of the service, in its order.
@@ -349,12 +363,15 @@ fn derived_statuses(values: &ArrayRef) -> ArrayRef {
     Arc::new(StringArray::from_iter_values((0..values.len()).map(|row| status(row).name())))
 }
 
+/// The columns of the labels and those added to them, no two of one name.
 fn join_schemas(labels: &Schema, added: Vec<Field>) -> Result<SchemaRef, TrainError> {
-    if let Some(twice) = added.iter().find(|field| labels.index_of(field.name()).is_ok()) {
-        return Err(TrainError::Clash(twice.name().clone()));
-    }
     let fields = labels.fields().iter().cloned().chain(added.into_iter().map(Arc::new));
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    let fields: Vec<Arc<Field>> = fields.collect();
+    let mut names = BTreeSet::new();
+    match fields.iter().find(|field| !names.insert(field.name())) {
+        Some(twice) => Err(TrainError::Clash(twice.name().clone())),
+        None => Ok(Arc::new(Schema::new(fields))),
+    }
 }
 
 /// The labels' batches with their rows of `columns` beside them.

@@ -8,6 +8,7 @@ use tidemark_proto::FILE_DESCRIPTOR_SET;
 use tidemark_proto::serving::v1;
 use tidemark_proto::serving::v1::serving_server::{Serving, ServingServer};
 use tokio::net::TcpListener;
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -37,22 +38,26 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
     report_health(&lookups, &reporter).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let serving = ServingServer::new(Grpc { lookups: Arc::clone(&lookups) });
+    let stopped = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = keep_reporting(&lookups, &reporter) => {}
+        }
+        end_watches(&mut reporter).await;
+    };
     let server = Server::builder()
         .add_service(health)
         .add_service(reflection)
-        .add_service(serving.max_decoding_message_size(REQUEST_BYTES_MAX))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown);
-    tokio::select! {
-        ended = server => Ok(ended?),
-        () = keep_reporting(&lookups, &reporter) => Ok(()),
-    }
+        .add_service(serving.max_decoding_message_size(REQUEST_BYTES_MAX));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(server.serve_with_incoming_shutdown(incoming, stopped).await?)
 }
 
 /// Never ends.
@@ -61,6 +66,14 @@ async fn keep_reporting(lookups: &Lookups, reporter: &HealthReporter) {
     loop {
         period.tick().await;
         report_health(lookups, reporter).await;
+    }
+}
+
+/// A watched health is a call that never ends, and the server waits for the calls under way.
+async fn end_watches(reporter: &mut HealthReporter) {
+    reporter.set_not_serving::<ServingServer<Grpc>>().await;
+    for service in [<ServingServer<Grpc> as NamedService>::NAME, ""] {
+        reporter.clear_service_status(service).await;
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json as JsonBody, Response};
@@ -81,17 +82,23 @@ struct Question<'a> {
 async fn lookup(
     State(lookups): State<Arc<Lookups>>,
     Path(service): Path<String>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<JsonBody<Json>, LookupError> {
     let read = || {
         let served = lookups.service(&service)?;
-        let (rows, at) = question(&served, &body)?;
+        let (rows, at) = question(&served, &body.map_err(unread)?)?;
         Ok((served, rows, at))
     };
     let (served, rows, at) = read().map_err(|error| lookups.metrics().failed(error))?;
     let results = lookups.answer(&served, rows, at).await?;
     let rows: Vec<Json> = results.iter().map(|result| json::result(&served, result)).collect();
     Ok(JsonBody(json!({"rows": rows})))
+}
+
+/// The error for a body that is too large or was cut short.
+fn unread(rejection: BytesRejection) -> LookupError {
+    let (why, limit) = (rejection.body_text(), REQUEST_BYTES_MAX >> 20);
+    LookupError::Malformed { reason: format!("{why}; a request has at most {limit} MiB, ask in several") }
 }
 
 fn question(served: &Served, body: &[u8]) -> Result<(Vec<Row>, Option<Time>), LookupError> {
@@ -172,5 +179,25 @@ impl IntoResponse for LookupError {
         let body = json!({"error": {"kind": self.kind().name(), "message": self.to_string()}});
         let status: StatusCode = self.kind().codes().1;
         (status, JsonBody(body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::{FromRequest, Request};
+
+    use super::*;
+    use crate::error::Kind;
+
+    #[tokio::test]
+    async fn a_request_that_is_too_large_is_told_so() {
+        // Without our layer it is axum's own limit that is met: two megabytes.
+        let request = Request::new(Body::from(vec![b' '; 3 << 20]));
+        let error = unread(Bytes::from_request(request, &()).await.unwrap_err());
+        assert_eq!(error.kind(), Kind::Invalid);
+        let message = error.to_string();
+        assert!(message.starts_with("the request cannot be read: "), "{message}");
+        assert!(message.ends_with("a request has at most 64 MiB, ask in several"), "{message}");
     }
 }

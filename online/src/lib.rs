@@ -7,11 +7,12 @@
 //! Read in this order:
 //! * [`served`]: a service made ready to be looked up, and what a question must name;
 //! * `states`: from entities to their stored states, of the right meaning or not at all;
-//! * [`answer`]: the one file in which this engine touches what a plan means;
+//! * [`answer`]: the one file in which this engine touches what a plan means; `derive`: derived features;
 //! * [`lookups`]: all of it, many entities per call;
 //! * [`error`]: what can go wrong, and how each protocol says so;
 //! * [`metrics`]: every metric of this crate;
-//! * [`grpc`] with `wire`, [`http`] with [`json`]: the protocols and their conversions; [`listen`]: the ports.
+//! * [`grpc`] with `wire` and `describe`, [`http`] with [`json`]: the protocols and their conversions;
+//! * [`listen`]: the ports.
 //!
 //! This crate must never contain an aggregate of its own, Kafka or a definition file.
 

@@ -103,7 +103,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// may forget it at any time.
     ///
     /// A generation is named by [`unpublished`](Self::unpublished) only once it is complete. Its number is greater
-    /// than any that the view had before and is never given again, not even after the store lost its data.
+    /// than any that the view had before and is never given again; where others may still hold a generation of a
+    /// store that has lost its data, not even then.
     async fn begin(
         &self,
         view: &str,

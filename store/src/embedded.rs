@@ -58,10 +58,10 @@ impl EmbeddedStore {
     pub fn open(directory: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = directory.join(Self::FILE_NAME);
         let failed = |error| StoreError::io(&path.display().to_string(), "create", error);
-        fs::create_dir_all(directory).map_err(failed)?;
+        create_directory(directory).map_err(failed)?;
         let store = Self::prepare(File::open(&path)?, clock)?;
         // The file's name is as durable as its content only once the directory is.
-        fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        sync_directory(directory).map_err(failed)?;
         Ok(store)
     }
 
@@ -252,6 +252,19 @@ impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedStore").field("place", &self.file.place()).finish_non_exhaustive()
     }
+}
+
+/// Creates a directory and its parents, each durable under its name.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|directory| !directory.exists()).collect();
+    fs::create_dir_all(directory)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
+}
+
+/// Makes the names in a directory durable. The empty path is the working directory.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    fs::File::open(directory)?.sync_all()
 }
 
 /// Pages are snapshots of their own: one for all would keep redb from reusing the pages freed meanwhile.

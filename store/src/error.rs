@@ -71,7 +71,7 @@ pub enum StoreError {
     Io {
         /// The store.
         place: String,
-        /// What was being done: `open`, `read`, `write`.
+        /// What was being done: `create`, `open`, `read`, `write`, `use`.
         action: &'static str,
         /// Why it failed.
         source: Arc<io::Error>,

@@ -36,12 +36,13 @@ fn python() -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let folder = std::path::absolute(target.join("python"))?;
     let python = folder.join("bin/python");
-    let ready = folder.join("ready");
-    if !ready.exists() {
+    // Says what was installed, last: another list, or an installation cut short, is installed anew.
+    let (ready, wanted) = (folder.join("ready"), PYTHON_PACKAGES.join("\n"));
+    if std::fs::read_to_string(&ready).ok().as_ref() != Some(&wanted) {
         run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         run_command(Command::new(&python).args(install).args(PYTHON_PACKAGES))?;
-        std::fs::write(&ready, PYTHON_PACKAGES.join("\n"))?;
+        std::fs::write(&ready, wanted)?;
     }
     Ok(python)
 }

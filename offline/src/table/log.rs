@@ -3,7 +3,7 @@
 //! Where a log stands is a Delta `txn` action: `tidemark/<source>/<log>` at version = position. Delta looks such
 //! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::datatypes::Schema;
 use deltalake_core::kernel::transaction::{
@@ -38,7 +38,7 @@ pub(super) enum Outcome {
 impl TableLog {
     /// Opens the log of an existing table; none where there is no table.
     pub(super) async fn open(folder: &Path, source: &str) -> Result<Option<Self>, TableError> {
-        if !folder.join("_delta_log").is_dir() {
+        if !log_folder(folder).is_dir() {
             return Ok(None);
         }
         let mut table = handle(folder)?;
@@ -55,7 +55,7 @@ impl TableLog {
 
     /// Creates the table. Where another process does so at the same time, theirs is opened.
     pub(super) async fn create(folder: &Path, source: &str, columns: &Schema) -> Result<Self, TableError> {
-        durable::create_folder(folder)?;
+        durable::create_folder(&log_folder(folder))?;
         let create = CreateBuilder::new()
             .with_log_store(handle(folder)?.log_store())
             .with_table_name(folder.file_name().unwrap_or_default().to_string_lossy())
@@ -66,7 +66,7 @@ impl TableLog {
             Err(error) if !is_lost_race(&error) => return Err(TableError::log(folder)(error)),
             _ => {}
         }
-        durable::sync(&commit_file(folder, 0))?;
+        sync_commit(folder, 0)?;
         Self::open(folder, source).await?.ok_or_else(|| TableError::Missing(folder.into()))
     }
 
@@ -164,8 +164,9 @@ impl TableLog {
             Err(error) if is_lost_race(&error) => return Ok(Outcome::LostRace),
             Err(error) => return Err(TableError::log(folder)(error)),
         };
+        // Seen only once it is durable: if this fails, the next commit loses its race and finds the positions moved.
+        sync_commit(folder, committed.version())?;
         self.table.state = Some(committed.snapshot());
-        durable::sync(&commit_file(folder, committed.version()))?;
         Ok(Outcome::Committed(committed.version()))
     }
 
@@ -222,6 +223,18 @@ fn is_lost_race(error: &DeltaTableError) -> bool {
     }
 }
 
-fn commit_file(folder: &Path, version: u64) -> std::path::PathBuf {
-    folder.join("_delta_log").join(format!("{version:020}.json"))
+fn log_folder(folder: &Path) -> PathBuf {
+    folder.join("_delta_log")
+}
+
+/// Makes a commit durable, and the checkpoint that the library may have written after it: a checkpoint torn by a
+/// power cut would hide the commits that it stands for.
+fn sync_commit(folder: &Path, version: u64) -> Result<(), TableError> {
+    let log = log_folder(folder);
+    let checkpoint = log.join(format!("{version:020}.checkpoint.parquet"));
+    if checkpoint.exists() {
+        durable::sync(&checkpoint)?;
+        durable::sync(&log.join("_last_checkpoint"))?;
+    }
+    Ok(durable::sync(&log.join(format!("{version:020}.json")))?)
 }

@@ -7,6 +7,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tidemark_kernel::{Log, Position};
 
@@ -32,8 +33,9 @@ impl EventTable {
             wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(&self.folder))?;
         let files: Vec<DataFile> = self.files()?.into_iter().filter(|file| wanted.may_hold(file)).collect();
         let folder = self.folder.clone();
+        let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
         let batches = stream::iter(files)
-            .then(move |file| read_in_order(file.path, schema.clone()))
+            .then(move |file| read_in_order(session.clone(), file.path, schema.clone()))
             .try_flatten()
             .map_err(move |error| TableError::read(&folder)(error));
         let folder = self.folder.clone();
@@ -45,9 +47,12 @@ impl EventTable {
     }
 }
 
-async fn read_in_order(file: PathBuf, schema: Schema) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let rows = read_parquet(&session(&Limits::IN_ORDER)?, &[file], &schema).await?;
-    rows.execute_stream().await
+async fn read_in_order(
+    session: SessionContext,
+    file: PathBuf,
+    schema: Schema,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    read_parquet(&session, &[file], &schema).await?.execute_stream().await
 }
 
 /// Which rows and columns a scan gives.

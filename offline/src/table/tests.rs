@@ -121,8 +121,35 @@ async fn a_lost_race_is_retried_only_where_positions_stand() {
     let end = at([(Log(0), 3), (Log(1), 1)]);
     assert_eq!(three.positions(), &end);
     // Logs are mixed, but each is in order.
-    assert_eq!(offsets(&three, &at([]), &end).await, [(0, 0), (0, 1), (1, 0), (0, 2)]);
+    let mut read = offsets(&three, &at([]), &end).await;
+    read.sort_by_key(|(log, _)| *log);
+    assert_eq!(read, [(0, 0), (0, 1), (0, 2), (1, 0)]);
     assert_eq!(fs::read_dir(three.folder()).unwrap().count(), 1 + 3, "the loser's file is gone");
+}
+
+#[tokio::test]
+async fn a_log_that_the_caller_does_not_name_must_stand_at_its_start() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log(0), 2)]);
+    table.append(&[rows(&table, Log(0), &[0, 1])], &at([]), &end).await.unwrap();
+    let again = table.append(&[rows(&table, Log(0), &[0])], &at([]), &at([(Log(0), 1)])).await;
+    assert!(matches!(again, Err(TableError::Behind { .. })), "{again:?}");
+    assert_eq!(table.positions(), &end);
+}
+
+/// The commit is in, but nobody knows whether it is durable: told as an error, and never made twice.
+#[tokio::test]
+async fn a_commit_that_could_not_be_synced_is_not_repeated() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let (start, end) = (at([(Log(0), 0)]), at([(Log(0), 2)]));
+    let file = table.write(&[rows(&table, Log(0), &[0, 1])]).await.unwrap();
+    let unsynced = table.log.append(Path::new("/nowhere"), Some(file), &end).await;
+    assert!(matches!(unsynced, Err(TableError::File(_))));
+    let again = table.append(&[rows(&table, Log(0), &[0, 1])], &start, &end).await;
+    assert!(matches!(again, Err(TableError::Behind { positions, .. }) if positions == end));
+    assert_eq!(offsets(&table, &start, &end).await, [(0, 0), (0, 1)]);
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! The label file: every column as it is, and those that mean something as kernel types.
 
+mod csv;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow::compute::{cast, concat};
-use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{CsvReadOptions, ParquetReadOptions};
+use datafusion::prelude::ParquetReadOptions;
 use futures::TryStreamExt;
 use tidemark_expr::closest;
 use tidemark_kernel::plan::Field as Typed;
@@ -51,19 +51,19 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Reads a label file. CSV has no types of its own: columns in `typed` are read as they are declared where
-    /// their text allows it, the rest as what all their values look like.
+    /// Reads a label file. In CSV, columns in `typed` are read as they are declared; see [`csv`].
     pub(super) async fn read(path: &Path, typed: &[Typed]) -> Result<Self, TrainError> {
         let format = Format::of(path, "label files")?;
-        std::fs::File::open(path).map_err(FileError::of("read", path))?;
+        let file = std::fs::File::open(path).map_err(FileError::of("read", path))?;
+        if let (Format::Csv, Some(twice)) = (format, csv::named_twice(file)) {
+            return Err(TrainError::Clash(twice));
+        }
         let failed = |source| TrainError::Labels { path: path.to_owned(), source: Box::new(source) };
-        let rows = match format {
-            Format::Parquet => parquet_rows(path).await,
-            Format::Csv => csv_rows(path, typed).await,
+        let read = match format {
+            Format::Parquet => read_parquet(path).await,
+            Format::Csv => csv::read(path, typed).await,
         };
-        let rows = rows.map_err(failed)?;
-        let schema = rows.schema();
-        let batches: Vec<RecordBatch> = rows.try_collect().await.map_err(failed)?;
+        let (schema, batches) = read.map_err(failed)?;
         let count = batches.iter().map(RecordBatch::num_rows).sum();
         if count == 0 {
             return Err(TrainError::Empty(path.to_owned()));
@@ -193,37 +193,15 @@ fn instants(column: &ArrayRef) -> Option<Vec<Instant>> {
     Some((0..times.len()).map(row).collect())
 }
 
-async fn parquet_rows(path: &Path) -> Result<SendableRecordBatchStream, DataFusionError> {
+async fn read_parquet(path: &Path) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
     let extension = extension(path);
     let options =
         ParquetReadOptions { file_extension: &extension, skip_metadata: Some(false), ..Default::default() };
-    session(&Limits::IN_ORDER)?.read_parquet(file_url(path)?, options).await?.execute_stream().await
-}
-
-async fn csv_rows(path: &Path, typed: &[Typed]) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let (session, extension, url) = (session(&Limits::IN_ORDER)?, extension(path), file_url(path)?);
-    let options = CsvReadOptions::new().file_extension(&extension).schema_infer_max_records(usize::MAX);
-    let inferred = session.read_csv(url.clone(), options.clone()).await?;
-    let schema = declared(inferred.schema().as_arrow(), typed);
-    session.read_csv(url, options.schema(&schema)).await?.execute_stream().await
+    let file = session(&Limits::IN_ORDER)?.read_parquet(file_url(path)?, options).await?;
+    let rows = file.execute_stream().await?;
+    Ok((rows.schema(), rows.try_collect().await?))
 }
 
 fn extension(path: &Path) -> String {
     format!(".{}", path.extension().unwrap_or_default().to_string_lossy())
-}
-
-/// The inferred columns, with declared types where every text of the column can be read so: all text is text, and
-/// whole numbers are floats.
-fn declared(inferred: &Schema, typed: &[Typed]) -> Schema {
-    let fields = inferred.fields().iter().map(|field| {
-        let ty = typed.iter().find(|typed| typed.name == *field.name()).map(|typed| typed.ty);
-        match (ty, field.data_type()) {
-            (Some(Type::String), _) => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-            (Some(Type::Float64), DataType::Int64) => {
-                Arc::new(Field::new(field.name(), DataType::Float64, true))
-            }
-            _ => Arc::clone(field),
-        }
-    });
-    Schema::new(fields.collect::<Vec<_>>())
 }

@@ -1,6 +1,6 @@
 //! Training sets as files: whole or not at all.
 
-use std::io::BufWriter;
+use std::io::Write;
 use std::path::Path;
 
 use arrow::csv::WriterBuilder;
@@ -16,8 +16,14 @@ use super::error::TrainError;
 use super::labels::Format;
 use crate::durable::{Beside, FileError};
 
-/// Fails early where a training set with these columns cannot be written to `path`.
+/// Fails early where a training set with these columns cannot be written to `path`, or nothing can.
 pub(super) fn check(path: &Path, schema: &Schema) -> Result<(), TrainError> {
+    check_columns(path, schema)?;
+    drop(Beside::create(path)?);
+    Ok(())
+}
+
+fn check_columns(path: &Path, schema: &Schema) -> Result<(), TrainError> {
     if Format::of(path, "training sets")? == Format::Parquet {
         return Ok(());
     }
@@ -32,7 +38,7 @@ pub(super) fn check(path: &Path, schema: &Schema) -> Result<(), TrainError> {
 
 /// Writes a training set beside its path, then renames.
 pub(super) fn write(set: &TrainingSet, path: &Path) -> Result<(), TrainError> {
-    check(path, &set.schema)?;
+    check_columns(path, &set.schema)?;
     let mut beside = Beside::create(path)?;
     match Format::of(path, "training sets")? {
         Format::Parquet => parquet(set, &mut beside).map_err(|source| from_parquet(path, source))?,
@@ -50,13 +56,14 @@ fn parquet(set: &TrainingSet, beside: &mut Beside) -> Result<(), ParquetError> {
     writer.close().map(drop)
 }
 
+/// Batch by batch through memory: the library would make a text of the system's error.
 fn csv(set: &TrainingSet, beside: &mut Beside) -> Result<(), ArrowError> {
-    let mut writer = WriterBuilder::new().with_header(true).build(BufWriter::new(beside.file()));
-    for batch in &set.batches {
-        writer.write(batch)?;
+    for (at, batch) in set.batches.iter().enumerate() {
+        let mut text = Vec::new();
+        WriterBuilder::new().with_header(at == 0).build(&mut text).write(batch)?;
+        beside.file().write_all(&text)?;
     }
-    let buffer = writer.into_inner();
-    buffer.into_inner().map_err(|error| ArrowError::IoError(error.to_string(), error.into_error())).map(drop)
+    Ok(())
 }
 
 fn from_parquet(path: &Path, error: ParquetError) -> TrainError {

@@ -329,9 +329,60 @@ async fn rows_of_csv_come_out_as_they_went_in() {
     let text = fs::read_to_string(&out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "id,user,t,asked,pay.sum_1m,pay.count_1s,pay.last,ratio");
-    assert_eq!(lines[1], "b,1,1970-01-01T00:00:02,2.0,4.0,1,4.0,0.5");
-    assert_eq!(lines[2], "a,,1970-01-01T00:00:03,,,0,,");
+    assert_eq!(lines[1], "b,1,1970-01-01T00:00:02Z,2.0,4.0,1,4.0,0.5");
+    assert_eq!(lines[2], "a,,1970-01-01T00:00:03Z,,,0,,");
     assert_eq!(lines.len(), 4);
+}
+
+#[tokio::test]
+async fn csv_is_read_as_it_is_meant() {
+    let repo = Repo::new(&[]).await;
+    let labels = "code,count,note,user,t,asked\n\
+        007,0,\"two\nlines, \"\"quoted\"\"\",1,2026-11-20 08:00:00+01:00,1\n\
+        12,-3,,2,2026-11-20,\n";
+    let set = repo.build(repo.csv(labels), Visibility::AsKnown).await.unwrap();
+    let texts = |name| -> Vec<Value> {
+        let column = column(&set, name);
+        (0..column.len()).map(|row| value_at(&column, row)).collect()
+    };
+    assert_eq!(texts("code"), ["007", "12"].map(Value::string), "no number: its zeros would go");
+    assert_eq!(texts("count"), [0, -3].map(Value::Int64));
+    assert_eq!(texts("note"), [Value::string("two\nlines, \"quoted\""), Value::Null]);
+    let time = |text| Value::Timestamp(Time::parse(text).unwrap());
+    assert_eq!(texts("t"), ["2026-11-20T07:00:00Z", "2026-11-20T00:00:00Z"].map(time));
+    assert_eq!(texts("asked"), [Value::float(1.0), Value::Null]);
+}
+
+#[tokio::test]
+async fn any_path_will_do() {
+    let repo = Repo::new(&[]).await;
+    for name in ["a b.csv", "é%20[1]*?.csv", "upper.CSV", "#{x}.csv"] {
+        fs::write(repo.path(name), "user,t,asked\n1,1970-01-01,1\n").unwrap();
+        let request = repo.request(repo.path(name), Visibility::AsKnown);
+        let out = repo.path(&format!("{name}.parquet"));
+        assert_eq!(train(&request, &out, &mut |_| ()).await.unwrap().rows, 1, "{name}");
+    }
+}
+
+/// Event tables are not there: whatever can be said without them is said first.
+#[tokio::test]
+async fn what_cannot_be_written_is_told_before_events_are_read() {
+    let repo = Repo { folder: TempDir::new().unwrap() };
+    let refused = async |labels: &str, out: &str| {
+        let request = repo.request(repo.csv(labels), Visibility::AsKnown);
+        train(&request, &repo.path(out), &mut |_| ()).await.unwrap_err().to_string()
+    };
+    let labels = "user,t,asked\n1,1970-01-01,1\n";
+    let nowhere = refused(labels, "nowhere/out.parquet").await;
+    assert!(nowhere.starts_with("cannot write ") && nowhere.contains("nowhere/out.parquet"), "{nowhere}");
+    for taken in ["pay.sum_1m", "ratio", "ratio__status", "pay__newest_event", "user"] {
+        let labels = format!("user,t,asked,{taken}\n1,1970-01-01,1,1\n");
+        let clash = refused(&labels, "out.parquet").await;
+        assert!(clash.contains(taken), "{clash}");
+    }
+    let missing = refused(labels, "out.parquet").await;
+    assert!(missing.starts_with("there is no event table at "), "{missing}");
+    assert_eq!(fs::read_dir(repo.folder.path()).unwrap().count(), 1, "nothing but the labels");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What is answered, refused and said.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_kernel::aggregate::Function;
@@ -72,6 +73,13 @@ async fn a_null_key_is_not_found_in_the_views_that_use_it_only() {
     assert_eq!((&answer.values[0], answer.statuses[0]), (&Value::Int64(0), Status::NotFound));
     assert_eq!((&answer.values[5], answer.statuses[5]), (&Value::Null, Status::Null));
     assert_eq!(answer.newest, [None, None]);
+    let token = |plan: FeaturePlan| (plan.fingerprint(), BTreeMap::new());
+    let seen = |view: &str| (answer.token.views[view].fingerprint, answer.token.views[view].last.clone());
+    assert_eq!(
+        (seen("payments"), seen("logins")),
+        (token(payments()), token(logins())),
+        "every view is named"
+    );
 }
 
 #[tokio::test]

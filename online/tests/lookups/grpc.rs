@@ -153,11 +153,17 @@ async fn reflection_names_the_services() {
 }
 
 #[tokio::test]
-async fn it_stops_when_told_to() {
+async fn it_stops_when_told_to_whoever_watches_its_health() {
     let server = start(&Shop::open().await).await;
-    let mut client = ServingClient::new(server.channel);
+    let mut client = ServingClient::new(server.channel.clone());
     client.list_services(v1::ListServicesRequest {}).await.unwrap();
+    let mut health = HealthClient::new(server.channel);
+    let check = HealthCheckRequest { service: "tidemark.serving.v1.Serving".into() };
+    let mut updates = health.watch(check).await.unwrap().into_inner();
+    assert_eq!(updates.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     server.stop.send(()).unwrap();
-    drop(client);
+    assert_eq!(updates.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(updates.message().await.unwrap(), None);
+    drop((client, health));
     server.running.await.unwrap().unwrap();
 }

@@ -160,6 +160,14 @@ fn a_newer_format_is_refused() {
 }
 
 #[test]
+fn its_directory_is_created_with_all_parents() {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("data/of/shop");
+    drop(open(&deep).unwrap());
+    open(&deep).unwrap();
+}
+
+#[test]
 fn a_place_that_cannot_be_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
