@@ -1,0 +1,251 @@
+//! From raw rows to events and dead letters.
+//!
+//! A format ([`json`], [`csv`], [`parquet`]) reads rows into a [`Chunk`]: the source's declared fields in the
+//! kernel's Arrow types. Types are checked and never coerced: narrower integers and floats widen, instants of any
+//! unit are floored to milliseconds, and text formats spell what they have no type for (instants in RFC 3339, bytes
+//! in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting
+//! depend on nothing but the record and the source, so that whoever reads a log, and whenever, decides the same.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, cast::AsArray};
+use arrow::compute::filter_record_batch;
+use arrow::error::ArrowError;
+use tidemark_kernel::event::Offset;
+use tidemark_kernel::source::Rejection;
+use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of, arrow::value_at};
+use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_offline::table::layout;
+
+mod columns;
+pub mod csv;
+pub mod json;
+mod lines;
+pub mod parquet;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use columns::ColumnsError;
+pub(crate) use rows::RowsBuilder;
+
+/// A record that is no event, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its place in its log, which it takes up like an event.
+    pub offset: Offset,
+    /// A short stable name of the reason: [`Rejection::code`].
+    pub code: &'static str,
+    /// The reason, for people.
+    pub reason: String,
+    /// Where it came from: `file.jsonl:17`, `push 123`.
+    pub place: String,
+    /// What was received.
+    pub raw: Vec<u8>,
+    /// The record's own timestamp, where it has one.
+    pub record_time: Option<Time>,
+}
+
+/// A run of one log, decoded and decided.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The log.
+    pub log: Log,
+    /// The position of its first record.
+    pub from: Position,
+    /// The position after its last record.
+    pub to: Position,
+    /// The events, in order of offset, with the columns of the event table.
+    pub events: RecordBatch,
+    /// The other records, in order of offset.
+    pub dead: Vec<DeadLetter>,
+}
+
+impl Batch {
+    /// The offsets of the events.
+    #[must_use]
+    pub fn offsets(&self) -> &[Offset] {
+        column(&self.events, layout::OFFSET)
+    }
+
+    /// The event times, in milliseconds.
+    pub(crate) fn event_times(&self) -> &[i64] {
+        column(&self.events, layout::EVENT_TIME)
+    }
+
+    /// The arrival times, in milliseconds.
+    pub(crate) fn arrival_times(&self) -> &[i64] {
+        column(&self.events, layout::ARRIVAL_TIME)
+    }
+
+    /// The events that are not before `position`.
+    pub(crate) fn events_from(&self, position: Position) -> RecordBatch {
+        let first = self.offsets().partition_point(|offset| position.covers(*offset));
+        self.events.slice(first, self.events.num_rows() - first)
+    }
+}
+
+/// A column of 64-bit numbers; empty where there is none such, which the table's layout rules out.
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a [i64] {
+    let Some(column) = batch.column_by_name(name) else { return &[] };
+    if let Some(times) = column.as_primitive_opt::<arrow::datatypes::TimestampMillisecondType>() {
+        return times.values();
+    }
+    column.as_primitive_opt::<arrow::datatypes::Int64Type>().map_or(&[], |numbers| numbers.values())
+}
+
+/// What was received, row by row.
+#[derive(Clone, Debug)]
+pub enum Raw {
+    /// The text of each row: where each ends in `bytes`.
+    Text {
+        /// All rows.
+        bytes: Vec<u8>,
+        /// Where each row ends.
+        ends: Vec<usize>,
+    },
+    /// The rows have no bytes of their own: they are spelled out in JSON.
+    Columns,
+}
+
+/// How a record's place is named.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A line of a text file, by the file's name.
+    Line(Arc<str>),
+    /// A row of a file, by the file's name.
+    Row(Arc<str>),
+    /// The push log.
+    Push,
+}
+
+impl Place {
+    /// The place of a record: its line or row from 1, or its offset in the push log.
+    #[must_use]
+    pub fn at(&self, number: i64) -> String {
+        match self {
+            Self::Line(file) => format!("{file}:{number}"),
+            Self::Row(file) => format!("{file} row {number}"),
+            Self::Push => format!("push {number}"),
+        }
+    }
+}
+
+/// Rows of one log in the source's declared fields, not yet decided.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// One column for each declared field of the source.
+    pub columns: Vec<ArrayRef>,
+    /// The offset of each row.
+    pub offsets: Vec<Offset>,
+    /// The record's own timestamp of each row, where records have one.
+    pub times: Option<Vec<Time>>,
+    /// The number of each row in its [`Place`].
+    pub numbers: Vec<i64>,
+    /// What was received.
+    pub raw: Raw,
+    /// How places are named.
+    pub place: Place,
+    /// The records that could not be read.
+    pub dead: Vec<DeadLetter>,
+    /// The position of the first record.
+    pub from: Position,
+    /// The position after the last record.
+    pub to: Position,
+}
+
+impl Chunk {
+    /// Decides which rows are events.
+    ///
+    /// # Errors
+    /// Fails where the columns are not those of the source, which the formats rule out.
+    pub fn accept(mut self, source: &SourcePlan, log: Log) -> Result<Batch, ArrowError> {
+        let decisions: Vec<_> = (0..self.offsets.len()).map(|row| self.decide(source, log, row)).collect();
+        let mut dead = std::mem::take(&mut self.dead);
+        for (row, decision) in decisions.iter().enumerate() {
+            if let Err(rejection) = decision {
+                dead.push(self.dead_letter(source, row, rejection));
+            }
+        }
+        dead.sort_by_key(|letter| letter.offset);
+        let events = self.events(source, log, &decisions)?;
+        Ok(Batch { log, from: self.from, to: self.to, events, dead })
+    }
+
+    fn decide(&self, source: &SourcePlan, log: Log, row: usize) -> Result<(Time, Time), Rejection> {
+        let record_time = self.times.as_ref().map(|times| times[row]);
+        let value =
+            |name: &str| source.field(name).map_or(Value::Null, |index| value_at(&self.columns[index], row));
+        self.check_instants(source, row)?;
+        source.accept(log, record_time, value)
+    }
+
+    /// No table could hold an instant outside years 1 to 9999, in whatever field it is.
+    fn check_instants(&self, source: &SourcePlan, row: usize) -> Result<(), Rejection> {
+        let instants =
+            source.fields.iter().zip(&self.columns).filter(|(field, _)| field.ty == Type::Timestamp);
+        for (field, column) in instants {
+            match value_at(column, row) {
+                Value::Timestamp(time) if !time.is_valid() => {
+                    let reason = format!("field `{}`: {time} is outside years 1 to 9999", field.name);
+                    return Err(Rejection::Undecodable(reason));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn dead_letter(&self, source: &SourcePlan, row: usize, rejection: &Rejection) -> DeadLetter {
+        DeadLetter {
+            offset: self.offsets[row],
+            code: rejection.code(),
+            reason: rejection.to_string(),
+            place: self.place.at(self.numbers[row]),
+            raw: self.raw(source, row),
+            record_time: self.times.as_ref().map(|times| times[row]),
+        }
+    }
+
+    fn raw(&self, source: &SourcePlan, row: usize) -> Vec<u8> {
+        match &self.raw {
+            Raw::Text { bytes, ends } => {
+                let start = row.checked_sub(1).map_or(0, |before| ends[before]);
+                bytes[start..ends[row]].to_vec()
+            }
+            Raw::Columns => {
+                let values = self.columns.iter().map(|column| value_at(column, row));
+                json::spell(source, values).into_bytes()
+            }
+        }
+    }
+
+    fn events(
+        &self,
+        source: &SourcePlan,
+        log: Log,
+        decisions: &[Result<(Time, Time), Rejection>],
+    ) -> Result<RecordBatch, ArrowError> {
+        let time_of = |pick: fn(&(Time, Time)) -> Time| {
+            let times: Vec<Value> = decisions
+                .iter()
+                .map(|times| Value::Timestamp(times.as_ref().map_or(Time::default(), pick)))
+                .collect();
+            array_of(FeatureType::Scalar(Type::Timestamp), &times)
+        };
+        let mut columns = self.columns.clone();
+        columns.extend([time_of(|times| times.0), time_of(|times| times.1)]);
+        columns.push(Arc::new(Int32Array::from(vec![log.0; decisions.len()])));
+        columns.push(Arc::new(Int64Array::from(self.offsets.clone())));
+        if source.keep_raw {
+            let raw: Vec<Value> =
+                (0..decisions.len()).map(|row| Value::Bytes(self.raw(source, row).into())).collect();
+            columns.push(array_of(FeatureType::Scalar(Type::Bytes), &raw));
+        }
+        let all = RecordBatch::try_new(layout::events(source), columns)?;
+        if decisions.iter().all(Result::is_ok) {
+            return Ok(all);
+        }
+        filter_record_batch(&all, &BooleanArray::from_iter(decisions.iter().map(|times| Some(times.is_ok()))))
+    }
+}

@@ -1,0 +1,217 @@
+//! CSV with a header: columns by name, RFC 4180 quoting.
+//!
+//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Numbers are decimal text,
+//! bools `true` or `false`, instants RFC 3339, bytes base64.
+
+use std::io::{self, BufRead};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use csv_core::ReadRecordResult;
+use tidemark_kernel::value::{Type, Value};
+use tidemark_kernel::{Position, SourcePlan, Time};
+
+use super::json::shortened;
+use super::lines::{LONGEST, Lines, content};
+use super::{Chunk, ColumnsError, Place, RowsBuilder};
+
+/// Reads records of one CSV file.
+pub(crate) struct CsvRecords<R> {
+    records: Records<R>,
+    width: usize,
+    /// The column of each declared field.
+    columns: Vec<usize>,
+    row: Vec<Value>,
+}
+
+impl<R: BufRead> CsvRecords<R> {
+    /// Reads the header and finds the source's fields in it.
+    pub(crate) fn open(from: R, source: &SourcePlan) -> io::Result<Result<Self, ColumnsError>> {
+        let mut records = Records::new(from);
+        records.next()?;
+        let header: Vec<String> =
+            records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
+        let columns = ColumnsError::find(source.fields.iter().map(|field| field.name.as_str()), &names);
+        Ok(columns.map(|columns| Self { records, width: header.len(), columns, row: Vec::new() }))
+    }
+
+    /// How many bytes have been read.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.records.lines.bytes()
+    }
+
+    /// Passes over one record. False at the end of the file.
+    pub(crate) fn skip(&mut self) -> io::Result<bool> {
+        self.records.next()
+    }
+
+    /// The next `limit` records at most, none at the end of the file.
+    pub(crate) fn read(
+        &mut self,
+        source: &SourcePlan,
+        place: &Place,
+        from: Position,
+        limit: usize,
+    ) -> io::Result<Option<Chunk>> {
+        let mut rows = RowsBuilder::new(source, place.clone(), from);
+        while rows.len() < limit && self.records.next()? {
+            let outcome = self.record(source);
+            let raw = content(&self.records.raw);
+            rows.push(self.records.number, None, raw, outcome.map(|()| &mut self.row));
+        }
+        Ok((rows.len() > 0).then(|| rows.finish()))
+    }
+
+    fn record(&mut self, source: &SourcePlan) -> Result<(), String> {
+        self.row.clear();
+        if self.records.too_long {
+            return Err(format!("the record is longer than {LONGEST} bytes; is a quote not closed?"));
+        }
+        let width = self.records.ends.len();
+        if width != self.width {
+            return Err(format!("the record has {width} fields, the header has {}", self.width));
+        }
+        for (field, column) in source.fields.iter().zip(&self.columns) {
+            let text = std::str::from_utf8(self.records.field(*column));
+            let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
+            let value = value(field.ty, text).ok_or_else(|| {
+                format!("field `{}`: expected {}, got `{}`", field.name, expected(field.ty), shortened(text))
+            });
+            self.row.push(value?);
+        }
+        Ok(())
+    }
+}
+
+/// A CSV text as a declared type.
+fn value(ty: Type, text: &str) -> Option<Value> {
+    if text.is_empty() {
+        return Some(Value::Null);
+    }
+    match ty {
+        Type::Bool => text.parse().ok().map(Value::Bool),
+        Type::Int64 => text.parse().ok().map(Value::Int64),
+        Type::Float64 => text.parse().ok().map(Value::float),
+        Type::String => Some(Value::string(text)),
+        Type::Timestamp => Time::parse(text).map(Value::Timestamp),
+        Type::Bytes => STANDARD.decode(text).ok().map(|bytes| Value::Bytes(bytes.into())),
+    }
+}
+
+fn expected(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "true or false",
+        Type::Int64 => "an int64",
+        Type::Float64 => "a number",
+        Type::String => "text",
+        Type::Timestamp => "an RFC 3339 time (a numeric time is an int64 field with a `unit`)",
+        Type::Bytes => "base64",
+    }
+}
+
+/// Splits lines into records: a quoted field may go on over several lines.
+struct Records<R> {
+    lines: Lines<R>,
+    parser: csv_core::Reader,
+    /// The record as it stands in the file.
+    raw: Vec<u8>,
+    /// The line on which it starts.
+    number: i64,
+    /// Its fields without quotes, one after the other.
+    text: Vec<u8>,
+    /// Where each field ends in `text`.
+    ends: Vec<usize>,
+    too_long: bool,
+}
+
+impl<R: BufRead> Records<R> {
+    fn new(from: R) -> Self {
+        Self {
+            lines: Lines::new(from),
+            parser: csv_core::Reader::new(),
+            raw: Vec::new(),
+            number: 0,
+            text: Vec::new(),
+            ends: Vec::new(),
+            too_long: false,
+        }
+    }
+
+    /// Reads the next record. False at the end of the file.
+    fn next(&mut self) -> io::Result<bool> {
+        self.start();
+        loop {
+            let start = self.raw.len();
+            if !self.lines.read(&mut self.raw)? {
+                return Ok(start > 0 && self.parse_end());
+            }
+            if start == 0 {
+                self.number = self.lines.number();
+                if content(&self.raw).is_empty() {
+                    self.raw.clear();
+                    continue;
+                }
+            }
+            self.too_long = self.raw.len() >= LONGEST;
+            if self.too_long || self.parse_line(start) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Every record is parsed on its own, so that a broken one does not disturb the next.
+    fn start(&mut self) {
+        self.parser.reset();
+        self.raw.clear();
+        self.text.clear();
+        self.ends.clear();
+        self.too_long = false;
+    }
+
+    /// Parses the line that starts at `start`. Whether it ends the record.
+    fn parse_line(&mut self, start: usize) -> bool {
+        let mut read = start;
+        while read < self.raw.len() {
+            let (result, consumed) = self.parse(read);
+            read += consumed;
+            if matches!(result, ReadRecordResult::Record) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The file ends within the record.
+    fn parse_end(&mut self) -> bool {
+        loop {
+            match self.parse(self.raw.len()).0 {
+                ReadRecordResult::Record => return true,
+                ReadRecordResult::End => return !self.ends.is_empty(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Feeds the parser what was read from `from` on.
+    fn parse(&mut self, from: usize) -> (ReadRecordResult, usize) {
+        let (text, ends) = (self.text.len(), self.ends.len());
+        let room = (self.raw.len() - from).max(64);
+        self.text.resize(text + room, 0);
+        self.ends.resize(ends + room, 0);
+        let (result, consumed, written, ended) =
+            self.parser.read_record(&self.raw[from..], &mut self.text[text..], &mut self.ends[ends..]);
+        self.text.truncate(text + written);
+        self.ends.truncate(ends + ended);
+        (result, consumed)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).map(|index| self.field(index))
+    }
+
+    fn field(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[index]]
+    }
+}

@@ -1,0 +1,98 @@
+//! Building a chunk row by row, for formats that come as text.
+
+use tidemark_kernel::event::Offset;
+use tidemark_kernel::source::Rejection;
+use tidemark_kernel::value::{FeatureType, Value, arrow::array_of};
+use tidemark_kernel::{Position, SourcePlan, Time};
+
+use super::{Chunk, DeadLetter, Place, Raw};
+
+/// A chunk in the making.
+pub(crate) struct RowsBuilder<'s> {
+    source: &'s SourcePlan,
+    place: Place,
+    columns: Vec<Vec<Value>>,
+    offsets: Vec<Offset>,
+    times: Vec<Time>,
+    numbers: Vec<i64>,
+    raw: Vec<u8>,
+    ends: Vec<usize>,
+    dead: Vec<DeadLetter>,
+    from: Position,
+    to: Position,
+}
+
+impl<'s> RowsBuilder<'s> {
+    /// No rows yet; the first will have the offset `from`.
+    pub(crate) fn new(source: &'s SourcePlan, place: Place, from: Position) -> Self {
+        Self {
+            columns: vec![Vec::new(); source.fields.len()],
+            source,
+            place,
+            offsets: Vec::new(),
+            times: Vec::new(),
+            numbers: Vec::new(),
+            raw: Vec::new(),
+            ends: Vec::new(),
+            dead: Vec::new(),
+            from,
+            to: from,
+        }
+    }
+
+    /// How many records there are, readable or not.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() + self.dead.len()
+    }
+
+    /// Adds the next record: its values, one for each declared field, or why it cannot be read.
+    pub(crate) fn push(
+        &mut self,
+        number: i64,
+        time: Option<Time>,
+        raw: &[u8],
+        row: Result<&mut Vec<Value>, String>,
+    ) {
+        let offset = self.to.0;
+        self.to = Position::after(offset);
+        match row {
+            Ok(values) => {
+                self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
+                self.offsets.push(offset);
+                self.times.extend(time);
+                self.numbers.push(number);
+                self.raw.extend_from_slice(raw);
+                self.ends.push(self.raw.len());
+            }
+            Err(reason) => {
+                let rejection = Rejection::Undecodable(reason);
+                self.dead.push(DeadLetter {
+                    offset,
+                    code: rejection.code(),
+                    reason: rejection.to_string(),
+                    place: self.place.at(number),
+                    raw: raw.to_vec(),
+                    record_time: time,
+                });
+            }
+        }
+    }
+
+    /// The chunk.
+    pub(crate) fn finish(self) -> Chunk {
+        let fields = self.source.fields.iter().zip(&self.columns);
+        let columns = fields.map(|(field, values)| array_of(FeatureType::Scalar(field.ty), values)).collect();
+        let timed = !self.offsets.is_empty() && self.times.len() == self.offsets.len();
+        Chunk {
+            columns,
+            offsets: self.offsets,
+            times: timed.then_some(self.times),
+            numbers: self.numbers,
+            raw: Raw::Text { bytes: self.raw, ends: self.ends },
+            place: self.place,
+            dead: self.dead,
+            from: self.from,
+            to: self.to,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringViewArray, UInt64Array};
+use arrow::array::{
+    Decimal128Array, Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
+};
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::source::{Arrival, Feed, TimeField};
+
+use super::*;
+use crate::error::IngestError;
+use crate::files::{FileRead, FileRows, read_ahead};
+use crate::journal::files::KnownFile;
+
+fn source() -> SourcePlan {
+    let field = |name: &str, ty| Field { name: name.into(), ty };
+    SourcePlan {
+        name: "all".into(),
+        fields: vec![
+            field("at", Type::Timestamp),
+            field("flag", Type::Bool),
+            field("count", Type::Int64),
+            field("amount", Type::Float64),
+            field("text", Type::String),
+            field("blob", Type::Bytes),
+        ],
+        event_time: TimeField { field: "at".into(), unit: None },
+        arrival: Arrival::Record,
+        max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        keep_raw: false,
+        feed: Feed::Push,
+    }
+}
+
+fn int64(name: &str, unit: tidemark_kernel::source::Unit) -> SourcePlan {
+    SourcePlan {
+        fields: vec![Field { name: name.into(), ty: Type::Int64 }],
+        event_time: TimeField { field: name.into(), unit: Some(unit) },
+        ..source()
+    }
+}
+
+/// Reads a whole file as the file log would, from a row on.
+async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
+    let file = KnownFile { ordinal: 0, path: path.into(), size: 0, hash: [0; 32], first: 0, rows: None };
+    let mut reads = read_ahead(Arc::new(source.clone()), &file, Position(skip));
+    let mut batches = Vec::new();
+    while let FileRead::Rows(batch, _) = reads.recv().await.expect("an end")? {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn written(folder: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    File::create(&path).expect("created").write_all(content).expect("written");
+    path
+}
+
+fn parquet_file(folder: &tempfile::TempDir, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+    let path = folder.path().join("file.parquet");
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)));
+    let batch = batch.expect("columns of one length");
+    let file = File::create(&path).expect("created");
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    path
+}
+
+/// The declared fields of every event, spelled out.
+fn rows(batch: &Batch) -> Vec<String> {
+    let fields = batch.events.num_columns() - 4;
+    let row = |row| {
+        let values = (0..fields).map(|column| value_at(batch.events.column(column), row).to_string());
+        values.collect::<Vec<_>>().join(" | ")
+    };
+    (0..batch.events.num_rows()).map(row).collect()
+}
+
+fn dead(batch: &Batch) -> Vec<(i64, &str, &str)> {
+    let letters = batch.dead.iter();
+    letters.map(|letter| (letter.offset, letter.place.as_str(), letter.reason.as_str())).collect()
+}
+
+#[tokio::test]
+async fn json_lines_are_read_with_types_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines = [
+        r#"{"at":"2026-01-01T00:00:00.0019Z","flag":true,"count":-9223372036854775808,"amount":0.1,"text":"a\"ß","blob":"AP8=","more":[1]}"#,
+        "",
+        r#"{"at":"2026-01-01 01:00","amount":3,"text":null}"#,
+        r#"{"at":"2026-01-01","count":1.0}"#,
+        r#"{"at":"2026-01-01","amount":"3"}"#,
+        r#"{"at":"2026-01-01","amount":1e999}"#,
+        r#"{"at":1767225600000}"#,
+        r#"{"count":1}"#,
+        "[1]",
+        r#"{"at":"2026-01-01","flag":true,"flag":false}"#,
+        r#"{"at":"2026-0"#,
+    ];
+    let path = written(&folder, "file.jsonl", lines.join("\n").as_bytes());
+    let batches = read(&source(), &path, 0).await.expect("readable");
+    let [batch] = batches.as_slice() else { panic!("one batch") };
+    assert_eq!((batch.from, batch.to), (Position(0), Position(10)), "a blank line is no record");
+    assert_eq!(
+        rows(batch),
+        [
+            "2026-01-01T00:00:00.001Z | true | -9223372036854775808 | 0.1 | a\"ß | 00ff",
+            "2026-01-01T01:00:00.000Z | null | null | 3.0 | null | null",
+            "2026-01-01T00:00:00.000Z | false | null | null | null | null",
+        ]
+    );
+    assert_eq!(batch.offsets(), [0, 1, 8]);
+    let found = dead(batch);
+    let expected = [
+        (2, "file.jsonl:4", "field `count`: expected an int64 without fraction or exponent, got 1.0"),
+        (3, "file.jsonl:5", "field `amount`: expected a number, got \"3\""),
+        (4, "file.jsonl:6", "field `amount`: expected a number, got 1e999"),
+        (
+            5,
+            "file.jsonl:7",
+            "field `at`: expected an RFC 3339 string (a numeric time is an int64 field with a `unit`), got 1767225600000",
+        ),
+        (6, "file.jsonl:8", "no event time: field at is null or missing"),
+    ];
+    assert_eq!(found[..5], expected);
+    assert!(found[5].2.starts_with("the record is not a JSON object: "), "{}", found[5].2);
+    assert_eq!((found[6].0, found[6].1), (9, "file.jsonl:11"));
+    assert_eq!(batch.dead[6].raw, br#"{"at":"2026-0"#);
+    assert_eq!((batch.dead[6].code, batch.dead[4].code), ("undecodable", "no_event_time"));
+}
+
+#[test]
+fn json_floats_are_rounded_correctly() {
+    let mut row = Vec::new();
+    for text in
+        ["0.1", "2.2250738585072011e-308", "123456789012345680000", "9007199254740993", "-0.0", "5e-324"]
+    {
+        let record = format!("{{\"amount\":{text}}}");
+        json::read(&source(), record.as_bytes(), &mut row).expect("readable");
+        assert_eq!(row[3], Value::float(text.parse().expect("a float")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn csv_is_read_by_header() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "\u{feff}amount,text,at,flag,count,blob,ignored\r\n\
+        0.1,\"a, \"\"b\"\"\nc\",2026-01-01T00:00:00Z,true,7,AP8=,x\r\n\
+        ,,2026-01-01,,,,\n\
+        \n\
+        1,x,2026-01-01,yes,7,,\n\
+        1,x,2026-01-01\n\
+        1,x,not a time,true,7,,\n\
+        NaN,\"unclosed,2026-01-01,true,7,,\n";
+    let path = written(&folder, "file.csv", text.as_bytes());
+    let batches = read(&source(), &path, 0).await.expect("readable");
+    let [batch] = batches.as_slice() else { panic!("one batch") };
+    assert_eq!(
+        rows(batch),
+        [
+            "2026-01-01T00:00:00.000Z | true | 7 | 0.1 | a, \"b\"\nc | 00ff",
+            "2026-01-01T00:00:00.000Z | null | null | null | null | null",
+        ]
+    );
+    assert_eq!(
+        dead(batch)[..2],
+        [
+            (2, "file.csv:6", "field `flag`: expected true or false, got `yes`"),
+            (3, "file.csv:7", "the record has 3 fields, the header has 7"),
+        ]
+    );
+    assert_eq!(batch.dead.len(), 4);
+    assert_eq!(batch.dead[0].raw, b"1,x,2026-01-01,yes,7,,");
+    let rest = read(&source(), &path, 1).await.expect("readable");
+    assert_eq!((rest[0].offsets(), rest[0].dead.len()), (&[1][..], 4), "resumed after the first row");
+    assert_eq!(rest[0].dead, batch.dead);
+}
+
+#[tokio::test]
+async fn parquet_columns_widen_and_instants_are_floored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let times = TimestampMicrosecondArray::from(vec![Some(-1), Some(1_999), None]).with_timezone("+01:00");
+    let path = parquet_file(
+        &folder,
+        vec![
+            ("blob", Arc::new(arrow::array::LargeBinaryArray::from_vec(vec![b"\x00", b"\xff", b""]))),
+            ("text", Arc::new(StringViewArray::from(vec![Some("a"), None, Some("c")]))),
+            ("amount", Arc::new(Float32Array::from(vec![0.5, -0.0, 1.0]))),
+            ("extra", Arc::new(Int32Array::from(vec![1, 2, 3]))),
+            ("count", Arc::new(Int16Array::from(vec![-1, 2, 3]))),
+            ("flag", Arc::new(BooleanArray::from(vec![true, false, true]))),
+            ("at", Arc::new(times)),
+        ],
+    );
+    let batches = read(&source(), &path, 0).await.expect("readable");
+    let [batch] = batches.as_slice() else { panic!("one batch") };
+    assert_eq!(
+        rows(batch),
+        [
+            "1969-12-31T23:59:59.999Z | true | -1 | 0.5 | a | 00",
+            "1970-01-01T00:00:00.001Z | false | 2 | 0.0 | null | ff",
+        ]
+    );
+    assert_eq!(dead(batch), [(2, "file.parquet row 3", "no event time: field at is null or missing")]);
+    let raw = String::from_utf8(batch.dead[0].raw.clone()).expect("JSON");
+    assert_eq!(raw, r#"{"at":null,"flag":true,"count":3,"amount":1.0,"text":"c","blob":""}"#);
+    let rest = read(&source(), &path, 1).await.expect("readable");
+    assert_eq!((rest[0].offsets(), rest[0].dead[0].offset), (&[1][..], 2));
+}
+
+#[tokio::test]
+async fn parquet_columns_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = tidemark_kernel::source::Unit::Seconds;
+    let refused = async |column: ArrayRef, field: &str| {
+        let path = parquet_file(&folder, vec![("seen", column)]);
+        let error = read(&int64(field, unit), &path, 0).await.expect_err("refused").to_string();
+        error.split_once(": ").expect("the file first").1.to_owned()
+    };
+    assert_eq!(
+        refused(Arc::new(UInt64Array::from(vec![1])), "seen").await,
+        "column `seen` is UInt64, but field `seen` is int64; write the file with `cast(seen as bigint)`"
+    );
+    let decimal = Decimal128Array::from(vec![1]).with_precision_and_scale(10, 2).expect("a decimal");
+    assert!(refused(Arc::new(decimal), "seen").await.starts_with("column `seen` is Decimal128(10, 2), but"));
+    assert!(refused(Arc::new(StringArray::from(vec!["1"])), "seen").await.contains("cast(seen as bigint)"));
+    let times = TimestampSecondArray::from(vec![1]);
+    assert!(refused(Arc::new(times), "seen").await.contains("declare the field as timestamp"));
+    let missing = refused(Arc::new(Int32Array::from(vec![1])), "sen").await;
+    assert_eq!(missing, "no column `sen` (is it `seen`?); the file has seen");
+}
+
+#[tokio::test]
+async fn instants_that_no_table_holds_are_dead_letters() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut source = source();
+    source.fields.truncate(1);
+    source.fields.push(Field { name: "other".into(), ty: Type::Timestamp });
+    let path = parquet_file(
+        &folder,
+        vec![
+            ("at", Arc::new(TimestampSecondArray::from(vec![1, i64::MAX, 3]))),
+            ("other", Arc::new(TimestampSecondArray::from(vec![i64::MIN, 2, 3]))),
+        ],
+    );
+    let batches = read(&source, &path, 0).await.expect("readable");
+    assert_eq!((batches[0].offsets(), batches[0].dead.len()), (&[2][..], 2));
+    assert!(batches[0].dead[0].reason.starts_with("field `other`: "), "{}", batches[0].dead[0].reason);
+}
+
+#[tokio::test]
+async fn the_payload_is_kept_where_the_source_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = written(&folder, "file.ndjson", b"{ \"count\": 1 }\nbroken\n{\"count\":2}\r\n");
+    let source = SourcePlan { keep_raw: true, ..int64("count", tidemark_kernel::source::Unit::Seconds) };
+    let batches = read(&source, &path, 0).await.expect("readable");
+    let raw = batches[0].events.column_by_name(layout::RAW).expect("kept");
+    let raw = [value_at(raw, 0), value_at(raw, 1)];
+    let bytes = |text: &str| Value::Bytes(text.as_bytes().into());
+    assert_eq!(raw, [bytes("{ \"count\": 1 }"), bytes("{\"count\":2}")]);
+}
+
+#[tokio::test]
+async fn files_of_other_kinds_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = written(&folder, "file.xlsx", b"x");
+    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Format(_))));
+    let path = written(&folder, "file.parquet", b"not parquet at all");
+    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Unreadable { .. })));
+    let path = written(&folder, "file.csv", b"");
+    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Columns { .. })));
+    let gone = folder.path().join("gone.csv");
+    assert!(matches!(FileRows::open(&gone, &source(), 0).err(), Some(IngestError::File { .. })));
+}
+
+#[tokio::test]
+async fn batches_follow_one_another_however_long_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = crate::files::BATCH_ROWS + 10;
+    let text: String = (0..rows).map(|row| format!("{{\"count\":{row}}}\n")).collect();
+    let path = written(&folder, "file.json", text.as_bytes());
+    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let batches = read(&source, &path, 0).await.expect("readable");
+    let spans: Vec<_> = batches.iter().map(|batch| (batch.from.0, batch.to.0)).collect();
+    let cut = crate::files::BATCH_ROWS as i64;
+    assert_eq!(spans, [(0, cut), (cut, rows as i64)]);
+}

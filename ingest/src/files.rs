@@ -1,0 +1,228 @@
+//! The file log: Parquet, CSV and JSON lines, one file after the other.
+//!
+//! The log of a source is all its files in the order first taken in, and an offset is the number of rows before it.
+//! The [journal](crate::journal::files) keeps the list. A file is known by its size and content: seen again under
+//! any name it is skipped; changed, it is a new file. One that was taken in halfway is taken up again at the very row.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidemark_kernel::{Log, Position, SourcePlan};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::decode::csv::CsvRecords;
+use crate::decode::json::JsonLines;
+use crate::decode::parquet::ParquetRows;
+use crate::decode::{Batch, Chunk, Place};
+use crate::error::IngestError;
+use crate::journal::files::KnownFile;
+
+/// How many rows of a file make a batch.
+pub(crate) const BATCH_ROWS: usize = 16 * 1024;
+
+/// How many batches are decoded ahead of the one that is being applied.
+const AHEAD: usize = 2;
+
+/// The files that patterns name, sorted by path.
+///
+/// # Errors
+/// Fails where a pattern cannot be read, or none of its matches is a file.
+pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
+    let mut paths = BTreeSet::new();
+    for pattern in patterns {
+        let unreadable = |error: glob::PatternError| IngestError::Pattern {
+            pattern: pattern.clone(),
+            reason: error.to_string(),
+        };
+        let before = paths.len();
+        for path in glob::glob(pattern).map_err(unreadable)? {
+            let path = path.map_err(|error| {
+                IngestError::file("look into", error.path())(io::Error::other(error.to_string()))
+            })?;
+            if path.is_file() {
+                paths.insert(path);
+            }
+        }
+        if paths.len() == before && !paths.iter().any(|path| path == Path::new(pattern)) {
+            return Err(IngestError::NoFile(pattern.clone()));
+        }
+    }
+    Ok(paths.into_iter().collect())
+}
+
+/// What a file is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Identity {
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// The BLAKE3 hash of its content.
+    pub(crate) hash: [u8; 32],
+}
+
+impl Identity {
+    /// The identity of the file at `path`.
+    pub(crate) fn of(path: &Path) -> Result<Self, IngestError> {
+        let hash = || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(File::open(path)?)?;
+            Ok(Self { size: hasher.count(), hash: *hasher.finalize().as_bytes() })
+        };
+        hash().map_err(IngestError::file("read", path))
+    }
+
+    /// Whether this is that file.
+    pub(crate) fn is(&self, file: &KnownFile) -> bool {
+        self.size == file.size && self.hash == file.hash
+    }
+}
+
+/// Finds a file of the log again, to go on at `row`.
+///
+/// # Errors
+/// Fails where it is gone, or holds something else now.
+pub(crate) fn find_again(source: &SourcePlan, file: &KnownFile, row: i64) -> Result<(), IngestError> {
+    let (path, source_name) = (file.path.clone(), source.name.clone());
+    if !file.path.exists() {
+        return Err(IngestError::FileGone { path, source_name, row });
+    }
+    if !Identity::of(&file.path)?.is(file) {
+        return Err(IngestError::FileChanged { path, source_name, row });
+    }
+    Ok(())
+}
+
+/// The reader of one file.
+pub(crate) enum FileRows {
+    /// Parquet, with the file's size.
+    Parquet(ParquetRows, u64),
+    /// CSV with a header.
+    Csv(Box<CsvRecords<BufReader<File>>>),
+    /// JSON lines.
+    Json(JsonLines<BufReader<File>>),
+}
+
+impl FileRows {
+    /// Opens a file, its columns checked against the source's fields, and passes over `skip` rows. Says how many
+    /// that were: a file may have fewer.
+    pub(crate) fn open(path: &Path, source: &SourcePlan, skip: i64) -> Result<(Self, i64), IngestError> {
+        let file = File::open(path).map_err(IngestError::file("open", path))?;
+        let size = file.metadata().map_err(IngestError::file("read", path))?.len();
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let mut rows = match extension.as_deref() {
+            Some("parquet") => {
+                let rows = ParquetRows::open(path, file, source, skip, BATCH_ROWS)?;
+                let skipped = skip.min(rows.rows());
+                return Ok((Self::Parquet(rows, size), skipped));
+            }
+            Some("csv") => {
+                let records = CsvRecords::open(BufReader::new(file), source);
+                let records = records.map_err(IngestError::file("read", path))?;
+                let records =
+                    records.map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
+                Self::Csv(Box::new(records))
+            }
+            Some("jsonl" | "ndjson" | "json") => Self::Json(JsonLines::new(BufReader::new(file))),
+            _ => return Err(IngestError::Format(path.to_owned())),
+        };
+        let mut skipped = 0;
+        while skipped < skip && rows.skip().map_err(IngestError::file("read", path))? {
+            skipped += 1;
+        }
+        Ok((rows, skipped))
+    }
+
+    fn skip(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Parquet(..) => Ok(false),
+            Self::Csv(records) => records.skip(),
+            Self::Json(lines) => lines.skip(),
+        }
+    }
+
+    /// How many bytes have been read; for Parquet, the same share of its size as of its rows.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Parquet(rows, size) => {
+                (*size as f64 * rows.row() as f64 / rows.rows().max(1) as f64) as u64
+            }
+            Self::Csv(records) => records.bytes(),
+            Self::Json(lines) => lines.bytes(),
+        }
+    }
+
+    fn read(
+        &mut self,
+        path: &Path,
+        source: &SourcePlan,
+        place: &Place,
+        from: Position,
+    ) -> Result<Option<Chunk>, IngestError> {
+        let io = IngestError::file("read", path);
+        match self {
+            Self::Parquet(rows, _) => {
+                rows.read(source, place, from).map_err(|error| IngestError::unreadable(path, error))
+            }
+            Self::Csv(records) => records.read(source, place, from, BATCH_ROWS).map_err(io),
+            Self::Json(lines) => lines.read(source, place, from, BATCH_ROWS).map_err(io),
+        }
+    }
+}
+
+/// What comes next of a file.
+#[derive(Debug)]
+pub(crate) enum FileRead {
+    /// Some rows, and how many of the file's bytes they end at.
+    Rows(Batch, u64),
+    /// The end of the file, and how many rows it has. A reader that stops without it has died.
+    End(i64),
+}
+
+/// Reads a file of the log from a position on, on a thread of its own, a few batches ahead of whoever receives them.
+pub(crate) fn read_ahead(
+    source: Arc<SourcePlan>,
+    file: &KnownFile,
+    position: Position,
+) -> mpsc::Receiver<Result<FileRead, IngestError>> {
+    let (send, receive) = mpsc::channel(AHEAD);
+    let file = file.clone();
+    // A receiver that is gone ends the reading, so nobody needs to wait for this thread.
+    drop(spawn_blocking(move || {
+        if let Err(error) = read_all(&source, &file, position, &send) {
+            drop(send.blocking_send(Err(error)));
+        }
+    }));
+    receive
+}
+
+fn read_all(
+    source: &SourcePlan,
+    file: &KnownFile,
+    start: Position,
+    send: &mpsc::Sender<Result<FileRead, IngestError>>,
+) -> Result<(), IngestError> {
+    let (mut rows, skipped) = FileRows::open(&file.path, source, start.0 - file.first)?;
+    let mut position = start;
+    let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
+    let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
+    while let Some(chunk) = rows.read(&file.path, source, &place, position)? {
+        position = chunk.to;
+        let batch = accept(source, chunk, Log::FILE)?;
+        if send.blocking_send(Ok(FileRead::Rows(batch, rows.bytes()))).is_err() {
+            return Ok(());
+        }
+    }
+    drop(send.blocking_send(Ok(FileRead::End(skipped + position.0 - start.0))));
+    Ok(())
+}
+
+/// Decides which rows of a chunk are events.
+pub(crate) fn accept(source: &SourcePlan, chunk: Chunk, log: Log) -> Result<Batch, IngestError> {
+    chunk
+        .accept(source, log)
+        .map_err(|error| IngestError::Batch { source_name: source.name.clone(), reason: error.to_string() })
+}

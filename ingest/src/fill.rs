@@ -1,0 +1,243 @@
+//! Filling a view from history.
+//!
+//! A new or changed view gets a generation of its own, into which `events` is streamed through the same code and the
+//! same position-checked flushes as live events: killed at any step, it is taken up where its positions stand. Once
+//! it has reached what `events` holds, one pointer is switched by compare-and-set. A live view that is behind
+//! `events` is caught up in the same way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, cast::AsArray};
+use arrow::datatypes::Int32Type;
+use futures::TryStreamExt;
+use tidemark_kernel::{FeaturePlan, Log, Position, Span};
+use tidemark_offline::table::layout;
+use tidemark_offline::{EventTable, Positions};
+use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
+use tokio::sync::Mutex;
+
+use crate::decode::Batch;
+use crate::error::IngestError;
+use crate::metrics::ViewMetrics;
+use crate::progress::{Progress, Task, Watch};
+use crate::view::{Advance, SharedView, ViewWriter, advance};
+
+/// How often a view is begun anew when other processes get in the way.
+const ATTEMPTS: usize = 5;
+
+/// How long an idle state outlives the longest window that can see its events.
+const IDLE: Span = Span::from_secs(24 * 60 * 60);
+
+/// What it takes to bring a view up.
+pub(crate) struct Fill<'a> {
+    /// Where its states go.
+    pub(crate) store: &'a Arc<dyn OnlineStore>,
+    /// The view.
+    pub(crate) plan: &'a Arc<FeaturePlan>,
+    /// Where its events come from.
+    pub(crate) events: &'a EventTable,
+    /// Where its logs end. A state that claims to be further was filled from another history.
+    pub(crate) ends: &'a Positions,
+    /// Its counters.
+    pub(crate) metrics: &'a Arc<ViewMetrics>,
+}
+
+impl Fill<'_> {
+    /// The view's live generation, up to date with `events`; filled and published if there is none of this plan.
+    ///
+    /// # Errors
+    /// Fails where store or table do, or other processes keep getting in the way.
+    pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
+        for _ in 0..ATTEMPTS {
+            match self.attempt(watch).await {
+                Ok(Some(view)) => return Ok(view),
+                Ok(None) | Err(IngestError::Store(StoreError::Gone(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(IngestError::Contended(self.plan.view.clone()))
+    }
+
+    async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
+        let live = self.store.live(&self.plan.view).await?;
+        let current = live.as_ref().filter(|live| live.fingerprint == self.plan.fingerprint());
+        if let Some(current) = current
+            && let Some(view) = self.open(current).await?
+        {
+            let caught_up = catch_up(&view, self.events, watch).await?;
+            return Ok(caught_up.then_some(view));
+        }
+        let Some((generation, view)) = self.resume_or_begin(live.as_ref()).await? else { return Ok(None) };
+        if !catch_up(&view, self.events, watch).await? {
+            return Ok(None);
+        }
+        self.publish(live.as_ref(), &generation).await.map(|published| published.then_some(view))
+    }
+
+    /// Opens a generation that can be continued and belongs to this history.
+    async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
+        let (plan, store) = (Arc::clone(self.plan), Arc::clone(self.store));
+        let view = ViewWriter::open(plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
+        let within = |view: &ViewWriter| self.ends.iter().all(|(log, end)| view.highest(*log) <= *end);
+        let Some(mut view) = view.filter(within) else { return Ok(None) };
+        for log in self.starts().into_keys() {
+            view.add_log(log).await?;
+        }
+        Ok(Some(Arc::new(Mutex::new(view))))
+    }
+
+    /// The fill that was cut short, if its plan is this one, or a new one.
+    async fn resume_or_begin(
+        &self,
+        live: Option<&Generation>,
+    ) -> Result<Option<(Generation, SharedView)>, IngestError> {
+        let newer = |generation: &Generation| live.is_none_or(|live| generation.number > live.number);
+        let unpublished = self.store.unpublished(&self.plan.view).await?;
+        let ours = |generation: &&Generation| generation.fingerprint == self.plan.fingerprint();
+        for generation in unpublished.iter().rev().filter(|generation| newer(generation)).filter(ours) {
+            if let Some(view) = self.open(generation).await? {
+                return Ok(Some((generation.clone(), view)));
+            }
+            self.store.drop_generation(generation).await?;
+        }
+        let fingerprint = self.plan.fingerprint();
+        let generation =
+            self.store.begin(&self.plan.view, fingerprint, &self.starts(), idle(self.plan)).await?;
+        Ok(self.open(&generation).await?.map(|view| (generation, view)))
+    }
+
+    /// Every log that history knows, from its first record.
+    fn starts(&self) -> BTreeMap<Log, Position> {
+        let logs = self.events.positions().keys().copied().chain([Log::FILE, Log::PUSH]);
+        logs.map(|log| (log, Position::START)).collect()
+    }
+
+    /// Switches the live pointer, then drops what it replaced. False where somebody else switched it first.
+    async fn publish(&self, live: Option<&Generation>, new: &Generation) -> Result<bool, IngestError> {
+        let outcome = self.store.publish(&self.plan.view, live, Some(new)).await?;
+        let published = match outcome {
+            PublishOutcome::Published => true,
+            PublishOutcome::Live(other) => other.as_ref() == Some(new),
+        };
+        if published {
+            for old in self.store.unpublished(&self.plan.view).await? {
+                if old.number < new.number {
+                    self.store.drop_generation(&old).await?;
+                }
+            }
+        }
+        Ok(published)
+    }
+}
+
+/// How long the states of a view are kept after their last write.
+fn idle(plan: &FeaturePlan) -> Option<Span> {
+    let reaches: Option<Vec<Span>> = plan.windows.iter().map(|window| window.reach()).collect();
+    let longest = reaches?.into_iter().max().unwrap_or_default();
+    Some(Span::from_millis(longest.millis().saturating_add(IDLE.millis())))
+}
+
+/// Applies what a view lacks of the events that are in. False where its generation was lost meanwhile.
+pub(crate) async fn catch_up(
+    view: &SharedView,
+    events: &EventTable,
+    watch: Watch<'_>,
+) -> Result<bool, IngestError> {
+    loop {
+        match pass(view, events, watch).await? {
+            Advance::Done => return Ok(true),
+            Advance::Lost => return Ok(false),
+            Advance::Behind => {}
+        }
+    }
+}
+
+async fn pass(view: &SharedView, events: &EventTable, watch: Watch<'_>) -> Result<Advance, IngestError> {
+    let (mut next, plan) = {
+        let mut view = view.lock().await;
+        for log in events.positions().keys() {
+            view.add_log(*log).await?;
+        }
+        (lacking(&view, events.positions()), Arc::clone(view.plan()))
+    };
+    if next.is_empty() {
+        return Ok(Advance::Done);
+    }
+    let to: Positions = next.keys().filter_map(|log| Some((*log, *events.positions().get(log)?))).collect();
+    let mut columns: Vec<&str> = plan.fields.iter().map(|field| field.name.as_str()).collect();
+    columns.extend([layout::EVENT_TIME, layout::ARRIVAL_TIME, layout::LOG, layout::OFFSET]);
+    let mut meter = Meter { plan: &plan, done: 0, total: distance(&next, &to), rows: 0 };
+    let mut rows = events.scan(&columns, &next, &to)?;
+    while let Some(rows) = rows.try_next().await? {
+        for batch in runs(&rows, &mut next) {
+            let (length, count) = (batch.to.0 - batch.from.0, batch.events.num_rows());
+            match advance(view, &Arc::new(batch)).await? {
+                Advance::Done => meter.advance(length, count, watch),
+                other => return Ok(other),
+            }
+        }
+    }
+    // What follows the last event was dead letters: only the positions move.
+    for (log, to) in to {
+        let from = next.get(&log).copied().unwrap_or(to);
+        let events = RecordBatch::new_empty(schema(events, &columns));
+        let batch = Batch { log, from, to, events, dead: Vec::new() };
+        match advance(view, &Arc::new(batch)).await? {
+            Advance::Done => meter.advance(to.0 - from.0, 0, watch),
+            other => return Ok(other),
+        }
+    }
+    Ok(Advance::Done)
+}
+
+struct Meter<'a> {
+    plan: &'a FeaturePlan,
+    done: u64,
+    total: u64,
+    rows: u64,
+}
+
+impl Meter<'_> {
+    fn advance(&mut self, length: i64, rows: usize, watch: Watch<'_>) {
+        self.done += length.unsigned_abs();
+        self.rows += rows as u64;
+        let task = Task::Fill { view: &self.plan.view };
+        watch(Progress { task, done: self.done, total: self.total, rows: self.rows });
+    }
+}
+
+fn schema(events: &EventTable, columns: &[&str]) -> arrow::datatypes::SchemaRef {
+    let fields = columns.iter().filter_map(|name| events.schema().field_with_name(name).ok().cloned());
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Where a view stands in the logs that it is behind in.
+fn lacking(view: &ViewWriter, positions: &Positions) -> Positions {
+    let lacking = positions.iter().filter(|(log, position)| view.lowest(**log) < **position);
+    lacking.map(|(log, _)| (*log, view.lowest(*log))).collect()
+}
+
+fn distance(from: &Positions, to: &Positions) -> u64 {
+    let distances = to.iter().map(|(log, to)| to.0 - from.get(log).map_or(0, |from| from.0));
+    distances.map(|distance| distance.max(0).unsigned_abs()).sum()
+}
+
+/// Cuts rows in commit order into batches of one log each, every one of which goes on where the last one of its log
+/// ended.
+fn runs(rows: &RecordBatch, next: &mut Positions) -> Vec<Batch> {
+    let logs = rows.column_by_name(layout::LOG).and_then(|logs| logs.as_primitive_opt::<Int32Type>());
+    let logs = logs.map_or(&[][..], |logs| logs.values());
+    let mut batches = Vec::new();
+    let mut start = 0;
+    for run in logs.chunk_by(|a, b| a == b) {
+        let events = rows.slice(start, run.len());
+        start += run.len();
+        let log = Log(run[0]);
+        let mut batch = Batch { log, from: Position::START, to: Position::START, events, dead: Vec::new() };
+        batch.to = batch.offsets().last().map_or(Position::START, |last| Position::after(*last));
+        batch.from = next.insert(log, batch.to).unwrap_or(batch.to);
+        batches.push(batch);
+    }
+    batches
+}

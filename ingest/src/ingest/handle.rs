@@ -1,0 +1,88 @@
+//! Asking a running ingestion to do something else.
+
+use std::sync::Arc;
+
+use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::IngestError;
+use crate::pipeline::take_in::FilesReport;
+use crate::status::Status;
+
+type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
+
+pub(super) enum Command {
+    Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
+    TakeIn { source: String, patterns: Vec<String>, answer: Answer<FilesReport> },
+    Settle { answer: Answer<()> },
+    Status { answer: Answer<Status> },
+}
+
+/// Asks a [running](super::Ingest::run) ingestion to do something between two batches.
+///
+/// Every request waits until it is done. All fail with [`IngestError::Stopped`] where nothing runs any more.
+#[derive(Clone)]
+pub struct IngestHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl std::fmt::Debug for IngestHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngestHandle").finish_non_exhaustive()
+    }
+}
+
+impl IngestHandle {
+    pub(super) const fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    /// Replaces all definitions. What was taken in before reaches both stores as it was defined then; changed views
+    /// are filled while their old generations keep answering; unchanged ones go on.
+    ///
+    /// # Errors
+    /// Fails where a fill does, or a source's fields no longer fit its table. Sources before it have changed by
+    /// then, it and those after it have not.
+    pub async fn reload(
+        &self,
+        sources: Vec<Arc<SourcePlan>>,
+        views: Vec<Arc<FeaturePlan>>,
+    ) -> Result<(), IngestError> {
+        self.ask(|answer| Command::Define { sources, views, answer }).await
+    }
+
+    /// Takes in files, as [`Ingest::take_in_files`](super::Ingest::take_in_files) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take_in_files(
+        &self,
+        source: &str,
+        patterns: Vec<String>,
+    ) -> Result<FilesReport, IngestError> {
+        self.ask(|answer| Command::TakeIn { source: source.to_owned(), patterns, answer }).await
+    }
+
+    /// Waits until everything that was pushed before is in both stores.
+    ///
+    /// # Errors
+    /// Fails where a store does.
+    pub async fn settle(&self) -> Result<(), IngestError> {
+        self.ask(|answer| Command::Settle { answer }).await
+    }
+
+    /// Where every source and view stands.
+    ///
+    /// # Errors
+    /// As of [`Ingest::status`](super::Ingest::status).
+    pub async fn status(&self) -> Result<Status, IngestError> {
+        self.ask(|answer| Command::Status { answer }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, IngestError> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || IngestError::stopped("nothing runs any more");
+        self.commands.send(command(answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,206 @@
+//! `ingest.redb`: what the logs that Tidemark itself keeps are made of.
+//!
+//! It holds, for each source, the list of files that make up the [file log](files), the records of the
+//! [push log](push), and the version of the source that they are [read](sources) under. One process at a time has it
+//! open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use thiserror::Error;
+use tidemark_store::Remedy;
+
+pub mod files;
+pub mod push;
+pub mod sources;
+
+/// The version of the layout of `ingest.redb`.
+pub const FORMAT: u64 = 1;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const FORMAT_KEY: &str = "format";
+
+/// How much of the journal is kept in memory: the push log is read soon after it is written.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// The journal, open. Clones share it.
+#[derive(Clone)]
+pub struct Journal {
+    db: Arc<Database>,
+    path: Arc<Path>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Why the journal cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum JournalError {
+    /// Another process has it open.
+    #[error("{} is in use by another process; stop that process, or push the events to it", .0.display())]
+    InUse(PathBuf),
+    /// A newer version of Tidemark wrote it.
+    #[error(
+        "{} has format {found}, this version reads up to {FORMAT}; use the version that wrote it, or a newer one",
+        path.display()
+    )]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// There is no room left.
+    #[error("no space left for {}; free some and start again, nothing was half written", .0.display())]
+    Full(PathBuf),
+    /// What it holds is not what was written.
+    #[error("{} is damaged ({what}); restore it together with the event tables", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// It could not be read or written.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io {
+        /// The journal.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+impl JournalError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> Remedy {
+        match self {
+            Self::InUse(_) | Self::Newer { .. } | Self::Full(_) | Self::Damaged { .. } => Remedy::Fix,
+            Self::Io { .. } => Remedy::Stop,
+        }
+    }
+}
+
+impl Journal {
+    /// Opens the journal at `path`, or creates it.
+    ///
+    /// # Errors
+    /// Fails where another process has it open, a newer version wrote it, or it cannot be read or written.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let io = |action| move |reason: std::io::Error| error(path, action)(redb::Error::Io(reason));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(io("create the folder of"))?;
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(error(path, "open"))?;
+        let journal = Self { db: Arc::new(db), path: path.into() };
+        journal.check_format()?;
+        // The file's name is as durable as its content only once the folder is.
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("create"))?;
+        Ok(journal)
+    }
+
+    fn check_format(&self) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get(FORMAT_KEY)?.map(|found| found.value());
+            match found {
+                Some(found) => Ok(found),
+                None => meta.insert(FORMAT_KEY, FORMAT).map(|_| FORMAT).map_err(Into::into),
+            }
+        })
+        .and_then(|found| match found {
+            0..=FORMAT => Ok(()),
+            found => Err(JournalError::Newer { path: self.path.to_path_buf(), found }),
+        })
+    }
+
+    /// Does `work` in one durable transaction: all of it, or nothing where it fails.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, JournalError> {
+        let write = || -> Result<T, redb::Error> {
+            let transaction = self.db.begin_write()?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        write().map_err(error(&self.path, "write"))
+    }
+
+    /// Reads as of one instant.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, JournalError> {
+        let read = || work(&self.db.begin_read()?);
+        read().map_err(error(&self.path, "read"))
+    }
+
+    pub(crate) fn damaged(&self, what: impl Into<String>) -> JournalError {
+        JournalError::Damaged { path: self.path.to_path_buf(), what: what.into() }
+    }
+}
+
+fn error<E: Into<redb::Error>>(path: &Path, action: &'static str) -> impl FnOnce(E) -> JournalError {
+    let path = path.to_owned();
+    move |error| match error.into() {
+        redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path),
+        redb::Error::UpgradeRequired(found) => JournalError::Newer { path, found: found.into() },
+        redb::Error::Corrupted(what) => JournalError::Damaged { path, what },
+        redb::Error::Io(reason) if is_full(&reason) => JournalError::Full(path),
+        redb::Error::Io(reason) if reason.kind() == std::io::ErrorKind::InvalidData => {
+            JournalError::Damaged { path, what: reason.to_string() }
+        }
+        other => JournalError::Io { path, action, reason: other.to_string() },
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// A table that nothing was written to yet is no error to those who read it.
+pub(crate) fn opened<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
+    match table {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_and_a_newer_format_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("data/ingest.redb");
+        let journal = Journal::open(&path).expect("created");
+        assert_eq!(Journal::open(&path).err(), Some(JournalError::InUse(path.clone())));
+        let newer = |transaction: &WriteTransaction| {
+            transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT + 1)?;
+            Ok(())
+        };
+        journal.write(newer).expect("written");
+        drop(journal);
+        assert_eq!(Journal::open(&path).err(), Some(JournalError::Newer { path, found: FORMAT + 1 }));
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ingest.redb");
+        std::fs::write(&path, b"not a database, but long enough to be taken for one").expect("written");
+        let error = Journal::open(&path).expect_err("refused");
+        assert!(error.to_string().contains("ingest.redb"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Under which version of a source its logs are read.
+//!
+//! A new version takes effect only after everything that was taken in before has reached both stores under the old
+//! one; should the process die in between, the old one is needed again. So it is kept as a whole.
+
+use redb::TableDefinition;
+use tidemark_kernel::codec::{DecodeError, Reader, Writer};
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
+use tidemark_kernel::{SourcePlan, Span, Type};
+
+use super::{Journal, JournalError, opened};
+
+/// source -> the version its logs are read under, as [`encode`] spells it.
+const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
+
+/// The first byte of a stored source: the version of its layout.
+const LAYOUT: u8 = 1;
+
+impl Journal {
+    /// The version under which a source's logs are read; none if none of them ever was.
+    pub(crate) fn source(&self, name: &str) -> Result<Option<SourcePlan>, JournalError> {
+        let stored = self.read(|transaction| {
+            let Some(table) = opened(transaction.open_table(SOURCES))? else { return Ok(None) };
+            Ok(table.get(name)?.map(|bytes| bytes.value().to_vec()))
+        })?;
+        let decoded = stored.map(|bytes| decode(name, &bytes)).transpose();
+        decoded.map_err(|error| self.damaged(format!("source `{name}`: {error}")))
+    }
+
+    /// Records that from now on a source's logs are read under this version.
+    pub(crate) fn set_source(&self, source: &SourcePlan) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(SOURCES)?;
+            table.insert(source.name.as_str(), encode(source).as_slice())?;
+            Ok(())
+        })
+    }
+}
+
+fn encode(source: &SourcePlan) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.u8(LAYOUT);
+    out.varint(source.fields.len() as u64);
+    for field in &source.fields {
+        out.bytes(field.name.as_bytes());
+        out.bytes(field.ty.name().as_bytes());
+    }
+    encode_time(&mut out, &source.event_time);
+    match &source.arrival {
+        Arrival::Record => out.u8(0),
+        Arrival::EventTime => out.u8(1),
+        Arrival::Field(time) => {
+            out.u8(2);
+            encode_time(&mut out, time);
+        }
+    }
+    out.zigzag(source.max_ahead.millis());
+    out.u8(u8::from(source.keep_raw));
+    out.into_bytes()
+}
+
+fn encode_time(out: &mut Writer, time: &TimeField) {
+    out.bytes(time.field.as_bytes());
+    let unit = Unit::NAMED.iter().find(|(_, unit)| Some(*unit) == time.unit);
+    out.bytes(unit.map_or("", |(name, _)| name).as_bytes());
+}
+
+/// Where its events come from plays no part in how they are read, and is not kept.
+fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
+    let mut from = Reader::new(bytes);
+    match from.u8()? {
+        LAYOUT => {}
+        found => return Err(DecodeError::Newer { found, supported: LAYOUT }),
+    }
+    let count = from.count(2)?;
+    let fields: Result<Vec<Field>, DecodeError> = (0..count).map(|_| decode_field(&mut from)).collect();
+    let fields = fields?;
+    let event_time = decode_time(&mut from)?;
+    let arrival = match from.u8()? {
+        0 => Arrival::Record,
+        1 => Arrival::EventTime,
+        2 => Arrival::Field(decode_time(&mut from)?),
+        _ => return Err(from.malformed("an arrival")),
+    };
+    let max_ahead = Span::from_millis(from.zigzag()?);
+    let keep_raw = from.u8()? == 1;
+    from.finish()?;
+    Ok(SourcePlan { name: name.into(), fields, event_time, arrival, max_ahead, keep_raw, feed: Feed::Push })
+}
+
+fn decode_field(from: &mut Reader<'_>) -> Result<Field, DecodeError> {
+    let name = text(from)?;
+    let ty = Type::named(&text(from)?).ok_or_else(|| from.malformed("a type"))?;
+    Ok(Field { name, ty })
+}
+
+fn decode_time(from: &mut Reader<'_>) -> Result<TimeField, DecodeError> {
+    let field = text(from)?;
+    let name = text(from)?;
+    let unit = Unit::NAMED.iter().find(|(known, _)| *known == name).map(|(_, unit)| *unit);
+    Ok(TimeField { field, unit })
+}
+
+fn text(from: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let bytes = from.bytes()?.to_vec();
+    String::from_utf8(bytes).map_err(|_| from.malformed("UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_read_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
+        assert_eq!(journal.source("payments"), Ok(None));
+        let source = SourcePlan {
+            name: "payments".into(),
+            fields: vec![
+                Field { name: "at".into(), ty: Type::Int64 },
+                Field { name: "seen".into(), ty: Type::Timestamp },
+            ],
+            event_time: TimeField { field: "at".into(), unit: Some(Unit::Micros) },
+            arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
+            max_ahead: Span::from_secs(5),
+            keep_raw: true,
+            feed: Feed::Push,
+        };
+        journal.set_source(&source).expect("written");
+        assert_eq!(journal.source("payments"), Ok(Some(source.clone())));
+        let read = journal.source("payments").expect("read").map(|read| read.version());
+        assert_eq!(read, Some(source.version()));
+    }
+}

@@ -1,0 +1,40 @@
+//! Logs through plans into the online state and the event tables, each event exactly once.
+//!
+//! A record is decoded and decided ([`decode`]) by nothing but itself and its source. A run of one log then goes
+//! through every view of the source into the online store, at once, and with the next large commit into the event
+//! tables. Nothing remembers what was done but the positions that both keep beside what they hold: each skips what
+//! it has, and so a crash at any instant loses nothing and doubles nothing.
+//!
+//! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
+//! then `apply` (the one place that touches the kernel's states), `view` (the protocol with the online store),
+//! `tables` (the one with the event tables), `pipeline` (one source), `fill` (a view from history); last
+//! [`Ingest`], the surface.
+//!
+//! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
+
+mod apply;
+pub mod decode;
+pub mod error;
+pub mod files;
+mod fill;
+mod ingest;
+pub mod journal;
+pub mod metrics;
+mod pipeline;
+pub mod progress;
+pub mod push;
+pub mod status;
+mod tables;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::IngestError;
+pub use ingest::{Ingest, IngestConfig, IngestHandle};
+pub use metrics::Metrics;
+pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
+pub use progress::{Progress, Task, Watch, unwatched};
+pub use push::PushLog;
+pub use status::Status;
+pub use view::{Advance, ViewWriter};

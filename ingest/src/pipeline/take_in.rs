@@ -1,0 +1,211 @@
+//! Taking in files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidemark_kernel::Log;
+use tokio::task::spawn_blocking;
+
+use super::Pipeline;
+use crate::error::IngestError;
+use crate::files::{FileRead, Identity, find_again, matching, read_ahead};
+use crate::journal::files::KnownFile;
+use crate::progress::{Progress, Task, Watch};
+
+/// What became of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// The file.
+    pub path: PathBuf,
+    /// What became of it.
+    pub outcome: FileOutcome,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileOutcome {
+    /// It was taken in.
+    TakenIn {
+        /// How many of its rows are events, of those taken in now.
+        events: u64,
+        /// How many are dead letters, of those taken in now.
+        dead_letters: u64,
+        /// How many of its rows had been taken in before.
+        before: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Its content was taken in before.
+    Skipped {
+        /// Under which name.
+        known_as: PathBuf,
+    },
+}
+
+/// What became of the files of one command, in the order in which they were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilesReport {
+    /// One for each file, those first that had been taken in halfway.
+    pub files: Vec<FileReport>,
+}
+
+impl FilesReport {
+    /// How many events were taken in.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.sum(|outcome| match outcome {
+            FileOutcome::TakenIn { events, .. } => *events,
+            FileOutcome::Skipped { .. } => 0,
+        })
+    }
+
+    /// How many dead letters there were.
+    #[must_use]
+    pub fn dead_letters(&self) -> u64 {
+        self.sum(|outcome| match outcome {
+            FileOutcome::TakenIn { dead_letters, .. } => *dead_letters,
+            FileOutcome::Skipped { .. } => 0,
+        })
+    }
+
+    fn sum(&self, count: fn(&FileOutcome) -> u64) -> u64 {
+        self.files.iter().map(|file| count(&file.outcome)).sum()
+    }
+}
+
+/// How much of all files is done.
+struct Meter<'a> {
+    watch: Watch<'a>,
+    source: String,
+    before: u64,
+    total: u64,
+    rows: u64,
+}
+
+impl Meter<'_> {
+    fn report(&self, file: &Path, bytes: u64) {
+        let task = Task::TakeIn { source: &self.source, file };
+        (self.watch)(Progress { task, done: self.before + bytes, total: self.total, rows: self.rows });
+    }
+}
+
+impl Pipeline {
+    /// Takes in the files that patterns name, sorted by path, each as a whole before the next, and commits them.
+    ///
+    /// # Errors
+    /// Before anything is taken in: where a pattern names no file, or a file's columns do not fit the source.
+    /// Afterwards everything that was taken in stays so, and the same command goes on from there.
+    pub(crate) async fn take_in(
+        &mut self,
+        patterns: &[String],
+        watch: Watch<'_>,
+    ) -> Result<FilesReport, IngestError> {
+        let mut report = self.resume_files(watch).await?;
+        let patterns = patterns.to_vec();
+        let paths = spawn_blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
+        let mut found = Vec::with_capacity(paths.len());
+        for (done, path) in paths.iter().enumerate() {
+            watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
+            found.push((path, identify(path).await?));
+        }
+        for (path, identity) in &found {
+            if self.known(*identity)?.is_none() {
+                self.check_file(path).await?;
+            }
+        }
+        let total = found.iter().map(|(_, identity)| identity.size).sum();
+        let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
+        for (path, identity) in found {
+            let outcome = self.take_in_one(path, identity, &mut meter).await?;
+            meter.before += identity.size;
+            report.files.push(FileReport { path: path.clone(), outcome });
+        }
+        self.commit().await?;
+        Ok(report)
+    }
+
+    /// The file of the log that is this one, under whatever name.
+    fn known(&self, identity: Identity) -> Result<Option<KnownFile>, IngestError> {
+        let mut files = self.shared.journal.files(&self.source.name)?.into_iter();
+        Ok(files.find(|file| identity.is(file)))
+    }
+
+    async fn take_in_one(
+        &mut self,
+        path: &Path,
+        identity: Identity,
+        meter: &mut Meter<'_>,
+    ) -> Result<FileOutcome, IngestError> {
+        if let Some(known) = self.known(identity)? {
+            return Ok(FileOutcome::Skipped { known_as: known.path });
+        }
+        let place = std::path::absolute(path).map_err(IngestError::file("find", path))?;
+        let file = self.shared.journal.add_file(&self.source.name, &place, identity.size, identity.hash)?;
+        self.read_file(&file, meter).await
+    }
+
+    /// Takes in the rest of every file that the event table does not hold to its end.
+    ///
+    /// # Errors
+    /// Fails where one of them is gone or has changed.
+    pub(crate) async fn resume_files(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
+        let files = self.shared.journal.files(&self.source.name)?;
+        let taken = self.tables.taken(Log::FILE);
+        let rest: Vec<KnownFile> = files.into_iter().filter(|file| !file.is_before(taken)).collect();
+        let total = rest.iter().map(|file| file.size).sum();
+        let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
+        let mut report = FilesReport::default();
+        for file in rest {
+            self.find_again(&file).await?;
+            let outcome = self.read_file(&file, &mut meter).await?;
+            meter.before += file.size;
+            report.files.push(FileReport { path: file.path, outcome });
+        }
+        if !report.files.is_empty() {
+            self.commit().await?;
+        }
+        Ok(report)
+    }
+
+    async fn find_again(&self, file: &KnownFile) -> Result<(), IngestError> {
+        let row = (self.tables.taken(Log::FILE).0 - file.first).max(0);
+        let (source, file) = (Arc::clone(&self.source), file.clone());
+        let search = spawn_blocking(move || find_again(&source, &file, row));
+        search.await.map_err(IngestError::stopped)?
+    }
+
+    /// Takes in a file of the log from where the log stands.
+    async fn read_file(
+        &mut self,
+        file: &KnownFile,
+        meter: &mut Meter<'_>,
+    ) -> Result<FileOutcome, IngestError> {
+        let (start, began) = (self.tables.taken(Log::FILE), Instant::now());
+        let (mut events, mut dead_letters) = (0, 0);
+        let mut batches = read_ahead(Arc::clone(&self.source), file, start);
+        let rows = loop {
+            let read =
+                batches.recv().await.ok_or_else(|| IngestError::stopped("the reader of a file died"))?;
+            let (batch, bytes) = match read? {
+                FileRead::Rows(batch, bytes) => (batch, bytes),
+                FileRead::End(rows) => break rows,
+            };
+            events += batch.events.num_rows() as u64;
+            dead_letters += batch.dead.len() as u64;
+            meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
+            self.take(batch).await?;
+            meter.report(&file.path, bytes);
+            // Pushed events do not wait for the file's end.
+            self.drain_push().await?;
+        };
+        self.shared.journal.end_file(&self.source.name, file, rows)?;
+        let before = (start.0 - file.first).clamp(0, rows).unsigned_abs();
+        Ok(FileOutcome::TakenIn { events, dead_letters, before, took: began.elapsed() })
+    }
+}
+
+async fn identify(path: &Path) -> Result<Identity, IngestError> {
+    let path = path.to_owned();
+    spawn_blocking(move || Identity::of(&path)).await.map_err(IngestError::stopped)?
+}

@@ -1,0 +1,64 @@
+//! Sources that change.
+
+use std::sync::Arc;
+
+use tidemark_kernel::{SourcePlan, Span, Type};
+
+use super::fixture::{Project, RECEIVED, by_shop, by_user, field, memory, payments};
+use crate::{IngestError, unwatched};
+
+fn record(ahead: i64) -> Vec<u8> {
+    let at = RECEIVED.plus(Span::from_secs(ahead));
+    format!("{{\"user\":1,\"amount\":1,\"at\":\"{at}\",\"note\":\"n\"}}").into_bytes()
+}
+
+#[tokio::test]
+async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
+    let mut project = Project::new(memory());
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("up");
+    ingest.push_log().append("payments", RECEIVED, vec![record(30), record(90)]).await.expect("appended");
+    drop(ingest);
+    // The source changes while the process is down: 90 s ahead would be too far from now on... and so would 30 s.
+    project.sources =
+        vec![Arc::new(SourcePlan { max_ahead: Span::from_secs(10), ..SourcePlan::clone(&payments()) })];
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("up");
+    let held = project.held().await;
+    assert_eq!((held.events.len(), held.dead_letters.len()), (1, 1), "as it was: a minute ahead");
+    ingest.push_log().append("payments", RECEIVED, vec![record(30), record(9)]).await.expect("appended");
+    ingest.drain_push().await.expect("drained");
+    let held = project.held().await;
+    assert_eq!((held.events.len(), held.dead_letters.len()), (2, 2), "as it is: ten seconds ahead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_reloaded_while_it_runs() {
+    let mut project = Project::new(memory());
+    project.views = vec![by_user()];
+    let mut ingest = project.open().await;
+    let (handle, push) = (ingest.handle(), ingest.push_log());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+    push.append("payments", RECEIVED, vec![record(0), record(1)]).await.expect("appended");
+    let mut source = SourcePlan::clone(&payments());
+    source.fields.push(field("note", Type::String));
+    project.sources = vec![Arc::new(source)];
+    project.views.push(by_shop());
+    handle.reload(project.sources.clone(), project.views.clone()).await.expect("reloaded");
+    push.append("payments", RECEIVED, vec![record(2)]).await.expect("appended");
+    handle.settle().await.expect("settled");
+    let held = project.held().await;
+    assert!(
+        held.events[0].starts_with("-2 0: 1 | null | 1.0 | 2026-01-01T00:00:00.000Z | null | "),
+        "{held:?}"
+    );
+    assert!(held.events[2].starts_with("-2 2: 1 | null | 1.0 | 2026-01-01T00:00:02.000Z | n | "), "{held:?}");
+    assert_eq!(held.views["by_user"].len(), 1);
+    let none = handle.reload(Vec::new(), Vec::new()).await;
+    none.expect("a source may go");
+    let gone = handle.take_in_files("payments", vec!["x".into()]).await;
+    assert!(matches!(gone, Err(IngestError::UnknownSource { .. })));
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+}

@@ -1,0 +1,209 @@
+//! Cut anywhere, and by anything: both stores end as if nothing had happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_store::{
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore, Positions,
+    PublishOutcome, Sizes, StoreError,
+};
+
+use super::fixture::{Held, Project, RECEIVED, by_shop, by_user, clock, lines, memory};
+use crate::{IngestError, unwatched};
+
+/// A store that breaks down now and then, before or after doing what it was asked.
+#[derive(Debug)]
+struct Faulty {
+    store: MemoryStore,
+    /// How many calls are left before the next one breaks.
+    left: AtomicI64,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        Self { store: MemoryStore::new(clock()), left: AtomicI64::new(i64::MAX) }
+    }
+
+    /// Breaks one call in every `calls`, every other time only after it was done.
+    async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let left = self.left.fetch_sub(1, SeqCst);
+        if left == 0 {
+            return Err(broken());
+        }
+        let done = work.await;
+        if left == 1 { Err(broken()) } else { done }
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Full { place: "test".into() }
+}
+
+#[async_trait]
+impl OnlineStore for Faulty {
+    async fn load(
+        &self,
+        of: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        self.call(self.store.load(of, bucket, log, keys)).await
+    }
+    async fn flush(
+        &self,
+        of: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        // A part of the buckets may be written when the rest breaks.
+        let cut = if self.left.load(SeqCst) == 1 { flushes.len() / 2 } else { flushes.len() };
+        let flushes = flushes.into_iter().take(cut).collect();
+        self.call(self.store.flush(of, flushes)).await
+    }
+    async fn lookup(
+        &self,
+        of: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<Vec<(Log, Vec<u8>)>>, StoreError> {
+        self.store.lookup(of, keys).await
+    }
+    async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
+        self.call(self.store.positions(of)).await
+    }
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        self.call(self.store.begin(view, fingerprint, positions, idle)).await
+    }
+    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        self.call(self.store.add_log(of, log, position)).await
+    }
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        self.call(self.store.publish(view, expected, new)).await
+    }
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        self.store.live(view).await
+    }
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        self.store.unpublished(view).await
+    }
+    async fn drop_generation(&self, of: &Generation) -> Result<(), StoreError> {
+        self.call(self.store.drop_generation(of)).await
+    }
+    async fn entities<'a>(&'a self, of: &Generation) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        self.store.entities(of).await
+    }
+    async fn sizes(&self, of: &Generation) -> Result<Sizes, StoreError> {
+        self.store.sizes(of).await
+    }
+    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
+        self.store.expire(of).await
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        self.store.check().await
+    }
+}
+
+/// Pushes and files, a view more after the first half. Repeated after a failure, it goes on.
+async fn work(project: &mut Project, step: &mut usize) -> Result<(), IngestError> {
+    loop {
+        project.views = if *step < 3 { vec![by_user()] } else { vec![by_user(), by_shop()] };
+        let mut ingest = reopened(project).await?;
+        match *step {
+            0 | 2 | 4 => {
+                let path = project.file(&format!("{step}.jsonl"), &lines(*step * 1000, 120));
+                ingest.take_in_files("payments", &[path], &unwatched).await?;
+            }
+            1 | 3 => {
+                ingest.drain_push().await?;
+            }
+            _ => return Ok(()),
+        }
+        *step += 1;
+    }
+}
+
+/// Tasks of the one before may hold the journal for an instant longer.
+async fn reopened(project: &Project) -> Result<crate::Ingest, IngestError> {
+    loop {
+        match project.try_open().await {
+            Err(IngestError::Journal(crate::journal::JournalError::InUse(_))) => {
+                tokio::task::yield_now().await
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn push(project: &Project) {
+    let ingest = project.open().await;
+    let records = lines(9000, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
+    ingest.push_log().append("payments", RECEIVED, records).await.expect("appended");
+}
+
+async fn undisturbed() -> Held {
+    let mut project = Project::new(memory());
+    push(&project).await;
+    work(&mut project, &mut 0).await.expect("nothing breaks");
+    project.held().await
+}
+
+async fn with_breakdowns(every: &[i64]) -> Held {
+    let store = Arc::new(Faulty::new());
+    let mut project = Project::new(Arc::clone(&store) as Arc<dyn OnlineStore>);
+    push(&project).await;
+    let (mut step, mut every) = (0, every.iter());
+    loop {
+        store.left.store(every.next().copied().unwrap_or(i64::MAX), SeqCst);
+        if work(&mut project, &mut step).await.is_ok() {
+            return project.held().await;
+        }
+    }
+}
+
+async fn with_cuts(cuts: &[u64]) -> Held {
+    let mut project = Project::new(memory());
+    push(&project).await;
+    let mut step = 0;
+    for cut in cuts {
+        // What is dropped here stops wherever it happens to wait.
+        let _ = tokio::time::timeout(Duration::from_micros(*cut), work(&mut project, &mut step)).await;
+    }
+    work(&mut project, &mut step).await.expect("nothing breaks");
+    project.held().await
+}
+
+fn on_two_threads<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_store_that_breaks_down_loses_and_doubles_nothing(every in prop::collection::vec(0_i64..12, 1..20)) {
+        let (expected, held) = on_two_threads(async { (undisturbed().await, with_breakdowns(&every).await) });
+        prop_assert_eq!(held, expected);
+    }
+
+    #[test]
+    fn being_cut_off_anywhere_loses_and_doubles_nothing(cuts in prop::collection::vec(0_u64..60_000, 1..12)) {
+        let (expected, held) = on_two_threads(async { (undisturbed().await, with_cuts(&cuts).await) });
+        prop_assert_eq!(held, expected);
+    }
+}

@@ -1,0 +1,111 @@
+use std::sync::Mutex;
+
+use tidemark_kernel::{Log, Position};
+
+use super::fixture::{Project, lines, memory};
+use crate::{FileOutcome, IngestError, Progress, Task, unwatched};
+
+#[tokio::test]
+async fn files_go_into_both_stores_and_no_file_twice() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let first = project.file("b.jsonl", &lines(0, 100));
+    project.file("a.jsonl", &lines(100, 50));
+    let pattern = [first.replace("b.jsonl", "*.jsonl")];
+    let report = ingest.take_in_files("payments", &pattern, &unwatched).await.expect("taken in");
+    assert_eq!((report.events(), report.dead_letters()), (132, 18));
+    let names: Vec<_> =
+        report.files.iter().map(|file| file.path.file_name().expect("a name").to_owned()).collect();
+    assert_eq!(names, ["a.jsonl", "b.jsonl"], "sorted by path");
+    let held = project.held().await;
+    assert_eq!((held.events.len(), held.dead_letters.len()), (132, 18));
+    assert!(held.dead_letters[0].contains("a.jsonl:6"), "{}", held.dead_letters[0]);
+    assert!(held.views["by_user"].len() == 23 && held.views["by_shop"].len() == 5);
+
+    project.file("c.jsonl", &lines(0, 100));
+    let again = ingest.take_in_files("payments", &pattern, &unwatched).await.expect("skipped");
+    assert_eq!((again.events(), again.dead_letters(), again.files.len()), (0, 0, 3));
+    let FileOutcome::Skipped { known_as } = &again.files[2].outcome else { panic!("skipped") };
+    assert!(known_as.ends_with("b.jsonl"), "under its first name");
+    assert_eq!(project.held().await, held);
+
+    project.file("c.jsonl", &lines(0, 101));
+    let changed = ingest.take_in_files("payments", &pattern, &unwatched).await.expect("taken in");
+    assert_eq!(changed.events() + changed.dead_letters(), 101, "a changed file is a new one");
+    let status = ingest.status().await.expect("status");
+    let log = &status.sources[0].logs[&Log::FILE];
+    assert_eq!((log.position, log.end), (Position(251), Some(Position(251))));
+    assert_eq!((log.events + log.dead_letters, log.newest.is_some()), (251, true));
+    assert_eq!(status.views[0].positions[&Log::FILE], Position(251));
+    assert_eq!((status.views[0].sizes.entities, status.views[0].current), (23, true));
+}
+
+#[tokio::test]
+async fn mistakes_are_found_before_anything_is_taken_in() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let good = project.file("a.jsonl", &lines(0, 10));
+    let bad = project.file("b.csv", "user,shop,amout,at\n1,s,1,2026-01-01\n");
+    let error =
+        ingest.take_in_files("payments", &[good.clone(), bad], &unwatched).await.expect_err("refused");
+    assert!(error.to_string().contains("b.csv: no column `amount` (is it `amout`?)"), "{error}");
+    let none = good.replace("a.jsonl", "*.parquet");
+    let error = ingest.take_in_files("payments", &[good.clone(), none], &unwatched).await;
+    assert!(matches!(error, Err(IngestError::NoFile(_))));
+    let error = ingest.take_in_files("payment", &[good], &unwatched).await.expect_err("refused");
+    assert_eq!(error.to_string(), "unknown source `payment`; the sources are payments");
+    assert!(project.held().await.events.is_empty());
+}
+
+#[tokio::test]
+async fn progress_ends_at_the_total() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let text = lines(0, 40_000);
+    let path = project.file("a.jsonl", &text);
+    let seen = Mutex::new(Vec::new());
+    let watch = |progress: Progress<'_>| {
+        if let Task::TakeIn { source, .. } = progress.task {
+            assert_eq!(source, "payments");
+            seen.lock().expect("no panic").push((progress.done, progress.total, progress.rows));
+        }
+    };
+    ingest.take_in_files("payments", &[path], &watch).await.expect("taken in");
+    let seen = seen.into_inner().expect("no panic");
+    assert_eq!(seen.len(), 3);
+    assert_eq!(seen.last(), Some(&(text.len() as u64, text.len() as u64, 40_000)));
+}
+
+#[tokio::test]
+async fn a_file_cut_short_must_be_the_same_when_it_goes_on() {
+    let project = Project::new(memory());
+    let journal = crate::journal::Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
+    let path = project.file("a.jsonl", &lines(0, 30));
+    let identity = crate::files::Identity::of(path.as_ref()).expect("readable");
+    journal.add_file("payments", path.as_ref(), identity.size, identity.hash).expect("added");
+    drop(journal);
+
+    std::fs::rename(&path, format!("{path}.away")).expect("renamed");
+    let mut ingest = project.open().await;
+    let error = ingest.catch_up(&unwatched).await.expect_err("gone");
+    assert!(matches!(error, IngestError::FileGone { .. }), "{error}");
+    project.file("a.jsonl", &lines(1, 30));
+    let error = ingest.catch_up(&unwatched).await.expect_err("changed");
+    assert!(matches!(error, IngestError::FileChanged { .. }), "{error}");
+    std::fs::rename(format!("{path}.away"), &path).expect("renamed");
+    ingest.catch_up(&unwatched).await.expect("goes on");
+    let held = project.held().await;
+    assert_eq!(held.events.len() + held.dead_letters.len(), 30);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_not_the_tables_own_is_refused() {
+    let project = Project::new(memory());
+    let path = project.file("a.jsonl", &lines(0, 30));
+    let mut ingest = project.open().await;
+    ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+    drop(ingest);
+    std::fs::remove_file(project.folder.path().join("ingest.redb")).expect("removed");
+    let error = project.try_open().await.expect_err("refused");
+    assert!(matches!(error, IngestError::Gap { .. }), "{error}");
+}

@@ -1,0 +1,226 @@
+//! A project in a folder of its own, and what its stores hold.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use tidemark_kernel::aggregate::Function;
+use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::value::arrow::value_at;
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Span, Time, Type, Window};
+use tidemark_offline::{EventTable, Location};
+use tidemark_store::{Clock, MemoryStore, OnlineStore};
+
+use crate::{Ingest, IngestConfig, IngestError};
+
+/// When everything that is pushed is received.
+pub(super) const RECEIVED: Time = Time::from_millis(1_767_225_600_000);
+
+pub(super) fn clock() -> Clock {
+    Arc::new(|| RECEIVED)
+}
+
+pub(super) fn memory() -> Arc<dyn OnlineStore> {
+    Arc::new(MemoryStore::new(clock()))
+}
+
+pub(super) fn field(name: &str, ty: Type) -> Field {
+    Field { name: name.into(), ty }
+}
+
+/// Payments: who, how much, when.
+pub(super) fn payments() -> Arc<SourcePlan> {
+    Arc::new(SourcePlan {
+        name: "payments".into(),
+        fields: vec![
+            field("user", Type::Int64),
+            field("shop", Type::String),
+            field("amount", Type::Float64),
+            field("at", Type::Timestamp),
+        ],
+        event_time: TimeField { field: "at".into(), unit: None },
+        arrival: Arrival::Record,
+        max_ahead: Span::from_secs(60),
+        keep_raw: false,
+        feed: Feed::Push,
+    })
+}
+
+/// A view of payments by one of its fields, with a filter.
+pub(super) fn view(name: &str, key: &Field, filter: Option<&str>) -> Arc<FeaturePlan> {
+    let amount = || Some(Input { sql: "amount".into(), ty: Type::Float64 });
+    let hour = Window::sliding(Span::from_secs(3600)).expect("a window");
+    let feature = |name: &str, function, input, window| FeatureSpec {
+        name: name.into(),
+        function,
+        input,
+        filter: None,
+        window,
+    };
+    let spec = ViewSpec {
+        view: name.into(),
+        entity: key.name.clone(),
+        source: "payments".into(),
+        fields: vec![field("amount", Type::Float64), key.clone()],
+        keys: vec![KeyField { name: key.name.clone(), field: key.name.clone(), ty: key.ty }],
+        filter: filter.map(str::to_owned),
+        features: vec![
+            feature("payments_1h", Function::Count, None, hour),
+            feature("amount_sum_1h", Function::Sum, amount(), hour),
+            feature("last_amount", Function::Last, amount(), Window::Lifetime),
+        ],
+        head: FeaturePlan::DEFAULT_HEAD,
+        max_age: None,
+        expression_semantics: tidemark_expr::SEMANTICS,
+    };
+    Arc::new(FeaturePlan::new(spec).expect("a plan"))
+}
+
+pub(super) fn by_user() -> Arc<FeaturePlan> {
+    view("by_user", &field("user", Type::Int64), None)
+}
+
+pub(super) fn by_shop() -> Arc<FeaturePlan> {
+    view("by_shop", &field("shop", Type::String), Some("amount > 10"))
+}
+
+/// JSON lines of payments: `count` of them from `first` on, some of them broken, some without a user.
+pub(super) fn lines(first: usize, count: usize) -> String {
+    let mut text = String::new();
+    for number in first..first + count {
+        let at = Time::from_millis(RECEIVED.millis() - 10_000_000 + 1_000 * (number as i64 * 7919 % 10_000));
+        let line = match number % 17 {
+            3 => format!("{{\"user\":{number},\"amount\":"),
+            5 => format!("{{\"user\":{number},\"amount\":1}}"),
+            8 => format!("{{\"shop\":\"s{}\",\"amount\":{number}.5,\"at\":\"{at}\"}}", number % 5),
+            _ => {
+                let (user, shop) = (number % 23, number % 5);
+                format!("{{\"user\":{user},\"shop\":\"s{shop}\",\"amount\":{number}.25,\"at\":\"{at}\"}}")
+            }
+        };
+        writeln!(text, "{line}").expect("text");
+    }
+    text
+}
+
+/// A project.
+pub(super) struct Project {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) store: Arc<dyn OnlineStore>,
+    pub(super) sources: Vec<Arc<SourcePlan>>,
+    pub(super) views: Vec<Arc<FeaturePlan>>,
+}
+
+impl Project {
+    pub(super) fn new(store: Arc<dyn OnlineStore>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder, store, sources: vec![payments()], views: vec![by_user(), by_shop()] }
+    }
+
+    pub(super) fn location(&self) -> Location {
+        Location::local(self.folder.path().join("offline"))
+    }
+
+    pub(super) async fn try_open(&self) -> Result<Ingest, IngestError> {
+        Ingest::open(IngestConfig {
+            data_dir: self.folder.path().into(),
+            offline: self.location(),
+            sources: self.sources.clone(),
+            views: self.views.clone(),
+            store: Arc::clone(&self.store),
+            clock: clock(),
+        })
+        .await
+    }
+
+    pub(super) async fn open(&self) -> Ingest {
+        self.try_open().await.expect("opened")
+    }
+
+    /// Writes a file and gives the pattern that names it.
+    pub(super) fn file(&self, name: &str, content: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// Everything that both stores hold.
+    pub(super) async fn held(&self) -> Held {
+        let mut views = BTreeMap::new();
+        for plan in &self.views {
+            views.insert(plan.view.clone(), states(&self.store, &plan.view).await);
+        }
+        let source = &self.sources[0];
+        let events = EventTable::open(&self.location(), source).await.expect("events");
+        let dead = EventTable::open_dead_letters(&self.location(), source).await.expect("dead letters");
+        Held { views, events: rows(&events).await, dead_letters: rows(&dead).await }
+    }
+}
+
+/// For each entity, by its key, the states by log.
+type States = BTreeMap<Vec<u8>, Vec<(Log, Vec<u8>)>>;
+
+/// Everything that both stores hold.
+#[derive(PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) views: BTreeMap<String, States>,
+    pub(super) events: Vec<String>,
+    pub(super) dead_letters: Vec<String>,
+}
+
+/// Its size, and a hash of each part to compare by.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash = |text: String| blake3::hash(text.as_bytes()).to_hex()[..8].to_owned();
+        for (view, states) in &self.views {
+            writeln!(f, "{view}: {} entities {}", states.len(), hash(format!("{states:?}")))?;
+        }
+        for (table, rows) in [("events", &self.events), ("dead_letters", &self.dead_letters)] {
+            writeln!(f, "{table}: {} rows {} {:?}", rows.len(), hash(rows.join("\n")), rows.first())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn states(store: &Arc<dyn OnlineStore>, view: &str) -> States {
+    let live = store.live(view).await.expect("a store").expect("a live generation");
+    let mut pages = store.entities(&live).await.expect("entities");
+    let mut states = States::new();
+    loop {
+        let page = pages.next_page().await.expect("a page");
+        if page.is_empty() {
+            return states;
+        }
+        states.extend(page.into_iter().map(|entity| (entity.key.as_bytes().to_vec(), entity.states)));
+    }
+}
+
+/// The rows of a table in order of log and offset, spelled out.
+async fn rows(table: &EventTable) -> Vec<String> {
+    let scan = table.scan(&[], &BTreeMap::new(), table.positions()).expect("a scan");
+    let batches: Vec<RecordBatch> = scan.try_collect().await.expect("rows");
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let number = |name: &str, row| {
+            let column = batch.column_by_name(name).expect("a column");
+            arrow::util::display::array_value_to_string(column, row)
+                .expect("a number")
+                .parse::<i64>()
+                .expect("a number")
+        };
+        for row in 0..batch.num_rows() {
+            let values = batch.columns().iter().map(|column| match column.data_type() {
+                arrow::datatypes::DataType::Int32 => String::new(),
+                _ => value_at(column, row).to_string(),
+            });
+            let text = values.collect::<Vec<_>>().join(" | ");
+            rows.push(((number("_log", row), number("_offset", row)), text));
+        }
+    }
+    rows.sort();
+    rows.into_iter().map(|((log, offset), text)| format!("{log} {offset}: {text}")).collect()
+}

@@ -1,0 +1,119 @@
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use serde_json::{Value as Json, json};
+use tidemark_kernel::Log;
+use tower::ServiceExt;
+
+use super::fixture::{Project, RECEIVED, lines, memory};
+use crate::{Ingest, unwatched};
+
+async fn send(ingest: &Ingest, source: &str, body: impl Into<Body>) -> (StatusCode, Json) {
+    let request = Request::post(format!("/v1/sources/{source}/events")).body(body.into()).expect("a request");
+    let response = ingest.push_router().oneshot(request).await.expect("an answer");
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+#[tokio::test]
+async fn a_push_is_durable_once_it_is_acknowledged() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    let at = RECEIVED;
+    let body = format!(
+        "[{{\"user\":1,\"amount\":2,\"at\":\"{at}\"}},{{\"user\":\"x\",\"at\":\"{at}\"}},{{\"user\":2,\"amount\":3,\"at\":\"{at}\"}}]"
+    );
+    let (status, answer) = send(&ingest, "payments", body).await;
+    assert_eq!(status, StatusCode::OK);
+    let expected = json!({
+        "accepted": 2, "dead_letters": 1, "first_offset": 0, "last_offset": 2,
+        "rejected": [{
+            "offset": 1, "code": "undecodable",
+            "reason": "field `user`: expected an int64 without fraction or exponent, got \"x\"",
+        }],
+    });
+    assert_eq!(answer, expected);
+    let (status, answer) = send(&ingest, "payments", format!("{{\"user\":1,\"at\":\"{at}\"}}")).await;
+    assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(3)));
+    drop(ingest);
+
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("caught up");
+    let held = project.held().await;
+    assert_eq!((held.events.len(), held.dead_letters.len(), held.views["by_user"].len()), (3, 1, 2));
+    assert!(held.dead_letters[0].contains("push 1"), "{}", held.dead_letters[0]);
+    assert_eq!(ingest.drain_push().await.expect("idle"), 0);
+    let status = ingest.status().await.expect("status");
+    assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);
+}
+
+#[tokio::test]
+async fn refused_bodies_append_nothing() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let (status, answer) = send(&ingest, "payments", "{\"user\":1}\n{\"user\":").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"].as_str().expect("a message").starts_with("record 2 of the body is broken JSON"));
+    assert_eq!(send(&ingest, "payments", "").await.0, StatusCode::BAD_REQUEST);
+    let (status, answer) = send(&ingest, "payment", "{}").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(answer["error"], "unknown source `payment`; the sources are payments");
+    let long = Request::post("/v1/sources/payments/events")
+        .body(Body::from(vec![b' '; 9 << 20]))
+        .expect("a request");
+    let response = ingest.push_router().oneshot(long).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(ingest.drain_push().await.expect("idle"), 0);
+}
+
+#[tokio::test]
+async fn routes_that_outlive_the_ingestion_refuse() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    let router = ingest.push_router();
+    drop(ingest);
+    let request = Request::post("/v1/sources/payments/events").body(Body::from("{}")).expect("a request");
+    let response = router.oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    project.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let (router, handle) = (ingest.push_router(), ingest.handle());
+    let path = project.file("a.jsonl", &lines(0, 500));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move {
+        let outcome = ingest.run(async { drop(stopped.await) }).await;
+        (ingest, outcome)
+    });
+    let senders = (0..20).map(|sender| {
+        let router = router.clone();
+        let body =
+            lines(sender * 10, 10).lines().filter(|line| line.ends_with('}')).collect::<Vec<_>>().join("\n");
+        async move {
+            let request =
+                Request::post("/v1/sources/payments/events").body(Body::from(body)).expect("a request");
+            assert_eq!(router.oneshot(request).await.expect("an answer").status(), StatusCode::OK);
+        }
+    });
+    futures::future::join_all(senders).await;
+    handle.settle().await.expect("settled");
+    let pushed = project.held().await;
+    assert_eq!(pushed.events.len() + pushed.dead_letters.len(), 200 - 12, "all but the broken lines");
+    let report = handle.take_in_files("payments", vec![path]).await.expect("taken in");
+    assert_eq!(report.events() + report.dead_letters(), 500);
+    stop.send(()).expect("running");
+    let (ingest, outcome) = running.await.expect("no panic");
+    outcome.expect("a graceful stop");
+    drop(ingest);
+    let held = project.held().await;
+    assert_eq!(held.events.len() + held.dead_letters.len(), 188 + 500);
+    assert!(handle.settle().await.is_err(), "nothing runs any more");
+    let mut again = project.open().await;
+    again.catch_up(&unwatched).await.expect("nothing to do");
+    drop(again);
+    assert_eq!(project.held().await, held);
+}

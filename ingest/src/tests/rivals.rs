@@ -1,0 +1,215 @@
+//! Others who write the same view and the same tables, and stores that fall back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_store::{
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions, PublishOutcome,
+    Sizes, StoreError,
+};
+
+use super::fixture::{Project, by_user, clock, lines, memory, states};
+use crate::{Ingest, IngestConfig, unwatched};
+
+/// An ingestion with a journal of its own, but the stores of a project.
+async fn rival(project: &Project, name: &str) -> Ingest {
+    let config = IngestConfig {
+        data_dir: project.folder.path().join(name),
+        offline: project.location(),
+        sources: project.sources.clone(),
+        views: project.views.clone(),
+        store: Arc::clone(&project.store),
+        clock: clock(),
+    };
+    Ingest::open(config).await.expect("opened")
+}
+
+/// Files that two take in at once: neither knows of the other.
+fn files(project: &Project) -> Vec<String> {
+    (0..12).map(|file| project.file(&format!("{file:02}.jsonl"), &lines(file * 40, 40))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permanent_duel_counts_every_event_once() {
+    let alone = Project::new(memory());
+    alone.open().await.take_in_files("payments", &files(&alone), &unwatched).await.expect("taken in");
+    let expected = alone.held().await;
+    for round in 0..8 {
+        let project = Project::new(memory());
+        let paths = files(&project);
+        let duel = |mut ingest: Ingest| {
+            let paths = paths.clone();
+            tokio::spawn(async move {
+                for path in paths {
+                    ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+                }
+            })
+        };
+        let duels = [duel(rival(&project, "one").await), duel(rival(&project, "other").await)];
+        for duel in duels {
+            duel.await.expect("no panic");
+        }
+        assert_eq!(project.held().await, expected, "round {round}");
+    }
+}
+
+/// A store with a replica that has seen less, or more.
+#[derive(Debug)]
+struct Failover {
+    now: Mutex<Arc<dyn OnlineStore>>,
+    loads: Mutex<Option<Arc<dyn OnlineStore>>>,
+}
+
+impl Failover {
+    fn new(store: Arc<dyn OnlineStore>) -> Self {
+        Self { now: Mutex::new(store), loads: Mutex::default() }
+    }
+
+    fn now(&self) -> Arc<dyn OnlineStore> {
+        Arc::clone(&self.now.lock().expect("no panic"))
+    }
+
+    /// From now on the replica answers.
+    fn to(&self, replica: Arc<dyn OnlineStore>) {
+        *self.now.lock().expect("no panic") = replica;
+    }
+
+    /// From now on the replica answers loads, and loads alone.
+    fn loads_from(&self, replica: Option<Arc<dyn OnlineStore>>) {
+        *self.loads.lock().expect("no panic") = replica;
+    }
+}
+
+#[async_trait]
+impl OnlineStore for Failover {
+    async fn load(
+        &self,
+        of: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        let loads = self.loads.lock().expect("no panic").clone();
+        loads.unwrap_or_else(|| self.now()).load(of, bucket, log, keys).await
+    }
+    async fn flush(
+        &self,
+        of: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        self.now().flush(of, flushes).await
+    }
+    async fn lookup(
+        &self,
+        of: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<Vec<(Log, Vec<u8>)>>, StoreError> {
+        self.now().lookup(of, keys).await
+    }
+    async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
+        self.now().positions(of).await
+    }
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        self.now().begin(view, fingerprint, positions, idle).await
+    }
+    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        self.now().add_log(of, log, position).await
+    }
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        self.now().publish(view, expected, new).await
+    }
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        self.now().live(view).await
+    }
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        self.now().unpublished(view).await
+    }
+    async fn drop_generation(&self, of: &Generation) -> Result<(), StoreError> {
+        self.now().drop_generation(of).await
+    }
+    async fn entities<'a>(&'a self, _: &Generation) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        unreachable!("the test asks the replica itself")
+    }
+    async fn sizes(&self, of: &Generation) -> Result<Sizes, StoreError> {
+        self.now().sizes(of).await
+    }
+    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
+        self.now().expire(of).await
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        self.now().check().await
+    }
+}
+
+/// The store of one who has taken in the first `count` files.
+async fn store_after(count: usize) -> Arc<dyn OnlineStore> {
+    let project = Project { views: vec![by_user()], ..Project::new(memory()) };
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("up");
+    let paths = &files(&project)[..count];
+    if !paths.is_empty() {
+        ingest.take_in_files("payments", paths, &unwatched).await.expect("taken in");
+    }
+    drop(ingest);
+    project.store
+}
+
+/// Both an older prefix and a store that lost everything.
+#[tokio::test]
+async fn a_store_that_falls_back_is_caught_up_while_it_runs() {
+    let expected = states(&store_after(12).await, "by_user").await;
+    for replica in [store_after(0).await, store_after(3).await, memory()] {
+        let failover = Arc::new(Failover::new(memory()));
+        let store: Arc<dyn OnlineStore> = Arc::clone(&failover) as _;
+        let project = Project { views: vec![by_user()], ..Project::new(store) };
+        let paths = files(&project);
+        let mut ingest = project.open().await;
+        ingest.take_in_files("payments", &paths[..8], &unwatched).await.expect("taken in");
+        failover.to(Arc::clone(&replica));
+        ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
+        assert_eq!(states(&replica, "by_user").await, expected);
+        assert!(ingest.metrics().prometheus().contains("rewinds_total{source=\"payments\"} 1\n"));
+    }
+}
+
+/// A load may see what a failover takes back before the flush: such states must not be used.
+#[tokio::test]
+async fn states_are_used_only_at_their_own_position() {
+    let (one, two, three) = (store_after(1).await, store_after(2).await, store_after(3).await);
+    let failover = Arc::new(Failover::new(memory()));
+    let store: Arc<dyn OnlineStore> = Arc::clone(&failover) as _;
+    let project = Project { views: vec![by_user()], ..Project::new(store) };
+    let paths = files(&project);
+    project.open().await.take_in_files("payments", &paths[..1], &unwatched).await.expect("taken in");
+
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("up, with nothing in its cache");
+    failover.loads_from(Some(three));
+    ingest.take_in_files("payments", &paths[1..2], &unwatched).await.expect("taken in");
+    let now = failover.now();
+    let generation = now.live("by_user").await.expect("a store").expect("live");
+    let positions = now.positions(&generation).await.expect("positions").remove(&Log::FILE).expect("a log");
+    let (one, two) = (states(&one, "by_user").await, states(&two, "by_user").await);
+    for (key, found) in states(&now, "by_user").await {
+        let bucket = EntityKey::from_bytes(key.clone()).bucket(tidemark_store::BUCKETS);
+        let expected = if positions[&bucket] == Position(40) { &one } else { &two };
+        assert_eq!(found, expected[&key], "bucket {bucket}");
+    }
+
+    failover.loads_from(None);
+    ingest.take_in_files("payments", &paths[2..], &unwatched).await.expect("taken in");
+    assert_eq!(states(&now, "by_user").await, states(&store_after(12).await, "by_user").await);
+}

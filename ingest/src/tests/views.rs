@@ -1,0 +1,120 @@
+//! Views that come and change.
+
+use std::sync::Arc;
+
+use tidemark_kernel::{Log, Position, Type};
+use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
+
+use super::fixture::{Project, by_shop, by_user, clock, field, lines, memory, states, view};
+use crate::unwatched;
+
+/// A project with files and pushes taken in, with these views from the start.
+async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn OnlineStore>) -> Project {
+    let project = Project { views: views.to_vec(), ..Project::new(store) };
+    let mut ingest = project.open().await;
+    for round in 0..3 {
+        let path = project.file(&format!("{round}.jsonl"), &lines(round * 100, 100));
+        ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+        let records = lines(1000 + round * 50, 50).lines().map(|line| line.as_bytes().to_vec()).collect();
+        ingest.push_log().append("payments", super::fixture::RECEIVED, records).await.expect("appended");
+        ingest.drain_push().await.expect("drained");
+    }
+    project
+}
+
+#[tokio::test]
+async fn a_fill_equals_what_was_applied_live() {
+    let live = taken_in(&[by_user(), by_shop()], memory()).await;
+    let mut later = taken_in(&[by_user()], memory()).await;
+    later.views.push(by_shop());
+    let mut ingest = later.open().await;
+    ingest.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(later.held().await, live.held().await);
+    let path = later.file("more.jsonl", &lines(5000, 30));
+    ingest.take_in_files("payments", std::slice::from_ref(&path), &unwatched).await.expect("taken in");
+    live.open().await.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+    assert_eq!(later.held().await, live.held().await, "and goes on from there");
+}
+
+#[tokio::test]
+async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(folder.path(), clock()).expect("a store"));
+    let mut project = taken_in(&[by_user()], Arc::clone(&store)).await;
+    let before = store.live("by_user").await.expect("a store").expect("live");
+    let changed = view("by_user", &field("user", Type::Int64), Some("amount > 100"));
+    project.views = vec![Arc::clone(&changed)];
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("filled");
+    let after = store.live("by_user").await.expect("a store").expect("live");
+    assert!(after.number > before.number && after.fingerprint == changed.fingerprint());
+    assert_eq!(store.unpublished("by_user").await.expect("a store"), []);
+    let fresh = taken_in(&[changed], memory()).await;
+    assert_eq!(project.held().await, fresh.held().await);
+}
+
+#[tokio::test]
+async fn a_lost_store_is_filled_from_history() {
+    let mut project = taken_in(&[by_user(), by_shop()], memory()).await;
+    let held = project.held().await;
+    project.store = memory();
+    project.open().await.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(project.held().await, held);
+}
+
+#[tokio::test]
+async fn a_live_view_that_fell_behind_is_caught_up() {
+    let project = taken_in(&[by_user()], memory()).await;
+    let held = project.held().await;
+    // An older prefix, as after a failover: a generation with fewer events that is live.
+    let older = taken_in(&[by_user()], memory()).await;
+    let behind = Project { store: memory(), ..older };
+    let plan = by_user();
+    let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
+    let generation = behind.store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
+    behind.store.publish("by_user", None, Some(&generation)).await.expect("published");
+    behind.open().await.catch_up(&unwatched).await.expect("caught up");
+    assert_eq!(states(&behind.store, "by_user").await, held.views["by_user"]);
+    assert_eq!(behind.store.live("by_user").await.expect("a store"), Some(generation), "no fill was needed");
+}
+
+#[tokio::test]
+async fn states_of_another_history_are_filled_anew() {
+    let project = taken_in(&[by_user()], memory()).await;
+    let held = project.held().await;
+    let ahead = Project { store: memory(), ..project };
+    let starts = [(Log::FILE, Position(10_000)), (Log::PUSH, Position(10_000))].into();
+    let generation =
+        ahead.store.begin("by_user", by_user().fingerprint(), &starts, None).await.expect("begun");
+    ahead.store.publish("by_user", None, Some(&generation)).await.expect("published");
+    ahead.open().await.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(ahead.held().await, held);
+    assert_ne!(ahead.store.live("by_user").await.expect("a store"), Some(generation));
+}
+
+#[tokio::test]
+async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
+    let project = taken_in(&[by_user()], memory()).await;
+    let mut ingest = project.open().await;
+    ingest.catch_up(&unwatched).await.expect("up");
+    let generation = project.store.live("by_user").await.expect("a store").expect("live");
+    // Somebody else has taken in what we are about to, in one of the buckets only: that is, events that no entity
+    // of ours is in.
+    let other = |bucket| BucketFlush {
+        bucket,
+        log: Log::FILE,
+        from: Position(300),
+        to: Position(301),
+        writes: Vec::new(),
+    };
+    project.store.flush(&generation, vec![other(3), other(7)]).await.expect("flushed");
+    let first = "{\"amount\":1,\"at\":\"2026-01-01T00:00:00Z\"}\n";
+    let path = project.file("more.jsonl", &format!("{first}{}", lines(7000, 40)));
+    ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+    let fresh = Project { store: memory(), folder: project.folder, ..Project::new(memory()) };
+    let fresh = Project { views: vec![by_user()], ..fresh };
+    let taken = states(&project.store, "by_user").await;
+    drop(ingest);
+    fresh.open().await.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(states(&fresh.store, "by_user").await, taken);
+}
