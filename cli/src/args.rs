@@ -1,0 +1,244 @@
+//! What can be asked on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidemark_kernel::{Time, Visibility};
+
+/// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, propagate_version = true, after_help = FIRST_STEPS, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The feature repo [default: the nearest folder from here upwards that has a tidemark.yaml]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) repo: Option<PathBuf>,
+    /// How results are printed on stdout; progress and talk go to stderr
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables for people
+    #[default]
+    Text,
+    /// One JSON document for machines
+    Json,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  tidemark demo                    a month of payments, served, trained on, compared bit by bit
+  tidemark init shop && cd shop    start a repo of your own
+  tidemark check                   what is wrong with the definitions, and where
+  tidemark dev                     run it all in one process, and edit while it runs
+
+Exit codes: 0 done, 1 something you can fix, 2 wrong usage, 3 anything else";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show it all on generated payments: ingest, look up, train, compare
+    #[command(after_help = "\
+Examples:
+  tidemark demo                            a month of payments into ./tidemark-demo
+  tidemark demo --events 20000 --seed 7    fewer, and others
+  cd tidemark-demo && tidemark dev         keep it running")]
+    Demo(Demo),
+    /// Write an example repo into an empty folder
+    #[command(after_help = "\
+Example:
+  tidemark init shop && cd shop && tidemark check")]
+    Init(Init),
+    /// Say everything that is wrong with the definitions, and where
+    #[command(after_help = "\
+Examples:
+  tidemark check
+  tidemark check --format json | jq '.problems[] | .file, .line, .message'")]
+    Check,
+    /// Make the definitions the ones that run, and fill new or changed views from history
+    #[command(after_help = "\
+Example:
+  tidemark apply      shows what changes, records it, refills the views it touches")]
+    Apply,
+    /// Run everything in one process: take in files and pushed events, answer lookups, reload definitions
+    #[command(after_help = "\
+Examples:
+  tidemark dev
+  tidemark dev --http 127.0.0.1:8080 --grpc 127.0.0.1:0    port 0 takes any free one
+  curl -X POST localhost:6567/v1/sources/payments/events -d '{\"user_id\": 7, …}'
+  curl -X POST localhost:6567/v1/services/fraud/lookup -d '{\"rows\": [{\"user_id\": 7, …}]}'")]
+    Dev(Dev),
+    /// Take in events from files, each exactly once
+    #[command(after_help = "\
+Examples:
+  tidemark ingest                                             every `files:` feed of the repo
+  tidemark ingest --from january.parquet --source payments    these files
+  tidemark ingest --from 'data/*.csv' 'more/*.jsonl' --source payments
+
+A file is known by its content: seen again, under any name, it is skipped. Killed at any moment and
+started again, an ingest goes on where it was.")]
+    Ingest(Ingest),
+    /// Ask for the features of an entity, now or at an instant
+    #[command(after_help = "\
+Examples:
+  tidemark lookup fraud user_id=7 merchant_id=3 card_id=c-7-1 amount=12.5
+  tidemark lookup fraud user_id=7 merchant_id=null card_id=c-7-1 amount=1 --at 2026-11-20T08:00:00Z
+  tidemark lookup fraud --rows rows.jsonl --format json     one object of values on each line
+
+Values are read as the types that the service declares; null is no value. A lookup opens the online
+store itself: while `tidemark dev` runs, ask its HTTP port.")]
+    Lookup(Lookup),
+    /// Build a training set: what each feature was worth at each label's instant
+    #[command(after_help = "\
+Examples:
+  tidemark train fraud --labels labels.csv --time at_time --out training.parquet
+  tidemark train fraud --labels labels.csv --time ts --key user_id=customer --status --out out.parquet
+  tidemark train fraud --labels served.csv --time at --visibility as_served --token token --out o.csv
+
+Every label row comes out once, in its order, with the features behind its own columns.")]
+    Train(Train),
+    /// Rebuild every state from history and compare it with the stored one, byte by byte
+    #[command(after_help = "\
+Examples:
+  tidemark verify
+  tidemark verify --sample 1000      only so many entities of each view
+
+Exits with 1 where anything differs, and names the entity and the view.")]
+    Verify(Verify),
+    /// Run the scenarios of the repo: Markdown files with a table of events and what to expect
+    #[command(after_help = "\
+Examples:
+  tidemark test                            every tests/**/*.md
+  tidemark test burst                      those whose path contains `burst`
+  UPDATE_EXPECT=1 tidemark test            write what is answered into the files")]
+    Test(Test),
+    /// Say how far every source and view is
+    Status,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Where to write it; an earlier demo there is replaced
+    #[arg(long, value_name = "DIR", default_value = "tidemark-demo")]
+    pub(crate) dir: PathBuf,
+    /// About how many payments to generate
+    #[arg(long, value_name = "N", default_value_t = 300_000)]
+    pub(crate) events: usize,
+    /// Equal seeds give equal payments
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The folder, new or empty
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Dev {
+    /// Where HTTP listens [default: 127.0.0.1 and the port in tidemark.yaml, 6567]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where gRPC listens [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) grpc: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ingest {
+    /// Files or patterns: Parquet, CSV with a header, JSON lines [default: the `files:` feeds of the repo]
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
+    pub(crate) from: Vec<String>,
+    /// The source that the files hold events of
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// End when everything there is was taken in; files always do
+    #[arg(long)]
+    pub(crate) until_idle: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Lookup {
+    /// The service to ask
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// A value for each key and request field of the service
+    #[arg(value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) values: Vec<(String, String)>,
+    /// The instant to ask about, such as 2026-11-20T08:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) at: Option<Time>,
+    /// Many rows instead: a file with one JSON object of values on each line, `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "values")]
+    pub(crate) rows: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Train {
+    /// The service whose features are wanted
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// The label file, Parquet or CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// The label column with each label's instant
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) time: String,
+    /// The training set to write, .parquet or .csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Which events a label sees: as_known (arrived by then), event_time (with hindsight), as_served (what the
+    /// lookup of its token saw)
+    #[arg(long, value_name = "WHICH", default_value_t, hide_default_value = true, value_parser = visibility)]
+    pub(crate) visibility: Visibility,
+    /// The label column with the lookups' tokens, for as_served
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) token: Option<String>,
+    /// The label column of a key, where it has another name
+    #[arg(long = "key", value_name = "KEY=COLUMN", value_parser = pair)]
+    pub(crate) keys: Vec<(String, String)>,
+    /// Add a status for each feature and the newest event time for each view
+    #[arg(long)]
+    pub(crate) status: bool,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Verify {
+    /// At most so many entities of each view [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) sample: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    /// Only scenarios whose path contains this
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn time(text: &str) -> Result<Time, String> {
+    Time::parse(text)
+        .ok_or_else(|| "expected an instant in RFC 3339, such as 2026-11-20T08:00:00Z".to_owned())
+}
+
+fn visibility(text: &str) -> Result<Visibility, String> {
+    text.parse()
+}

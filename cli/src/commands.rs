@@ -1,0 +1,44 @@
+//! One file for each command.
+
+pub(crate) mod apply;
+pub(crate) mod check;
+mod demo;
+mod dev;
+mod ingest;
+mod init;
+mod lookup;
+mod status;
+mod test;
+mod train;
+mod verify;
+
+use anyhow::Result;
+use tokio::runtime::Builder;
+
+use crate::args::{Arguments, Command};
+use crate::output::Output;
+
+/// Carries out what was asked.
+///
+/// # Errors
+/// Those of the command.
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { global, command } = arguments;
+    let output = Output::new(global.format);
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Demo(demo) => demo::run(&demo, output).await,
+            Command::Init(init) => init::run(&init, output),
+            Command::Check => check::run(&global, output),
+            Command::Apply => apply::run(&global, output).await,
+            Command::Dev(dev) => dev::run(dev, &global).await,
+            Command::Ingest(ingest) => ingest::run(&ingest, &global, output).await,
+            Command::Lookup(lookup) => lookup::run(&lookup, &global, output).await,
+            Command::Train(train) => train::run(&train, &global, output).await,
+            Command::Verify(verify) => verify::run(verify, &global, output).await,
+            Command::Test(test) => test::run(&test, &global, output).await,
+            Command::Status => status::run(&global, output).await,
+        }
+    })
+}

@@ -1,0 +1,49 @@
+//! What `dev` says once it runs: where it listens, and what to try.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value as Json, json};
+use tidemark_kernel::Type;
+
+use crate::clock;
+use crate::project::Project;
+
+/// Where it listens, and a request to push an event and one to look it up.
+pub(super) fn text(project: &Project, http: SocketAddr, grpc: SocketAddr) -> String {
+    let mut text = format!(
+        "\nversion {} of {} runs; edit its YAML files, and what they change is applied\n\n  \
+         HTTP  http://{http}   lookups, pushes, /metrics, /readyz\n  gRPC  {grpc}   tidemark.serving.v1, health, reflection\n",
+        project.version,
+        project.folder().path().display()
+    );
+    if let Some(source) = project.repo.sources.values().next() {
+        let fields = source.fields.iter().map(|field| (field.name.clone(), example(field.ty)));
+        text += "\npush an event:\n";
+        text +=
+            &curl(http, &format!("sources/{}/events", source.name), &json!(fields.collect::<Map<_, _>>()));
+    }
+    if let Some(service) = project.repo.services.values().next() {
+        let keys = service.keys().into_iter().map(|key| (key.name.clone(), example(key.ty)));
+        let request = service.request.iter().map(|field| (field.name.clone(), example(field.ty)));
+        let row = keys.chain(request).collect::<Map<_, _>>();
+        text += "\nlook up its features:\n";
+        text += &curl(http, &format!("services/{}/lookup", service.name), &json!({"rows": [row]}));
+    }
+    text
+}
+
+fn curl(http: SocketAddr, path: &str, body: &Json) -> String {
+    format!("  curl -s http://{http}/v1/{path} -d '{body}'\n")
+}
+
+/// A value that could be meant.
+fn example(ty: Type) -> Json {
+    match ty {
+        Type::Bool => true.into(),
+        Type::Int64 => 7.into(),
+        Type::Float64 => 12.5.into(),
+        Type::String => "a".into(),
+        Type::Timestamp => clock::now().to_string().into(),
+        Type::Bytes => "AQI=".into(),
+    }
+}

@@ -1,0 +1,143 @@
+//! `tidemark lookup`: the features of entities, from the online store in this process.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tidemark_kernel::{Status, Type, Value};
+use tidemark_online::lookups::{Results, Row};
+use tidemark_online::served::Asked;
+use tidemark_online::{LookupError, RowAnswer, Served, json as values};
+
+use crate::args::{Global, Lookup};
+use crate::failure::{Failure, io_failure};
+use crate::output::{Output, Table, time, value};
+use crate::progress::say;
+use crate::project::Project;
+
+pub(super) async fn run(asked: &Lookup, global: &Global, output: Output) -> Result<()> {
+    let project = Project::open(global).await?;
+    project.service(&asked.service)?;
+    let lookups = project.lookups(project.store()?).await?;
+    let served = lookups.service(&asked.service)?;
+    let rows = match &asked.rows {
+        Some(path) => rows(&served, &lines(path)?)?,
+        None => vec![row(&served, &asked.values)?],
+    };
+    let results = lookups.answer(&served, rows, asked.at).await?;
+    if let [Err(error)] = results.as_slice() {
+        return Err(error.clone().into());
+    }
+    output.result(
+        || json!({"rows": results.iter().map(|result| values::result(&served, result)).collect::<Vec<_>>()}),
+        || text(&served, &results),
+    )?;
+    failed(&results)
+}
+
+/// The values of one row, as they are written on the command line.
+fn row(served: &Served, given: &[(String, String)]) -> Result<Row> {
+    let mut row = Row::new();
+    for (name, text) in given {
+        let value = match served.named(name) {
+            Some(asked) => read(asked, text)?,
+            // The lookup says that there is no such name, and which are meant.
+            None => Value::Null,
+        };
+        if row.insert(name.clone(), value).is_some() {
+            let message = format!("`{name}` is given twice");
+            return Err(Failure::fixable(message, "for several rows use --rows FILE").into());
+        }
+    }
+    Ok(row)
+}
+
+/// Text as the type that the service declares. On a command line there are no quotes to tell text from numbers.
+fn read(asked: &Asked, text: &str) -> Result<Value, LookupError> {
+    let quoted = json!(text).to_string();
+    let form = match asked.ty {
+        _ if text == "null" => text.to_owned(),
+        Type::String | Type::Timestamp | Type::Bytes => quoted,
+        Type::Float64 if matches!(text, "NaN" | "Infinity" | "-Infinity") => quoted,
+        Type::Bool | Type::Int64 | Type::Float64 => text.to_owned(),
+    };
+    let value = RawValue::from_string(form).ok().and_then(|raw| values::read(asked.ty, &raw));
+    value.ok_or_else(|| wrong_type(0, asked, text))
+}
+
+fn wrong_type(row: usize, asked: &Asked, given: &str) -> LookupError {
+    let (name, expected) = (asked.name.clone(), values::form(asked.ty).to_owned());
+    LookupError::WrongType { row, name, expected, given: format!("`{given}`") }
+}
+
+fn lines(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(io_failure("read", path))?;
+        return Ok(text);
+    }
+    Ok(std::fs::read_to_string(path).map_err(io_failure("read", path))?)
+}
+
+/// One row for each line with a JSON object.
+fn rows(served: &Served, text: &str) -> Result<Vec<Row>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let rows = lines.enumerate().map(|(row, (line, text))| read_line(served, row, line + 1, text));
+    let rows = rows.collect::<Result<Vec<Row>>>()?;
+    if rows.is_empty() {
+        return Err(
+            Failure::fixable("the file has no rows", "write one JSON object of values on each line").into()
+        );
+    }
+    Ok(rows)
+}
+
+fn read_line(served: &Served, row: usize, line: usize, text: &str) -> Result<Row> {
+    let object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|error| {
+        let help = r#"write one JSON object on each line, such as {"user_id": 7, "amount": 12.5}"#;
+        Failure::fixable(format!("line {line} is no JSON object of values: {error}"), help)
+    })?;
+    let read = |(name, raw): (String, Box<RawValue>)| {
+        let Some(asked) = served.named(&name) else { return Ok((name, Value::Null)) };
+        let value = values::read(asked.ty, &raw).ok_or_else(|| wrong_type(row, asked, raw.get()))?;
+        Ok((name, value))
+    };
+    object.into_iter().map(read).collect()
+}
+
+fn text(served: &Served, results: &Results) -> String {
+    let many = results.len() > 1;
+    let answers = results.iter().enumerate().filter_map(|(row, result)| Some((row, result.as_ref().ok()?)));
+    let blocks = answers.map(|(row, answer)| {
+        let title = if many { format!("row {row}\n") } else { String::new() };
+        title + &block(served, answer)
+    });
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+fn block(served: &Served, answer: &RowAnswer) -> String {
+    let mut features = Table::new(&["feature", "value", "status"]);
+    let answered = answer.values.iter().zip(&answer.statuses);
+    for ((name, _), (found, status)) in served.columns().zip(answered) {
+        let status = if *status == Status::Present { String::new() } else { status.name().to_owned() };
+        features.row(vec![name, value(found), status]);
+    }
+    let mut views = Table::new(&["view", "newest event"]);
+    for (view, newest) in served.plan().views.iter().zip(&answer.newest) {
+        views.row(vec![view.view.clone(), time(*newest)]);
+    }
+    format!("{features}\n{views}\nat     {}\ntoken  {}\n", answer.at, answer.token)
+}
+
+/// Rows without an answer, said on stderr while the others are printed.
+fn failed(results: &Results) -> Result<()> {
+    let errors = results.iter().enumerate().filter_map(|(row, result)| Some((row, result.as_ref().err()?)));
+    let errors: Vec<_> = errors.collect();
+    for (row, error) in &errors {
+        say(format_args!("error: row {row}: {error}"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+}

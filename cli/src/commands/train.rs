@@ -1,0 +1,93 @@
+//! `tidemark train`: a training set from the event tables.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use tidemark_kernel::Visibility;
+use tidemark_offline::training::{FeatureSummary, Summary};
+use tidemark_offline::{Effort, Progress, TrainRequest, train};
+
+use crate::args::{Global, Train};
+use crate::failure::{Failure, io_failure};
+use crate::output::{Output, Table, bytes, count, counted, duration, rate};
+use crate::progress::{Bars, Step, Unit, say};
+use crate::project::Project;
+
+pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Result<()> {
+    let project = Project::open(global).await?;
+    let request = request(asked, &project)?;
+    let bars = Bars::default();
+    let began = Instant::now();
+    let summary = train(&request, &asked.out, &mut |progress| show(&bars, progress)).await?;
+    bars.clear();
+    let took = began.elapsed();
+    let size = std::fs::metadata(&asked.out).map_err(io_failure("read", &asked.out))?.len();
+    let out = asked.out.display();
+    output.result(
+        || {
+            let features: Vec<Json> =
+                summary.features.iter().map(|feature| describe(feature, &summary)).collect();
+            json!({
+                "out": out.to_string(), "rows": summary.rows, "bytes": size, "events_read": summary.events,
+                "seconds": took.as_secs_f64(), "failed_derived": summary.failed, "features": features,
+            })
+        },
+        || {
+            let rows = counted(summary.rows as u64, "row");
+            let pace = format!("{}, {}", duration(took), rate(summary.rows as u64, took));
+            let features = counted(summary.features.len() as u64, "feature");
+            format!("{}\n{out}: {rows}, {features}, {}, {pace}", table(&summary), bytes(size))
+        },
+    )?;
+    if summary.failed > 0 {
+        say(format_args!(
+            "note: {} of derived features failed and are null",
+            counted(summary.failed, "evaluation")
+        ));
+    }
+    Ok(())
+}
+
+fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
+    if asked.token.is_some() && asked.visibility != Visibility::AsServed {
+        let message = format!("tokens say what a lookup saw, but the visibility is {}", asked.visibility);
+        return Err(Failure::fixable(message, "add --visibility as_served, or leave --token out").into());
+    }
+    Ok(TrainRequest {
+        service: project.service(&asked.service)?,
+        sources: project.repo.sources.clone(),
+        location: project.location()?,
+        labels: asked.labels.clone(),
+        time: asked.time.clone(),
+        keys: asked.keys.iter().cloned().collect(),
+        visibility: asked.visibility,
+        token: asked.token.clone(),
+        status: asked.status,
+        effort: Effort::default(),
+    })
+}
+
+/// Shows how far a training set is.
+pub(super) fn show(bars: &Bars, progress: Progress<'_>) {
+    let note = format!("{}, {} events read", progress.view, count(progress.events));
+    let (done, total) = (progress.answered as u64, Some(progress.total as u64));
+    bars.show(Step { task: "training", subject: "", unit: Unit::Each("labels"), done, total, note: &note });
+}
+
+fn table(summary: &Summary) -> String {
+    let mut table = Table::new(&["feature", ">null", ">share"]);
+    for feature in &summary.features {
+        let share = format!("{:.1} %", 100.0 * share(feature, summary));
+        table.row(vec![feature.name.clone(), count(feature.nulls as u64), share]);
+    }
+    table.to_string()
+}
+
+fn share(feature: &FeatureSummary, summary: &Summary) -> f64 {
+    feature.nulls as f64 / summary.rows.max(1) as f64
+}
+
+fn describe(feature: &FeatureSummary, summary: &Summary) -> Json {
+    json!({"name": feature.name, "nulls": feature.nulls, "null_share": share(feature, summary)})
+}

@@ -1,0 +1,90 @@
+//! `tidemark verify`: every state rebuilt from history and compared with the stored one.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use tidemark_offline::Effort;
+use tidemark_prove::verify::{Mismatch, Request, Verified, verify};
+
+use crate::args::{Global, Verify};
+use crate::clock;
+use crate::failure::Failure;
+use crate::output::{Output, count, counted, duration};
+use crate::progress::{Bars, Step, Unit, say};
+use crate::project::Project;
+
+/// For how many entities of each view answers are compared too.
+const ASKED: usize = 200;
+/// How many mismatches are spelled out.
+const SHOWN: usize = 20;
+
+pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Result<()> {
+    let project = Project::open(global).await?;
+    let request = request(&project, asked.sample)?;
+    let bars = Bars::default();
+    let began = Instant::now();
+    let mut watch = |done| {
+        let unit = Unit::Each("entities");
+        bars.show(Step { task: "verifying", subject: "", unit, done, total: None, note: "" });
+    };
+    let verified = verify(&request, &mut watch).await?;
+    bars.clear();
+    let took = duration(began.elapsed());
+    output.result(|| describe(&verified), || format!("{} ({took})", summary(&verified)))?;
+    tell(&verified.mismatches);
+    if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// A request for all views of a project.
+fn request(project: &Project, sample: Option<usize>) -> Result<Request> {
+    let now = clock::now();
+    Ok(Request {
+        store: project.store()?,
+        location: project.location()?,
+        views: project.views(),
+        sources: project.repo.sources.clone(),
+        sample,
+        asked: ASKED,
+        // Every run asks about other instants.
+        seed: now.millis().unsigned_abs(),
+        now,
+        effort: Effort::default(),
+    })
+}
+
+fn summary(verified: &Verified) -> String {
+    let states = counted(verified.states, "state");
+    let mismatches = match verified.mismatches.len() {
+        1 => "1 mismatch".to_owned(),
+        many => format!("{} mismatches", count(many as u64)),
+    };
+    let entities = match verified.entities {
+        1 => "1 entity".to_owned(),
+        many => format!("{} entities", count(many)),
+    };
+    format!("{states} of {entities} and {} compared, {mismatches}", counted(verified.values, "value"))
+}
+
+fn tell(mismatches: &[Mismatch]) {
+    mismatches.iter().take(SHOWN).for_each(|mismatch| say(format_args!("mismatch: {mismatch}")));
+    if mismatches.len() > SHOWN {
+        say(format_args!("… and {} more", count((mismatches.len() - SHOWN) as u64)));
+    }
+    if !mismatches.is_empty() {
+        say("help: move the online store away and start again, it is then filled from history");
+    }
+}
+
+fn describe(verified: &Verified) -> Json {
+    let mismatches = verified.mismatches.iter().map(|mismatch| {
+        json!({
+            "view": mismatch.view, "entity": mismatch.entity, "log": mismatch.log.map(|log| log.to_string()),
+            "what": mismatch.what,
+        })
+    });
+    json!({
+        "entities": verified.entities, "states": verified.states, "values": verified.values,
+        "mismatches": mismatches.collect::<Vec<_>>(),
+    })
+}

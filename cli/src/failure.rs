@@ -1,0 +1,150 @@
+//! Errors as people meet them: one clear message, a line of help, an exit code.
+//!
+//! The engines' errors say what is wrong and, behind the last semicolon, what to do; that becomes the help line.
+//! Which exit code an error has follows from its kind.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Error, Result};
+use tidemark_registry::Problems;
+
+use crate::commands::check;
+use crate::progress::say;
+
+mod code;
+
+/// Why a command of this binary cannot go on, where no engine says so.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The user can fix it.
+    Fixable {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// The result says what is wrong.
+    Told,
+    /// Nobody reads the result.
+    Unread,
+    /// Input or output failed.
+    Io {
+        /// What was done, to what, and what came of it.
+        message: String,
+        /// Why.
+        kind: io::ErrorKind,
+    },
+}
+
+impl Failure {
+    pub(crate) fn fixable(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Fixable { message: message.into(), help: help.into() }
+    }
+
+    pub(crate) const fn told() -> Self {
+        Self::Told
+    }
+
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Unread => 0,
+            Self::Fixable { .. } | Self::Told => code::FIXABLE,
+            Self::Io { kind, .. } => {
+                if code::io(*kind) {
+                    code::FIXABLE
+                } else {
+                    code::BROKEN
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixable { message, help } => write!(f, "{message}; {help}"),
+            Self::Io { message, .. } => f.write_str(message),
+            Self::Told | Self::Unread => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The failure of an action on a path.
+pub(crate) fn io_failure(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let what = format!("cannot {action} {}", path.display());
+    move |error| Failure::Io { message: format!("{what}: {error}"), kind: error.kind() }
+}
+
+/// Says what went wrong, if anything did, and gives the exit code.
+pub(crate) fn report(outcome: Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if let Some(problems) = find::<Problems>(&error) {
+        check::show(problems);
+    }
+    let message = message(&error);
+    if !message.is_empty() {
+        say(message);
+    }
+    ExitCode::from(code(&error))
+}
+
+/// `error: …` and, where there is any, `help: …`.
+fn message(error: &Error) -> String {
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        let errors = crate::output::counted(problems.errors() as u64, "problem");
+        return format!(
+            "error: {errors} in the definitions\nhelp: nothing was changed; fix them and try again"
+        );
+    }
+    let text = error.to_string();
+    match text.rsplit_once("; ") {
+        _ if text.is_empty() => text,
+        Some((what, help)) if !text.contains('\n') => format!("error: {what}\nhelp: {help}"),
+        _ => format!("error: {}", text.trim_end()),
+    }
+}
+
+fn find<E: std::error::Error + Send + Sync + 'static>(error: &Error) -> Option<&E> {
+    error.downcast_ref::<E>().or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<E>()))
+}
+
+/// The exit code of an error: that of the first cause that says whose fault it is.
+fn code(error: &Error) -> u8 {
+    let own = error.downcast_ref::<Failure>().map(Failure::code);
+    let known = own.or_else(|| error.chain().find_map(code::of)).unwrap_or(code::BROKEN);
+    let full =
+        || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| code::io(io.kind()));
+    if known == code::BROKEN && full() { code::FIXABLE } else { known }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_online::LookupError;
+    use tidemark_store::StoreError;
+
+    use super::code::{BROKEN, FIXABLE};
+    use super::*;
+
+    #[test]
+    fn what_to_do_becomes_a_line_of_its_own() {
+        let error = Error::from(Failure::fixable("a; b is wrong", "do c"));
+        assert_eq!(message(&error), "error: a; b is wrong\nhelp: do c");
+        assert_eq!(code(&error), FIXABLE);
+    }
+
+    #[test]
+    fn codes_say_who_can_help() {
+        let store = |error: StoreError| code(&Error::from(LookupError::Store(error)));
+        assert_eq!(store(StoreError::InUse { place: "x".into() }), FIXABLE);
+        let full = io_failure("write", Path::new("x"))(io::ErrorKind::StorageFull.into());
+        assert_eq!(code(&full.into()), FIXABLE);
+        assert_eq!(code(&anyhow::anyhow!("never seen before")), BROKEN);
+        assert_eq!(code(&Failure::Unread.into()), 0);
+    }
+}

@@ -1,0 +1,24 @@
+//! `tidemark`, the one binary: the only place where the parts are wired together.
+//!
+//! Reading order: [`args`] (what can be asked), [`project`] (a repo with its stores and engines), `commands` (one
+//! file each), then what they speak through: [`output`] (results, on stdout), [`progress`] (talk, on stderr),
+//! [`failure`] (errors and exit codes), [`clock`].
+//!
+//! It must never contain anything that a test would want to call: tests run the binary.
+
+mod args;
+mod clock;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+mod project;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    failure::report(commands::run(arguments))
+}

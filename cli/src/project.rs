@@ -1,0 +1,193 @@
+//! A repo with its stores and engines: the one place where they are wired together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use tidemark_ingest::{Ingest, IngestConfig, Watch};
+use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
+use tidemark_offline::Location;
+use tidemark_online::{LookupError, Lookups};
+use tidemark_registry::applied::load_applied;
+use tidemark_registry::{Applied, Online, PROJECT_FILE, Repo};
+use tidemark_store::{EmbeddedStore, OnlineStore};
+
+use crate::args::Global;
+use crate::clock;
+use crate::commands::apply;
+use crate::failure::Failure;
+use crate::progress::{Bars, say};
+
+/// Below a repo's folder: everything that Tidemark writes.
+const DATA: &str = "data";
+
+/// The folder of a feature repo.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder named on the command line, or the nearest one from here upwards that has a `tidemark.yaml`.
+    ///
+    /// # Errors
+    /// Fails where there is none.
+    pub(crate) fn find(global: &Global) -> Result<Self> {
+        if let Some(folder) = &global.repo {
+            return if folder.join(PROJECT_FILE).is_file() {
+                Ok(Self(folder.clone()))
+            } else {
+                Err(no_repo(folder))
+            };
+        }
+        let mut folder = PathBuf::from(".");
+        let absolute = std::path::absolute(&folder)?;
+        for _ in absolute.ancestors() {
+            if folder.join(PROJECT_FILE).is_file() {
+                return Ok(Self(folder));
+            }
+            folder = if folder == Path::new(".") { "..".into() } else { folder.join("..") };
+        }
+        Err(no_repo(&format!("{} or above it", absolute.display())))
+    }
+
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where applied versions are recorded.
+    pub(crate) fn applied(&self) -> PathBuf {
+        self.0.join(DATA).join("applied")
+    }
+
+    /// The version that runs, if one was ever applied.
+    pub(crate) fn running(&self) -> Result<Option<Applied>> {
+        Ok(load_applied(&self.applied())?)
+    }
+}
+
+fn no_repo(place: &str) -> anyhow::Error {
+    let message = format!("there is no {PROJECT_FILE} in {place}");
+    Failure::fixable(
+        message,
+        "go to a feature repo, name it with --repo, or start one with `tidemark init DIR`",
+    )
+    .into()
+}
+
+/// An applied version of a repo, ready to have its engines opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    folder: Folder,
+    /// The number of the version.
+    pub(crate) version: u64,
+    /// What it means.
+    pub(crate) repo: Arc<Repo>,
+}
+
+impl Project {
+    /// The version that runs. A repo that never ran is applied; one that differs since is named on stderr.
+    ///
+    /// # Errors
+    /// Fails where there is no repo, or the version cannot be read or applied.
+    pub(crate) async fn open(global: &Global) -> Result<Self> {
+        let folder = Folder::find(global)?;
+        let Some(running) = folder.running()? else { return apply::first(folder).await };
+        let version = running.version;
+        if running.differs(folder.path()) {
+            say(format_args!(
+                "note: the definitions differ from version {version}, which runs; `tidemark apply` makes them run"
+            ));
+        }
+        Ok(Self::of(folder, version, running.repo))
+    }
+
+    pub(crate) fn of(folder: Folder, version: u64, repo: Repo) -> Self {
+        Self { folder, version, repo: Arc::new(repo) }
+    }
+
+    pub(crate) const fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Every source.
+    pub(crate) fn sources(&self) -> Vec<Arc<SourcePlan>> {
+        self.repo.sources.values().cloned().collect()
+    }
+
+    /// Every view.
+    pub(crate) fn views(&self) -> Vec<Arc<FeaturePlan>> {
+        self.repo.views.values().cloned().collect()
+    }
+
+    /// The service of that name.
+    ///
+    /// # Errors
+    /// Suggests one where there is none.
+    pub(crate) fn service(&self, name: &str) -> Result<Arc<ServicePlan>> {
+        let known = || self.repo.services.keys().map(String::as_str);
+        let unknown = || {
+            let names: Vec<String> = known().map(|name| format!("`{name}`")).collect();
+            let help = match tidemark_expr::closest(name, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "there is none".to_owned(),
+                None => format!("there is {}", names.join(", ")),
+            };
+            LookupError::UnknownService { name: name.to_owned(), help }
+        };
+        Ok(self.repo.services.get(name).cloned().ok_or_else(unknown)?)
+    }
+
+    /// Where the event tables are.
+    pub(crate) fn location(&self) -> Result<Location> {
+        Ok(Location::parse(&self.repo.project.offline, self.folder.path())?)
+    }
+
+    /// The online store.
+    ///
+    /// # Errors
+    /// Fails where another process has it open, it is damaged, or of a newer version.
+    pub(crate) fn store(&self) -> Result<Arc<dyn OnlineStore>> {
+        match &self.repo.project.online {
+            Online::Embedded { path } => {
+                Ok(Arc::new(EmbeddedStore::open(&self.folder.path().join(path), clock::shared())?))
+            }
+            Online::Redis { url } => {
+                let message = format!("the online store is Redis at {url}, which this version does not have");
+                Err(Failure::fixable(message, "write `online: {store: embedded}` in tidemark.yaml").into())
+            }
+        }
+    }
+
+    /// Ingestion into a store; nothing is caught up or taken in yet.
+    pub(crate) async fn ingest(&self, store: Arc<dyn OnlineStore>) -> Result<Ingest> {
+        let config = IngestConfig {
+            data_dir: self.folder.path().join(DATA),
+            offline: self.location()?,
+            sources: self.sources(),
+            views: self.views(),
+            store,
+            clock: clock::shared(),
+        };
+        Ok(Ingest::open(config).await?)
+    }
+
+    /// Lookups of every service over a store. Where a fill was cut short, it is finished first.
+    pub(crate) async fn lookups(&self, store: Arc<dyn OnlineStore>) -> Result<Lookups> {
+        let lookups = Lookups::new(Arc::clone(&store), clock::shared());
+        lookups.serve(self.repo.services.values().cloned())?;
+        if lookups.ready().await.is_err() {
+            catch_up(&mut self.ingest(store).await?).await?;
+        }
+        Ok(lookups)
+    }
+}
+
+/// Fills and catches up whatever is behind, with progress on stderr.
+pub(crate) async fn catch_up(ingest: &mut Ingest) -> Result<()> {
+    let bars = Bars::default();
+    let watch: Watch<'_> = &|progress| bars.ingest(progress);
+    Ok(ingest.catch_up(watch).await?)
+}

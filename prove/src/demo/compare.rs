@@ -1,0 +1,308 @@
+//! Thousands of lookups, held against the training set of their tokens and against the oracle, bit for bit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+use tidemark_kernel::value::Value;
+use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Span, Time, Visibility};
+use tidemark_offline::{Effort, EventTable, History, HistoryError, Location, TableError};
+use tidemark_online::{DefinitionError, LookupError, Lookups, RowAnswer, RowError};
+use tidemark_store::OnlineStore;
+
+use super::Shape;
+use crate::labels::{Label, LabelError, train};
+use crate::truth::{self, ServiceAnswer, TruthError, ViewHistory};
+
+/// What is compared.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    /// The online store, which nobody writes to meanwhile.
+    pub store: Arc<dyn OnlineStore>,
+    /// Where the event tables are.
+    pub location: Location,
+    /// The service.
+    pub service: Arc<ServicePlan>,
+    /// The plans of its views' sources, by name.
+    pub sources: BTreeMap<String, Arc<SourcePlan>>,
+    /// The label file that the comparison leaves behind: the lookups with their tokens, ready for `tidemark train`.
+    pub labels: PathBuf,
+}
+
+/// How the comparison went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// How many lookups were compared.
+    pub lookups: usize,
+    /// How many values, each with its status, by lookup, training set and oracle.
+    pub values: usize,
+    /// How long single lookups took.
+    pub latency: Latency,
+    /// How long the training set took.
+    pub training: Duration,
+    /// How long the oracle took.
+    pub oracle: Duration,
+    /// Everything that differs.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// How long lookups of one row took, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// Half of them took no longer.
+    pub p50: Duration,
+    /// Nineteen out of twenty took no longer.
+    pub p95: Duration,
+    /// All but one out of a hundred took no longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+/// A value or time about which not all are of one mind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What was asked: `user_id=7, merchant_id=3 at 2026-10-31T…`.
+    pub question: String,
+    /// The feature, or `newest event of` a view.
+    pub feature: String,
+    /// What the lookup said.
+    pub lookup: String,
+    /// What the training set says.
+    pub training: String,
+    /// What the oracle says.
+    pub oracle: String,
+}
+
+/// Why nothing could be compared.
+#[derive(Debug, Error)]
+pub enum CompareError {
+    /// The service cannot be served.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A lookup failed.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// One row of a lookup failed.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A lookup gave no row, or another thread was stopped.
+    #[error("the comparison was interrupted")]
+    Interrupted,
+    /// The training set could not be made.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// An event table cannot be opened.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Events cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The oracle failed.
+    #[error(transparent)]
+    Truth(#[from] TruthError),
+}
+
+/// Questions about random users, merchants and cards of a shape, some of them unknown and some null: rows of the
+/// service `fraud`.
+#[must_use]
+pub fn questions(shape: &Shape, count: usize) -> Vec<BTreeMap<String, Value>> {
+    let mut random = ChaCha8Rng::seed_from_u64(shape.seed ^ 0x0a5c);
+    let mut number = |most: u32| i64::from(random.random_range(1..=most + most / 50 + 1));
+    let question = |index: usize| {
+        let user = number(shape.users);
+        let card = Value::string(&format!("c-{user}-{}", number(2)));
+        let amount = number(20_000) as f64 / 100.0;
+        let merchant =
+            if index.is_multiple_of(97) { Value::Null } else { Value::Int64(number(shape.merchants)) };
+        let fields = [
+            ("user_id", Value::Int64(user)),
+            ("merchant_id", merchant),
+            ("card_id", card),
+            ("amount", Value::float(amount)),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    (0..count).map(question).collect()
+}
+
+/// A lookup that was answered.
+struct Asked {
+    row: BTreeMap<String, Value>,
+    answer: RowAnswer,
+}
+
+/// Looks up every row twice, at the earliest instant allowed and some time after it, and compares all answers with
+/// training and the oracle.
+///
+/// # Errors
+/// Fails where one of the three cannot answer. Answers that differ are no error: they are in what is returned.
+pub async fn compare(
+    engines: &Engines,
+    rows: Vec<BTreeMap<String, Value>>,
+) -> Result<Comparison, CompareError> {
+    let (asked, latency) = look_up(engines, rows).await?;
+    let began = Instant::now();
+    let trained = training(engines, &asked).await?;
+    let training = began.elapsed();
+    let began = Instant::now();
+    let truth = oracle(engines, &asked).await?;
+    let oracle = began.elapsed();
+    let answers = asked.iter().zip(trained.iter().zip(&truth));
+    let mismatches =
+        answers.flat_map(|(asked, (trained, truth))| differences(&engines.service, asked, trained, truth));
+    let values = asked.iter().map(|asked| asked.answer.values.len()).sum();
+    Ok(Comparison {
+        lookups: asked.len(),
+        values,
+        latency,
+        training,
+        oracle,
+        mismatches: mismatches.collect(),
+    })
+}
+
+async fn look_up(
+    engines: &Engines,
+    rows: Vec<BTreeMap<String, Value>>,
+) -> Result<(Vec<Asked>, Latency), CompareError> {
+    // With its clock at the beginning, a lookup without an instant is about the earliest one allowed.
+    let lookups = Lookups::new(Arc::clone(&engines.store), Arc::new(|| Time::MIN));
+    lookups.serve([Arc::clone(&engines.service)])?;
+    let mut random = ChaCha8Rng::seed_from_u64(rows.len() as u64);
+    let (mut asked, mut took) = (Vec::with_capacity(2 * rows.len()), Vec::with_capacity(2 * rows.len()));
+    for row in rows {
+        let mut at = None;
+        for _ in 0..2 {
+            let began = Instant::now();
+            let results = lookups.lookup(&engines.service.name, vec![row.clone()], at).await?;
+            took.push(began.elapsed());
+            let answer = results.into_iter().next().ok_or(CompareError::Interrupted)??;
+            let bound = random.random_range(1..40 * 86_400_000);
+            at = Some(answer.at.plus(Span::from_millis(random.random_range(0..bound))));
+            asked.push(Asked { row: row.clone(), answer });
+        }
+    }
+    Ok((asked, latency(took)))
+}
+
+fn latency(mut took: Vec<Duration>) -> Latency {
+    took.sort_unstable();
+    let rank = |share: f64| {
+        took.get((took.len() as f64 * share) as usize).or(took.last()).copied().unwrap_or_default()
+    };
+    Latency { p50: rank(0.5), p95: rank(0.95), p99: rank(0.99), max: rank(1.0) }
+}
+
+async fn training(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswer>, CompareError> {
+    let label = |asked: &Asked| Label {
+        asked: asked.row.clone(),
+        at: asked.answer.at,
+        token: Some(asked.answer.token.clone()),
+    };
+    let labels: Vec<Label> = asked.iter().map(label).collect();
+    let (service, sources) = (Arc::clone(&engines.service), &engines.sources);
+    Ok(train(service, sources, &engines.location, &labels, Visibility::AsServed, &engines.labels).await?)
+}
+
+async fn oracle(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswer>, CompareError> {
+    let mut histories = Vec::with_capacity(engines.service.views.len());
+    for (index, plan) in engines.service.views.iter().enumerate() {
+        let wanted =
+            asked.iter().filter_map(|asked| truth::entities(&engines.service, &asked.row)[index].clone());
+        histories.push(history(engines, plan, wanted.collect()).await?);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = asked.len().div_ceil(threads).max(1);
+    let answer = |asked: &Asked| truth(&engines.service, &histories, asked);
+    let answers: Result<Vec<Vec<ServiceAnswer>>, CompareError> = std::thread::scope(|scope| {
+        let shares = asked.chunks(share).map(|share| scope.spawn(move || share.iter().map(answer).collect()));
+        let shares: Vec<_> = shares.collect();
+        shares.into_iter().map(|share| share.join().unwrap_or(Err(CompareError::Interrupted))).collect()
+    });
+    Ok(answers?.into_iter().flatten().collect())
+}
+
+/// The events of the wanted entities, as a view sees them.
+async fn history(
+    engines: &Engines,
+    plan: &Arc<FeaturePlan>,
+    wanted: BTreeSet<EntityKey>,
+) -> Result<ViewHistory, CompareError> {
+    let source = engines.sources.get(&plan.source).ok_or(CompareError::Interrupted)?;
+    let table = EventTable::open(&engines.location, source).await?;
+    let mut rows = History::open(&table, plan, Some(wanted), Effort::default()).await?;
+    let mut history = ViewHistory::new(Arc::clone(plan));
+    while let Some(entity) = rows.next().await? {
+        history.insert(entity.key, entity.events);
+    }
+    Ok(history)
+}
+
+fn truth(
+    service: &ServicePlan,
+    histories: &[ViewHistory],
+    asked: &Asked,
+) -> Result<ServiceAnswer, CompareError> {
+    let entities = truth::entities(service, &asked.row);
+    let views = histories.iter().zip(&entities);
+    let answers = views.map(|(history, entity)| {
+        let token = asked.answer.token.views.get(&history.plan().view);
+        let reach = token.map(|token| token.last.clone()).unwrap_or_default();
+        history.answer(entity.as_ref(), asked.answer.at, Visibility::AsServed, &reach)
+    });
+    Ok(truth::assemble(service, &asked.row, &answers.collect::<Vec<_>>())?)
+}
+
+fn differences(
+    service: &ServicePlan,
+    asked: &Asked,
+    trained: &ServiceAnswer,
+    truth: &ServiceAnswer,
+) -> Vec<Mismatch> {
+    let spell =
+        |values: &[Value], statuses: &[tidemark_kernel::Status], newest: &[Option<Time>]| -> Vec<String> {
+            let values = values.iter().zip(statuses).map(|(value, status)| format!("{value} ({status})"));
+            values
+                .chain(newest.iter().map(|time| time.map_or("none".to_owned(), |time| time.to_string())))
+                .collect()
+        };
+    let answer = &asked.answer;
+    let same =
+        answer.values == truth.values && answer.statuses == truth.statuses && answer.newest == truth.newest;
+    if same && trained == truth {
+        return Vec::new();
+    }
+    let served = spell(&answer.values, &answer.statuses, &answer.newest);
+    let trained = spell(&trained.values, &trained.statuses, &trained.newest);
+    let truth = spell(&truth.values, &truth.statuses, &truth.newest);
+    let parts =
+        asked.row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let question = format!("{parts} at {}", answer.at);
+    let columns = names(service).into_iter().zip(served).zip(trained.into_iter().zip(truth));
+    let differing = columns.filter(|((_, served), (trained, truth))| served != truth || trained != truth);
+    differing
+        .map(|((feature, lookup), (training, oracle))| Mismatch {
+            question: question.clone(),
+            feature,
+            lookup,
+            training,
+            oracle,
+        })
+        .collect()
+}
+
+/// The features of a service, then its views' newest events.
+fn names(service: &ServicePlan) -> Vec<String> {
+    let windowed = service.features.iter().map(|place| {
+        let (view, feature) = service.feature(*place);
+        view.qualified(feature)
+    });
+    let derived = service.derived.iter().map(|derived| derived.name.clone());
+    let newest = service.views.iter().map(|view| format!("newest event of {}", view.view));
+    windowed.chain(derived).chain(newest).collect()
+}

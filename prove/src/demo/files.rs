@@ -1,0 +1,120 @@
+//! Payments and labels as Parquet files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::TimestampMillisecondArray;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+use tidemark_kernel::{Span, Time};
+
+use super::Payment;
+
+/// A file of the demo could not be written.
+#[derive(Debug, Error)]
+#[error("cannot write {}: {reason}; is there room, and is the folder writable?", path.display())]
+pub struct FilesError {
+    /// The file or folder.
+    path: PathBuf,
+    /// Why.
+    reason: String,
+}
+
+impl FilesError {
+    fn new(path: &Path, reason: impl ToString) -> Self {
+        Self { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// Writes payments, which are in order of receipt, one file for each day of receipt: `payments-2026-10-01.parquet`.
+/// Gives the files in order.
+///
+/// # Errors
+/// Fails where the folder or a file cannot be written.
+pub fn write_payments(folder: &Path, payments: &[Payment]) -> Result<Vec<PathBuf>, FilesError> {
+    fs::create_dir_all(folder).map_err(|error| FilesError::new(folder, error))?;
+    let day = |payment: &Payment| payment.received_at.floor(Span::from_secs(86_400));
+    let days = payments.chunk_by(|payment, next| day(payment) == day(next));
+    let files = days.map(|payments| {
+        let date = payments[0].received_at.to_string();
+        let path = folder.join(format!("payments-{}.parquet", &date[..10]));
+        write(&path, table(payments))?;
+        Ok(path)
+    });
+    files.collect()
+}
+
+/// Writes a sample of payments as labels: the keys and request field of the service `fraud`, `label_time` (the
+/// instant of the payment, which therefore does not see itself) and `is_fraud`, in order of time.
+///
+/// # Errors
+/// Fails where the file cannot be written.
+pub fn write_labels(path: &Path, payments: &[Payment], count: usize, seed: u64) -> Result<(), FilesError> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x1abe1);
+    let chosen = sample(&mut random, payments.len(), count.min(payments.len())).into_iter();
+    let mut chosen: Vec<&Payment> = chosen.map(|index| &payments[index]).collect();
+    chosen.sort_by_key(|payment| payment.created_at);
+    write(path, labels(&chosen))
+}
+
+fn write(path: &Path, rows: Result<RecordBatch, ArrowError>) -> Result<(), FilesError> {
+    let failed = |error: &dyn std::fmt::Display| FilesError::new(path, error);
+    let rows = rows.map_err(|error| failed(&error))?;
+    let file = File::create(path).map_err(|error| failed(&error))?;
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let writer = ArrowWriter::try_new(file, rows.schema(), Some(properties));
+    let mut writer = writer.map_err(|error| failed(&error))?;
+    writer.write(&rows).map_err(|error| failed(&error))?;
+    writer.close().map(drop).map_err(|error| failed(&error))
+}
+
+/// The declared fields of the source, in their order.
+fn table(payments: &[Payment]) -> Result<RecordBatch, ArrowError> {
+    let rows = || payments.iter();
+    RecordBatch::try_from_iter_with_nullable([
+        (
+            "payment_id",
+            Arc::new(rows().map(|row| Some(row.payment_id)).collect::<Int64Array>()) as ArrayRef,
+            true,
+        ),
+        ("user_id", Arc::new(rows().map(|row| row.user_id).collect::<Int64Array>()), true),
+        ("merchant_id", Arc::new(rows().map(|row| row.merchant_id).collect::<Int64Array>()), true),
+        ("card_id", Arc::new(rows().map(|row| row.card_id.as_deref()).collect::<StringArray>()), true),
+        ("amount", Arc::new(rows().map(|row| row.amount).collect::<Float64Array>()), true),
+        ("currency", Arc::new(rows().map(|row| Some(row.currency)).collect::<StringArray>()), true),
+        ("status", Arc::new(rows().map(|row| Some(row.status)).collect::<StringArray>()), true),
+        ("country", Arc::new(rows().map(|row| row.country).collect::<StringArray>()), true),
+        ("created_at", times(rows().map(|row| row.created_at)), true),
+        ("received_at", times(rows().map(|row| row.received_at)), true),
+    ])
+}
+
+fn labels(payments: &[&Payment]) -> Result<RecordBatch, ArrowError> {
+    let rows = || payments.iter();
+    RecordBatch::try_from_iter_with_nullable([
+        (
+            "payment_id",
+            Arc::new(rows().map(|row| Some(row.payment_id)).collect::<Int64Array>()) as ArrayRef,
+            true,
+        ),
+        ("user_id", Arc::new(rows().map(|row| row.user_id).collect::<Int64Array>()), true),
+        ("merchant_id", Arc::new(rows().map(|row| row.merchant_id).collect::<Int64Array>()), true),
+        ("card_id", Arc::new(rows().map(|row| row.card_id.as_deref()).collect::<StringArray>()), true),
+        ("amount", Arc::new(rows().map(|row| row.amount).collect::<Float64Array>()), true),
+        ("label_time", times(rows().map(|row| row.created_at)), true),
+        ("is_fraud", Arc::new(rows().map(|row| Some(row.is_fraud)).collect::<BooleanArray>()), true),
+    ])
+}
+
+fn times(times: impl Iterator<Item = Time>) -> ArrayRef {
+    let times = TimestampMillisecondArray::from_iter_values(times.map(Time::millis));
+    Arc::new(times.with_timezone("UTC"))
+}

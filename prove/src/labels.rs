@@ -1,0 +1,192 @@
+//! Labels written to a file, and the training set read back as answers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Field, Schema};
+use parquet::arrow::ArrowWriter;
+use thiserror::Error;
+use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
+use tidemark_kernel::value::{FeatureType, Type};
+use tidemark_kernel::{ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
+use tidemark_offline::{Effort, Location, TrainError, TrainRequest, TrainingSet};
+
+use crate::truth::ServiceAnswer;
+
+/// One row of a label file.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// A value for each key and request field.
+    pub asked: BTreeMap<String, Value>,
+    /// The label time.
+    pub at: Time,
+    /// The token of the lookup it belongs to, for `as_served`.
+    pub token: Option<Token>,
+}
+
+/// Why labels could not be answered.
+#[derive(Debug, Error)]
+pub enum LabelError {
+    /// The label file could not be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The training set could not be made.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The training set lacks a column, or it has another form.
+    #[error("the training set has no column `{0}` of the expected form")]
+    Column(String),
+}
+
+const TIME: &str = "label_time";
+const TOKEN: &str = "served_token";
+
+/// Writes the labels to `file`, trains on them, and reads the answers in the labels' order.
+///
+/// # Errors
+/// Fails where the file cannot be written or the training set cannot be made.
+pub async fn train(
+    service: Arc<ServicePlan>,
+    sources: &BTreeMap<String, Arc<SourcePlan>>,
+    location: &Location,
+    labels: &[Label],
+    visibility: Visibility,
+    file: &Path,
+) -> Result<Vec<ServiceAnswer>, LabelError> {
+    write(&service, labels, file)?;
+    let request = TrainRequest {
+        service: Arc::clone(&service),
+        sources: sources.clone(),
+        location: location.clone(),
+        labels: file.to_owned(),
+        time: TIME.to_owned(),
+        keys: BTreeMap::new(),
+        visibility,
+        token: (visibility == Visibility::AsServed).then(|| TOKEN.to_owned()),
+        status: true,
+        effort: Effort::default(),
+    };
+    let set = TrainingSet::build(&request, &mut |_| {}).await?;
+    let mut answers = Vec::with_capacity(labels.len());
+    for batch in &set.batches {
+        answers.extend(read(&service, batch)?);
+    }
+    Ok(answers)
+}
+
+/// Writes labels as a Parquet file that a training set of the service can be made from: its keys and request fields,
+/// `label_time`, and `served_token`.
+///
+/// # Errors
+/// Fails where the file cannot be written.
+pub fn write(service: &ServicePlan, labels: &[Label], file: &Path) -> Result<(), LabelError> {
+    let batch = table(service, labels);
+    let written = batch.map_err(|error| error.to_string()).and_then(|batch| {
+        let file = File::create(file).map_err(|error| error.to_string())?;
+        let mut writer =
+            ArrowWriter::try_new(file, batch.schema(), None).map_err(|error| error.to_string())?;
+        writer.write(&batch).map_err(|error| error.to_string())?;
+        writer.close().map_err(|error| error.to_string())
+    });
+    written.map(drop).map_err(|reason| LabelError::Write { path: file.to_owned(), reason })
+}
+
+fn table(service: &ServicePlan, labels: &[Label]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let keys = service.keys().into_iter().map(|key| (key.name.clone(), key.ty));
+    let mut columns: Vec<(String, Type, Vec<Value>)> = keys
+        .chain(service.request.iter().map(|field| (field.name.clone(), field.ty)))
+        .map(|(name, ty)| {
+            let values = labels.iter().map(|label| label.asked.get(&name).cloned().unwrap_or_default());
+            (name.clone(), ty, values.collect())
+        })
+        .collect();
+    columns.push((
+        TIME.to_owned(),
+        Type::Timestamp,
+        labels.iter().map(|label| Value::Timestamp(label.at)).collect(),
+    ));
+    let token =
+        |label: &Label| label.token.as_ref().map_or(Value::Null, |token| Value::string(&token.to_string()));
+    columns.push((TOKEN.to_owned(), Type::String, labels.iter().map(token).collect()));
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns
+        .iter()
+        .map(|(name, ty, values)| {
+            (Field::new(name, data_type(*ty), true), array_of(FeatureType::Scalar(*ty), values))
+        })
+        .unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+}
+
+/// The answers in a batch of a training set that was made with statuses.
+fn read(service: &ServicePlan, batch: &RecordBatch) -> Result<Vec<ServiceAnswer>, LabelError> {
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| LabelError::Column(name.to_owned()));
+    let windowed = service.features.iter().map(|place| {
+        let (view, feature) = service.feature(*place);
+        (view.qualified(feature), feature.ty)
+    });
+    let derived =
+        service.derived.iter().map(|derived| (derived.name.clone(), FeatureType::Scalar(derived.ty)));
+    let names: Vec<(String, FeatureType)> = windowed.chain(derived).collect();
+    let values = names.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>, _>>()?;
+    let statuses =
+        names.iter().map(|(name, _)| column(&format!("{name}__status"))).collect::<Result<Vec<_>, _>>()?;
+    let newest = service.views.iter().map(|view| column(&format!("{}__newest_event", view.view)));
+    let newest = newest.collect::<Result<Vec<_>, _>>()?;
+    let answer = |row: usize| {
+        let values = values.iter().zip(&names).map(|(column, (_, ty))| feature_at(column, *ty, row));
+        let statuses = statuses.iter().zip(&names).map(|(column, (name, _))| {
+            status_at(column, row).ok_or_else(|| LabelError::Column(format!("{name}__status")))
+        });
+        Ok(ServiceAnswer {
+            values: values.collect(),
+            statuses: statuses.collect::<Result<_, _>>()?,
+            newest: newest.iter().map(|column| time_at(column, row)).collect(),
+        })
+    };
+    (0..batch.num_rows()).map(answer).collect()
+}
+
+fn status_at(column: &ArrayRef, row: usize) -> Option<Status> {
+    let name = column.as_string_opt::<i32>()?.value(row);
+    Status::NAMED.iter().find(|(known, _)| *known == name).map(|(_, status)| *status)
+}
+
+fn time_at(column: &ArrayRef, row: usize) -> Option<Time> {
+    match value_at(column, row) {
+        Value::Timestamp(time) => Some(time),
+        _ => None,
+    }
+}
+
+/// The value of a feature in one row of its column.
+fn feature_at(column: &ArrayRef, ty: FeatureType, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match ty {
+        FeatureType::Scalar(_) => value_at(column, row),
+        FeatureType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            Value::List((0..items.len()).map(|item| value_at(&items, item)).collect())
+        }
+        FeatureType::Counts(_) => {
+            let items = column.as_list::<i32>().value(row);
+            let items = items.as_struct();
+            let count = |item| match value_at(items.column(1), item) {
+                Value::Int64(count) => count,
+                _ => 0,
+            };
+            Value::Counts(
+                (0..items.len()).map(|item| (value_at(items.column(0), item), count(item))).collect(),
+            )
+        }
+    }
+}

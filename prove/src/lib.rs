@@ -1,0 +1,16 @@
+//! What shows that Tidemark keeps its promise.
+//!
+//! * [`scenario`]: Markdown files of events and expectations, run by every engine;
+//! * [`verify`](mod@verify): the online state rebuilt from the event tables and compared byte for byte;
+//! * [`demo`]: a month of generated payments, and the comparison of thousands of lookups with training and the
+//!   oracle;
+//! * [`truth`]: the kernel's oracle asked about whole services;
+//! * [`labels`]: training sets read back as answers.
+//!
+//! This crate must never contain anything that an engine needs: only the command line and the tests know it.
+
+pub mod demo;
+pub mod labels;
+pub mod scenario;
+pub mod truth;
+pub mod verify;

@@ -1,0 +1,223 @@
+//! Scenarios: Markdown files with definitions, a table of events and tables of what is expected.
+//!
+//! Four engines run each: the oracle; the stream, whose questions are lookups; the stream again with a restart
+//! before each of its records in turn; and the training set, over event tables on disk. They must agree with each
+//! other and with the tables, bit for bit. `docs/scenarios.md` describes the format.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+use tidemark_ingest::IngestError;
+use tidemark_offline::TableError;
+use tidemark_online::{DefinitionError, LookupError, RowError};
+use tidemark_registry::Repo;
+use tidemark_store::{Clock, StoreError};
+
+use crate::labels::LabelError;
+use crate::truth::TruthError;
+
+mod cells;
+mod compare;
+mod document;
+mod engine;
+mod script;
+
+use document::Document;
+use script::Script;
+
+/// A place in a file, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The column in characters.
+    pub column: usize,
+}
+
+/// A scenario that cannot be run as it is written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{}:{}:{}: {message}", file.display(), place.line, place.column)]
+pub struct ScenarioError {
+    /// The file.
+    pub file: PathBuf,
+    /// Where.
+    pub place: Place,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl ScenarioError {
+    fn at(file: &Path, place: Place, message: String) -> Self {
+        Self { file: file.to_owned(), place, message }
+    }
+}
+
+/// Why a scenario could not be run to its end.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It is not written as scenarios are.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A file or folder could not be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The oracle failed.
+    #[error(transparent)]
+    Truth(#[from] TruthError),
+    /// Columns could not be built.
+    #[error("the events do not fit their source: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// Ingestion failed.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The online store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An event table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A service cannot be served.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A lookup failed.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// A row of a lookup failed.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The training set failed.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// A view lost its state while it was written.
+    #[error("a view has lost its state while the scenario ran; nothing else writes to it, so this is a bug")]
+    Lost,
+}
+
+/// What to do with expectations that do not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Update {
+    /// Report them.
+    #[default]
+    Never,
+    /// Rewrite them in place, where all engines agree on another answer.
+    Expectations,
+}
+
+impl Update {
+    /// What the environment asks for: `UPDATE_EXPECT=1` rewrites.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match std::env::var_os("UPDATE_EXPECT") {
+            Some(value) if value != "0" => Self::Expectations,
+            _ => Self::Never,
+        }
+    }
+}
+
+/// A scenario that was run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its first heading.
+    pub title: String,
+    /// How many rows of its tables were asked.
+    pub questions: usize,
+    /// How many cells were compared, each with every engine that can answer it.
+    pub cells: usize,
+    /// Where a cell or an engine differs.
+    pub disagreements: Vec<Disagreement>,
+    /// How many cells were rewritten.
+    pub rewritten: usize,
+}
+
+/// A cell about which not all are of one mind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The scenario.
+    pub file: PathBuf,
+    /// The cell.
+    pub place: Place,
+    /// What it is about: `payments_1h of user_id=7 at 08:30`.
+    pub subject: String,
+    /// What the cell says.
+    pub expected: String,
+    /// What each engine says, the oracle first.
+    pub found: Vec<(&'static str, String)>,
+}
+
+impl Disagreement {
+    /// Whether the engines agree with each other, so that only the cell is wrong.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.found.windows(2).all(|pair| pair[0].1 == pair[1].1)
+    }
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { line, column } = self.place;
+        writeln!(f, "{}:{line}:{column}: {}", self.file.display(), self.subject)?;
+        write!(f, "  {:<12} {}", "expected", self.expected)?;
+        self.found.iter().try_for_each(|(engine, answer)| write!(f, "\n  {engine:<12} {answer}"))
+    }
+}
+
+/// Every scenario below a folder: its Markdown files but those called `README.md`, sorted by path.
+///
+/// # Errors
+/// Fails where a folder cannot be read.
+pub fn discover(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(discover(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "md")
+            && path.file_name().is_some_and(|name| name != "README.md")
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads and runs one scenario. One without definitions of its own uses those of `repo`. `clock` is given to the
+/// online stores, which ask it how long a state has been idle; no answer depends on it.
+///
+/// # Errors
+/// Fails where the file cannot be read or is no scenario, or an engine fails. Answers that differ are no error: they
+/// are in the outcome.
+pub async fn run(
+    file: &Path,
+    repo: Option<&Arc<Repo>>,
+    clock: &Clock,
+    update: Update,
+) -> Result<Outcome, RunError> {
+    let io = |action| move |source| RunError::Io { action, path: file.to_owned(), source };
+    let text = fs::read_to_string(file).map_err(io("read"))?;
+    let document = Document::read(file, &text)?;
+    let script = Script::compile(file, &document, repo)?;
+    let replies = compare::replies(&script, clock).await?;
+    let mut outcome = compare::compare(file, &document, &script, &replies)?;
+    if update == Update::Expectations {
+        let (text, rewritten) = compare::rewrite(&document, &script, &replies, &mut outcome);
+        if rewritten > 0 {
+            fs::write(file, text).map_err(io("write"))?;
+        }
+        outcome.rewritten = rewritten;
+    }
+    Ok(outcome)
+}

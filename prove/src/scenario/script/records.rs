@@ -1,0 +1,108 @@
+//! The table of events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemark_kernel::{Log, Offset, Position, SourcePlan, Value};
+
+use super::{Context, Record, cell};
+use crate::scenario::document::{Cell, Table};
+use crate::scenario::{Place, ScenarioError};
+
+/// Columns of the table that are no fields, unless a source declares a field of that name.
+const COLUMNS: [&str; 5] = ["source", "log", "offset", "arrival", "dead_letter"];
+
+/// Reads the records in the order of the rows.
+pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, ScenarioError> {
+    let sources: Vec<&Arc<SourcePlan>> = context.repo.sources.values().collect();
+    let is_field = |name: &str| sources.iter().any(|source| source.field(name).is_some());
+    if let Some(cell) =
+        table.header.iter().find(|cell| !is_field(&cell.text) && !COLUMNS.contains(&cell.text.as_str()))
+    {
+        let fields = sources.iter().flat_map(|source| source.fields.iter().map(|field| field.name.as_str()));
+        return Err(context.unknown(cell, "column", fields.chain(COLUMNS)));
+    }
+    let table = Events { context, table, is_field: &is_field };
+    let mut next: BTreeMap<(String, Log), Offset> = BTreeMap::new();
+    table.table.rows.iter().map(|row| table.record(row, &mut next)).collect()
+}
+
+struct Events<'a> {
+    context: Context<'a>,
+    table: &'a Table,
+    is_field: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Events<'a> {
+    /// The cell of a column that is no field; none where it is empty.
+    fn own(&self, row: &'a [Cell], column: &str) -> Option<&'a Cell> {
+        if (self.is_field)(column) {
+            return None;
+        }
+        cell(self.table, row, column).filter(|cell| !cell.text.is_empty())
+    }
+
+    fn record(
+        &self,
+        row: &'a [Cell],
+        next: &mut BTreeMap<(String, Log), Offset>,
+    ) -> Result<Record, ScenarioError> {
+        let source = self.source(row)?;
+        let log = self.log(row)?;
+        let next = next.entry((source.name.clone(), log)).or_default();
+        let offset = match self.own(row, "offset") {
+            None => *next,
+            Some(cell) => {
+                let offset = cell.text.parse().ok().filter(|offset: &Offset| *offset >= *next);
+                let message =
+                    || format!("`{}` is no offset; offsets of a log grow, the next is {next}", cell.text);
+                offset.ok_or_else(|| self.context.error(cell, message()))?
+            }
+        };
+        let from = Position(std::mem::replace(next, offset + 1));
+        let time = self.own(row, "arrival").map(|cell| self.context.time(cell)).transpose()?;
+        let place = row.first().map_or(Place::default(), |cell| cell.place);
+        let has_dead = self.table.column("dead_letter").filter(|_| !(self.is_field)("dead_letter"));
+        let dead = has_dead.map(|column| row[column].clone());
+        let fields = self.fields(&source, row)?;
+        Ok(Record { source, log, offset, from, time, fields, dead, place })
+    }
+
+    fn source(&self, row: &[Cell]) -> Result<Arc<SourcePlan>, ScenarioError> {
+        let sources = &self.context.repo.sources;
+        let Some(column) = self.table.column("source").filter(|_| !(self.is_field)("source")) else {
+            let only = sources.values().next().filter(|_| sources.len() == 1);
+            let place = row.first().cloned().unwrap_or_default();
+            let message = || format!("there are {} sources; name one in a column `source`", sources.len());
+            return only.cloned().ok_or_else(|| self.context.error(&place, message()));
+        };
+        let cell = &row[column];
+        let found = sources.get(&cell.text).cloned();
+        found.ok_or_else(|| self.context.unknown(cell, "source", sources.keys().map(String::as_str)))
+    }
+
+    /// Without a column `log`: the file log, or log 0 where records have arrival times of their own.
+    fn log(&self, row: &[Cell]) -> Result<Log, ScenarioError> {
+        let column = self.table.column("log").filter(|_| !(self.is_field)("log"));
+        let Some(cell) = column.map(|column| &row[column]).filter(|cell| !cell.text.is_empty()) else {
+            let timed = self.table.column("arrival").is_some() && !(self.is_field)("arrival");
+            return Ok(if timed { Log(0) } else { Log::FILE });
+        };
+        match cell.text.as_str() {
+            "file" => Ok(Log::FILE),
+            "push" => Ok(Log::PUSH),
+            text => text.parse().ok().filter(|log| *log >= 0).map(Log).ok_or_else(|| {
+                self.context.error(cell, format!("`{text}` is no log; logs are file, push, 0, 1, …"))
+            }),
+        }
+    }
+
+    /// One value for each field; a field without a column is null.
+    fn fields(&self, source: &SourcePlan, row: &[Cell]) -> Result<Vec<Value>, ScenarioError> {
+        let value = |field: &tidemark_kernel::plan::Field| match cell(self.table, row, &field.name) {
+            None => Ok(Value::Null),
+            Some(cell) => self.context.value(field.ty, cell),
+        };
+        source.fields.iter().map(value).collect()
+    }
+}

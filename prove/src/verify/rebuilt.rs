@@ -1,0 +1,37 @@
+//! States rebuilt from events, by the kernel's own code.
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::{EntityKey, Event, FeaturePlan, Log, LogState, Position};
+use tidemark_store::BUCKETS;
+
+use super::Applied;
+
+/// What the events of one entity make of its states.
+pub(super) struct Rebuilt {
+    /// Its state for each log that gave it an event.
+    pub(super) states: BTreeMap<Log, LogState>,
+    /// The events that the store has applied.
+    pub(super) events: Vec<Event>,
+}
+
+impl Rebuilt {
+    /// Applies, log by log in order of offset, what the store has applied of an entity's events.
+    pub(super) fn new(
+        plan: &FeaturePlan,
+        applied: &Applied,
+        key: &EntityKey,
+        mut events: Vec<Event>,
+    ) -> Self {
+        let bucket = usize::from(key.bucket(BUCKETS));
+        let stands = |log: &Log| applied.get(log).map_or(Position::START, |buckets| buckets[bucket]);
+        events.retain(|event| stands(&event.stamp.log).covers(event.stamp.offset));
+        events.sort_by_key(|event| (event.stamp.log, event.stamp.offset));
+        let mut states: BTreeMap<Log, LogState> = BTreeMap::new();
+        for event in &events {
+            states.entry(event.stamp.log).or_default().apply(plan, &event.stamp, &event.inputs);
+        }
+        states.values_mut().for_each(|state| state.settle(plan));
+        Self { states, events }
+    }
+}

@@ -1,0 +1,121 @@
+//! ARROWS-1: who may know whom. The list is the design's; an arrow that is not in it fails here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which crates of the workspace each crate may depend on.
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("tidemark-kernel", &[]),
+    ("tidemark-expr", &["tidemark-kernel"]),
+    ("tidemark-store", &["tidemark-kernel"]),
+    ("tidemark-proto", &[]),
+    ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
+    ("tidemark-online", &["tidemark-kernel", "tidemark-expr", "tidemark-store", "tidemark-proto"]),
+    ("tidemark-offline", &["tidemark-kernel", "tidemark-expr"]),
+    (
+        "tidemark-ingest",
+        &["tidemark-kernel", "tidemark-expr", "tidemark-store", "tidemark-offline", "tidemark-proto"],
+    ),
+    ("tidemark-prove", ENGINES),
+    ("tidemark", EVERYTHING),
+    ("tidemark-tests", EVERYTHING),
+    ("tidemark-benches", EVERYTHING),
+    ("xtask", &["tidemark-proto"]),
+];
+
+const ENGINES: &[&str] = &[
+    "tidemark-kernel",
+    "tidemark-expr",
+    "tidemark-registry",
+    "tidemark-store",
+    "tidemark-ingest",
+    "tidemark-online",
+    "tidemark-offline",
+];
+
+const EVERYTHING: &[&str] = &[
+    "tidemark-kernel",
+    "tidemark-expr",
+    "tidemark-registry",
+    "tidemark-store",
+    "tidemark-ingest",
+    "tidemark-online",
+    "tidemark-offline",
+    "tidemark-proto",
+    "tidemark-prove",
+];
+
+/// What the kernel may use of the world: containers, numbers, hashes, text. No I/O, no async, no DataFusion.
+const KERNEL: [&str; 11] = [
+    "arrow-array",
+    "arrow-buffer",
+    "arrow-schema",
+    "base64",
+    "blake3",
+    "chrono",
+    "libm",
+    "num-bigint",
+    "num-traits",
+    "smallvec",
+    "thiserror",
+];
+/// Hashing for buckets and checks.
+const KERNEL_HASH: &str = "xxhash-rust";
+
+/// For each crate of the workspace, what it depends on but for tests alone.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--format-version=1", "--no-deps", "--offline", "--manifest-path", manifest];
+    let output = Command::new(cargo).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let named = packages.iter().map(|package| {
+        let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+        let shipped = dependencies.iter().filter(|dependency| dependency["kind"].as_str() != Some("dev"));
+        (text(&package["name"]), shipped.map(|dependency| text(&dependency["name"])).collect())
+    });
+    named.collect()
+}
+
+#[test]
+fn no_arrow_points_where_the_design_has_none() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    let crates = dependencies();
+    let names: BTreeSet<&str> = crates.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        allowed.keys().copied().collect(),
+        "a crate was added or removed: say whom it may know"
+    );
+    for (name, dependencies) in &crates {
+        let inside = dependencies.iter().filter(|dependency| names.contains(dependency.as_str()));
+        for dependency in inside {
+            assert!(
+                allowed[name.as_str()].contains(&dependency.as_str()),
+                "{name} must not know {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_kernel_knows_little_of_the_world() {
+    for dependency in &dependencies()["tidemark-kernel"] {
+        let known = KERNEL.contains(&dependency.as_str()) || dependency == KERNEL_HASH;
+        assert!(known, "the kernel must not know {dependency}");
+    }
+}
+
+#[test]
+fn only_the_command_line_and_the_tests_know_the_proofs() {
+    let crates = dependencies();
+    let knowing = crates.iter().filter(|(_, dependencies)| dependencies.contains("tidemark-prove"));
+    for (name, _) in knowing {
+        assert!(["tidemark", "tidemark-tests", "tidemark-benches"].contains(&name.as_str()), "{name}");
+    }
+}

@@ -1,0 +1,13 @@
+//! The binary as people run it: what it prints, what it leaves behind, and how it ends.
+//!
+//! `cargo build --workspace` builds it first; `cargo xtask test` does.
+
+mod bad_input;
+mod damage;
+mod demo;
+mod dev;
+mod happy_path;
+mod http;
+mod process;
+mod repo;
+mod tables;

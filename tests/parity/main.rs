@@ -1,0 +1,109 @@
+//! PARITY: for every plan, every set of applied events and every `at` that may be asked about, a lookup, the training
+//! set `as_served` by its token, and the oracle give the same values, statuses and times, bit for bit.
+//!
+//! Plans are random definitions, compiled by the registry; streams come in several logs, with late, early, tied and
+//! malformed records; lookups fall between them, and whoever ingests is restarted at random.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use tidemark_kernel::{Time, Visibility};
+use tidemark_prove::labels::{Label, train};
+use tidemark_prove::truth::ServiceAnswer;
+
+mod generate;
+mod world;
+
+use generate::{Case, Step};
+use world::World;
+
+/// A lookup that was answered.
+struct Lookup {
+    label: Label,
+    answer: ServiceAnswer,
+}
+
+async fn live(world: &mut World, steps: &[Step]) -> Result<Vec<Lookup>, TestCaseError> {
+    let mut lookups = Vec::new();
+    for step in steps {
+        match step {
+            Step::Receive(count) => world.receive(*count).await,
+            Step::Restart => world.open().await,
+            Step::Ask { user, amount, later } => {
+                let asked = world.asked(*user, *amount);
+                // Without an instant the answer is about the earliest one allowed: the clock is at the beginning.
+                let (earliest, answer) = world.lookup(&asked, None).await;
+                compare(world, &asked, &earliest, &answer)?;
+                lookups.push(Lookup { label: label(&asked, &earliest), answer });
+                let at = if earliest.at == Time::MIN.next() { world.start() } else { earliest.at };
+                let (later, answer) = world.lookup(&asked, Some(at.plus(*later))).await;
+                compare(world, &asked, &later, &answer)?;
+                lookups.push(Lookup { label: label(&asked, &later), answer });
+            }
+        }
+    }
+    Ok(lookups)
+}
+
+fn label(asked: &BTreeMap<String, tidemark_kernel::Value>, token: &tidemark_kernel::Token) -> Label {
+    Label { asked: asked.clone(), at: token.at, token: Some(token.clone()) }
+}
+
+fn compare(
+    world: &World,
+    asked: &BTreeMap<String, tidemark_kernel::Value>,
+    token: &tidemark_kernel::Token,
+    answer: &ServiceAnswer,
+) -> Result<(), TestCaseError> {
+    let truth = world.truth(asked, token.at, Visibility::AsServed);
+    prop_assert_eq!(answer, &truth, "lookup and oracle at {}", token.at);
+    Ok(())
+}
+
+async fn trained(world: &World, lookups: &[Lookup], visibility: Visibility) -> Vec<ServiceAnswer> {
+    let labels: Vec<Label> = lookups.iter().map(|lookup| lookup.label.clone()).collect();
+    let file = world.folder().join(format!("{visibility}.parquet"));
+    let service = world.service();
+    let set = train(service, world.sources(), world.location(), &labels, visibility, &file).await;
+    set.expect("a training set")
+}
+
+async fn parity(case: Case) -> Result<(), TestCaseError> {
+    let mut world = World::new(&case).await;
+    let lookups = live(&mut world, &case.steps).await?;
+    if lookups.is_empty() {
+        return Ok(());
+    }
+    world.write_tables().await;
+    let served: Vec<ServiceAnswer> = lookups.iter().map(|lookup| lookup.answer.clone()).collect();
+    prop_assert_eq!(trained(&world, &lookups, Visibility::AsServed).await, served, "training and lookups");
+    for visibility in [Visibility::AsKnown, Visibility::EventTime] {
+        let truth: Vec<ServiceAnswer> = lookups
+            .iter()
+            .map(|lookup| world.truth(&lookup.label.asked, lookup.label.at, visibility))
+            .collect();
+        prop_assert_eq!(
+            trained(&world, &lookups, visibility).await,
+            truth,
+            "training {} and oracle",
+            visibility
+        );
+    }
+    Ok(())
+}
+
+/// `PROPTEST_CASES` asks for more of them.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lookups_training_and_the_oracle_give_the_same_bits(case in generate::case()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(parity(case))?;
+    }
+}
