@@ -302,6 +302,15 @@ impl State {
         }
     }
 
+    /// Whether the value is null only because an int64 total does not fit.
+    #[must_use]
+    pub fn overflows(&self, function: Function) -> bool {
+        match self {
+            Self::IntSum(state) => function == Function::Sum && state.overflows(),
+            _ => false,
+        }
+    }
+
     /// Writes the one canonical form. The reader knows the kind.
     pub fn encode(&self, out: &mut Writer) {
         match self {

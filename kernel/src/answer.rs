@@ -73,6 +73,8 @@ pub struct Answer {
     /// The event time of the view's newest event between the view's earliest window start and `at`, whatever an
     /// aggregate's own filter says.
     pub newest: Option<Time>,
+    /// How many of the values are null because an int64 total does not fit, for engines to count.
+    pub overflowed: u64,
 }
 
 impl Answer {
@@ -83,7 +85,13 @@ impl Answer {
     }
 
     /// Gives values their statuses.
-    pub(crate) fn new(plan: &FeaturePlan, at: Time, values: Vec<Value>, newest: Option<Time>) -> Self {
+    pub(crate) fn new(
+        plan: &FeaturePlan,
+        at: Time,
+        values: Vec<Value>,
+        newest: Option<Time>,
+        overflowed: u64,
+    ) -> Self {
         let age = |newest: Time| Span::from_millis(at.millis().saturating_sub(newest.millis()));
         let stale = |newest: Time| plan.max_age.is_some_and(|max_age| age(newest) > max_age);
         let statuses = values.iter().map(|value| match newest {
@@ -91,7 +99,7 @@ impl Answer {
             Some(newest) if stale(newest) => Status::OutsideMaxAge,
             Some(_) => Status::of(value),
         });
-        Self { at, statuses: statuses.collect(), values, newest }
+        Self { at, statuses: statuses.collect(), values, newest, overflowed }
     }
 }
 
@@ -142,6 +150,7 @@ struct Walk<'p> {
     /// For each aggregate the start of its longest window: older tiles are not merged into it.
     needed: Vec<Time>,
     values: Vec<Value>,
+    overflowed: u64,
     /// The next window to finish, by place in `ends`.
     window: usize,
     /// Windows and their starts, latest start first.
@@ -159,7 +168,16 @@ impl<'p> Walk<'p> {
             needed[feature.aggregate] = needed[feature.aggregate].min(start);
         }
         let merged = plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
-        Self { plan, at, merged, needed, values: vec![Value::Null; plan.features.len()], window: 0, ends }
+        Self {
+            plan,
+            at,
+            merged,
+            needed,
+            values: vec![Value::Null; plan.features.len()],
+            overflowed: 0,
+            window: 0,
+            ends,
+        }
     }
 
     fn over(mut self, logs: &[(Log, LogState)]) -> Answer {
@@ -178,7 +196,7 @@ impl<'p> Walk<'p> {
             }
         }
         self.finish_all_windows();
-        Answer::new(self.plan, self.at, self.values, newest)
+        Answer::new(self.plan, self.at, self.values, newest, self.overflowed)
     }
 
     /// Takes the values of every window that begins after `start`: no older tile belongs to it.
@@ -200,7 +218,9 @@ impl<'p> Walk<'p> {
         self.window += 1;
         for (value, feature) in self.values.iter_mut().zip(&self.plan.features) {
             if feature.window == window {
-                *value = self.merged[feature.aggregate].finish(feature.function);
+                let merged = &self.merged[feature.aggregate];
+                *value = merged.finish(feature.function);
+                self.overflowed += u64::from(merged.overflows(feature.function));
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::answer::Answer;
 use crate::event::{Event, Log, Offset};
 use crate::plan::{Feature, FeaturePlan};
 use crate::time::Time;
-use crate::value::Value;
+use crate::value::{FeatureType, Type, Value};
 use crate::visibility::Visibility;
 
 mod rational;
@@ -35,20 +35,26 @@ pub fn sees(visibility: Visibility, at: Time, last: &BTreeMap<Log, Offset>, even
 #[must_use]
 pub fn answer(plan: &FeaturePlan, events: &[&Event], at: Time) -> Answer {
     let within = |start: Time, event: &Event| start <= event.stamp.event_time && event.stamp.event_time < at;
-    let values = plan.features.iter().map(|feature| {
+    let (mut values, mut overflowed) = (Vec::new(), 0);
+    for feature in &plan.features {
         let start = plan.windows[feature.window].start(at);
-        let inside = events.iter().copied().filter(|event| within(start, event));
-        value(plan, feature, inside.collect())
-    });
+        let counted = |event: &&Event| within(start, event) && !event.inputs[feature.aggregate].is_null();
+        let inside: Vec<&Event> = events.iter().copied().filter(counted).collect();
+        let integers = feature.function == Function::Sum && feature.ty == FeatureType::Scalar(Type::Int64);
+        let some = !inside.is_empty();
+        let value = value(plan, feature, inside);
+        overflowed += u64::from(integers && some && value.is_null());
+        values.push(value);
+    }
     let earliest = plan.windows.iter().map(|window| window.start(at)).min().unwrap_or(at);
     let newest =
         events.iter().filter(|event| within(earliest, event)).map(|event| event.stamp.event_time).max();
-    Answer::new(plan, at, values.collect(), newest)
+    Answer::new(plan, at, values, newest, overflowed)
 }
 
+/// The value over the events in the window that the aggregate does not skip.
 fn value(plan: &FeaturePlan, feature: &Feature, mut events: Vec<&Event>) -> Value {
     events.sort_by_key(|event| event.stamp.order());
-    events.retain(|event| !event.inputs[feature.aggregate].is_null());
     let values: Vec<&Value> = events.iter().map(|event| &event.inputs[feature.aggregate]).collect();
     match feature.function {
         Function::Count => Value::Int64(values.len() as i64),

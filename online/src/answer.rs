@@ -29,6 +29,8 @@ pub struct RowAnswer {
     pub newest: Vec<Option<Time>>,
     /// What was seen.
     pub token: Token,
+    /// How many windowed values are null because an int64 total does not fit.
+    pub overflowed: u64,
 }
 
 /// Which instant a row is asked about.
@@ -102,6 +104,7 @@ pub(crate) fn answer_row(
         values: features().map(|place| answers[place.view].values[place.feature].clone()).collect(),
         statuses: features().map(|place| answers[place.view].statuses[place.feature]).collect(),
         newest: answers.iter().map(|answer| answer.newest).collect(),
+        overflowed: answers.iter().map(|answer| answer.overflowed).sum(),
         token: Token { at, views: entities.iter().map(Entity::token).collect::<BTreeMap<_, _>>() },
     })
 }

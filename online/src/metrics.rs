@@ -30,6 +30,7 @@ struct ServiceCounts {
     lookups: u64,
     rows: u64,
     derived_failures: u64,
+    sum_overflows: u64,
     /// Calls per bucket, each counted in one; the last is for those beyond every edge.
     buckets: [u64; EDGES.len() + 1],
     seconds: f64,
@@ -46,6 +47,7 @@ impl Metrics {
         let counts = counts.services.entry(service.to_owned()).or_default();
         counts.lookups += 1;
         counts.rows += results.len() as u64;
+        counts.sum_overflows += results.iter().flatten().map(|row| row.overflowed).sum::<u64>();
         counts.seconds += seconds;
         counts.buckets[EDGES.partition_point(|edge| *edge < seconds)] += 1;
     }
@@ -77,6 +79,9 @@ impl Metrics {
         out.per_service("tidemark_lookup_derived_failures_total", &counts, |service| {
             service.derived_failures
         });
+        let help = "Windowed sums that are null because the int64 total does not fit.";
+        out.metric("tidemark_lookup_sum_overflows_total", "counter", help);
+        out.per_service("tidemark_lookup_sum_overflows_total", &counts, |service| service.sum_overflows);
         out.metric("tidemark_lookup_errors_total", "counter", "Lookup calls that failed as a whole.");
         out.per_kind("tidemark_lookup_errors_total", &counts.errors);
         out.metric(

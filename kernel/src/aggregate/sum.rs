@@ -38,6 +38,10 @@ impl IntSum {
         }
     }
 
+    pub(super) fn overflows(&self) -> bool {
+        i64::try_from(self.total).is_err()
+    }
+
     /// The total goes as a low and a high half, both signed, so that small totals of either sign are short.
     pub(super) fn encode(&self, out: &mut Writer) {
         let low = self.total as i64;
