@@ -35,7 +35,7 @@ impl Folder {
             return if folder.join(PROJECT_FILE).is_file() {
                 Ok(Self(folder.clone()))
             } else {
-                Err(no_repo(folder))
+                Err(no_repo(&folder.display().to_string()))
             };
         }
         let mut folder = PathBuf::from(".");

@@ -1,6 +1,8 @@
 //! From an empty folder to a training set.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -15,6 +17,9 @@ fn the_example_repo_holds_and_answers() {
     let shop = folder.path().join("shop");
     let ran = tidemark(&shop, &["check"]).done();
     assert!(ran.stdout.ends_with("no problems\n"), "{ran:#?}");
+    let ran = tidemark(&shop, &["test"]).done();
+    assert!(ran.stdout.ends_with(" 0 failed\n"), "{ran:#?}");
+    assert_eq!(files(&shop, ""), files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../feature_repo"), ""));
     // The repo is found from below, too.
     fs::create_dir(shop.join("notes")).expect("created");
     let asked = ["lookup", "fraud", "user_id=7", "merchant_id=3", "card_id=c-7-1", "amount=12.5"];
@@ -22,6 +27,20 @@ fn the_example_repo_holds_and_answers() {
     assert!(ran.stdout.contains("user_payments.payments_1h"), "{ran:#?}");
     assert!(ran.stderr.contains("nothing was applied here before"), "{ran:#?}");
     assert!(tidemark(folder.path(), &["init", "shop"]).refused(&["not an empty folder"]).stdout.is_empty());
+}
+
+/// Every file below a folder, with its text.
+fn files(folder: &Path, below: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder.join(below)).expect("listed") {
+        let entry = entry.expect("read");
+        let name = format!("{below}{}", entry.file_name().to_string_lossy());
+        match entry.path().is_dir() {
+            true => found.extend(files(folder, &format!("{name}/"))),
+            false => drop(found.insert(name, fs::read_to_string(entry.path()).expect("text"))),
+        }
+    }
+    found
 }
 
 #[test]

@@ -6,17 +6,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
-use tidemark_offline::durable::Beside;
+use tidemark_offline::durable::{Beside, create_folder};
 
 use crate::args::Init;
 use crate::failure::{Failure, io_failure};
 use crate::output::Output;
 
 /// The example repo, file by file.
-const EXAMPLE: [(&str, &str); 3] = [
+const EXAMPLE: [(&str, &str); 4] = [
     ("tidemark.yaml", include_str!("../../../feature_repo/tidemark.yaml")),
     ("payments.yaml", include_str!("../../../feature_repo/payments.yaml")),
     ("README.md", include_str!("../../../feature_repo/README.md")),
+    ("tests/a_stolen_card.md", include_str!("../../../feature_repo/tests/a_stolen_card.md")),
 ];
 
 pub(super) fn run(init: &Init, output: Output) -> Result<()> {
@@ -30,6 +31,7 @@ pub(super) fn run(init: &Init, output: Output) -> Result<()> {
 fn said(dir: &str, names: &[&str]) -> String {
     format!(
         "wrote {} into {dir}\n\nnext:\n  cd {dir}\n  tidemark check     # what the definitions are\n  \
+         tidemark test      # what they mean, by example\n  \
          tidemark dev       # run it, and edit payments.yaml while it runs",
         names.join(", ")
     )
@@ -37,9 +39,9 @@ fn said(dir: &str, names: &[&str]) -> String {
 
 /// Writes the example into a folder, which is created where it is missing.
 pub(super) fn write(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(io_failure("create", dir))?;
     for (name, text) in EXAMPLE {
         let path = dir.join(name);
+        create_folder(path.parent().unwrap_or(dir))?;
         let mut file = Beside::create(&path)?;
         file.file().write_all(text.as_bytes()).map_err(io_failure("write", &path))?;
         file.finish()?;
