@@ -29,6 +29,9 @@ mod tests;
 pub use columns::ColumnsError;
 pub(crate) use rows::RowsBuilder;
 
+/// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
+pub(crate) const BATCH_BYTES: usize = 16 << 20;
+
 /// A record that is no event, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -76,6 +79,12 @@ impl Batch {
     /// The arrival times, in milliseconds.
     pub(crate) fn arrival_times(&self) -> &[i64] {
         column(&self.events, layout::ARRIVAL_TIME)
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len());
+        self.events.get_array_memory_size() + dead.sum::<usize>()
     }
 
     /// The events that are not before `position`.

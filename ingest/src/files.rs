@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,16 +38,21 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             pattern: pattern.clone(),
             reason: error.to_string(),
         };
-        let before = paths.len();
+        // A name may look like a pattern.
+        let mut found = Path::new(pattern).is_file() && {
+            paths.insert(PathBuf::from(pattern));
+            true
+        };
         for path in glob::glob(pattern).map_err(unreadable)? {
             let path = path.map_err(|error| {
                 IngestError::file("look into", error.path())(io::Error::other(error.to_string()))
             })?;
             if path.is_file() {
+                found = true;
                 paths.insert(path);
             }
         }
-        if paths.len() == before && !paths.iter().any(|path| path == Path::new(pattern)) {
+        if !found {
             return Err(IngestError::NoFile(pattern.clone()));
         }
     }
@@ -66,9 +71,22 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity of the file at `path`.
     pub(crate) fn of(path: &Path) -> Result<Self, IngestError> {
+        Self::of_first(path, u64::MAX)
+    }
+
+    /// The identity that a file of the log has now. What was appended to a text file is no part of it.
+    fn again(file: &KnownFile) -> Result<Self, IngestError> {
+        match extension(&file.path).as_deref() {
+            Some("parquet") => Self::of(&file.path),
+            _ => Self::of_first(&file.path, file.size),
+        }
+    }
+
+    /// The identity of the first `size` bytes of the file at `path`.
+    fn of_first(path: &Path, size: u64) -> Result<Self, IngestError> {
         let hash = || {
             let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(File::open(path)?)?;
+            hasher.update_reader(File::open(path)?.take(size))?;
             Ok(Self { size: hasher.count(), hash: *hasher.finalize().as_bytes() })
         };
         hash().map_err(IngestError::file("read", path))
@@ -86,13 +104,18 @@ impl Identity {
 /// Fails where it is gone, or holds something else now.
 pub(crate) fn find_again(source: &SourcePlan, file: &KnownFile, row: i64) -> Result<(), IngestError> {
     let (path, source_name) = (file.path.clone(), source.name.clone());
-    if !file.path.exists() {
+    if !file.path.try_exists().map_err(IngestError::file("find", &file.path))? {
         return Err(IngestError::FileGone { path, source_name, row });
     }
-    if !Identity::of(&file.path)?.is(file) {
+    if !Identity::again(file)?.is(file) {
         return Err(IngestError::FileChanged { path, source_name, row });
     }
     Ok(())
+}
+
+/// What a file's name says it holds.
+fn extension(path: &Path) -> Option<String> {
+    path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
 }
 
 /// The reader of one file.
@@ -100,33 +123,35 @@ pub(crate) enum FileRows {
     /// Parquet, with the file's size.
     Parquet(ParquetRows, u64),
     /// CSV with a header.
-    Csv(Box<CsvRecords<BufReader<File>>>),
+    Csv(Box<CsvRecords<BufReader<Take<File>>>>),
     /// JSON lines.
-    Json(JsonLines<BufReader<File>>),
+    Json(JsonLines<BufReader<Take<File>>>),
 }
 
 impl FileRows {
     /// Opens a file, its columns checked against the source's fields, and passes over `skip` rows. Says how many
-    /// that were: a file may have fewer.
-    pub(crate) fn open(path: &Path, source: &SourcePlan, skip: i64) -> Result<(Self, i64), IngestError> {
+    /// that were: a file may have fewer. Of a text file the first `size` bytes are read, whatever was appended since.
+    pub(crate) fn open(
+        path: &Path,
+        size: u64,
+        source: &SourcePlan,
+        skip: i64,
+    ) -> Result<(Self, i64), IngestError> {
         let file = File::open(path).map_err(IngestError::file("open", path))?;
-        let size = file.metadata().map_err(IngestError::file("read", path))?.len();
-        let extension =
-            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-        let mut rows = match extension.as_deref() {
+        let mut rows = match extension(path).as_deref() {
             Some("parquet") => {
                 let rows = ParquetRows::open(path, file, source, skip, BATCH_ROWS)?;
                 let skipped = skip.min(rows.rows());
                 return Ok((Self::Parquet(rows, size), skipped));
             }
             Some("csv") => {
-                let records = CsvRecords::open(BufReader::new(file), source);
+                let records = CsvRecords::open(BufReader::new(file.take(size)), source);
                 let records = records.map_err(IngestError::file("read", path))?;
                 let records =
                     records.map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
                 Self::Csv(Box::new(records))
             }
-            Some("jsonl" | "ndjson" | "json") => Self::Json(JsonLines::new(BufReader::new(file))),
+            Some("jsonl" | "ndjson" | "json") => Self::Json(JsonLines::new(BufReader::new(file.take(size)))),
             _ => return Err(IngestError::Format(path.to_owned())),
         };
         let mut skipped = 0;
@@ -205,7 +230,7 @@ fn read_all(
     start: Position,
     send: &mpsc::Sender<Result<FileRead, IngestError>>,
 ) -> Result<(), IngestError> {
-    let (mut rows, skipped) = FileRows::open(&file.path, source, start.0 - file.first)?;
+    let (mut rows, skipped) = FileRows::open(&file.path, file.size, source, start.0 - file.first)?;
     let mut position = start;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
     let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
@@ -216,8 +241,18 @@ fn read_all(
             return Ok(());
         }
     }
+    check_unchanged(source, file, position)?;
     drop(send.blocking_send(Ok(FileRead::End(skipped + position.0 - start.0))));
     Ok(())
+}
+
+/// Whether what was read is what the file is known by: somebody may have written to it meanwhile.
+fn check_unchanged(source: &SourcePlan, file: &KnownFile, position: Position) -> Result<(), IngestError> {
+    if Identity::again(file)?.is(file) {
+        return Ok(());
+    }
+    let (path, source_name) = (file.path.clone(), source.name.clone());
+    Err(IngestError::FileChanged { path, source_name, row: position.0 - file.first })
 }
 
 /// Decides which rows of a chunk are events.

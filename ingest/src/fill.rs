@@ -145,10 +145,11 @@ pub(crate) async fn catch_up(
     watch: Watch<'_>,
 ) -> Result<bool, IngestError> {
     loop {
-        match pass(view, events, watch).await? {
-            Advance::Done => return Ok(true),
-            Advance::Lost => return Ok(false),
-            Advance::Behind => {}
+        match pass(view, events, watch).await {
+            Ok(Advance::Done) => return Ok(true),
+            Ok(Advance::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => return Ok(false),
+            Ok(Advance::Behind) => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -61,7 +61,6 @@ pub struct Ingest {
     /// Whether every view is up and everything that waited was taken in.
     ready: bool,
     shared: Shared,
-    accepting: Accepting,
     clock: Clock,
     handle: IngestHandle,
     commands: mpsc::Receiver<Command>,
@@ -83,27 +82,29 @@ impl Ingest {
     pub async fn open(config: IngestConfig) -> Result<Self, IngestError> {
         let journal = Journal::open(&config.data_dir.join("ingest.redb"))?;
         let writer = PushWriter::start(journal.clone())?;
+        let accepting = Accepting::default();
         let shared = Shared {
             location: config.offline,
             store: config.store,
             journal,
             push: writer.log().clone(),
+            accepting: accepting.clone(),
             metrics: Arc::default(),
         };
         let pipelines =
             config.sources.iter().map(|source| Pipeline::open(shared.clone(), Arc::clone(source)));
-        let pipelines = try_join_all(pipelines).await?.into_iter();
-        let pipelines = pipelines.map(|pipeline| (pipeline.source().name.clone(), pipeline)).collect();
+        let pipelines = try_join_all(pipelines).await?;
+        let sources = pipelines.iter().map(|pipeline| Arc::clone(pipeline.source()));
+        accepting.hold().await.extend(sources.map(|source| (source.name.clone(), source)));
+        let pipelines =
+            pipelines.into_iter().map(|pipeline| (pipeline.source().name.clone(), pipeline)).collect();
         let (send, commands) = mpsc::channel(WAITING);
-        let accepting = Accepting::default();
-        accepting.set(config.sources.iter().cloned());
         Ok(Self {
             pipelines,
             sources: config.sources,
             views: config.views,
             ready: false,
             shared,
-            accepting,
             clock: config.clock,
             handle: IngestHandle::new(send),
             commands,
@@ -157,22 +158,30 @@ impl Ingest {
     }
 
     /// Takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until `shutdown`;
-    /// then commits everything. Lookups see a pushed event within milliseconds.
+    /// then commits everything. Lookups see a pushed event within milliseconds. A file or a fill that is under way at
+    /// `shutdown` is left there, and taken up by the next start.
     ///
     /// # Errors
     /// Fails where the journal, the store or a table cannot be read or written. Nothing is lost: run it again.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), IngestError> {
-        self.catch_up(&unwatched).await?;
+        let mut shutdown = std::pin::pin!(shutdown);
+        tokio::select! {
+            () = &mut shutdown => return self.commit().await,
+            caught_up = self.catch_up(&unwatched) => caught_up?,
+        }
         let mut appended = self.writer.log().appended();
         let mut commits = interval(COMMIT_EVERY);
         commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                changed = appended.changed() => changed.map_err(IngestError::stopped)?,
+                changed = appended.changed() => changed.map_err(|_| self.shared.push.gone())?,
                 _ = commits.tick() => self.commit().await?,
-                Some(command) = self.commands.recv() => self.obey(command).await,
+                Some(command) = self.commands.recv() => tokio::select! {
+                    // What it was about to change may be half changed: nothing more is taken in.
+                    () = &mut shutdown => return self.commit().await,
+                    () = self.obey(command) => {}
+                },
             }
             self.apply_pushed().await?;
         }
@@ -191,7 +200,7 @@ impl Ingest {
     /// A record is acknowledged once it is durable; it is taken in by [`run`](Self::run) or
     /// [`drain_push`](Self::drain_push). The routes outlive this object, but then refuse everything.
     pub fn push_router(&self) -> Router {
-        router(self.accepting.clone(), self.writer.log().clone(), Arc::clone(&self.clock))
+        router(self.shared.accepting.clone(), self.writer.log().clone(), Arc::clone(&self.clock))
     }
 
     /// The push logs, for pushing without HTTP.
@@ -225,7 +234,9 @@ impl Ingest {
         let gone = |name: &String| !sources.iter().any(|source| source.name == *name);
         let removed: Vec<String> = self.pipelines.keys().filter(|name| gone(name)).cloned().collect();
         for name in removed {
+            self.shared.accepting.hold().await.remove(&name);
             if let Some(mut pipeline) = self.pipelines.remove(&name) {
+                pipeline.drain_push().await?;
                 pipeline.commit().await?;
             }
         }
@@ -237,7 +248,6 @@ impl Ingest {
             }
             self.pipeline(&source.name)?.switch(Arc::clone(source), &plans, watch).await?;
         }
-        self.accepting.set(sources.iter().cloned());
         (self.sources, self.views) = (sources.to_vec(), views.to_vec());
         Ok(())
     }

@@ -105,6 +105,14 @@ impl Journal {
         Ok(journal)
     }
 
+    /// A journal that is kept somewhere else.
+    #[cfg(test)]
+    pub(crate) fn on(backend: impl redb::StorageBackend) -> Result<Self, JournalError> {
+        let path = Path::new("elsewhere");
+        let db = Database::builder().create_with_backend(backend).map_err(error(path, "open"))?;
+        Ok(Self { db: Arc::new(db), path: path.into() })
+    }
+
     fn check_format(&self) -> Result<(), JournalError> {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;

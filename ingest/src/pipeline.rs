@@ -4,7 +4,6 @@
 //! position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -16,17 +15,14 @@ use tokio::task::spawn_blocking;
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::fill::{Fill, catch_up};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::{Watch, unwatched};
-use crate::push::{self, PushLog};
+use crate::push::{self, Accepting, PushLog};
 use crate::tables::Tables;
 use crate::view::{Advance, SharedView, advance};
 
 pub(crate) mod take_in;
-
-/// How many records make a commit to the event tables.
-const COMMIT_ROWS: usize = 128 * 1024;
 
 /// How many pushed records make a batch.
 const PUSH_ROWS: usize = 4096;
@@ -38,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn OnlineStore>,
     pub(crate) journal: Journal,
     pub(crate) push: PushLog,
+    /// Who may push, and to which version of a source.
+    pub(crate) accepting: Accepting,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -53,9 +51,8 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens a source's tables. Its views are not up yet: [`start`](Self::start) it before it takes anything.
-    ///
-    /// A source that has changed since it was last open is opened as it was: [`switch`](Self::switch) it.
+    /// Opens a source's tables. Its views are not up yet: [`switch`](Self::switch) it to them before it takes
+    /// anything. A source that has changed since it was last open is opened as it was.
     pub(crate) async fn open(shared: Shared, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
         let before = shared.journal.source(&source.name)?;
         let before = before.filter(|before| before.version() != source.version()).map(Arc::new);
@@ -98,7 +95,7 @@ impl Pipeline {
     /// Where the logs that we keep ourselves end.
     pub(crate) fn ends(&self) -> Result<Positions, IngestError> {
         let push = self.shared.journal.push_end(&self.source.name)?;
-        let files = match self.shared.journal.files(&self.source.name)?.pop() {
+        let files = match self.shared.journal.last_file(&self.source.name)? {
             None => Position::START,
             // The end of a file that is being read is not known yet.
             Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
@@ -124,14 +121,29 @@ impl Pipeline {
         plans: &[Arc<FeaturePlan>],
         watch: Watch<'_>,
     ) -> Result<(), IngestError> {
-        if source.version() != self.source.version() {
+        let changed = source.version() != self.source.version();
+        if changed {
             self.finish(plans, watch).await?;
         }
-        self.commit().await?;
-        if source != self.source {
-            self.tables = Tables::open(&self.shared.location, Arc::clone(&source)).await?;
+        // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
+        let mut accepting = self.shared.accepting.hold().await;
+        if changed {
+            self.drain_push().await?;
         }
-        self.shared.journal.set_source(&source)?;
+        self.commit().await?;
+        let tables = if source == self.source {
+            None
+        } else {
+            Some(Tables::open(&self.shared.location, Arc::clone(&source)).await?)
+        };
+        let version = Arc::clone(&source);
+        self.journal(move |journal| journal.set_source(&version)).await?;
+        // All at once: whatever fails or is given up before leaves everything as it was.
+        accepting.insert(source.name.clone(), Arc::clone(&source));
+        drop(accepting);
+        if let Some(tables) = tables {
+            self.tables = tables;
+        }
         self.source = source;
         self.bring_up(plans, watch).await?;
         self.resume_files(watch).await?;
@@ -202,7 +214,7 @@ impl Pipeline {
         }
         self.metrics.taken(&batch);
         self.tables.add(batch)?;
-        if self.tables.pending() >= COMMIT_ROWS {
+        if self.tables.is_full() {
             self.commit().await?;
         }
         Ok(())
@@ -253,16 +265,27 @@ impl Pipeline {
         let (journal, source) = (self.shared.journal.clone(), Arc::clone(&self.source));
         let from = self.tables.taken(Log::PUSH);
         let read = spawn_blocking(move || {
+            // In this order: what is appended in between is no gap.
+            let end = journal.push_end(&source.name)?;
             let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
-            if records.is_empty() { Ok(None) } else { push::decode(&source, &records).map(Some) }
+            match records.first() {
+                None => Ok((end, None)),
+                Some(_) => push::decode(&source, &records).map(|batch| (end, Some(batch))),
+            }
         });
-        read.await.map_err(IngestError::stopped)?
+        match read.await.map_err(IngestError::stopped)?? {
+            (end, None) if end > from => Err(self.tables.gap(Log::PUSH, from, end)),
+            (_, batch) => Ok(batch),
+        }
     }
 
-    /// Whether a file is one that this source could read.
-    pub(crate) async fn check_file(&self, path: &Path) -> Result<(), IngestError> {
-        let (path, source) = (path.to_owned(), Arc::clone(&self.source));
-        let check = spawn_blocking(move || crate::files::FileRows::open(&path, &source, 0).map(drop));
-        check.await.map_err(IngestError::stopped)?
+    /// Asks the journal where waiting for the disk holds up nobody.
+    async fn journal<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let journal = self.shared.journal.clone();
+        let done = spawn_blocking(move || work(&journal));
+        Ok(done.await.map_err(IngestError::stopped)??)
     }
 }

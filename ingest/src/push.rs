@@ -4,6 +4,7 @@
 //! One thread writes: it gathers all requests that wait and commits them together, so that many small requests
 //! cost one wait for the disk.
 
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tidemark_kernel::value::Value;
@@ -29,11 +30,16 @@ const WAITING: usize = 1024;
 /// How many requests are committed together at most.
 const GATHERED: usize = 512;
 
+/// How many bytes of records are gathered before they are committed, however few requests that is.
+const GATHERED_BYTES: usize = 16 << 20;
+
 /// Where pushed records go. Clones append to the same log.
 #[derive(Clone, Debug)]
 pub struct PushLog {
     requests: mpsc::Sender<Request>,
     appended: watch::Receiver<u64>,
+    /// Why nothing is written any more.
+    failed: Arc<OnceLock<JournalError>>,
 }
 
 /// The thread that writes. It ends when this is dropped; senders are then told so.
@@ -51,10 +57,12 @@ enum Request {
 }
 
 impl PushLog {
-    /// Appends records, in JSON, received at `received`. Once this returns they survive a loss of power.
+    /// Appends records, in JSON, received at `received`, and gives the position of the first. Once this returns they
+    /// survive a loss of power.
     ///
     /// # Errors
-    /// Fails where they could not be written: none of them was appended.
+    /// Fails where they could not be written: all of them are in the log or none, and none unless the disk itself
+    /// failed in the middle. Records that are in it and sent again are two events.
     pub async fn append(
         &self,
         source: &str,
@@ -63,8 +71,16 @@ impl PushLog {
     ) -> Result<Position, IngestError> {
         let (answer, answered) = oneshot::channel();
         let pushed = Pushed { source: source.to_owned(), received, records };
-        self.requests.send(Request::Append(pushed, answer)).await.map_err(IngestError::stopped)?;
-        Ok(Position(answered.await.map_err(IngestError::stopped)??))
+        self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| self.gone())?;
+        Ok(Position(answered.await.map_err(|_| self.gone())??))
+    }
+
+    /// Why nothing is written any more.
+    pub(crate) fn gone(&self) -> IngestError {
+        match self.failed.get() {
+            Some(error) => error.clone().into(),
+            None => IngestError::stopped("the push log is closed"),
+        }
     }
 
     /// Lets go of the records before `position`, some time later. It may be forgotten in a crash: records that stay
@@ -73,7 +89,7 @@ impl PushLog {
         drop(self.requests.send(Request::Trim(source.to_owned(), position)).await);
     }
 
-    /// Changes whenever something was appended.
+    /// Changes whenever something was appended, and closes once nothing will be.
     pub(crate) fn appended(&self) -> watch::Receiver<u64> {
         self.appended.clone()
     }
@@ -82,12 +98,20 @@ impl PushLog {
 impl PushWriter {
     /// Starts the thread.
     pub(crate) fn start(journal: Journal) -> Result<Self, IngestError> {
-        let (requests, receive) = mpsc::channel(WAITING);
+        let (requests, mut receive) = mpsc::channel(WAITING);
         let (changed, appended) = watch::channel(0);
+        let failed = Arc::new(OnceLock::new());
+        let log = PushLog { requests, appended, failed: Arc::clone(&failed) };
         let thread = std::thread::Builder::new().name("push-log".into());
-        let thread =
-            thread.spawn(move || write(&journal, receive, &changed)).map_err(IngestError::stopped)?;
-        Ok(Self { log: PushLog { requests, appended }, thread: Some(thread) })
+        let thread = thread
+            .spawn(move || {
+                // Set before those who still wait are told that nobody answers; only this thread sets it.
+                write(&journal, &mut receive, &changed)
+                    .or_else(|error| failed.set(error))
+                    .unwrap_or_default();
+            })
+            .map_err(IngestError::stopped)?;
+        Ok(Self { log, thread: Some(thread) })
     }
 
     /// Where to append.
@@ -108,7 +132,13 @@ impl Drop for PushWriter {
     }
 }
 
-fn write(journal: &Journal, mut requests: mpsc::Receiver<Request>, changed: &watch::Sender<u64>) {
+/// Writes until it is told to stop, or cannot: after a failed write the journal takes no other until it is opened
+/// again.
+fn write(
+    journal: &Journal,
+    requests: &mut mpsc::Receiver<Request>,
+    changed: &watch::Sender<u64>,
+) -> Result<(), JournalError> {
     while let Some(first) = requests.blocking_recv() {
         let mut gathered = Gathered::default();
         let mut next = Some(first);
@@ -117,11 +147,12 @@ fn write(journal: &Journal, mut requests: mpsc::Receiver<Request>, changed: &wat
             next = if gathered.is_full() { None } else { requests.try_recv().ok() };
         }
         let stop = gathered.stop;
-        gathered.write(journal, changed);
+        gathered.write(journal, changed)?;
         if stop {
-            return;
+            break;
         }
     }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -129,6 +160,7 @@ struct Gathered {
     pushed: Vec<Pushed>,
     answers: Vec<oneshot::Sender<Result<i64, JournalError>>>,
     trims: Vec<(String, Position)>,
+    bytes: usize,
     stop: bool,
 }
 
@@ -136,6 +168,7 @@ impl Gathered {
     fn add(&mut self, request: Request) {
         match request {
             Request::Append(pushed, answer) => {
+                self.bytes += pushed.records.iter().map(Vec::len).sum::<usize>();
                 self.pushed.push(pushed);
                 self.answers.push(answer);
             }
@@ -145,27 +178,24 @@ impl Gathered {
     }
 
     fn is_full(&self) -> bool {
-        self.stop || self.pushed.len() + self.trims.len() >= GATHERED
+        let requests = self.pushed.len() + self.trims.len();
+        self.stop || requests >= GATHERED || self.bytes >= GATHERED_BYTES
     }
 
     /// Whoever stopped waiting for an answer may send the records again: they are then two events.
-    fn write(self, journal: &Journal, changed: &watch::Sender<u64>) {
+    fn write(self, journal: &Journal, changed: &watch::Sender<u64>) -> Result<(), JournalError> {
         if !self.pushed.is_empty() {
-            match journal.append(&self.pushed) {
-                Ok(firsts) => {
-                    self.answers
-                        .into_iter()
-                        .zip(firsts)
-                        .for_each(|(answer, first)| drop(answer.send(Ok(first))));
-                    changed.send_modify(|count| *count += 1);
-                }
-                Err(error) => {
-                    self.answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))))
-                }
+            let appended = journal.append(&self.pushed);
+            for (index, answer) in self.answers.into_iter().enumerate() {
+                drop(answer.send(appended.as_ref().map(|firsts| firsts[index]).map_err(Clone::clone)));
             }
+            appended?;
+            changed.send_modify(|count| *count += 1);
         }
-        // Failing to trim does no harm now; if the disk is broken, the next append says so.
-        self.trims.iter().for_each(|(source, position)| drop(journal.trim(source, *position)));
+        for (source, position) in &self.trims {
+            journal.trim(source, *position)?;
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,12 @@ use tidemark_offline::{EventTable, Location, Positions, TableError};
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
 
+/// How many records make a commit.
+const COMMIT_ROWS: usize = 128 * 1024;
+
+/// How many bytes in memory make a commit, however few records they are.
+const COMMIT_BYTES: usize = 256 << 20;
+
 /// The tables of one source, and what is waiting for their next commit.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -26,6 +32,7 @@ pub(crate) struct Tables {
     /// For each log with pending batches, the position of the first and the position after the last.
     spans: BTreeMap<Log, (Position, Position)>,
     rows: usize,
+    bytes: usize,
 }
 
 impl Tables {
@@ -33,7 +40,15 @@ impl Tables {
     pub(crate) async fn open(location: &Location, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
         let events = EventTable::open_or_create(location, &source).await?;
         let dead_letters = EventTable::open_or_create_dead_letters(location, &source).await?;
-        Ok(Self { source, events, dead_letters, pending: Vec::new(), spans: BTreeMap::new(), rows: 0 })
+        Ok(Self {
+            source,
+            events,
+            dead_letters,
+            pending: Vec::new(),
+            spans: BTreeMap::new(),
+            rows: 0,
+            bytes: 0,
+        })
     }
 
     /// The events that are in, as far as we have seen.
@@ -56,9 +71,9 @@ impl Tables {
         self.spans.get(&log).map_or_else(|| self.committed(log), |(_, to)| (*to).max(self.committed(log)))
     }
 
-    /// How many records wait to be committed.
-    pub(crate) const fn pending(&self) -> usize {
-        self.rows
+    /// Whether enough waits for a commit of a good size.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.rows >= COMMIT_ROWS || self.bytes >= COMMIT_BYTES
     }
 
     /// Adds a batch to the next commit.
@@ -72,6 +87,7 @@ impl Tables {
         }
         self.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
         self.rows += (batch.to.0 - batch.from.0) as usize;
+        self.bytes += batch.bytes();
         self.pending.push(batch);
         Ok(())
     }
@@ -90,7 +106,7 @@ impl Tables {
         self.commit_events().await?;
         self.pending.clear();
         self.spans.clear();
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         Ok(true)
     }
 

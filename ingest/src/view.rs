@@ -33,7 +33,7 @@ pub enum Advance {
     Done,
     /// A bucket is not even at the batch's first record: it has to be caught up from history first.
     Behind,
-    /// The generation is gone, or a bucket has lost its position: it has to be filled anew.
+    /// The generation is gone, does not know the log, or a bucket has lost its position: it has to be filled anew.
     Lost,
 }
 
@@ -130,6 +130,9 @@ impl ViewWriter {
     pub async fn advance(&mut self, batch: &Batch) -> Result<Advance, IngestError> {
         if self.lowest(batch.log) >= batch.to {
             return Ok(Advance::Done);
+        }
+        if !self.positions.contains_key(&batch.log) {
+            return Ok(Advance::Lost);
         }
         let seen = self.evaluator.evaluate(&batch.events);
         let seen = seen.map_err(|source| IngestError::Evaluate { view: self.plan.view.clone(), source })?;

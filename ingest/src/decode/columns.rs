@@ -1,6 +1,7 @@
 //! What is wrong with the columns of a file, found before any of its rows is taken in.
 
 use thiserror::Error;
+use tidemark_expr::closest;
 use tidemark_kernel::Type;
 
 /// Why a file's columns cannot be read as a source's fields.
@@ -56,28 +57,10 @@ impl ColumnsError {
 }
 
 fn missing_column(name: &str, columns: &[&str]) -> String {
-    let near = columns.iter().map(|column| (distance(name, column), column)).min();
-    match near {
-        Some((distance, column)) if distance * 3 <= name.chars().count() => {
-            format!("`{name}` (is it `{column}`?)")
-        }
-        _ => format!("`{name}`"),
+    match closest(name, columns.iter().copied()) {
+        Some(column) => format!("`{name}` (is it `{column}`?)"),
+        None => format!("`{name}`"),
     }
-}
-
-/// How many characters must be added, removed or replaced to make one from the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -91,12 +74,7 @@ mod tests {
         assert_eq!(message, "no column `amount` (is it `amout`?); the file has user_id, amout, x");
         assert_eq!(ColumnsError::find(["b"].into_iter(), &["a", "b"]), Ok(vec![1]));
         assert_eq!(ColumnsError::find(["a"].into_iter(), &["a", "a"]), Err(ColumnsError::Twice("a".into())));
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("amout", "amount", 1), ("abc", "cba", 2)] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
+        let far = ColumnsError::find(["amount"].into_iter(), &["user_id"]).expect_err("one is missing");
+        assert_eq!(far.to_string(), "no column `amount`; the file has user_id");
     }
 }

@@ -1,7 +1,8 @@
 //! CSV with a header: columns by name, RFC 4180 quoting.
 //!
-//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Numbers are decimal text,
-//! bools `true` or `false`, instants RFC 3339, bytes base64.
+//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Numbers are decimal text (and
+//! `NaN`, `inf`, `-inf`), bools `true` or `false`, instants RFC 3339, bytes base64. Lines end with a line feed, with or
+//! without a carriage return before it; a carriage return anywhere else belongs into quotes.
 
 use std::io::{self, BufRead};
 
@@ -13,7 +14,10 @@ use tidemark_kernel::{Position, SourcePlan, Time};
 
 use super::json::shortened;
 use super::lines::{LONGEST, Lines, content};
-use super::{Chunk, ColumnsError, Place, RowsBuilder};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder};
+
+/// What is wrong with a record that ends before its line does.
+const CUT: &str = "goes on after a carriage return; end lines with a line feed, or quote the field";
 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
@@ -29,6 +33,9 @@ impl<R: BufRead> CsvRecords<R> {
     pub(crate) fn open(from: R, source: &SourcePlan) -> io::Result<Result<Self, ColumnsError>> {
         let mut records = Records::new(from);
         records.next()?;
+        if records.cut {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the header {CUT}")));
+        }
         let header: Vec<String> =
             records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
@@ -55,7 +62,7 @@ impl<R: BufRead> CsvRecords<R> {
         limit: usize,
     ) -> io::Result<Option<Chunk>> {
         let mut rows = RowsBuilder::new(source, place.clone(), from);
-        while rows.len() < limit && self.records.next()? {
+        while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.records.next()? {
             let outcome = self.record(source);
             let raw = content(&self.records.raw);
             rows.push(self.records.number, None, raw, outcome.map(|()| &mut self.row));
@@ -67,6 +74,9 @@ impl<R: BufRead> CsvRecords<R> {
         self.row.clear();
         if self.records.too_long {
             return Err(format!("the record is longer than {LONGEST} bytes; is a quote not closed?"));
+        }
+        if self.records.cut {
+            return Err(format!("the record {CUT}"));
         }
         let width = self.records.ends.len();
         if width != self.width {
@@ -92,11 +102,17 @@ fn value(ty: Type, text: &str) -> Option<Value> {
     match ty {
         Type::Bool => text.parse().ok().map(Value::Bool),
         Type::Int64 => text.parse().ok().map(Value::Int64),
-        Type::Float64 => text.parse().ok().map(Value::float),
+        Type::Float64 => number(text).map(Value::float),
         Type::String => Some(Value::string(text)),
         Type::Timestamp => Time::parse(text).map(Value::Timestamp),
         Type::Bytes => STANDARD.decode(text).ok().map(|bytes| Value::Bytes(bytes.into())),
     }
+}
+
+/// What is too large for a float64 is refused; infinity is so only by name.
+fn number(text: &str) -> Option<f64> {
+    let named = !text.contains(|character: char| character.is_ascii_digit());
+    text.parse().ok().filter(|number: &f64| named || number.is_finite())
 }
 
 fn expected(ty: Type) -> &'static str {
@@ -123,6 +139,8 @@ struct Records<R> {
     /// Where each field ends in `text`.
     ends: Vec<usize>,
     too_long: bool,
+    /// Whether its line goes on after its end.
+    cut: bool,
 }
 
 impl<R: BufRead> Records<R> {
@@ -135,6 +153,7 @@ impl<R: BufRead> Records<R> {
             text: Vec::new(),
             ends: Vec::new(),
             too_long: false,
+            cut: false,
         }
     }
 
@@ -167,6 +186,7 @@ impl<R: BufRead> Records<R> {
         self.text.clear();
         self.ends.clear();
         self.too_long = false;
+        self.cut = false;
     }
 
     /// Parses the line that starts at `start`. Whether it ends the record.
@@ -176,6 +196,7 @@ impl<R: BufRead> Records<R> {
             let (result, consumed) = self.parse(read);
             read += consumed;
             if matches!(result, ReadRecordResult::Record) {
+                self.cut = !content(&self.raw[read..]).is_empty();
                 return true;
             }
         }

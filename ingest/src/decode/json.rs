@@ -15,7 +15,7 @@ use tidemark_kernel::value::{Type, Value};
 use tidemark_kernel::{Position, SourcePlan, Time};
 
 use super::lines::{LONGEST, Lines, content};
-use super::{Chunk, Place, RowsBuilder};
+use super::{BATCH_BYTES, Chunk, Place, RowsBuilder};
 
 /// Reads one record: fills `row` with one value for each declared field, null where the record has none.
 ///
@@ -177,7 +177,7 @@ impl<R: BufRead> JsonLines<R> {
         limit: usize,
     ) -> std::io::Result<Option<Chunk>> {
         let mut rows = RowsBuilder::new(source, place.clone(), from);
-        while rows.len() < limit && self.skip()? {
+        while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.skip()? {
             let record = content(&self.line);
             let outcome = match record.len() {
                 0..LONGEST => read(source, record, &mut self.row),

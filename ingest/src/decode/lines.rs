@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-/// How long a line may be. What is longer is cut there, so that a file without line ends, or with a quote that is
-/// never closed, costs a dead letter and not the machine's memory.
+/// How long a line may be. What goes on after that is passed over, so that a file without line ends, or with a quote
+/// that is never closed, costs a dead letter and not the machine's memory.
 pub(crate) const LONGEST: usize = 4 << 20;
 
 /// Reads lines one by one.
@@ -19,11 +19,15 @@ impl<R: BufRead> Lines<R> {
         Self { from, number: 0, bytes: 0 }
     }
 
-    /// Appends the next line to `line`, its end included. False at the end of the file.
+    /// Appends the next line to `line`, its end included, [`LONGEST`] bytes of it at most. False at the end of the
+    /// file.
     pub(crate) fn read(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         let read = self.from.by_ref().take(LONGEST as u64).read_until(b'\n', line)?;
         self.number += 1;
         self.bytes += read as u64;
+        if read == LONGEST && !line.ends_with(b"\n") {
+            self.bytes += self.from.skip_until(b'\n')? as u64;
+        }
         Ok(read > 0)
     }
 

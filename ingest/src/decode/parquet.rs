@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use tidemark_kernel::value::{Type, arrow::data_type};
 use tidemark_kernel::{Position, SourcePlan};
 
-use super::{Chunk, ColumnsError, Place, Raw};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Place, Raw};
 use crate::error::IngestError;
 
 /// Reads rows of one Parquet file.
@@ -30,7 +30,8 @@ pub(crate) struct ParquetRows {
 }
 
 impl ParquetRows {
-    /// Finds the source's fields among the columns and goes to a row. `batch` is how many rows are read at a time.
+    /// Finds the source's fields among the columns and goes to a row. `batch` is how many rows are read at a time, fewer where rows are
+    /// large.
     pub(crate) fn open(
         path: &Path,
         file: File,
@@ -43,6 +44,9 @@ impl ParquetRows {
         let roots = find(source, builder.schema())
             .map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
         let rows = builder.metadata().file_metadata().num_rows();
+        let groups = builder.metadata().row_groups();
+        let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
+        let batch = batch.min(rows_of(BATCH_BYTES as i64, bytes, rows));
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(batch).with_offset(skip as usize);
         Ok(Self { batches: reader.build().map_err(unreadable)?, columns: projected(&roots), row: skip, rows })
@@ -81,6 +85,12 @@ impl ParquetRows {
             to: Position(from.0 + rows),
         }))
     }
+}
+
+/// How many rows take up so many bytes in a file of `total` bytes and `rows` rows: at least one.
+fn rows_of(bytes: i64, total: i64, rows: i64) -> usize {
+    let each = (total / rows.max(1)).max(1);
+    usize::try_from((bytes / each).max(1)).unwrap_or(1)
 }
 
 /// The columns of the source's fields, with their types checked.

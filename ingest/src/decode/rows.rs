@@ -18,6 +18,7 @@ pub(crate) struct RowsBuilder<'s> {
     raw: Vec<u8>,
     ends: Vec<usize>,
     dead: Vec<DeadLetter>,
+    bytes: usize,
     from: Position,
     to: Position,
 }
@@ -35,6 +36,7 @@ impl<'s> RowsBuilder<'s> {
             raw: Vec::new(),
             ends: Vec::new(),
             dead: Vec::new(),
+            bytes: 0,
             from,
             to: from,
         }
@@ -43,6 +45,11 @@ impl<'s> RowsBuilder<'s> {
     /// How many records there are, readable or not.
     pub(crate) fn len(&self) -> usize {
         self.offsets.len() + self.dead.len()
+    }
+
+    /// How many bytes they were received as.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Adds the next record: its values, one for each declared field, or why it cannot be read.
@@ -55,6 +62,7 @@ impl<'s> RowsBuilder<'s> {
     ) {
         let offset = self.to.0;
         self.to = Position::after(offset);
+        self.bytes += raw.len();
         match row {
             Ok(values) => {
                 self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));

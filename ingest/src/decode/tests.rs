@@ -11,7 +11,7 @@ use tidemark_kernel::source::{Arrival, Feed, TimeField};
 
 use super::*;
 use crate::error::IngestError;
-use crate::files::{FileRead, FileRows, read_ahead};
+use crate::files::{FileRead, FileRows, Identity, read_ahead};
 use crate::journal::files::KnownFile;
 
 fn source() -> SourcePlan {
@@ -44,7 +44,8 @@ fn int64(name: &str, unit: tidemark_kernel::source::Unit) -> SourcePlan {
 
 /// Reads a whole file as the file log would, from a row on.
 async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
-    let file = KnownFile { ordinal: 0, path: path.into(), size: 0, hash: [0; 32], first: 0, rows: None };
+    let Identity { size, hash } = Identity::of(path)?;
+    let file = KnownFile { ordinal: 0, path: path.into(), size, hash, first: 0, rows: None };
     let mut reads = read_ahead(Arc::new(source.clone()), &file, Position(skip));
     let mut batches = Vec::new();
     while let FileRead::Rows(batch, _) = reads.recv().await.expect("an end")? {
@@ -268,13 +269,13 @@ async fn the_payload_is_kept_where_the_source_says_so() {
 async fn files_of_other_kinds_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = written(&folder, "file.xlsx", b"x");
-    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Format(_))));
+    assert!(matches!(FileRows::open(&path, 100, &source(), 0).err(), Some(IngestError::Format(_))));
     let path = written(&folder, "file.parquet", b"not parquet at all");
-    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Unreadable { .. })));
+    assert!(matches!(FileRows::open(&path, 100, &source(), 0).err(), Some(IngestError::Unreadable { .. })));
     let path = written(&folder, "file.csv", b"");
-    assert!(matches!(FileRows::open(&path, &source(), 0).err(), Some(IngestError::Columns { .. })));
+    assert!(matches!(FileRows::open(&path, 100, &source(), 0).err(), Some(IngestError::Columns { .. })));
     let gone = folder.path().join("gone.csv");
-    assert!(matches!(FileRows::open(&gone, &source(), 0).err(), Some(IngestError::File { .. })));
+    assert!(matches!(FileRows::open(&gone, 100, &source(), 0).err(), Some(IngestError::File { .. })));
 }
 
 #[tokio::test]
@@ -288,4 +289,81 @@ async fn batches_follow_one_another_however_long_the_file() {
     let spans: Vec<_> = batches.iter().map(|batch| (batch.from.0, batch.to.0)).collect();
     let cut = crate::files::BATCH_ROWS as i64;
     assert_eq!(spans, [(0, cut), (cut, rows as i64)]);
+}
+
+#[tokio::test]
+async fn a_long_line_is_one_dead_letter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let long = "x".repeat(lines::LONGEST);
+    let text = format!("{{\"count\":1}}\n{long}{{\"count\":2}}\n{{\"count\":3}}\n");
+    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let path = written(&folder, "file.jsonl", text.as_bytes());
+    let batches = read(&source, &path, 0).await.expect("readable");
+    assert_eq!(rows(&batches[0]), ["1", "3"], "what follows on the long line is no record");
+    let [(1, "file.jsonl:2", reason)] = dead(&batches[0])[..] else { panic!("one dead letter") };
+    assert!(reason.starts_with("the line is longer than"), "{reason}");
+}
+
+#[tokio::test]
+async fn large_records_make_small_batches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = format!("{{\"count\":1,\"more\":\"{}\"}}\n", "x".repeat(BATCH_BYTES / 5));
+    let path = written(&folder, "file.jsonl", line.repeat(7).as_bytes());
+    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let batches = read(&source, &path, 0).await.expect("readable");
+    let spans: Vec<_> = batches.iter().map(|batch| (batch.from.0, batch.to.0)).collect();
+    assert_eq!(spans, [(0, 5), (5, 7)]);
+}
+
+#[tokio::test]
+async fn csv_that_ends_lines_with_a_carriage_return_alone_is_not_cut_in_silence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let path = written(&folder, "file.csv", b"count\r1\r2\r");
+    let error = read(&source, &path, 0).await.expect_err("refused").to_string();
+    assert!(error.contains("the header goes on after a carriage return"), "{error}");
+    let path = written(&folder, "file.csv", b"count\r\n1\r2\r\n\"3\"\r\n4");
+    let batches = read(&source, &path, 0).await.expect("readable");
+    assert_eq!(rows(&batches[0]), ["3", "4"]);
+    assert_eq!((batches[0].dead.len(), batches[0].dead[0].raw.as_slice()), (1, &b"1\r2"[..]));
+}
+
+#[tokio::test]
+async fn csv_numbers_are_infinite_only_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut source = source();
+    source.fields = vec![source.fields[0].clone(), source.fields[3].clone()];
+    let days = ["1e999", "-inf", "NaN", "1e300"].map(|amount| format!("2026-01-01,{amount}\n"));
+    let path = written(&folder, "file.csv", format!("at,amount\n{}", days.concat()).as_bytes());
+    let batches = read(&source, &path, 0).await.expect("readable");
+    assert_eq!(batches[0].offsets(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_file_without_rows_is_read_to_its_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    for (name, text) in [("file.csv", "count\n"), ("file.jsonl", ""), ("blank.jsonl", "\n\r\n")] {
+        let path = written(&folder, name, text.as_bytes());
+        assert!(read(&source, &path, 0).await.expect("readable").is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_appended_while_a_file_is_read_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = Arc::new(int64("count", tidemark_kernel::source::Unit::Seconds));
+    let path = written(&folder, "file.jsonl", b"{\"count\":1}\n");
+    let Identity { size, hash } = Identity::of(&path).expect("readable");
+    let file = KnownFile { ordinal: 0, path: path.clone(), size, hash, first: 0, rows: None };
+    written(&folder, "file.jsonl", b"{\"count\":1}\n{\"count\":2}\n");
+    let mut reads = read_ahead(Arc::clone(&source), &file, Position::START);
+    let first = reads.recv().await.expect("rows").expect("readable");
+    assert!(matches!(first, FileRead::Rows(batch, _) if batch.to == Position(1)));
+    assert!(matches!(reads.recv().await, Some(Ok(FileRead::End(1)))));
+
+    written(&folder, "file.jsonl", b"{\"count\":2}\n");
+    let mut reads = read_ahead(source, &file, Position::START);
+    reads.recv().await.expect("rows").expect("readable");
+    assert!(matches!(reads.recv().await, Some(Err(IngestError::FileChanged { row: 1, .. }))));
 }

@@ -50,10 +50,18 @@ impl Journal {
             let mut files = Vec::new();
             for row in table.range((source, 0)..=(source, u64::MAX))? {
                 let (key, file) = row?;
-                let (path, size, hash, first, rows) = file.value();
-                files.push(KnownFile { ordinal: key.value().1, path: path.into(), size, hash, first, rows });
+                files.push(known(key.value().1, file.value()));
             }
             Ok(files)
+        })
+    }
+
+    /// The file that the log ends with.
+    pub(crate) fn last_file(&self, source: &str) -> Result<Option<KnownFile>, JournalError> {
+        self.read(|transaction| {
+            let Some(table) = opened(transaction.open_table(FILES))? else { return Ok(None) };
+            let last = table.range((source, 0)..=(source, u64::MAX))?.next_back().transpose()?;
+            Ok(last.map(|(key, file)| known(key.value().1, file.value())))
         })
     }
 
@@ -65,7 +73,7 @@ impl Journal {
         size: u64,
         hash: [u8; 32],
     ) -> Result<KnownFile, JournalError> {
-        let last = self.files(source)?.pop();
+        let last = self.last_file(source)?;
         let first = match &last {
             None => Some(0),
             Some(last) => last.rows.map(|rows| last.first + rows),
@@ -91,6 +99,10 @@ impl Journal {
             Ok(())
         })
     }
+}
+
+fn known(ordinal: u64, (path, size, hash, first, rows): Row<'_>) -> KnownFile {
+    KnownFile { ordinal, path: path.into(), size, hash, first, rows }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use tidemark_kernel::{Position, Time};
 
 use super::{Journal, JournalError, opened};
+use crate::decode::BATCH_BYTES;
 
 /// (source, offset) -> (receive time in milliseconds, the record in JSON).
 const RECORDS: TableDefinition<'_, (&str, i64), (i64, &[u8])> = TableDefinition::new("push");
@@ -45,7 +46,8 @@ impl Journal {
         })
     }
 
-    /// The records of a source's push log from `from` on, `limit` at most.
+    /// The records of a source's push log from `from` on: at most `limit`, and fewer where they are large, but at
+    /// least one where there is one.
     ///
     /// # Errors
     /// Fails where the journal cannot be read.
@@ -57,11 +59,15 @@ impl Journal {
     ) -> Result<Vec<PushedRecord>, JournalError> {
         self.read(|transaction| {
             let Some(table) = opened(transaction.open_table(RECORDS))? else { return Ok(Vec::new()) };
-            let mut records = Vec::new();
+            let (mut records, mut bytes) = (Vec::new(), 0);
             for row in table.range((source, from.0)..=(source, i64::MAX))?.take(limit) {
+                if bytes >= BATCH_BYTES {
+                    break;
+                }
                 let (key, record) = row?;
                 let (received, json) = record.value();
                 let received = Time::from_millis(received);
+                bytes += json.len();
                 records.push(PushedRecord { offset: key.value().1, received, json: json.to_vec() });
             }
             Ok(records)

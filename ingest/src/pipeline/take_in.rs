@@ -1,5 +1,6 @@
 //! Taking in files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use tokio::task::spawn_blocking;
 
 use super::Pipeline;
 use crate::error::IngestError;
-use crate::files::{FileRead, Identity, find_again, matching, read_ahead};
+use crate::files::{FileRead, FileRows, Identity, find_again, matching, read_ahead};
 use crate::journal::files::KnownFile;
 use crate::progress::{Progress, Task, Watch};
 
@@ -109,15 +110,24 @@ impl Pipeline {
             watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
             found.push((path, identify(path).await?));
         }
-        for (path, identity) in &found {
-            if self.known(*identity)?.is_none() {
-                self.check_file(path).await?;
-            }
+        let mut known = self.known().await?;
+        for (path, identity) in found.iter().filter(|(_, identity)| !known.contains_key(identity)) {
+            self.check_file(path, identity.size).await?;
         }
         let total = found.iter().map(|(_, identity)| identity.size).sum();
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         for (path, identity) in found {
-            let outcome = self.take_in_one(path, identity, &mut meter).await?;
+            let outcome = match known.get(&identity).cloned() {
+                Some(known_as) => {
+                    meter.report(path, identity.size);
+                    FileOutcome::Skipped { known_as }
+                }
+                None => {
+                    let file = self.add_file(path, identity).await?;
+                    known.insert(identity, file.path.clone());
+                    self.read_file(&file, &mut meter).await?
+                }
+            };
             meter.before += identity.size;
             report.files.push(FileReport { path: path.clone(), outcome });
         }
@@ -125,24 +135,28 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// The file of the log that is this one, under whatever name.
-    fn known(&self, identity: Identity) -> Result<Option<KnownFile>, IngestError> {
-        let mut files = self.shared.journal.files(&self.source.name)?.into_iter();
-        Ok(files.find(|file| identity.is(file)))
+    /// The files of the log: what each is known by, and where it was first taken in.
+    async fn known(&self) -> Result<BTreeMap<Identity, PathBuf>, IngestError> {
+        let files = self.files().await?.into_iter();
+        Ok(files.map(|file| (Identity { size: file.size, hash: file.hash }, file.path)).collect())
     }
 
-    async fn take_in_one(
-        &mut self,
-        path: &Path,
-        identity: Identity,
-        meter: &mut Meter<'_>,
-    ) -> Result<FileOutcome, IngestError> {
-        if let Some(known) = self.known(identity)? {
-            return Ok(FileOutcome::Skipped { known_as: known.path });
-        }
+    async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
+        let name = self.source.name.clone();
+        self.journal(move |journal| journal.files(&name)).await
+    }
+
+    /// Whether a file is one that this source could read.
+    async fn check_file(&self, path: &Path, size: u64) -> Result<(), IngestError> {
+        let (path, source) = (path.to_owned(), Arc::clone(&self.source));
+        let check = spawn_blocking(move || FileRows::open(&path, size, &source, 0).map(drop));
+        check.await.map_err(IngestError::stopped)?
+    }
+
+    async fn add_file(&self, path: &Path, identity: Identity) -> Result<KnownFile, IngestError> {
         let place = std::path::absolute(path).map_err(IngestError::file("find", path))?;
-        let file = self.shared.journal.add_file(&self.source.name, &place, identity.size, identity.hash)?;
-        self.read_file(&file, meter).await
+        let name = self.source.name.clone();
+        self.journal(move |journal| journal.add_file(&name, &place, identity.size, identity.hash)).await
     }
 
     /// Takes in the rest of every file that the event table does not hold to its end.
@@ -150,7 +164,7 @@ impl Pipeline {
     /// # Errors
     /// Fails where one of them is gone or has changed.
     pub(crate) async fn resume_files(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
-        let files = self.shared.journal.files(&self.source.name)?;
+        let files = self.files().await?;
         let taken = self.tables.taken(Log::FILE);
         let rest: Vec<KnownFile> = files.into_iter().filter(|file| !file.is_before(taken)).collect();
         let total = rest.iter().map(|file| file.size).sum();
@@ -199,7 +213,8 @@ impl Pipeline {
             // Pushed events do not wait for the file's end.
             self.drain_push().await?;
         };
-        self.shared.journal.end_file(&self.source.name, file, rows)?;
+        let (name, ended) = (self.source.name.clone(), file.clone());
+        self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
         let before = (start.0 - file.first).clamp(0, rows).unsigned_abs();
         Ok(FileOutcome::TakenIn { events, dead_letters, before, took: began.elapsed() })
     }

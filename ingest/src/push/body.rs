@@ -25,6 +25,12 @@ pub(crate) enum BodyError {
         /// Which record, from 1.
         record: usize,
     },
+    /// It is longer than it may be.
+    #[error("the body is longer than {limit} bytes; send the records in several requests")]
+    TooLong {
+        /// How long it may be.
+        limit: usize,
+    },
     /// There is no record.
     #[error("the body holds no record; send one object, an array of objects, or one on each line")]
     Empty,
@@ -32,7 +38,8 @@ pub(crate) enum BodyError {
 
 /// Cuts a body into its records: one object, an array of objects, or objects one after the other (NDJSON).
 pub(crate) fn split(body: &[u8]) -> Result<Vec<&[u8]>, BodyError> {
-    let text = std::str::from_utf8(body)?.trim();
+    let text = std::str::from_utf8(body)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     let records = match text.strip_prefix('[') {
         Some(inside) => array(inside)?,
         None => sequence(text)?,
@@ -99,6 +106,7 @@ mod tests {
     fn bodies_are_cut_into_records_as_they_were_sent() {
         assert_eq!(texts(r#" {"a": 1.10} "#), Ok(vec![r#"{"a": 1.10}"#]));
         assert_eq!(texts(r#"[{"a":[{}]} , {"b":"],"}]"#), Ok(vec![r#"{"a":[{}]}"#, r#"{"b":"],"}"#]));
+        assert_eq!(texts("\u{feff}{}"), Ok(vec!["{}"]), "some programs begin with a byte order mark");
         assert_eq!(texts("{}\n{\"a\":\n1}\n\n"), Ok(vec!["{}", "{\"a\":\n1}"]));
     }
 

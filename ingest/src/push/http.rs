@@ -1,23 +1,28 @@
 //! Pushing over HTTP.
 //!
 //! `POST /v1/sources/{source}/events` takes one JSON object, an array of objects, or one object on each line. A body
-//! that is broken JSON is refused with 400 and nothing of it is appended. A record that is JSON but does not fit the
-//! source is appended like any other and becomes a dead letter; the answer counts those and says why, since whether
-//! a record is an event depends on nothing but the record and the source.
+//! that is broken JSON is refused with 400, one of more than 8 MiB with 413, and nothing of it is appended. A record
+//! that is JSON but does not fit the source is appended like any other and becomes a dead letter; the answer counts
+//! those and says why, since whether a record is an event depends on nothing but the record and the source. That holds
+//! while the source changes, too: a new version waits for the requests that were judged by the old one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::json;
-use tidemark_kernel::SourcePlan;
+use tidemark_kernel::{SourcePlan, Time};
 use tidemark_store::Clock;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::task::spawn_blocking;
 
+use super::body::BodyError;
 use super::{PushLog, body, decode};
 use crate::decode::DeadLetter;
 use crate::error::IngestError;
@@ -29,23 +34,17 @@ const BODY_BYTES: usize = 8 << 20;
 /// How many dead letters of a request are explained.
 const EXPLAINED: usize = 10;
 
-/// The sources that accept records, as they are defined at the moment.
+/// The sources that accept records, each in the version under which its log is read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Accepting(Arc<RwLock<BTreeMap<String, Arc<SourcePlan>>>>);
+pub(crate) struct Accepting(Arc<RwLock<Sources>>);
+
+/// Sources by name.
+pub(crate) type Sources = BTreeMap<String, Arc<SourcePlan>>;
 
 impl Accepting {
-    /// Replaces the sources.
-    pub(crate) fn set(&self, sources: impl Iterator<Item = Arc<SourcePlan>>) {
-        let sources = sources.map(|source| (source.name.clone(), source)).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = sources;
-    }
-
-    fn get(&self, name: &str) -> Result<Arc<SourcePlan>, IngestError> {
-        let sources = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        sources.get(name).cloned().ok_or_else(|| {
-            let known = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            IngestError::UnknownSource { given: name.to_owned(), known }
-        })
+    /// Waits until nothing is being appended; nothing is then as long as this is held.
+    pub(crate) async fn hold(&self) -> OwnedRwLockWriteGuard<Sources> {
+        Arc::clone(&self.0).write_owned().await
     }
 }
 
@@ -64,32 +63,53 @@ pub(crate) fn router(sources: Accepting, log: PushLog, clock: Clock) -> Router {
         .with_state(Pushing { sources, log, clock })
 }
 
-async fn push(State(pushing): State<Pushing>, Path(source): Path<String>, body: Bytes) -> Response {
+async fn push(
+    State(pushing): State<Pushing>,
+    Path(source): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     let received = (pushing.clock)();
-    let source = match pushing.sources.get(&source) {
-        Ok(source) => source,
-        Err(error) => return refusal(StatusCode::NOT_FOUND, &error),
+    let body = body.map_err(Refusal::of_body)?;
+    // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
+    let sources = pushing.sources.0.read().await;
+    let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
+    let judged = judge(Arc::clone(source), received, body).await?;
+    let count = judged.records.len();
+    let appended = pushing.log.append(&source.name, received, judged.records).await;
+    let first = appended.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?.0;
+    Ok(acknowledgement(first, count, &judged.dead))
+}
+
+/// What a body holds.
+struct Judged {
+    records: Vec<Vec<u8>>,
+    /// The records that are no events, numbered from 0.
+    dead: Vec<DeadLetter>,
+}
+
+/// Decides on a body's records as the log's reader will, on a thread where it may take long.
+async fn judge(source: Arc<SourcePlan>, received: Time, body: Bytes) -> Result<Judged, Refusal> {
+    let judge = move || {
+        let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
+        let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };
+        let records: Vec<PushedRecord> = records.map(record).collect();
+        let batch = decode(&source, &records).map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?;
+        Ok(Judged { records: records.into_iter().map(|record| record.json).collect(), dead: batch.dead })
     };
-    let records: Vec<Vec<u8>> = match body::split(&body) {
-        Ok(records) => records.into_iter().map(<[u8]>::to_vec).collect(),
-        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error),
-    };
-    let first = match pushing.log.append(&source.name, received, records.clone()).await {
-        Ok(first) => first.0,
-        Err(error) => return refusal(StatusCode::SERVICE_UNAVAILABLE, &error),
-    };
-    let numbered = records.into_iter().zip(first..);
-    let records: Vec<_> = numbered.map(|(json, offset)| PushedRecord { offset, received, json }).collect();
-    match decode(&source, &records) {
-        Ok(batch) => acknowledgement(first, records.len(), &batch.dead),
-        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+    let judged = spawn_blocking(judge).await.map_err(IngestError::stopped);
+    judged.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?
+}
+
+fn unknown(given: &str, sources: &Sources) -> Refusal {
+    let known = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Refusal::by(StatusCode::NOT_FOUND)(IngestError::UnknownSource { given: given.to_owned(), known })
 }
 
 fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter]) -> Response {
     let explained = dead.iter().take(EXPLAINED);
-    let explained = explained
-        .map(|letter| json!({ "offset": letter.offset, "code": letter.code, "reason": letter.reason }));
+    let explained = explained.map(
+        |letter| json!({ "offset": first + letter.offset, "code": letter.code, "reason": letter.reason }),
+    );
     let body = json!({
         "accepted": count - dead.len(),
         "dead_letters": dead.len(),
@@ -100,6 +120,29 @@ fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter]) -> Response {
     (StatusCode::OK, Json(body)).into_response()
 }
 
-fn refusal(status: StatusCode, error: &dyn std::error::Error) -> Response {
-    (status, Json(json!({ "error": error.to_string() }))).into_response()
+/// Why nothing was appended.
+struct Refusal {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Refusal {
+    fn by<E: std::error::Error>(status: StatusCode) -> impl FnOnce(E) -> Self {
+        move |error| Self { status, reason: error.to_string() }
+    }
+
+    fn of_body(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::by(StatusCode::PAYLOAD_TOO_LARGE)(BodyError::TooLong { limit: BODY_BYTES })
+            }
+            status => Self { status, reason: rejection.body_text() },
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.reason }))).into_response()
+    }
 }

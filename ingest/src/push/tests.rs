@@ -1,7 +1,30 @@
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+
 use super::*;
 
 async fn pushed(log: PushLog, count: usize) -> Result<Position, IngestError> {
     log.append("a", Time::from_millis(7), vec![b"{}".to_vec(); count]).await
+}
+
+/// Keeps the journal busy, so that requests have to wait, until what this gives is dropped.
+fn hold(journal: Journal) -> std::sync::mpsc::Sender<()> {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begun, is_begun) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let hold = |_: &_| {
+            begun.send(()).expect("waited for");
+            let _ = released.recv();
+            Ok(())
+        };
+        journal.write(hold).expect("written");
+    });
+    is_begun.recv().expect("begun");
+    release
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -9,7 +32,16 @@ async fn concurrent_requests_each_get_their_own_offsets() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
     let writer = PushWriter::start(journal.clone()).expect("started");
-    let requests = (0..200).map(|_| tokio::spawn(pushed(writer.log().clone(), 3)));
+    let busy = hold(journal.clone());
+    let requests: Vec<_> = (0..200).map(|_| tokio::spawn(pushed(writer.log().clone(), 3))).collect();
+    let queued = async {
+        while writer.log().requests.capacity() > WAITING - 150 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The writer may have gathered more than the rest already, and then waits with them.
+    let _ = tokio::time::timeout(Duration::from_secs(2), queued).await;
+    drop(busy);
     let mut firsts: Vec<i64> = futures::future::join_all(requests)
         .await
         .into_iter()
@@ -18,7 +50,8 @@ async fn concurrent_requests_each_get_their_own_offsets() {
     firsts.sort_unstable();
     assert_eq!(firsts, (0..200).map(|request| 3 * request).collect::<Vec<_>>());
     assert_eq!(journal.push_end("a"), Ok(Position(600)));
-    assert!(*writer.log().appended().borrow() <= 200, "requests that wait are committed together");
+    let commits = *writer.log().appended().borrow();
+    assert!(commits <= 52, "requests that wait are committed together, not in {commits} commits");
 }
 
 #[tokio::test]
@@ -32,4 +65,57 @@ async fn the_journal_is_closed_when_the_writer_is_gone() {
     let journal = Journal::open(&path).expect("opened again");
     assert_eq!(journal.push_end("a"), Ok(Position(1)));
     assert!(matches!(pushed(log.clone(), 1).await, Err(IngestError::Stopped(_))));
+}
+
+/// A disk that may run full.
+#[derive(Debug, Default)]
+struct Disk {
+    content: InMemoryBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> io::Result<()> {
+        if self.full.load(SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.content.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.content.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room()?;
+        self.content.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.room()?;
+        self.content.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room()?;
+        self.content.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_answers_all_who_wait_and_is_told_to_those_who_come() {
+    let disk = Disk::default();
+    let full = Arc::clone(&disk.full);
+    let writer = PushWriter::start(Journal::on(disk).expect("created")).expect("started");
+    let log = writer.log().clone();
+    pushed(log.clone(), 1).await.expect("appended");
+    full.store(true, SeqCst);
+    let outcomes = futures::future::join_all((0..20).map(|_| pushed(log.clone(), 1))).await;
+    let is_full = |outcome: &_| matches!(outcome, Err(IngestError::Journal(JournalError::Full(_))));
+    assert!(outcomes.iter().all(is_full), "{outcomes:?}");
+    full.store(false, SeqCst);
+    assert!(is_full(&pushed(log.clone(), 1).await), "until it is opened again");
+    let mut appended = log.appended();
+    appended.borrow_and_update();
+    assert!(appended.changed().await.is_err(), "whoever takes in what is pushed stops");
+    assert!(is_full(&Err(log.gone())));
 }

@@ -2,14 +2,26 @@
 
 use std::sync::Arc;
 
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use tidemark_kernel::{SourcePlan, Span, Type};
+use tower::ServiceExt;
 
 use super::fixture::{Project, RECEIVED, by_shop, by_user, field, memory, payments};
-use crate::{IngestError, unwatched};
+use crate::{Ingest, IngestError, unwatched};
 
 fn record(ahead: i64) -> Vec<u8> {
     let at = RECEIVED.plus(Span::from_secs(ahead));
     format!("{{\"user\":1,\"amount\":1,\"at\":\"{at}\",\"note\":\"n\"}}").into_bytes()
+}
+
+/// How many events a push of one record is told to hold.
+async fn accepted(ingest: &Ingest, record: Vec<u8>) -> u64 {
+    let request = Request::post("/v1/sources/payments/events").body(Body::from(record)).expect("a request");
+    let response = ingest.push_router().oneshot(request).await.expect("an answer");
+    let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    answer["accepted"].as_u64().expect("a number")
 }
 
 #[tokio::test]
@@ -23,13 +35,19 @@ async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
     project.sources =
         vec![Arc::new(SourcePlan { max_ahead: Span::from_secs(10), ..SourcePlan::clone(&payments()) })];
     let mut ingest = project.open().await;
+    assert_eq!(
+        accepted(&ingest, record(30)).await,
+        1,
+        "told as it will be read: the new version has no effect yet"
+    );
     ingest.catch_up(&unwatched).await.expect("up");
     let held = project.held().await;
-    assert_eq!((held.events.len(), held.dead_letters.len()), (1, 1), "as it was: a minute ahead");
+    assert_eq!((held.events.len(), held.dead_letters.len()), (2, 1), "as it was: a minute ahead");
+    assert_eq!(accepted(&ingest, record(30)).await, 0, "as it is: ten seconds ahead");
     ingest.push_log().append("payments", RECEIVED, vec![record(30), record(9)]).await.expect("appended");
     ingest.drain_push().await.expect("drained");
     let held = project.held().await;
-    assert_eq!((held.events.len(), held.dead_letters.len()), (2, 2), "as it is: ten seconds ahead");
+    assert_eq!((held.events.len(), held.dead_letters.len()), (3, 3), "as it is: ten seconds ahead");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,6 +58,36 @@ async fn mistakes_are_found_before_anything_is_taken_in() {
 }
 
 #[tokio::test]
+async fn patterns_may_overlap_and_names_may_look_like_patterns() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let first = project.file("a.jsonl", &lines(0, 10));
+    let bracketed = project.file("b[1].jsonl", &lines(10, 10));
+    let empty =
+        [project.file("e1.csv", "user,shop,amount,at\n"), project.file("e2.csv", "at,amount,shop,user\n")];
+    let all = first.replace("a.jsonl", "*.jsonl");
+    let patterns = [&[all, first, bracketed][..], &empty[..]].concat();
+    let report = ingest.take_in_files("payments", &patterns, &unwatched).await.expect("taken in");
+    assert_eq!((report.files.len(), report.events() + report.dead_letters()), (4, 20));
+    drop(ingest);
+    let mut again = project.open().await;
+    let again = again.take_in_files("payments", &patterns, &unwatched).await.expect("skipped");
+    let skipped = |file: &crate::FileReport| matches!(file.outcome, FileOutcome::Skipped { .. });
+    assert!(again.files.len() == 4 && again.files.iter().all(skipped), "those without rows too: {again:?}");
+}
+
+#[tokio::test]
+async fn two_files_of_one_content_are_taken_in_once() {
+    let project = Project::new(memory());
+    let paths = ["a.jsonl", "b.jsonl"].map(|name| project.file(name, &lines(0, 20)));
+    let report = project.open().await.take_in_files("payments", &paths, &unwatched).await.expect("taken in");
+    let FileOutcome::Skipped { known_as } = &report.files[1].outcome else { panic!("skipped") };
+    assert!(known_as.ends_with("a.jsonl"));
+    let held = project.held().await;
+    assert_eq!(held.events.len() + held.dead_letters.len(), 20);
+}
+
+#[tokio::test]
 async fn progress_ends_at_the_total() {
     let project = Project::new(memory());
     let mut ingest = project.open().await;
@@ -92,8 +122,9 @@ async fn a_file_cut_short_must_be_the_same_when_it_goes_on() {
     project.file("a.jsonl", &lines(1, 30));
     let error = ingest.catch_up(&unwatched).await.expect_err("changed");
     assert!(matches!(error, IngestError::FileChanged { .. }), "{error}");
-    std::fs::rename(format!("{path}.away"), &path).expect("renamed");
-    ingest.catch_up(&unwatched).await.expect("goes on");
+    std::fs::remove_file(format!("{path}.away")).expect("removed");
+    project.file("a.jsonl", &format!("{}{}", lines(0, 30), lines(30, 5)));
+    ingest.catch_up(&unwatched).await.expect("goes on, and leaves what was appended alone");
     let held = project.held().await;
     assert_eq!(held.events.len() + held.dead_letters.len(), 30);
 }

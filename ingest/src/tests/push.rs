@@ -1,11 +1,11 @@
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use serde_json::{Value as Json, json};
-use tidemark_kernel::Log;
+use tidemark_kernel::{Log, Position};
 use tower::ServiceExt;
 
 use super::fixture::{Project, RECEIVED, lines, memory};
-use crate::{Ingest, unwatched};
+use crate::{Ingest, IngestError, unwatched};
 
 async fn send(ingest: &Ingest, source: &str, body: impl Into<Body>) -> (StatusCode, Json) {
     let request = Request::post(format!("/v1/sources/{source}/events")).body(body.into()).expect("a request");
@@ -63,6 +63,10 @@ async fn refused_bodies_append_nothing() {
         .expect("a request");
     let response = ingest.push_router().oneshot(long).await.expect("an answer");
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let answer = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    let answer: Json = serde_json::from_slice(&answer).expect("JSON");
+    let expected = "the body is longer than 8388608 bytes; send the records in several requests";
+    assert_eq!(answer["error"], expected);
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
 }
 
@@ -116,4 +120,18 @@ async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
     again.catch_up(&unwatched).await.expect("nothing to do");
     drop(again);
     assert_eq!(project.held().await, held);
+}
+
+#[tokio::test]
+async fn records_that_are_gone_before_they_were_taken_in_are_missed() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    ingest.push_log().append("payments", RECEIVED, vec![b"{}".to_vec(); 5]).await.expect("appended");
+    drop(ingest);
+    let journal = crate::journal::Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
+    journal.trim("payments", Position(5)).expect("trimmed");
+    drop(journal);
+    let error = project.open().await.catch_up(&unwatched).await.expect_err("missed");
+    let IngestError::Gap { from, to, .. } = error else { panic!("a gap, not {error}") };
+    assert_eq!((from, to), (Position(0), Position(5)));
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use tidemark_kernel::{Log, Position, Type};
+use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
 
-use super::fixture::{Project, by_shop, by_user, clock, field, lines, memory, states, view};
-use crate::unwatched;
+use super::fixture::{Project, by_shop, by_user, clock, field, lines, memory, payments, states, view};
+use crate::decode::Batch;
+use crate::{Advance, ViewWriter, unwatched};
 
 /// A project with files and pushes taken in, with these views from the start.
 async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn OnlineStore>) -> Project {
@@ -117,4 +120,20 @@ async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
     drop(ingest);
     fresh.open().await.catch_up(&unwatched).await.expect("filled");
     assert_eq!(states(&fresh.store, "by_user").await, taken);
+}
+
+#[tokio::test]
+async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start() {
+    let (store, plan) = (memory(), by_user());
+    let starts = [(Log::FILE, Position::START)].into();
+    let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
+    let view = ViewWriter::open(plan, store, generation, Arc::default()).await.expect("a store");
+    let mut view = view.expect("whole");
+    let events = RecordBatch::new_empty(layout::events(&payments()));
+    let batch = |log| {
+        let events = events.clone();
+        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() }
+    };
+    assert_eq!(view.advance(&batch(Log(7))).await.expect("a store"), Advance::Lost);
+    assert_eq!(view.advance(&batch(Log::FILE)).await.expect("a store"), Advance::Done);
 }
