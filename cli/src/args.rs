@@ -1,9 +1,10 @@
 //! What can be asked on the command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_kernel::{Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
@@ -104,7 +105,7 @@ store itself: while `tidemark dev` runs, ask its HTTP port.")]
 Examples:
   tidemark train fraud --labels labels.csv --time at_time --out training.parquet
   tidemark train fraud --labels labels.csv --time ts --key user_id=customer --status --out out.parquet
-  tidemark train fraud --labels served.csv --time at --visibility as_served --token token --out o.csv
+  tidemark train fraud --labels served.csv --time at --visibility as_served --token token --out o.parquet
 
 Every label row comes out once, in its order, with the features behind its own columns.")]
     Train(Train),
@@ -127,14 +128,17 @@ Examples:
     Status,
 }
 
+/// How many payments a demo has, unless it is told: about as many as the default shape gives.
+pub(crate) const USUAL_EVENTS: u32 = 300_000;
+
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Where to write it; an earlier demo there is replaced
     #[arg(long, value_name = "DIR", default_value = "tidemark-demo")]
     pub(crate) dir: PathBuf,
     /// About how many payments to generate
-    #[arg(long, value_name = "N", default_value_t = 300_000)]
-    pub(crate) events: usize,
+    #[arg(long, value_name = "N", default_value_t = USUAL_EVENTS, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) events: u32,
     /// Equal seeds give equal payments
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -219,7 +223,7 @@ pub(crate) struct Train {
 pub(crate) struct Verify {
     /// At most so many entities of each view [default: all]
     #[arg(long, value_name = "N")]
-    pub(crate) sample: Option<usize>,
+    pub(crate) sample: Option<NonZeroUsize>,
 }
 
 #[derive(Args, Debug)]

@@ -95,7 +95,7 @@ pub(crate) fn report(outcome: Result<()>) -> ExitCode {
 }
 
 /// `error: …` and, where there is any, `help: …`.
-fn message(error: &Error) -> String {
+pub(crate) fn message(error: &Error) -> String {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         let errors = crate::output::counted(problems.errors() as u64, "problem");
         return format!(

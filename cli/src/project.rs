@@ -1,5 +1,6 @@
 //! A repo with its stores and engines: the one place where they are wired together.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,9 +58,14 @@ impl Folder {
         &self.0
     }
 
+    /// A path below it, as people would write it: without a leading `./`.
+    pub(crate) fn join(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.0.strip_prefix(".").unwrap_or(&self.0).join(path)
+    }
+
     /// Where applied versions are recorded.
     pub(crate) fn applied(&self) -> PathBuf {
-        self.0.join(DATA).join("applied")
+        self.join(DATA).join("applied")
     }
 
     /// The version that runs, if one was ever applied.
@@ -127,17 +133,22 @@ impl Project {
     /// # Errors
     /// Suggests one where there is none.
     pub(crate) fn service(&self, name: &str) -> Result<Arc<ServicePlan>> {
-        let known = || self.repo.services.keys().map(String::as_str);
         let unknown = || {
-            let names: Vec<String> = known().map(|name| format!("`{name}`")).collect();
-            let help = match tidemark_expr::closest(name, known()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => "there is none".to_owned(),
-                None => format!("there is {}", names.join(", ")),
-            };
+            let help = nearest(name, &self.repo.services);
             LookupError::UnknownService { name: name.to_owned(), help }
         };
         Ok(self.repo.services.get(name).cloned().ok_or_else(unknown)?)
+    }
+
+    /// Makes sure that there is a source of that name.
+    ///
+    /// # Errors
+    /// Suggests one where there is none.
+    pub(crate) fn check_source(&self, name: &str) -> Result<()> {
+        if self.repo.sources.contains_key(name) {
+            return Ok(());
+        }
+        Err(Failure::fixable(format!("unknown source `{name}`"), nearest(name, &self.repo.sources)).into())
     }
 
     /// Where the event tables are.
@@ -152,7 +163,7 @@ impl Project {
     pub(crate) fn store(&self) -> Result<Arc<dyn OnlineStore>> {
         match &self.repo.project.online {
             Online::Embedded { path } => {
-                Ok(Arc::new(EmbeddedStore::open(&self.folder.path().join(path), clock::shared())?))
+                Ok(Arc::new(EmbeddedStore::open(&self.folder.join(path), clock::shared())?))
             }
             Online::Redis { url } => {
                 let message = format!("the online store is Redis at {url}, which this version does not have");
@@ -164,7 +175,7 @@ impl Project {
     /// Ingestion into a store; nothing is caught up or taken in yet.
     pub(crate) async fn ingest(&self, store: Arc<dyn OnlineStore>) -> Result<Ingest> {
         let config = IngestConfig {
-            data_dir: self.folder.path().join(DATA),
+            data_dir: self.folder.join(DATA),
             offline: self.location()?,
             sources: self.sources(),
             views: self.views(),
@@ -182,6 +193,16 @@ impl Project {
             catch_up(&mut self.ingest(store).await?).await?;
         }
         Ok(lookups)
+    }
+}
+
+/// What may be meant by a name that is unknown.
+fn nearest<T>(name: &str, known: &BTreeMap<String, T>) -> String {
+    let names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
+    match tidemark_expr::closest(name, known.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "there is none".to_owned(),
+        None => format!("there is {}", names.join(", ")),
     }
 }
 

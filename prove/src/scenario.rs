@@ -6,13 +6,14 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_ingest::IngestError;
 use tidemark_offline::TableError;
+use tidemark_offline::durable::{Beside, FileError};
 use tidemark_online::{DefinitionError, LookupError, RowError};
 use tidemark_registry::Repo;
 use tidemark_store::{Clock, StoreError};
@@ -215,9 +216,19 @@ pub async fn run(
     if update == Update::Expectations {
         let (text, rewritten) = compare::rewrite(&document, &script, &replies, &mut outcome);
         if rewritten > 0 {
-            fs::write(file, text).map_err(io("write"))?;
+            write(file, &text)?;
         }
         outcome.rewritten = rewritten;
     }
     Ok(outcome)
+}
+
+/// Writes a scenario beside its file, then in its place.
+fn write(file: &Path, text: &str) -> Result<(), RunError> {
+    let failed =
+        |error: FileError| RunError::Io { action: "write", path: file.to_owned(), source: error.source };
+    let mut beside = Beside::create(file).map_err(failed)?;
+    let written = beside.file().write_all(text.as_bytes());
+    written.map_err(|source| RunError::Io { action: "write", path: file.to_owned(), source })?;
+    beside.finish().map_err(failed)
 }

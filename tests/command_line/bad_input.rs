@@ -20,9 +20,14 @@ fn a_folder_that_is_no_repo() {
 #[test]
 fn wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
-    for arguments in
-        [&["frobnicate"][..], &["lookup"], &["lookup", "fraud", "user_id"], &["ingest", "--from", "x.csv"]]
-    {
+    for arguments in [
+        &["frobnicate"][..],
+        &["lookup"],
+        &["lookup", "fraud", "user_id"],
+        &["ingest", "--from", "x.csv"],
+        &["verify", "--sample", "0"],
+        &["demo", "--events", "0"],
+    ] {
         let ran = tidemark(folder.path(), arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:#?}");
     }
@@ -77,6 +82,15 @@ fn a_label_without_a_time() {
 }
 
 #[test]
+fn a_training_set_over_its_own_labels() {
+    let repo = TestRepo::ingested();
+    let labels = fs::read(repo.file("labels.csv")).expect("read");
+    repo.run("train fraud --labels labels.csv --time at_time --out ./labels.csv")
+        .refused(&["would replace its labels", "another file"]);
+    assert_eq!(fs::read(repo.file("labels.csv")).expect("read"), labels);
+}
+
+#[test]
 fn a_definition_that_divides_text_by_a_number() {
     let repo = TestRepo::new();
     repo.write("shop.yaml", &DEFINITIONS.replace("sum(amount)", "sum(status / 2)"));
@@ -98,6 +112,7 @@ fn a_half_written_line() {
     let whole = r#"{"user_id": 1, "amount": 2, "status": "settled", "created_at": "2026-11-20T08:00:00Z"}"#;
     repo.write("half.jsonl", &format!("{whole}\n{}", &whole[..40]));
     let ran = repo.run("ingest --from half.jsonl --source payments").done();
+    assert!(ran.stderr.contains(" data/offline/payments/dead_letters"), "{ran:#?}");
     assert!(ran.stdout.contains("1 event ") && ran.stderr.contains("1 dead letter kept"), "{ran:#?}");
     repo.write("rows.jsonl", "{\"user_id\": 1, \"amount\": 1}\n{\"user_id\": 1,");
     repo.run("lookup fraud --rows rows.jsonl").refused(&["line 2 is no JSON object"]);

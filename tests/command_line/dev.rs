@@ -111,6 +111,9 @@ fn pushed_events_are_served_at_once_and_edits_are_filled() {
     dev.wait_for("version 1 goes on running");
     assert_eq!(dev.lookup(3)["user_payments.total"], json!(122.0));
 
+    repo.write("shop.yaml", DEFINITIONS);
+    dev.wait_for("those of version 1 again");
+
     let feature = "      - {name: largest, aggregate: max(amount), windows: [lifetime]}\nservices:";
     repo.write("shop.yaml", &DEFINITIONS.replace("services:", feature));
     dev.wait_for("applied version 2");

@@ -52,13 +52,16 @@ fn what_was_declared_is_ingested_looked_up_trained_on_and_verified() {
     let ran = repo.run("ingest --from payments.csv --source payments").done();
     assert!(ran.stdout.contains(&format!("{EVENTS} events")), "{ran:#?}");
     let again = repo.run("ingest --from payments.csv --source payments").done();
-    assert!(again.stdout.contains("skipped: in before"), "{again:#?}");
+    assert!(again.stdout.contains("skipped: taken in before"), "{again:#?}");
 
     let ran = repo.run("lookup fraud user_id=3 amount=10.5 --at 2026-11-20T09:00:00Z").done();
     let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in
-        ["user_payments.payments_1h 5", "user_payments.total 121.25", "2026-11-20T08:24:00.000Z", "tm1"]
-    {
+    for part in [
+        "user_payments.payments_1h 5 present",
+        "user_payments.total 121.25 present",
+        "2026-11-20T08:24:00.000Z",
+        "tm1",
+    ] {
         assert!(words.contains(part), "no `{part}` in {ran:#?}");
     }
 
@@ -78,7 +81,10 @@ fn what_was_declared_is_ingested_looked_up_trained_on_and_verified() {
 #[test]
 fn machines_read_every_result() {
     let repo = TestRepo::new();
-    assert_eq!(repo.run("check --format json").done().json()["problems"], json!([]));
+    let json = repo.run("check --format json").done().json();
+    assert_eq!(json["problems"], json!([]));
+    assert_eq!(json["repo"]["entities"][0]["keys"], json!([{"name": "user_id", "type": "int64"}]));
+    assert_eq!(json["repo"]["services"][0]["request"], json!([{"name": "amount", "type": "float64"}]));
     assert_eq!(repo.run("apply --format json").done().json()["version"], 1);
     let json = repo.run("ingest --from payments.csv --source payments --format json").done().json();
     assert_eq!((&json["events"], &json["dead_letters"]), (&json!(EVENTS), &json!(0)));

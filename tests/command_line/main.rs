@@ -6,6 +6,7 @@ mod bad_input;
 mod damage;
 mod demo;
 mod dev;
+mod docs;
 mod happy_path;
 mod http;
 mod process;

@@ -31,8 +31,9 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
 
 /// Applies a repo for the first time.
 pub(crate) async fn first(folder: Folder) -> Result<Project> {
-    say("note: nothing was applied here before, so the definitions are applied as they are");
-    Candidate::read(&folder)?.apply(folder).await
+    let project = Candidate::read(&folder)?.apply(folder).await?;
+    say("note: nothing was applied here before, so the definitions were applied as they are");
+    Ok(project)
 }
 
 /// What the folder holds, against the version that runs.

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
-use tidemark_registry::{Colour, Problems, Repo};
+use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
+use tidemark_registry::{Colour, Entity, Problems, Repo};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -21,7 +22,7 @@ pub(super) fn run(global: &Global, output: Output) -> Result<()> {
     let repo = loaded.as_ref().ok();
     output.result(
         || json!({"problems": json!(problems.report()), "repo": repo.map(describe)}),
-        || repo.map_or_else(|| total(problems), |repo| format!("{}\n{}", summary(repo), total(problems))),
+        || repo.map_or_else(|| total(problems), |repo| summary(repo) + &total(problems)),
     )?;
     if repo.is_some() { Ok(()) } else { Err(Failure::told().into()) }
 }
@@ -65,7 +66,7 @@ fn summary(repo: &Repo) -> String {
         let features = view.features.len().to_string();
         let fingerprint = view.fingerprint().to_string();
         let of = [&view.view, &view.entity, &view.source].map(Clone::clone);
-        views.row(of.into_iter().chain([features, windows.join(" "), fingerprint]).collect());
+        views.row(of.into_iter().chain([features, windows.join(", "), fingerprint]).collect());
     }
     let mut services = Table::new(&["service", ">features", "derived", "asks for", "fingerprint"]);
     for service in repo.services.values() {
@@ -75,35 +76,65 @@ fn summary(repo: &Repo) -> String {
         services.row(vec![
             service.name.clone(),
             service.features.len().to_string(),
-            derived.join(" "),
-            asked.join(" "),
+            derived.join(", "),
+            asked.join(", "),
             service.fingerprint().to_string(),
         ]);
     }
-    [entities, sources, views, services].map(|table| table.to_string()).join("\n")
+    let tables = [entities, sources, views, services].map(|table| table.to_string());
+    tables.into_iter().filter(|table| !table.is_empty()).map(|table| table + "\n").collect()
 }
 
 fn describe(repo: &Repo) -> Json {
-    let views = repo.views.values().map(|view| {
-        json!({
-            "name": view.view,
-            "entity": view.entity,
-            "source": view.source,
-            "features": view.features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>(),
-            "fingerprint": view.fingerprint().to_string(),
-        })
-    });
-    let services = repo
-        .services
-        .values()
-        .map(|service| json!({"name": service.name, "fingerprint": service.fingerprint().to_string()}));
-    let sources = repo.sources.values();
-    let sources = sources.map(|source| json!({"name": source.name, "version": source.version().to_string()}));
     json!({
         "project": repo.project.name,
-        "entities": repo.entities.keys().collect::<Vec<_>>(),
-        "sources": sources.collect::<Vec<_>>(),
-        "views": views.collect::<Vec<_>>(),
-        "services": services.collect::<Vec<_>>(),
+        "entities": repo.entities.values().map(entity).collect::<Vec<_>>(),
+        "sources": repo.sources.values().map(|plan| source(plan)).collect::<Vec<_>>(),
+        "views": repo.views.values().map(|plan| view(plan)).collect::<Vec<_>>(),
+        "services": repo.services.values().map(|plan| service(plan)).collect::<Vec<_>>(),
+    })
+}
+
+fn entity(entity: &Entity) -> Json {
+    let keys = entity.keys.iter().map(|key| json!({"name": key.name, "type": key.ty.to_string()}));
+    json!({"name": entity.name, "keys": keys.collect::<Vec<_>>()})
+}
+
+fn source(source: &SourcePlan) -> Json {
+    let fields = source.fields.iter().map(|field| json!({"name": field.name, "type": field.ty.to_string()}));
+    json!({
+        "name": source.name,
+        "fields": fields.collect::<Vec<_>>(),
+        "event_time": source.event_time.field,
+        "version": source.version().to_string(),
+    })
+}
+
+fn view(view: &FeaturePlan) -> Json {
+    json!({
+        "name": view.view,
+        "entity": view.entity,
+        "source": view.source,
+        "features": view.features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>(),
+        "windows": view.windows.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "fingerprint": view.fingerprint().to_string(),
+    })
+}
+
+fn service(service: &ServicePlan) -> Json {
+    let features = service.features.iter().map(|place| {
+        let (view, feature) = service.feature(*place);
+        view.qualified(feature)
+    });
+    let keys = service.keys().into_iter().map(|key| json!({"name": key.name, "type": key.ty.to_string()}));
+    let request =
+        service.request.iter().map(|field| json!({"name": field.name, "type": field.ty.to_string()}));
+    json!({
+        "name": service.name,
+        "features": features.collect::<Vec<_>>(),
+        "derived": service.derived.iter().map(|derived| derived.name.as_str()).collect::<Vec<_>>(),
+        "keys": keys.collect::<Vec<_>>(),
+        "request": request.collect::<Vec<_>>(),
+        "fingerprint": service.fingerprint().to_string(),
     })
 }

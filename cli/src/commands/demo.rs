@@ -13,7 +13,7 @@ use tidemark_prove::demo::{
 };
 use tidemark_store::OnlineStore;
 
-use crate::args::Demo;
+use crate::args::{Demo, USUAL_EVENTS};
 use crate::commands::apply::Candidate;
 use crate::commands::ingest::take_in;
 use crate::failure::{Failure, io_failure};
@@ -56,7 +56,7 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
 /// About so many payments, as skewed as those of the default.
 fn shape(asked: &Demo) -> Shape {
     let default = Shape::default();
-    let share = asked.events as f64 / folder::USUAL_EVENTS as f64;
+    let share = f64::from(asked.events) / f64::from(USUAL_EVENTS);
     let scaled = |number: u32| ((f64::from(number) * share).ceil() as u32).max(1);
     Shape {
         seed: asked.seed,

@@ -16,6 +16,7 @@ use crate::args::{Dev, Global};
 use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::{check, ingest};
+use crate::failure::message;
 use crate::progress::say;
 use crate::project::{Folder, Project, catch_up};
 use definitions::Definitions;
@@ -125,10 +126,10 @@ fn flat(ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     ended?
 }
 
-/// Problems of definitions for people, else the error in a line.
+/// Problems of definitions with their places, else the error and what to do.
 fn tell(error: &anyhow::Error) {
     match error.downcast_ref() {
         Some(problems) => check::show(problems),
-        None => say(format_args!("error: {error}")),
+        None => say(message(error)),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
-use tidemark_ingest::{FileOutcome, FilesReport, Ingest, IngestError, Watch};
+use tidemark_ingest::{FileOutcome, FilesReport, Ingest, Watch};
 use tidemark_kernel::source::Feed;
 
 use crate::args::{self, Global};
@@ -29,16 +29,15 @@ pub(super) async fn run(asked: &args::Ingest, global: &Global, output: Output) -
             json!({"files": files, "events": events, "dead_letters": dead, "seconds": seconds})
         },
         || {
-            let pace = format!("{} in {}, {}", counted(events, "event"), duration(took), rate(events, took));
-            format!("{}{pace}", table(&reports))
+            let pace = if events > 0 { format!(", {}", rate(events, took)) } else { String::new() };
+            format!("{}{} in {}{pace}", table(&reports), counted(events, "event"), duration(took))
         },
     )?;
-    if dead > 0 {
-        let root = project.location()?.root().display().to_string();
-        say(format_args!(
-            "note: {} kept, each with its reason, in {root}/SOURCE/dead_letters",
-            counted(dead, "dead letter")
-        ));
+    let root = project.location()?.root().display().to_string();
+    let root = root.strip_prefix("./").unwrap_or(&root);
+    for (source, report) in reports.iter().filter(|(_, report)| report.dead_letters() > 0) {
+        let kept = counted(report.dead_letters(), "dead letter");
+        say(format_args!("note: {kept} kept, each with its reason, in {root}/{source}/dead_letters"));
     }
     Ok(())
 }
@@ -48,19 +47,22 @@ pub(crate) type Wanted = (String, Vec<String>);
 
 /// The files named, or the feeds of the repo.
 fn wanted(asked: &args::Ingest, project: &Project) -> Result<Vec<Wanted>> {
-    if let (false, Some(source)) = (asked.from.is_empty(), &asked.source) {
-        return Ok(vec![(source.clone(), asked.from.clone())]);
+    if let Some(source) = &asked.source {
+        project.check_source(source)?;
+        if !asked.from.is_empty() {
+            return Ok(vec![(source.clone(), asked.from.clone())]);
+        }
     }
     let mut feeds = feeds(project);
-    if let Some(given) = &asked.source {
-        if !project.repo.sources.contains_key(given) {
-            let known = project.repo.sources.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(IngestError::UnknownSource { given: given.clone(), known }.into());
-        }
-        feeds.retain(|(name, _)| name == given);
-    }
+    feeds.retain(|(name, _)| asked.source.as_ref().is_none_or(|given| given == name));
     if feeds.is_empty() {
-        say("note: no source here has a `files` feed; name files: tidemark ingest --from FILE --source NAME");
+        let (whose, name) = match &asked.source {
+            Some(given) => (format!("source {given} has no"), given.as_str()),
+            None => ("no source here has a".to_owned(), "NAME"),
+        };
+        say(format_args!(
+            "note: {whose} `files` feed; name files: tidemark ingest --from FILE --source {name}"
+        ));
     }
     Ok(feeds)
 }
@@ -72,7 +74,7 @@ pub(crate) fn feeds(project: &Project) -> Vec<Wanted> {
         match &source.feed {
             Feed::Push => {}
             Feed::Files { paths } => {
-                let pattern = |path: &String| project.folder().path().join(path).display().to_string();
+                let pattern = |path: &String| project.folder().join(path).display().to_string();
                 wanted.push((source.name.clone(), paths.iter().map(pattern).collect()));
             }
             Feed::Kafka { topic } => {
@@ -115,7 +117,7 @@ pub(crate) fn table(reports: &[(String, FilesReport)]) -> String {
                     [count(*events), count(*dead_letters), rate(events + dead_letters, *took), note]
                 }
                 FileOutcome::Skipped { known_as } => {
-                    let note = format!("skipped: in before as {}", known_as.display());
+                    let note = format!("skipped: taken in before as {}", known_as.display());
                     ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
                 }
             };

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidemark_kernel::{Status, Type, Value};
+use tidemark_kernel::{Type, Value};
 use tidemark_online::lookups::{Results, Row};
 use tidemark_online::served::Asked;
 use tidemark_online::{LookupError, RowAnswer, Served, json as values};
@@ -122,8 +122,7 @@ fn block(served: &Served, answer: &RowAnswer) -> String {
     let mut features = Table::new(&["feature", "value", "status"]);
     let answered = answer.values.iter().zip(&answer.statuses);
     for ((name, _), (found, status)) in served.columns().zip(answered) {
-        let status = if *status == Status::Present { String::new() } else { status.name().to_owned() };
-        features.row(vec![name, value(found), status]);
+        features.row(vec![name, value(found), status.name().to_owned()]);
     }
     let mut views = Table::new(&["view", "newest event"]);
     for (view, newest) in served.plan().views.iter().zip(&answer.newest) {

@@ -33,7 +33,7 @@ pub(super) async fn run(asked: &Test, global: &Global, output: Output) -> Result
 
 /// The scenarios of the folder `tests` that a filter lets through.
 fn files(folder: &Folder, filter: Option<&str>) -> Result<Vec<PathBuf>> {
-    let tests = folder.path().join("tests");
+    let tests = folder.join("tests");
     let help = "write one as tests/NAME.md: a title, a table `## Events`, a table `## Expect: SERVICE`";
     if !tests.is_dir() {
         let message = format!("there are no scenarios in {}", tests.display());

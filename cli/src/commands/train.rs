@@ -16,6 +16,7 @@ use crate::project::Project;
 
 pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
+    refuse_own_labels(asked)?;
     let request = request(asked, &project)?;
     let bars = Bars::default();
     let began = Instant::now();
@@ -66,6 +67,16 @@ fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
         status: asked.status,
         effort: Effort::default(),
     })
+}
+
+/// A training set is never written over the labels it is made of.
+fn refuse_own_labels(asked: &Train) -> Result<()> {
+    let (labels, out) = (asked.labels.canonicalize(), asked.out.canonicalize());
+    if labels.is_err() || labels.ok() != out.ok() {
+        return Ok(());
+    }
+    let message = format!("the training set would replace its labels, {}", asked.labels.display());
+    Err(Failure::fixable(message, "write it to another file").into())
 }
 
 /// Shows how far a training set is.

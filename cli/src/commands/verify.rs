@@ -1,5 +1,6 @@
 //! `tidemark verify`: every state rebuilt from history and compared with the stored one.
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ const SHOWN: usize = 20;
 
 pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
-    let request = request(&project, asked.sample)?;
+    let request = request(&project, asked.sample.map(NonZeroUsize::get))?;
     let bars = Bars::default();
     let began = Instant::now();
     let mut watch = |done| {

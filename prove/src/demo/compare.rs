@@ -1,6 +1,7 @@
 //! Thousands of lookups, held against the training set of their tokens and against the oracle, bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tidemark_kernel::value::Value;
-use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Span, Time, Visibility};
+use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Span, Status, Time, Visibility};
 use tidemark_offline::{Effort, EventTable, History, HistoryError, Location, TableError};
 use tidemark_online::{DefinitionError, LookupError, Lookups, RowAnswer, RowError};
 use tidemark_store::OnlineStore;
@@ -258,40 +259,59 @@ fn truth(
     Ok(truth::assemble(service, &asked.row, &answers.collect::<Vec<_>>())?)
 }
 
+/// One part of an answer: what is compared, by its bits.
+#[derive(PartialEq)]
+enum Part<'a> {
+    Feature(&'a Value, Status),
+    Newest(Option<Time>),
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Feature(value, status) => write!(f, "{value} ({status})"),
+            Self::Newest(Some(time)) => write!(f, "{time}"),
+            Self::Newest(None) => f.write_str("none"),
+        }
+    }
+}
+
+/// The parts of an answer, in the order of [`names`].
+fn parts<'a>(values: &'a [Value], statuses: &[Status], newest: &[Option<Time>]) -> Vec<Part<'a>> {
+    let features = values.iter().zip(statuses).map(|(value, status)| Part::Feature(value, *status));
+    features.chain(newest.iter().copied().map(Part::Newest)).collect()
+}
+
 fn differences(
     service: &ServicePlan,
     asked: &Asked,
     trained: &ServiceAnswer,
     truth: &ServiceAnswer,
 ) -> Vec<Mismatch> {
-    let spell =
-        |values: &[Value], statuses: &[tidemark_kernel::Status], newest: &[Option<Time>]| -> Vec<String> {
-            let values = values.iter().zip(statuses).map(|(value, status)| format!("{value} ({status})"));
-            values
-                .chain(newest.iter().map(|time| time.map_or("none".to_owned(), |time| time.to_string())))
-                .collect()
-        };
     let answer = &asked.answer;
-    let same =
-        answer.values == truth.values && answer.statuses == truth.statuses && answer.newest == truth.newest;
-    if same && trained == truth {
+    let served = parts(&answer.values, &answer.statuses, &answer.newest);
+    let trained = parts(&trained.values, &trained.statuses, &trained.newest);
+    let truth = parts(&truth.values, &truth.statuses, &truth.newest);
+    if served == truth && trained == truth {
         return Vec::new();
     }
-    let served = spell(&answer.values, &answer.statuses, &answer.newest);
-    let trained = spell(&trained.values, &trained.statuses, &trained.newest);
-    let truth = spell(&truth.values, &truth.statuses, &truth.newest);
-    let parts =
-        asked.row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
-    let question = format!("{parts} at {}", answer.at);
-    let columns = names(service).into_iter().zip(served).zip(trained.into_iter().zip(truth));
-    let differing = columns.filter(|((_, served), (trained, truth))| served != truth || trained != truth);
+    let row = asked.row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let question = format!("{row} at {}", answer.at);
+    // An answer that ends too early differs in what it lacks.
+    let part =
+        |parts: &[Part<'_>], index: usize| parts.get(index).map_or("nothing".to_owned(), Part::to_string);
+    let features = names(service).into_iter().enumerate();
+    let differing = features.filter(|(index, _)| {
+        let truth = truth.get(*index);
+        served.get(*index) != truth || trained.get(*index) != truth
+    });
     differing
-        .map(|((feature, lookup), (training, oracle))| Mismatch {
+        .map(|(index, feature)| Mismatch {
             question: question.clone(),
             feature,
-            lookup,
-            training,
-            oracle,
+            lookup: part(&served, index),
+            training: part(&trained, index),
+            oracle: part(&truth, index),
         })
         .collect()
 }

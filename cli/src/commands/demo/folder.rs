@@ -10,9 +10,6 @@ use crate::clock;
 use crate::commands::init;
 use crate::failure::{Failure, io_failure};
 
-/// About how many payments the default shape has.
-pub(crate) const USUAL_EVENTS: usize = 300_000;
-
 /// Where the payments are, a file for each day.
 pub(super) const PAYMENTS: &str = "payments";
 /// Payments to train on.

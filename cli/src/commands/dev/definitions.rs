@@ -35,6 +35,8 @@ pub(super) struct Definitions {
     project: Project,
     ingest: IngestHandle,
     lookups: Arc<Lookups>,
+    /// Whether what the folder held last was refused.
+    refused: bool,
 }
 
 /// Says what is wrong with definitions, and what runs instead.
@@ -45,7 +47,7 @@ pub(super) fn refuse(error: &anyhow::Error, version: u64) {
 
 impl Definitions {
     pub(super) const fn new(project: Project, ingest: IngestHandle, lookups: Arc<Lookups>) -> Self {
-        Self { project, ingest, lookups }
+        Self { project, ingest, lookups, refused: false }
     }
 
     /// Takes effect of definitions as they change, until `stop` ends.
@@ -77,11 +79,16 @@ impl Definitions {
         let candidate = match Candidate::read(self.project.folder()) {
             Ok(candidate) => candidate,
             Err(error) => {
+                self.refused = true;
                 refuse(&error, self.project.version);
                 return Ok(());
             }
         };
+        let refused = std::mem::take(&mut self.refused);
         if !candidate.is_change() {
+            if refused {
+                say(format_args!("the definitions are those of version {} again", self.project.version));
+            }
             return Ok(());
         }
         candidate.changes.iter().for_each(say);
@@ -97,6 +104,7 @@ impl Definitions {
         let began = Instant::now();
         let mut project = Project::of(self.project.folder().clone(), self.project.version, repo);
         if let Err(error) = self.ingest.reload(project.sources(), project.views()).await {
+            self.refused = true;
             refuse(&error.into(), self.project.version);
             return Ok(self.ingest.reload(self.project.sources(), self.project.views()).await?);
         }

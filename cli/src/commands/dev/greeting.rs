@@ -13,8 +13,7 @@ pub(super) fn text(project: &Project, http: SocketAddr, grpc: SocketAddr) -> Str
     let mut text = format!(
         "\nversion {} of {} runs; edit its YAML files, and what they change is applied\n\n  \
          HTTP  http://{http}   lookups, pushes, /metrics, /readyz\n  gRPC  {grpc}   tidemark.serving.v1, health, reflection\n",
-        project.version,
-        project.folder().path().display()
+        project.version, project.repo.project.name
     );
     if let Some(source) = project.repo.sources.values().next() {
         let fields = source.fields.iter().map(|field| (field.name.clone(), example(field.ty)));
