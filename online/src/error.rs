@@ -37,7 +37,7 @@ pub enum LookupError {
     },
     /// A row lacks a key or a request field.
     #[error(
-        "row {row} lacks the {role} `{name}` ({ty}) of service `{service}`: name it in every row, {help}"
+        "row {row} lacks the {role} `{name}` ({ty}) of service `{service}`; name it in every row, {help}"
     )]
     Missing {
         /// The service.
@@ -54,7 +54,7 @@ pub enum LookupError {
         help: &'static str,
     },
     /// A value is not of the declared type.
-    #[error("`{name}` in row {row} is {given}, expected {expected}: values are never converted")]
+    #[error("`{name}` in row {row} is {given}, expected {expected}; values are never converted")]
     WrongType {
         /// The row, counted from 0.
         row: usize,

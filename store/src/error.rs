@@ -14,7 +14,7 @@ use crate::contract::Generation;
 pub enum StoreError {
     /// Another process has the store open.
     #[error(
-        "the online store {place} is in use by another process: stop that process, or send the request to it"
+        "the online store {place} is in use by another process; stop that process, or ask it over HTTP or gRPC"
     )]
     InUse {
         /// The store.

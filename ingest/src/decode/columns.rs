@@ -52,7 +52,8 @@ impl ColumnsError {
         if missing.is_empty() {
             return Ok(found);
         }
-        Err(Self::Missing { missing: missing.join(", "), found: columns.join(", ") })
+        let found = if columns.is_empty() { "no columns at all".to_owned() } else { columns.join(", ") };
+        Err(Self::Missing { missing: missing.join(", "), found })
     }
 }
 

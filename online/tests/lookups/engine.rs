@@ -150,7 +150,7 @@ async fn mistakes_in_names_and_types_fail_the_call_and_say_what_to_do() {
     let mut text = row(1, "phone", 1.0);
     text.insert("user_id".into(), Value::string("42"));
     let wrong = refused(&shop, text).await;
-    let expected = "`user_id` in row 0 is the string `42`, expected int64: values are never converted";
+    let expected = "`user_id` in row 0 is the string `42`, expected int64; values are never converted";
     assert_eq!(wrong, expected);
 }
 
