@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
-use tidemark_store::Remedy;
+use tidemark_store::{Remedy, ensure_database};
 
 pub mod files;
 pub mod push;
@@ -97,11 +97,10 @@ impl Journal {
         let io = |action| move |reason: std::io::Error| error(path, action)(redb::Error::Io(reason));
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io("create the folder of"))?;
+        ensure_database(path).map_err(error(path, "create"))?;
         let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(error(path, "open"))?;
         let journal = Self { db: Arc::new(db), path: path.into() };
         journal.check_format()?;
-        // The file's name is as durable as its content only once the folder is.
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("create"))?;
         Ok(journal)
     }
 

@@ -8,7 +8,7 @@
 //! * [`contract`]: what every store owes, [`OnlineStore`] and the types it speaks;
 //! * [`error`]: what can go wrong and what to do about it;
 //! * [`memory`]: the contract in its plainest form;
-//! * [`embedded`]: the durable store of one process, one file;
+//! * [`embedded`]: the durable store of one process, one file, which [`ensure_database`] brings into being whole;
 //! * `conformance` (feature `conformance`): the contract as tests that any store can run.
 //!
 //! This crate never decodes a state, has no aggregate and no RPC, and reads no clock but the one it is given.
@@ -16,6 +16,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
+mod database;
 pub mod embedded;
 pub mod error;
 pub mod memory;
@@ -24,6 +25,7 @@ pub use contract::{
     BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
     OnlineStore, Positions, PublishOutcome, Sizes,
 };
+pub use database::ensure_database;
 pub use embedded::EmbeddedStore;
 pub use error::{Remedy, StoreError};
 pub use memory::MemoryStore;

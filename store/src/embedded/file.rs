@@ -9,6 +9,7 @@ use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
 
 use super::barrier;
+use crate::database::ensure_database;
 use crate::error::StoreError;
 
 /// How much of the file redb may keep in memory. What it does not keep, the operating system's page cache often does.
@@ -39,7 +40,10 @@ pub(super) enum Fault {
 impl File {
     /// Opens or creates the file at `path`, and repairs it after an unclean end.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::with(path, |builder| builder.create(path))
+        Self::with(path, |builder| {
+            ensure_database(path)?;
+            builder.create(path)
+        })
     }
 
     /// Opens what `backend` holds; `path` is what messages call it.
