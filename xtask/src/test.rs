@@ -25,7 +25,17 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
 
 fn cargo(arguments: &[&str], python: &Path) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run_command(Command::new(cargo).args(arguments).env("TIDEMARK_TEST_PYTHON", python))
+    let mut command = Command::new(cargo);
+    // What cargo tells us about this package is not for the build: some build scripts watch it, and everything above
+    // them would be built again each time that cargo is called from here and from a shell in turn.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_us)) {
+        command.env_remove(name);
+    }
+    run_command(command.args(arguments).env("TIDEMARK_TEST_PYTHON", python))
+}
+
+fn is_about_us(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The interpreter named by `TIDEMARK_TEST_PYTHON`, or one of its own under `target/`.
