@@ -16,18 +16,21 @@ use tempfile::Builder;
 /// # Errors
 /// Fails where the file cannot be created.
 pub fn ensure_database(path: &Path) -> Result<(), DatabaseError> {
-    if path.try_exists().map_err(failed)? {
-        return Ok(());
-    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !path.try_exists().map_err(failed)? {
+        create(path, folder)?;
+    }
+    // The name is as durable as the content only once the folder is, and whoever created it may not have come so far.
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn create(path: &Path, folder: &Path) -> Result<(), DatabaseError> {
     let name = path.file_name().unwrap_or_default();
     let unborn = Builder::new().prefix(name).suffix(".new").tempfile_in(folder).map_err(failed)?;
     drop(Database::create(unborn.path())?);
     match unborn.persist_noclobber(path) {
-        Err(_) if path.exists() => Ok(()),
-        Err(error) => Err(failed(error.error)),
-        // The name is as durable as the content only once the folder is.
-        Ok(_) => fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+        Err(error) if !path.exists() => Err(failed(error.error)),
+        _ => Ok(()),
     }
 }
 

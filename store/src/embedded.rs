@@ -59,10 +59,7 @@ impl EmbeddedStore {
         let path = directory.join(Self::FILE_NAME);
         let failed = |error| StoreError::io(&path.display().to_string(), "create", error);
         create_directory(directory).map_err(failed)?;
-        let store = Self::prepare(File::open(&path)?, clock)?;
-        // The file's name is as durable as its content only once the directory is.
-        sync_directory(directory).map_err(failed)?;
-        Ok(store)
+        Self::prepare(File::open(&path)?, clock)
     }
 
     /// Where the store of `directory` lies.
