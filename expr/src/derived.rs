@@ -109,6 +109,7 @@ mod tests {
             view: "pay".into(),
             entity: "user".into(),
             source: "payments".into(),
+            source_version: None,
             fields: vec![Field { name: "user_id".into(), ty: Type::Int64 }],
             keys: vec![key],
             filter: None,

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::aggregate::{self, Function, StateKind};
 use crate::codec::Writer;
+use crate::source::SourceVersion;
 use crate::time::Span;
 use crate::value::{FeatureType, Type};
 use crate::window::Window;
@@ -90,6 +91,9 @@ pub struct ViewSpec {
     pub entity: String,
     /// The source its events come from.
     pub source: String,
+    /// The version of that source, where it is part of the view's meaning: see
+    /// [`SourcePlan::version_in_views`](crate::source::SourcePlan::version_in_views).
+    pub source_version: Option<SourceVersion>,
     /// The source's fields that the keys and expressions use.
     pub fields: Vec<Field>,
     /// The parts of the key, in the entity's order.
@@ -144,6 +148,8 @@ pub struct FeaturePlan {
     pub entity: String,
     /// The source its events come from.
     pub source: String,
+    /// The version of that source, where it is part of the view's meaning.
+    pub source_version: Option<SourceVersion>,
     /// The source's fields that the keys and expressions use.
     pub fields: Vec<Field>,
     /// The parts of the key, in the entity's order.
@@ -187,6 +193,7 @@ impl FeaturePlan {
             view: spec.view,
             entity: spec.entity,
             source: spec.source,
+            source_version: spec.source_version,
             fields: spec.fields,
             keys: spec.keys,
             filter: spec.filter,
@@ -229,7 +236,7 @@ impl FeaturePlan {
     /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
     ///
     /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:
-    /// neither its rules of time nor its other fields are in it.
+    /// neither its rules of time nor its other fields are in it, unless there is a [`Self::source_version`].
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -294,6 +301,10 @@ impl Fingerprint {
         }
         out.varint(spec.head.millis() as u64);
         out.varint(spec.max_age.map_or(0, |age| age.millis() as u64 + 1));
+        // Nothing is written for none, so that fingerprints of other feeds stay what they were.
+        if let Some(version) = spec.source_version {
+            out.bytes(&version.0.to_be_bytes());
+        }
         Self::hash(&out.into_bytes())
     }
 

@@ -3,6 +3,7 @@
 //! Accepting is a pure function of the record and the source: whoever reads a record, and whenever, decides the
 //! same. Views play no part in it, and no clock.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use thiserror::Error;
@@ -106,10 +107,56 @@ pub enum Feed {
         paths: Vec<String>,
     },
     /// A Kafka topic.
-    Kafka {
-        /// Its name.
-        topic: String,
-    },
+    Kafka(KafkaFeed),
+}
+
+/// A Kafka topic as a feed: each of its partitions is a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaFeed {
+    /// The topic's name.
+    pub topic: String,
+    /// Where a partition is read from that was never read before.
+    pub start: Start,
+}
+
+/// Where reading a partition begins. Only the first time: from then on, what was kept says where to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record that the topic still has.
+    #[default]
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+    /// At the first record whose timestamp is this instant or later.
+    At(Time),
+}
+
+/// Where a field comes from that is no part of a Kafka record's value. Pushed records and rows of files have their
+/// fields by name, these as well.
+///
+/// The bytes of a key or header are text in the field's type, such as `42`; a field of type bytes takes them as they
+/// are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The record's key; null where it has none.
+    Key,
+    /// The last header of this name; null where there is none, or it has no value.
+    Header(String),
+    /// The record's timestamp, for a field of type timestamp; null where it has none.
+    Timestamp,
+}
+
+impl Origin {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Key => out.u8(0),
+            Self::Header(name) => {
+                out.u8(1);
+                out.bytes(name.as_bytes());
+            }
+            Self::Timestamp => out.u8(2),
+        }
+    }
 }
 
 /// A checked source.
@@ -119,6 +166,9 @@ pub struct SourcePlan {
     pub name: String,
     /// Every declared field; all of them are kept in the event table.
     pub fields: Vec<Field>,
+    /// The fields that do not come from the record's value, by name, and where they do come from. Only a source with
+    /// a Kafka feed has any.
+    pub origins: BTreeMap<String, Origin>,
     /// When an event happened.
     pub event_time: TimeField,
     /// When the system could first have known it.
@@ -224,7 +274,8 @@ impl SourcePlan {
         Ok((event_time, arrival_time))
     }
 
-    /// The hash of what decides which records are accepted and how they are read: fields, times, `max_ahead`.
+    /// The hash of what decides which records are accepted and how they are read: fields and where they come from,
+    /// times, `max_ahead`.
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         let mut out = Writer::new();
@@ -243,9 +294,28 @@ impl SourcePlan {
             }
         }
         out.varint(self.max_ahead.millis() as u64);
+        // Nothing is written for none, so that versions older than origins stay what they were.
+        if !self.origins.is_empty() {
+            out.varint(self.origins.len() as u64);
+            for (field, origin) in &self.origins {
+                out.bytes(field.as_bytes());
+                origin.encode(&mut out);
+            }
+        }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
         SourceVersion(u64::from_be_bytes(short))
+    }
+
+    /// The version, where it is part of what views of this source mean: where the feed is Kafka.
+    ///
+    /// Several workers read a topic, and a partition can change hands while a new version is applied: which version
+    /// read a record cannot be told afterwards. So another reading of a topic makes other views, filled anew from a
+    /// history that was read the new way. Files and pushes are read by one process, which changes its reading at a
+    /// position that it knows.
+    #[must_use]
+    pub fn version_in_views(&self) -> Option<SourceVersion> {
+        matches!(self.feed, Feed::Kafka(_)).then(|| self.version())
     }
 }
 
@@ -261,6 +331,8 @@ impl fmt::Display for SourceVersion {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::value::Type;
 
@@ -268,6 +340,7 @@ mod tests {
         SourcePlan {
             name: "payments".into(),
             fields: vec![Field { name: "at".into(), ty: Type::Int64 }],
+            origins: BTreeMap::new(),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Seconds) },
             arrival,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -317,13 +390,31 @@ mod tests {
         };
         assert!(with(|other| other.name = "other".into()));
         assert!(with(|other| other.keep_raw = true));
-        assert!(with(|other| other.feed = Feed::Kafka { topic: "payments".into() }));
+        assert!(with(|other| {
+            other.feed = Feed::Kafka(KafkaFeed { topic: "payments".into(), start: Start::Latest });
+        }));
         assert!(!with(|other| other.fields[0].ty = Type::Timestamp));
         assert!(!with(|other| other.fields.push(Field { name: "more".into(), ty: Type::Bool })));
         assert!(!with(|other| other.event_time.unit = Some(Unit::Millis)));
         assert!(!with(|other| other.arrival = Arrival::EventTime));
         assert!(!with(|other| other.arrival = Arrival::Field(other.event_time.clone())));
         assert!(!with(|other| other.max_ahead = Span::ZERO));
+        let origins =
+            [Origin::Key, Origin::Header("at".into()), Origin::Header("ta".into()), Origin::Timestamp];
+        let version = |origin: Option<&Origin>| {
+            let origins = origin.map(|origin| ("at".to_owned(), origin.clone()));
+            SourcePlan { origins: origins.into_iter().collect(), ..source.clone() }.version().0
+        };
+        let versions: BTreeSet<u64> = origins.iter().map(Some).chain([None]).map(version).collect();
+        assert_eq!(versions.len(), 5);
+    }
+
+    #[test]
+    fn only_how_topics_are_read_is_part_of_views() {
+        let mut source = source(Arrival::Record);
+        assert_eq!(source.version_in_views(), None);
+        source.feed = Feed::Kafka(KafkaFeed { topic: "payments".into(), start: Start::default() });
+        assert_eq!(source.version_in_views(), Some(source.version()));
     }
 
     #[test]

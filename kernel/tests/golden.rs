@@ -47,6 +47,7 @@ fn plan() -> FeaturePlan {
         view: "payments".into(),
         entity: "user".into(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![Field { name: "user_id".into(), ty: Type::Int64 }],
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: Some("status = 'settled'".into()),
@@ -64,6 +65,7 @@ fn source() -> SourcePlan {
     SourcePlan {
         name: "payments".into(),
         fields: vec![field("user_id", Type::Int64), field("at", Type::Timestamp), field("seen", Type::Int64)],
+        origins: BTreeMap::new(),
         event_time: time("at", None),
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
 use tidemark_kernel::service::ServicePlan;
-use tidemark_kernel::source::SourcePlan;
+use tidemark_kernel::source::{Feed, SourcePlan};
 
 use crate::file::{Files, Place};
 use crate::problem::{Problem, Problems};
@@ -77,7 +77,8 @@ impl fmt::Display for Change {
 /// What `new` changes of `old`: sources, then views, then services, each by name.
 ///
 /// # Errors
-/// Refuses, with the place, what existing events cannot follow: a source's field that is retyped or removed.
+/// Refuses, with the place, what existing events cannot follow: a source's field that is retyped or removed, and
+/// another topic.
 pub fn diff(old: &Repo, new: &Repo) -> Result<Vec<Change>, Problems> {
     let problems: Vec<Problem> = refusals(old, new);
     if problems.is_empty() {
@@ -122,8 +123,9 @@ fn changed(reasons: &mut Vec<String>, differs: bool, what: &str) {
 }
 
 fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
-    let mut reasons =
-        named(&old.fields, &new.fields, |field| &field.name, |old, new| old.ty != new.ty, "field ");
+    let differs =
+        |was: &Field, is: &Field| was.ty != is.ty || old.origins.get(&was.name) != new.origins.get(&is.name);
+    let mut reasons = named(&old.fields, &new.fields, |field| &field.name, differs, "field ");
     let order = |fields: &[Field], other: &[Field]| -> Vec<String> {
         let both = fields.iter().filter(|field| other.iter().any(|other| other.name == field.name));
         both.map(|field| field.name.clone()).collect()
@@ -134,7 +136,15 @@ fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
     changed(&mut reasons, old.arrival != new.arrival, "arrival");
     changed(&mut reasons, old.max_ahead != new.max_ahead, "max_ahead");
     changed(&mut reasons, old.keep_raw != new.keep_raw, "raw");
-    changed(&mut reasons, old.feed != new.feed, "the feed");
+    match (&old.feed, &new.feed) {
+        (Feed::Kafka(was), Feed::Kafka(is)) => {
+            changed(&mut reasons, was.topic != is.topic, "topic");
+            if was.start != is.start {
+                reasons.push("start changed (it only matters to partitions that were never read)".to_owned());
+            }
+        }
+        (was, is) => changed(&mut reasons, was != is, "the feed"),
+    }
     reasons
 }
 
@@ -146,6 +156,7 @@ fn view_reasons(old: &FeaturePlan, new: &FeaturePlan) -> Vec<String> {
     let mut reasons = named(&old.features, &new.features, |feature| &feature.name, differs, "");
     changed(&mut reasons, old.entity != new.entity, "entity");
     changed(&mut reasons, old.source != new.source, "source");
+    changed(&mut reasons, old.source_version != new.source_version, "how its source is read");
     changed(&mut reasons, old.keys != new.keys, "keys");
     changed(&mut reasons, old.filter != new.filter, "where");
     changed(&mut reasons, old.head != new.head, "head");
@@ -219,24 +230,44 @@ fn named<T>(
 /// What events that were kept already cannot follow.
 fn refusals(old: &Repo, new: &Repo) -> Vec<Problem> {
     let both = old.sources.iter().filter_map(|(name, was)| Some((was, new.sources.get(name)?)));
-    both.flat_map(|(was, is)| was.fields.iter().filter_map(|field| refusal(new, is, field))).collect()
+    let refused = both.flat_map(|(was, is)| {
+        let fields = was.fields.iter().filter_map(|field| field_refusal(new, is, field));
+        fields.chain(topic_refusal(new, was, is))
+    });
+    refused.collect()
 }
 
-fn refusal(new: &Repo, source: &SourcePlan, was: &Field) -> Option<Problem> {
-    let place = |path: String| new.places.get(&path).copied().unwrap_or(Place { file: 0, start: 0, end: 0 });
+fn place(repo: &Repo, path: &str) -> Place {
+    repo.places.get(path).copied().unwrap_or(Place { file: 0, start: 0, end: 0 })
+}
+
+fn field_refusal(new: &Repo, source: &SourcePlan, was: &Field) -> Option<Problem> {
     let (name, field) = (&source.name, &was.name);
     let help = "events that were kept already have it as it was: declare a new source";
     let problem = match source.field(field).map(|index| source.fields[index].ty) {
         Some(ty) if ty == was.ty => return None,
         Some(ty) => {
             let message = format!("field `{field}` of source `{name}` was {} and is {ty}", was.ty);
-            Problem::error(place(format!("source.{name}.{field}")), message).label(format!("was {}", was.ty))
+            let place = place(new, &format!("source.{name}.{field}"));
+            Problem::error(place, message).label(format!("was {}", was.ty))
         }
         None => {
             let message = format!("field `{field}` of source `{name}` was removed");
-            Problem::error(place(format!("source.{name}")), message)
-                .label(format!("had `{field}`, {}", was.ty))
+            let place = place(new, &format!("source.{name}"));
+            Problem::error(place, message).label(format!("had `{field}`, {}", was.ty))
         }
     };
     Some(problem.help(help.to_owned()))
+}
+
+fn topic_refusal(new: &Repo, was: &SourcePlan, is: &SourcePlan) -> Option<Problem> {
+    let (Feed::Kafka(was), Feed::Kafka(feed)) = (&was.feed, &is.feed) else { return None };
+    if was.topic == feed.topic {
+        return None;
+    }
+    let (name, was, topic) = (&is.name, &was.topic, &feed.topic);
+    let message = format!("source `{name}` read topic `{was}` and is to read `{topic}`");
+    let problem = Problem::error(place(new, &format!("source.{name}")), message);
+    let help = "declare a new source for the other topic";
+    Some(problem.label(format!("its positions are those of `{was}`")).help(help.to_owned()))
 }

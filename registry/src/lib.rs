@@ -8,11 +8,13 @@
 //! This crate must never contain the execution of features.
 //!
 //! Reading order: `file` (places), `tree` (YAML with places), `shape` (what a tree should be), then one file for
-//! each kind of declaration (`entity`, `source`, `view`, `service`, `project`), [`Repo`], [`applied`], [`mod@diff`].
+//! each kind of declaration (`entity`, `source`, `view`, `service`, `project`), `environment` (what settings leave to
+//! it), [`Repo`], [`applied`], [`mod@diff`].
 
 pub mod applied;
 pub mod diff;
 mod entity;
+mod environment;
 mod expression;
 mod field;
 mod file;
@@ -31,7 +33,8 @@ mod view;
 pub use applied::{Applied, AppliedError};
 pub use diff::{Change, diff};
 pub use entity::Entity;
+pub use environment::{Environment, SettingError, expand};
 pub use file::{File, Files, Place, Position};
 pub use problem::{Colour, Entry, Problem, Problems, Severity};
-pub use project::{Online, Ports, Project};
+pub use project::{Kafka, Offline, Online, Ports, Project};
 pub use repo::{PROJECT_FILE, Repo, load, parse};

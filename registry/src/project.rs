@@ -1,9 +1,17 @@
 //! `tidemark.yaml`: where a project keeps its state and how it is reached.
 
+use tidemark_kernel::time::Span;
+
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
-use crate::tree::{Node, Text};
+use crate::tree::Node;
+
+mod kafka;
+mod online;
+
+pub use kafka::Kafka;
+pub use online::Online;
 
 /// The settings of a project. Paths that are not absolute start at the repo's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,27 +20,29 @@ pub struct Project {
     pub name: String,
     /// Where the online state is.
     pub online: Online,
-    /// Where the event tables are: a folder, or a URL such as `s3://bucket/prefix`.
-    pub offline: String,
-    /// The Kafka brokers, `host:port[,host:port]…`, if there are any.
-    pub bootstrap_servers: Option<String>,
+    /// Where the event tables are.
+    pub offline: Offline,
+    /// The Kafka cluster that sources read from, if there is one.
+    pub kafka: Option<Kafka>,
     /// Where it listens.
     pub ports: Ports,
 }
 
-/// The online store.
+/// The event tables, and how often they are committed to. Whichever comes first commits: the time or the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Online {
-    /// A file of this machine, used by one process.
-    Embedded {
-        /// The folder.
-        path: String,
-    },
-    /// Redis or Valkey.
-    Redis {
-        /// `redis://host:port`.
-        url: String,
-    },
+pub struct Offline {
+    /// A folder, or a URL such as `s3://bucket/prefix`.
+    pub path: String,
+    /// How long an event of a topic waits at most before it is committed.
+    pub commit_every: Span,
+    /// How many rows wait at most.
+    pub commit_rows: usize,
+}
+
+impl Default for Offline {
+    fn default() -> Self {
+        Self { path: "data/offline".to_owned(), commit_every: Span::from_secs(5), commit_rows: 131_072 }
+    }
 }
 
 /// The ports that `dev` and `serve` listen on.
@@ -51,8 +61,9 @@ impl Default for Ports {
 }
 
 const KEYS: [&str; 5] = ["project", "online", "offline", "kafka", "ports"];
-const ONLINE: &str = "data/online";
-const OFFLINE: &str = "data/offline";
+
+/// The shortest and the longest time between commits: each one is a file that readers open.
+const COMMIT_EVERY: [Span; 2] = [Span::from_millis(100), Span::from_secs(600)];
 
 impl Project {
     /// A project with nothing but a name.
@@ -60,9 +71,9 @@ impl Project {
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            online: Online::Embedded { path: ONLINE.to_owned() },
-            offline: OFFLINE.to_owned(),
-            bootstrap_servers: None,
+            online: Online::default(),
+            offline: Offline::default(),
+            kafka: None,
             ports: Ports::default(),
         }
     }
@@ -71,58 +82,59 @@ impl Project {
         let shape = Shape::read(node, "tidemark.yaml", &KEYS, reading)?;
         let name = shape.require_text("project", reading);
         let name = name.filter(|name| name::check(name, reading));
-        let default = Self::named("");
-        let online = shape.get("online").and_then(|node| online(node, reading));
-        let offline = shape.get("offline").and_then(|node| one(node, "`offline`", &["path"], reading));
-        let kafka = shape.get("kafka").and_then(|node| one(node, "`kafka`", &["bootstrap_servers"], reading));
+        let online = shape.get("online").and_then(|node| Online::read(node, reading));
+        let offline = shape.get("offline").map(|node| offline(node, reading));
+        let kafka = shape.get("kafka").map(|node| Kafka::read(node, reading));
         let ports = shape.get("ports").map(|node| ports(node, reading));
         Some(Self {
             name: name?.value.clone(),
-            online: online.unwrap_or(default.online),
-            offline: offline.unwrap_or(default.offline),
-            bootstrap_servers: kafka,
+            online: online.unwrap_or_default(),
+            offline: offline.unwrap_or_default(),
+            kafka,
             ports: ports.unwrap_or_default(),
         })
     }
 }
 
-/// The one value of a mapping that has only that.
-fn one(
-    node: &Node,
-    what: &'static str,
-    key: &'static [&'static str; 1],
-    reading: &mut Reading<'_>,
-) -> Option<String> {
-    let shape = Shape::read(node, what, key, reading)?;
-    shape.require_text(key[0], reading).map(|text| text.value.clone())
-}
-
-fn online(node: &Node, reading: &mut Reading<'_>) -> Option<Online> {
-    let shape = Shape::read(node, "`online`", &["store", "path", "url"], reading)?;
-    let store = shape.require_text("store", reading)?;
-    match store.value.as_str() {
-        "embedded" => {
-            foreign(&shape, "url", store, reading);
-            let path = shape.text("path", reading).map_or(ONLINE, |path| &path.value);
-            Some(Online::Embedded { path: path.to_owned() })
-        }
-        "redis" => {
-            foreign(&shape, "path", store, reading);
-            shape.require_text("url", reading).map(|url| Online::Redis { url: url.value.clone() })
-        }
-        _ => {
-            let problem = Problem::error(store.place, format!("unknown online store `{}`", store.value));
-            reading.report(problem.help("stores: embedded, redis".to_owned()));
-            None
-        }
+fn offline(node: &Node, reading: &mut Reading<'_>) -> Offline {
+    let default = Offline::default();
+    let keys = &["path", "commit_every", "commit_rows"];
+    let Some(shape) = Shape::read(node, "`offline`", keys, reading) else { return default };
+    Offline {
+        path: shape.text("path", reading).map_or(default.path, |text| text.value.clone()),
+        commit_every: commit_every(&shape, reading).unwrap_or(default.commit_every),
+        commit_rows: commit_rows(&shape, reading).unwrap_or(default.commit_rows),
     }
 }
 
-fn foreign(shape: &Shape<'_>, key: &str, store: &Text, reading: &mut Reading<'_>) {
-    if let Some((key, _)) = shape.entry(key) {
-        let message = format!("the {} store takes no `{}`", store.value, key.value);
-        reading.report(Problem::error(key.place, message).related(store.place, "the store"));
+fn commit_every(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Span> {
+    let span = shape.span("commit_every", reading)?;
+    let [shortest, longest] = COMMIT_EVERY;
+    if span < shortest || span > longest {
+        let text = shape.text("commit_every", reading)?;
+        let problem = Problem::error(text.place, format!("`commit_every` is {span}, which is out of range"));
+        reading.report(problem.help(format!("write a length of time from {shortest} to {longest}")));
     }
+    Some(span)
+}
+
+fn commit_rows(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<usize> {
+    let text = shape.text("commit_rows", reading)?;
+    let rows = text.value.parse().ok().filter(|rows| *rows > 0);
+    if rows.is_none() {
+        let problem = Problem::error(text.place, format!("`{}` is no number of rows", text.value));
+        reading.report(problem.help("write a whole number from 1: 131072".to_owned()));
+    }
+    rows
+}
+
+/// Whether a text is `host` or `host:port`.
+fn is_address(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    !host.is_empty() && !text.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
 }
 
 fn ports(node: &Node, reading: &mut Reading<'_>) -> Ports {

@@ -185,11 +185,26 @@ impl Declarations {
                 Some((name.clone(), Arc::new(service::compile(service, &views, reading)?)))
             })
             .collect();
+        self.brokers(reading);
         self.unique.warn(reading);
         let sources =
             sources.iter().filter_map(|(name, source)| Some((name.clone(), Arc::new(source.plan.clone()?))));
         let views = views.into_iter().filter_map(|(name, plan)| Some((name, plan?)));
         Compiled { sources: sources.collect(), views: views.collect(), services }
+    }
+
+    /// A topic is read from the project's brokers. Definitions without a project of their own may leave them open.
+    fn brokers(&self, reading: &mut Reading<'_>) {
+        if self.project.as_ref().is_none_or(|project| project.kafka.is_some()) {
+            return;
+        }
+        for source in self.unique.sources.values() {
+            let Some(place) = source.kafka else { continue };
+            let message =
+                format!("source `{}` reads a topic, but tidemark.yaml names no brokers", source.name.value);
+            let help = "add `kafka: {bootstrap_servers: HOST:PORT}` to tidemark.yaml";
+            reading.report(Problem::error(place, message).help(help.to_owned()));
+        }
     }
 }
 

@@ -4,11 +4,14 @@ use tidemark_kernel::source::{Arrival, Feed, SourcePlan, TimeField, Unit};
 use tidemark_kernel::value::Type;
 
 use crate::field::FieldDeclaration;
+use crate::file::Place;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
 use crate::suggest;
 use crate::tree::{Kind, Node, Text};
+
+mod kafka;
 
 const KEYS: [&str; 10] =
     ["name", "description", "kafka", "files", "push", "fields", "event_time", "arrival", "max_ahead", "raw"];
@@ -20,6 +23,8 @@ pub(crate) struct SourceDeclaration {
     pub(crate) fields: Vec<FieldDeclaration>,
     pub(crate) description: Option<String>,
     pub(crate) plan: Option<SourcePlan>,
+    /// Where its Kafka feed is declared, if it has one.
+    pub(crate) kafka: Option<Place>,
     /// Whether every field could be read: an unknown field may be one that could not.
     pub(crate) whole: bool,
 }
@@ -39,6 +44,10 @@ impl SourceDeclaration {
             Some(node) => times.arrival(node, reading),
         };
         let feed = feed(&shape, reading);
+        let kafka = shape.entry("kafka").map(|(key, _)| key.place);
+        if kafka.is_none() {
+            fields.iter().filter_map(no_origin).for_each(|problem| reading.report(problem));
+        }
         let max_ahead = shape.span("max_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_AHEAD);
         let keep_raw = keep_raw(&shape, reading);
         let description = shape.description(reading);
@@ -46,13 +55,14 @@ impl SourceDeclaration {
         let plan = event_time.zip(arrival).zip(feed).map(|((event_time, arrival), feed)| SourcePlan {
             name: name.value.clone(),
             fields: fields.iter().map(FieldDeclaration::field).collect(),
+            origins: fields.iter().filter_map(FieldDeclaration::named_origin).collect(),
             event_time,
             arrival,
             max_ahead,
             keep_raw,
             feed,
         });
-        Some(Self { name, fields, description, plan, whole })
+        Some(Self { name, fields, description, plan, kafka, whole })
     }
 
     /// The declaration of a field.
@@ -80,6 +90,18 @@ fn fields(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FieldDeclaration>
     fields
 }
 
+/// A field of a source without topic that has `from` all the same.
+fn no_origin(field: &FieldDeclaration) -> Option<Problem> {
+    let (_, place) = field.origin.as_ref()?;
+    let problem =
+        Problem::error(*place, format!("field `{}` comes from no record of a topic", field.name.value));
+    Some(
+        problem
+            .label("only a source with a `kafka` feed has such records")
+            .help("leave `from` out: pushed events and files have their fields by name".to_owned()),
+    )
+}
+
 /// The feed: one of `kafka`, `files`, `push`; `push` where none is named.
 fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
     let named: Vec<&(Text, Node)> =
@@ -94,21 +116,11 @@ fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
     match named.first() {
         None => Some(Feed::Push),
         Some((key, node)) => match key.value.as_str() {
-            "kafka" => kafka(node, reading),
+            "kafka" => kafka::read(node, reading).map(Feed::Kafka),
             "files" => files(node, reading),
             _ => Shape::read(node, "`push`", &[], reading).map(|_| Feed::Push),
         },
     }
-}
-
-fn kafka(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
-    let shape = Shape::read(node, "`kafka`", &["topic", "format"], reading)?;
-    if let Some(format) = shape.text("format", reading).filter(|format| format.value != "json") {
-        let problem = Problem::error(format.place, format!("unknown format `{}`", format.value));
-        reading.report(problem.help("write `json`: one JSON object a record".to_owned()));
-    }
-    let topic = shape.require_text("topic", reading)?;
-    Some(Feed::Kafka { topic: topic.value.clone() })
 }
 
 fn files(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {

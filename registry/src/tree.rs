@@ -73,6 +73,7 @@ fn invalid(file: &File, place: Place, info: &str) -> Problem {
         _ if info.contains("unknown anchor") => {
             "`*` begins a YAML alias: a text that begins with it goes into quotes"
         }
+        _ if file.text[..place.start].ends_with('$') => "in braces a text with `${NAME}` goes into quotes",
         _ if tab => "indent with spaces: YAML allows no tabs there",
         _ if info.contains("mapping values are not allowed") || info.contains("simple key") => {
             "a text that contains `: ` or ` #`, or starts with one of *&!{}[]|>'\"%@`, goes into quotes; \

@@ -4,7 +4,7 @@ use std::fs;
 
 use tidemark_kernel::time::Time;
 use tidemark_registry::applied::{load_applied, record};
-use tidemark_registry::{AppliedError, Repo, diff, parse};
+use tidemark_registry::{AppliedError, Online, Repo, diff, parse};
 
 const GOOD: &str = include_str!("../../feature_repo/payments.yaml");
 
@@ -123,4 +123,56 @@ fn what_old_events_cannot_follow_is_refused() {
     assert!(retyped.contains("declare a new source") && retyped.contains("^^^^^^ was int64"), "{retyped}");
     let removed = refused("      - {name: currency,    type: string}\n", "");
     assert!(removed.starts_with("error: field `currency` of source `payments` was removed\n"), "{removed}");
+}
+
+/// The example with its source on a topic.
+fn on_topic(kafka: &str) -> Repo {
+    let (before, after) = GOOD.split_once("    push: {}").expect("a feed");
+    repo(&format!("{before}    kafka: {kafka}\n    # {after}"))
+}
+
+#[test]
+fn another_reading_of_a_topic_fills_its_views_anew() {
+    let differ = |old: &Repo, new: &Repo| -> Vec<String> {
+        diff(old, new).expect("a change that events can follow").iter().map(ToString::to_string).collect()
+    };
+    let service = "changed service fraud: view user_payments changed, view merchant_payments changed, \
+                   view card_payments changed";
+    let refilled = |source: &str| {
+        let view = |name| format!("changed view {name} (refill): how its source is read changed");
+        let views = ["card_payments", "merchant_payments", "user_payments"].map(view);
+        [vec![source.to_owned()], views.to_vec(), vec![service.to_owned()]].concat()
+    };
+    let topic = on_topic("{topic: payments}");
+    assert_eq!(differ(&repo(GOOD), &topic), refilled("changed source payments: the feed changed"));
+    assert_eq!(
+        differ(&topic, &on_topic("{topic: payments, start: latest}")),
+        ["changed source payments: start changed (it only matters to partitions that were never read)"]
+    );
+    let (was, is) =
+        ("{name: status,      type: string,", "{name: status, type: string, from: {header: status},");
+    let text = topic.texts().next().map(|(_, text)| text.replacen(was, is, 1)).expect("the definitions");
+    assert_eq!(differ(&topic, &repo(&text)), refilled("changed source payments: field status changed"));
+}
+
+#[test]
+fn another_topic_is_another_source() {
+    let (was, is) = (on_topic("{topic: payments}"), on_topic("{topic: payments-v2}"));
+    let refused = diff(&was, &is).expect_err("positions of another topic").to_string();
+    let first = "error: source `payments` read topic `payments` and is to read `payments-v2`\n";
+    assert!(refused.starts_with(first), "{refused}");
+    assert!(refused.contains("^^^^^^^^ its positions are those of `payments`"), "{refused}");
+    assert!(refused.contains("= help: declare a new source for the other topic"), "{refused}");
+}
+
+#[test]
+fn an_applied_version_keeps_no_value_of_the_environment() {
+    let settings = "project: shop\nonline:\n  store: redis\n  url: redis://:${REDIS_PASSWORD}@redis\n";
+    let repo = parse([("tidemark.yaml", settings), ("payments.yaml", GOOD)]).expect("good definitions");
+    let opened = repo.project.online.expanded(&|_| Some("hunter2".to_owned()));
+    assert_eq!(opened, Ok(Online::Redis { url: "redis://:hunter2@redis".into() }));
+    let dir = tempfile::tempdir().unwrap();
+    record(dir.path(), &repo, Time::from_millis(0)).unwrap();
+    let applied = load_applied(dir.path()).unwrap().unwrap();
+    assert_eq!(applied.repo.project.online, Online::Redis { url: "redis://:${REDIS_PASSWORD}@redis".into() });
 }

@@ -23,6 +23,7 @@ fn plan(features: Vec<FeatureSpec>) -> FeaturePlan {
         view: "v".into(),
         entity: "user".into(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![
             field("user_id", Type::Int64),
             field("amount", Type::Float64),

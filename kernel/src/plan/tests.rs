@@ -14,6 +14,7 @@ fn spec() -> ViewSpec {
         view: "payments".into(),
         entity: "user".into(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![field("user_id"), field("amount")],
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: None,
@@ -46,7 +47,7 @@ fn features_that_finish_one_state_share_it() {
 
 #[test]
 fn whatever_changes_answers_changes_the_fingerprint() {
-    let changes: [fn(&mut ViewSpec); 18] = [
+    let changes: [fn(&mut ViewSpec); 20] = [
         |spec| spec.view.push('2'),
         |spec| spec.entity.push('2'),
         |spec| spec.source.push('2'),
@@ -65,6 +66,8 @@ fn whatever_changes_answers_changes_the_fingerprint() {
         |spec| spec.head = Span::ZERO,
         |spec| spec.max_age = Some(Span::ZERO),
         |spec| spec.expression_semantics += 1,
+        |spec| spec.source_version = Some(SourceVersion(0)),
+        |spec| spec.source_version = Some(SourceVersion(1)),
     ];
     let mut seen = vec![changed(|_| ()).expect("a plan").fingerprint()];
     for change in changes {

@@ -85,6 +85,7 @@ fn compile(features: Vec<FeatureSpec>, head: Span, max_age: Option<Span>) -> Fea
         view: "v".into(),
         entity: "e".into(),
         source: "s".into(),
+        source_version: None,
         fields: COLUMNS.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
         keys: vec![KeyField { name: "k".into(), field: "i".into(), ty: Type::Int64 }],
         filter: None,

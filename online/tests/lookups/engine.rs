@@ -181,6 +181,7 @@ fn changed(plan: &FeaturePlan) -> FeaturePlan {
         view: plan.view.clone(),
         entity: plan.entity.clone(),
         source: plan.source.clone(),
+        source_version: None,
         fields: plan.fields.clone(),
         keys: plan.keys.clone(),
         filter: Some("amount > 0".into()),

@@ -34,6 +34,7 @@ fn view(name: &str, keys: &[(&str, Type)], features: Vec<FeatureSpec>) -> Featur
         view: name.into(),
         entity: name.into(),
         source: name.into(),
+        source_version: None,
         fields: vec![Field { name: "amount".into(), ty: Type::Float64 }],
         keys: keys.collect(),
         filter: None,

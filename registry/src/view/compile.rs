@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use tidemark_expr::closest;
 use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::source::SourcePlan;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::window::Window;
 
@@ -47,6 +48,7 @@ pub(crate) fn compile(
         view: view.name.value.clone(),
         entity: entity?.name.value.clone(),
         source: source.name.value.clone(),
+        source_version: source.plan.as_ref().and_then(SourcePlan::version_in_views),
         fields,
         keys: keys?,
         filter,

@@ -1,0 +1,165 @@
+//! The online store of a project.
+
+use super::is_address;
+use crate::environment::{self, Environment, SettingError, expand};
+use crate::problem::Problem;
+use crate::shape::{Reading, Shape};
+use crate::tree::{Node, Text};
+
+/// The online store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Online {
+    /// A file of this machine, used by one process.
+    Embedded {
+        /// The folder.
+        path: String,
+    },
+    /// Redis or Valkey.
+    Redis {
+        /// `redis://[user[:password]@]host[:port][/database]`, in which `${NAME}` stands for an environment variable.
+        url: String,
+    },
+}
+
+impl Default for Online {
+    fn default() -> Self {
+        Self::Embedded { path: "data/online".to_owned() }
+    }
+}
+
+impl Online {
+    /// The store with the values of the environment variables that its URL names, to open it with. Those before the
+    /// `@` may hold any characters: they are escaped as a URL wants it.
+    ///
+    /// # Errors
+    /// Fails where a variable is not set, or the URL is then none of Redis.
+    pub fn expanded(&self, env: Environment<'_>) -> Result<Self, SettingError> {
+        let Self::Redis { url } = self else { return Ok(self.clone()) };
+        let at = url.rfind('@').unwrap_or(0);
+        let escaped = |name: &str| env(name).map(|value| escaped(&value));
+        let url = expand(URL, &url[..at], &escaped)? + &expand(URL, &url[at..], env)?;
+        match fault(&url) {
+            None => Ok(Self::Redis { url }),
+            Some((reason, help)) => {
+                Err(SettingError::Invalid { setting: URL.into(), reason: reason.into(), help: help.into() })
+            }
+        }
+    }
+
+    pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        let shape = Shape::read(node, "`online`", &["store", "path", "url"], reading)?;
+        let store = shape.require_text("store", reading)?;
+        match store.value.as_str() {
+            "embedded" => {
+                foreign(&shape, "url", store, reading);
+                let path = shape.text("path", reading);
+                Some(path.map_or_else(Self::default, |path| Self::Embedded { path: path.value.clone() }))
+            }
+            "redis" => {
+                foreign(&shape, "path", store, reading);
+                let url = shape.require_text("url", reading)?;
+                check(url, reading);
+                Some(Self::Redis { url: url.value.clone() })
+            }
+            _ => {
+                let problem = Problem::error(store.place, format!("unknown online store `{}`", store.value));
+                reading.report(problem.help("stores: embedded, redis".to_owned()));
+                None
+            }
+        }
+    }
+}
+
+/// The setting's name in messages.
+const URL: &str = "online.url";
+
+fn foreign(shape: &Shape<'_>, key: &str, store: &Text, reading: &mut Reading<'_>) {
+    if let Some((key, _)) = shape.entry(key) {
+        let message = format!("the {} store takes no `{}`", store.value, key.value);
+        reading.report(Problem::error(key.place, message).related(store.place, "the store"));
+    }
+}
+
+fn check(url: &Text, reading: &mut Reading<'_>) {
+    let Some(sample) = environment::stand_in(url, reading) else { return };
+    if let Some((reason, help)) = fault(&sample) {
+        reading.report(Problem::error(url.place, reason).help(help.to_owned()));
+    }
+    let user = url.value.rfind('@').map(|at| &url.value[..at]);
+    let password =
+        user.and_then(|user| user.split_once("://")?.1.split_once(':')).map(|(_, password)| password);
+    if let Some((user, password)) = user.zip(password).filter(|(_, password)| !password.contains("${")) {
+        let place = url.within(reading.files, user.len() - password.len()..user.len());
+        environment::secret(place, "REDIS_PASSWORD", reading);
+    }
+}
+
+/// What is wrong with a URL of Redis, and what to do. Neither shows it: there may be a password in it.
+fn fault(url: &str) -> Option<(&'static str, &'static str)> {
+    let Some(rest) = url.strip_prefix("redis://") else {
+        return Some(match url.starts_with("rediss://") {
+            true => {
+                ("Redis over TLS is not supported yet", "write `redis://`, and keep to a network you trust")
+            }
+            false => ("this is no URL of Redis", FORM),
+        });
+    };
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, "0"));
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    if !is_address(address) {
+        return Some(("a URL of Redis names a host, and a port from 0 to 65535 if any", FORM));
+    }
+    database.parse::<u16>().is_err().then_some(("a database of Redis is a number", FORM))
+}
+
+const FORM: &str = "write `redis://HOST:PORT`, or `redis://USER:${REDIS_PASSWORD}@HOST:PORT/DATABASE`";
+
+/// A text with everything escaped that could end a user's name or password in a URL.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte as char),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(url: &str) -> Result<Online, String> {
+        let env = |name: &str| match name {
+            "PASSWORD" => Some("p@ss/w:rd ü".to_owned()),
+            "HOST" => Some("redis.internal:6380".to_owned()),
+            "URL" => Some("redis://u:p%40@h:1/2".to_owned()),
+            "WRONG" => Some("secret".to_owned()),
+            _ => None,
+        };
+        Online::Redis { url: url.into() }.expanded(&env).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_url_is_filled_in_and_a_password_escaped() {
+        for (url, filled_in) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("redis://[::1]:6379/1", "redis://[::1]:6379/1"),
+            ("redis://u:${PASSWORD}@${HOST}/3", "redis://u:p%40ss%2Fw%3Ard%20%C3%BC@redis.internal:6380/3"),
+            ("${URL}", "redis://u:p%40@h:1/2"),
+        ] {
+            assert_eq!(expanded(url), Ok(Online::Redis { url: filled_in.into() }));
+        }
+        assert_eq!(Online::default().expanded(&|_| None), Ok(Online::default()));
+    }
+
+    #[test]
+    fn a_url_that_turns_out_wrong_is_not_shown() {
+        let unset = "`online.url` in tidemark.yaml needs the environment variable NOBODY, which is not set";
+        assert_eq!(expanded("redis://:${NOBODY}@h"), Err(unset.into()));
+        let error = expanded("${WRONG}").expect_err("no URL");
+        let rest = format!("with its environment variables filled in: this is no URL of Redis; {FORM}");
+        assert_eq!(error, format!("`online.url` in tidemark.yaml, {rest}"));
+    }
+}

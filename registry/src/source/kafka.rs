@@ -1,0 +1,56 @@
+//! A source's topic.
+
+use tidemark_kernel::source::{KafkaFeed, Start};
+use tidemark_kernel::time::Time;
+
+use crate::problem::Problem;
+use crate::shape::{Reading, Shape};
+use crate::suggest;
+use crate::tree::{Node, Text};
+
+/// The most characters of a topic's name.
+const LONGEST: usize = 249;
+
+pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<KafkaFeed> {
+    let shape = Shape::read(node, "`kafka`", &["topic", "format", "start"], reading)?;
+    if let Some(format) = shape.text("format", reading).filter(|format| format.value != "json") {
+        let problem = Problem::error(format.place, format!("unknown format `{}`", format.value));
+        reading.report(problem.help("write `json`: one JSON object a record".to_owned()));
+    }
+    let start = match shape.text("start", reading) {
+        None => Start::default(),
+        Some(text) => start(text, reading)?,
+    };
+    let topic = shape.require_text("topic", reading)?;
+    is_topic(topic, reading).then(|| KafkaFeed { topic: topic.value.clone(), start })
+}
+
+fn start(text: &Text, reading: &mut Reading<'_>) -> Option<Start> {
+    match text.value.as_str() {
+        "earliest" => Some(Start::Earliest),
+        "latest" => Some(Start::Latest),
+        instant => {
+            let time = Time::parse(instant);
+            if time.is_none() {
+                let problem = Problem::error(text.place, format!("a topic has no start `{instant}`"));
+                let all = ["earliest", "latest", "an instant such as 2026-01-31T12:00:00Z"];
+                reading.report(problem.help(suggest::help(instant, "starts", all)));
+            }
+            time.map(Start::At)
+        }
+    }
+}
+
+/// What Kafka takes as a name. Anything else could be taken for a pattern of names.
+fn is_topic(topic: &Text, reading: &mut Reading<'_>) -> bool {
+    let name = topic.value.as_str();
+    let fine = (1..=LONGEST).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if !fine {
+        let problem = Problem::error(topic.place, format!("`{name}` is no name of a topic"));
+        let rule = format!("a topic is named with letters, digits, `.`, `_` and `-`, {LONGEST} at most");
+        reading.report(problem.help(rule));
+    }
+    fine
+}

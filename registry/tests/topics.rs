@@ -1,0 +1,85 @@
+//! A topic in definitions, as engines get it.
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::source::{Feed, KafkaFeed, Origin, Start};
+use tidemark_kernel::time::{Span, Time};
+use tidemark_registry::{Kafka, Offline, Online, Repo, parse};
+
+const SETTINGS: &str = "\
+project: shop
+online: {store: redis, url: 'redis://:${REDIS_PASSWORD}@redis:6379'}
+offline: {commit_every: 500ms, commit_rows: 1000}
+kafka:
+  bootstrap_servers: 127.0.0.1:9092
+  options: {fetch.min.bytes: 1, sasl.password: '${KAFKA_PASSWORD}'}
+";
+
+const PAYMENTS: &str = "\
+entities:
+  - {name: user, keys: [{name: user_id, type: int64}]}
+sources:
+  - name: payments
+    kafka: {topic: payments.v2, start: earliest}
+    fields:
+      - {name: user_id, type: int64, from: key}
+      - {name: trace, type: string, from: {header: trace-id}}
+      - {name: produced, type: timestamp, from: timestamp}
+      - {name: t, type: timestamp}
+    event_time: t
+views:
+  - {name: v, entity: user, source: payments, features: [{name: n, aggregate: count(*), windows: [1h]}]}
+";
+
+fn repo(payments: &str) -> Repo {
+    parse([("tidemark.yaml", SETTINGS), ("payments.yaml", payments)]).expect("good definitions")
+}
+
+#[test]
+fn a_source_says_where_its_fields_come_from() {
+    let repo = repo(PAYMENTS);
+    let source = &repo.sources["payments"];
+    let origins = [
+        ("user_id", Origin::Key),
+        ("trace", Origin::Header("trace-id".into())),
+        ("produced", Origin::Timestamp),
+    ];
+    assert_eq!(source.origins, origins.map(|(field, origin)| (field.to_owned(), origin)).into());
+    assert_eq!(repo.views["v"].source_version, Some(source.version()));
+}
+
+#[test]
+fn a_topic_is_read_from_where_its_source_says() {
+    let start =
+        |written: &str| match &repo(&PAYMENTS.replace(", start: earliest", written)).sources["payments"].feed
+        {
+            Feed::Kafka(KafkaFeed { topic, start }) => {
+                assert_eq!(topic, "payments.v2");
+                *start
+            }
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(start(""), Start::Earliest);
+    assert_eq!(start(", start: earliest"), Start::Earliest);
+    assert_eq!(start(", start: latest"), Start::Latest);
+    let noon = Time::parse("2026-01-31T12:00:00Z").map(Start::At);
+    assert_eq!(Some(start(", start: 2026-01-31T12:00:00Z")), noon);
+    assert_eq!(Some(start(", start: 2026-01-31T13:00:00+01:00")), noon);
+}
+
+#[test]
+fn a_project_keeps_the_names_of_variables() {
+    let project = repo(PAYMENTS).project;
+    assert_eq!(project.online, Online::Redis { url: "redis://:${REDIS_PASSWORD}@redis:6379".into() });
+    let (path, commit_every) = (Offline::default().path, Span::from_millis(500));
+    assert_eq!(project.offline, Offline { path, commit_every, commit_rows: 1000 });
+    let options = [("fetch.min.bytes", "1"), ("sasl.password", "${KAFKA_PASSWORD}")];
+    let options: BTreeMap<String, String> =
+        options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    assert_eq!(project.kafka, Some(Kafka { bootstrap_servers: "127.0.0.1:9092".into(), options }));
+}
+
+#[test]
+fn definitions_alone_need_no_brokers() {
+    assert!(parse([("payments.yaml", PAYMENTS)]).is_ok());
+}
