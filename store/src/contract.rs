@@ -56,8 +56,9 @@ pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 ///
 /// # Errors
 /// Any method may fail with [`StoreError::InUse`], [`Newer`](StoreError::Newer), [`Corrupt`](StoreError::Corrupt),
-/// [`CorruptState`](StoreError::CorruptState), [`Full`](StoreError::Full) or [`Io`](StoreError::Io); those that take
-/// a generation with [`StoreError::Gone`]. A store never answers with bytes other than those it was given: damage it
+/// [`CorruptState`](StoreError::CorruptState), [`Full`](StoreError::Full), [`Unavailable`](StoreError::Unavailable),
+/// [`Evicts`](StoreError::Evicts), [`Refused`](StoreError::Refused) or [`Io`](StoreError::Io); those that take a
+/// generation with [`StoreError::Gone`]. A store never answers with bytes other than those it was given: damage it
 /// notices is an error, and so is a flush of which only a part could be written (the part must not be visible).
 #[async_trait]
 pub trait OnlineStore: Send + Sync + fmt::Debug {
@@ -253,6 +254,8 @@ pub struct Sizes {
     pub states: u64,
     /// Bytes of all states, without their keys and what the store adds.
     pub bytes: u64,
+    /// Bytes of memory that the generation takes in the store's server, where there is one that says.
+    pub memory: Option<u64>,
 }
 
 impl Sizes {

@@ -66,7 +66,37 @@ pub enum StoreError {
         /// The store.
         place: String,
     },
-    /// The store could not be reached, read or written.
+    /// The store cannot be reached, or cannot serve now. Whether a write was applied is not known.
+    #[error(
+        "the online store {place} is not available ({reason}): see that its server runs, can be reached and has \
+         memory to spare; what was being done can be tried again"
+    )]
+    Unavailable {
+        /// The store.
+        place: String,
+        /// What happened, or what the server said.
+        reason: String,
+    },
+    /// The server of the store is set up in a way that loses events in silence.
+    #[error(
+        "the online store {place} may evict what it holds (its `maxmemory-policy` is `{policy}`): set that to \
+         `noeviction`, also in the server's configuration file, and start again"
+    )]
+    Evicts {
+        /// The store.
+        place: String,
+        /// What the server evicts by.
+        policy: String,
+    },
+    /// The server of the store will not, or must not, be used like this.
+    #[error("the online store {place} cannot be used: {reason}")]
+    Refused {
+        /// The store.
+        place: String,
+        /// Why, and what to change.
+        reason: String,
+    },
+    /// The store could not be read or written.
     #[error("cannot {action} the online store {place}: {source}")]
     Io {
         /// The store.
@@ -109,6 +139,8 @@ pub enum StoreError {
 pub enum Remedy {
     /// Something around the program must change first; the message says what.
     Fix,
+    /// Wait a little and try again: it may come back by itself.
+    Wait,
     /// Ask for the live generation and try again.
     Retry,
     /// Stop: the machine is broken, or the caller is.
@@ -122,6 +154,8 @@ impl StoreError {
         match self {
             Self::InUse { .. } | Self::Newer { .. } | Self::Full { .. } => Remedy::Fix,
             Self::Corrupt { .. } | Self::CorruptState { .. } => Remedy::Fix,
+            Self::Evicts { .. } | Self::Refused { .. } => Remedy::Fix,
+            Self::Unavailable { .. } => Remedy::Wait,
             Self::Gone(_) => Remedy::Retry,
             Self::Io { .. } | Self::Live(_) | Self::Misplaced { .. } | Self::Backwards { .. } => Remedy::Stop,
         }

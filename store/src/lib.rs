@@ -9,6 +9,7 @@
 //! * [`error`]: what can go wrong and what to do about it;
 //! * [`memory`]: the contract in its plainest form;
 //! * [`embedded`]: the durable store of one process, one file, which [`ensure_database`] brings into being whole;
+//! * [`redis`](mod@redis): the store of many processes, a Redis;
 //! * `conformance` (feature `conformance`): the contract as tests that any store can run.
 //!
 //! This crate never decodes a state, has no aggregate and no RPC, and reads no clock but the one it is given.
@@ -20,6 +21,7 @@ mod database;
 pub mod embedded;
 pub mod error;
 pub mod memory;
+pub mod redis;
 
 pub use contract::{
     BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
@@ -29,3 +31,4 @@ pub use database::ensure_database;
 pub use embedded::EmbeddedStore;
 pub use error::{Remedy, StoreError};
 pub use memory::MemoryStore;
+pub use redis::{RedisConfig, RedisStore};

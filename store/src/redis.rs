@@ -1,0 +1,191 @@
+//! The store of many processes: a Redis, 7.0 or newer, or a Valkey.
+//!
+//! What is written is laid out as `docs/redis-layout.md` says. A flush is one Lua function for each bucket, and
+//! Redis runs it as one step; all flushes of a call go out in one write. A state is one value, and all states of an
+//! entity are one hash, so that a lookup is one command for each entity.
+//!
+//! What a call has returned is in the memory of Redis. Whether it survives Redis is for its `appendfsync` and its
+//! replicas to say: what is lost is lost as a whole in each bucket, and read again from the logs.
+//!
+//! One [`BucketFlush`] is one call however large it is, and Redis serves nobody else meanwhile: cut large batches by
+//! offset. A [`load`](OnlineStore::load) is one call too.
+//!
+//! Redis forgets idle states by itself, an entity's all together: once none of them was written for as long as the
+//! generation's `idle`.
+
+mod contents;
+mod generations;
+mod layout;
+mod link;
+mod scan;
+mod script;
+mod server;
+mod states;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::time::Span;
+
+use crate::contract::{
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions,
+    PublishOutcome, Sizes, check_bucket, check_flushes,
+};
+use crate::error::StoreError;
+use contents::Pages;
+use link::Link;
+use server::Watch;
+
+/// Which Redis, and which keys in it.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `redis://[[user]:password@]host[:port][/database]`, or `unix:///path/of/socket`.
+    pub url: String,
+    /// What the name of every key begins with, so that several projects can share one Redis.
+    pub prefix: String,
+}
+
+impl RedisConfig {
+    /// The prefix of those who name none.
+    pub const PREFIX: &str = "tm";
+
+    /// The Redis at `url`, with the usual prefix.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: Self::PREFIX.to_owned() }
+    }
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// An online store in a Redis that many processes share.
+pub struct RedisStore {
+    link: Link,
+    watch: Watch,
+}
+
+impl RedisStore {
+    /// Opens the store, which is created where there is none. Connections are made anew when they break.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if Redis does not answer, [`StoreError::Evicts`] if it may evict,
+    /// [`StoreError::Newer`] if a newer version wrote the store, [`StoreError::Refused`] if Redis is too old, a
+    /// cluster, or wants another password.
+    pub async fn open(config: RedisConfig) -> Result<Self, StoreError> {
+        let link = Link::new(&config.url, &config.prefix)?;
+        let watch = Watch::open(&link).await?;
+        server::claim(&link).await?;
+        Ok(Self { link, watch })
+    }
+}
+
+#[async_trait]
+impl OnlineStore for RedisStore {
+    async fn load(
+        &self,
+        generation: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        check_bucket(bucket, keys)?;
+        self.watch.look(&self.link).await?;
+        states::load(&self.link, generation, bucket, log, keys).await
+    }
+
+    async fn flush(
+        &self,
+        generation: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        check_flushes(&flushes)?;
+        self.watch.look(&self.link).await?;
+        states::flush(&self.link, generation, flushes).await
+    }
+
+    async fn lookup(
+        &self,
+        generation: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<LogStates>, StoreError> {
+        self.watch.look(&self.link).await?;
+        states::lookup(&self.link, generation, keys).await
+    }
+
+    async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
+        generations::positions(&self.link, generation).await
+    }
+
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        // Redis may have lost its data, and another version may have come since.
+        server::claim(&self.link).await?;
+        generations::begin(&self.link, view, fingerprint, positions, idle).await
+    }
+
+    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        generations::add_log(&self.link, generation, log, position).await
+    }
+
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        generations::publish(&self.link, view, expected, new).await
+    }
+
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        generations::live(&self.link, view).await
+    }
+
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        generations::unpublished(&self.link, view).await
+    }
+
+    async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {
+        generations::drop_generation(&self.link, generation).await
+    }
+
+    async fn entities<'a>(
+        &'a self,
+        generation: &Generation,
+    ) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        Ok(Box::new(Pages::open(&self.link, generation).await?))
+    }
+
+    async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
+        contents::sizes(&self.link, generation).await
+    }
+
+    /// Redis forgets by itself.
+    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
+        generations::check_whole(&self.link, generation).await.map(|()| 0)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        server::check_format(&self.link).await?;
+        contents::check(&self.link).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("place", &self.link.place()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,279 @@
+//! Names and values as they lie in Redis: format 1. `docs/redis-layout.md` has them byte by byte, and says why.
+
+use std::fmt::Write;
+
+use tidemark_kernel::event::Log;
+use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::plan::Fingerprint;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::contract::Generation;
+
+/// The format this version writes, and the newest it reads.
+pub(super) const FORMAT: u32 = 1;
+
+/// The name of the key that holds the format.
+pub(super) fn format_key(prefix: &str) -> String {
+    format!("{prefix}:format")
+}
+
+/// The name of the key that says what is wrong with all that is there; absent while all is well.
+pub(super) fn damage_key(prefix: &str) -> String {
+    format!("{prefix}:damaged")
+}
+
+/// The name of the hash that holds a view's generations and which of them is live.
+pub(super) fn view_key(prefix: &str, view: &str) -> String {
+    format!("{prefix}:{{{}}}", escape(view))
+}
+
+/// The `MATCH` pattern of all [`view_key`]s. It also matches what lies in buckets.
+pub(super) fn views_pattern(prefix: &str) -> String {
+    format!("{prefix}:{{*}}")
+}
+
+/// The view of a [`view_key`]; none if the name is another's.
+pub(super) fn view_of(prefix: &str, name: &[u8]) -> Option<String> {
+    let escaped = name.strip_prefix(format!("{prefix}:{{").as_bytes())?.strip_suffix(b"}")?;
+    unescape(str::from_utf8(escaped).ok()?)
+}
+
+/// The names of the keys of one generation. Those of one bucket share a hash tag.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    stem: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str, generation: &Generation) -> Self {
+        Self { stem: format!("{prefix}:{{{}:{}:", escape(&generation.view), generation.number) }
+    }
+
+    /// The hash that holds a bucket's positions.
+    pub(super) fn bucket(&self, bucket: u16) -> String {
+        format!("{}{bucket}}}", self.stem)
+    }
+
+    /// The hash that holds an entity's states.
+    pub(super) fn entity(&self, bucket: u16, key: &EntityKey) -> Vec<u8> {
+        let mut name = self.bucket(bucket).into_bytes();
+        name.push(b':');
+        name.extend_from_slice(key.as_bytes());
+        name
+    }
+
+    /// The `MATCH` pattern of all entities.
+    pub(super) fn entities_pattern(&self) -> String {
+        format!("{}*}}:*", self.stem)
+    }
+
+    /// The entity whose states lie in the hash of this name; none if it is no entity's.
+    pub(super) fn entity_of(&self, name: &[u8]) -> Option<EntityKey> {
+        let rest = name.strip_prefix(self.stem.as_bytes())?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        Some(EntityKey::from_bytes(rest[digits..].strip_prefix(b"}:")?))
+    }
+}
+
+/// Escapes all that could end a hash tag, part a name or be a wildcard, as URLs do.
+pub(super) fn escape(text: &str) -> String {
+    escape_but(text, b"_-.")
+}
+
+/// The same for a prefix, whose parts are separated by colons.
+pub(super) fn escape_prefix(prefix: &str) -> String {
+    escape_but(prefix, b"_-.:")
+}
+
+fn escape_but(text: &str, plain: &[u8]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// Undoes [`escape`]; none if it was not what made this.
+fn unescape(escaped: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let digits = str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| escape(text) == escaped)
+}
+
+/// The bytes of a checksum.
+const SUM: usize = 4;
+
+/// A state with the checksum that binds it to the name of its hash and to its log. The checksum comes last, so that
+/// neither sealing nor unsealing moves the state.
+pub(super) fn seal(name: &[u8], log: Log, mut state: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(name, log, &state);
+    state.extend_from_slice(&sum);
+    state
+}
+
+/// The state of a sealed one; none if it is not what was sealed here.
+pub(super) fn unseal(name: &[u8], log: Log, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
+    let (state, sum) = sealed.split_last_chunk::<SUM>()?;
+    if checksum(name, log, state) != *sum {
+        return None;
+    }
+    sealed.truncate(sealed.len() - SUM);
+    Some(sealed)
+}
+
+fn checksum(name: &[u8], log: Log, state: &[u8]) -> [u8; SUM] {
+    let place = xxh3_64_with_seed(name, u64::from(log.0.cast_unsigned()));
+    let [a, b, c, d, ..] = xxh3_64_with_seed(state, place).to_le_bytes();
+    [a, b, c, d]
+}
+
+pub(super) fn fingerprint_text(fingerprint: Fingerprint) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in fingerprint.0 {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn fingerprint_of(text: &str) -> Option<Fingerprint> {
+    let number = u128::from_str_radix(text, 16).ok()?;
+    let fingerprint = Fingerprint(number.to_be_bytes());
+    (fingerprint_text(fingerprint) == text).then_some(fingerprint)
+}
+
+/// How the live generation is written, and named to scripts: `number fingerprint`.
+pub(super) fn generation_text(generation: &Generation) -> String {
+    format!("{} {}", generation.number, fingerprint_text(generation.fingerprint))
+}
+
+/// The generation of `view` that [`generation_text`] wrote.
+pub(super) fn generation_of(view: &str, text: &str) -> Option<Generation> {
+    let (number, fingerprint) = text.split_once(' ')?;
+    Some(Generation {
+        view: view.to_owned(),
+        number: number.parse().ok()?,
+        fingerprint: fingerprint_of(fingerprint)?,
+    })
+}
+
+/// How far a generation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not every bucket has its positions yet.
+    Begun,
+    /// All there.
+    Complete,
+    /// Being removed.
+    Dropped,
+}
+
+/// The stage and the generation that a field of a view's hash records.
+pub(super) fn record_of(view: &str, number: &str, value: &str) -> Option<(Stage, Generation)> {
+    let (stage, fingerprint) = value.split_once(' ')?;
+    let stage = match stage {
+        "begun" => Stage::Begun,
+        "complete" => Stage::Complete,
+        "dropped" => Stage::Dropped,
+        _ => return None,
+    };
+    Some((stage, generation_of(view, &format!("{number} {fingerprint}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(view: &str) -> Generation {
+        Generation { view: view.to_owned(), number: 1_763_900_000_000_000, fingerprint: Fingerprint([7; 16]) }
+    }
+
+    /// The bytes of format 1. If this fails, what a released version wrote can no longer be read.
+    #[test]
+    fn format_1_never_changes() {
+        let keys = Keys::new("tm:shop", &generation("payments"));
+        let key = EntityKey::from_bytes(*b"\0}\xff");
+        let name = keys.entity(3, &key);
+        assert_eq!(format_key("tm:shop"), "tm:shop:format");
+        assert_eq!(damage_key("tm:shop"), "tm:shop:damaged");
+        assert_eq!(view_key("tm:shop", "payments"), "tm:shop:{payments}");
+        assert_eq!(keys.bucket(3), "tm:shop:{payments:1763900000000000:3}");
+        assert_eq!(name, b"tm:shop:{payments:1763900000000000:3}:\0}\xff");
+        assert_eq!(keys.entities_pattern(), "tm:shop:{payments:1763900000000000:*}:*");
+        assert_eq!(generation_text(&generation("payments")), format!("1763900000000000 {}", "07".repeat(16)));
+        assert_eq!(seal(b"name", Log::FILE, b"state".to_vec()), b"state\xb8\x53\x83\x12");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let keys = Keys::new("tm", &generation("payments"));
+        for bytes in [b"".as_slice(), b"k", b"}:", b":{x}:", &[0, 255, 10]] {
+            let key = EntityKey::from_bytes(bytes);
+            assert_eq!(keys.entity_of(&keys.entity(15, &key)), Some(key));
+        }
+        let other = Keys::new("tm", &Generation { number: 1, ..generation("payments") });
+        let foreign =
+            [keys.bucket(3).into_bytes(), other.entity(3, &EntityKey::from_bytes(*b"k")), b"x".to_vec()];
+        assert_eq!(foreign.map(|name| keys.entity_of(&name)), [None, None, None]);
+
+        for view in ["payments", "a b", "a}b", "a:1:2}:e", "ünï*?[x]\\", "%41", ""] {
+            let name = view_key("tm", view);
+            assert_eq!(view_of("tm", name.as_bytes()).as_deref(), Some(view), "{name}");
+            let tag = name.split(['{', '}']).nth(1).expect("a tag");
+            assert_eq!(name, format!("tm:{{{tag}}}"), "the tag is the whole of the view");
+        }
+        for other in
+            ["tm:{payments:1:2}", "tm:{payments:1:2}:x}", "tm:{%4}", "tm:{%6a}", "tn:{a}", "tm:format"]
+        {
+            assert_eq!(view_of("tm", other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(escape_prefix("tm:my shop{1}*"), "tm:my%20shop%7B1%7D%2A");
+    }
+
+    #[test]
+    fn records_are_read_back() {
+        let of = generation("payments");
+        assert_eq!(generation_of("payments", &generation_text(&of)), Some(of.clone()));
+        let fingerprint = fingerprint_text(of.fingerprint);
+        for (stage, word) in
+            [(Stage::Begun, "begun"), (Stage::Complete, "complete"), (Stage::Dropped, "dropped")]
+        {
+            let record = record_of("payments", "1763900000000000", &format!("{word} {fingerprint}"));
+            assert_eq!(record, Some((stage, of.clone())));
+        }
+        for wrong in ["", "complete", "complete 07", "lost 07070707070707070707070707070707"] {
+            assert_eq!(record_of("payments", "1", wrong), None, "{wrong}");
+        }
+        assert_eq!(record_of("payments", "x", &format!("complete {fingerprint}")), None);
+    }
+
+    #[test]
+    fn a_seal_holds_a_state_in_its_place() {
+        let sealed = seal(b"name", Log(0), b"state".to_vec());
+        assert_eq!(unseal(b"name", Log(0), sealed.clone()), Some(b"state".to_vec()));
+        assert_eq!(unseal(b"namf", Log(0), sealed.clone()), None);
+        assert_eq!(unseal(b"name", Log(1), sealed.clone()), None);
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert_eq!(unseal(b"name", Log(0), flipped), None);
+            assert_eq!(unseal(b"name", Log(0), sealed[..at].to_vec()), None);
+        }
+        let empty = seal(b"", Log(0), Vec::new());
+        assert_eq!(unseal(b"", Log(0), empty), Some(Vec::new()));
+    }
+}

@@ -1,0 +1,182 @@
+//! States.
+
+use std::collections::BTreeSet;
+
+use redis::{Cmd, Pipeline, Value};
+use tidemark_kernel::event::Log;
+use tidemark_kernel::key::EntityKey;
+
+use super::generations;
+use super::layout::{self, Keys};
+use super::link::Link;
+use super::script::{self, Script};
+use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, Loaded, LogStates};
+use crate::error::StoreError;
+
+/// About how many bytes are written at once, so that no write takes long: a flush that is larger is one of its own.
+const WRITE: usize = 1 << 20;
+
+/// How many entities are read at once.
+const READ: usize = 1000;
+
+pub(super) async fn load(
+    link: &Link,
+    generation: &Generation,
+    bucket: u16,
+    log: Log,
+    keys: &[EntityKey],
+) -> Result<Loaded, StoreError> {
+    let states = States::new(link, generation);
+    let names = states.names(bucket, keys);
+    let mut call = script::LOAD.call(&names);
+    call.arg(layout::fingerprint_text(generation.fingerprint)).arg(log.0);
+    let mut calls = Pipeline::new();
+    calls.add_command(call);
+    let Some(Value::Array(answer)) = link.run(&script::LOAD, &calls).await?.pop() else {
+        return Err(states.gone());
+    };
+    let mut answer = answer.into_iter();
+    let position = link.read::<Option<String>>(answer.next().unwrap_or_default())?;
+    let position = generations::position_of(link, &position.unwrap_or_default())?;
+    let sealed = keys.iter().zip(&names[1..]).zip(answer);
+    let found = sealed.map(|((key, name), answer)| match link.read::<Option<Vec<u8>>>(answer)? {
+        Some(sealed) => states.unseal(name, key, log, sealed).map(Some),
+        None => Ok(None),
+    });
+    Ok(Loaded { position, states: found.collect::<Result<_, _>>()? })
+}
+
+pub(super) async fn flush(
+    link: &Link,
+    generation: &Generation,
+    flushes: Vec<BucketFlush>,
+) -> Result<Vec<FlushOutcome>, StoreError> {
+    let states = States::new(link, generation);
+    let mut outcomes = Vec::with_capacity(flushes.len());
+    let (mut calls, mut bytes) = (Pipeline::new(), 0);
+    for flush in flushes {
+        if bytes >= WRITE {
+            outcomes.extend(states.flush(&calls).await?);
+            (calls, bytes) = (Pipeline::new(), 0);
+        }
+        let call = states.flush_call(flush);
+        bytes += call.args_iter().map(size).sum::<usize>();
+        calls.add_command(call);
+    }
+    outcomes.extend(states.flush(&calls).await?);
+    Ok(outcomes)
+}
+
+fn size(argument: redis::Arg<&[u8]>) -> usize {
+    if let redis::Arg::Simple(bytes) = argument { bytes.len() } else { 0 }
+}
+
+pub(super) async fn lookup(
+    link: &Link,
+    generation: &Generation,
+    keys: &[EntityKey],
+) -> Result<Vec<LogStates>, StoreError> {
+    let states = States::new(link, generation);
+    let mut found = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(READ) {
+        found.extend(states.lookup(keys).await?);
+    }
+    Ok(found)
+}
+
+/// The states of one generation.
+struct States<'a> {
+    link: &'a Link,
+    generation: &'a Generation,
+    keys: Keys,
+}
+
+impl<'a> States<'a> {
+    fn new(link: &'a Link, generation: &'a Generation) -> Self {
+        Self { link, generation, keys: Keys::new(link.prefix(), generation) }
+    }
+
+    fn gone(&self) -> StoreError {
+        StoreError::Gone(self.generation.clone())
+    }
+
+    fn name(&self, key: &EntityKey) -> Vec<u8> {
+        self.keys.entity(key.bucket(BUCKETS), key)
+    }
+
+    /// The bucket's name, then those of the entities.
+    fn names<'k>(&self, bucket: u16, keys: impl IntoIterator<Item = &'k EntityKey>) -> Vec<Vec<u8>> {
+        let entities = keys.into_iter().map(|key| self.keys.entity(bucket, key));
+        [self.keys.bucket(bucket).into_bytes()].into_iter().chain(entities).collect()
+    }
+
+    fn unseal(&self, name: &[u8], key: &EntityKey, log: Log, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        layout::unseal(name, log, sealed).ok_or_else(|| StoreError::CorruptState {
+            place: self.link.place().to_owned(),
+            view: self.generation.view.clone(),
+            key: key.clone(),
+            log,
+        })
+    }
+
+    fn flush_call(&self, flush: BucketFlush) -> Cmd {
+        let names = self.names(flush.bucket, flush.writes.iter().map(|(key, _)| key));
+        let mut call = script::FLUSH.call(&names);
+        call.arg(layout::fingerprint_text(self.generation.fingerprint)).arg(flush.log.0);
+        call.arg(flush.from.0).arg(flush.to.0);
+        for ((_, state), name) in flush.writes.into_iter().zip(&names[1..]) {
+            call.arg(state.map(|state| layout::seal(name, flush.log, state)).unwrap_or_default());
+        }
+        call
+    }
+
+    async fn flush(&self, calls: &Pipeline) -> Result<Vec<FlushOutcome>, StoreError> {
+        let answers = self.link.run(&script::FLUSH, calls).await?;
+        answers.into_iter().map(|answer| self.outcome(answer)).collect()
+    }
+
+    fn outcome(&self, answer: Value) -> Result<FlushOutcome, StoreError> {
+        match answer {
+            Script::DONE => Ok(FlushOutcome::Applied),
+            Script::GONE => Err(self.gone()),
+            position => {
+                let position = self.link.read::<Option<String>>(position)?.unwrap_or_default();
+                Ok(FlushOutcome::At(generations::position_of(self.link, &position)?))
+            }
+        }
+    }
+
+    /// Each entity is one hash, so it is read as of one instant. Whether a bucket is still there is asked last: if it
+    /// is, then nothing had been removed from it when its entities were read.
+    async fn lookup(&self, keys: &[EntityKey]) -> Result<Vec<LogStates>, StoreError> {
+        let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
+        let buckets: BTreeSet<u16> = keys.iter().map(|key| key.bucket(BUCKETS)).collect();
+        let mut calls = Pipeline::new();
+        for name in &names {
+            calls.add_command(Cmd::hgetall(name));
+        }
+        for bucket in buckets {
+            calls.add_command(Cmd::hget(self.keys.bucket(bucket), "fingerprint"));
+        }
+        let mut answers = self.link.send(&calls).await?;
+        let fingerprint = layout::fingerprint_text(self.generation.fingerprint);
+        for answer in answers.drain(keys.len()..) {
+            if self.link.read::<Option<String>>(answer)?.as_ref() != Some(&fingerprint) {
+                return Err(self.gone());
+            }
+        }
+        let found = keys.iter().zip(names).zip(answers);
+        found.map(|((key, name), answer)| self.entity(key, &name, answer)).collect()
+    }
+
+    fn entity(&self, key: &EntityKey, name: &[u8], answer: Value) -> Result<LogStates, StoreError> {
+        let fields: Vec<(String, Vec<u8>)> = self.link.read(answer)?;
+        let mut states = LogStates::with_capacity(fields.len());
+        for (log, sealed) in fields {
+            let log = log.parse().map_err(|_| self.link.corrupt(format!("`{log}` is not a log")))?;
+            states.push((Log(log), self.unseal(name, key, Log(log), sealed)?));
+        }
+        states.sort_unstable_by_key(|(log, _)| *log);
+        Ok(states)
+    }
+}

@@ -1,0 +1,299 @@
+//! What the Redis store owes beyond the contract.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+#[tokio::test]
+async fn idle_states_are_forgotten_by_redis_itself() {
+    let store = fresh().await;
+    let expiring = begin_with(&store, Some(Span::from_millis(1000))).await.expect("begun");
+    let eternal = begin(&store).await;
+    for generation in [&expiring, &eternal] {
+        advance(&store, generation, 0, 50).await.expect("flushed");
+    }
+    // Written again and again, one of them stays when the others have gone.
+    let busy = key(1);
+    let mut at = 1;
+    while at == 1 || store.sizes(&expiring).await.expect("sizes").entities > 1 {
+        assert_eq!(states(&store, &expiring, &busy).await.len(), 1, "forgotten too early");
+        let flush = step(at, &busy, state(Position(at + 1), 8));
+        assert_eq!(store.flush(&expiring, flush).await.expect("flushed"), [FlushOutcome::Applied]);
+        at += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told(&states(&store, &expiring, &busy).await[0].1), Position(at));
+    let positions = &store.positions(&expiring).await.expect("positions")[&LOG];
+    assert_eq!(positions.len(), usize::from(BUCKETS), "positions are never forgotten");
+    assert_eq!(positions[&busy.bucket(BUCKETS)], Position(at));
+    assert_eq!(store.sizes(&eternal).await.expect("sizes").entities, 50);
+    assert_eq!(store.expire(&expiring).await.expect("expired"), 0);
+}
+
+/// A view may keep states for longer than Redis can add to its clock.
+#[tokio::test]
+async fn the_longest_idle_is_as_good_as_for_ever() {
+    let store = fresh().await;
+    for millis in [i64::MAX, 1 << 53] {
+        let generation = begin_with(&store, Some(Span::from_millis(millis))).await.expect("begun");
+        advance(&store, &generation, 0, 5).await.expect("flushed");
+        assert_whole(&store, &generation, 5).await;
+    }
+}
+
+#[tokio::test]
+async fn prefixes_share_nothing() {
+    let one = config(Redis::shared().url());
+    let two = RedisConfig { prefix: format!("{}:two", one.prefix), ..one.clone() };
+    let (one, two) =
+        (RedisStore::open(one).await.expect("a store"), RedisStore::open(two).await.expect("a store"));
+    let generation = begin(&one).await;
+    advance(&one, &generation, 0, 5).await.expect("flushed");
+    assert_eq!(two.unpublished(VIEW).await.expect("read"), []);
+    let lost = two.lookup(&generation, &[key(1)]).await.expect_err("not there");
+    assert!(matches!(lost, StoreError::Gone(_)), "{lost}");
+    let other = begin(&two).await;
+    one.drop_generation(&generation).await.expect("dropped");
+    two.positions(&other).await.expect("still there");
+}
+
+/// All keys of a generation, and of a view, are gone when they should be: nothing else would ever remove them.
+#[tokio::test]
+async fn a_dropped_generation_leaves_nothing_behind() {
+    let redis = Redis::start();
+    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let keys = || redis.command::<u64>(&["DBSIZE"]).expect("it answers");
+    let before = keys();
+    let kept = begin(&store).await;
+    let with_one = keys();
+    let dropped = begin(&store).await;
+    advance(&store, &dropped, 0, 3000).await.expect("flushed");
+    assert!(keys() > with_one + 3000);
+    store.drop_generation(&dropped).await.expect("dropped");
+    assert_eq!(keys(), with_one);
+    store.drop_generation(&kept).await.expect("dropped");
+    assert_eq!(keys(), before + 1, "the view, which remembers the numbers it gave");
+}
+
+/// Cut short between its number and its name, a beginning is never named, and is swept up later.
+#[tokio::test]
+async fn a_beginning_cut_short_is_never_named_and_swept_up() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let view = format!("{prefix}:{{{VIEW}}}");
+    let fingerprint = "07".repeat(16);
+    let (old, recent) = ("1700000000000000", "9000000000000000");
+    for number in [old, recent] {
+        redis.command::<()>(&["HSET", &view, number, &format!("begun {fingerprint}")]).expect("written");
+        let bucket = format!("{prefix}:{{{VIEW}:{number}:3}}");
+        redis.command::<()>(&["HSET", &bucket, "fingerprint", &fingerprint, "idle", ""]).expect("written");
+    }
+    assert_eq!(store.unpublished(VIEW).await.expect("read"), []);
+    let begun = begin(&store).await;
+    assert_eq!(store.unpublished(VIEW).await.expect("read"), [begun]);
+    let kept = |number: &str| {
+        let bucket = format!("{prefix}:{{{VIEW}:{number}:3}}");
+        redis.command::<u64>(&["EXISTS", &bucket]).expect("read")
+            + redis.command::<u64>(&["HEXISTS", &view, number]).expect("read")
+    };
+    assert_eq!([kept(old), kept(recent)], [0, 2], "one that may still be under way is left alone");
+}
+
+/// Even to those who hold generations of a Redis that has lost everything, or fell back.
+#[tokio::test]
+async fn numbers_are_new_after_all_was_lost() {
+    let redis = Redis::start();
+    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let first = begin(&store).await;
+    let snapshot = redis.snapshot();
+    let second = begin(&store).await;
+    redis.restart_from(&snapshot);
+    assert_eq!(store.unpublished(VIEW).await.expect("read"), std::slice::from_ref(&first));
+    let third = begin(&store).await;
+    redis.command::<()>(&["FLUSHALL"]).expect("flushed");
+    let fourth = begin(&store).await;
+    let numbers = [first.number, second.number, third.number, fourth.number];
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    for lost in [&first, &second, &third] {
+        let error = store.positions(lost).await.expect_err("lost");
+        assert!(matches!(error, StoreError::Gone(_)), "{error}");
+    }
+    store.positions(&fourth).await.expect("there");
+}
+
+/// A generation that one of many servers has lost a bucket of is neither whole nor gone.
+#[tokio::test]
+async fn a_lost_bucket_is_told() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    let lost = key(1).bucket(BUCKETS);
+    let name = format!("{prefix}:{{{VIEW}:{}:{lost}}}", generation.number);
+    assert_eq!(redis.command::<u64>(&["DEL", &name]).expect("deleted"), 1);
+    let positions = store.positions(&generation).await.expect("some are left");
+    assert!(!positions[&LOG].contains_key(&lost) && positions[&LOG].len() == usize::from(BUCKETS) - 1);
+    for error in [
+        store.load(&generation, lost, LOG, &[]).await.err(),
+        store.lookup(&generation, &[key(1)]).await.err(),
+        store.flush(&generation, step(0, &key(1), vec![])).await.err(),
+        store.entities(&generation).await.err(),
+        store.add_log(&generation, Log(1), Position(0)).await.err(),
+    ] {
+        assert!(matches!(&error, Some(StoreError::Gone(_))), "{error:?}");
+    }
+}
+
+/// Whatever stops a flush in its middle, the bucket has then no position: it can only be filled anew.
+#[tokio::test]
+async fn a_bucket_that_was_written_in_part_has_no_position() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    // Two entities of a bucket, the second of which cannot be written.
+    let first = key(1);
+    let bucket = first.bucket(BUCKETS);
+    let second = EntityKey::from_bytes(
+        (0..)
+            .map(|n: u32| format!("k{n}"))
+            .find(|text| EntityKey::from_bytes(text.as_bytes()).bucket(BUCKETS) == bucket)
+            .expect("one of them")
+            .into_bytes(),
+    );
+    let name = format!(
+        "{prefix}:{{{VIEW}:{}:{bucket}}}:{}",
+        generation.number,
+        String::from_utf8_lossy(second.as_bytes())
+    );
+    redis.command::<()>(&["SET", &name, "no hash"]).expect("written");
+    let writes = vec![(first.clone(), Some(b"half".to_vec())), (second, Some(b"never".to_vec()))];
+    let flush = BucketFlush { bucket, log: LOG, from: Position(0), to: Position(1), writes };
+    let error = store.flush(&generation, vec![flush]).await.expect_err("it fails in its middle");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(!store.positions(&generation).await.expect("positions")[&LOG].contains_key(&bucket));
+    assert_eq!(store.load(&generation, bucket, LOG, &[first.clone()]).await.expect("loaded").position, None);
+    for from in [0, 1] {
+        let outcome = store.flush(&generation, step(from, &first, vec![])).await.expect("asked");
+        assert_eq!(outcome, [FlushOutcome::At(None)]);
+    }
+}
+
+/// A state is bound to its place by a checksum.
+#[tokio::test]
+async fn a_changed_state_is_named() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    let text = |number: u32| EntityKey::from_bytes(format!("k{number}").into_bytes());
+    let (damaged, moved, intact) = (text(1), text(2), text(3));
+    let name = |key: &EntityKey| {
+        let (bucket, text) = (key.bucket(BUCKETS), String::from_utf8_lossy(key.as_bytes()));
+        format!("{prefix}:{{{VIEW}:{}:{bucket}}}:{text}", generation.number)
+    };
+    let mut at = std::collections::BTreeMap::<u16, i64>::new();
+    for key in [&damaged, &moved, &intact] {
+        let from = at.entry(key.bucket(BUCKETS)).or_default();
+        store.flush(&generation, step(*from, key, b"abcdefgh".to_vec())).await.expect("flushed");
+        *from += 1;
+    }
+    store.check().await.expect("all is well");
+    assert_eq!(redis.command::<u64>(&["COPY", &name(&intact), &name(&moved), "REPLACE"]).expect("copied"), 1);
+    redis.command::<()>(&["HSET", &name(&damaged), "0", "abcdefghabcd"]).expect("written");
+    for wrong in [&damaged, &moved] {
+        let loaded =
+            store.load(&generation, wrong.bucket(BUCKETS), LOG, &[wrong.clone()]).await.expect_err("wrong");
+        for error in [loaded, store.lookup(&generation, &[wrong.clone()]).await.expect_err("wrong")] {
+            assert!(matches!(&error, StoreError::CorruptState { key, .. } if key == wrong), "{error}");
+        }
+    }
+    let error = store.check().await.expect_err("wrong");
+    assert!(matches!(error, StoreError::CorruptState { .. }), "{error}");
+    assert_eq!(states(&store, &generation, &intact).await, [(LOG, b"abcdefgh".to_vec())]);
+}
+
+#[tokio::test]
+async fn its_functions_may_be_forgotten() {
+    let redis = Redis::start();
+    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let generation = begin(&store).await;
+    for at in 0..3 {
+        redis.command::<()>(&["SCRIPT", "FLUSH"]).expect("forgotten");
+        advance(&store, &generation, at, 40).await.expect("flushed");
+        redis.command::<()>(&["SCRIPT", "FLUSH"]).expect("forgotten");
+        let loaded = store.load(&generation, 3, LOG, &[]).await.expect("loaded");
+        assert_eq!(loaded.position, Some(Position(at + 1)));
+    }
+    assert_whole(&store, &generation, 40).await;
+}
+
+/// A flush whose caller has gone away was applied or not, but never in part.
+#[tokio::test]
+async fn a_dropped_flush_is_whole_or_not_at_all() {
+    let store = fresh().await;
+    let generation = begin(&store).await;
+    let (mut applied, mut missed) = (0, 0);
+    for round in 0..200_u64 {
+        let before = store.positions(&generation).await.expect("positions");
+        let buckets = &before[&LOG];
+        let flushes = (0..40).map(key).flat_map(|key| {
+            let from = buckets[&key.bucket(BUCKETS)].0;
+            step(from, &key, state(Position(from + 1), 2000))
+        });
+        // One of each bucket.
+        let flushes: BTreeMap<u16, BucketFlush> = flushes.map(|flush| (flush.bucket, flush)).collect();
+        let flush = store.flush(&generation, flushes.into_values().collect());
+        let patience = Duration::from_micros(round * 5);
+        match tokio::time::timeout(patience, flush).await {
+            Ok(flushed) => drop(flushed.expect("flushed")),
+            Err(_) => missed += 1,
+        }
+        let after = store.positions(&generation).await.expect("positions");
+        applied += i32::from(after != before);
+    }
+    assert!(applied > 0 && missed > 0, "{applied} applied, {missed} missed");
+    for key in (0..40).map(key) {
+        let bucket = key.bucket(BUCKETS);
+        let loaded = store.load(&generation, bucket, LOG, &[key]).await.expect("loaded");
+        if let Some(state) = &loaded.states[0] {
+            assert!(told(state) <= loaded.position.expect("a position"), "a state ahead of its position");
+        }
+    }
+}
+
+/// What is read of many entities in one call does not depend on how it is cut.
+#[tokio::test]
+async fn thousands_are_read_in_one_call() {
+    let store = fresh().await;
+    let generation = begin(&store).await;
+    advance(&store, &generation, 0, 2500).await.expect("flushed");
+    let keys: Vec<EntityKey> = (0..3000).map(key).collect();
+    let found = store.lookup(&generation, &keys).await.expect("looked up");
+    assert!(found[..2500].iter().all(|states| states.len() == 1));
+    assert!(found[2500..].iter().all(Vec::is_empty) && found.len() == 3000);
+    let sizes = store.sizes(&generation).await.expect("sizes");
+    assert_eq!((sizes.entities, sizes.bytes), (2500, 250_000));
+    let memory = sizes.memory.expect("Redis says");
+    assert!((500_000..2_000_000).contains(&memory), "{memory}");
+}
+
+/// More than one write's worth in one call: the order holds across writes.
+#[tokio::test]
+async fn a_large_call_is_applied_in_order() {
+    let store = fresh().await;
+    let generation = begin(&store).await;
+    let key = key(1);
+    let flushes = (0..12).flat_map(|at| step(at, &key, state(Position(at + 1), 300_000))).collect();
+    let outcomes = store.flush(&generation, flushes).await.expect("flushed");
+    assert_eq!(outcomes, [FlushOutcome::Applied; 12]);
+    assert_eq!(told(&states(&store, &generation, &key).await[0].1), Position(12));
+    let began = Instant::now();
+    store.check().await.expect("all is well");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
