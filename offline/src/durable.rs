@@ -22,16 +22,49 @@ pub struct FileError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space, nothing was half-written"
-        }
+        kind if is_full(kind) => "; free some space, nothing was half-written",
         io::ErrorKind::PermissionDenied => "; check the permissions of the folder and its owner",
         io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
         _ => "",
     }
 }
 
+/// Whether there is no room left to write.
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether trying again later may help without anybody changing what is tried: on a full disk or a failing one, but
+/// not on a path that is wrong or forbidden.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        AlreadyExists, CrossesDevices, DirectoryNotEmpty, FileTooLarge, InvalidData, InvalidFilename,
+        InvalidInput, IsADirectory, NotADirectory, NotFound, Other, PermissionDenied, ReadOnlyFilesystem,
+        UnexpectedEof, Unsupported,
+    };
+    #[rustfmt::skip]
+    let is_wrong = matches!(
+        error.kind(),
+        AlreadyExists | CrossesDevices | DirectoryNotEmpty | FileTooLarge | InvalidData | InvalidFilename
+            | InvalidInput | IsADirectory | NotADirectory | NotFound | Other | PermissionDenied
+            | ReadOnlyFilesystem | UnexpectedEof | Unsupported
+    );
+    !is_wrong
+}
+
 impl FileError {
+    /// Whether there is no room left to write.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        is_full(self.source.kind())
+    }
+
+    /// Whether trying again later may help without anybody changing what is tried.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        may_pass(&self.source)
+    }
+
     pub(crate) fn of<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Self + 'p {
         move |source| Self { action, path: path.to_owned(), source }
     }
@@ -114,6 +147,15 @@ impl Drop for Beside {
 pub fn sync(path: &Path) -> Result<(), FileError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(FileError::of("sync", path))?;
     sync_name(path)
+}
+
+/// Gives a durable file another name in its folder, durably.
+///
+/// # Errors
+/// Names the path that the file has before.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::of("rename", from))?;
+    sync_name(to)
 }
 
 /// Makes the name of `path` durable in its folder.

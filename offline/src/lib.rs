@@ -20,6 +20,7 @@ pub mod training;
 
 pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
-pub use table::{Committed, EventTable, Positions, TableError};
+pub use table::compact::{CompactOptions, Compacted};
+pub use table::{Committed, EventTable, Facts, LogStatistics, Positions, TableError};
 pub use training::answers::answer_labels;
 pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, train};

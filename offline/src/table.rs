@@ -22,23 +22,30 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use deltalake_core::kernel::Add;
 use tidemark_kernel::{Log, Position, SourcePlan};
 
 use crate::location::Location;
 use log::{Outcome, TableLog};
+use statistics::Logs;
 
+pub mod compact;
 mod data_file;
 mod error;
+pub mod facts;
 pub mod layout;
 mod log;
 mod scan;
+mod statistics;
 mod vacuum;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::TableError;
+pub use facts::Facts;
 pub use scan::Rows;
+pub use statistics::LogStatistics;
 
 /// Where logs stand: the next offset of each. A log that is not named stands at its start.
 pub type Positions = BTreeMap<Log, Position>;
@@ -59,7 +66,15 @@ pub struct DataFile {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    statistics: Option<String>,
+    /// What it holds of each log, where the table's log tells.
+    logs: Option<Logs>,
+}
+
+impl DataFile {
+    /// Its name in the table's folder.
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
 }
 
 /// A handle on one table: the newest state it has seen, and what it takes to move it on.
@@ -69,6 +84,8 @@ pub struct EventTable {
     folder: PathBuf,
     schema: SchemaRef,
     log: TableLog,
+    /// The version of the source that this handle works under, if it has one.
+    source_version: Option<String>,
 }
 
 impl std::fmt::Debug for EventTable {
@@ -121,7 +138,7 @@ impl EventTable {
         let log =
             TableLog::open(&folder, source).await?.ok_or_else(|| TableError::Missing(folder.clone()))?;
         let change = layout::compare(&log.columns(&folder)?, &schema);
-        TableError::incompatible(&folder, change).map_or(Ok(Self { folder, schema, log }), Err)
+        TableError::incompatible(&folder, change).map_or(Ok(Self::new(folder, schema, log)), Err)
     }
 
     async fn make(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
@@ -132,18 +149,22 @@ impl EventTable {
         loop {
             let added = match layout::compare(&log.columns(&folder)?, &schema) {
                 layout::Change::Added(fields) if fields.is_empty() => {
-                    return Ok(Self { folder, schema, log });
+                    return Ok(Self::new(folder, schema, log));
                 }
                 layout::Change::Added(fields) => fields,
                 change => {
                     return TableError::incompatible(&folder, change)
-                        .map_or(Ok(Self { folder, schema, log }), Err);
+                        .map_or(Ok(Self::new(folder, schema, log)), Err);
                 }
             };
             if matches!(log.add_columns(&folder, added).await?, Outcome::LostRace) {
                 log.reload(&folder).await?;
             }
         }
+    }
+
+    fn new(folder: PathBuf, schema: SchemaRef, log: TableLog) -> Self {
+        Self { folder, schema, log, source_version: None }
     }
 
     /// The table's folder.
@@ -183,10 +204,12 @@ impl EventTable {
     /// # Errors
     /// Fails where the table's log cannot be read.
     pub fn files(&self) -> Result<Vec<DataFile>, TableError> {
-        let files = self.log.files(&self.folder)?.into_iter();
-        let mut files: Vec<DataFile> = files
-            .map(|(name, bytes, statistics)| DataFile { path: self.folder.join(name), bytes, statistics })
-            .collect();
+        let file = |file: Add| DataFile {
+            path: self.folder.join(&file.path),
+            bytes: file.size.max(0) as u64,
+            logs: statistics::of_file(&file),
+        };
+        let mut files: Vec<DataFile> = self.log.files(&self.folder)?.into_iter().map(file).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
@@ -198,8 +221,9 @@ impl EventTable {
     /// name, at its start.
     ///
     /// # Errors
-    /// [`TableError::Behind`] where one of the logs does not stand at `from`: nothing was written. After any other
-    /// error the commit may be in; the next `append` finds out, by losing the race against it.
+    /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
+    /// source has another version than the one to [work under](Self::work_under): nothing was written. After any
+    /// other error the commit may be in; the next `append` finds out, by losing the race against it.
     pub async fn append(
         &mut self,
         rows: &[RecordBatch],
@@ -208,38 +232,77 @@ impl EventTable {
     ) -> Result<Committed, TableError> {
         self.check(from, to)?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
-        let file = if count == 0 { None } else { Some(self.write(rows).await?) };
+        let mut file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
-            if let Outcome::Committed(version) = self.log.append(&self.folder, file.clone(), to).await? {
-                return Ok(Committed { version, rows: count });
-            }
-            self.log.reload(&self.folder).await?;
-            if let Err(behind) = self.check(from, to) {
-                // Nobody will ever name this file; `vacuum` takes it if this fails.
-                let _ = file.map(|file| std::fs::remove_file(self.folder.join(file.path)));
-                return Err(behind);
+            let failed = match self.log.append(&self.folder, file.clone(), to).await {
+                Ok(Outcome::Committed(version)) => return Ok(Committed { version, rows: count }),
+                Ok(Outcome::LostRace) => self.reload().await.and_then(|()| self.check(from, to)).err(),
+                Err(error) => Some(error),
+            };
+            match (failed, &file) {
+                (None, None) => {}
+                (None, Some(written)) => file = Some(self.renew(written, rows).await?),
+                (Some(error), None) => return Err(error),
+                (Some(error), Some(written)) => {
+                    self.discard(written).await;
+                    return Err(error);
+                }
             }
         }
     }
 
-    /// Whether every log that is moved on stands where the caller believes.
+    /// Whether the source still has our version, and every log that is moved on stands where the caller believes.
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
+        self.check_version()?;
         let positions = self.log.positions();
         let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
         if from.keys().chain(to.keys()).all(|log| stands(positions, log) == stands(from, log)) {
             return Ok(());
         }
-        Err(TableError::Behind { path: self.folder.clone(), positions: positions.clone() })
+        Err(self.behind())
     }
 
-    async fn write(&self, rows: &[RecordBatch]) -> Result<deltalake_core::kernel::Add, TableError> {
+    /// The error of a caller that has not seen where the logs stand.
+    fn behind(&self) -> TableError {
+        TableError::Behind { path: self.folder.clone(), positions: self.log.positions().clone() }
+    }
+
+    /// The file of a commit that has lost its race, under a new name: `vacuum` may have had its eye on the old one.
+    async fn renew(&self, file: &Add, rows: &[RecordBatch]) -> Result<Add, TableError> {
+        match data_file::rename(&self.folder, file, data_file::name(self.version()))? {
+            Some(renewed) => Ok(renewed),
+            None => self.write(rows).await,
+        }
+    }
+
+    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day.
+    async fn discard(&mut self, file: &Add) {
+        let path = self.folder.join(&file.path);
+        let files = self.reload().await.and_then(|()| self.files());
+        if files.is_ok_and(|files| files.iter().all(|file| file.path != path)) {
+            // The error that brought us here is the one to report.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn write(&self, rows: &[RecordBatch]) -> Result<Add, TableError> {
         let schema = layout::stored(&self.schema);
         let stored = rows.iter().map(|batch| layout::to_stored(batch, &schema));
         let stored: Vec<RecordBatch> =
             stored.collect::<Result<_, _>>().map_err(TableError::rows(&self.folder))?;
-        let (folder, name) = (self.folder.clone(), data_file::name(self.version()));
+        self.write_file(data_file::name(self.version()), schema, stored.into_iter().map(Ok)).await
+    }
+
+    /// Writes a data file that nobody knows of yet. `rows` may block.
+    async fn write_file(
+        &self,
+        name: String,
+        schema: SchemaRef,
+        rows: impl Iterator<Item = Result<RecordBatch, TableError>> + Send + 'static,
+    ) -> Result<Add, TableError> {
+        let folder = self.folder.clone();
         let written =
-            tokio::task::spawn_blocking(move || data_file::write(&folder, &name, &schema, &stored)).await;
+            tokio::task::spawn_blocking(move || data_file::write(&folder, &name, &schema, rows)).await;
         written.unwrap_or_else(|stopped| Err(self.stopped(stopped)))
     }
 

@@ -1,5 +1,8 @@
 //! What can go wrong with an event table.
 
+use std::error::Error as StdError;
+use std::io;
+use std::iter::successors;
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
@@ -8,8 +11,8 @@ use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use super::{Positions, layout::Change};
-use crate::durable::FileError;
+use super::{Facts, Positions, layout::Change, log::log_folder};
+use crate::durable::{self, FileError};
 
 /// What went wrong with an event table.
 #[derive(Debug, Error)]
@@ -67,6 +70,41 @@ pub enum TableError {
         /// Where every log of the table stands now.
         positions: Positions,
     },
+    /// The table has other facts than the caller believed: nothing was written.
+    #[error("the table {} meanwhile says {facts:?}; look at that and decide again", path.display())]
+    OtherFacts {
+        /// The table.
+        path: PathBuf,
+        /// What it says.
+        facts: Facts,
+    },
+    /// Records are read under another version of the source by now: nothing was written.
+    #[error(
+        "the definitions of the source have changed, and another process runs the newer ones already (the table {} \
+         is written under version {theirs} of the source, this process has version {ours}); restart this process with \
+         the definitions that were applied last",
+        path.display()
+    )]
+    Superseded {
+        /// The table.
+        path: PathBuf,
+        /// The version of the source that this handle works under.
+        ours: String,
+        /// The version that the table names.
+        theirs: String,
+    },
+    /// Data files do not hold the rows that the table's log says.
+    #[error(
+        "the data files of the table {} from {first} on do not hold the rows that its log says; nothing was changed, \
+         restore the folder from a backup",
+        path.display()
+    )]
+    Damaged {
+        /// The table.
+        path: PathBuf,
+        /// The name of the first of these files.
+        first: String,
+    },
     /// Rows to append do not have the table's columns, or hold a time that cannot be stored.
     #[error("rows do not fit the table {}: {source}", path.display())]
     Rows {
@@ -102,10 +140,33 @@ pub enum TableError {
 }
 
 impl TableError {
-    /// Errors of the table's log. What a newer writer left behind is recognised.
+    /// Whether there is no room left to write. Nothing was written then.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_full())
+    }
+
+    /// Whether trying again later may help without anybody changing what is tried: no room to write, or a disk that
+    /// does not answer. What may be waited for says `true`; all else says in its message what to do.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        of_system(self).is_some_and(durable::may_pass)
+    }
+
+    /// Errors of the table's log. A full disk and what a newer writer left behind are recognised.
     pub(super) fn log<E: Into<DeltaTableError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
         move |source| {
             let source = source.into();
+            let full = of_system(&source).map(|error| FileError {
+                action: "write to",
+                path: log_folder(path),
+                source: error
+                    .raw_os_error()
+                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
+            });
+            if let Some(full) = full.filter(FileError::is_full) {
+                return Self::File(full);
+            }
             match source.to_string() {
                 detail if detail.to_lowercase().contains("unsupported") => {
                     Self::Newer { path: path.into(), detail }
@@ -130,5 +191,42 @@ impl TableError {
             Change::Removed(field) => Some(Self::Removed { path, field }),
             Change::Added(_) => None,
         }
+    }
+}
+
+/// What the system said, where it is the cause of an error.
+fn of_system<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
+    successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake_core::ObjectStoreError;
+
+    use super::*;
+
+    fn of_log(kind: io::ErrorKind) -> TableError {
+        let source = Box::new(io::Error::from(kind));
+        TableError::log(Path::new("events"))(ObjectStoreError::Generic { store: "disk", source })
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_needs_somebody() {
+        let full = of_log(io::ErrorKind::StorageFull);
+        assert!(full.is_full() && full.may_pass());
+        assert!(full.to_string().starts_with("cannot write to events/_delta_log: "), "{full}");
+        assert!(full.to_string().ends_with("free some space, nothing was half-written"), "{full}");
+
+        let slow = of_log(io::ErrorKind::TimedOut);
+        assert!(slow.may_pass() && !slow.is_full(), "{slow}");
+        let parquet = ParquetError::External(Box::new(io::Error::from(io::ErrorKind::ResourceBusy)));
+        assert!(TableError::Parquet { path: "a".into(), source: parquet }.may_pass());
+        let read = DataFusionError::IoError(io::ErrorKind::Interrupted.into());
+        assert!(TableError::read(Path::new("events"))(read).may_pass());
+
+        for kind in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData] {
+            assert!(!of_log(kind).may_pass(), "{kind}");
+        }
+        assert!(!TableError::Missing("events".into()).may_pass());
     }
 }

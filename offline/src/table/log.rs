@@ -1,30 +1,44 @@
-//! The table's Delta log: opening, creating, evolving, committing, and the positions kept in it.
+//! The table's Delta log: opening, creating, evolving, committing, and the positions and facts kept in it.
 //!
 //! Where a log stands is a Delta `txn` action: `tidemark/<source>/<log>` at version = position. Delta looks such
 //! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for.
+//!
+//! A commit builds only on durable ones: whoever makes it has made the one before durable, or has seen that it is.
 
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
+use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::kernel::transaction::{
     CommitBuilder, CommitProperties, PROTOCOL, TableReference, TransactionError,
 };
-use deltalake_core::kernel::{Action, MetadataExt, StructField, StructType, Transaction};
+use deltalake_core::kernel::{Action, Add, MetadataExt, StructField, StructType, Transaction};
+use deltalake_core::logstore::get_actions;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
 use tidemark_kernel::{Log, Position};
 use url::Url;
 
-use super::{Positions, TableError, layout};
+use super::facts::{self, Facts};
+use super::{DataFile, Positions, TableError, layout};
 use crate::durable::{self, FileError};
 
+/// How many commits are summed up in a checkpoint: so few that replaying the rest takes no time.
+const COMMITS_PER_CHECKPOINT: u64 = 100;
+
+/// How long commits are kept that a checkpoint sums up, and replaced files are remembered. Nobody travels back in a
+/// table that only grows; a reader needs them for the moment in which it opens the table.
+const KEPT: &str = "interval 1 days";
+
 /// The newest state of a table's log that this handle has seen.
+#[derive(Clone)]
 pub(super) struct TableLog {
     table: DeltaTable,
     source: String,
     positions: Positions,
+    facts: Facts,
 }
 
 /// How a commit that was not refused ended.
@@ -41,14 +55,16 @@ impl TableLog {
         if !log_folder(folder).is_dir() {
             return Ok(None);
         }
-        let mut table = handle(folder)?;
-        match table.load().await {
-            Err(DeltaTableError::NotATable(_)) => return Ok(None),
-            result => result.map_err(TableError::log(folder))?,
-        }
-        let mut log = Self { table, source: source.to_owned(), positions: Positions::new() };
+        let table = match load(folder).await {
+            Err(TableError::Missing(_)) => return Ok(None),
+            loaded => loaded?,
+        };
+        let (positions, facts) = (Positions::new(), Facts::new());
+        let mut log = Self { table, source: source.to_owned(), positions, facts };
         let writable = PROTOCOL.can_write_to(log.state(folder)?);
         writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
+        sync_commit(folder, log.version())?;
+        log.facts = facts::of(log.state(folder)?.metadata().configuration());
         log.positions = log.read_positions(folder).await?;
         Ok(Some(log))
     }
@@ -60,13 +76,14 @@ impl TableLog {
             .with_log_store(handle(folder)?.log_store())
             .with_table_name(folder.file_name().unwrap_or_default().to_string_lossy())
             .with_columns(layout::delta(columns))
+            .with_configuration_property(TableProperty::LogRetentionDuration, Some(KEPT))
+            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(KEPT))
             .with_save_mode(SaveMode::Ignore)
             .with_commit_properties(properties());
         match create.await {
             Err(error) if !is_lost_race(&error) => return Err(TableError::log(folder)(error)),
             _ => {}
         }
-        sync_commit(folder, 0)?;
         Self::open(folder, source).await?.ok_or_else(|| TableError::Missing(folder.into()))
     }
 
@@ -85,24 +102,61 @@ impl TableLog {
         &self.positions
     }
 
+    /// The table's facts.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// The table's columns.
     pub(super) fn columns(&self, folder: &Path) -> Result<StructType, TableError> {
         Ok(self.state(folder)?.schema().as_ref().clone())
     }
 
-    /// The data files that make up the table: name, bytes and statistics.
-    pub(super) fn files(&self, folder: &Path) -> Result<Vec<(String, u64, Option<String>)>, TableError> {
-        let files = self.state(folder)?.log_data();
-        Ok(files
-            .iter()
-            .map(|file| (file.path().into_owned(), file.size().max(0) as u64, file.stats()))
-            .collect())
+    /// The table's columns as they are in the files: all of them, also those that a source has no more.
+    pub(super) fn stored_columns(&self, folder: &Path) -> Result<SchemaRef, TableError> {
+        Ok(self.state(folder)?.snapshot().arrow_schema())
+    }
+
+    /// The data files that make up the table.
+    #[expect(deprecated, reason = "nothing else gives the tags of a file")]
+    pub(super) fn files(&self, folder: &Path) -> Result<Vec<Add>, TableError> {
+        Ok(self.state(folder)?.log_data().iter().map(|file| file.add_action()).collect())
+    }
+
+    /// What a commit did; none where it has expired.
+    pub(super) async fn actions(
+        &self,
+        folder: &Path,
+        version: u64,
+    ) -> Result<Option<Vec<Action>>, TableError> {
+        let entry = self.table.log_store().read_commit_entry(version).await;
+        let entry = entry.map_err(TableError::log(folder))?;
+        entry.map(|entry| get_actions(version, &entry)).transpose().map_err(TableError::log(folder))
     }
 
     /// Catches up with what others have committed.
     pub(super) async fn reload(&mut self, folder: &Path) -> Result<(), TableError> {
-        self.table.update_state().await.map_err(TableError::log(folder))?;
-        self.positions = self.read_positions(folder).await?;
+        let mut table = self.table.clone();
+        table.update_state().await.map_err(TableError::log(folder))?;
+        let hundreds = |version: u64| version / COMMITS_PER_CHECKPOINT;
+        if table.version().is_some_and(|version| hundreds(version) > hundreds(self.version())) {
+            table = load(folder).await?;
+        }
+        self.advance(folder, table).await
+    }
+
+    /// Goes on to another state of the table, all of it or, on an error, nothing.
+    async fn advance(&mut self, folder: &Path, table: DeltaTable) -> Result<(), TableError> {
+        let mut newer = Self { table, ..self.clone() };
+        if newer.version() > self.version() {
+            sync_commit(folder, newer.version())?;
+            newer.facts = facts::of(newer.state(folder)?.metadata().configuration());
+            match newer.moved_since(folder, self.version()).await? {
+                Some(moved) => newer.positions.extend(moved),
+                None => newer.positions = newer.read_positions(folder).await?,
+            }
+        }
+        *self = newer;
         Ok(())
     }
 
@@ -121,28 +175,80 @@ impl TableLog {
         self.commit(folder, vec![Action::Metadata(metadata)], DeltaOperation::AddColumn { fields }).await
     }
 
+    /// Replaces the facts, where given, and names logs that were not named yet.
+    pub(super) async fn declare(
+        &mut self,
+        folder: &Path,
+        facts: Option<&Facts>,
+        starts: &Positions,
+    ) -> Result<Outcome, TableError> {
+        let mut actions = self.moves(starts);
+        if let Some(facts) = facts {
+            let metadata = facts::put(self.state(folder)?.metadata(), facts);
+            actions.push(Action::Metadata(metadata.map_err(TableError::log(folder))?));
+        }
+        let properties = facts.into_iter().flatten().map(|(name, fact)| (name.clone(), fact.clone()));
+        let operation = DeltaOperation::SetTableProperties { properties: properties.collect() };
+        self.commit(folder, actions, operation).await
+    }
+
     /// Adds a data file, if any, and moves the logs in `to`.
     pub(super) async fn append(
         &mut self,
         folder: &Path,
-        file: Option<deltalake_core::kernel::Add>,
+        file: Option<Add>,
         to: &Positions,
     ) -> Result<Outcome, TableError> {
-        let mut actions: Vec<Action> = file.map(Action::Add).into_iter().collect();
-        for (log, position) in to {
-            actions.push(Action::Txn(Transaction::new(self.app_id(*log), position.0)));
-        }
-        let known = partitions(&self.positions);
-        let partitions = known.max(partitions(to));
-        if partitions > known {
-            actions.push(Action::Txn(Transaction::new(self.partitions_id(), partitions)));
-        }
+        let actions = file.map(Action::Add).into_iter().chain(self.moves(to)).collect();
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let outcome = self.commit(folder, actions, operation).await?;
-        if matches!(outcome, Outcome::Committed(_)) {
-            self.positions.extend(to);
+        self.commit(folder, actions, operation).await
+    }
+
+    /// Puts one data file in place of others that hold the same rows.
+    pub(super) async fn replace(
+        &mut self,
+        folder: &Path,
+        parts: &[DataFile],
+        merged: Add,
+    ) -> Result<Outcome, TableError> {
+        let target_size = merged.size;
+        let files = self.state(folder)?.log_data();
+        let replaced = files.iter().filter(|file| parts.iter().any(|part| part.name() == file.path()));
+        let mut actions: Vec<Action> =
+            replaced.map(|file| Action::Remove(file.remove_action(false))).collect();
+        actions.push(Action::Add(Add { data_change: false, ..merged }));
+        self.commit(folder, actions, DeltaOperation::Optimize { predicate: None, target_size }).await
+    }
+
+    /// Commits nothing: whoever has not seen it loses the race against it.
+    pub(super) async fn fence(&mut self, folder: &Path) -> Result<Outcome, TableError> {
+        let operation = DeltaOperation::VacuumStart {
+            retention_check_enabled: false,
+            specified_retention_millis: None,
+            default_retention_millis: 0,
+        };
+        self.commit(folder, vec![], operation).await
+    }
+
+    /// The actions that say where logs stand.
+    fn moves(&self, to: &Positions) -> Vec<Action> {
+        let transaction = |id, version| Action::Txn(Transaction::new(id, version));
+        let mut moves: Vec<Action> =
+            to.iter().map(|(log, position)| transaction(self.app_id(*log), position.0)).collect();
+        let (known, partitions) = (partitions(&self.positions), partitions(to));
+        if partitions > known {
+            moves.push(transaction(self.partitions_id(), partitions));
         }
-        Ok(outcome)
+        moves
+    }
+
+    /// Where actions say that logs stand.
+    fn moved(&self, actions: &[Action]) -> Positions {
+        let moved = actions.iter().filter_map(|action| match action {
+            Action::Txn(moved) => Some((self.log_of(&moved.app_id)?, Position(moved.version))),
+            _ => None,
+        });
+        moved.collect()
     }
 
     /// Commits to the very next version or not at all. Delta's own retries would put a commit behind one that
@@ -154,6 +260,7 @@ impl TableLog {
         operation: DeltaOperation,
     ) -> Result<Outcome, TableError> {
         let state = self.state(folder)?;
+        let moved = self.moved(&actions);
         let commit = CommitBuilder::from(properties()).with_actions(actions).build(
             Some(state as &dyn TableReference),
             self.table.log_store(),
@@ -161,13 +268,57 @@ impl TableLog {
         );
         let committed = match commit.await {
             Ok(committed) => committed,
-            Err(error) if is_lost_race(&error) => return Ok(Outcome::LostRace),
+            Err(error) if is_lost_race(&error) || self.has_expired(folder, &error).await => {
+                return Ok(Outcome::LostRace);
+            }
             Err(error) => return Err(TableError::log(folder)(error)),
         };
         // Seen only once it is durable: if this fails, the next commit loses its race and finds the positions moved.
-        sync_commit(folder, committed.version())?;
-        self.table.state = Some(committed.snapshot());
-        Ok(Outcome::Committed(committed.version()))
+        let version = committed.version();
+        sync_commit(folder, version)?;
+        self.facts = facts::of(committed.snapshot.metadata().configuration());
+        self.table.state = Some(committed.snapshot);
+        self.positions.extend(moved);
+        if version.is_multiple_of(COMMITS_PER_CHECKPOINT) {
+            self.checkpoint(folder).await;
+        }
+        Ok(Outcome::Committed(version))
+    }
+
+    /// Whether a commit failed because the state that this handle has seen is so old that its commits are gone.
+    async fn has_expired(&mut self, folder: &Path, error: &DeltaTableError) -> bool {
+        let seen = self.version();
+        matches!(error, DeltaTableError::InvalidVersion(_))
+            && self.reload(folder).await.is_ok()
+            && self.version() > seen
+    }
+
+    /// Sums up the log and removes what has expired of it. The table is whole without; the next hundred tries again.
+    async fn checkpoint(&mut self, folder: &Path) {
+        if let Err(error) = self.try_checkpoint(folder).await {
+            let table = folder.display();
+            tracing::warn!(%table, %error, "the log of the table could not be summed up; opening it takes longer");
+        }
+    }
+
+    async fn try_checkpoint(&mut self, folder: &Path) -> Result<(), TableError> {
+        let log = log_folder(folder);
+        create_checkpoint(&self.table, None).await.map_err(TableError::log(folder))?;
+        // One that a power cut has torn would hide the commits that it stands for.
+        durable::sync(&log.join(format!("{:020}.checkpoint.parquet", self.version())))?;
+        durable::sync(&log.join("_last_checkpoint"))?;
+        cleanup_metadata(&self.table, None).await.map_err(TableError::log(folder))?;
+        self.advance(folder, load(folder).await?).await
+    }
+
+    /// Where the commits after a version have moved logs; none where some of them have expired.
+    async fn moved_since(&self, folder: &Path, version: u64) -> Result<Option<Positions>, TableError> {
+        let mut moved = Positions::new();
+        for version in version + 1..=self.version() {
+            let Some(actions) = self.actions(folder, version).await? else { return Ok(None) };
+            moved.extend(self.moved(&actions));
+        }
+        Ok(Some(moved))
     }
 
     async fn read_positions(&self, folder: &Path) -> Result<Positions, TableError> {
@@ -192,6 +343,14 @@ impl TableLog {
         format!("tidemark/{}/{log}", self.source)
     }
 
+    fn log_of(&self, app_id: &str) -> Option<Log> {
+        match app_id.strip_prefix("tidemark/")?.strip_prefix(&self.source)?.strip_prefix('/')? {
+            name if name == Log::FILE.to_string() => Some(Log::FILE),
+            name if name == Log::PUSH.to_string() => Some(Log::PUSH),
+            name => name.parse().ok().map(Log),
+        }
+    }
+
     fn partitions_id(&self) -> String {
         format!("tidemark/{}/partitions", self.source)
     }
@@ -208,8 +367,23 @@ fn handle(folder: &Path) -> Result<DeltaTable, TableError> {
     DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(TableError::log(folder))
 }
 
+/// The newest state of a table, from its newest checkpoint.
+///
+/// A state that goes from commit to commit refers to commits that expire, and carries a batch of files for each of
+/// them through every further one. So a handle starts anew with each checkpoint.
+async fn load(folder: &Path) -> Result<DeltaTable, TableError> {
+    let mut table = handle(folder)?;
+    match table.load().await {
+        Err(DeltaTableError::NotATable(_)) => Err(TableError::Missing(folder.into())),
+        result => result.map(|()| table).map_err(TableError::log(folder)),
+    }
+}
+
+/// Checkpoints and what expires are ours: the library would look through the whole log after every commit, and take
+/// a checkpoint that cannot be written for a commit that is not in.
 fn properties() -> CommitProperties {
-    CommitProperties::default().with_max_retries(0)
+    let properties = CommitProperties::default().with_max_retries(0);
+    properties.with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
 }
 
 fn is_lost_race(error: &DeltaTableError) -> bool {
@@ -223,18 +397,11 @@ fn is_lost_race(error: &DeltaTableError) -> bool {
     }
 }
 
-fn log_folder(folder: &Path) -> PathBuf {
+pub(super) fn log_folder(folder: &Path) -> PathBuf {
     folder.join("_delta_log")
 }
 
-/// Makes a commit durable, and the checkpoint that the library may have written after it: a checkpoint torn by a
-/// power cut would hide the commits that it stands for.
+/// Makes a commit durable.
 fn sync_commit(folder: &Path, version: u64) -> Result<(), TableError> {
-    let log = log_folder(folder);
-    let checkpoint = log.join(format!("{version:020}.checkpoint.parquet"));
-    if checkpoint.exists() {
-        durable::sync(&checkpoint)?;
-        durable::sync(&log.join("_last_checkpoint"))?;
-    }
-    Ok(durable::sync(&log.join(format!("{version:020}.json")))?)
+    Ok(durable::sync(&log_folder(folder).join(format!("{version:020}.json")))?)
 }

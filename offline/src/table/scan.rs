@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tidemark_kernel::{Log, Position};
 
-use super::{DataFile, EventTable, Positions, TableError, layout};
+use super::{DataFile, EventTable, LogStatistics, Positions, TableError, layout};
 use crate::session::{Limits, read_parquet, session};
 
 /// Rows of a table, batch by batch.
@@ -47,7 +47,8 @@ impl EventTable {
     }
 }
 
-async fn read_in_order(
+/// The rows of a data file as they are stored, in their order. Columns of `schema` that it lacks are null.
+pub(super) async fn read_in_order(
     session: SessionContext,
     file: PathBuf,
     schema: Schema,
@@ -83,19 +84,13 @@ impl Wanted {
         (self.from.get(&log).copied().unwrap_or(Position::START), end)
     }
 
-    /// Whether a file may hold a wanted row, as far as its statistics tell. Only files of one log are skipped.
+    /// Whether a file may hold a wanted row, as far as its statistics tell.
     fn may_hold(&self, file: &DataFile) -> bool {
-        let statistics = file.statistics.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let statistics: serde_json::Value = statistics.unwrap_or_default();
-        let bound = |side: &str, name: &str| statistics[side][name].as_i64();
-        let log = bound("minValues", layout::LOG).filter(|log| bound("maxValues", layout::LOG) == Some(*log));
-        let bounds = bound("minValues", layout::OFFSET).zip(bound("maxValues", layout::OFFSET));
-        let (Some(log), Some((least, greatest))) = (log.and_then(|log| i32::try_from(log).ok()), bounds)
-        else {
-            return true;
+        let overlaps = |(log, held): (&Log, &LogStatistics)| {
+            let (from, to) = self.range(*log);
+            from.0 <= held.last && held.first < to.0
         };
-        let (from, to) = self.range(Log(log));
-        from.0 <= greatest && least < to.0
+        file.logs.as_ref().is_none_or(|logs| logs.iter().any(overlaps))
     }
 
     fn keep(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {

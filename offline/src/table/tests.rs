@@ -13,10 +13,17 @@ use tidemark_kernel::{Time, Value};
 
 use super::*;
 
+mod compaction;
+mod delta_log;
+mod facts;
+mod full_disk;
+mod measure;
+
 fn source(fields: &[(&str, Type)]) -> SourcePlan {
     SourcePlan {
         name: "payments".into(),
         fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
+        origins: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -55,6 +62,18 @@ fn rows(table: &EventTable, log: Log, offsets: &[i64]) -> RecordBatch {
 
 fn at<const N: usize>(positions: [(Log, i64); N]) -> Positions {
     positions.into_iter().map(|(log, position)| (log, Position(position))).collect()
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
 }
 
 async fn open(folder: &TempDir, source: &SourcePlan) -> Result<EventTable, TableError> {

@@ -29,6 +29,7 @@ fn source() -> Arc<SourcePlan> {
             field("amount", Type::Float64),
             field("at", Type::Timestamp),
         ],
+        origins: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -52,6 +53,7 @@ fn plan() -> Arc<FeaturePlan> {
         view: "pay".into(),
         entity: "user".into(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![
             Typed { name: "user_id".into(), ty: Type::Int64 },
             Typed { name: "amount".into(), ty: Type::Float64 },

@@ -1,0 +1,126 @@
+//! Facts: what a table says of its logs beyond their positions, so that whoever opens it finds out whether it still
+//! is about the same thing. They are kept in the properties of the Delta table, under `tidemark.`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::{Metadata, MetadataExt};
+
+use super::log::Outcome;
+use super::{EventTable, Positions, TableError};
+
+/// What a table says of its logs, by name.
+pub type Facts = BTreeMap<String, String>;
+
+/// The fact that tells which topic the logs are partitions of: its name and its id.
+pub const TOPIC: &str = "topic";
+
+/// The fact that tells under which version of the source records are read.
+pub const SOURCE_VERSION: &str = "source_version";
+
+/// What the name of a property starts with that is a fact.
+const PREFIX: &str = "tidemark.";
+
+impl EventTable {
+    /// The table's facts, as this handle has seen them.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        self.log.facts()
+    }
+
+    /// Replaces the table's facts, provided that they still are as expected.
+    ///
+    /// # Errors
+    /// [`TableError::OtherFacts`] where they are not: nothing was changed.
+    pub async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
+        self.declare(Some((expected, new)), &Positions::new()).await
+    }
+
+    /// Names logs that start elsewhere than at their beginning, or that shall be named before they have any row: in
+    /// one commit, provided that none of them is named yet.
+    ///
+    /// # Errors
+    /// [`TableError::Behind`] where somebody else has named one of them: nothing was changed, and
+    /// [`positions`](Self::positions) holds theirs. [`TableError::Superseded`] as in [`append`](Self::append).
+    pub async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError> {
+        self.declare(None, starts).await
+    }
+
+    /// [`set_facts`](Self::set_facts) and [`start_logs`](Self::start_logs) in one commit.
+    ///
+    /// # Errors
+    /// As both of them.
+    pub async fn begin(
+        &mut self,
+        expected: &Facts,
+        new: &Facts,
+        starts: &Positions,
+    ) -> Result<(), TableError> {
+        self.declare(Some((expected, new)), starts).await
+    }
+
+    /// From now on this handle moves logs only while the table's [`SOURCE_VERSION`], if it has one, is this one.
+    pub fn work_under(&mut self, source_version: impl Into<String>) {
+        self.source_version = Some(source_version.into());
+    }
+
+    async fn declare(
+        &mut self,
+        facts: Option<(&Facts, &Facts)>,
+        starts: &Positions,
+    ) -> Result<(), TableError> {
+        loop {
+            self.reload().await?;
+            match facts {
+                Some((expected, _)) if expected != self.facts() => {
+                    return Err(TableError::OtherFacts {
+                        path: self.folder.clone(),
+                        facts: self.facts().clone(),
+                    });
+                }
+                Some(_) => {}
+                None => self.check_version()?,
+            }
+            if starts.keys().any(|log| self.positions().contains_key(log)) {
+                return Err(self.behind());
+            }
+            let facts = facts.map(|(_, new)| new).filter(|new| *new != self.facts());
+            if facts.is_none() && starts.is_empty() {
+                return Ok(());
+            }
+            if let Outcome::Committed(_) = self.log.declare(&self.folder, facts, starts).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the source still has the version that this handle works under.
+    pub(super) fn check_version(&self) -> Result<(), TableError> {
+        match (&self.source_version, self.facts().get(SOURCE_VERSION)) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                let (path, ours, theirs) = (self.folder.clone(), ours.clone(), theirs.clone());
+                Err(TableError::Superseded { path, ours, theirs })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The facts among the properties of a table.
+pub(super) fn of(properties: &HashMap<String, String>) -> Facts {
+    let fact =
+        |(name, value): (&String, &String)| Some((name.strip_prefix(PREFIX)?.to_owned(), value.clone()));
+    properties.iter().filter_map(fact).collect()
+}
+
+/// The metadata with these facts and no other; everything else of it stays.
+pub(super) fn put(metadata: &Metadata, facts: &Facts) -> Result<Metadata, DeltaTableError> {
+    let mut metadata = metadata.clone();
+    for name in of(metadata.configuration()).keys() {
+        metadata = metadata.remove_config_key(&format!("{PREFIX}{name}"))?;
+    }
+    for (name, fact) in facts {
+        metadata = metadata.add_config_key(format!("{PREFIX}{name}"), fact.clone())?;
+    }
+    Ok(metadata)
+}
