@@ -23,6 +23,7 @@ pub mod json;
 mod lines;
 pub mod parquet;
 mod rows;
+pub(crate) mod text;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +42,7 @@ pub struct DeadLetter {
     pub code: &'static str,
     /// The reason, for people.
     pub reason: String,
-    /// Where it came from: `file.jsonl:17`, `push 123`.
+    /// Where it came from: `file.jsonl:17`, `push 123`, `topic/3@456`.
     pub place: String,
     /// What was received.
     pub raw: Vec<u8>,
@@ -126,16 +127,19 @@ pub enum Place {
     Row(Arc<str>),
     /// The push log.
     Push,
+    /// A partition of a Kafka topic.
+    Partition(Arc<str>, i32),
 }
 
 impl Place {
-    /// The place of a record: its line or row from 1, or its offset in the push log.
+    /// The place of a record: its line or row from 1, or its offset in the push log or partition.
     #[must_use]
     pub fn at(&self, number: i64) -> String {
         match self {
             Self::Line(file) => format!("{file}:{number}"),
             Self::Row(file) => format!("{file} row {number}"),
             Self::Push => format!("push {number}"),
+            Self::Partition(topic, partition) => format!("{topic}/{partition}@{number}"),
         }
     }
 }
@@ -147,8 +151,8 @@ pub struct Chunk {
     pub columns: Vec<ArrayRef>,
     /// The offset of each row.
     pub offsets: Vec<Offset>,
-    /// The record's own timestamp of each row, where records have one.
-    pub times: Option<Vec<Time>>,
+    /// The record's own timestamp of each row, where it has one.
+    pub times: Vec<Option<Time>>,
     /// The number of each row in its [`Place`].
     pub numbers: Vec<i64>,
     /// What was received.
@@ -182,11 +186,10 @@ impl Chunk {
     }
 
     fn decide(&self, source: &SourcePlan, log: Log, row: usize) -> Result<(Time, Time), Rejection> {
-        let record_time = self.times.as_ref().map(|times| times[row]);
         let value =
             |name: &str| source.field(name).map_or(Value::Null, |index| value_at(&self.columns[index], row));
         self.check_instants(source, row)?;
-        source.accept(log, record_time, value)
+        source.accept(log, self.times[row], value)
     }
 
     /// No table could hold an instant outside years 1 to 9999, in whatever field it is.
@@ -212,7 +215,7 @@ impl Chunk {
             reason: rejection.to_string(),
             place: self.place.at(self.numbers[row]),
             raw: self.raw(source, row),
-            record_time: self.times.as_ref().map(|times| times[row]),
+            record_time: self.times[row].filter(|time| time.is_valid()),
         }
     }
 

@@ -130,6 +130,123 @@ pub enum IngestError {
         /// Where it stands.
         to: Position,
     },
+    /// Files and pushes need the journal, which this process was opened without.
+    #[error("source `{source_name}`: this process reads topics alone; take in files and pushes with another one")]
+    KeepsNothing {
+        /// The source.
+        source_name: String,
+    },
+    /// A source reads a Kafka topic, and nothing says where the brokers are.
+    #[error(
+        "source `{source_name}` reads a Kafka topic, but no brokers are named; add `kafka: {{bootstrap_servers: \
+         localhost:9092}}` to tidemark.yaml"
+    )]
+    NoBrokers {
+        /// The source.
+        source_name: String,
+    },
+    /// No broker answers, or none that can serve now.
+    #[error("Kafka at {servers} does not answer ({reason}); see that a broker runs there and can be reached")]
+    Unreachable {
+        /// The brokers.
+        servers: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The brokers will not have us, or the settings are not librdkafka's.
+    #[error("Kafka at {servers} cannot be used: {reason}; see `kafka: options` in tidemark.yaml")]
+    Refused {
+        /// The brokers.
+        servers: String,
+        /// What they, or librdkafka, say.
+        reason: String,
+    },
+    /// There is no such topic.
+    #[error(
+        "there is no topic `{topic}` at {servers}; create it, or correct the `topic` of the source, or \
+         `kafka: bootstrap_servers` in tidemark.yaml"
+    )]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// The brokers.
+        servers: String,
+    },
+    /// What a source has was read from another topic.
+    #[error(
+        "source `{source_name}` was read from topic `{before}`, and is to be read from `{now}`: they have nothing to \
+         do with each other; name `{before}` again, or give the source another name"
+    )]
+    OtherTopic {
+        /// The source.
+        source_name: String,
+        /// The topic it was read from.
+        before: String,
+        /// The topic that its definition names.
+        now: String,
+    },
+    /// The topic was deleted and created again.
+    #[error(
+        "topic `{topic}` of source `{source_name}` was deleted and created again (its id was {before} and is {now}): \
+         its records are not those that were read; give the source another name to read them from the start"
+    )]
+    Recreated {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// The id it had.
+        before: String,
+        /// The id it has.
+        now: String,
+    },
+    /// Kafka threw records away before they were read.
+    #[error(
+        "records {position} to {} of partition {log} of topic `{topic}` are gone from Kafka, and source \
+         `{source_name}` never read them: raise the topic's retention; `tidemark ingest --skip-lost` goes on at {first} \
+         and notes the gap in `dead_letters`",
+        first.0 - 1
+    )]
+    Overtaken {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        log: Log,
+        /// The next offset to read.
+        position: Position,
+        /// The first offset that Kafka still has.
+        first: Position,
+    },
+    /// Kafka lost records that were read.
+    #[error(
+        "partition {log} of topic `{topic}` ends at {end}, but source `{source_name}` was read up to {position}: Kafka \
+         lost records that were read, and has or will have others in their place; find out how (an unclean leader \
+         election, a restored disk), and give the source another name to read the topic from the start"
+    )]
+    Shrunk {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        log: Log,
+        /// The next offset to read.
+        position: Position,
+        /// Where the partition ends.
+        end: Position,
+    },
+    /// A topic cannot be read any further.
+    #[error("cannot read topic `{topic}` of source `{source_name}` any further: {reason}; start again")]
+    TopicFailed {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// What happened.
+        reason: String,
+    },
     /// A view's expressions do not compile: the plan is not one that a registry checked.
     #[error("view `{view}` cannot be compiled: {source}; run `tidemark check`")]
     View {
@@ -156,6 +273,9 @@ pub enum IngestError {
         /// What is wrong.
         source: DecodeError,
     },
+    /// Another process has filled the view as newer definitions say.
+    #[error("view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions")]
+    Replaced(String),
     /// Another process keeps taking over the generation that is being written.
     #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
     Contended(String),
@@ -175,7 +295,7 @@ pub enum IngestError {
 impl IngestError {
     /// What to do about it.
     #[must_use]
-    pub const fn remedy(&self) -> Remedy {
+    pub fn remedy(&self) -> Remedy {
         match self {
             Self::Store(error) => error.remedy(),
             Self::Journal(error) => error.remedy(),
@@ -183,9 +303,15 @@ impl IngestError {
                 Remedy::Fix
             }
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
-            Self::FileGone { .. } | Self::FileChanged { .. } | Self::Contended(_) => Remedy::Fix,
+            Self::FileGone { .. } | Self::FileChanged { .. } => Remedy::Fix,
+            Self::Contended(_) | Self::Replaced(_) | Self::KeepsNothing { .. } => Remedy::Fix,
+            Self::Table(error) if error.may_pass() => Remedy::Wait,
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
-            Self::FellBack { .. } | Self::Stopped(_) => Remedy::Retry,
+            Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
+            Self::OtherTopic { .. } | Self::Recreated { .. } => Remedy::Fix,
+            Self::Overtaken { .. } | Self::Shrunk { .. } => Remedy::Fix,
+            Self::Unreachable { .. } => Remedy::Wait,
+            Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
         }
     }

@@ -5,17 +5,17 @@
 //! it has reached what `events` holds, one pointer is switched by compare-and-set. A live view that is behind
 //! `events` is caught up in the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, cast::AsArray};
 use arrow::datatypes::Int32Type;
 use futures::TryStreamExt;
+use futures::future::try_join_all;
 use tidemark_kernel::{FeaturePlan, Log, Position, Span};
 use tidemark_offline::table::layout;
 use tidemark_offline::{EventTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
-use tokio::sync::Mutex;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -39,6 +39,9 @@ pub(crate) struct Fill<'a> {
     pub(crate) events: &'a EventTable,
     /// Where its logs end. A state that claims to be further was filled from another history.
     pub(crate) ends: &'a Positions,
+    /// The generation that was being written and is lost, if it was. A later one of another plan is then somebody
+    /// else's who runs newer definitions; at the start, we are the newer ones.
+    pub(crate) lost: Option<&'a Generation>,
     /// Its counters.
     pub(crate) metrics: &'a Arc<ViewMetrics>,
 }
@@ -61,30 +64,43 @@ impl Fill<'_> {
 
     async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
         let live = self.store.live(&self.plan.view).await?;
+        self.check_replaced(live.as_ref())?;
         let current = live.as_ref().filter(|live| live.fingerprint == self.plan.fingerprint());
         if let Some(current) = current
             && let Some(view) = self.open(current).await?
         {
-            let caught_up = catch_up(&view, self.events, watch).await?;
+            let caught_up = catch_up(&view, self.events, &self.logs(), watch).await?;
             return Ok(caught_up.then_some(view));
         }
         let Some((generation, view)) = self.resume_or_begin(live.as_ref()).await? else { return Ok(None) };
-        if !catch_up(&view, self.events, watch).await? {
+        if !catch_up(&view, self.events, &self.logs(), watch).await? {
             return Ok(None);
         }
         self.publish(live.as_ref(), &generation).await.map(|published| published.then_some(view))
+    }
+
+    fn check_replaced(&self, live: Option<&Generation>) -> Result<(), IngestError> {
+        let (Some(lost), Some(live)) = (self.lost, live) else { return Ok(()) };
+        if live.number > lost.number && live.fingerprint != lost.fingerprint {
+            return Err(IngestError::Replaced(self.plan.view.clone()));
+        }
+        Ok(())
     }
 
     /// Opens a generation that can be continued and belongs to this history.
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
         let (plan, store) = (Arc::clone(self.plan), Arc::clone(self.store));
         let view = ViewWriter::open(plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
-        let within = |view: &ViewWriter| self.ends.iter().all(|(log, end)| view.highest(*log) <= *end);
-        let Some(mut view) = view.filter(within) else { return Ok(None) };
-        for log in self.starts().into_keys() {
+        let Some(view) = view else { return Ok(None) };
+        for (log, end) in self.ends {
+            if view.highest(*log).await > *end {
+                return Ok(None);
+            }
+        }
+        for log in self.logs() {
             view.add_log(log).await?;
         }
-        Ok(Some(Arc::new(Mutex::new(view))))
+        Ok(Some(Arc::new(view)))
     }
 
     /// The fill that was cut short, if its plan is this one, or a new one.
@@ -102,15 +118,16 @@ impl Fill<'_> {
             self.store.drop_generation(generation).await?;
         }
         let fingerprint = self.plan.fingerprint();
+        let starts = self.logs().into_iter().map(|log| (log, Position::START)).collect();
         let generation =
-            self.store.begin(&self.plan.view, fingerprint, &self.starts(), idle(self.plan)).await?;
+            self.store.begin(&self.plan.view, fingerprint, &starts, idle(self.plan)).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
     }
 
-    /// Every log that history knows, from its first record.
-    fn starts(&self) -> BTreeMap<Log, Position> {
-        let logs = self.events.positions().keys().copied().chain([Log::FILE, Log::PUSH]);
-        logs.map(|log| (log, Position::START)).collect()
+    /// Every log that history knows, and those that every source has.
+    fn logs(&self) -> Vec<Log> {
+        let known = self.events.positions().keys().copied();
+        known.chain([Log::FILE, Log::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Switches the live pointer, then drops what it replaced. False where somebody else switched it first.
@@ -138,14 +155,15 @@ fn idle(plan: &FeaturePlan) -> Option<Span> {
     Some(Span::from_millis(longest.millis().saturating_add(IDLE.millis())))
 }
 
-/// Applies what a view lacks of the events that are in. False where its generation was lost meanwhile.
+/// Applies what a view lacks of the events that are in, of these logs. False where its generation was lost meanwhile.
 pub(crate) async fn catch_up(
     view: &SharedView,
     events: &EventTable,
+    logs: &[Log],
     watch: Watch<'_>,
 ) -> Result<bool, IngestError> {
     loop {
-        match pass(view, events, watch).await {
+        match pass(view, events, logs, watch).await {
             Ok(Advance::Done) => return Ok(true),
             Ok(Advance::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => return Ok(false),
             Ok(Advance::Behind) => {}
@@ -154,42 +172,58 @@ pub(crate) async fn catch_up(
     }
 }
 
-async fn pass(view: &SharedView, events: &EventTable, watch: Watch<'_>) -> Result<Advance, IngestError> {
-    let (mut next, plan) = {
-        let mut view = view.lock().await;
-        for log in events.positions().keys() {
-            view.add_log(*log).await?;
-        }
-        (lacking(&view, events.positions()), Arc::clone(view.plan()))
-    };
-    if next.is_empty() {
-        return Ok(Advance::Done);
+async fn pass(
+    view: &SharedView,
+    events: &EventTable,
+    logs: &[Log],
+    watch: Watch<'_>,
+) -> Result<Advance, IngestError> {
+    for log in logs {
+        view.add_log(*log).await?;
     }
+    let mut next = lacking(view, events.positions(), logs).await;
+    if next.is_empty() {
+        return view.settle(logs).await;
+    }
+    let plan = Arc::clone(view.plan());
     let to: Positions = next.keys().filter_map(|log| Some((*log, *events.positions().get(log)?))).collect();
     let mut columns: Vec<&str> = plan.fields.iter().map(|field| field.name.as_str()).collect();
     columns.extend([layout::EVENT_TIME, layout::ARRIVAL_TIME, layout::LOG, layout::OFFSET]);
     let mut meter = Meter { plan: &plan, done: 0, total: distance(&next, &to), rows: 0 };
     let mut rows = events.scan(&columns, &next, &to)?;
     while let Some(rows) = rows.try_next().await? {
-        for batch in runs(&rows, &mut next) {
-            let (length, count) = (batch.to.0 - batch.from.0, batch.events.num_rows());
-            match advance(view, &Arc::new(batch)).await? {
-                Advance::Done => meter.advance(length, count, watch),
-                other => return Ok(other),
+        let logs = runs(&rows, &mut next).into_values().map(|batches| advance_all(view, batches));
+        for outcome in try_join_all(logs).await? {
+            match outcome {
+                (Advance::Done, length) => meter.advance(length, watch),
+                (other, _) => return Ok(other),
             }
         }
+        meter.rows += rows.num_rows() as u64;
     }
     // What follows the last event was dead letters: only the positions move.
     for (log, to) in to {
         let from = next.get(&log).copied().unwrap_or(to);
         let events = RecordBatch::new_empty(schema(events, &columns));
-        let batch = Batch { log, from, to, events, dead: Vec::new() };
-        match advance(view, &Arc::new(batch)).await? {
-            Advance::Done => meter.advance(to.0 - from.0, 0, watch),
-            other => return Ok(other),
+        match advance_all(view, vec![Batch { log, from, to, events, dead: Vec::new() }]).await? {
+            (Advance::Done, length) => meter.advance(length, watch),
+            (other, _) => return Ok(other),
         }
     }
-    Ok(Advance::Done)
+    view.settle(logs).await
+}
+
+/// Applies batches of one log that follow one another; how far that was.
+async fn advance_all(view: &SharedView, batches: Vec<Batch>) -> Result<(Advance, i64), IngestError> {
+    let mut length = 0;
+    for batch in batches {
+        length += batch.to.0 - batch.from.0;
+        let outcome = advance(view, &Arc::new(batch)).await?;
+        if outcome != Advance::Done {
+            return Ok((outcome, length));
+        }
+    }
+    Ok((Advance::Done, length))
 }
 
 struct Meter<'a> {
@@ -200,9 +234,8 @@ struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    fn advance(&mut self, length: i64, rows: usize, watch: Watch<'_>) {
+    fn advance(&mut self, length: i64, watch: Watch<'_>) {
         self.done += length.unsigned_abs();
-        self.rows += rows as u64;
         let task = Task::Fill { view: &self.plan.view };
         watch(Progress { task, done: self.done, total: self.total, rows: self.rows });
     }
@@ -213,10 +246,16 @@ fn schema(events: &EventTable, columns: &[&str]) -> arrow::datatypes::SchemaRef 
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Where a view stands in the logs that it is behind in.
-fn lacking(view: &ViewWriter, positions: &Positions) -> Positions {
-    let lacking = positions.iter().filter(|(log, position)| view.lowest(**log) < **position);
-    lacking.map(|(log, _)| (*log, view.lowest(*log))).collect()
+/// Where a view stands in those of the logs that it is behind in.
+async fn lacking(view: &ViewWriter, positions: &Positions, logs: &[Log]) -> Positions {
+    let mut lacking = Positions::new();
+    for (log, position) in positions.iter().filter(|(log, _)| logs.contains(log)) {
+        let lowest = view.lowest(*log).await;
+        if lowest < *position {
+            lacking.insert(*log, lowest);
+        }
+    }
+    lacking
 }
 
 fn distance(from: &Positions, to: &Positions) -> u64 {
@@ -226,10 +265,10 @@ fn distance(from: &Positions, to: &Positions) -> u64 {
 
 /// Cuts rows in commit order into batches of one log each, every one of which goes on where the last one of its log
 /// ended.
-fn runs(rows: &RecordBatch, next: &mut Positions) -> Vec<Batch> {
+fn runs(rows: &RecordBatch, next: &mut Positions) -> BTreeMap<Log, Vec<Batch>> {
     let logs = rows.column_by_name(layout::LOG).and_then(|logs| logs.as_primitive_opt::<Int32Type>());
     let logs = logs.map_or(&[][..], |logs| logs.values());
-    let mut batches = Vec::new();
+    let mut batches: BTreeMap<Log, Vec<Batch>> = BTreeMap::new();
     let mut start = 0;
     for run in logs.chunk_by(|a, b| a == b) {
         let events = rows.slice(start, run.len());
@@ -238,7 +277,7 @@ fn runs(rows: &RecordBatch, next: &mut Positions) -> Vec<Batch> {
         let mut batch = Batch { log, from: Position::START, to: Position::START, events, dead: Vec::new() };
         batch.to = batch.offsets().last().map_or(Position::START, |last| Position::after(*last));
         batch.from = next.insert(log, batch.to).unwrap_or(batch.to);
-        batches.push(batch);
+        batches.entry(log).or_default().push(batch);
     }
     batches
 }

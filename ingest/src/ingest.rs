@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use futures::future::try_join_all;
@@ -12,24 +11,26 @@ use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tidemark_offline::Location;
 use tidemark_store::{Clock, OnlineStore};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::IngestError;
+use crate::health::Health;
 use crate::journal::Journal;
+use crate::kafka::KafkaConfig;
 use crate::metrics::Metrics;
+use crate::pipeline::kept::Kept;
 use crate::pipeline::take_in::FilesReport;
 use crate::pipeline::{Pipeline, Shared};
 use crate::progress::{Watch, unwatched};
 use crate::push::{Accepting, PushLog, PushWriter, router};
-use crate::status::Status;
+use crate::status::{self, Status};
+use crate::tables::CommitRule;
 use handle::Command;
+use running::Running;
 
 mod handle;
+mod running;
 
 pub use handle::IngestHandle;
-
-/// How long pushed events wait at most for the event tables. Lookups see them long before.
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// How many commands may wait.
 const WAITING: usize = 16;
@@ -37,16 +38,24 @@ const WAITING: usize = 16;
 /// What it takes to open an [`Ingest`].
 #[derive(Clone)]
 pub struct IngestConfig {
-    /// The folder that holds `ingest.redb`. It is created if need be.
-    pub data_dir: PathBuf,
+    /// The folder that holds `ingest.redb`, for the files and pushes that this process takes in; it is created if
+    /// need be. One process at a time can have it. Without it only topics are read, by as many processes as wanted.
+    pub data_dir: Option<PathBuf>,
     /// Where the event tables are.
     pub offline: Location,
+    /// When what was taken in is committed to them.
+    pub commit: CommitRule,
     /// Every source.
     pub sources: Vec<Arc<SourcePlan>>,
     /// Every view.
     pub views: Vec<Arc<FeaturePlan>>,
     /// The online state.
     pub store: Arc<dyn OnlineStore>,
+    /// How to reach the Kafka brokers, if there are any.
+    pub kafka: Option<KafkaConfig>,
+    /// Whether records that Kafka has thrown away before they were read may be passed over. A dead letter then
+    /// stands for them; otherwise they are an error.
+    pub skip_lost: bool,
     /// The wall clock: when pushed events are received.
     pub clock: Clock,
 }
@@ -61,10 +70,10 @@ pub struct Ingest {
     /// Whether every view is up and everything that waited was taken in.
     ready: bool,
     shared: Shared,
-    clock: Clock,
     handle: IngestHandle,
     commands: mpsc::Receiver<Command>,
-    writer: PushWriter,
+    /// Keeps the push log's thread.
+    writer: Option<PushWriter>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -80,22 +89,31 @@ impl Ingest {
     /// Fails where another process has the journal open, a newer version wrote it or a table, the disk is full, or
     /// a source's fields do not fit its table.
     pub async fn open(config: IngestConfig) -> Result<Self, IngestError> {
-        let journal = Journal::open(&config.data_dir.join("ingest.redb"))?;
-        let writer = PushWriter::start(journal.clone())?;
-        let accepting = Accepting::default();
+        let journal = config.data_dir.map(|folder| Journal::open(&folder.join("ingest.redb"))).transpose()?;
+        let writer = journal.clone().map(PushWriter::start).transpose()?;
+        let kept = journal.zip(writer.as_ref()).map(|(journal, writer)| Kept {
+            journal,
+            push: writer.log().clone(),
+            accepting: Accepting::default(),
+        });
         let shared = Shared {
             location: config.offline,
             store: config.store,
-            journal,
-            push: writer.log().clone(),
-            accepting: accepting.clone(),
+            kept,
+            kafka: config.kafka,
+            rule: config.commit,
+            skip_lost: config.skip_lost,
+            clock: config.clock,
             metrics: Arc::default(),
+            health: Arc::default(),
         };
         let pipelines =
             config.sources.iter().map(|source| Pipeline::open(shared.clone(), Arc::clone(source)));
         let pipelines = try_join_all(pipelines).await?;
-        let sources = pipelines.iter().map(|pipeline| Arc::clone(pipeline.source()));
-        accepting.hold().await.extend(sources.map(|source| (source.name.clone(), source)));
+        if let Some(kept) = &shared.kept {
+            let sources = pipelines.iter().map(|pipeline| Arc::clone(pipeline.source()));
+            kept.accepting.hold().await.extend(sources.map(|source| (source.name.clone(), source)));
+        }
         let pipelines =
             pipelines.into_iter().map(|pipeline| (pipeline.source().name.clone(), pipeline)).collect();
         let (send, commands) = mpsc::channel(WAITING);
@@ -105,15 +123,15 @@ impl Ingest {
             views: config.views,
             ready: false,
             shared,
-            clock: config.clock,
             handle: IngestHandle::new(send),
             commands,
             writer,
         })
     }
 
-    /// Brings everything to where the logs end: fills views that are new or changed, catches up those that are
-    /// behind, takes up files that were cut short and takes in what was pushed. Everything else does this first.
+    /// Brings everything to where the logs end that this process keeps: fills views that are new or changed, catches
+    /// up those that are behind, takes up files that were cut short and takes in what was pushed. Everything else
+    /// does this first.
     ///
     /// # Errors
     /// As of [`take_in_files`](Self::take_in_files); done again, it goes on where it was.
@@ -121,9 +139,15 @@ impl Ingest {
         if self.ready {
             return Ok(());
         }
-        let (sources, views) = (self.sources.clone(), self.views.clone());
-        self.define(&sources, &views, watch).await?;
-        self.commit().await?;
+        let ups = self.pipelines.values_mut().map(async |pipeline| {
+            let source = self.sources.iter().find(|source| source.name == pipeline.source().name);
+            let source = source.map_or_else(|| Arc::clone(pipeline.source()), Arc::clone);
+            let plans = plans_of(&self.views, &source);
+            pipeline.switch(source, &plans, watch).await?;
+            pipeline.settle().await?;
+            pipeline.commit().await
+        });
+        try_join_all(ups).await?;
         self.ready = true;
         Ok(())
     }
@@ -152,41 +176,45 @@ impl Ingest {
     /// Fails where the journal, the store or a table cannot be read or written.
     pub async fn drain_push(&mut self) -> Result<u64, IngestError> {
         self.catch_up(&unwatched).await?;
-        let taken = self.apply_pushed().await?;
-        self.commit().await?;
-        Ok(taken)
+        let drains = self.pipelines.values_mut().map(async |pipeline| {
+            let taken = pipeline.drain_push().await?;
+            pipeline.settle().await?;
+            pipeline.commit().await?;
+            Ok::<_, IngestError>(taken)
+        });
+        Ok(try_join_all(drains).await?.into_iter().sum())
     }
 
-    /// Takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until `shutdown`;
-    /// then commits everything. Lookups see a pushed event within milliseconds. A file or a fill that is under way at
-    /// `shutdown` is left there, and taken up by the next start.
+    /// Reads topics, takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until
+    /// `shutdown`; then commits everything. Lookups see an event within milliseconds. Each source goes at its own
+    /// pace, and waits for ever for a store, disk or broker that may come back. A file or a fill that is under way
+    /// at `shutdown` is left there, and taken up by the next start.
     ///
     /// # Errors
-    /// Fails where the journal, the store or a table cannot be read or written. Nothing is lost: run it again.
+    /// Fails where the journal, the store or a table cannot be read or written, or a topic is not what it was.
+    /// Nothing is lost: run it again.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), IngestError> {
+        self.shared.health.wait_for_ever();
         let mut shutdown = std::pin::pin!(shutdown);
         tokio::select! {
-            () = &mut shutdown => return self.commit().await,
+            () = &mut shutdown => return Ok(()),
             caught_up = self.catch_up(&unwatched) => caught_up?,
         }
-        let mut appended = self.writer.log().appended();
-        let mut commits = interval(COMMIT_EVERY);
-        commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut running = Running::start(std::mem::take(&mut self.pipelines), self.shared.clone());
+        let outcome = loop {
             tokio::select! {
-                () = &mut shutdown => break,
-                changed = appended.changed() => changed.map_err(|_| self.shared.push.gone())?,
-                _ = commits.tick() => self.commit().await?,
+                () = &mut shutdown => break Ok(()),
+                ended = running.ended() => break ended,
                 Some(command) = self.commands.recv() => tokio::select! {
                     // What it was about to change may be half changed: nothing more is taken in.
-                    () = &mut shutdown => return self.commit().await,
-                    () = self.obey(command) => {}
+                    () = &mut shutdown => break Ok(()),
+                    () = self.obey(&mut running, command) => {}
                 },
             }
-            self.apply_pushed().await?;
-        }
-        self.apply_pushed().await?;
-        self.commit().await
+        };
+        let (pipelines, ended) = running.stop().await;
+        self.pipelines = pipelines;
+        outcome.and(ended)
     }
 
     /// What asks a [running](Self::run) ingestion to do something else. Clones ask the same one.
@@ -195,18 +223,19 @@ impl Ingest {
         self.handle.clone()
     }
 
-    /// The HTTP routes for pushing events: `POST /v1/sources/{source}/events`.
+    /// The HTTP routes for pushing events: `POST /v1/sources/{source}/events`; none where no journal is kept.
     ///
     /// A record is acknowledged once it is durable; it is taken in by [`run`](Self::run) or
     /// [`drain_push`](Self::drain_push). The routes outlive this object, but then refuse everything.
     pub fn push_router(&self) -> Router {
-        router(self.shared.accepting.clone(), self.writer.log().clone(), Arc::clone(&self.clock))
+        let Some(kept) = &self.shared.kept else { return Router::new() };
+        router(kept.accepting.clone(), kept.push.clone(), Arc::clone(&self.shared.clock))
     }
 
-    /// The push logs, for pushing without HTTP.
+    /// The push logs, for pushing without HTTP; none where no journal is kept.
     #[must_use]
-    pub fn push_log(&self) -> PushLog {
-        self.shared.push.clone()
+    pub fn push_log(&self) -> Option<PushLog> {
+        self.writer.as_ref().map(|writer| writer.log().clone())
     }
 
     /// The counters, which go on counting whatever is redefined.
@@ -215,70 +244,89 @@ impl Ingest {
         Arc::clone(&self.shared.metrics)
     }
 
-    /// Where every source and view stands. It reads columns of the event tables, and may read the online store.
+    /// Whether every source is being taken in, and what it waits for if not.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.shared.health)
+    }
+
+    /// Where every source and view stands. It may read columns of the event tables, and the online store.
     ///
     /// # Errors
-    /// Fails where a table, the journal or the store cannot be read.
-    pub async fn status(&self) -> Result<Status, IngestError> {
-        Status::read(self.pipelines.values(), &self.views, &self.shared).await
+    /// Fails where a table, the journal, the store or the brokers cannot be read.
+    pub async fn status(&mut self) -> Result<Status, IngestError> {
+        let mut sources = Vec::new();
+        for pipeline in self.pipelines.values_mut() {
+            sources.push(pipeline.status().await?);
+        }
+        Ok(Status { sources, views: status::views(&self.views, &*self.shared.store).await? })
     }
 
     /// Takes effect of other sources and views. Views that are unchanged go on; the live generation of a changed
     /// one keeps answering until its successor is filled.
     async fn define(
         &mut self,
-        sources: &[Arc<SourcePlan>],
-        views: &[Arc<FeaturePlan>],
-        watch: Watch<'_>,
+        running: &mut Running,
+        sources: Vec<Arc<SourcePlan>>,
+        views: Vec<Arc<FeaturePlan>>,
     ) -> Result<(), IngestError> {
-        let gone = |name: &String| !sources.iter().any(|source| source.name == *name);
-        let removed: Vec<String> = self.pipelines.keys().filter(|name| gone(name)).cloned().collect();
-        for name in removed {
-            self.shared.accepting.hold().await.remove(&name);
-            if let Some(mut pipeline) = self.pipelines.remove(&name) {
-                pipeline.drain_push().await?;
-                pipeline.commit().await?;
+        for gone in running.names().into_iter().filter(|name| !sources.iter().any(|source| source.name == *name)) {
+            if let Some(kept) = &self.shared.kept {
+                kept.accepting.hold().await.remove(&gone);
             }
+            running.remove(&gone).await?;
         }
-        for source in sources {
-            let plans: Vec<_> = views.iter().filter(|plan| plan.source == source.name).cloned().collect();
-            if !self.pipelines.contains_key(&source.name) {
-                let pipeline = Pipeline::open(self.shared.clone(), Arc::clone(source)).await?;
-                self.pipelines.insert(source.name.clone(), pipeline);
-            }
-            self.pipeline(&source.name)?.switch(Arc::clone(source), &plans, watch).await?;
+        for source in &sources {
+            let plans = plans_of(&views, source);
+            running.switch(Arc::clone(source), plans).await?;
         }
-        (self.sources, self.views) = (sources.to_vec(), views.to_vec());
+        (self.sources, self.views) = (sources, views);
         Ok(())
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn obey(&mut self, running: &mut Running, command: Command) {
         // Whoever asked and did not wait for the answer does not want it.
         match command {
             Command::Define { sources, views, answer } => {
-                drop(answer.send(self.define(&sources, &views, &unwatched).await));
+                drop(answer.send(self.define(running, sources, views).await));
             }
-            Command::TakeIn { source, patterns, answer } => {
-                drop(answer.send(self.take_in_files(&source, &patterns, &unwatched).await));
+            Command::TakeIn { source, patterns, answer } => match running.take_in(&source, patterns) {
+                Some(report) => {
+                    tokio::spawn(async move { drop(answer.send(report.await)) });
+                }
+                None => drop(answer.send(Err(self.unknown(&source)))),
+            },
+            Command::Settle { answer } => {
+                let settled = running.settle();
+                tokio::spawn(async move { drop(answer.send(settled.await)) });
             }
-            Command::Settle { answer } => drop(answer.send(self.drain_push().await.map(drop))),
-            Command::Status { answer } => drop(answer.send(self.status().await)),
+            Command::Status { answer } => {
+                let (sources, plans, store) =
+                    (running.status(), self.views.clone(), Arc::clone(&self.shared.store));
+                let status = async move {
+                    Ok(Status { sources: sources.await?, views: status::views(&plans, &*store).await? })
+                };
+                tokio::spawn(async move { drop(answer.send(status.await)) });
+            }
+            Command::Idle { answer } => {
+                let idle = running.idle();
+                tokio::spawn(async move { drop(answer.send(idle.await)) });
+            }
         }
     }
 
     fn pipeline(&mut self, source: &str) -> Result<&mut Pipeline, IngestError> {
-        let known = || self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown = || IngestError::UnknownSource { given: source.to_owned(), known: known() };
-        self.pipelines.get_mut(source).ok_or_else(unknown)
+        let unknown = self.unknown(source);
+        self.pipelines.get_mut(source).ok_or(unknown)
     }
 
-    async fn apply_pushed(&mut self) -> Result<u64, IngestError> {
-        let drains = self.pipelines.values_mut().map(Pipeline::drain_push);
-        Ok(try_join_all(drains).await?.into_iter().sum())
+    fn unknown(&self, source: &str) -> IngestError {
+        let known = self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+        IngestError::UnknownSource { given: source.to_owned(), known }
     }
+}
 
-    async fn commit(&mut self) -> Result<(), IngestError> {
-        let commits = self.pipelines.values_mut().map(Pipeline::commit);
-        try_join_all(commits).await.map(drop)
-    }
+/// The views of a source.
+fn plans_of(views: &[Arc<FeaturePlan>], source: &SourcePlan) -> Vec<Arc<FeaturePlan>> {
+    views.iter().filter(|plan| plan.source == source.name).cloned().collect()
 }

@@ -6,9 +6,9 @@
 //! it has, and so a crash at any instant loses nothing and doubles nothing.
 //!
 //! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
-//! then `apply` (the one place that touches the kernel's states), `view` (the protocol with the online store),
-//! `tables` (the one with the event tables), `pipeline` (one source), `fill` (a view from history); last
-//! [`Ingest`], the surface.
+//! [`kafka`] (a topic as logs); then `apply` (the one place that touches the kernel's states), `view` (the protocol
+//! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `pipeline` (one
+//! source), [`health`] (what it waits for); last [`Ingest`], the surface, and [`monitor`] (what it tells over HTTP).
 //!
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
 
@@ -17,9 +17,13 @@ pub mod decode;
 pub mod error;
 pub mod files;
 mod fill;
+pub mod health;
 mod ingest;
 pub mod journal;
+pub mod kafka;
+mod maintenance;
 pub mod metrics;
+pub mod monitor;
 mod pipeline;
 pub mod progress;
 pub mod push;
@@ -31,10 +35,13 @@ mod view;
 mod tests;
 
 pub use error::IngestError;
+pub use health::{Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
+pub use kafka::KafkaConfig;
 pub use metrics::Metrics;
 pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
 pub use progress::{Progress, Task, Watch, unwatched};
 pub use push::PushLog;
 pub use status::Status;
+pub use tables::CommitRule;
 pub use view::{Advance, ViewWriter};

@@ -1,13 +1,28 @@
-//! Every metric of this crate, since the process began. Labels are sources, views and codes, never entities.
+//! Every metric of this crate, since the process began. Labels are sources, views, partitions and codes, never
+//! entities.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidemark_expr::ViewRows;
+use tidemark_kernel::{Log, Time};
 
 use crate::decode::Batch;
+use crate::kafka::TopicMetrics;
+use histogram::Histogram;
+use text::Text;
+
+mod histogram;
+mod text;
+
+/// Upper edges of the buckets of [`SourceMetrics::freshness`], in seconds.
+const FRESHNESS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+/// Upper edges of the buckets of [`SourceMetrics::commit_seconds`].
+const COMMIT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// The counters of all sources and views.
 #[derive(Debug, Default)]
@@ -17,12 +32,22 @@ pub struct Metrics {
 }
 
 /// The counters of one source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SourceMetrics {
     events: AtomicU64,
     commits: AtomicU64,
     rewinds: AtomicU64,
     dead: Mutex<BTreeMap<&'static str, u64>>,
+    /// The greatest event time taken, in milliseconds; the least there is before any.
+    newest: AtomicI64,
+    /// How far the newest arrival was ahead of the clock when it was taken, in milliseconds.
+    ahead: AtomicI64,
+    /// From an event's arrival to its being visible in lookups.
+    freshness: Histogram,
+    commit_seconds: Histogram,
+    /// The next offset that every view has, by partition.
+    taken: Mutex<BTreeMap<Log, i64>>,
+    topic: Arc<TopicMetrics>,
 }
 
 /// The counters of one view.
@@ -31,25 +56,71 @@ pub struct ViewMetrics {
     null_keys: AtomicU64,
     failed: AtomicU64,
     flushes: AtomicU64,
+    written_bytes: AtomicU64,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
     lost_races: AtomicU64,
 }
 
+impl Default for SourceMetrics {
+    fn default() -> Self {
+        Self {
+            events: AtomicU64::default(),
+            commits: AtomicU64::default(),
+            rewinds: AtomicU64::default(),
+            dead: Mutex::default(),
+            newest: AtomicI64::new(i64::MIN),
+            ahead: AtomicI64::new(i64::MIN),
+            freshness: Histogram::new(FRESHNESS),
+            commit_seconds: Histogram::new(COMMIT),
+            taken: Mutex::default(),
+            topic: Arc::default(),
+        }
+    }
+}
+
 impl SourceMetrics {
-    /// A batch was taken.
-    pub(crate) fn taken(&self, batch: &Batch) {
+    /// Every view has taken a batch, by `now`.
+    pub(crate) fn taken(&self, batch: &Batch, now: Time) {
         self.events.fetch_add(batch.events.num_rows() as u64, Relaxed);
         let mut dead = locked(&self.dead);
         batch.dead.iter().for_each(|letter| *dead.entry(letter.code).or_default() += 1);
+        drop(dead);
+        if let Some(newest) = batch.event_times().iter().max() {
+            self.newest.fetch_max(*newest, Relaxed);
+        }
+        // Rows of files arrive when they happened, which says nothing about us.
+        if batch.log != Log::FILE {
+            let ages = batch.arrival_times().iter().map(|arrival| now.millis().saturating_sub(*arrival));
+            self.freshness.observe_all(ages.map(|age| age.max(0) as f64 / 1000.0));
+            if let Some(newest) = batch.arrival_times().iter().max() {
+                self.ahead.store(newest.saturating_sub(now.millis()), Relaxed);
+            }
+        }
+        if batch.log.0 >= 0 {
+            locked(&self.taken).insert(batch.log, batch.to.0);
+        }
+    }
+
+    /// Partitions were taken away.
+    pub(crate) fn given_up(&self, logs: &[Log]) {
+        locked(&self.taken).retain(|log, _| !logs.contains(log));
     }
 
     /// Rows were committed to the event tables.
-    pub(crate) fn committed(&self) {
+    pub(crate) fn committed(&self, took: Duration) {
         self.commits.fetch_add(1, Relaxed);
+        self.commit_seconds.observe_all([took.as_secs_f64()]);
     }
 
     /// A view was found behind and caught up from history.
     pub(crate) fn rewound(&self) {
         self.rewinds.fetch_add(1, Relaxed);
+    }
+
+    /// What the reader of the source's topic counts.
+    pub(crate) fn topic(&self) -> Arc<TopicMetrics> {
+        Arc::clone(&self.topic)
     }
 }
 
@@ -63,6 +134,17 @@ impl ViewMetrics {
     /// Buckets were flushed.
     pub(crate) fn flushes(&self, count: usize) {
         self.flushes.fetch_add(count as u64, Relaxed);
+    }
+
+    /// So many bytes of states were flushed.
+    pub(crate) fn written(&self, bytes: usize) {
+        self.written_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// So many states were at hand, and so many had to be loaded.
+    pub(crate) fn cached(&self, hits: usize, misses: usize) {
+        self.cache_hits.fetch_add(hits as u64, Relaxed);
+        self.cache_misses.fetch_add(misses as u64, Relaxed);
     }
 
     /// A bucket stood elsewhere than we thought.
@@ -80,22 +162,72 @@ impl Metrics {
         Arc::clone(locked(&self.views).entry(name.to_owned()).or_default())
     }
 
-    /// All counters in the text format of Prometheus.
+    /// All metrics in the text format of Prometheus, at `now` by the wall clock.
     #[must_use]
-    pub fn prometheus(&self) -> String {
-        let mut text = String::new();
-        write_all(&mut text, "source", &OF_SOURCES, &locked(&self.sources));
-        self.write_dead_letters(&mut text);
-        write_all(&mut text, "view", &OF_VIEWS, &locked(&self.views));
-        text
+    pub fn prometheus(&self, now: Time) -> String {
+        let mut text = Text::default();
+        let sources = locked(&self.sources).clone();
+        text.counters("source", &OF_SOURCES, &sources);
+        dead_letters(&mut text, &sources);
+        times(&mut text, &sources, now);
+        partitions(&mut text, &sources);
+        let (name, help) = ("tidemark_ingest_freshness_seconds", "from arrival to visible in lookups");
+        text.histograms(name, help, "source", &sources, |source| &source.freshness);
+        let (name, help) = ("tidemark_ingest_commit_seconds", "how long commits to the event tables took");
+        text.histograms(name, help, "source", &sources, |source| &source.commit_seconds);
+        text.counters("view", &OF_VIEWS, &locked(&self.views));
+        text.into_string()
     }
+}
 
-    fn write_dead_letters(&self, text: &mut String) {
-        let (name, help) = DEAD_LETTERS;
-        head(text, name, help);
-        for (source, counters) in locked(&self.sources).iter() {
-            for (code, count) in locked(&counters.dead).iter() {
-                line(text, name, &format!("source=\"{source}\",code=\"{code}\""), *count);
+type Sources = BTreeMap<String, Arc<SourceMetrics>>;
+
+fn dead_letters(text: &mut Text, sources: &Sources) {
+    let name = "tidemark_ingest_dead_letters_total";
+    text.head(name, "counter", "records that are no events");
+    for (source, metrics) in sources {
+        for (code, count) in locked(&metrics.dead).iter() {
+            text.line(name, &[("source", source), ("code", code)], *count);
+        }
+    }
+}
+
+/// How far behind and ahead of the clock sources are.
+fn times(text: &mut Text, sources: &Sources, now: Time) {
+    let name = "tidemark_ingest_event_time_lag_seconds";
+    text.head(name, "gauge", "the clock minus the newest event time taken");
+    for (source, metrics) in sources {
+        let newest = metrics.newest.load(Relaxed);
+        if newest > i64::MIN {
+            text.line(name, &[("source", source)], now.millis().saturating_sub(newest) as f64 / 1000.0);
+        }
+    }
+    let name = "tidemark_ingest_arrival_ahead_seconds";
+    text.head(name, "gauge", "the newest arrival time minus the clock when it was taken");
+    for (source, metrics) in sources {
+        let ahead = metrics.ahead.load(Relaxed);
+        if ahead > i64::MIN {
+            text.line(name, &[("source", source)], ahead as f64 / 1000.0);
+        }
+    }
+}
+
+/// Where the partitions that this process reads stand.
+fn partitions(text: &mut Text, sources: &Sources) {
+    let name = "tidemark_ingest_position";
+    text.head(name, "gauge", "the next record that the views do not have yet");
+    for (source, metrics) in sources {
+        for (log, position) in locked(&metrics.taken).iter() {
+            text.line(name, &[("source", source), ("partition", &log.to_string())], *position);
+        }
+    }
+    let name = "tidemark_ingest_lag_records";
+    text.head(name, "gauge", "records in the topic that the views do not have yet");
+    for (source, metrics) in sources {
+        for (log, position) in locked(&metrics.taken).iter() {
+            if let Some(end) = metrics.topic.end(*log) {
+                let lag = (end.0 - position).max(0);
+                text.line(name, &[("source", source), ("partition", &log.to_string())], lag);
             }
         }
     }
@@ -104,38 +236,24 @@ impl Metrics {
 /// A counter: its name, what it counts, and where it is.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_SOURCES: [Counter<SourceMetrics>; 3] = [
+const OF_SOURCES: [Counter<SourceMetrics>; 6] = [
     ("tidemark_ingest_events_total", "events accepted", |source| &source.events),
     ("tidemark_ingest_commits_total", "commits to the event tables", |source| &source.commits),
     ("tidemark_ingest_rewinds_total", "views caught up from history", |source| &source.rewinds),
+    ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| &source.topic.tombstones),
+    ("tidemark_ingest_read_bytes_total", "bytes of keys and values read from a topic", |source| &source.topic.bytes),
+    ("tidemark_ingest_rebalances_total", "times partitions were given or taken away", |source| &source.topic.rebalances),
 ];
 
-const DEAD_LETTERS: (&str, &str) = ("tidemark_ingest_dead_letters_total", "records that are no events");
-
-const OF_VIEWS: [Counter<ViewMetrics>; 4] = [
+const OF_VIEWS: [Counter<ViewMetrics>; 7] = [
     ("tidemark_ingest_null_keys_total", "events without an entity", |view| &view.null_keys),
     ("tidemark_ingest_failed_expressions_total", "evaluations that failed", |view| &view.failed),
     ("tidemark_ingest_flushes_total", "buckets flushed to the online store", |view| &view.flushes),
+    ("tidemark_ingest_written_bytes_total", "bytes of states flushed", |view| &view.written_bytes),
+    ("tidemark_ingest_cache_hits_total", "states that were at hand", |view| &view.cache_hits),
+    ("tidemark_ingest_cache_misses_total", "states that were loaded", |view| &view.cache_misses),
     ("tidemark_ingest_lost_races_total", "buckets moved by somebody else", |view| &view.lost_races),
 ];
-
-fn write_all<T>(text: &mut String, label: &str, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
-    for (name, help, counter) in counters {
-        head(text, name, help);
-        of.iter().for_each(|(value, holder)| {
-            line(text, name, &format!("{label}=\"{value}\""), counter(holder).load(Relaxed));
-        });
-    }
-}
-
-fn head(text: &mut String, name: &str, help: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: u64) {
-    let _ = writeln!(text, "{name}{{{labels}}} {value}");
-}
 
 /// Counters are whole at any instant, whoever panicked.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -150,10 +268,17 @@ mod tests {
     fn counters_are_spelled_for_prometheus() {
         let metrics = Metrics::default();
         metrics.view("user_payments").lost_race();
-        metrics.source("payments").committed();
-        let text = metrics.prometheus();
-        assert!(text.contains("tidemark_ingest_lost_races_total{view=\"user_payments\"} 1\n"), "{text}");
-        assert!(text.contains("tidemark_ingest_commits_total{source=\"payments\"} 1\n"), "{text}");
-        assert!(text.contains("# TYPE tidemark_ingest_dead_letters_total counter\n"), "{text}");
+        metrics.source("payments").committed(Duration::from_millis(20));
+        let text = metrics.prometheus(Time::default());
+        for line in [
+            "tidemark_ingest_lost_races_total{view=\"user_payments\"} 1",
+            "tidemark_ingest_commits_total{source=\"payments\"} 1",
+            "# TYPE tidemark_ingest_dead_letters_total counter",
+            "tidemark_ingest_commit_seconds_bucket{source=\"payments\",le=\"0.01\"} 0",
+            "tidemark_ingest_commit_seconds_bucket{source=\"payments\",le=\"0.025\"} 1",
+            "tidemark_ingest_commit_seconds_count{source=\"payments\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 }

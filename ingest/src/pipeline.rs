@@ -1,67 +1,87 @@
 //! One source: its logs, through its views, into the online store and the event tables.
 //!
-//! A batch goes to the views at once and to the event tables with the next large commit. Each of them keeps a
+//! Batches go to the views at once and to the event tables with the next large commit. Each of them keeps a
 //! position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
+//!
+//! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`topic`] the partitions of a Kafka topic,
+//! [`run`] the loop that serves them all.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::try_join_all;
-use tidemark_kernel::{FeaturePlan, Log, Position, SourcePlan};
+use tidemark_kernel::source::Feed;
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::{Location, Positions, TableError};
-use tidemark_store::OnlineStore;
-use tokio::task::spawn_blocking;
+use tidemark_store::{Clock, OnlineStore};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::fill::{Fill, catch_up};
-use crate::journal::{Journal, JournalError};
+use crate::health::{Health, SourceHealth};
+use crate::kafka::KafkaConfig;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::{Watch, unwatched};
-use crate::push::{self, Accepting, PushLog};
-use crate::tables::Tables;
+use crate::tables::{CommitRule, Tables};
 use crate::view::{Advance, SharedView, advance};
+use kept::Kept;
+use topic::Topic;
 
+pub(crate) mod kept;
+pub(crate) mod run;
 pub(crate) mod take_in;
-
-/// How many pushed records make a batch.
-const PUSH_ROWS: usize = 4096;
+mod topic;
 
 /// What all pipelines share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) location: Location,
     pub(crate) store: Arc<dyn OnlineStore>,
-    pub(crate) journal: Journal,
-    pub(crate) push: PushLog,
-    /// Who may push, and to which version of a source.
-    pub(crate) accepting: Accepting,
+    /// The logs that this process keeps, if it keeps any.
+    pub(crate) kept: Option<Kept>,
+    /// How to reach the brokers, if there are any.
+    pub(crate) kafka: Option<KafkaConfig>,
+    pub(crate) rule: CommitRule,
+    /// Whether records that Kafka has thrown away before they were read may be passed over.
+    pub(crate) skip_lost: bool,
+    pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// One source on its way into both stores.
-#[derive(Debug)]
 pub(crate) struct Pipeline {
     shared: Shared,
     /// The version under which its logs are read.
     source: Arc<SourcePlan>,
     tables: Tables,
     views: Vec<SharedView>,
+    /// The partitions that are being read, while [running](run).
+    topic: Option<Topic>,
     metrics: Arc<SourceMetrics>,
+    health: SourceHealth,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("source", &self.source.name).finish_non_exhaustive()
+    }
 }
 
 impl Pipeline {
     /// Opens a source's tables. Its views are not up yet: [`switch`](Self::switch) it to them before it takes
     /// anything. A source that has changed since it was last open is opened as it was.
     pub(crate) async fn open(shared: Shared, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
-        let before = shared.journal.source(&source.name)?;
+        let before = shared.kept.as_ref().map(|kept| kept.source(&source.name)).transpose()?.flatten();
         let before = before.filter(|before| before.version() != source.version()).map(Arc::new);
         let (source, tables) = match before {
             Some(before) => Self::open_as_it_was(&shared, before, source).await?,
-            None => (Arc::clone(&source), Tables::open(&shared.location, source).await?),
+            None => (Arc::clone(&source), Tables::open(&shared.location, source, shared.rule).await?),
         };
         let metrics = shared.metrics.source(&source.name);
-        let pipeline = Self { shared, source, tables, views: Vec::new(), metrics };
+        let health = shared.health.of(&source.name);
+        let pipeline = Self { shared, source, tables, views: Vec::new(), topic: None, metrics, health };
         pipeline.check_journal()?;
         Ok(pipeline)
     }
@@ -73,34 +93,12 @@ impl Pipeline {
         before: Arc<SourcePlan>,
         now: Arc<SourcePlan>,
     ) -> Result<(Arc<SourcePlan>, Tables), IngestError> {
-        match Tables::open(&shared.location, Arc::clone(&before)).await {
+        match Tables::open(&shared.location, Arc::clone(&before), shared.rule).await {
             Err(IngestError::Table(TableError::Removed { .. } | TableError::Retyped { .. })) => {
-                Ok((Arc::clone(&now), Tables::open(&shared.location, now).await?))
+                Ok((Arc::clone(&now), Tables::open(&shared.location, now, shared.rule).await?))
             }
             tables => Ok((before, tables?)),
         }
-    }
-
-    /// Journal and tables belong together: offsets given out once must never be given out again.
-    fn check_journal(&self) -> Result<(), IngestError> {
-        for (log, end) in self.ends()? {
-            let committed = self.tables.committed(log);
-            if committed > end {
-                return Err(self.tables.gap(log, end, committed));
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the logs that we keep ourselves end.
-    pub(crate) fn ends(&self) -> Result<Positions, IngestError> {
-        let push = self.shared.journal.push_end(&self.source.name)?;
-        let files = match self.shared.journal.last_file(&self.source.name)? {
-            None => Position::START,
-            // The end of a file that is being read is not known yet.
-            Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
-        };
-        Ok(Positions::from([(Log::FILE, files), (Log::PUSH, push)]))
     }
 
     /// The version under which the source's logs are read.
@@ -108,13 +106,18 @@ impl Pipeline {
         &self.source
     }
 
+    /// The wall clock.
+    pub(crate) fn now(&self) -> Time {
+        (self.shared.clock)()
+    }
+
     /// Its tables.
-    pub(crate) const fn tables(&self) -> &Tables {
-        &self.tables
+    pub(crate) const fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
     }
 
     /// Takes effect of a source and its views: what was taken in before reaches both stores as it was defined then,
-    /// whatever changed is filled, and everything that waits in the logs is taken in.
+    /// whatever changed is filled, and everything that waits in the logs that we keep is taken in.
     pub(crate) async fn switch(
         &mut self,
         source: Arc<SourcePlan>,
@@ -126,7 +129,10 @@ impl Pipeline {
             self.finish(plans, watch).await?;
         }
         // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
-        let mut accepting = self.shared.accepting.hold().await;
+        let mut accepting = match &self.shared.kept {
+            Some(kept) => Some(kept.accepting.hold().await),
+            None => None,
+        };
         if changed {
             self.drain_push().await?;
         }
@@ -134,20 +140,31 @@ impl Pipeline {
         let tables = if source == self.source {
             None
         } else {
-            Some(Tables::open(&self.shared.location, Arc::clone(&source)).await?)
+            Some(Tables::open(&self.shared.location, Arc::clone(&source), self.shared.rule).await?)
         };
-        let version = Arc::clone(&source);
-        self.journal(move |journal| journal.set_source(&version)).await?;
+        self.keep_source(&source).await?;
         // All at once: whatever fails or is given up before leaves everything as it was.
-        accepting.insert(source.name.clone(), Arc::clone(&source));
+        if let Some(accepting) = &mut accepting {
+            accepting.insert(source.name.clone(), Arc::clone(&source));
+        }
         drop(accepting);
         if let Some(tables) = tables {
             self.tables = tables;
         }
         self.source = source;
+        self.claim().await?;
         self.bring_up(plans, watch).await?;
         self.resume_files(watch).await?;
         self.drain_push().await.map(drop)
+    }
+
+    /// Makes the version of a topic's source the one that its events are read under. Whoever still reads it under
+    /// another one cannot commit any more, and stops.
+    async fn claim(&mut self) -> Result<(), IngestError> {
+        if matches!(self.source.feed, Feed::Kafka(_)) {
+            self.tables.claim().await?;
+        }
+        Ok(())
     }
 
     /// Brings everything that was taken in under the present version of the source into both stores.
@@ -182,110 +199,182 @@ impl Pipeline {
     async fn bring_up(&mut self, plans: &[Arc<FeaturePlan>], watch: Watch<'_>) -> Result<(), IngestError> {
         self.commit().await?;
         let ends = self.ends()?;
-        let views = plans.iter().map(|plan| self.fill(plan, &ends, watch));
-        self.views = try_join_all(views).await?;
-        Ok(())
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            match self.fill_all(plans, &ends, watch).await {
+                Ok(views) => {
+                    self.views = views;
+                    return Ok(());
+                }
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    async fn fill(
-        &self,
-        plan: &Arc<FeaturePlan>,
+    async fn fill_all(
+        &mut self,
+        plans: &[Arc<FeaturePlan>],
         ends: &Positions,
         watch: Watch<'_>,
-    ) -> Result<SharedView, IngestError> {
-        let metrics = self.shared.metrics.view(&plan.view);
-        let fill =
-            Fill { store: &self.shared.store, plan, events: self.tables.events(), ends, metrics: &metrics };
-        fill.bring_up(watch).await
+    ) -> Result<Vec<SharedView>, IngestError> {
+        let events = &self.tables.open_tables().await?.events;
+        let (store, metrics) = (&self.shared.store, &self.shared.metrics);
+        let views = plans.iter().map(async |plan| {
+            let metrics = metrics.view(&plan.view);
+            Fill { store, plan, events, ends, lost: None, metrics: &metrics }.bring_up(watch).await
+        });
+        try_join_all(views).await
     }
 
-    /// Takes a batch: into every view at once, into the event tables with the next commit.
-    pub(crate) async fn take(&mut self, batch: Batch) -> Result<(), IngestError> {
-        if batch.from > self.tables.taken(batch.log) {
-            return Err(self.tables.gap(batch.log, self.tables.taken(batch.log), batch.from));
-        }
-        let batch = Arc::new(batch);
-        loop {
-            let outcomes = try_join_all(self.views.iter().map(|view| advance(view, &batch))).await?;
-            if outcomes.iter().all(|outcome| *outcome == Advance::Done) {
-                break;
+    /// Fills a view anew whose generation was lost.
+    async fn refill(&mut self, index: usize) -> Result<(), IngestError> {
+        let ends = self.ends()?;
+        let view = Arc::clone(&self.views[index]);
+        let (plan, lost) = (view.plan(), Some(view.generation()));
+        let events = &self.tables.open_tables().await?.events;
+        let (store, metrics) = (&self.shared.store, self.shared.metrics.view(&plan.view));
+        let fill = Fill { store, plan, events, ends: &ends, lost, metrics: &metrics };
+        self.views[index] = fill.bring_up(&unwatched).await?;
+        Ok(())
+    }
+
+    /// Takes batches of different logs: into every view at once, into the event tables with the next commit.
+    pub(crate) async fn take(&mut self, batches: Vec<Batch>) -> Result<(), IngestError> {
+        for batch in &batches {
+            let taken = self.tables.taken(batch.log);
+            if batch.from > taken {
+                return Err(self.tables.gap(batch.log, taken, batch.from));
             }
-            self.restore(&outcomes).await?;
         }
-        self.metrics.taken(&batch);
-        self.tables.add(batch)?;
+        let batches: Vec<Arc<Batch>> = batches.into_iter().map(Arc::new).collect();
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            let taken = match self.advance(&batches).await {
+                Ok(lost) if lost.is_empty() => Ok(true),
+                Ok(lost) => self.restore(&lost).await.map(|()| false),
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        drop(wait);
+        for batch in batches {
+            self.metrics.taken(&batch, self.now());
+            self.tables.add(batch)?;
+        }
         if self.tables.is_full() {
-            self.commit().await?;
+            // Only so much waits: taking goes at the pace of the disk.
+            self.end_commit().await?;
+            self.tables.start_commit();
         }
         Ok(())
+    }
+
+    /// Offers batches to every view; which views could not take one, and why.
+    async fn advance(&self, batches: &[Arc<Batch>]) -> Result<Vec<(usize, Advance)>, IngestError> {
+        let pairs = self.views.iter().enumerate();
+        let pairs = pairs.flat_map(|(index, view)| batches.iter().map(move |batch| (index, view, batch)));
+        let outcomes = pairs.map(async |(index, view, batch)| {
+            Ok::<_, IngestError>((index, advance(view, batch).await?))
+        });
+        let outcomes: Vec<(usize, Advance)> = try_join_all(outcomes).await?;
+        Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect())
     }
 
     /// Brings views that fell back to where the event table stands, which is made to be all that was taken.
-    async fn restore(&mut self, outcomes: &[Advance]) -> Result<(), IngestError> {
+    async fn restore(&mut self, fallen: &[(usize, Advance)]) -> Result<(), IngestError> {
         self.commit().await?;
-        let ends = self.ends()?;
-        for (index, outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Advance::Done)
-        {
+        self.tables.reload().await?;
+        let logs = self.logs();
+        for index in 0..self.views.len() {
+            let outcomes = || fallen.iter().filter(|(of, _)| *of == index).map(|(_, outcome)| *outcome);
+            if outcomes().next().is_none() {
+                continue;
+            }
             self.metrics.rewound();
-            let view = &self.views[index];
-            let whole =
-                *outcome == Advance::Behind && catch_up(view, self.tables.events(), &unwatched).await?;
+            let view = Arc::clone(&self.views[index]);
+            tracing::warn!(source = self.source.name, generation = %view.generation(), "the online store is behind; catching up");
+            let whole = outcomes().all(|outcome| outcome == Advance::Behind)
+                && catch_up(&view, &self.tables.open_tables().await?.events, &logs, &unwatched).await?;
             if !whole {
-                let plan = Arc::clone(view.lock().await.plan());
-                self.views[index] = self.fill(&plan, &ends, &unwatched).await?;
+                self.refill(index).await?;
             }
         }
         Ok(())
+    }
+
+    /// Makes the store's positions those that were reached, finds out whether it has fallen back, and if so brings
+    /// it to where the event table stands.
+    pub(crate) async fn settle(&mut self) -> Result<(), IngestError> {
+        let logs = self.logs();
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            let settled = async {
+                let settling = self.views.iter().enumerate();
+                let settling = settling.map(async |(index, view)| {
+                    Ok::<_, IngestError>((index, view.settle(&logs).await?))
+                });
+                let outcomes: Vec<(usize, Advance)> = try_join_all(settling).await?;
+                Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect::<Vec<_>>())
+            };
+            let settled = match settled.await {
+                Ok(fallen) if fallen.is_empty() => return Ok(()),
+                Ok(fallen) => self.restore(&fallen).await,
+                Err(error) => Err(error),
+            };
+            match settled {
+                Err(error) if !wait.out(&error).await => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Every log that this process writes.
+    fn logs(&self) -> Vec<Log> {
+        let partitions = self.topic.iter().flat_map(Topic::assigned);
+        let kept = self.shared.kept.as_ref().map_or(&[][..], |_| &[Log::PUSH, Log::FILE]);
+        kept.iter().copied().chain(partitions).collect()
     }
 
     /// Commits what waits for the event tables, and lets go of the pushed records that are in.
     pub(crate) async fn commit(&mut self) -> Result<(), IngestError> {
-        let before = self.tables.committed(Log::PUSH);
-        if self.tables.commit().await? {
-            self.metrics.committed();
-        }
-        let committed = self.tables.committed(Log::PUSH);
-        if committed > before {
-            self.shared.push.trim(&self.source.name, committed).await;
+        while self.tables.is_behind() {
+            self.tables.start_commit();
+            self.end_commit().await?;
         }
         Ok(())
     }
 
-    /// Takes in everything that waits in the push log. How many records that was.
-    pub(crate) async fn drain_push(&mut self) -> Result<u64, IngestError> {
-        let mut taken = 0;
-        while let Some(batch) = self.next_pushed().await? {
-            taken += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.take(batch).await?;
-        }
-        Ok(taken)
-    }
-
-    async fn next_pushed(&self) -> Result<Option<Batch>, IngestError> {
-        let (journal, source) = (self.shared.journal.clone(), Arc::clone(&self.source));
-        let from = self.tables.taken(Log::PUSH);
-        let read = spawn_blocking(move || {
-            // In this order: what is appended in between is no gap.
-            let end = journal.push_end(&source.name)?;
-            let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
-            match records.first() {
-                None => Ok((end, None)),
-                Some(_) => push::decode(&source, &records).map(|batch| (end, Some(batch))),
+    /// Waits for the end of the commit that is under way, if one is; where it failed and may succeed later, tries
+    /// again.
+    pub(crate) async fn end_commit(&mut self) -> Result<(), IngestError> {
+        let (before, began) = (self.tables.committed(Log::PUSH), Instant::now());
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            match self.tables.commit_ended().await {
+                Ok(false) => return Ok(()),
+                Ok(true) => break,
+                Err(error) if wait.out(&error).await => self.tables.start_commit(),
+                Err(error) => return Err(error),
             }
-        });
-        match read.await.map_err(IngestError::stopped)?? {
-            (end, None) if end > from => Err(self.tables.gap(Log::PUSH, from, end)),
-            (_, batch) => Ok(batch),
         }
-    }
-
-    /// Asks the journal where waiting for the disk holds up nobody.
-    async fn journal<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, IngestError> {
-        let journal = self.shared.journal.clone();
-        let done = spawn_blocking(move || work(&journal));
-        Ok(done.await.map_err(IngestError::stopped)??)
+        self.metrics.committed(began.elapsed());
+        if let Some(topic) = &self.topic {
+            topic.committed(self.tables.positions());
+        }
+        let committed = self.tables.committed(Log::PUSH);
+        if let Some(kept) = self.shared.kept.as_ref().filter(|_| committed > before) {
+            kept.push.trim(&self.source.name, committed).await;
+        }
+        Ok(())
     }
 }

@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, cast::AsArray};
-use arrow::datatypes::{Int32Type, TimestampMillisecondType};
-use futures::TryStreamExt;
-use tidemark_kernel::{FeaturePlan, Log, Position, Time};
-use tidemark_offline::EventTable;
-use tidemark_offline::table::layout;
-use tidemark_store::{Generation, Sizes};
+use tidemark_kernel::{FeaturePlan, Log, Position, Span, Time};
+use tidemark_store::{Generation, OnlineStore, Sizes};
 
 use crate::error::IngestError;
-use crate::pipeline::{Pipeline, Shared};
+use crate::pipeline::Pipeline;
+use crate::tables::Open;
+
+/// Over how long the rate of a log is told.
+const RECENTLY: Span = Span::from_secs(60);
 
 /// Where every source and view stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Every source, by name.
     pub sources: Vec<SourceStatus>,
@@ -24,20 +23,22 @@ pub struct Status {
 }
 
 /// Where a source stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
     /// Its name.
     pub source: String,
     /// Its logs, those without any record left out.
     pub logs: BTreeMap<Log, LogStatus>,
+    /// Why it is not known where the partitions of its topic end, if it is not.
+    pub unreachable: Option<String>,
 }
 
 /// Where a log of a source stands in the event tables.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogStatus {
     /// The next record to commit.
     pub position: Position,
-    /// The next record that will be appended, where we keep the log ourselves and its end is known.
+    /// The next record that will be appended, where that is known.
     pub end: Option<Position>,
     /// How many events are in.
     pub events: u64,
@@ -45,6 +46,16 @@ pub struct LogStatus {
     pub dead_letters: u64,
     /// The greatest event time.
     pub newest: Option<Time>,
+    /// Events committed per second, over the last minute.
+    pub rate: f64,
+}
+
+impl LogStatus {
+    /// How many records are still to be committed, where that is known.
+    #[must_use]
+    pub fn lag(&self) -> Option<u64> {
+        self.end.map(|end| end.0.saturating_sub(self.position.0).max(0).unsigned_abs())
+    }
 }
 
 /// Where a view stands in the online store.
@@ -64,78 +75,62 @@ pub struct ViewStatus {
     pub sizes: Sizes,
 }
 
-impl Status {
-    pub(crate) async fn read(
-        pipelines: impl Iterator<Item = &Pipeline>,
-        plans: &[Arc<FeaturePlan>],
-        shared: &Shared,
-    ) -> Result<Self, IngestError> {
-        let (mut sources, mut views) = (Vec::new(), Vec::new());
-        for pipeline in pipelines {
-            sources.push(source(pipeline).await?);
+impl Pipeline {
+    /// Where the source stands.
+    pub(crate) async fn status(&mut self) -> Result<SourceStatus, IngestError> {
+        let mut logs: BTreeMap<Log, LogStatus> = BTreeMap::new();
+        let (ends, unreachable) = match self.ends_of_logs().await {
+            Ok(ends) => (ends, None),
+            // Brokers that are away hide nothing else.
+            Err(error) => (self.ends()?, Some(error.to_string())),
+        };
+        for (log, end) in ends {
+            if end > Position::START {
+                logs.entry(log).or_default().end = (end.0 < i64::MAX).then_some(end);
+            }
         }
-        for plan in plans {
-            views.push(view(plan, shared).await?);
+        let since = self.now().minus(RECENTLY);
+        let Open { events, dead_letters, .. } = self.tables().open_tables().await?;
+        for (log, position) in events.positions() {
+            logs.entry(*log).or_default().position = *position;
         }
-        Ok(Self { sources, views })
+        for (log, held) in events.log_statistics().await? {
+            let status = logs.entry(log).or_default();
+            (status.events, status.newest) = (held.rows, held.newest_event);
+        }
+        for (log, held) in dead_letters.log_statistics().await? {
+            logs.entry(log).or_default().dead_letters = held.rows;
+        }
+        for (log, rows) in events.recent(since).await? {
+            logs.entry(log).or_default().rate = rows as f64 / RECENTLY.millis() as f64 * 1000.0;
+        }
+        Ok(SourceStatus { source: self.source().name.clone(), logs, unreachable })
     }
 }
 
-async fn source(pipeline: &Pipeline) -> Result<SourceStatus, IngestError> {
-    let (events, dead_letters) = (pipeline.tables().events(), pipeline.tables().dead_letters());
-    let mut logs: BTreeMap<Log, LogStatus> = BTreeMap::new();
-    for (log, position) in events.positions() {
-        logs.entry(*log).or_default().position = *position;
+/// Where views stand in the online store.
+pub(crate) async fn views(
+    plans: &[Arc<FeaturePlan>],
+    store: &dyn OnlineStore,
+) -> Result<Vec<ViewStatus>, IngestError> {
+    let mut views = Vec::new();
+    for plan in plans {
+        views.push(view(plan, store).await?);
     }
-    for (log, end) in pipeline.ends()? {
-        if end > Position::START {
-            logs.entry(log).or_default().end = (end.0 < i64::MAX).then_some(end);
-        }
-    }
-    each(events, &[layout::LOG, layout::EVENT_TIME], |log, time| {
-        let status = logs.entry(log).or_default();
-        status.events += 1;
-        status.newest = status.newest.max(time);
-    })
-    .await?;
-    each(dead_letters, &[layout::LOG], |log, _| logs.entry(log).or_default().dead_letters += 1).await?;
-    Ok(SourceStatus { source: pipeline.source().name.clone(), logs })
+    Ok(views)
 }
 
-/// Calls `row` for each row of a table, with its log and, if asked for, its event time.
-async fn each(
-    table: &EventTable,
-    columns: &[&str],
-    mut row: impl FnMut(Log, Option<Time>),
-) -> Result<(), IngestError> {
-    let mut batches = table.scan(columns, &BTreeMap::new(), table.positions())?;
-    while let Some(batch) = batches.try_next().await? {
-        let times = times(&batch);
-        let logs = batch.column_by_name(layout::LOG).and_then(|logs| logs.as_primitive_opt::<Int32Type>());
-        for (index, log) in logs.map_or(&[][..], |logs| logs.values()).iter().enumerate() {
-            row(Log(*log), times.get(index).copied().map(Time::from_millis));
-        }
-    }
-    Ok(())
-}
-
-fn times(batch: &RecordBatch) -> &[i64] {
-    let times = batch.column_by_name(layout::EVENT_TIME);
-    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMillisecondType>());
-    times.map_or(&[], |times| times.values())
-}
-
-async fn view(plan: &FeaturePlan, shared: &Shared) -> Result<ViewStatus, IngestError> {
-    let live = shared.store.live(&plan.view).await?;
+async fn view(plan: &FeaturePlan, store: &dyn OnlineStore) -> Result<ViewStatus, IngestError> {
+    let live = store.live(&plan.view).await?;
     let (mut positions, mut sizes) = (BTreeMap::new(), Sizes::default());
     if let Some(live) = &live {
-        let stored = shared.store.positions(live).await?;
+        let stored = store.positions(live).await?;
         positions = stored
             .into_iter()
             .filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)))
             .filter(|(_, position)| *position > Position::START)
             .collect();
-        sizes = shared.store.sizes(live).await?;
+        sizes = store.sizes(live).await?;
     }
     let current = live.as_ref().is_some_and(|live| live.fingerprint == plan.fingerprint());
     Ok(ViewStatus { view: plan.view.clone(), source: plan.source.clone(), live, current, positions, sizes })

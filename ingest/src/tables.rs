@@ -1,35 +1,77 @@
-//! A source's event tables: what was taken in goes there in large commits.
+//! A source's event tables: what was taken in goes there in large commits, while more is taken in.
 //!
 //! Dead letters commit first, skipping those below that table's own position; `events` carries the positions that
 //! count. A crash in between leaves dead letters whose records are read again, and skipped there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::table::layout;
+use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{EventTable, Location, Positions, TableError};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
-
-/// How many records make a commit.
-const COMMIT_ROWS: usize = 128 * 1024;
+use crate::kafka::TopicFacts;
 
 /// How many bytes in memory make a commit, however few records they are.
 const COMMIT_BYTES: usize = 256 << 20;
 
-/// The tables of one source, and what is waiting for their next commit.
+/// When what was taken in is committed to the event tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitRule {
+    /// How long a record waits at most. What a crash leaves uncommitted is read again from its log.
+    pub every: Duration,
+    /// How many records do not wait.
+    pub rows: usize,
+}
+
+impl Default for CommitRule {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(5), rows: 128 * 1024 }
+    }
+}
+
+/// The tables of one source, what is on its way there, and what is waiting for the next commit.
 #[derive(Debug)]
 pub(crate) struct Tables {
     source: Arc<SourcePlan>,
-    events: EventTable,
-    dead_letters: EventTable,
-    /// Batches in the order taken, log by log without gaps.
-    pending: Vec<Arc<Batch>>,
-    /// For each log with pending batches, the position of the first and the position after the last.
+    rule: CommitRule,
+    /// Both tables; away while a commit is under way.
+    open: Option<Open>,
+    commit: Option<JoinHandle<Ended>>,
+    /// The commit that has ended and was not looked at yet.
+    ended: Option<Result<Ended, JoinError>>,
+    /// Up to where `events` holds each log, as far as we have seen.
+    committed: Positions,
+    /// Up to where a commit is under way.
+    leaving: Positions,
+    pending: Pending,
+}
+
+/// Both tables, as far as we have seen them.
+#[derive(Debug)]
+pub(crate) struct Open {
+    source: Arc<SourcePlan>,
+    /// The events that are in.
+    pub(crate) events: EventTable,
+    /// The dead letters that are in.
+    pub(crate) dead_letters: EventTable,
+}
+
+/// A commit that has ended, well or not.
+type Ended = (Open, Pending, Result<(), IngestError>);
+
+/// What waits for a commit.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Log by log in order and without gaps.
+    batches: Vec<Arc<Batch>>,
+    /// For each log, the position of the first batch and the position after the last.
     spans: BTreeMap<Log, (Position, Position)>,
     rows: usize,
     bytes: usize,
@@ -37,43 +79,56 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Opens the tables of a source, creating them where they do not exist.
-    pub(crate) async fn open(location: &Location, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
+    pub(crate) async fn open(
+        location: &Location,
+        source: Arc<SourcePlan>,
+        rule: CommitRule,
+    ) -> Result<Self, IngestError> {
         let events = EventTable::open_or_create(location, &source).await?;
         let dead_letters = EventTable::open_or_create_dead_letters(location, &source).await?;
+        let committed = events.positions().clone();
         Ok(Self {
-            source,
-            events,
-            dead_letters,
-            pending: Vec::new(),
-            spans: BTreeMap::new(),
-            rows: 0,
-            bytes: 0,
+            source: Arc::clone(&source),
+            rule,
+            open: Some(Open { source, events, dead_letters }),
+            commit: None,
+            ended: None,
+            committed,
+            leaving: Positions::new(),
+            pending: Pending::default(),
         })
-    }
-
-    /// The events that are in, as far as we have seen.
-    pub(crate) const fn events(&self) -> &EventTable {
-        &self.events
-    }
-
-    /// The dead letters that are in, as far as we have seen.
-    pub(crate) const fn dead_letters(&self) -> &EventTable {
-        &self.dead_letters
     }
 
     /// Up to where `events` holds a log.
     pub(crate) fn committed(&self, log: Log) -> Position {
-        stands(self.events.positions(), log)
+        stands(&self.committed, log)
+    }
+
+    /// Up to where `events` holds each log.
+    pub(crate) const fn positions(&self) -> &Positions {
+        &self.committed
     }
 
     /// Up to where a log was taken, committed or not.
     pub(crate) fn taken(&self, log: Log) -> Position {
-        self.spans.get(&log).map_or_else(|| self.committed(log), |(_, to)| (*to).max(self.committed(log)))
+        let waiting = self.pending.spans.get(&log).map(|(_, to)| *to);
+        let waiting = waiting.max(self.leaving.get(&log).copied());
+        waiting.map_or_else(|| self.committed(log), |to| to.max(self.committed(log)))
+    }
+
+    /// Whether a commit is under way, or has ended and was not looked at yet.
+    pub(crate) const fn is_committing(&self) -> bool {
+        self.commit.is_some() || self.ended.is_some()
+    }
+
+    /// Whether anything is not committed yet.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.is_committing() || !self.pending.batches.is_empty()
     }
 
     /// Whether enough waits for a commit of a good size.
     pub(crate) const fn is_full(&self) -> bool {
-        self.rows >= COMMIT_ROWS || self.bytes >= COMMIT_BYTES
+        self.pending.rows >= self.rule.rows || self.pending.bytes >= COMMIT_BYTES
     }
 
     /// Adds a batch to the next commit.
@@ -85,10 +140,10 @@ impl Tables {
         if batch.from > taken {
             return Err(self.gap(batch.log, taken, batch.from));
         }
-        self.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
-        self.rows += (batch.to.0 - batch.from.0) as usize;
-        self.bytes += batch.bytes();
-        self.pending.push(batch);
+        self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
+        self.pending.rows += (batch.to.0 - batch.from.0) as usize;
+        self.pending.bytes += batch.bytes();
+        self.pending.batches.push(batch);
         Ok(())
     }
 
@@ -97,36 +152,168 @@ impl Tables {
         IngestError::Gap { source_name: self.source.name.clone(), log, from, to }
     }
 
-    /// Commits what is pending: all of it is in, or can be tried again. Whether there was anything.
-    pub(crate) async fn commit(&mut self) -> Result<bool, IngestError> {
-        if self.pending.is_empty() {
-            return Ok(false);
+    /// Starts to commit what is pending, unless a commit is under way.
+    pub(crate) fn start_commit(&mut self) {
+        if self.pending.batches.is_empty() {
+            return;
         }
-        self.commit_dead_letters().await?;
-        self.commit_events().await?;
-        self.pending.clear();
-        self.spans.clear();
-        (self.rows, self.bytes) = (0, 0);
-        Ok(true)
+        let Some(mut open) = self.open.take() else { return };
+        let mut pending = std::mem::take(&mut self.pending);
+        self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
+        self.commit = Some(tokio::spawn(async move {
+            let outcome = open.commit(&mut pending).await;
+            (open, pending, outcome)
+        }));
     }
 
-    async fn commit_dead_letters(&mut self) -> Result<(), IngestError> {
+    /// Waits until no commit is under way.
+    pub(crate) async fn finished(&mut self) {
+        if let Some(commit) = &mut self.commit {
+            self.ended = Some(commit.await);
+            self.commit = None;
+        }
+    }
+
+    /// Waits for the end of the commit that is under way. Whether there was one.
+    ///
+    /// # Errors
+    /// Where it failed, what it brought waits for the next one.
+    pub(crate) async fn commit_ended(&mut self) -> Result<bool, IngestError> {
+        self.finished().await;
+        let Some(ended) = self.ended.take() else { return Ok(false) };
+        let (open, pending, outcome) = ended.map_err(IngestError::stopped)?;
+        self.leaving.clear();
+        self.committed = open.events.positions().clone();
+        self.open = Some(open);
+        if outcome.is_err() {
+            let later = std::mem::replace(&mut self.pending, pending);
+            self.pending.append(later);
+        }
+        outcome.map(|()| true)
+    }
+
+    /// Both tables, once no commit is under way.
+    pub(crate) async fn open_tables(&mut self) -> Result<&mut Open, IngestError> {
+        self.commit_ended().await?;
+        self.open.as_mut().ok_or_else(|| IngestError::stopped("a commit died in the middle"))
+    }
+
+    /// Catches up with what others have committed.
+    pub(crate) async fn reload(&mut self) -> Result<(), IngestError> {
+        let open = self.open_tables().await?;
+        open.events.reload().await?;
+        open.dead_letters.reload().await?;
+        self.committed = open.events.positions().clone();
+        Ok(())
+    }
+
+    /// Makes the source's version the one that its events are read under. Whoever works under another one cannot
+    /// commit any more.
+    pub(crate) async fn claim(&mut self) -> Result<(), IngestError> {
+        let version = self.source.version().to_string();
+        let events = &mut self.open_tables().await?.events;
+        loop {
+            events.reload().await?;
+            let before = events.facts().clone();
+            let mut facts = before.clone();
+            facts.insert(facts::SOURCE_VERSION.to_owned(), version.clone());
+            match events.set_facts(&before, &facts).await {
+                Err(TableError::OtherFacts { .. }) => {}
+                outcome => {
+                    outcome?;
+                    events.work_under(version);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Makes sure that the events are those of this very topic. Where nobody has read any, they are from now on, from
+    /// `starts`: whether that was so.
+    pub(crate) async fn begin(
+        &mut self,
+        topic: &TopicFacts,
+        starts: &Positions,
+    ) -> Result<bool, IngestError> {
+        let source_name = self.source.name.clone();
+        let events = &mut self.open_tables().await?.events;
+        let began = loop {
+            events.reload().await?;
+            let before = events.facts().clone();
+            if let Some(known) = before.get(facts::TOPIC) {
+                topic.check(&source_name, known)?;
+                break false;
+            }
+            let mut facts = before.clone();
+            facts.insert(facts::TOPIC.to_owned(), topic.to_string());
+            let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
+            let unnamed = unnamed.map(|(log, start)| (*log, *start)).collect();
+            match events.begin(&before, &facts, &unnamed).await {
+                Err(TableError::OtherFacts { .. } | TableError::Behind { .. }) => {}
+                outcome => break outcome.map(|()| true)?,
+            }
+        };
+        self.reload().await?;
+        Ok(began)
+    }
+
+    /// Names logs that nobody has read yet, at the positions they start at. Where somebody else has named one of them
+    /// first, theirs stands.
+    pub(crate) async fn start_logs(&mut self, starts: &Positions) -> Result<(), IngestError> {
+        let events = &mut self.open_tables().await?.events;
+        loop {
+            let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
+            let unnamed: Positions = unnamed.map(|(log, start)| (*log, *start)).collect();
+            if unnamed.is_empty() {
+                break;
+            }
+            match events.start_logs(&unnamed).await {
+                Err(TableError::Behind { .. }) => {}
+                outcome => outcome?,
+            }
+        }
+        self.committed = self.open_tables().await?.events.positions().clone();
+        Ok(())
+    }
+}
+
+impl Pending {
+    /// These batches and later ones.
+    fn append(&mut self, later: Self) {
+        for (log, (first, last)) in later.spans {
+            self.spans.entry(log).or_insert((first, last)).1 = last;
+        }
+        self.batches.extend(later.batches);
+        self.rows += later.rows;
+        self.bytes += later.bytes;
+    }
+}
+
+impl Open {
+    async fn commit(&mut self, pending: &mut Pending) -> Result<(), IngestError> {
+        // Rows of one log lie together: they compress better, and are read back in longer runs.
+        pending.batches.sort_by_key(|batch| batch.log);
+        self.commit_dead_letters(pending).await?;
+        self.commit_events(pending).await
+    }
+
+    async fn commit_dead_letters(&mut self, pending: &Pending) -> Result<(), IngestError> {
         loop {
             let standing = self.dead_letters.positions().clone();
             let new = |log, letter: &DeadLetter| !stands(&standing, log).covers(letter.offset);
-            let pending =
-                self.pending.iter().flat_map(|batch| batch.dead.iter().map(|letter| (batch.log, letter)));
-            let letters: Vec<(Log, &DeadLetter)> =
-                pending.filter(|(log, letter)| new(*log, letter)).collect();
+            let dead =
+                pending.batches.iter().flat_map(|batch| batch.dead.iter().map(|letter| (batch.log, letter)));
+            let letters: Vec<(Log, &DeadLetter)> = dead.filter(|(log, letter)| new(*log, letter)).collect();
             if letters.is_empty() {
                 return Ok(());
             }
-            let logs = letters.iter().map(|(log, _)| *log);
-            let (from, to): (Positions, Positions) = logs
-                .map(|log| {
-                    ((log, stands(&standing, log)), (log, self.taken(log).max(stands(&standing, log))))
-                })
-                .unzip();
+            let (mut from, mut to) = (Positions::new(), Positions::new());
+            for (log, _) in &letters {
+                let stands = stands(&standing, *log);
+                let taken = pending.spans.get(log).map_or(stands, |(_, last)| *last);
+                from.insert(*log, stands);
+                to.insert(*log, taken.max(stands));
+            }
             let rows = dead_letter_rows(&letters).map_err(|error| self.broken(&error))?;
             match self.dead_letters.append(&[rows], &from, &to).await {
                 Err(TableError::Behind { .. }) => self.dead_letters.reload().await?,
@@ -135,11 +322,12 @@ impl Tables {
         }
     }
 
-    async fn commit_events(&mut self) -> Result<(), IngestError> {
+    async fn commit_events(&mut self, pending: &Pending) -> Result<(), IngestError> {
         loop {
             let (mut from, mut to) = (Positions::new(), Positions::new());
-            for (log, (first, last)) in &self.spans {
-                let standing = self.committed(*log);
+            let committed = self.events.positions().clone();
+            for (log, (first, last)) in &pending.spans {
+                let standing = stands(&committed, *log);
                 if standing < *first {
                     let source_name = self.source.name.clone();
                     return Err(IngestError::FellBack { source_name, log: *log, from: *first, to: standing });
@@ -152,8 +340,8 @@ impl Tables {
             if to.is_empty() {
                 return Ok(());
             }
-            let pending = self.pending.iter().map(|batch| batch.events_from(self.committed(batch.log)));
-            let rows: Vec<RecordBatch> = pending.filter(|rows| rows.num_rows() > 0).collect();
+            let rows = pending.batches.iter().map(|batch| batch.events_from(stands(&committed, batch.log)));
+            let rows: Vec<RecordBatch> = rows.filter(|rows| rows.num_rows() > 0).collect();
             match self.events.append(&rows, &from, &to).await {
                 Err(TableError::Behind { .. }) => self.events.reload().await?,
                 outcome => return Ok(outcome.map(drop)?),

@@ -6,17 +6,25 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("tidemark-kernel", &[]),
     ("tidemark-expr", &["tidemark-kernel"]),
     ("tidemark-store", &["tidemark-kernel"]),
+    ("tidemark-topic", &[]),
     ("tidemark-proto", &[]),
     ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
     ("tidemark-online", &["tidemark-kernel", "tidemark-expr", "tidemark-store", "tidemark-proto"]),
     ("tidemark-offline", &["tidemark-kernel", "tidemark-expr"]),
     (
         "tidemark-ingest",
-        &["tidemark-kernel", "tidemark-expr", "tidemark-store", "tidemark-offline", "tidemark-proto"],
+        &[
+            "tidemark-kernel",
+            "tidemark-expr",
+            "tidemark-store",
+            "tidemark-offline",
+            "tidemark-topic",
+            "tidemark-proto",
+        ],
     ),
     ("tidemark-prove", ENGINES),
     ("tidemark", EVERYTHING),

@@ -107,7 +107,7 @@ impl World {
         let (from, to) = (Position(offsets[0]), Position::after(offsets[offsets.len() - 1]));
         let chunk = Chunk {
             columns: source.fields.iter().enumerate().map(column).collect(),
-            times: Some(run.iter().map(|record| self.records[*record].received).collect()),
+            times: run.iter().map(|record| Some(self.records[*record].received)).collect(),
             numbers: offsets.clone(),
             offsets,
             raw: Raw::Columns,

@@ -1,20 +1,17 @@
 //! CSV with a header: columns by name, RFC 4180 quoting.
 //!
-//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Numbers are decimal text (and
-//! `NaN`, `inf`, `-inf`), bools `true` or `false`, instants RFC 3339, bytes base64. Lines end with a line feed, with or
-//! without a carriage return before it; a carriage return anywhere else belongs into quotes.
+//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Any other is its value's
+//! [text]. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
+//! belongs into quotes.
 
 use std::io::{self, BufRead};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use csv_core::ReadRecordResult;
 use tidemark_kernel::value::{Type, Value};
-use tidemark_kernel::{Position, SourcePlan, Time};
+use tidemark_kernel::{Position, SourcePlan};
 
-use super::json::shortened;
 use super::lines::{LONGEST, Lines, content};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder, text};
 
 /// What is wrong with a record that ends before its line does.
 const CUT: &str = "goes on after a carriage return; end lines with a line feed, or quote the field";
@@ -85,45 +82,16 @@ impl<R: BufRead> CsvRecords<R> {
         for (field, column) in source.fields.iter().zip(&self.columns) {
             let text = std::str::from_utf8(self.records.field(*column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
-            let value = value(field.ty, text).ok_or_else(|| {
-                format!("field `{}`: expected {}, got `{}`", field.name, expected(field.ty), shortened(text))
-            });
+            let value = value(field.ty, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
             self.row.push(value?);
         }
         Ok(())
     }
 }
 
-/// A CSV text as a declared type.
-fn value(ty: Type, text: &str) -> Option<Value> {
-    if text.is_empty() {
-        return Some(Value::Null);
-    }
-    match ty {
-        Type::Bool => text.parse().ok().map(Value::Bool),
-        Type::Int64 => text.parse().ok().map(Value::Int64),
-        Type::Float64 => number(text).map(Value::float),
-        Type::String => Some(Value::string(text)),
-        Type::Timestamp => Time::parse(text).map(Value::Timestamp),
-        Type::Bytes => STANDARD.decode(text).ok().map(|bytes| Value::Bytes(bytes.into())),
-    }
-}
-
-/// What is too large for a float64 is refused; infinity is so only by name.
-fn number(text: &str) -> Option<f64> {
-    let named = !text.contains(|character: char| character.is_ascii_digit());
-    text.parse().ok().filter(|number: &f64| named || number.is_finite())
-}
-
-fn expected(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "true or false",
-        Type::Int64 => "an int64",
-        Type::Float64 => "a number",
-        Type::String => "text",
-        Type::Timestamp => "an RFC 3339 time (a numeric time is an int64 field with a `unit`)",
-        Type::Bytes => "base64",
-    }
+/// A field as a declared type.
+fn value(ty: Type, text: &str) -> Result<Value, String> {
+    if text.is_empty() { Ok(Value::Null) } else { text::value(ty, text) }
 }
 
 /// Splits lines into records: a quoted field may go on over several lines.

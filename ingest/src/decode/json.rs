@@ -22,11 +22,28 @@ use super::{BATCH_BYTES, Chunk, Place, RowsBuilder};
 /// # Errors
 /// Says why the record cannot be read; `row` then holds nothing of use.
 pub fn read(source: &SourcePlan, record: &[u8], row: &mut Vec<Value>) -> Result<(), String> {
+    fields(source, record, row, |_| true)
+}
+
+/// Reads the value of a Kafka record: like [`read`], but the fields that come from elsewhere stay null.
+///
+/// # Errors
+/// Like [`read`].
+pub(crate) fn read_value(source: &SourcePlan, record: &[u8], row: &mut Vec<Value>) -> Result<(), String> {
+    fields(source, record, row, |name| !source.origins.contains_key(name))
+}
+
+fn fields(
+    source: &SourcePlan,
+    record: &[u8],
+    row: &mut Vec<Value>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     let text = std::str::from_utf8(record).map_err(|error| format!("the record is not UTF-8: {error}"))?;
     row.clear();
     row.resize(source.fields.len(), Value::Null);
     let mut json = serde_json::Deserializer::from_str(text);
-    let found = json.deserialize_map(Record { source, row }).and_then(|found| json.end().map(|()| found));
+    let found = json.deserialize_map(Record { source, row, wanted }).and_then(|found| json.end().map(|()| found));
     found.map_err(syntax)?
 }
 
@@ -37,12 +54,14 @@ fn syntax(error: serde_json::Error) -> String {
     format!("the record is not a JSON object: {} at column {}", &message[..cut], error.column())
 }
 
-struct Record<'a> {
+struct Record<'a, W> {
     source: &'a SourcePlan,
     row: &'a mut Vec<Value>,
+    /// Which fields to read.
+    wanted: W,
 }
 
-impl<'de> Visitor<'de> for Record<'_> {
+impl<'de, W: Fn(&str) -> bool> Visitor<'de> for Record<'_, W> {
     /// The first field that does not fit. The rest is read all the same, so that broken syntax is told first.
     type Value = Result<(), String>;
 
@@ -53,7 +72,7 @@ impl<'de> Visitor<'de> for Record<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut outcome = Ok(());
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            let Some(index) = self.source.field(&name) else {
+            let Some(index) = self.source.field(&name).filter(|_| (self.wanted)(&name)) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };

@@ -76,7 +76,7 @@ impl ParquetRows {
         Ok(Some(Chunk {
             columns: columns(source, &batch, &self.columns)?,
             offsets: (from.0..from.0 + rows).collect(),
-            times: None,
+            times: vec![None; batch.num_rows()],
             numbers: (first + 1..=first + rows).collect(),
             raw: Raw::Columns,
             place: place.clone(),

@@ -13,7 +13,7 @@ pub(crate) struct RowsBuilder<'s> {
     place: Place,
     columns: Vec<Vec<Value>>,
     offsets: Vec<Offset>,
-    times: Vec<Time>,
+    times: Vec<Option<Time>>,
     numbers: Vec<i64>,
     raw: Vec<u8>,
     ends: Vec<usize>,
@@ -52,6 +52,11 @@ impl<'s> RowsBuilder<'s> {
         self.bytes
     }
 
+    /// Passes over what is no record: the next one has the offset `position`, or a later one.
+    pub(crate) fn skip_to(&mut self, position: Position) {
+        self.to = self.to.max(position);
+    }
+
     /// Adds the next record: its values, one for each declared field, or why it cannot be read.
     pub(crate) fn push(
         &mut self,
@@ -67,7 +72,7 @@ impl<'s> RowsBuilder<'s> {
             Ok(values) => {
                 self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
                 self.offsets.push(offset);
-                self.times.extend(time);
+                self.times.push(time);
                 self.numbers.push(number);
                 self.raw.extend_from_slice(raw);
                 self.ends.push(self.raw.len());
@@ -80,7 +85,7 @@ impl<'s> RowsBuilder<'s> {
                     reason: rejection.to_string(),
                     place: self.place.at(number),
                     raw: raw.to_vec(),
-                    record_time: time,
+                    record_time: time.filter(|time| time.is_valid()),
                 });
             }
         }
@@ -90,11 +95,10 @@ impl<'s> RowsBuilder<'s> {
     pub(crate) fn finish(self) -> Chunk {
         let fields = self.source.fields.iter().zip(&self.columns);
         let columns = fields.map(|(field, values)| array_of(FeatureType::Scalar(field.ty), values)).collect();
-        let timed = !self.offsets.is_empty() && self.times.len() == self.offsets.len();
         Chunk {
             columns,
             offsets: self.offsets,
-            times: timed.then_some(self.times),
+            times: self.times,
             numbers: self.numbers,
             raw: Raw::Text { bytes: self.raw, ends: self.ends },
             place: self.place,

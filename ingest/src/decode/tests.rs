@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ fn source() -> SourcePlan {
             field("text", Type::String),
             field("blob", Type::Bytes),
         ],
+        origins: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

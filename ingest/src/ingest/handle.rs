@@ -6,19 +6,20 @@ use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::IngestError;
+use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::FilesReport;
 use crate::status::Status;
 
-type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
 
 pub(super) enum Command {
     Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     TakeIn { source: String, patterns: Vec<String>, answer: Answer<FilesReport> },
     Settle { answer: Answer<()> },
     Status { answer: Answer<Status> },
+    Idle { answer: Answer<()> },
 }
 
-/// Asks a [running](super::Ingest::run) ingestion to do something between two batches.
+/// Asks a [running](super::Ingest::run) ingestion to do something while it runs.
 ///
 /// Every request waits until it is done. All fail with [`IngestError::Stopped`] where nothing runs any more.
 #[derive(Clone)]
@@ -77,6 +78,14 @@ impl IngestHandle {
     /// As of [`Ingest::status`](super::Ingest::status).
     pub async fn status(&self) -> Result<Status, IngestError> {
         self.ask(|answer| Command::Status { answer }).await
+    }
+
+    /// Waits until everything there is, in topics and pushes, is in both stores.
+    ///
+    /// # Errors
+    /// Fails where the ingestion ends before.
+    pub async fn idle(&self) -> Result<(), IngestError> {
+        self.ask(|answer| Command::Idle { answer }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, IngestError> {

@@ -3,10 +3,12 @@
 //! A new version takes effect only after everything that was taken in before has reached both stores under the old
 //! one; should the process die in between, the old one is needed again. So it is kept as a whole.
 
+use std::collections::BTreeMap;
+
 use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
+use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField, Unit};
 use tidemark_kernel::{SourcePlan, Span, Type};
 
 use super::{Journal, JournalError, opened};
@@ -14,8 +16,8 @@ use super::{Journal, JournalError, opened};
 /// source -> the version its logs are read under, as [`encode`] spells it.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
-/// The first byte of a stored source: the version of its layout.
-const LAYOUT: u8 = 1;
+/// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins.
+const LAYOUT: u8 = 2;
 
 impl Journal {
     /// The version under which a source's logs are read; none if none of them ever was.
@@ -57,7 +59,23 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     }
     out.zigzag(source.max_ahead.millis());
     out.u8(u8::from(source.keep_raw));
+    out.varint(source.origins.len() as u64);
+    for (field, origin) in &source.origins {
+        out.bytes(field.as_bytes());
+        encode_origin(&mut out, origin);
+    }
     out.into_bytes()
+}
+
+fn encode_origin(out: &mut Writer, origin: &Origin) {
+    match origin {
+        Origin::Key => out.u8(0),
+        Origin::Header(name) => {
+            out.u8(1);
+            out.bytes(name.as_bytes());
+        }
+        Origin::Timestamp => out.u8(2),
+    }
 }
 
 fn encode_time(out: &mut Writer, time: &TimeField) {
@@ -69,10 +87,10 @@ fn encode_time(out: &mut Writer, time: &TimeField) {
 /// Where its events come from plays no part in how they are read, and is not kept.
 fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     let mut from = Reader::new(bytes);
-    match from.u8()? {
-        LAYOUT => {}
+    let layout = match from.u8()? {
+        layout @ 1..=LAYOUT => layout,
         found => return Err(DecodeError::Newer { found, supported: LAYOUT }),
-    }
+    };
     let count = from.count(2)?;
     let fields: Result<Vec<Field>, DecodeError> = (0..count).map(|_| decode_field(&mut from)).collect();
     let fields = fields?;
@@ -85,8 +103,22 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     };
     let max_ahead = Span::from_millis(from.zigzag()?);
     let keep_raw = from.u8()? == 1;
+    let count = if layout > 1 { from.count(2)? } else { 0 };
+    let origins: Result<BTreeMap<String, Origin>, DecodeError> =
+        (0..count).map(|_| Ok((text(&mut from)?, decode_origin(&mut from)?))).collect();
+    let origins = origins?;
     from.finish()?;
-    Ok(SourcePlan { name: name.into(), fields, event_time, arrival, max_ahead, keep_raw, feed: Feed::Push })
+    let (name, feed) = (name.into(), Feed::Push);
+    Ok(SourcePlan { name, fields, origins, event_time, arrival, max_ahead, keep_raw, feed })
+}
+
+fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
+    match from.u8()? {
+        0 => Ok(Origin::Key),
+        1 => Ok(Origin::Header(text(from)?)),
+        2 => Ok(Origin::Timestamp),
+        _ => Err(from.malformed("an origin")),
+    }
 }
 
 fn decode_field(from: &mut Reader<'_>) -> Result<Field, DecodeError> {
@@ -122,6 +154,10 @@ mod tests {
                 Field { name: "at".into(), ty: Type::Int64 },
                 Field { name: "seen".into(), ty: Type::Timestamp },
             ],
+            origins: BTreeMap::from([
+                ("at".into(), Origin::Header("created".into())),
+                ("seen".into(), Origin::Timestamp),
+            ]),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Micros) },
             arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
             max_ahead: Span::from_secs(5),
@@ -132,5 +168,23 @@ mod tests {
         assert_eq!(journal.source("payments"), Ok(Some(source.clone())));
         let read = journal.source("payments").expect("read").map(|read| read.version());
         assert_eq!(read, Some(source.version()));
+    }
+
+    #[test]
+    fn layout_1_has_no_origins() {
+        let source = SourcePlan {
+            name: "payments".into(),
+            fields: vec![Field { name: "at".into(), ty: Type::Timestamp }],
+            origins: BTreeMap::new(),
+            event_time: TimeField { field: "at".into(), unit: None },
+            arrival: Arrival::Record,
+            max_ahead: Span::from_secs(5),
+            keep_raw: false,
+            feed: Feed::Push,
+        };
+        let mut bytes = encode(&source);
+        assert_eq!(bytes.pop(), Some(0), "no origins");
+        bytes[0] = 1;
+        assert_eq!(decode("payments", &bytes), Ok(source));
     }
 }

@@ -131,6 +131,7 @@ impl Pipeline {
             meter.before += identity.size;
             report.files.push(FileReport { path: path.clone(), outcome });
         }
+        self.settle().await?;
         self.commit().await?;
         Ok(report)
     }
@@ -142,6 +143,9 @@ impl Pipeline {
     }
 
     async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
+        if self.shared.kept.is_none() {
+            return Ok(Vec::new());
+        }
         let name = self.source.name.clone();
         self.journal(move |journal| journal.files(&name)).await
     }
@@ -177,6 +181,7 @@ impl Pipeline {
             report.files.push(FileReport { path: file.path, outcome });
         }
         if !report.files.is_empty() {
+            self.settle().await?;
             self.commit().await?;
         }
         Ok(report)
@@ -208,7 +213,7 @@ impl Pipeline {
             events += batch.events.num_rows() as u64;
             dead_letters += batch.dead.len() as u64;
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.take(batch).await?;
+            self.take(vec![batch]).await?;
             meter.report(&file.path, bytes);
             // Pushed events do not wait for the file's end.
             self.drain_push().await?;

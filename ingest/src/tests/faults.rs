@@ -151,7 +151,7 @@ async fn reopened(project: &Project) -> Result<crate::Ingest, IngestError> {
 async fn push(project: &Project) {
     let ingest = project.open().await;
     let records = lines(9000, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
-    ingest.push_log().append("payments", RECEIVED, records).await.expect("appended");
+    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
 }
 
 async fn undisturbed() -> Held {

@@ -15,7 +15,7 @@ use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Span, Time, Type, Window};
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
-use crate::{Ingest, IngestConfig, IngestError};
+use crate::{CommitRule, Ingest, IngestConfig, IngestError};
 
 /// When everything that is pushed is received.
 pub(super) const RECEIVED: Time = Time::from_millis(1_767_225_600_000);
@@ -42,6 +42,7 @@ pub(super) fn payments() -> Arc<SourcePlan> {
             field("amount", Type::Float64),
             field("at", Type::Timestamp),
         ],
+        origins: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),
@@ -65,6 +66,7 @@ pub(super) fn view(name: &str, key: &Field, filter: Option<&str>) -> Arc<Feature
         view: name.into(),
         entity: key.name.clone(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![field("amount", Type::Float64), key.clone()],
         keys: vec![KeyField { name: key.name.clone(), field: key.name.clone(), ty: key.ty }],
         filter: filter.map(str::to_owned),
@@ -127,11 +129,14 @@ impl Project {
 
     pub(super) async fn try_open(&self) -> Result<Ingest, IngestError> {
         Ingest::open(IngestConfig {
-            data_dir: self.folder.path().into(),
+            data_dir: Some(self.folder.path().into()),
             offline: self.location(),
+            commit: CommitRule::default(),
             sources: self.sources.clone(),
             views: self.views.clone(),
             store: Arc::clone(&self.store),
+            kafka: None,
+            skip_lost: false,
             clock: clock(),
         })
         .await

@@ -19,7 +19,7 @@ async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn On
         let path = project.file(&format!("{round}.jsonl"), &lines(round * 100, 100));
         ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
         let records = lines(1000 + round * 50, 50).lines().map(|line| line.as_bytes().to_vec()).collect();
-        ingest.push_log().append("payments", super::fixture::RECEIVED, records).await.expect("appended");
+        ingest.push_log().expect("a journal").append("payments", super::fixture::RECEIVED, records).await.expect("appended");
         ingest.drain_push().await.expect("drained");
     }
     project
@@ -128,7 +128,7 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
     let starts = [(Log::FILE, Position::START)].into();
     let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
     let view = ViewWriter::open(plan, store, generation, Arc::default()).await.expect("a store");
-    let mut view = view.expect("whole");
+    let view = view.expect("whole");
     let events = RecordBatch::new_empty(layout::events(&payments()));
     let batch = |log| {
         let events = events.clone();

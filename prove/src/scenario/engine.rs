@@ -79,7 +79,7 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
     let chunk = Chunk {
         columns,
         offsets: vec![record.offset],
-        times: record.time.map(|time| vec![time]),
+        times: vec![record.time],
         numbers: vec![record.offset + 1],
         raw: Raw::Columns,
         place: Place::Row(Arc::from("scenario")),

@@ -1,0 +1,184 @@
+//! Whether sources are being taken in, and what they wait for if not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemark_store::Remedy;
+
+use crate::error::IngestError;
+
+/// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(25);
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How long a command waits for what may come back by itself. A service waits for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a wait that goes on is logged.
+const REMIND: Duration = Duration::from_secs(30);
+
+/// How every source is doing.
+#[derive(Debug, Default)]
+pub struct Health {
+    sources: Mutex<BTreeMap<String, Condition>>,
+    patient: AtomicBool,
+}
+
+/// How a source is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is being opened, or a view of it is being filled.
+    Starting,
+    /// Records are taken in as they come.
+    Running,
+    /// It waits for a store, a disk or a broker to come back.
+    Waiting {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Health {
+    /// Why some source is not being taken in; nothing where all are.
+    ///
+    /// # Errors
+    /// Names the first such source and what it waits for.
+    pub fn ready(&self) -> Result<(), String> {
+        let sources = self.sources();
+        let waiting = sources.iter().find(|(_, condition)| **condition != Condition::Running);
+        match waiting {
+            None => Ok(()),
+            Some((source, Condition::Waiting { reason })) => Err(format!("source `{source}` waits: {reason}")),
+            Some((source, _)) => Err(format!("source `{source}` is starting")),
+        }
+    }
+
+    /// How each source is doing, by name.
+    #[must_use]
+    pub fn conditions(&self) -> BTreeMap<String, Condition> {
+        self.sources().clone()
+    }
+
+    /// From now on whatever may come back is waited for, however long it takes.
+    pub(crate) fn wait_for_ever(&self) {
+        self.patient.store(true, Relaxed);
+    }
+
+    /// A source's part.
+    pub(crate) fn of(self: &Arc<Self>, source: &str) -> SourceHealth {
+        let health = SourceHealth { all: Arc::clone(self), source: source.to_owned() };
+        health.set(Condition::Starting);
+        health
+    }
+
+    /// A source is no more.
+    pub(crate) fn remove(&self, source: &str) {
+        self.sources().remove(source);
+    }
+
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Condition>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How one source is doing.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceHealth {
+    all: Arc<Health>,
+    source: String,
+}
+
+impl SourceHealth {
+    pub(crate) fn set(&self, condition: Condition) {
+        self.all.sources().insert(self.source.clone(), condition);
+    }
+
+    /// For a piece of work that is done again and again while what it needs may come back by itself.
+    pub(crate) fn wait(&self) -> Wait<'_> {
+        Wait { health: self, before: None, pause: FIRST, waited: Duration::ZERO, reminded: Duration::ZERO }
+    }
+}
+
+/// The pauses between the tries of one piece of work.
+pub(crate) struct Wait<'a> {
+    health: &'a SourceHealth,
+    /// How the source was doing before it had to wait.
+    before: Option<Condition>,
+    pause: Duration,
+    waited: Duration,
+    reminded: Duration,
+}
+
+impl Wait<'_> {
+    /// Pauses where the work that failed like this should be tried again, and says whether it should.
+    pub(crate) async fn out(&mut self, error: &IngestError) -> bool {
+        let patient = self.health.all.patient.load(Relaxed) || self.waited < PATIENCE;
+        if error.remedy() != Remedy::Wait || !patient {
+            return false;
+        }
+        let source = self.health.source.as_str();
+        if self.before.is_none() {
+            self.before = self.health.all.conditions().remove(source);
+            tracing::warn!(source, %error, "waiting");
+        } else if self.waited >= self.reminded + REMIND {
+            self.reminded = self.waited;
+            tracing::warn!(source, %error, seconds = self.waited.as_secs(), "still waiting");
+        }
+        self.health.set(Condition::Waiting { reason: error.to_string() });
+        tokio::time::sleep(self.pause).await;
+        self.waited += self.pause;
+        self.pause = (self.pause * 2).min(LONGEST);
+        true
+    }
+}
+
+impl Drop for Wait<'_> {
+    /// Whatever became of the work, the source waits for it no more.
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            tracing::info!(source = self.health.source, seconds = self.waited.as_secs_f32(), "waited");
+            self.health.set(before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_store::StoreError;
+
+    use super::*;
+
+    fn unavailable() -> IngestError {
+        StoreError::Unavailable { place: "redis://here".into(), reason: "connection refused".into() }.into()
+    }
+
+    #[tokio::test]
+    async fn what_may_come_back_is_waited_for_and_told() {
+        let health = Arc::new(Health::default());
+        let source = health.of("payments");
+        source.set(Condition::Running);
+        let mut wait = source.wait();
+        assert!(wait.out(&unavailable()).await);
+        let told = health.ready().expect_err("waiting");
+        assert!(told.contains("`payments` waits") && told.contains("connection refused"), "{told}");
+        drop(wait);
+        assert_eq!(health.ready(), Ok(()));
+        assert!(!source.wait().out(&IngestError::stopped("for good")).await);
+    }
+
+    #[tokio::test]
+    async fn a_command_waits_for_a_while_and_a_service_for_ever() {
+        let health = Arc::new(Health::default());
+        let source = health.of("payments");
+        let mut wait = source.wait();
+        assert!(wait.out(&unavailable()).await);
+        wait.waited = PATIENCE;
+        assert!(!wait.out(&unavailable()).await);
+        health.wait_for_ever();
+        assert!(wait.out(&unavailable()).await);
+    }
+}

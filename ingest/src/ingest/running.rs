@@ -1,0 +1,179 @@
+//! The sources of a running ingestion: a task for each, so that none waits for another.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::error::IngestError;
+use crate::pipeline::run::{Answer, Idle, Line, Request};
+use crate::pipeline::take_in::FilesReport;
+use crate::pipeline::{Pipeline, Shared};
+use crate::progress::unwatched;
+use crate::status::SourceStatus;
+
+/// How many requests to a source may wait.
+const WAITING: usize = 16;
+
+/// Every source, each in a task of its own.
+pub(super) struct Running {
+    shared: Shared,
+    sources: BTreeMap<String, Source>,
+    tasks: JoinSet<(Pipeline, Result<(), IngestError>)>,
+}
+
+/// What reaches one source.
+struct Source {
+    requests: mpsc::Sender<Request>,
+    stop: watch::Sender<bool>,
+    idle: watch::Sender<Idle>,
+}
+
+impl Running {
+    /// Starts every source.
+    pub(super) fn start(pipelines: BTreeMap<String, Pipeline>, shared: Shared) -> Self {
+        let mut running = Self { shared, sources: BTreeMap::new(), tasks: JoinSet::new() };
+        pipelines.into_values().for_each(|pipeline| running.add(pipeline));
+        running
+    }
+
+    fn add(&mut self, pipeline: Pipeline) {
+        let (requests, receive) = mpsc::channel(WAITING);
+        let (stop, stopped) = watch::channel(false);
+        let idle = watch::Sender::new(Idle::Unasked);
+        let line = Line { requests: receive, stop: stopped, idle: idle.clone() };
+        let name = pipeline.source().name.clone();
+        self.tasks.spawn(pipeline.run(line));
+        self.sources.insert(name, Source { requests, stop, idle });
+    }
+
+    /// The end of a source that ended by itself.
+    pub(super) async fn ended(&mut self) -> Result<(), IngestError> {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok((pipeline, outcome))) => {
+                    let was_removed = self.sources.remove(&pipeline.source().name).is_none();
+                    if !was_removed || outcome.is_err() {
+                        return outcome;
+                    }
+                }
+                Some(Err(error)) => return Err(IngestError::stopped(error)),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops every source and gives them back.
+    pub(super) async fn stop(mut self) -> (BTreeMap<String, Pipeline>, Result<(), IngestError>) {
+        for source in self.sources.values() {
+            source.stop.send_replace(true);
+        }
+        let (mut pipelines, mut outcome) = (BTreeMap::new(), Ok(()));
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.map_err(IngestError::stopped).map(|(pipeline, ended)| {
+                pipelines.insert(pipeline.source().name.clone(), pipeline);
+                ended
+            });
+            outcome = outcome.and(ended.and_then(|ended| ended));
+        }
+        (pipelines, outcome)
+    }
+
+    /// The names of all sources.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sources.keys().cloned().collect()
+    }
+
+    /// Ends a source that is no more, once everything it has taken in is committed.
+    pub(super) async fn remove(&mut self, name: &str) -> Result<(), IngestError> {
+        let Some(source) = self.sources.remove(name) else { return Ok(()) };
+        ask(&source.requests, |answer| Request::Settle { answer }).await?;
+        source.stop.send_replace(true);
+        self.shared.health.remove(name);
+        Ok(())
+    }
+
+    /// Defines a source and its views otherwise, or adds it.
+    pub(super) async fn switch(
+        &mut self,
+        source: Arc<SourcePlan>,
+        plans: Vec<Arc<FeaturePlan>>,
+    ) -> Result<(), IngestError> {
+        if let Some(known) = self.sources.get(&source.name) {
+            return ask(&known.requests, |answer| Request::Switch { source, plans, answer }).await;
+        }
+        let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
+        pipeline.switch(source, &plans, &unwatched).await?;
+        self.add(pipeline);
+        Ok(())
+    }
+
+    /// Takes in files; none where the source is unknown.
+    pub(super) fn take_in(
+        &self,
+        source: &str,
+        patterns: Vec<String>,
+    ) -> Option<impl Future<Output = Result<FilesReport, IngestError>> + Send + use<>> {
+        let requests = self.sources.get(source)?.requests.clone();
+        Some(async move { ask(&requests, |answer| Request::TakeIn { patterns, answer }).await })
+    }
+
+    /// Waits until everything that was pushed before is in both stores.
+    pub(super) fn settle(&self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
+        let all = self.each(|answer| Request::Settle { answer });
+        async move { all.await.map(drop) }
+    }
+
+    /// Where every source stands.
+    pub(super) fn status(
+        &self,
+    ) -> impl Future<Output = Result<Vec<SourceStatus>, IngestError>> + Send + use<> {
+        self.each(|answer| Request::Status { answer })
+    }
+
+    /// Waits until every source has taken in and committed everything there is.
+    pub(super) fn idle(&self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
+        let mut all = Vec::new();
+        for source in self.sources.values() {
+            source.idle.send_if_modified(|idle| {
+                let asked = *idle != Idle::Unasked;
+                if !asked {
+                    *idle = Idle::No;
+                }
+                !asked
+            });
+            all.push(source.idle.subscribe());
+        }
+        async move {
+            while !all.iter().all(|idle| *idle.borrow() == Idle::Yes) {
+                for idle in &mut all {
+                    let seen = idle.wait_for(|idle| *idle == Idle::Yes).await;
+                    seen.map_err(|_| IngestError::stopped("nothing runs any more"))?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn each<T: Send + 'static>(
+        &self,
+        request: fn(Answer<T>) -> Request,
+    ) -> impl Future<Output = Result<Vec<T>, IngestError>> + Send + use<T> {
+        let requests: Vec<_> = self.sources.values().map(|source| source.requests.clone()).collect();
+        async move { try_join_all(requests.iter().map(|requests| ask(requests, request))).await }
+    }
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(Answer<T>) -> Request,
+) -> Result<T, IngestError> {
+    let (answer, answered) = oneshot::channel();
+    let gone = || IngestError::stopped("the source is not taken in any more");
+    requests.send(request(answer)).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}

@@ -1,0 +1,184 @@
+//! A Kafka topic as logs: each partition is one, and a record's offset is its offset.
+//!
+//! A [`TopicReader`] joins the consumer group of its source on a thread of its own. It decodes the records of the
+//! partitions that this process is given and hands them over in batches, as large as they become while the last ones
+//! are being worked on. Where a partition is read from is asked of whoever receives them; what is committed to Kafka is
+//! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
+//!
+//! Reading order: `record` (one record), `gather` (batches), `reader` (the thread), `context` (what librdkafka tells
+//! it); `probe` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tidemark_kernel::{Log, SourcePlan};
+use tidemark_offline::Positions;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use crate::decode::Batch;
+use crate::error::IngestError;
+
+mod context;
+mod failure;
+mod gather;
+mod metrics;
+mod probe;
+mod reader;
+mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use metrics::TopicMetrics;
+pub(crate) use probe::{TopicFacts, describe, ends, starts};
+
+/// How many inputs wait for whoever receives them. More would make batches smaller, not faster.
+const AHEAD: usize = 1;
+
+/// How long a reader may take to leave its group. One that cannot is missed after its session's timeout.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// How often to look whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How to reach the brokers, and as whom.
+#[derive(Clone)]
+pub struct KafkaConfig {
+    /// Where to find them: `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// Any other settings of librdkafka. Those that Tidemark needs as they are stay so.
+    pub options: BTreeMap<String, String>,
+    /// The project. Its readers of a source are the consumer group `tidemark-<project>-<source>`.
+    pub project: String,
+    /// What tells this process from the others for good, so that the group waits for its restart instead of giving its
+    /// partitions away at once.
+    pub member: Option<String>,
+}
+
+impl fmt::Debug for KafkaConfig {
+    /// The values of options may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaConfig")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("options", &self.options.keys())
+            .field("project", &self.project)
+            .field("member", &self.member)
+            .finish()
+    }
+}
+
+/// What a reader hands over, in this order.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Partitions were given to this process: answer from where each is to be read. Until then none is.
+    Assigned {
+        /// The partitions.
+        logs: Vec<Log>,
+        /// Where to answer. A reader that gets no answer ends.
+        answer: oneshot::Sender<Positions>,
+    },
+    /// Decoded records: at most one batch for each log, each going on where its log's last one ended. A batch may be
+    /// without any record, and only say how far the log was read.
+    Batches(Vec<Batch>),
+    /// Partitions were taken away; nothing of them follows until they are assigned again.
+    Revoked {
+        /// The partitions.
+        logs: Vec<Log>,
+        /// Whether others may read them already. Otherwise they wait for the answer.
+        lost: bool,
+        /// Where to answer once whatever is under way has ended.
+        done: oneshot::Sender<()>,
+    },
+    /// Every assigned partition has been read to its end, and all of it was handed over.
+    Idle,
+    /// The reader has ended with this error.
+    Failed(IngestError),
+}
+
+/// What a reader is told while it runs.
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    /// Up to where logs are committed, to be told to Kafka.
+    committed: Mutex<Option<Positions>>,
+}
+
+impl Orders {
+    fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    fn take_committed(&self) -> Option<Positions> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Reads one source's topic on a thread of its own. Dropped, it stops reading and leaves the group soon afterwards.
+#[derive(Debug)]
+pub(crate) struct TopicReader {
+    orders: Arc<Orders>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TopicReader {
+    /// Starts reading the topic of a Kafka source, as long as the topic has this id; call it in a Tokio runtime.
+    /// Whoever receives must not stop receiving without stopping the reader.
+    ///
+    /// # Errors
+    /// Fails where the settings are not librdkafka's. Brokers that cannot be reached are waited for.
+    pub(crate) fn start(
+        config: &KafkaConfig,
+        source: Arc<SourcePlan>,
+        id: Option<String>,
+        metrics: Arc<TopicMetrics>,
+    ) -> Result<(Self, mpsc::Receiver<Input>), IngestError> {
+        let orders = Arc::new(Orders::default());
+        let (send, inputs) = mpsc::channel(AHEAD);
+        let task = reader::Task {
+            config: config.clone(),
+            source,
+            id,
+            metrics,
+            orders: Arc::clone(&orders),
+            inputs: send,
+            runtime: Handle::current(),
+        };
+        let consumer = task.open()?;
+        let thread = std::thread::Builder::new().name("kafka".into());
+        let thread = thread.spawn(move || task.run(consumer)).map_err(IngestError::stopped)?;
+        Ok((Self { orders, thread: Some(thread) }, inputs))
+    }
+
+    /// Tells Kafka, for lag tools only, how far logs are committed.
+    pub(crate) fn committed(&self, positions: &Positions) {
+        let mut committed = self.orders.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        committed.get_or_insert_default().extend(positions);
+    }
+
+    /// Stops reading and leaves the group. What was handed over stays valid; what still waits to be received is given
+    /// up, so drop the receiver first.
+    pub(crate) async fn stop(mut self) {
+        self.orders.stop.store(true, Relaxed);
+        let Some(thread) = self.thread.take() else { return };
+        // Not joined where a runtime waits for that: should librdkafka hang, the process ends all the same.
+        let ended = async {
+            while !thread.is_finished() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(LEAVE, ended).await.unwrap_or_default();
+    }
+}
+
+impl Drop for TopicReader {
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Relaxed);
+    }
+}

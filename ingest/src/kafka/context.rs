@@ -1,0 +1,152 @@
+//! What librdkafka tells a reader while it is polled.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel as Level;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::TopicPartitionList;
+
+/// A change of the assignment, to be carried out by the reader once it has asked whoever receives its records.
+pub(super) enum Change {
+    /// Partitions were given to us.
+    Assign(TopicPartitionList),
+    /// Partitions were taken away.
+    Revoke {
+        /// Which.
+        partitions: TopicPartitionList,
+        /// Whether the group gave us up, so that others may read them already.
+        lost: bool,
+    },
+}
+
+/// Keeps what librdkafka says until the reader has a look.
+pub(super) struct Context {
+    source: String,
+    topic: String,
+    /// The id that the topic has as long as it is the same.
+    id: Option<String>,
+    /// The id that it has now, once that is another.
+    other_id: Mutex<Option<String>>,
+    is_other: AtomicBool,
+    changes: Mutex<VecDeque<Change>>,
+    /// What was said about the last error.
+    detail: Mutex<String>,
+    /// Whether the reader is leaving, and changes concern nobody any more.
+    leaving: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(source: &str, topic: &str, id: Option<String>) -> Self {
+        Self {
+            source: source.to_owned(),
+            topic: topic.to_owned(),
+            id,
+            other_id: Mutex::default(),
+            is_other: AtomicBool::new(false),
+            changes: Mutex::default(),
+            detail: Mutex::default(),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// The next change of the assignment.
+    pub(super) fn next_change(&self) -> Option<Change> {
+        locked(&self.changes).pop_front()
+    }
+
+    /// From now on partitions are given back without asking anybody.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// The id that the topic had and the one it has, if that is another: nothing polled from now on is of the topic that
+    /// was read.
+    pub(super) fn recreated(&self) -> Option<(String, String)> {
+        if !self.is_other.load(Relaxed) {
+            return None;
+        }
+        Some((self.id.clone()?, locked(&self.other_id).clone()?))
+    }
+
+    /// What was said about the last error.
+    pub(super) fn detail(&self) -> String {
+        locked(&self.detail).clone()
+    }
+
+    /// librdkafka goes on reading a topic that was deleted and created again as if nothing had happened, if it has grown
+    /// beyond where the old one was read. It says so in its debug log before it reads the first such record.
+    fn watch_id(&self, message: &str) {
+        let (Some(expected), Some((_, said))) = (&self.id, message.split_once("Topic ")) else { return };
+        let change = said.strip_prefix(self.topic.as_str()).and_then(|said| said.strip_prefix(" changed id from "));
+        let Some((_, now)) = change.and_then(|ids| ids.split_once(" to ")) else { return };
+        if now != expected {
+            *locked(&self.other_id) = Some(now.to_owned());
+            self.is_other.store(true, Relaxed);
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: Level, facility: &str, message: &str) {
+        self.watch_id(message);
+        log(&self.source, level, facility, message);
+    }
+
+    fn error(&self, _error: KafkaError, reason: &str) {
+        reason.clone_into(&mut locked(&self.detail));
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Called while the reader polls. It carries the change out afterwards: librdkafka waits for that.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let given = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.leaving.load(Relaxed) {
+            return consumer.unassign().unwrap_or_else(|error| {
+                tracing::debug!(source = self.source, %error, "partitions could not be given back");
+            });
+        }
+        let partitions = partitions.clone();
+        locked(&self.changes).push_back(if given {
+            Change::Assign(partitions)
+        } else {
+            Change::Revoke { partitions, lost: consumer.assignment_lost() }
+        });
+    }
+}
+
+/// Gives partitions back to the group.
+pub(super) fn give_back(
+    consumer: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+        // The group is being left.
+        RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
+    }
+}
+
+/// Passes on what librdkafka logs. Lost connections are told once, by the reader, and not with every attempt.
+pub(super) fn log(source: &str, level: Level, facility: &str, message: &str) {
+    match (level, facility) {
+        (Level::Debug, _) => tracing::trace!(source, facility, "{message}"),
+        (_, "FAIL" | "ERROR") | (Level::Notice | Level::Info, _) => tracing::debug!(source, facility, "{message}"),
+        _ => tracing::warn!(source, facility, "{message}"),
+    }
+}
+
+/// Whole at any instant, whoever panicked.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,85 @@
+//! What librdkafka's errors mean to us.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::error::IngestError;
+
+/// What an error calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Brokers cannot be reached or are busy: librdkafka tries again by itself.
+    Away,
+    /// There is no such topic, or not yet, or not any more.
+    NoTopic,
+    /// The brokers will not have us.
+    Refused,
+    /// The place to read from is not there.
+    Misplaced,
+    /// What was read cannot be made out.
+    Broken,
+    /// Anything else. It may pass.
+    Other,
+}
+
+/// What an error means.
+pub(super) fn meaning(error: &KafkaError) -> Meaning {
+    if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
+        return Meaning::Refused;
+    }
+    match error.rdkafka_error_code() {
+        Some(
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NetworkException
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::BrokerNotAvailable
+            | Code::CoordinatorNotAvailable
+            | Code::CoordinatorLoadInProgress
+            | Code::NotCoordinator
+            | Code::OffsetNotAvailable
+            | Code::WaitingForCoordinator,
+        ) => Meaning::Away,
+        Some(
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopicId,
+        ) => Meaning::NoTopic,
+        Some(
+            Code::Authentication
+            | Code::SSL
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::IllegalSASLState
+            | Code::SecurityDisabled
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::InvalidTopic,
+        ) => Meaning::Refused,
+        Some(Code::AutoOffsetReset | Code::LogTruncation | Code::OffsetOutOfRange) => Meaning::Misplaced,
+        Some(
+            Code::BadCompression
+            | Code::BadMessage
+            | Code::InvalidMessage
+            | Code::NotImplemented
+            | Code::UnsupportedCompressionType,
+        ) => Meaning::Broken,
+        _ => Meaning::Other,
+    }
+}
+
+/// The error of a question about a topic. `detail` is what librdkafka said besides, if anything.
+pub(super) fn asking(servers: &str, topic: &str, error: &KafkaError, detail: Option<String>) -> IngestError {
+    let (servers, topic) = (servers.to_owned(), topic.to_owned());
+    let reason = detail.unwrap_or_else(|| error.to_string());
+    match meaning(error) {
+        Meaning::NoTopic => IngestError::NoTopic { servers, topic },
+        Meaning::Refused => IngestError::Refused { servers, reason },
+        _ => IngestError::Unreachable { servers, reason },
+    }
+}

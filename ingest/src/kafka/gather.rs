@@ -1,0 +1,135 @@
+//! Records become batches while whoever receives them is busy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rdkafka::message::Message;
+use tidemark_kernel::value::Value;
+use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::Positions;
+
+use super::{TopicMetrics, record};
+use crate::decode::{BATCH_BYTES, Batch, Place, RowsBuilder};
+use crate::error::IngestError;
+use crate::files::accept;
+
+/// How many records are gathered at most, of all partitions together.
+const ROWS: usize = 8192;
+
+/// The assigned partitions, and what was read of them and not handed over.
+pub(super) struct Gathered<'s> {
+    source: &'s SourcePlan,
+    topic: Arc<str>,
+    metrics: Arc<TopicMetrics>,
+    partitions: BTreeMap<Log, Partition<'s>>,
+    /// How many records are gathered, those that are passed over as well.
+    records: usize,
+    /// How many bytes their keys and values have.
+    bytes: usize,
+    row: Vec<Value>,
+}
+
+struct Partition<'s> {
+    /// The next offset to read.
+    next: Position,
+    gathered: Option<RowsBuilder<'s>>,
+    /// Whether there was nothing behind what was read last.
+    at_end: bool,
+}
+
+impl<'s> Gathered<'s> {
+    pub(super) fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>) -> Self {
+        let (partitions, row) = (BTreeMap::new(), Vec::new());
+        Self { source, topic: topic.into(), metrics, partitions, records: 0, bytes: 0, row }
+    }
+
+    /// A partition is read from here on.
+    pub(super) fn assign(&mut self, log: Log, from: Position) {
+        self.partitions.insert(log, Partition { next: from, gathered: None, at_end: false });
+    }
+
+    /// Partitions are not read any more. What is gathered of them must be cut before.
+    pub(super) fn revoke(&mut self, logs: &[Log]) {
+        self.partitions.retain(|log, _| !logs.contains(log));
+    }
+
+    /// Which partitions are assigned, and what is to be read next of each.
+    pub(super) fn positions(&self) -> Positions {
+        self.partitions.iter().map(|(log, partition)| (*log, partition.next)).collect()
+    }
+
+    /// Whether a partition is assigned.
+    pub(super) fn has(&self, log: Log) -> bool {
+        self.partitions.contains_key(&log)
+    }
+
+    /// Whether nothing was read since the last cut.
+    pub(super) fn is_empty(&self) -> bool {
+        self.partitions.values().all(|partition| partition.gathered.is_none())
+    }
+
+    /// Whether no more must be read before the next cut.
+    pub(super) const fn is_full(&self) -> bool {
+        self.records >= ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Whether every partition was read to its end.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.partitions.values().all(|partition| partition.at_end)
+    }
+
+    /// There is nothing more in a partition just now.
+    pub(super) fn ended(&mut self, log: Log) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
+            partition.at_end = true;
+        }
+    }
+
+    /// Adds a record. One that is not of an assigned partition, or was read before, is nothing to us.
+    pub(super) fn take(&mut self, message: &impl Message) {
+        let (log, offset) = (Log(message.partition()), message.offset());
+        let Some(partition) = self.partitions.get_mut(&log) else { return };
+        if partition.next.covers(offset) {
+            return;
+        }
+        let bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
+        self.metrics.read(bytes, message.payload().is_none());
+        let rows = partition.rows(self.source, &self.topic, log);
+        rows.skip_to(Position(offset));
+        match message.payload() {
+            None => rows.skip_to(Position::after(offset)),
+            Some(payload) => {
+                let outcome = record::read(self.source, message, payload, &mut self.row);
+                rows.push(offset, record::time(message), payload, outcome.map(|()| &mut self.row));
+            }
+        }
+        partition.next = Position::after(offset);
+        partition.at_end = false;
+        self.records += 1;
+        self.bytes += bytes;
+    }
+
+    /// What a partition holds up to `position` are no records: marks of transactions, and what those took back.
+    pub(super) fn skip_to(&mut self, log: Log, position: Position) {
+        let Some(partition) = self.partitions.get_mut(&log) else { return };
+        if position > partition.next {
+            partition.rows(self.source, &self.topic, log).skip_to(position);
+            partition.next = position;
+        }
+        self.metrics.ends_at(log, position);
+    }
+
+    /// What was gathered, one batch for each partition that moved.
+    pub(super) fn cut(&mut self) -> Result<Vec<Batch>, IngestError> {
+        (self.records, self.bytes) = (0, 0);
+        let gathered = self.partitions.iter_mut().filter_map(|(log, it)| Some((*log, it.gathered.take()?)));
+        gathered.map(|(log, rows)| accept(self.source, rows.finish(), log)).collect()
+    }
+}
+
+impl<'s> Partition<'s> {
+    fn rows(&mut self, source: &'s SourcePlan, topic: &Arc<str>, log: Log) -> &mut RowsBuilder<'s> {
+        let place = || Place::Partition(Arc::clone(topic), log.0);
+        self.gathered.get_or_insert_with(|| RowsBuilder::new(source, place(), self.next))
+    }
+}

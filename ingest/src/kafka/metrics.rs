@@ -1,0 +1,51 @@
+//! What the reader of a topic counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidemark_kernel::{Log, Position};
+
+/// The counters of one topic's reader, and where the topic's partitions end.
+#[derive(Debug, Default)]
+pub struct TopicMetrics {
+    /// Records read, of whatever kind.
+    pub records: AtomicU64,
+    /// Bytes of their keys and values.
+    pub bytes: AtomicU64,
+    /// Records without a value.
+    pub tombstones: AtomicU64,
+    /// How often partitions were given or taken away.
+    pub rebalances: AtomicU64,
+    ends: Mutex<BTreeMap<Log, Position>>,
+}
+
+impl TopicMetrics {
+    /// Where a partition ends, as far as was seen: what is not stable yet lies behind it.
+    pub(crate) fn end(&self, log: Log) -> Option<Position> {
+        self.ends().get(&log).copied()
+    }
+
+    /// A record was read.
+    pub(super) fn read(&self, bytes: usize, tombstone: bool) {
+        self.records.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.tombstones.fetch_add(tombstone.into(), Relaxed);
+    }
+
+    /// Partitions were given or taken away.
+    pub(super) fn rebalanced(&self) {
+        self.rebalances.fetch_add(1, Relaxed);
+    }
+
+    /// A partition was seen to end here, or later.
+    pub(super) fn ends_at(&self, log: Log, end: Position) {
+        let mut ends = self.ends();
+        let known = ends.entry(log).or_default();
+        *known = end.max(*known);
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<Log, Position>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,456 @@
+//! The thread that reads a topic.
+//!
+//! It never waits long for anything but records, so that its group knows it to be alive however slow the receiver is:
+//! what cannot be handed over yet is gathered, and once enough is, nothing more is fetched.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use tidemark_kernel::source::Feed;
+use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::Positions;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::timeout;
+
+use super::context::{Change, Context, give_back};
+use super::failure::{self, Meaning, meaning};
+use super::gather::Gathered;
+use super::probe::{Probe, TopicFacts};
+use super::watch::{Seen, Watch};
+use super::{Input, KafkaConfig, Orders, TopicMetrics};
+use crate::error::IngestError;
+
+/// How long to wait for a record with nothing else to do. An order is seen that late.
+const UNHURRIED: Duration = Duration::from_millis(100);
+
+/// How long to wait for a record while an answer, or room for what was gathered, is waited for as well.
+const HURRIED: Duration = Duration::from_millis(1);
+
+/// How long the receiver may be busy before fetching pauses. Pausing throws away what librdkafka has read ahead.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Everything a reader needs.
+pub(super) struct Task {
+    pub(super) config: KafkaConfig,
+    pub(super) source: Arc<SourcePlan>,
+    pub(super) id: Option<String>,
+    pub(super) metrics: Arc<TopicMetrics>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) runtime: Handle,
+}
+
+impl Task {
+    fn topic(&self) -> &str {
+        match &self.source.feed {
+            Feed::Kafka(feed) => &feed.topic,
+            Feed::Push | Feed::Files { .. } => "",
+        }
+    }
+
+    /// Makes the consumer; nothing is sent to the brokers yet.
+    pub(super) fn open(&self) -> Result<BaseConsumer<Context>, IngestError> {
+        let context = Context::new(&self.source.name, self.topic(), self.id.clone());
+        let consumer =
+            BaseConsumer::from_config_and_context(&self.config.reader(&self.source.name), context);
+        consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, self.topic(), &error, None))
+    }
+
+    /// Reads until it is told to stop, nobody receives any more, or it cannot go on.
+    pub(super) fn run(self, consumer: BaseConsumer<Context>) {
+        for input in self.read(consumer) {
+            if self.orders.stopped() || self.inputs.blocking_send(input).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads, leaves the group, and says what is still to be handed over.
+    fn read(&self, consumer: BaseConsumer<Context>) -> Vec<Input> {
+        let _leave = Leave(&consumer);
+        let gathered = Gathered::new(&self.source, self.topic(), Arc::clone(&self.metrics));
+        let mut reader = match Reader::start(self, &consumer, gathered) {
+            Ok(reader) => reader,
+            Err(error) => return vec![Input::Failed(error)],
+        };
+        match reader.read() {
+            Ok(()) => Vec::new(),
+            // What was read before may be gone from Kafka afterwards.
+            Err(error) => reader.rest().into_iter().chain([Input::Failed(error)]).collect(),
+        }
+    }
+}
+
+/// Leaves the group once the reader has ended, however it did. Dropped while a change of the assignment is not carried
+/// out, a consumer would wait for that for ever.
+struct Leave<'c>(&'c BaseConsumer<Context>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.context().leave();
+        // In this order: only of one that is leaving are all partitions taken at once.
+        if let Err(error) = self.0.close_queue().and_then(|()| self.0.unassign()) {
+            tracing::debug!(%error, "a group could not be left");
+        }
+    }
+}
+
+/// A change of the assignment that waits for the receiver's answer.
+enum Pending {
+    Assign { partitions: TopicPartitionList, answer: oneshot::Receiver<Positions> },
+    Revoke { partitions: TopicPartitionList, done: oneshot::Receiver<()> },
+}
+
+struct Reader<'s> {
+    task: &'s Task,
+    consumer: &'s BaseConsumer<Context>,
+    watch: Watch,
+    gathered: Gathered<'s>,
+    /// What goes before that.
+    waiting: VecDeque<Input>,
+    pending: Option<Pending>,
+    /// Whether partitions, or none, were given to us at all.
+    joined: bool,
+    /// Whether the end of some partition was reached since the last look at where they stand.
+    ended: bool,
+    /// Whether the receiver was told that everything was read.
+    idle: bool,
+    paused: bool,
+    /// Whether the brokers were said to be away.
+    away: bool,
+}
+
+impl<'s> Reader<'s> {
+    fn start(
+        task: &'s Task,
+        consumer: &'s BaseConsumer<Context>,
+        gathered: Gathered<'s>,
+    ) -> Result<Self, IngestError> {
+        let topic = task.topic();
+        let known = TopicFacts { topic: topic.to_owned(), id: task.id.clone(), partitions: 0 };
+        let source = task.source.name.clone();
+        let watch = Watch::start(task.config.clone(), source, known, Arc::clone(&task.metrics))?;
+        let reader = Self {
+            task,
+            consumer,
+            watch,
+            gathered,
+            waiting: VecDeque::new(),
+            pending: None,
+            joined: false,
+            ended: false,
+            idle: false,
+            paused: false,
+            away: false,
+        };
+        consumer.subscribe(&[topic]).map_err(|error| reader.failed(error))?;
+        Ok(reader)
+    }
+
+    fn read(&mut self) -> Result<(), IngestError> {
+        while !self.task.orders.stopped() && !self.task.inputs.is_closed() {
+            if self.gathered.is_full() {
+                self.make_room()?;
+            }
+            let polled = self.consumer.poll(self.patience());
+            if let Some((before, now)) = self.consumer.context().recreated() {
+                let (source_name, topic) = self.names();
+                return Err(IngestError::Recreated { source_name, topic, before, now });
+            }
+            match polled {
+                Some(Ok(message)) => {
+                    self.back();
+                    self.gathered.take(&message);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.back();
+                    self.ended = true;
+                    self.gathered.ended(Log(partition));
+                }
+                Some(Err(error)) => self.weigh(&error)?,
+                None => self.rest_a_little()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the next record may be waited for.
+    fn patience(&self) -> Duration {
+        let busy = self.task.inputs.capacity() == 0;
+        match self.gathered.is_empty() && self.waiting.is_empty() {
+            true if self.pending.is_none() => UNHURRIED,
+            false if !busy => Duration::ZERO,
+            _ => HURRIED,
+        }
+    }
+
+    /// There is no record just now: time for everything else.
+    fn rest_a_little(&mut self) -> Result<(), IngestError> {
+        match self.watch.seen() {
+            Some(Seen::Gone(error)) => return Err(error),
+            Some(Seen::Same) => self.back(),
+            None => {}
+        }
+        self.change()?;
+        self.pass_on_committed();
+        self.look_at_ends()?;
+        self.hand_over()
+    }
+
+    /// Carries out changes of the assignment, one after the other, as far as they are answered.
+    fn change(&mut self) -> Result<(), IngestError> {
+        loop {
+            match self.pending.take() {
+                None => match self.consumer.context().next_change() {
+                    None => return Ok(()),
+                    Some(change) => self.begin(change)?,
+                },
+                Some(Pending::Assign { partitions, mut answer }) => match answer.try_recv() {
+                    Ok(positions) => self.assign(&partitions, &positions)?,
+                    Err(TryRecvError::Closed) => return Err(IngestError::stopped("nobody said where to read on")),
+                    Err(TryRecvError::Empty) => {
+                        self.pending = Some(Pending::Assign { partitions, answer });
+                        return Ok(());
+                    }
+                },
+                Some(Pending::Revoke { partitions, mut done }) => match done.try_recv() {
+                    // Whoever gives no answer has nothing under way any more.
+                    Ok(()) | Err(TryRecvError::Closed) => {
+                        give_back(self.consumer, &partitions).map_err(|error| self.failed(error))?;
+                    }
+                    Err(TryRecvError::Empty) => {
+                        self.pending = Some(Pending::Revoke { partitions, done });
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Tells the receiver of a change, unless it concerns no partition.
+    fn begin(&mut self, change: Change) -> Result<(), IngestError> {
+        match change {
+            Change::Assign(partitions) if partitions.count() == 0 => self.assign(&partitions, &Positions::new()),
+            Change::Assign(partitions) => {
+                self.task.metrics.rebalanced();
+                let (send, answer) = oneshot::channel();
+                self.waiting.push_back(Input::Assigned { logs: logs(&partitions), answer: send });
+                self.pending = Some(Pending::Assign { partitions, answer });
+                Ok(())
+            }
+            Change::Revoke { partitions, lost } => {
+                let logs: Vec<Log> =
+                    logs(&partitions).into_iter().filter(|log| self.gathered.has(*log)).collect();
+                if logs.is_empty() {
+                    return give_back(self.consumer, &partitions).map_err(|error| self.failed(error));
+                }
+                self.task.metrics.rebalanced();
+                self.cut()?;
+                self.gathered.revoke(&logs);
+                let (send, done) = oneshot::channel();
+                self.waiting.push_back(Input::Revoked { logs, lost, done: send });
+                self.pending = Some(Pending::Revoke { partitions, done });
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins to read partitions where the receiver said.
+    fn assign(&mut self, partitions: &TopicPartitionList, positions: &Positions) -> Result<(), IngestError> {
+        let mut list = TopicPartitionList::new();
+        for log in logs(partitions) {
+            let Some(position) = positions.get(&log) else {
+                return Err(IngestError::stopped(format!("nobody said where to read partition {log}")));
+            };
+            let added = list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(position.0));
+            added.map_err(|error| self.failed(error))?;
+            self.gathered.assign(log, *position);
+        }
+        self.consumer.incremental_assign(&list).map_err(|error| self.failed(error))?;
+        if self.paused {
+            self.consumer.pause(&list).map_err(|error| self.failed(error))?;
+        }
+        self.joined = true;
+        self.idle = false;
+        Ok(())
+    }
+
+    /// Tells Kafka how far we are, for lag tools: whether it gets there matters to nobody.
+    fn pass_on_committed(&self) {
+        let Some(committed) = self.task.orders.take_committed() else { return };
+        let mut list = TopicPartitionList::new();
+        let ours = committed.into_iter().filter(|(log, _)| self.gathered.has(*log));
+        let added = ours.into_iter().try_for_each(|(log, position)| {
+            list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(position.0))
+        });
+        let sent = added.and_then(|()| match list.count() {
+            0 => Ok(()),
+            _ => self.consumer.commit(&list, CommitMode::Async),
+        });
+        if let Err(error) = sent {
+            tracing::debug!(source = self.task.source.name, %error, "positions could not be told to Kafka");
+        }
+    }
+
+    /// Marks of transactions, and what those took back, are passed over without a word. Where a partition ends with
+    /// some, its position moves all the same.
+    fn look_at_ends(&mut self) -> Result<(), IngestError> {
+        if !std::mem::take(&mut self.ended) {
+            return Ok(());
+        }
+        let positions = self.consumer.position().map_err(|error| self.failed(error))?;
+        for element in positions.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                self.gathered.skip_to(Log(element.partition()), Position(offset));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over as much as the receiver has room for.
+    fn hand_over(&mut self) -> Result<(), IngestError> {
+        while self.task.inputs.capacity() > 0 {
+            if self.waiting.is_empty() {
+                self.cut()?;
+            }
+            let idle = self.joined && self.pending.is_none() && self.gathered.is_at_end();
+            let input = match self.waiting.pop_front() {
+                Some(input) => {
+                    self.idle = false;
+                    input
+                }
+                None if idle && !self.idle => {
+                    self.idle = true;
+                    Input::Idle
+                }
+                None => break,
+            };
+            // Nobody else sends, so there is room; a receiver that is gone is noticed in the loop.
+            if let Err(TrySendError::Full(input)) = self.task.inputs.try_send(input) {
+                self.waiting.push_front(input);
+            }
+        }
+        if self.paused && !self.gathered.is_full() {
+            self.paused = false;
+            self.everything(|consumer, list| consumer.resume(list))?;
+        }
+        Ok(())
+    }
+
+    /// Cuts what is gathered, to be handed over next.
+    fn cut(&mut self) -> Result<(), IngestError> {
+        if !self.gathered.is_empty() {
+            self.waiting.push_back(Input::Batches(self.gathered.cut()?));
+        }
+        Ok(())
+    }
+
+    /// Waits for the receiver. Once that takes long, nothing more is fetched.
+    fn make_room(&mut self) -> Result<(), IngestError> {
+        let room = async { timeout(BUSY, self.task.inputs.reserve()).await.is_ok() };
+        if self.task.runtime.block_on(room) {
+            return self.hand_over();
+        }
+        if !self.paused {
+            self.paused = true;
+            self.everything(|consumer, list| consumer.pause(list))?;
+        }
+        Ok(())
+    }
+
+    /// Does something to all assigned partitions.
+    fn everything(
+        &self,
+        what: impl FnOnce(&BaseConsumer<Context>, &TopicPartitionList) -> Result<(), KafkaError>,
+    ) -> Result<(), IngestError> {
+        let assigned = self.consumer.assignment().map_err(|error| self.failed(error))?;
+        what(self.consumer, &assigned).map_err(|error| self.failed(error))
+    }
+
+    /// What an error calls for.
+    fn weigh(&mut self, error: &KafkaError) -> Result<(), IngestError> {
+        let detail = self.consumer.context().detail();
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            return Err(self.failed(detail));
+        }
+        match meaning(error) {
+            Meaning::Away => {
+                if !self.away {
+                    self.away = true;
+                    tracing::warn!(source = self.task.source.name, reason = detail, "Kafka is away");
+                }
+            }
+            Meaning::NoTopic => self.watch.ask(),
+            Meaning::Refused => {
+                let servers = self.task.config.bootstrap_servers.clone();
+                return Err(IngestError::Refused { servers, reason: detail });
+            }
+            Meaning::Misplaced => return Err(self.misplaced(detail)),
+            Meaning::Broken => return Err(self.failed(detail)),
+            Meaning::Other => tracing::warn!(source = self.task.source.name, reason = detail, "from Kafka"),
+        }
+        Ok(())
+    }
+
+    /// The brokers are there.
+    fn back(&mut self) {
+        if std::mem::take(&mut self.away) {
+            tracing::info!(source = self.task.source.name, "Kafka is back");
+        }
+    }
+
+    /// Why a position could not be read from.
+    fn misplaced(&self, detail: String) -> IngestError {
+        self.find_misplaced().unwrap_or_else(|error| Some(error)).unwrap_or_else(|| self.failed(detail))
+    }
+
+    fn find_misplaced(&self) -> Result<Option<IngestError>, IngestError> {
+        let probe = Probe::open(&self.task.config, self.task.topic())?;
+        let facts = probe.describe()?;
+        let known = TopicFacts { id: self.task.id.clone(), ..facts.clone() };
+        facts.check(&self.task.source.name, &known.to_string())?;
+        let ends = probe.ends_of(facts.partitions)?;
+        let (source_name, topic) = self.names();
+        Ok(self.gathered.positions().into_iter().find_map(|(log, position)| match ends.get(&log) {
+            Some((first, _)) if position < *first => {
+                let (source_name, topic) = (source_name.clone(), topic.clone());
+                Some(IngestError::Overtaken { source_name, topic, log, position, first: *first })
+            }
+            Some((_, end)) if position > *end => {
+                let (source_name, topic) = (source_name.clone(), topic.clone());
+                Some(IngestError::Shrunk { source_name, topic, log, position, end: *end })
+            }
+            _ => None,
+        }))
+    }
+
+    /// What was read and not handed over.
+    fn rest(&mut self) -> VecDeque<Input> {
+        // An error here would hide the one that ends the reading.
+        drop(self.cut());
+        let mut rest = std::mem::take(&mut self.waiting);
+        rest.retain(|input| matches!(input, Input::Batches(_)));
+        rest
+    }
+
+    fn names(&self) -> (String, String) {
+        (self.task.source.name.clone(), self.task.topic().to_owned())
+    }
+
+    fn failed(&self, reason: impl ToString) -> IngestError {
+        let (source_name, topic) = self.names();
+        IngestError::TopicFailed { source_name, topic, reason: reason.to_string() }
+    }
+}
+
+/// The partitions of a list.
+fn logs(list: &TopicPartitionList) -> Vec<Log> {
+    list.elements().iter().map(|element| Log(element.partition())).collect()
+}

@@ -1,0 +1,220 @@
+//! Records without a broker here; readers with librdkafka's mock of one in `mocked`, with a real one in `real`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, TimestampMillisecondType};
+use rdkafka::Timestamp;
+use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::source::{Arrival, Feed, KafkaFeed, Origin, Start, TimeField, Unit};
+use tidemark_kernel::value::Type;
+use tidemark_kernel::{Log, Position, SourcePlan};
+
+use super::TopicMetrics;
+use super::failure::{Meaning, meaning};
+use super::gather::Gathered;
+use super::probe::TopicFacts;
+use crate::decode::Batch;
+use crate::error::IngestError;
+
+mod mocked;
+mod reading;
+mod real;
+
+/// Payments: `n` and `at` from the value, the rest from elsewhere.
+fn source(topic: &str) -> SourcePlan {
+    let field = |name: &str, ty| Field { name: name.into(), ty };
+    let origins = [
+        ("user", Origin::Key),
+        ("trace", Origin::Header("trace-id".into())),
+        ("produced_at", Origin::Timestamp),
+    ];
+    SourcePlan {
+        name: "payments".into(),
+        fields: vec![
+            field("n", Type::Int64),
+            field("at", Type::Int64),
+            field("user", Type::Int64),
+            field("trace", Type::String),
+            field("produced_at", Type::Timestamp),
+        ],
+        origins: origins.into_iter().map(|(name, origin)| (name.to_owned(), origin)).collect(),
+        event_time: TimeField { field: "at".into(), unit: Some(Unit::Millis) },
+        arrival: Arrival::EventTime,
+        max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        keep_raw: false,
+        feed: Feed::Kafka(KafkaFeed { topic: topic.into(), start: Start::Earliest }),
+    }
+}
+
+/// Record `offset` of partition 3.
+fn record(offset: i64, key: Option<&str>, value: Option<&str>, headers: &[(&str, Option<&str>)]) -> OwnedMessage {
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+    let time = Timestamp::CreateTime(1000 + offset);
+    OwnedMessage::new(value.map(bytes), key.map(bytes), "t".into(), time, 3, offset, Some(headers))
+}
+
+/// What becomes of these records of partition 3, read from 10 on.
+fn gathered(source: &SourcePlan, records: &[OwnedMessage]) -> (Batch, Arc<TopicMetrics>) {
+    let metrics = Arc::new(TopicMetrics::default());
+    let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics));
+    gathered.assign(Log(3), Position(10));
+    records.iter().for_each(|record| gathered.take(record));
+    let mut batches = gathered.cut().expect("a batch");
+    assert!(gathered.is_empty() && batches.len() == 1);
+    (batches.remove(0), metrics)
+}
+
+fn numbers(batch: &Batch, column: &str) -> Vec<Option<i64>> {
+    batch.events.column_by_name(column).expect("a column").as_primitive::<Int64Type>().iter().collect()
+}
+
+#[test]
+fn fields_come_from_value_key_headers_and_timestamp() {
+    let source = source("t");
+    let (batch, _) = gathered(
+        &source,
+        &[
+            record(10, Some("42"), Some(r#"{"n":1,"at":5,"user":"not this one"}"#), &[
+                ("trace-id", Some("a")),
+                ("other", Some("x")),
+                ("trace-id", Some("b")),
+            ]),
+            record(11, None, Some(r#"{"n":2,"at":6}"#), &[("trace-id", None)]),
+        ],
+    );
+    assert!(batch.dead.is_empty(), "{:?}", batch.dead);
+    assert_eq!(numbers(&batch, "user"), [Some(42), None]);
+    let traces: Vec<_> = batch.events.column_by_name("trace").expect("a column").as_string::<i32>().iter().collect();
+    assert_eq!(traces, [Some("b"), None], "the last header of the name counts");
+    let times = batch.events.column_by_name("produced_at").expect("a column");
+    assert_eq!(times.as_primitive::<TimestampMillisecondType>().values(), &[1010, 1011]);
+    assert_eq!((batch.log, batch.from, batch.to), (Log(3), Position(10), Position(12)));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
+    let mut source = source("t");
+    source.keep_raw = true;
+    let value = Some(r#"{"n":1,"at":5}"#);
+    let (batch, _) = gathered(
+        &source,
+        &[
+            record(10, Some("abc"), value, &[]),
+            record(11, Some("1"), Some("{"), &[]),
+            record(12, Some(""), value, &[]),
+            record(13, Some("7"), value, &[]),
+            record(14, None, Some(r#"{"n":1}"#), &[]),
+        ],
+    );
+    let reasons: Vec<&str> = batch.dead.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons[0], "key: expected an int64, got `abc`");
+    assert!(reasons[1].starts_with("the record is not a JSON object"), "{}", reasons[1]);
+    assert_eq!(reasons[2], "key: expected an int64, got ``");
+    assert_eq!(reasons[3], "no event time: field at is null or missing");
+    assert_eq!(batch.dead[0].place, "t/3@10");
+    assert_eq!(batch.dead[0].raw, value.expect("some").as_bytes());
+    assert_eq!(batch.dead[3].place, "t/3@14");
+    assert_eq!(batch.dead[3].record_time.map(|time| time.millis()), Some(1014));
+    assert_eq!(batch.offsets(), [13]);
+    let raw = batch.events.column_by_name("_raw").or_else(|| batch.events.column_by_name("raw"));
+    assert!(raw.is_some(), "{:?}", batch.events.schema());
+}
+
+#[test]
+fn a_tombstone_is_passed_over_and_counted() {
+    let source = source("t");
+    let value = Some(r#"{"n":1,"at":5}"#);
+    let (batch, metrics) =
+        gathered(&source, &[record(10, Some("1"), None, &[]), record(15, Some("1"), value, &[]), record(17, Some("1"), None, &[])]);
+    assert!(batch.dead.is_empty());
+    assert_eq!(batch.offsets(), [15], "offsets may have gaps");
+    assert_eq!((batch.from, batch.to), (Position(10), Position(18)));
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&metrics.tombstones), count(&metrics.records)), (2, 3));
+}
+
+#[test]
+fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
+    let source = source("t");
+    let mut gathered = Gathered::new(&source, "t", Arc::default());
+    let value = Some(r#"{"n":1,"at":5}"#);
+    gathered.take(&record(10, None, value, &[]));
+    assert!(gathered.is_empty(), "not assigned");
+    gathered.assign(Log(3), Position(11));
+    gathered.take(&record(10, None, value, &[]));
+    assert!(gathered.is_empty(), "read before");
+    gathered.take(&record(11, None, value, &[]));
+    gathered.take(&record(11, None, value, &[]));
+    gathered.skip_to(Log(3), Position(14));
+    gathered.skip_to(Log(3), Position(12));
+    let batches = gathered.cut().expect("a batch");
+    assert_eq!((batches[0].offsets(), batches[0].to), (&[11][..], Position(14)));
+    gathered.ended(Log(3));
+    assert!(gathered.is_at_end());
+    gathered.skip_to(Log(3), Position(20));
+    let batches = gathered.cut().expect("a batch");
+    let empty = &batches[0];
+    assert_eq!((empty.events.num_rows(), empty.from, empty.to), (0, Position(14), Position(20)));
+    assert!(gathered.cut().expect("nothing").is_empty());
+}
+
+#[test]
+fn records_without_timestamps_may_lie_between_others() {
+    let mut source = source("t");
+    source.arrival = Arrival::Record;
+    let value = br#"{"n":1,"at":5}"#.to_vec();
+    let without = OwnedMessage::new(Some(value), None, "t".into(), Timestamp::NotAvailable, 3, 11, None);
+    let good = record(10, None, Some(r#"{"n":1,"at":5}"#), &[]);
+    let (batch, _) = gathered(&source, &[good, without]);
+    assert_eq!(batch.offsets(), [10]);
+    assert_eq!(batch.dead[0].reason, "no arrival time: the record has no timestamp");
+}
+
+#[test]
+fn a_topic_is_known_again_by_its_id() {
+    let facts = |topic: &str, id: Option<&str>| TopicFacts { topic: topic.into(), id: id.map(Into::into), partitions: 1 };
+    let known = facts("t", Some("a")).to_string();
+    assert_eq!(known, "t a");
+    assert!(facts("t", Some("a")).check("payments", &known).is_ok());
+    let other = facts("t", Some("b")).check("payments", &known).expect_err("another id");
+    assert!(matches!(&other, IngestError::Recreated { before, now, .. } if before == "a" && now == "b"), "{other}");
+    let other = facts("u", Some("a")).check("payments", &known).expect_err("another name");
+    assert!(matches!(&other, IngestError::OtherTopic { .. }), "{other}");
+    assert!(facts("t", None).check("payments", &known).is_ok(), "old brokers tell no id");
+    assert!(facts("t", Some("b")).check("payments", &facts("t", None).to_string()).is_ok());
+}
+
+#[test]
+fn settings_that_everything_rests_on_stay_and_secrets_are_not_shown() {
+    let options = [("isolation.level", "read_uncommitted"), ("sasl.password", "hunter2"), ("fetch.wait.max.ms", "5")];
+    let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let config =
+        super::KafkaConfig { bootstrap_servers: "h:1".into(), options, project: "p".into(), member: Some("m".into()) };
+    let settings = config.reader("s");
+    let expected = BTreeMap::from([
+        ("isolation.level", "read_committed"),
+        ("fetch.wait.max.ms", "5"),
+        ("group.id", "tidemark-p-s"),
+        ("group.instance.id", "tidemark-p-s-m"),
+        ("auto.offset.reset", "error"),
+    ]);
+    for (key, value) in expected {
+        assert_eq!(settings.get(key), Some(value), "{key}");
+    }
+    assert!(settings.create_native_config().is_ok());
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn an_unknown_option_is_refused() {
+    let options = BTreeMap::from([("no.such.option".to_owned(), "1".to_owned())]);
+    let config = super::KafkaConfig { bootstrap_servers: "h:1".into(), options, project: "p".into(), member: None };
+    let error = super::probe::Probe::open(&config, "t").err().expect("refused").to_string();
+    assert!(error.contains("no.such.option"), "{error}");
+    let code = rdkafka::types::RDKafkaErrorCode::AllBrokersDown;
+    assert_eq!(meaning(&rdkafka::error::KafkaError::MessageConsumption(code)), Meaning::Away);
+}

@@ -1,0 +1,113 @@
+//! Readers of librdkafka's mock of a cluster.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::mocking::MockCluster;
+use tidemark_kernel::source::Start;
+use tidemark_kernel::{Log, Position, Time};
+
+use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
+use crate::error::IngestError;
+use crate::kafka::{Input, describe, ends, starts};
+
+fn cluster(partitions: i32) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, String) {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic("t", partitions, 1).expect("a topic");
+    let servers = cluster.bootstrap_servers();
+    (cluster, servers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_read_once_and_the_end_is_told() {
+    let (_cluster, servers) = cluster(3);
+    produce(&producer(&servers, &[]), "t", 3, 0..100);
+    let mut reading = Reading::start(&config(&servers), "t").await;
+    reading.until(Reading::is_idle).await;
+    (0..3).for_each(|log| assert_numbers(&reading, log, 0..100));
+    produce(&producer(&servers, &[]), "t", 3, 100..150);
+    reading.until(|reading| reading.count() == 450 && reading.is_idle()).await;
+    (0..3).for_each(|log| assert_numbers(&reading, log, 0..150));
+    assert_eq!(reading.metrics.end(Log(2)), Some(Position(150)));
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_begins_where_the_receiver_says() {
+    let (_cluster, servers) = cluster(2);
+    produce(&producer(&servers, &[]), "t", 2, 0..50);
+    let mut reading = Reading::start(&config(&servers), "t").await;
+    reading.starts = [(Log(0), Position(30)), (Log(1), Position(50))].into();
+    reading.until(Reading::is_idle).await;
+    assert_numbers(&reading, 0, 30..50);
+    assert_numbers(&reading, 1, 0..0);
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_slow_loses_nothing() {
+    let (_cluster, servers) = cluster(2);
+    produce(&producer(&servers, &[]), "t", 2, 0..20_000);
+    let mut reading = Reading::start(&config(&servers), "t").await;
+    reading.until(|reading| reading.count() > 0).await;
+    // Longer than the reader waits before it pauses: it gathers no more than one cut.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let read = reading.metrics.records.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(read < 30_000, "{read} records were read for nobody");
+    reading.until(Reading::is_idle).await;
+    (0..2).for_each(|log| assert_numbers(&reading, log, 0..20_000));
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_leaves_at_once_whatever_it_waits_for() {
+    let (_cluster, servers) = cluster(1);
+    produce(&producer(&servers, &[]), "t", 1, 0..20_000);
+    let mut unanswered = Reading::start(&config(&servers), "t").await;
+    let assigned = unanswered.inputs.recv().await;
+    assert!(matches!(assigned, Some(Input::Assigned { .. })), "{assigned:?}");
+    stopped_soon(unanswered).await;
+    let mut unread = Reading::start(&config(&servers), "t").await;
+    unread.until(|reading| reading.count() > 0).await;
+    stopped_soon(unread).await;
+    stopped_soon(Reading::start(&config(&servers), "t").await).await;
+}
+
+async fn stopped_soon(reading: Reading) {
+    let began = Instant::now();
+    reading.stop().await;
+    eprintln!("{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_described() {
+    let (_cluster, servers) = cluster(2);
+    let before = Time::from_millis(0);
+    produce(&producer(&servers, &[]), "t", 2, 0..5);
+    let config = config(&servers);
+    let facts = describe(&config, "t").await.expect("described");
+    assert_eq!((facts.partitions, facts.id.is_some()), (2, true));
+    let found = ends(&config, "t").await.expect("ends");
+    assert_eq!(found.values().copied().collect::<Vec<_>>(), [(Position(0), Position(5)); 2]);
+    assert_eq!(starts(&config, "t", Start::Earliest).await.expect("starts"), all_at(2, 0));
+    assert_eq!(starts(&config, "t", Start::Latest).await.expect("starts"), all_at(2, 5));
+    assert_eq!(starts(&config, "t", Start::At(before)).await.expect("starts").len(), 2);
+    let missing = describe(&config, "no-such-topic").await.expect_err("there is none");
+    assert!(matches!(missing, IngestError::NoTopic { .. }), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_are_away_may_come_back() {
+    let (cluster, servers) = cluster(1);
+    produce(&producer(&servers, &[]), "t", 1, 0..10);
+    let mut reading = Reading::start(&config(&servers), "t").await;
+    reading.until(Reading::is_idle).await;
+    cluster.broker_down(-1).expect("down");
+    let away = describe(&config(&servers), "t").await.expect_err("nobody answers");
+    assert!(matches!(away, IngestError::Unreachable { .. }), "{away}");
+    cluster.broker_up(-1).expect("up");
+    produce(&producer(&servers, &[]), "t", 1, 10..20);
+    reading.until(|reading| reading.count() == 20).await;
+    assert_numbers(&reading, 0, 0..20);
+    reading.stop().await;
+}

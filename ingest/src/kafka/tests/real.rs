@@ -1,0 +1,252 @@
+//! Readers of a real broker, at `TIDEMARK_TEST_KAFKA`: what librdkafka's mock of one cannot do. Without it they say so
+//! and do nothing; `cargo xtask test` sets it.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tidemark_kernel::source::Start;
+use tidemark_kernel::{Log, Position, Time};
+
+use super::reading::{PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
+use crate::error::IngestError;
+use crate::kafka::{KafkaConfig, describe, ends, starts};
+
+/// A topic of a test's own.
+struct Topic {
+    servers: String,
+    name: String,
+    partitions: i32,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Topic {
+    /// A new topic, if there is a broker.
+    async fn new(test: &str, partitions: i32) -> Option<Self> {
+        let Ok(servers) = std::env::var("TIDEMARK_TEST_KAFKA") else {
+            println!("skipped: no broker at TIDEMARK_TEST_KAFKA");
+            return None;
+        };
+        let admin = ClientConfig::new().set("bootstrap.servers", &servers).create().expect("a client");
+        let name = format!("{test}-{}", std::process::id());
+        let topic = Self { servers, name, partitions, admin };
+        topic.create().await;
+        Some(topic)
+    }
+
+    async fn create(&self) {
+        let new = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(1));
+        let new = new.set("retention.ms", "-1");
+        // A topic that was just deleted may linger.
+        for _ in 0..100 {
+            let created = self.admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+            if created[0].is_ok() {
+                return self.wait_for(true).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} cannot be created", self.name);
+    }
+
+    async fn delete(&self) {
+        let deleted = self.admin.delete_topics(&[&self.name], &AdminOptions::new()).await.expect("an answer");
+        deleted[0].as_ref().expect("deleted");
+        self.wait_for(false).await;
+    }
+
+    async fn wait_for(&self, there: bool) {
+        while describe(&self.config(), &self.name).await.is_ok() != there {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A group of this test's own, which sees new partitions soon.
+    fn config(&self) -> KafkaConfig {
+        let mut config = config(&self.servers);
+        config.project.clone_from(&self.name);
+        config.options.insert("topic.metadata.refresh.interval.ms".into(), "500".into());
+        config.options.insert("heartbeat.interval.ms".into(), "500".into());
+        config
+    }
+
+    fn produce(&self, numbers: std::ops::Range<i64>) {
+        produce(&producer(&self.servers, &[]), &self.name, self.partitions, numbers);
+    }
+
+    async fn reading(&self) -> Reading {
+        Reading::start(&self.config(), &self.name).await
+    }
+
+    /// Drops the records before `offset`.
+    async fn forget(&self, partition: i32, offset: i64) {
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(&self.name, partition, Offset::Offset(offset)).expect("an offset");
+        self.admin.delete_records(&before, &AdminOptions::new()).await.expect("forgotten");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_move_between_readers_and_every_record_is_read_once() {
+    let Some(topic) = Topic::new("rebalance", 4).await else { return };
+    topic.produce(0..1000);
+    let mut first = topic.reading().await;
+    first.until(|reading| reading.count() >= 500).await;
+    let mut second = first.second(&topic.config(), &topic.name).await;
+    let half = |end| move |reading: &Reading| reading.positions.len() == 2 && reading.is_at(end);
+    tokio::join!(first.until(half(1000)), second.until(half(1000)));
+    topic.produce(1000..2000);
+    tokio::join!(first.until(half(2000)), second.until(half(2000)));
+    assert!(second.count() >= 2000);
+    let (at, left) = (std::time::Instant::now(), second.positions.clone());
+    second.stop().await;
+    eprintln!("{:?}", at.elapsed());
+    assert!(at.elapsed() < Duration::from_secs(3), "{:?} to leave", at.elapsed());
+    topic.produce(2000..2100);
+    // Whoever leaves gives nothing up by itself: the other goes on where it was.
+    first.given_up.lock().expect("no panic").extend(left);
+    first.until(|reading| reading.positions.len() == 4 && reading.is_at(2100)).await;
+    assert_eq!(first.all.lock().expect("no panic").len(), 4 * 2100, "each record once, by one of the two");
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn added_partitions_are_read_from_their_first_record() {
+    let Some(mut topic) = Topic::new("added", 1).await else { return };
+    topic.produce(0..10);
+    let mut reading = topic.reading().await;
+    reading.until(Reading::is_idle).await;
+    let added = topic.admin.create_partitions(&[NewPartitions::new(&topic.name, 3)], &AdminOptions::new()).await;
+    added.expect("an answer")[0].as_ref().expect("added");
+    topic.partitions = 3;
+    topic.produce(10..20);
+    reading.until(|reading| reading.count() == 40).await;
+    assert_numbers(&reading, 0, 0..20);
+    assert_numbers(&reading, 2, 10..20);
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aborted_transactions_are_never_seen_and_the_end_is_reached() {
+    let Some(topic) = Topic::new("aborted", 1).await else { return };
+    let producer = producer(&topic.servers, &[("transactional.id", &topic.name)]);
+    producer.init_transactions(PATIENCE).expect("transactions");
+    let mut reading = topic.reading().await;
+    let write = |numbers: std::ops::Range<i64>, keep: bool| {
+        producer.begin_transaction().expect("begun");
+        produce(&producer, &topic.name, 1, numbers);
+        if keep { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.expect("ended");
+    };
+    write(0..10, true);
+    write(100..110, false);
+    reading.until(|reading| reading.positions == all_at(1, 22)).await;
+    assert_numbers(&reading, 0, 0..10);
+    write(200..210, false);
+    reading.until(|reading| reading.positions == all_at(1, 33) && reading.is_idle()).await;
+    write(10..20, true);
+    reading.until(|reading| reading.positions == all_at(1, 44) && reading.is_idle()).await;
+    assert_numbers(&reading, 0, 0..20);
+    // One that is under way is behind the end.
+    producer.begin_transaction().expect("begun");
+    produce(&producer, &topic.name, 1, 20..30);
+    let found = ends(&topic.config(), &topic.name).await.expect("ends");
+    assert_eq!(found[&Log(0)], (Position(0), Position(44)));
+    producer.commit_transaction(PATIENCE).expect("ended");
+    reading.until(|reading| reading.positions == all_at(1, 55)).await;
+    assert_numbers(&reading, 0, 0..30);
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_gone_before_they_were_read_are_an_error() {
+    let Some(topic) = Topic::new("overtaken", 2).await else { return };
+    topic.produce(0..100);
+    topic.forget(1, 60).await;
+    let mut reading = topic.reading().await;
+    let error = reading.failure().await;
+    assert!(
+        matches!(&error, IngestError::Overtaken { log: Log(1), position: Position(0), first: Position(60), .. }),
+        "{error}"
+    );
+    assert!(error.to_string().starts_with("records 0 to 59 of partition 1 of topic"), "{error}");
+    reading.stop().await;
+    assert_eq!(starts(&topic.config(), &topic.name, Start::Earliest).await.expect("starts")[&Log(1)], Position(60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_behind_the_end_is_an_error() {
+    let Some(topic) = Topic::new("shrunk", 1).await else { return };
+    topic.produce(0..10);
+    let mut reading = topic.reading().await;
+    reading.starts = all_at(1, 50);
+    let error = reading.failure().await;
+    assert!(matches!(error, IngestError::Shrunk { position: Position(50), end: Position(10), .. }), "{error}");
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_is_an_error() {
+    let Some(topic) = Topic::new("deleted", 1).await else { return };
+    topic.produce(0..10);
+    let mut reading = topic.reading().await;
+    reading.until(Reading::is_idle).await;
+    topic.delete().await;
+    let error = reading.failure().await;
+    assert!(matches!(error, IngestError::NoTopic { .. }), "{error}");
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_read_of_a_topic_that_took_the_place_of_another() {
+    let Some(topic) = Topic::new("recreated", 1).await else { return };
+    for more in [0, 5, 5000] {
+        topic.produce(0..10);
+        let mut reading = topic.reading().await;
+        reading.until(Reading::is_idle).await;
+        let before = describe(&topic.config(), &topic.name).await.expect("described");
+        topic.delete().await;
+        topic.create().await;
+        assert_ne!(describe(&topic.config(), &topic.name).await.expect("described").id, before.id);
+        // Also beyond where the old one was read.
+        eprintln!("case {more}");
+        topic.produce(0..more);
+        let error = reading.failure().await;
+        assert!(matches!(error, IngestError::Recreated { .. }), "{error}");
+        assert_numbers(&reading, 0, 0..10);
+        reading.stop().await;
+        topic.delete().await;
+        topic.create().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_may_begin_at_an_instant() {
+    let Some(topic) = Topic::new("instant", 1).await else { return };
+    let producer = producer(&topic.servers, &[]);
+    for time in [1000, 2000, 3000] {
+        let record = BaseRecord::<str, str>::to(&topic.name).payload("{}").timestamp(time);
+        producer.send(record).map_err(|(error, _)| error).expect("sent");
+    }
+    producer.flush(PATIENCE).expect("written");
+    for (time, position) in [(0, 0), (1000, 0), (1001, 1), (3000, 2), (3001, 3)] {
+        let start = Start::At(Time::from_millis(time));
+        let found = starts(&topic.config(), &topic.name, start).await.expect("starts");
+        assert_eq!(found, all_at(1, position), "since {time}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_records_are_read() {
+    let Some(topic) = Topic::new("compressed", 1).await else { return };
+    let mut at = 0;
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let producer = producer(&topic.servers, &[("compression.type", codec), ("linger.ms", "50")]);
+        produce(&producer, &topic.name, 1, at..at + 100);
+        at += 100;
+    }
+    let mut reading = topic.reading().await;
+    reading.until(|reading| reading.count() == 400).await;
+    assert_numbers(&reading, 0, 0..400);
+    reading.stop().await;
+}

@@ -1,0 +1,63 @@
+//! What others ask of a process that takes in events, over HTTP.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /healthz` | 200 while the process runs |
+//! | `GET /readyz` | 200 while every source is being taken in, else 503 with what the first of them waits for |
+//! | `GET /metrics` | Prometheus' text form |
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tidemark_store::Clock;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// The routes.
+pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, clock: Clock) -> Router {
+    let ready = move || async move {
+        let ready = health.ready().map(|()| "ok\n");
+        ready.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"))
+    };
+    let metrics = move || async move { metrics.prometheus(clock()) };
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tidemark_kernel::Time;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::health::Condition;
+
+    async fn ask(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = router.clone().oneshot(request).await.expect("an answer");
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), 1 << 16).await.expect("a body");
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_while_every_source_is_taken_in() {
+        let health = Arc::new(Health::default());
+        let source = health.of("payments");
+        let router = router(Arc::clone(&health), Arc::default(), Arc::new(Time::default));
+        assert_eq!(ask(&router, "/healthz").await.0, StatusCode::OK);
+        let (status, reason) = ask(&router, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(reason.contains("`payments` is starting"), "{reason}");
+        source.set(Condition::Running);
+        assert_eq!(ask(&router, "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+        assert!(ask(&router, "/metrics").await.1.contains("tidemark_ingest_lost_races_total"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The logs that a process keeps itself, in its journal: what was pushed to it, and which files it took in.
+
+use std::sync::Arc;
+
+use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::Positions;
+use tokio::task::spawn_blocking;
+
+use super::Pipeline;
+use crate::decode::Batch;
+use crate::error::IngestError;
+use crate::journal::{Journal, JournalError};
+use crate::push::{self, Accepting, PushLog};
+
+/// How many pushed records make a batch.
+const PUSH_ROWS: usize = 4096;
+
+/// The logs that a process keeps itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) journal: Journal,
+    pub(crate) push: PushLog,
+    /// Who may push, and to which version of a source.
+    pub(crate) accepting: Accepting,
+}
+
+impl Kept {
+    /// The version under which a source's logs are read, if they ever were.
+    pub(super) fn source(&self, name: &str) -> Result<Option<SourcePlan>, IngestError> {
+        Ok(self.journal.source(name)?)
+    }
+}
+
+impl Pipeline {
+    /// Journal and tables belong together: offsets given out once must never be given out again.
+    pub(super) fn check_journal(&self) -> Result<(), IngestError> {
+        for (log, end) in self.ends()? {
+            let committed = self.tables.committed(log);
+            if committed > end {
+                return Err(self.tables.gap(log, end, committed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the logs that we keep ourselves end.
+    pub(crate) fn ends(&self) -> Result<Positions, IngestError> {
+        let Some(kept) = &self.shared.kept else { return Ok(Positions::new()) };
+        let push = kept.journal.push_end(&self.source.name)?;
+        let files = match kept.journal.last_file(&self.source.name)? {
+            None => Position::START,
+            // The end of a file that is being read is not known yet.
+            Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
+        };
+        Ok(Positions::from([(Log::FILE, files), (Log::PUSH, push)]))
+    }
+
+    /// Records that from now on the logs that we keep are read under this version.
+    pub(super) async fn keep_source(&self, source: &Arc<SourcePlan>) -> Result<(), IngestError> {
+        if self.shared.kept.is_none() {
+            return Ok(());
+        }
+        let source = Arc::clone(source);
+        self.journal(move |journal| journal.set_source(&source)).await
+    }
+
+    /// Takes in everything that waits in the push log. How many records that was.
+    pub(crate) async fn drain_push(&mut self) -> Result<u64, IngestError> {
+        let mut taken = 0;
+        while let Some(batch) = self.next_pushed().await? {
+            taken += (batch.to.0 - batch.from.0).unsigned_abs();
+            self.take(vec![batch]).await?;
+        }
+        Ok(taken)
+    }
+
+    async fn next_pushed(&self) -> Result<Option<Batch>, IngestError> {
+        let Some(kept) = &self.shared.kept else { return Ok(None) };
+        let (journal, source) = (kept.journal.clone(), Arc::clone(&self.source));
+        let from = self.tables.taken(Log::PUSH);
+        let read = spawn_blocking(move || {
+            // In this order: what is appended in between is no gap.
+            let end = journal.push_end(&source.name)?;
+            let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
+            match records.first() {
+                None => Ok((end, None)),
+                Some(_) => push::decode(&source, &records).map(|batch| (end, Some(batch))),
+            }
+        });
+        match read.await.map_err(IngestError::stopped)?? {
+            (end, None) if end > from => Err(self.tables.gap(Log::PUSH, from, end)),
+            (_, batch) => Ok(batch),
+        }
+    }
+
+    /// Asks the journal where waiting for the disk holds up nobody.
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let keeps_nothing = || IngestError::KeepsNothing { source_name: self.source.name.clone() };
+        let journal = self.shared.kept.as_ref().ok_or_else(keeps_nothing)?.journal.clone();
+        let done = spawn_blocking(move || work(&journal));
+        Ok(done.await.map_err(IngestError::stopped)??)
+    }
+}

@@ -1,0 +1,224 @@
+//! The loop that serves one source: its topic, what is pushed, and what it is asked to do, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+use super::Pipeline;
+use super::take_in::FilesReport;
+use super::topic::Topic;
+use crate::error::IngestError;
+use crate::health::Condition;
+use crate::kafka::Input;
+use crate::maintenance::maintain;
+use crate::progress::unwatched;
+use crate::status::SourceStatus;
+
+/// How long a batch that is under way may take once the source is stopped. What does not get in is read again.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a request is answered.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
+
+/// What a running source can be asked to do.
+pub(crate) enum Request {
+    /// To be defined otherwise.
+    Switch { source: Arc<SourcePlan>, plans: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
+    /// To take in files.
+    TakeIn { patterns: Vec<String>, answer: Answer<FilesReport> },
+    /// To take in everything that was pushed before, and commit it.
+    Settle { answer: Answer<()> },
+    /// To say where it stands.
+    Status { answer: Answer<SourceStatus> },
+}
+
+/// What connects a running source with those who run it.
+pub(crate) struct Line {
+    /// What it is asked to do.
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// Whether it is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Where it says, if asked, whether everything there is was taken in and committed.
+    pub(crate) idle: watch::Sender<Idle>,
+}
+
+/// Whether a source has taken in and committed everything there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Nobody wants to know.
+    Unasked,
+    /// There is more.
+    No,
+    /// Everything is in.
+    Yes,
+}
+
+/// What happens next.
+enum Next {
+    Stop,
+    Asked(Request),
+    Pushed,
+    Read(Input),
+    Tick,
+    Committed,
+}
+
+impl Pipeline {
+    /// Takes in whatever comes until it is stopped, then commits everything. The pipeline can be used again afterwards.
+    pub(crate) async fn run(mut self, mut line: Line) -> (Self, Result<(), IngestError>) {
+        let mut outcome = self.serve(&mut line).await;
+        // First of all, so that whoever takes over does not wait.
+        let ending = async {
+            self.settle().await?;
+            self.commit().await
+        };
+        let ended = tokio::select! {
+            ended = ending => ended,
+            () = sleep(GRACE) => Ok(()),
+        };
+        outcome = outcome.and(ended);
+        self.leave_topic().await;
+        (self, outcome)
+    }
+
+    async fn serve(&mut self, line: &mut Line) -> Result<(), IngestError> {
+        tokio::select! {
+            joined = self.join_topic() => joined?,
+            () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
+        }
+        self.health.set(Condition::Running);
+        let shared = &self.shared;
+        let _tidied = maintain(shared.location.clone(), Arc::clone(&self.source), Arc::clone(&shared.clock));
+        let mut appended = self.shared.kept.as_ref().map(|kept| kept.push.appended());
+        let mut ticks = interval(self.shared.rule.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.drain_push().await?;
+        loop {
+            let next = self.next(line, &mut appended, &mut ticks).await?;
+            let patience = match next {
+                Next::Stop => return Ok(()),
+                // What it is about to change may take long, and is taken up again by the next start.
+                Next::Asked(_) => Duration::ZERO,
+                _ => GRACE,
+            };
+            tokio::select! {
+                handled = self.handle(next, &line.idle) => handled?,
+                () = stopped(line.stop.clone(), patience) => return Ok(()),
+            }
+        }
+    }
+
+    async fn next(
+        &mut self,
+        line: &mut Line,
+        appended: &mut Option<watch::Receiver<u64>>,
+        ticks: &mut Interval,
+    ) -> Result<Next, IngestError> {
+        let committing = self.tables.is_committing();
+        let next = tokio::select! {
+            () = stopped(line.stop.clone(), Duration::ZERO) => Next::Stop,
+            Some(request) = line.requests.recv() => Next::Asked(request),
+            changed = changed(appended) => match (changed, &self.shared.kept) {
+                (Err(_), Some(kept)) => return Err(kept.push.gone()),
+                _ => Next::Pushed,
+            },
+            input = read(&mut self.topic) => Next::Read(input),
+            _ = ticks.tick() => Next::Tick,
+            () = self.tables.finished(), if committing => Next::Committed,
+        };
+        Ok(next)
+    }
+
+    async fn handle(&mut self, next: Next, idle: &watch::Sender<Idle>) -> Result<(), IngestError> {
+        match next {
+            Next::Stop => Ok(()),
+            Next::Asked(request) => {
+                self.obey(request).await;
+                Ok(())
+            }
+            Next::Pushed => self.drain_push().await.map(drop),
+            Next::Read(input) => {
+                self.receive(input).await?;
+                self.tell_idle(idle).await
+            }
+            Next::Tick => {
+                self.settle().await?;
+                self.tables.start_commit();
+                self.tell_idle(idle).await
+            }
+            Next::Committed => self.end_commit().await,
+        }
+    }
+
+    /// Where somebody waits for the end of everything, brings all there is into both stores and says so.
+    async fn tell_idle(&mut self, idle: &watch::Sender<Idle>) -> Result<(), IngestError> {
+        if *idle.borrow() == Idle::Unasked {
+            return Ok(());
+        }
+        let mut end = self.topic.as_ref().is_none_or(Topic::is_at_end);
+        if end {
+            self.drain_push().await?;
+            self.settle().await?;
+            self.commit().await?;
+            end = self.is_all_in().await?;
+        }
+        idle.send_replace(if end { Idle::Yes } else { Idle::No });
+        Ok(())
+    }
+
+    async fn obey(&mut self, request: Request) {
+        // Whoever asked and did not wait for the answer does not want it.
+        match request {
+            Request::Switch { source, plans, answer } => {
+                drop(answer.send(self.switch_topic(source, &plans).await));
+            }
+            Request::TakeIn { patterns, answer } => drop(answer.send(self.take_in(&patterns, &unwatched).await)),
+            Request::Settle { answer } => {
+                let settled = async {
+                    self.drain_push().await?;
+                    self.settle().await?;
+                    self.commit().await
+                };
+                drop(answer.send(settled.await));
+            }
+            Request::Status { answer } => drop(answer.send(self.status().await)),
+        }
+    }
+
+    /// Takes effect of other definitions. A topic that is read otherwise is left and joined anew.
+    async fn switch_topic(
+        &mut self,
+        source: Arc<SourcePlan>,
+        plans: &[Arc<FeaturePlan>],
+    ) -> Result<(), IngestError> {
+        if source == self.source {
+            return self.switch(source, plans, &unwatched).await;
+        }
+        self.leave_topic().await;
+        self.switch(source, plans, &unwatched).await?;
+        self.join_topic().await
+    }
+}
+
+/// Ends `patience` after the source is to stop; also where those who run it are gone.
+async fn stopped(mut stop: watch::Receiver<bool>, patience: Duration) {
+    drop(stop.wait_for(|stop| *stop).await.map(drop));
+    sleep(patience).await;
+}
+
+async fn changed(appended: &mut Option<watch::Receiver<u64>>) -> Result<(), watch::error::RecvError> {
+    match appended {
+        Some(appended) => appended.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read(topic: &mut Option<Topic>) -> Input {
+    match topic {
+        Some(topic) => topic.next().await,
+        None => std::future::pending().await,
+    }
+}

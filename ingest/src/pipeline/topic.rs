@@ -1,0 +1,259 @@
+//! The partitions of a Kafka topic that this process was given, on their way into both stores.
+//!
+//! Kafka's group says who reads what, and nothing rests on it: two who believe that a partition is theirs write the
+//! same bytes. Where a partition is read from is what `events` says; what is committed to Kafka is for lag tools.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use tidemark_kernel::source::{Feed, KafkaFeed};
+use tidemark_kernel::{Log, Position};
+use tidemark_offline::Positions;
+use tidemark_store::Remedy;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Pipeline;
+use crate::decode::{Batch, DeadLetter};
+use crate::error::IngestError;
+use crate::fill::catch_up;
+use crate::kafka::{Input, KafkaConfig, TopicReader, describe, ends, starts};
+use crate::progress::unwatched;
+
+/// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// A topic that is being read.
+pub(super) struct Topic {
+    reader: TopicReader,
+    inputs: mpsc::Receiver<Input>,
+    assigned: BTreeSet<Log>,
+    /// Whether every assigned partition has been read to its end.
+    at_end: bool,
+}
+
+impl Topic {
+    /// What comes next.
+    pub(super) async fn next(&mut self) -> Input {
+        let gone = || Input::Failed(IngestError::stopped("the reader of a topic died"));
+        self.inputs.recv().await.unwrap_or_else(gone)
+    }
+
+    /// Whether everything there is was read.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// The partitions that were given to this process.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = Log> + '_ {
+        self.assigned.iter().copied()
+    }
+
+    /// Tells Kafka, for lag tools, how far `events` holds the partitions.
+    pub(super) fn committed(&self, positions: &Positions) {
+        let ours = positions.iter().filter(|(log, _)| self.assigned.contains(log));
+        self.reader.committed(&ours.map(|(log, position)| (*log, *position)).collect());
+    }
+}
+
+impl Pipeline {
+    /// Joins those who read the source's topic, if it has one.
+    pub(super) async fn join_topic(&mut self) -> Result<(), IngestError> {
+        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(()) };
+        let no_brokers = || IngestError::NoBrokers { source_name: self.source.name.clone() };
+        let config = self.shared.kafka.clone().ok_or_else(no_brokers)?;
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        let id = loop {
+            match self.begin_topic(&config, &feed).await {
+                Ok(id) => break id,
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        };
+        drop(wait);
+        let topic = self.metrics.topic();
+        let (reader, inputs) = TopicReader::start(&config, self.source.clone(), id, topic)?;
+        self.topic = Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false });
+        Ok(())
+    }
+
+    /// Where every log ends whose end is known: those that we keep, and the topic's partitions.
+    pub(crate) async fn ends_of_logs(&self) -> Result<Positions, IngestError> {
+        let mut all = self.ends()?;
+        if let (Feed::Kafka(feed), Some(config)) = (&self.source.feed, &self.shared.kafka) {
+            let partitions = ends(config, &feed.topic).await?;
+            all.extend(partitions.into_iter().map(|(log, (_, end))| (log, end)));
+        }
+        Ok(all)
+    }
+
+    /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
+    pub(super) async fn is_all_in(&mut self) -> Result<bool, IngestError> {
+        let (Some(config), Feed::Kafka(feed)) = (&self.shared.kafka, &self.source.feed) else { return Ok(true) };
+        let ends = match ends(config, &feed.topic).await {
+            Err(error) if error.remedy() == Remedy::Wait => return Ok(false),
+            ends => ends?,
+        };
+        self.tables.reload().await?;
+        Ok(ends.iter().all(|(log, (_, end))| self.tables.committed(*log) >= *end))
+    }
+
+    /// Leaves the topic, as quickly for those who take over as it can be done.
+    pub(super) async fn leave_topic(&mut self) {
+        if let Some(topic) = self.topic.take() {
+            drop(topic.inputs);
+            topic.reader.stop().await;
+        }
+    }
+
+    /// Makes sure that the event table belongs to this very topic, and where nobody ever read it, decides where each
+    /// partition starts: all of them in one commit, so that whoever comes second finds it decided. The topic's id,
+    /// where brokers give one.
+    async fn begin_topic(
+        &mut self,
+        config: &KafkaConfig,
+        feed: &KafkaFeed,
+    ) -> Result<Option<String>, IngestError> {
+        let found = describe(config, &feed.topic).await?;
+        let starts = starts(config, &feed.topic, feed.start).await?;
+        if self.tables.begin(&found, &starts).await? {
+            tracing::info!(source = self.source.name, topic = feed.topic, ?starts, "reading a topic for the first time");
+            self.refill_beyond(&starts).await?;
+        }
+        Ok(found.id)
+    }
+
+    /// Fills the views anew that claim to be further than the topic's very start: they were made from another history.
+    async fn refill_beyond(&mut self, starts: &Positions) -> Result<(), IngestError> {
+        let mut ends = self.ends()?;
+        ends.extend(starts);
+        let plans: Vec<_> = self.views.iter().map(|view| view.plan().clone()).collect();
+        self.views = self.fill_all(&plans, &ends, &unwatched).await?;
+        Ok(())
+    }
+
+    /// Takes what a topic's reader hands over.
+    pub(super) async fn receive(&mut self, input: Input) -> Result<(), IngestError> {
+        if let Some(topic) = &mut self.topic {
+            topic.at_end = matches!(input, Input::Idle);
+        }
+        match input {
+            Input::Batches(batches) => self.take(batches).await,
+            Input::Assigned { logs, answer } => {
+                let positions = self.take_over(&logs).await?;
+                // A reader that does not wait any more was given something else meanwhile.
+                drop(answer.send(positions));
+                Ok(())
+            }
+            Input::Revoked { logs, lost, done } => {
+                let given_up = self.give_up(&logs, lost).await;
+                done.send(()).unwrap_or_default();
+                given_up
+            }
+            Input::Idle => Ok(()),
+            Input::Failed(error) => Err(error),
+        }
+    }
+
+    /// Brings the views to where `events` holds these partitions, which is from where they are read.
+    async fn take_over(&mut self, logs: &[Log]) -> Result<Positions, IngestError> {
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            match self.try_take_over(logs).await {
+                Ok(positions) => break Ok(positions),
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => break Err(error),
+            }
+        }
+    }
+
+    async fn try_take_over(&mut self, logs: &[Log]) -> Result<Positions, IngestError> {
+        self.commit().await?;
+        self.tables.reload().await?;
+        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Positions::new()) };
+        let Some(config) = self.shared.kafka.clone() else { return Ok(Positions::new()) };
+        let ends = ends(&config, &feed.topic).await?;
+        // A partition that the topic did not have when it was first read belongs to it from its first record.
+        let first = |log: &Log| ends.get(log).map_or(Position::START, |(first, _)| *first);
+        let new = logs.iter().filter(|log| !self.tables.positions().contains_key(log));
+        let new: Positions = new.map(|log| (*log, first(log))).collect();
+        self.tables.start_logs(&new).await?;
+        if let Some(topic) = &mut self.topic {
+            topic.assigned.extend(logs);
+        }
+        self.catch_up_views(logs).await?;
+        for log in logs {
+            let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else { continue };
+            if position < *first {
+                self.skip_lost(&feed.topic, *log, position, *first).await?;
+            } else if position > *end {
+                let (source_name, topic) = (self.source.name.clone(), feed.topic.clone());
+                return Err(IngestError::Shrunk { source_name, topic, log: *log, position, end: *end });
+            }
+        }
+        Ok(logs.iter().map(|log| (*log, self.tables.taken(*log))).collect())
+    }
+
+    /// Others may have written these logs: reads again where the views stand in them.
+    async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
+        for index in 0..self.views.len() {
+            let view = self.views[index].clone();
+            logs.iter().for_each(|log| view.forget(*log));
+            if !catch_up(&view, &self.tables.open_tables().await?.events, logs, &unwatched).await? {
+                self.refill(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that Kafka has thrown away before they were read are an error, unless their loss was accepted: then a
+    /// dead letter stands for them.
+    async fn skip_lost(
+        &mut self,
+        topic: &str,
+        log: Log,
+        position: Position,
+        first: Position,
+    ) -> Result<(), IngestError> {
+        let (source_name, topic) = (self.source.name.clone(), topic.to_owned());
+        let lost = IngestError::Overtaken { source_name, topic: topic.clone(), log, position, first };
+        if !self.shared.skip_lost {
+            return Err(lost);
+        }
+        tracing::error!(source = self.source.name, %lost, "skipped as asked for");
+        let letter = DeadLetter {
+            offset: position.0,
+            code: "lost",
+            reason: format!("records {position} to {} were gone from Kafka before they were read", first.0 - 1),
+            place: format!("{topic}/{log}@{position}"),
+            raw: Vec::new(),
+            record_time: None,
+        };
+        let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
+        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }]).await
+    }
+
+    /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
+    async fn give_up(&mut self, logs: &[Log], lost: bool) -> Result<(), IngestError> {
+        if !lost {
+            let hand_over = async {
+                self.settle().await?;
+                self.commit().await
+            };
+            // Whoever takes over reads again what is not in by then.
+            timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
+        }
+        if let Some(topic) = &mut self.topic {
+            topic.assigned.retain(|log| !logs.contains(log));
+        }
+        self.metrics.given_up(logs);
+        for view in &self.views {
+            logs.iter().for_each(|log| view.forget(*log));
+        }
+        Ok(())
+    }
+}
+

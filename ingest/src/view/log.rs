@@ -1,0 +1,290 @@
+//! One log's way into one view.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::future::try_join_all;
+use tidemark_expr::ViewRows;
+use tidemark_kernel::{EntityKey, Log, LogState, Position};
+use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome};
+
+use super::cache::Cache;
+use super::{Advance, Target};
+use crate::apply;
+use crate::decode::Batch;
+use crate::error::IngestError;
+
+/// How far a bucket that nothing happens in may fall behind before its position is written all the same. Small
+/// batches touch few buckets; moving the others as well would be most of the work.
+const UNWRITTEN: i64 = 4096;
+
+/// How many encoded bytes of states are kept per view, shared by its logs. Decoded they take several times as much.
+const CACHE_BYTES: usize = 48 << 20;
+
+/// One log on its way into one generation of a view.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    target: Arc<Target>,
+    log: Log,
+    /// Where each bucket stands, as far as we know.
+    buckets: Vec<Standing>,
+    cache: Cache,
+}
+
+/// Where a bucket stands.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// The position that the store keeps.
+    stored: Position,
+    /// Up to where it needs nothing: no event from `stored` to here concerns it.
+    reached: Position,
+}
+
+/// An entity of a batch: the rows that concern it, and its state once it is known.
+#[derive(Debug)]
+pub(super) struct Touched {
+    pub(super) key: EntityKey,
+    pub(super) kept: Vec<usize>,
+    pub(super) state: Option<LogState>,
+}
+
+/// What is to be done to one bucket.
+struct Step {
+    bucket: usize,
+    from: Position,
+    entities: Vec<Touched>,
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.target.writers.fetch_sub(1, Relaxed);
+    }
+}
+
+impl LogWriter {
+    /// A writer of a log whose buckets stand at these positions.
+    pub(super) fn new(target: Arc<Target>, log: Log, buckets: Vec<Position>) -> Self {
+        target.writers.fetch_add(1, Relaxed);
+        let standing = |position| Standing { stored: position, reached: position };
+        Self { target, log, buckets: buckets.into_iter().map(standing).collect(), cache: Cache::default() }
+    }
+
+    /// The position that every bucket has reached.
+    pub(super) fn lowest(&self) -> Position {
+        self.buckets.iter().map(|bucket| bucket.reached).min().unwrap_or(Position::START)
+    }
+
+    /// The position that some bucket has reached.
+    pub(super) fn highest(&self) -> Position {
+        self.buckets.iter().map(|bucket| bucket.reached).max().unwrap_or(Position::START)
+    }
+
+    /// Applies what each bucket does not have yet, until all have everything.
+    pub(super) async fn advance(&mut self, batch: &Batch) -> Result<Advance, IngestError> {
+        if self.lowest() >= batch.to {
+            return Ok(Advance::Done);
+        }
+        let seen = self.target.evaluator.evaluate(&batch.events);
+        let seen =
+            seen.map_err(|source| IngestError::Evaluate { view: self.target.plan.view.clone(), source })?;
+        self.target.metrics.seen(&seen);
+        loop {
+            let lowest = self.lowest();
+            if lowest >= batch.to {
+                self.cache.trim(CACHE_BYTES / self.target.writers.load(Relaxed).max(1));
+                return Ok(Advance::Done);
+            }
+            if lowest < batch.from {
+                return Ok(Advance::Behind);
+            }
+            if !self.step(batch, &seen).await? {
+                return Ok(Advance::Lost);
+            }
+        }
+    }
+
+    /// Compares where the buckets are stored with where we believe them to be, and moves those that stand still to
+    /// where the others are. Behind where one has fallen back.
+    pub(super) async fn settle(&mut self, stored: &[Position]) -> Result<Advance, IngestError> {
+        let reached = self.lowest();
+        for (bucket, position) in stored.iter().enumerate() {
+            self.moved(bucket, Some(*position), self.buckets[bucket].stored);
+        }
+        let still = self.buckets.iter().enumerate().filter(|(_, standing)| standing.stored < standing.reached);
+        let still = still.map(|(bucket, standing)| (bucket, *standing));
+        let (buckets, flushes): (Vec<_>, Vec<_>) = still
+            .map(|(bucket, Standing { stored, reached })| {
+                let of = bucket as u16;
+                ((bucket, reached), BucketFlush { bucket: of, log: self.log, from: stored, to: reached, writes: vec![] })
+            })
+            .unzip();
+        if !flushes.is_empty() {
+            self.target.metrics.flushes(flushes.len());
+            let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
+            for ((bucket, to), outcome) in buckets.into_iter().zip(outcomes) {
+                if !self.moved(bucket, position_after(outcome, to), to) {
+                    return Ok(Advance::Lost);
+                }
+            }
+        }
+        Ok(if self.lowest() < reached { Advance::Behind } else { Advance::Done })
+    }
+
+    /// Loads, applies and flushes once. False where a bucket has lost its position.
+    async fn step(&mut self, batch: &Batch, seen: &ViewRows) -> Result<bool, IngestError> {
+        let steps = self.steps(batch, seen);
+        let Some(mut steps) = self.load(steps).await? else { return Ok(false) };
+        if steps.is_empty() {
+            return Ok(true);
+        }
+        let flushes: Vec<BucketFlush> =
+            steps.iter_mut().map(|step| self.applied(step, batch, seen)).collect();
+        let sizes: Vec<Vec<usize>> = flushes.iter().map(written).collect();
+        self.target.metrics.flushes(flushes.len());
+        self.target.metrics.written(sizes.iter().flatten().sum());
+        let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
+        let mut whole = true;
+        for ((step, sizes), outcome) in steps.into_iter().zip(sizes).zip(outcomes) {
+            let position = position_after(outcome, batch.to);
+            whole &= self.moved(step.bucket, position, batch.to);
+            if position == Some(batch.to) {
+                self.cache.keep(step.bucket, step.entities, &sizes);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The buckets that lack something of a batch, with the entities it concerns. Those that it does not concern
+    /// have it.
+    fn steps(&mut self, batch: &Batch, seen: &ViewRows) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut step_of = vec![None; self.buckets.len()];
+        for (bucket, standing) in self.buckets.iter().enumerate() {
+            if standing.reached < batch.to {
+                step_of[bucket] = Some(steps.len());
+                steps.push(Step { bucket, from: standing.stored, entities: Vec::new() });
+            }
+        }
+        let offsets = batch.offsets();
+        let mut entity_of: HashMap<&EntityKey, usize> = HashMap::new();
+        for (index, (key, row)) in seen.keys.iter().zip(&seen.rows).enumerate() {
+            let bucket = usize::from(key.bucket(BUCKETS));
+            let Some(step) = step_of[bucket] else { continue };
+            if self.buckets[bucket].reached.covers(offsets[*row]) {
+                continue;
+            }
+            let entities = &mut steps[step].entities;
+            let entity = *entity_of.entry(key).or_insert_with(|| {
+                entities.push(Touched { key: key.clone(), kept: Vec::new(), state: None });
+                entities.len() - 1
+            });
+            entities[entity].kept.push(index);
+        }
+        steps.retain(|step| {
+            let idle = step.entities.is_empty() && batch.to.0 - step.from.0 < UNWRITTEN;
+            if idle {
+                self.buckets[step.bucket].reached = batch.to;
+            }
+            !idle
+        });
+        steps
+    }
+
+    /// Brings the states of all entities, from the cache or the store. Buckets that turn out to stand elsewhere are
+    /// left out: their turn comes again. None where one has lost its position.
+    async fn load(&mut self, mut steps: Vec<Step>) -> Result<Option<Vec<Step>>, IngestError> {
+        for step in &mut steps {
+            for entity in &mut step.entities {
+                entity.state = self.cache.take(step.bucket, &entity.key);
+            }
+        }
+        let missing: Vec<Vec<EntityKey>> = steps.iter().map(Step::missing).collect();
+        self.count_hits(&steps, &missing);
+        let (store, generation) = (&self.target.store, &self.target.generation);
+        let loads = steps.iter().zip(&missing).filter(|(_, keys)| !keys.is_empty());
+        let loads = loads.map(|(step, keys)| store.load(generation, step.bucket as u16, self.log, keys));
+        let mut loaded = try_join_all(loads).await?.into_iter();
+        let mut current = Vec::with_capacity(steps.len());
+        for (mut step, keys) in steps.into_iter().zip(missing) {
+            if keys.is_empty() {
+                current.push(step);
+                continue;
+            }
+            let Some(loaded) = loaded.next() else { continue };
+            if loaded.position == Some(step.from) {
+                self.decode(&mut step, loaded.states)?;
+                current.push(step);
+            } else if !self.moved(step.bucket, loaded.position, step.from) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(current))
+    }
+
+    fn count_hits(&self, steps: &[Step], missing: &[Vec<EntityKey>]) {
+        let wanted: usize = steps.iter().map(|step| step.entities.len()).sum();
+        let missed: usize = missing.iter().map(Vec::len).sum();
+        self.target.metrics.cached(wanted - missed, missed);
+    }
+
+    fn decode(&self, step: &mut Step, states: Vec<Option<Vec<u8>>>) -> Result<(), IngestError> {
+        let missing = step.entities.iter_mut().filter(|entity| entity.state.is_none());
+        for (entity, bytes) in missing.zip(states) {
+            let state = apply::stored(&self.target.plan, bytes.as_deref()).map_err(|source| {
+                IngestError::State {
+                    generation: self.target.generation.clone(),
+                    key: entity.key.clone(),
+                    source,
+                }
+            });
+            entity.state = Some(state?);
+        }
+        Ok(())
+    }
+
+    fn applied(&self, step: &mut Step, batch: &Batch, seen: &ViewRows) -> BucketFlush {
+        let plan = &self.target.plan;
+        let writes = step.entities.iter_mut().map(|entity| {
+            let state = entity.state.get_or_insert_default();
+            apply::apply(plan, state, batch, seen, &entity.kept);
+            (entity.key.clone(), Some(apply::bytes(plan, state)))
+        });
+        let writes = writes.collect();
+        BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to: batch.to, writes }
+    }
+
+    /// Takes note of where a bucket is stored. If that is not `expected`, somebody else moved it, and what we knew of
+    /// its states is void. False where it stands nowhere.
+    fn moved(&mut self, bucket: usize, position: Option<Position>, expected: Position) -> bool {
+        if position != Some(expected) {
+            self.target.metrics.lost_race();
+            self.cache.forget(bucket);
+        }
+        let Some(position) = position else { return false };
+        let standing = &mut self.buckets[bucket];
+        // What nothing happens in stays so, unless the bucket has fallen back behind it.
+        let reached = if position < standing.stored { position } else { standing.reached.max(position) };
+        *standing = Standing { stored: position, reached };
+        true
+    }
+}
+
+impl Step {
+    fn missing(&self) -> Vec<EntityKey> {
+        let missing = self.entities.iter().filter(|entity| entity.state.is_none());
+        missing.map(|entity| entity.key.clone()).collect()
+    }
+}
+
+fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
+    match outcome {
+        FlushOutcome::Applied => Some(to),
+        FlushOutcome::At(position) => position,
+    }
+}
+
+/// How many bytes each state of a flush has.
+fn written(flush: &BucketFlush) -> Vec<usize> {
+    flush.writes.iter().map(|(_, bytes)| bytes.as_ref().map_or(0, Vec::len)).collect()
+}
