@@ -3,6 +3,7 @@
 //! `cargo build --workspace` builds it first; `cargo xtask test` does.
 
 mod bad_input;
+mod containers;
 mod damage;
 mod demo;
 mod dev;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything a change must pass, with what it needs set up on a fresh machine.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,21 +10,41 @@ use anyhow::{Context, Result, bail};
 /// What the tests read our tables with, from PyPI.
 const PYTHON_PACKAGES: [&str; 3] = ["duckdb==2.*", "polars==2.*", "deltalake==1.*"];
 
-/// Builds everything, prepares a Python that reads tables, and runs every test. `filter` is handed on to the test
-/// runner.
+/// Variables that tell the tests what was set up for them.
+pub(crate) type Environment = Vec<(&'static str, OsString)>;
+
+/// Prepares a Python that reads tables, a Redis and a Kafka, builds everything, and runs every test. `filter` is handed on
+/// to the test runner.
 ///
 /// # Errors
-/// Fails where a build or a test fails.
+/// Fails where something cannot be set up, and where a build or a test fails.
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
     crate::generate::check()?;
-    let python =
-        python().context("the tests read tables with DuckDB from PyPI, which needs python3 with venv")?;
-    // The command-line tests run the binary, which `cargo test` alone would not build.
-    cargo(&["build", "--workspace", "--all-targets"], &python)?;
-    cargo(&[&["test", "--workspace", "--"], filter].concat(), &python)
+    let environment = set_up()?;
+    cargo(&[&["test", "--workspace", "--"], filter].concat(), &environment)
 }
 
-fn cargo(arguments: &[&str], python: &Path) -> Result<()> {
+/// Runs the fault tests with so many rounds each, and lets them print what they counted.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn faults(rounds: u32) -> Result<()> {
+    let mut environment = set_up()?;
+    environment.push(("TIDEMARK_FAULT_ROUNDS", rounds.to_string().into()));
+    cargo(&["test", "--workspace", "--test", "faults", "--", "--nocapture"], &environment)
+}
+
+fn set_up() -> Result<Environment> {
+    let python =
+        python().context("the tests read tables with DuckDB from PyPI, which needs python3 with venv")?;
+    let mut environment = crate::services::prepare()?;
+    environment.push(("TIDEMARK_TEST_PYTHON", python.into()));
+    // The command-line tests run the binary, which `cargo test` alone would not build.
+    cargo(&["build", "--workspace", "--all-targets"], &environment)?;
+    Ok(environment)
+}
+
+fn cargo(arguments: &[&str], environment: &Environment) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // What cargo tells us about this package is not for the build: some build scripts watch it, and everything above
@@ -31,7 +52,7 @@ fn cargo(arguments: &[&str], python: &Path) -> Result<()> {
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_us)) {
         command.env_remove(name);
     }
-    run_command(command.args(arguments).env("TIDEMARK_TEST_PYTHON", python))
+    run_command(command.args(arguments).envs(environment.iter().cloned()))
 }
 
 fn is_about_us(name: &str) -> bool {
@@ -43,8 +64,7 @@ fn python() -> Result<PathBuf> {
     if let Some(given) = env::var_os("TIDEMARK_TEST_PYTHON") {
         return Ok(given.into());
     }
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let folder = std::path::absolute(target.join("python"))?;
+    let folder = target()?.join("python");
     let python = folder.join("bin/python");
     // Says what was installed, last: another list, or an installation cut short, is installed anew.
     let (ready, wanted) = (folder.join("ready"), PYTHON_PACKAGES.join("\n"));
@@ -55,6 +75,13 @@ fn python() -> Result<PathBuf> {
         std::fs::write(&ready, wanted)?;
     }
     Ok(python)
+}
+
+/// The folder of everything that is built, and of what was set up.
+pub(crate) fn target() -> Result<PathBuf> {
+    let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(ours, PathBuf::from);
+    std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize()).context("there is no target folder")
 }
 
 fn run_command(command: &mut Command) -> Result<()> {

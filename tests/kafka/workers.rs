@@ -1,0 +1,153 @@
+//! Workers that are killed, held up, or share what they should not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig};
+use tidemark_kernel::Time;
+use tidemark_services::{unique, until};
+use tokio::sync::watch;
+
+use crate::worker::{Worker, metric};
+use crate::world::{COMMIT_EVERY, Setup, World, pause};
+use crate::{check, report, rounds};
+
+const REBALANCES: &str = "tidemark_ingest_rebalances_total";
+const LOST_RACES: &str = "tidemark_ingest_lost_races_total";
+
+/// How long something may take that should happen at once, on a machine with other things to do.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+#[test]
+fn killed_at_random_moments_while_others_join_and_leave() {
+    let (world, began) = (World::new(), Instant::now());
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let (mut kills, mut rebalances) = (0, 0.0);
+    for _ in 0..rounds() {
+        world.with_traffic(|| {
+            // One that its group knows again after a restart, and one that is a stranger each time.
+            let mut workers = [Some(world.launch(&["--member", "one"])), Some(world.worker())];
+            for victim in [random.random_range(0..2), random.random_range(0..2), 0, 1] {
+                pause(Duration::from_millis(random.random_range(0..1200)));
+                let Some(worker) = workers[victim].take() else { continue };
+                rebalances += worker.metric(REBALANCES);
+                worker.kill();
+                kills += 1;
+                if random.random_bool(0.7) {
+                    workers[victim] = Some(world.launch(if victim == 0 { &["--member", "one"] } else { &[] }));
+                }
+            }
+            // Whoever is left is killed as it is dropped.
+            for worker in workers.into_iter().flatten() {
+                rebalances += worker.metric(REBALANCES);
+                kills += 1;
+            }
+        });
+        world.settle();
+    }
+    let (records, seconds) = (world.records(), began.elapsed().as_secs());
+    report(&format!("{kills} kills, {rebalances} rebalances, {records} records, {seconds} s: each counted once"));
+}
+
+#[test]
+fn a_zombie_comes_back_after_another_took_over() {
+    let world = World::new();
+    let mut zombie = world.worker();
+    for _ in 0..2 {
+        world.with_traffic(|| {
+            until("it reads everything", || has_all(&zombie, &world));
+            pause(Duration::from_millis(700));
+            zombie.signal("STOP");
+            let mut other = world.worker();
+            until("another takes over", || has_all(&other, &world));
+            let before = other.metric("tidemark_ingest_events_total");
+            until("another goes on", || (other.metric("tidemark_ingest_events_total") > before).then_some(()));
+            zombie.signal("CONT");
+            until("both read", || (zombie.partitions() > 0 && other.partitions() > 0).then_some(()));
+            zombie.check();
+            other.check();
+            other.kill();
+        });
+    }
+    zombie.stop();
+    world.settle();
+}
+
+#[test]
+fn a_graceful_stop_hands_over_at_once() {
+    // Whoever had to be missed first would be missed after a minute.
+    let world = World::of(Setup { session: Duration::from_secs(60), ..Setup::new() });
+    let (first, mut second) = (world.worker(), world.worker());
+    world.with_traffic(|| {
+        until("both read", || (first.partitions() > 0 && second.partitions() > 0).then_some(()));
+        pause(Duration::from_millis(500));
+        let took = first.stop();
+        assert!(took < AT_ONCE, "it took {took:?} to stop");
+        let began = Instant::now();
+        until("the other reads everything", || has_all(&second, &world));
+        assert!(began.elapsed() < AT_ONCE, "it took {:?} to take over", began.elapsed());
+        second.check();
+    });
+    world.wait_until_in();
+    world.check();
+    second.stop();
+    world.settle();
+}
+
+/// Two groups: each gives all partitions to its only member.
+#[test]
+fn two_that_both_believe_they_own_every_partition() {
+    let world = World::new();
+    world.produce(2000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let (stop, stopped) = watch::channel(false);
+    let (one, other) = (owner(&world, "one"), owner(&world, "other"));
+    let [one, other] = [one, other].map(|owner| {
+        let (mut ingest, mut stopped) = (runtime.block_on(owner), stopped.clone());
+        let metrics = ingest.metrics();
+        let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        (metrics, runtime.spawn(async move { ingest.run(stopped).await }))
+    });
+    let count = |name| [&one, &other].map(|(metrics, _)| metric(&metrics.prometheus(Time::MIN), name));
+    world.with_traffic(|| {
+        until("they meet", || count(LOST_RACES).iter().all(|races| *races > 0.0).then_some(()));
+        pause(Duration::from_secs(3));
+    });
+    world.wait_until_in();
+    report(&format!("{:?} races lost between two owners of everything", count(LOST_RACES)));
+    stop.send(true).expect("they run");
+    for (_, running) in [one, other] {
+        runtime.block_on(running).expect("no panic").expect("it stops well");
+    }
+    world.settle();
+}
+
+/// A worker in this process, in a consumer group of its own.
+async fn owner(world: &World<'_>, group: &str) -> Ingest {
+    let repo = check::repo(world);
+    let config = IngestConfig {
+        data_dir: None,
+        offline: check::location(world),
+        commit: CommitRule { every: COMMIT_EVERY, ..CommitRule::default() },
+        sources: repo.sources.values().cloned().collect(),
+        views: repo.views.values().cloned().collect(),
+        store: Arc::new(check::open(world).await.expect("Redis answers")),
+        kafka: Some(KafkaConfig {
+            bootstrap_servers: world.kafka.bootstrap().to_owned(),
+            options: BTreeMap::new(),
+            project: unique(group),
+            member: None,
+        }),
+        skip_lost: false,
+        clock: Arc::new(|| Time::MIN),
+    };
+    Ingest::open(config).await.expect("opened")
+}
+
+fn has_all(worker: &Worker, world: &World<'_>) -> Option<()> {
+    (worker.partitions() == world.partitions()).then_some(())
+}
