@@ -32,6 +32,7 @@ fn plan(functions: &[Function]) -> FeaturePlan {
         view: "payments".into(),
         entity: "user".into(),
         source: "payments".into(),
+        source_version: None,
         fields: vec![Field { name: "amount".into(), ty: Type::Float64 }],
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: None,

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-use tidemark_kernel::{Time, Visibility};
+use tidemark_kernel::{Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
 #[derive(Debug, Parser)]
@@ -45,6 +45,10 @@ First steps:
   tidemark check                   what is wrong with the definitions, and where
   tidemark dev                     run it all in one process, and edit while it runs
 
+With Kafka and Redis:
+  tidemark ingest                  read the topics, as many processes as you like
+  tidemark serve                   answer lookups from Redis
+
 Exit codes: 0 done, 1 something you can fix, 2 wrong usage, 3 anything else";
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +58,9 @@ pub(crate) enum Command {
 Examples:
   tidemark demo                            a month of payments into ./tidemark-demo
   tidemark demo --events 20000 --seed 7    fewer, and others
-  cd tidemark-demo && tidemark dev         keep it running")]
+  cd tidemark-demo && tidemark dev         keep it running
+  tidemark demo --kafka localhost:9092 --redis redis://localhost:6379
+                                           the same through a topic, into Redis")]
     Demo(Demo),
     /// Write an example repo into an empty folder
     #[command(after_help = "\
@@ -72,7 +78,7 @@ Examples:
 Example:
   tidemark apply      shows what changes, records it, refills the views it touches")]
     Apply,
-    /// Run everything in one process: take in files and pushed events, answer lookups, reload definitions
+    /// Run everything in one process: take in files, topics and pushed events, answer lookups, reload definitions
     #[command(after_help = "\
 Examples:
   tidemark dev
@@ -80,16 +86,32 @@ Examples:
   curl -X POST localhost:6567/v1/sources/payments/events -d '{\"user_id\": 7, …}'
   curl -X POST localhost:6567/v1/services/fraud/lookup -d '{\"rows\": [{\"user_id\": 7, …}]}'")]
     Dev(Dev),
-    /// Take in events from files, each exactly once
+    /// Take in events from files and topics, each exactly once
     #[command(after_help = "\
 Examples:
-  tidemark ingest                                             every `files:` feed of the repo
+  tidemark ingest                                             every feed of the repo
   tidemark ingest --from january.parquet --source payments    these files
   tidemark ingest --from 'data/*.csv' 'more/*.jsonl' --source payments
+  tidemark ingest --until-idle                                what there is, then end
+  tidemark ingest --source payments --member worker-1 --http 0.0.0.0:8080 --log json
 
 A file is known by its content: seen again, under any name, it is skipped. Killed at any moment and
-started again, an ingest goes on where it was.")]
+started again, an ingest goes on where it was.
+
+Where a source has a `kafka` feed, it goes on reading until it is stopped (Ctrl-C, SIGTERM). Any number
+of processes may share a topic: start the same command again, elsewhere, on the same data and Redis.
+--http answers /healthz (it lives), /readyz (it takes in; else 503 and why) and /metrics.")]
     Ingest(Ingest),
+    /// Answer lookups from Redis, beside those who take in events
+    #[command(after_help = "\
+Examples:
+  tidemark serve
+  tidemark serve --http 0.0.0.0:6567 --grpc 0.0.0.0:6566 --log json
+  curl -X POST localhost:6567/v1/services/fraud/lookup -d '{\"rows\": [{\"user_id\": 7, …}]}'
+
+It writes nothing and fills nothing: /readyz says 503 and why until every view is live as it was applied.
+The embedded store belongs to one process: there, `tidemark dev` answers.")]
+    Serve(Serve),
     /// Ask for the features of an entity, now or at an instant
     #[command(after_help = "\
 Examples:
@@ -125,7 +147,61 @@ Examples:
   UPDATE_EXPECT=1 tidemark test            write what is answered into the files")]
     Test(Test),
     /// Say how far every source and view is
+    #[command(after_help = "\
+Examples:
+  tidemark status
+  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'")]
     Status,
+    /// Merge the small files of the event tables, and remove those that nobody needs any more
+    #[command(after_help = "\
+Examples:
+  tidemark compact
+  tidemark compact --source payments --vacuum-older-than none    merge, remove nothing
+
+No row changes, nor its order. It may run while others read and write the tables; a file that was merged
+into another stays for those who still read it, until it is older than --vacuum-older-than.")]
+    Compact(Compact),
+}
+
+impl Command {
+    /// How it logs, where it is one that goes on running.
+    pub(crate) const fn logs(&self) -> Option<LogForm> {
+        match self {
+            Self::Ingest(Ingest { logs, .. }) | Self::Serve(Serve { logs, .. }) | Self::Dev(Dev { logs, .. }) => {
+                Some(logs.log)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How what goes on running says what happens.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Logs {
+    /// How it logs on stderr. How much: `TIDEMARK_LOG`, such as `debug` or `warn,tidemark_ingest=debug`
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) log: LogForm,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object a line for machines
+    Json,
+}
+
+/// Where lookups are answered.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Listen {
+    /// Where HTTP listens [default: 127.0.0.1 and the port in tidemark.yaml, 6567]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where gRPC listens [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) grpc: Option<SocketAddr>,
 }
 
 /// How many payments a demo has, unless it is told: about as many as the default shape gives.
@@ -142,6 +218,12 @@ pub(crate) struct Demo {
     /// Equal seeds give equal payments
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Produce them into a new topic of these brokers, and read them from there
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka: Option<String>,
+    /// Keep the features in this Redis, under keys of their own
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -153,26 +235,57 @@ pub(crate) struct Init {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Dev {
-    /// Where HTTP listens [default: 127.0.0.1 and the port in tidemark.yaml, 6567]
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) http: Option<SocketAddr>,
-    /// Where gRPC listens [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) grpc: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Ingest {
-    /// Files or patterns: Parquet, CSV with a header, JSON lines [default: the `files:` feeds of the repo]
+    /// Files or patterns: Parquet, CSV with a header, JSON lines [default: the feeds of the repo]
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
     pub(crate) from: Vec<String>,
-    /// The source that the files hold events of
+    /// Only this source and its views; with --from, the one that the files hold events of
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Option<String>,
-    /// End when everything there is was taken in; files always do
+    /// End when everything there is was taken in and committed; files always do
     #[arg(long)]
     pub(crate) until_idle: bool,
+    /// Go on where Kafka threw records away before they were read, and note each gap in `dead_letters`
+    #[arg(long)]
+    pub(crate) skip_lost: bool,
+    /// What tells this process from the others for good: restarted soon, it keeps its partitions
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// Where liveness, readiness and metrics are answered [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
 }
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) logs: Logs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compact {
+    /// Only the tables of this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Remove files that crashes left and that were merged into others, if they are older: `24h`, `7d`, `none`
+    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = age)]
+    pub(crate) vacuum_older_than: Age,
+}
+
+/// How old something must be; none where nothing is old enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) Option<Span>);
 
 #[derive(Args, Debug)]
 pub(crate) struct Lookup {
@@ -241,6 +354,14 @@ fn pair(text: &str) -> Result<(String, String), String> {
 fn time(text: &str) -> Result<Time, String> {
     Time::parse(text)
         .ok_or_else(|| "expected an instant in RFC 3339, such as 2026-11-20T08:00:00Z".to_owned())
+}
+
+fn age(text: &str) -> Result<Age, String> {
+    if text == "none" {
+        return Ok(Age(None));
+    }
+    let span = Span::parse(text).ok_or("expected a length of time, such as 24h or 7d, or `none`")?;
+    Ok(Age(Some(span)))
 }
 
 fn visibility(text: &str) -> Result<Visibility, String> {

@@ -2,11 +2,13 @@
 
 pub(crate) mod apply;
 pub(crate) mod check;
+mod compact;
 mod demo;
 mod dev;
 mod ingest;
 mod init;
 mod lookup;
+mod serve;
 mod status;
 mod test;
 mod train;
@@ -16,6 +18,7 @@ use anyhow::Result;
 use tokio::runtime::Builder;
 
 use crate::args::{Arguments, Command};
+use crate::log;
 use crate::output::Output;
 
 /// Carries out what was asked.
@@ -24,6 +27,7 @@ use crate::output::Output;
 /// Those of the command.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let Arguments { global, command } = arguments;
+    log::start(command.logs())?;
     let output = Output::new(global.format);
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -38,7 +42,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Train(train) => train::run(&train, &global, output).await,
             Command::Verify(verify) => verify::run(verify, &global, output).await,
             Command::Test(test) => test::run(&test, &global, output).await,
+            Command::Serve(serve) => serve::run(serve, &global).await,
             Command::Status => status::run(&global, output).await,
+            Command::Compact(compact) => compact::run(&compact, &global, output).await,
         }
     })
 }

@@ -12,6 +12,7 @@ use anyhow::{Error, Result};
 use tidemark_registry::Problems;
 
 use crate::commands::check;
+use crate::log;
 use crate::progress::say;
 
 mod code;
@@ -88,10 +89,17 @@ pub(crate) fn report(outcome: Result<()>) -> ExitCode {
         check::show(problems);
     }
     let message = message(&error);
-    if !message.is_empty() {
-        say(message);
+    match message.split_once("\nhelp: ") {
+        _ if message.is_empty() => {}
+        Some((what, help)) if log::is_json() => tracing::error!(help, "{}", without_label(what)),
+        None if log::is_json() => tracing::error!("{}", without_label(&message)),
+        _ => say(message),
     }
     ExitCode::from(code(&error))
+}
+
+fn without_label(message: &str) -> &str {
+    message.trim_start_matches("error: ")
 }
 
 /// `error: …` and, where there is any, `help: …`.

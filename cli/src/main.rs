@@ -1,8 +1,8 @@
 //! `tidemark`, the one binary: the only place where the parts are wired together.
 //!
-//! Reading order: [`args`] (what can be asked), [`project`] (a repo with its stores and engines), `commands` (one
-//! file each), then what they speak through: [`output`] (results, on stdout), [`progress`] (talk, on stderr),
-//! [`failure`] (errors and exit codes), [`clock`].
+//! Reading order: [`args`] (what can be asked), [`project`] (a repo with its stores and engines), [`service`] (running
+//! until stopped), `commands` (one file each), then what they speak through: [`output`] (results, on stdout),
+//! [`progress`] (talk, on stderr), [`log`], [`failure`] (errors and exit codes), [`clock`].
 //!
 //! It must never contain anything that a test would want to call: tests run the binary.
 
@@ -10,9 +10,12 @@ mod args;
 mod clock;
 mod commands;
 mod failure;
+mod log;
+mod newer;
 mod output;
 mod progress;
 mod project;
+mod service;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidemark_ingest::progress::{Progress, Task};
 
+use crate::log;
 use crate::output::{bytes, count, duration, rate};
 
 /// How often a line is written where there is no terminal.
@@ -15,6 +16,9 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Says something to whoever watches. Nobody may, so failing to is no failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
+    if log::is_json() {
+        return tracing::info!("{}", text.to_string().trim());
+    }
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
@@ -64,7 +68,7 @@ struct Subject {
 
 impl Default for Bars {
     fn default() -> Self {
-        let terminal = io::stderr().is_terminal();
+        let terminal = io::stderr().is_terminal() && !log::is_json();
         let terminal =
             terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         Self { terminal, current: Mutex::default() }

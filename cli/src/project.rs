@@ -1,17 +1,20 @@
 //! A repo with its stores and engines: the one place where they are wired together.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_ingest::{Ingest, IngestConfig, Watch};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Watch};
+use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::Location;
 use tidemark_online::{LookupError, Lookups};
 use tidemark_registry::applied::load_applied;
 use tidemark_registry::{Applied, Online, PROJECT_FILE, Repo};
-use tidemark_store::{EmbeddedStore, OnlineStore};
+use tidemark_store::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 
 use crate::args::Global;
 use crate::clock;
@@ -128,6 +131,13 @@ impl Project {
         self.repo.views.values().cloned().collect()
     }
 
+    /// That source and its views, or all of them.
+    pub(crate) fn only(&self, source: Option<&str>) -> (Vec<Arc<SourcePlan>>, Vec<Arc<FeaturePlan>>) {
+        let wanted = |name: &str| source.is_none_or(|only| only == name);
+        let sources = self.sources().into_iter().filter(|source| wanted(&source.name)).collect();
+        (sources, self.views().into_iter().filter(|view| wanted(&view.source)).collect())
+    }
+
     /// The service of that name.
     ///
     /// # Errors
@@ -153,47 +163,107 @@ impl Project {
 
     /// Where the event tables are.
     pub(crate) fn location(&self) -> Result<Location> {
-        Ok(Location::parse(&self.repo.project.offline, self.folder.path())?)
+        Ok(Location::parse(&self.repo.project.offline.path, self.folder.path())?)
+    }
+
+    /// Whether the online store belongs to one process at a time.
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.repo.project.online, Online::Embedded { .. })
+    }
+
+    /// What the names of all keys in Redis begin with.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{}:{}", RedisConfig::PREFIX, self.repo.project.name)
     }
 
     /// The online store.
     ///
     /// # Errors
-    /// Fails where another process has it open, it is damaged, or of a newer version.
-    pub(crate) fn store(&self) -> Result<Arc<dyn OnlineStore>> {
-        match &self.repo.project.online {
+    /// Fails where another process has it open, it is damaged, of a newer version, or a Redis that cannot be reached
+    /// or must not be used.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn OnlineStore>> {
+        match self.repo.project.online.expanded(&variable)? {
             Online::Embedded { path } => {
                 Ok(Arc::new(EmbeddedStore::open(&self.folder.join(path), clock::shared())?))
             }
             Online::Redis { url } => {
-                let message = format!("the online store is Redis at {url}, which this version does not have");
-                Err(Failure::fixable(message, "write `online: {store: embedded}` in tidemark.yaml").into())
+                Ok(Arc::new(RedisStore::open(RedisConfig { url, prefix: self.prefix() }).await?))
             }
         }
     }
 
     /// Ingestion into a store; nothing is caught up or taken in yet.
-    pub(crate) async fn ingest(&self, store: Arc<dyn OnlineStore>) -> Result<Ingest> {
+    pub(crate) async fn ingest(&self, store: Arc<dyn OnlineStore>, intake: Intake) -> Result<Ingest> {
+        let (sources, views) = self.only(intake.source.as_deref());
+        let offline = &self.repo.project.offline;
         let config = IngestConfig {
-            data_dir: self.folder.join(DATA),
+            data_dir: intake.journal.then(|| self.folder.join(DATA)),
             offline: self.location()?,
-            sources: self.sources(),
-            views: self.views(),
+            commit: CommitRule {
+                every: Duration::from_millis(offline.commit_every.millis().unsigned_abs()),
+                rows: offline.commit_rows,
+            },
+            sources,
+            views,
             store,
+            kafka: if intake.topics { self.kafka(intake.member)? } else { None },
+            skip_lost: intake.skip_lost,
             clock: clock::shared(),
         };
         Ok(Ingest::open(config).await?)
     }
 
-    /// Lookups of every service over a store. Where a fill was cut short, it is finished first.
+    /// How to reach the brokers, if there are any.
+    fn kafka(&self, member: Option<String>) -> Result<Option<KafkaConfig>> {
+        let Some(kafka) = &self.repo.project.kafka else { return Ok(None) };
+        let kafka = kafka.expanded(&variable)?;
+        Ok(Some(KafkaConfig {
+            bootstrap_servers: kafka.bootstrap_servers,
+            options: kafka.options,
+            project: self.repo.project.name.clone(),
+            member,
+        }))
+    }
+
+    /// Lookups of every service over a store. Where a fill was cut short, and nobody else can be at it, it is
+    /// finished first.
     pub(crate) async fn lookups(&self, store: Arc<dyn OnlineStore>) -> Result<Lookups> {
         let lookups = Lookups::new(Arc::clone(&store), clock::shared());
         lookups.serve(self.repo.services.values().cloned())?;
-        if lookups.ready().await.is_err() {
-            catch_up(&mut self.ingest(store).await?).await?;
+        if self.is_embedded() && lookups.ready().await.is_err() {
+            catch_up(&mut self.ingest(store, Intake::of_history(self)).await?).await?;
         }
         Ok(lookups)
     }
+}
+
+/// What an ingestion takes in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Intake {
+    /// Only this source and its views.
+    pub(crate) source: Option<String>,
+    /// Whether it keeps the journal, without which it has neither files nor pushes. One process at a time can.
+    pub(crate) journal: bool,
+    /// Whether it has topics.
+    pub(crate) topics: bool,
+    /// Whether records that Kafka threw away before they were read may be passed over.
+    pub(crate) skip_lost: bool,
+    /// What tells this process from others that read the same topics.
+    pub(crate) member: Option<String>,
+}
+
+impl Intake {
+    /// Only what was taken in before, and waits in the journal.
+    pub(crate) fn of_history(project: &Project) -> Self {
+        let is_topic = |source: &SourcePlan| matches!(source.feed, Feed::Kafka(_));
+        let journal = project.is_embedded() || !project.sources().iter().all(|source| is_topic(source));
+        Self { journal, ..Self::default() }
+    }
+}
+
+/// An environment variable that settings name.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
 }
 
 /// What may be meant by a name that is unknown.

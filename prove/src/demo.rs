@@ -7,11 +7,13 @@
 mod compare;
 mod files;
 mod payments;
+mod produce;
 mod skew;
 
 pub use compare::{CompareError, Comparison, Engines, Latency, Mismatch, compare, questions};
 pub use files::{FilesError, write_labels, write_payments};
 pub use payments::{Payment, generate};
+pub use produce::{DemoTopic, ProduceError};
 
 /// How much to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::commands::check;
 use crate::output::Output;
 use crate::progress::say;
-use crate::project::{Folder, Project, catch_up};
+use crate::project::{Folder, Intake, Project, catch_up};
 
 pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
     let folder = Folder::find(global)?;
@@ -73,7 +73,7 @@ impl Candidate {
         let version = self.running.as_ref().map_or(0, |running| running.version);
         let mut project = Project::of(folder, version, self.repo);
         // Whoever has the stores open runs the old version: it must not be told otherwise.
-        let mut ingest = project.ingest(project.store()?).await?;
+        let mut ingest = project.ingest(project.store().await?, Intake::of_history(&project)).await?;
         if changed {
             project.version = record(&project.folder().applied(), &project.repo, clock::now())?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tidemark_ingest::FilesReport;
 use tidemark_kernel::Visibility;
 use tidemark_offline::training::Summary;
 use tidemark_offline::{Effort, TrainRequest, train};
@@ -16,14 +17,17 @@ use tidemark_store::OnlineStore;
 use crate::args::{Demo, USUAL_EVENTS};
 use crate::commands::apply::Candidate;
 use crate::commands::ingest::take_in;
+use crate::commands::ingest::topics::{Reading, read};
 use crate::failure::{Failure, io_failure};
 use crate::output::Output;
 use crate::progress::{Bars, say};
-use crate::project::{Folder, Project};
+use crate::project::{Folder, Intake, Project};
 use folder::{LABELS, LOOKUPS, PAYMENTS, TRAINING};
+use services::Services;
 
 mod folder;
 mod report;
+mod services;
 
 const SERVICE: &str = "fraud";
 const SOURCE: &str = "payments";
@@ -40,15 +44,19 @@ struct Found {
 }
 
 pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
-    folder::prepare(&asked.dir)?;
+    let services = Services::of(asked);
+    folder::prepare(&asked.dir, &services).await?;
     let shape = shape(asked);
-    say(format_args!("generating a month of payments into {}", asked.dir.display()));
+    let into = services.topic.as_ref().map_or(asked.dir.display().to_string(), |topic| {
+        format!("topic {} at {}", topic.name, topic.servers)
+    });
+    say(format_args!("generating a month of payments into {into}"));
     let payments = generate(&shape);
-    write(&asked.dir, &payments, &shape)?;
+    write(&asked.dir, &services, &payments, &shape).await?;
     drop(payments);
     let project = Candidate::read(&Folder::at(&asked.dir))?.apply(Folder::at(&asked.dir)).await?;
-    let found = find(&project, &shape, &asked.dir).await?;
-    output.result(|| report::json(&found), || report::text(&found, &asked.dir))?;
+    let found = find(&project, &services, &shape, &asked.dir).await?;
+    output.result(|| report::json(&found), || report::text(&found, &services, &asked.dir))?;
     report::tell(&found.compared.mismatches);
     if found.compared.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
 }
@@ -68,19 +76,26 @@ fn shape(asked: &Demo) -> Shape {
     }
 }
 
-fn write(dir: &Path, payments: &[Payment], shape: &Shape) -> Result<()> {
-    write_payments(&dir.join(PAYMENTS), payments)?;
+async fn write(dir: &Path, services: &Services, payments: &[Payment], shape: &Shape) -> Result<()> {
+    match &services.topic {
+        Some(topic) => {
+            topic.create().await?;
+            tokio::task::block_in_place(|| topic.produce(payments))?;
+        }
+        None => drop(write_payments(&dir.join(PAYMENTS), payments)?),
+    }
     Ok(write_labels(&dir.join(LABELS), payments, Shape::LABELS, shape.seed)?)
 }
 
-async fn find(project: &Project, shape: &Shape, dir: &Path) -> Result<Found> {
-    let store = project.store()?;
+async fn find(project: &Project, services: &Services, shape: &Shape, dir: &Path) -> Result<Found> {
+    let store = project.store().await?;
     let began = Instant::now();
-    let mut ingest = project.ingest(Arc::clone(&store)).await?;
-    let pattern = dir.join(PAYMENTS).join("*.parquet").display().to_string();
-    let reports = take_in(&mut ingest, &[(SOURCE.to_owned(), vec![pattern])]).await?;
+    let (events, dead_letters) = if services.topic.is_some() {
+        read_topic(project, Arc::clone(&store)).await?
+    } else {
+        read_files(project, Arc::clone(&store), dir).await?
+    };
     let ingested_in = began.elapsed();
-    drop(ingest);
     let began = Instant::now();
     let trained = training(project, dir).await?;
     let trained_in = began.elapsed();
@@ -88,14 +103,34 @@ async fn find(project: &Project, shape: &Shape, dir: &Path) -> Result<Found> {
     let compared = compare(&engines(project, store, dir)?, questions(shape, Shape::LOOKUPS)).await?;
     let out = dir.join(TRAINING);
     Ok(Found {
-        events: reports.iter().map(|(_, report)| report.events()).sum(),
-        dead_letters: reports.iter().map(|(_, report)| report.dead_letters()).sum(),
+        events,
+        dead_letters,
         ingested_in,
         trained,
         trained_in,
         training_bytes: std::fs::metadata(&out).map_err(io_failure("read", &out))?.len(),
         compared,
     })
+}
+
+/// How many events and dead letters the files hold.
+async fn read_files(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) -> Result<(u64, u64)> {
+    let intake = Intake { journal: true, ..Intake::default() };
+    let mut ingest = project.ingest(store, intake).await?;
+    let pattern = dir.join(PAYMENTS).join("*.parquet").display().to_string();
+    let reports = take_in(&mut ingest, &[(SOURCE.to_owned(), vec![pattern])]).await?;
+    let sum = |count: fn(&FilesReport) -> u64| reports.iter().map(|(_, report)| count(report)).sum();
+    Ok((sum(FilesReport::events), sum(FilesReport::dead_letters)))
+}
+
+/// How many events and dead letters the topic holds.
+async fn read_topic(project: &Project, store: Arc<dyn OnlineStore>) -> Result<(u64, u64)> {
+    let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
+    let ingest = project.ingest(store, intake).await?;
+    let read = read(project, ingest, Reading { until_idle: true, ..Reading::default() }).await?;
+    let stopped = || Failure::fixable("the demo was stopped", "start it again, it begins anew");
+    let logs = read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
+    Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))
 }
 
 fn engines(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) -> Result<Engines> {

@@ -1,49 +1,101 @@
-//! `tidemark ingest`: events from files, each exactly once.
+//! `tidemark ingest`: events from files and topics, each exactly once.
 
 use std::time::Instant;
 
 use anyhow::Result;
-use serde_json::{Value as Json, json};
-use tidemark_ingest::{FileOutcome, FilesReport, Ingest, Watch};
+use tidemark_ingest::{FilesReport, Ingest, Watch};
 use tidemark_kernel::source::Feed;
+use tidemark_online::listen::listen;
 
 use crate::args::{self, Global};
-use crate::output::{Output, Table, count, counted, duration, rate};
+use crate::failure::Failure;
+use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
-use crate::project::{Project, catch_up};
+use crate::project::{Intake, Project, catch_up};
+use topics::{Reading, read};
+
+mod report;
+pub(crate) mod topics;
+
+pub(crate) use report::table;
 
 pub(super) async fn run(asked: &args::Ingest, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
     let wanted = wanted(asked, &project)?;
+    let topics = topics(asked, &project);
+    if topics.is_empty() {
+        take_in_files(asked, &project, &wanted, output).await
+    } else {
+        take_in_topics(asked, &project, wanted, &topics, output).await
+    }
+}
+
+/// Ends once the files are in.
+async fn take_in_files(
+    asked: &args::Ingest,
+    project: &Project,
+    wanted: &[Wanted],
+    output: Output,
+) -> Result<()> {
+    if asked.http.is_some() {
+        let message = "--http is for what goes on running, and files end by themselves";
+        return Err(Failure::fixable(message, "leave it out").into());
+    }
+    if wanted.is_empty() {
+        say_no_feed(asked);
+    }
     let began = Instant::now();
-    let mut ingest = project.ingest(project.store()?).await?;
+    let intake = Intake { source: asked.source.clone(), journal: true, ..Intake::default() };
+    let mut ingest = project.ingest(project.store().await?, intake).await?;
     catch_up(&mut ingest).await?;
-    let reports = take_in(&mut ingest, &wanted).await?;
+    let reports = take_in(&mut ingest, wanted).await?;
     ingest.drain_push().await?;
     let took = began.elapsed();
-    let (events, dead) = totals(&reports);
-    output.result(
-        || {
-            let files: Vec<Json> = reports.iter().flat_map(describe).collect();
-            let seconds = took.as_secs_f64();
-            json!({"files": files, "events": events, "dead_letters": dead, "seconds": seconds})
-        },
-        || {
-            let pace = if events > 0 { format!(", {}", rate(events, took)) } else { String::new() };
-            format!("{}{} in {}{pace}", table(&reports), counted(events, "event"), duration(took))
-        },
-    )?;
-    let root = project.location()?.root().display().to_string();
-    let root = root.strip_prefix("./").unwrap_or(&root);
-    for (source, report) in reports.iter().filter(|(_, report)| report.dead_letters() > 0) {
-        let kept = counted(report.dead_letters(), "dead letter");
-        say(format_args!("note: {kept} kept, each with its reason, in {root}/{source}/dead_letters"));
+    output.result(|| report::files_json(&reports, took), || report::files_text(&reports, took))?;
+    say_dead_letters(project, &reports)
+}
+
+/// Goes on until it is stopped, or everything there is was taken in.
+async fn take_in_topics(
+    asked: &args::Ingest,
+    project: &Project,
+    wanted: Vec<Wanted>,
+    topics: &[Topic],
+    output: Output,
+) -> Result<()> {
+    let began = Instant::now();
+    let monitor = match asked.http {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let intake = Intake {
+        source: asked.source.clone(),
+        journal: project.is_embedded() || !wanted.is_empty(),
+        topics: true,
+        skip_lost: asked.skip_lost,
+        member: asked.member.clone(),
+    };
+    let ingest = project.ingest(project.store().await?, intake).await?;
+    say_topics(project, topics, asked.until_idle);
+    let reading = Reading { files: wanted, source: asked.source.clone(), monitor, until_idle: asked.until_idle };
+    let read = read(project, ingest, reading).await?;
+    let took = began.elapsed();
+    if let Some(idle) = &read.idle {
+        output.result(|| report::idle_json(&read, idle, took), || report::idle_text(&read, idle, took))?;
+    }
+    say_dead_letters(project, &read.files)?;
+    if asked.until_idle && read.idle.is_none() {
+        let message = "stopped before everything there is was taken in";
+        return Err(Failure::fixable(message, "start it again, it goes on where it was").into());
     }
     Ok(())
 }
 
 /// A source and the path patterns of its files.
 pub(crate) type Wanted = (String, Vec<String>);
+
+/// A source and its topic.
+type Topic = (String, String);
 
 /// The files named, or the feeds of the repo.
 fn wanted(asked: &args::Ingest, project: &Project) -> Result<Vec<Wanted>> {
@@ -55,37 +107,31 @@ fn wanted(asked: &args::Ingest, project: &Project) -> Result<Vec<Wanted>> {
     }
     let mut feeds = feeds(project);
     feeds.retain(|(name, _)| asked.source.as_ref().is_none_or(|given| given == name));
-    if feeds.is_empty() {
-        let (whose, name) = match &asked.source {
-            Some(given) => (format!("source {given} has no"), given.as_str()),
-            None => ("no source here has a".to_owned(), "NAME"),
-        };
-        say(format_args!(
-            "note: {whose} `files` feed; name files: tidemark ingest --from FILE --source {name}"
-        ));
-    }
     Ok(feeds)
 }
 
-/// The `files` feeds of a repo, their patterns starting at its folder. Those of Kafka are named on stderr.
+/// The topics to read: none where files are named.
+fn topics(asked: &args::Ingest, project: &Project) -> Vec<Topic> {
+    let sources = project.repo.sources.values();
+    let sources = sources.filter(|source| asked.source.as_ref().is_none_or(|given| *given == source.name));
+    let topics = sources.filter_map(|source| match &source.feed {
+        Feed::Kafka(feed) => Some((source.name.clone(), feed.topic.clone())),
+        Feed::Push | Feed::Files { .. } => None,
+    });
+    topics.filter(|_| asked.from.is_empty()).collect()
+}
+
+/// The `files` feeds of a repo, their patterns starting at its folder.
 pub(crate) fn feeds(project: &Project) -> Vec<Wanted> {
-    let mut wanted = Vec::new();
-    for source in project.repo.sources.values() {
-        match &source.feed {
-            Feed::Push => {}
-            Feed::Files { paths } => {
-                let pattern = |path: &String| project.folder().join(path).display().to_string();
-                wanted.push((source.name.clone(), paths.iter().map(pattern).collect()));
-            }
-            Feed::Kafka { topic } => {
-                say(format_args!(
-                    "note: source {} reads topic {topic}, which this version does not",
-                    source.name
-                ));
-            }
+    let sources = project.repo.sources.values();
+    let feeds = sources.filter_map(|source| match &source.feed {
+        Feed::Files { paths } => {
+            let pattern = |path: &String| project.folder().join(path).display().to_string();
+            Some((source.name.clone(), paths.iter().map(pattern).collect()))
         }
-    }
-    wanted
+        Feed::Push | Feed::Kafka(_) => None,
+    });
+    feeds.collect()
 }
 
 /// Takes in files with progress on stderr.
@@ -99,48 +145,30 @@ pub(crate) async fn take_in(ingest: &mut Ingest, wanted: &[Wanted]) -> Result<Ve
     Ok(reports)
 }
 
-fn totals(reports: &[(String, FilesReport)]) -> (u64, u64) {
-    let sum = |count: fn(&FilesReport) -> u64| reports.iter().map(|(_, report)| count(report)).sum();
-    (sum(FilesReport::events), sum(FilesReport::dead_letters))
-}
-
-/// What became of each file.
-pub(crate) fn table(reports: &[(String, FilesReport)]) -> String {
-    let mut table = Table::new(&["source", "file", ">events", ">dead letters", ">rate", "note"]);
-    for (source, report) in reports {
-        for file in &report.files {
-            let path = file.path.display().to_string();
-            let cells = match &file.outcome {
-                FileOutcome::TakenIn { events, dead_letters, before, took } => {
-                    let resumed = format!("{} were in before", counted(*before, "row"));
-                    let note = if *before > 0 { resumed } else { String::new() };
-                    [count(*events), count(*dead_letters), rate(events + dead_letters, *took), note]
-                }
-                FileOutcome::Skipped { known_as } => {
-                    let note = format!("skipped: taken in before as {}", known_as.display());
-                    ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
-                }
-            };
-            table.row([source.clone(), path].into_iter().chain(cells).collect());
-        }
-    }
-    let table = table.to_string();
-    if table.is_empty() { table } else { table + "\n" }
-}
-
-fn describe((source, report): &(String, FilesReport)) -> Vec<Json> {
-    let file = |file: &tidemark_ingest::FileReport| {
-        let path = file.path.display().to_string();
-        match &file.outcome {
-            FileOutcome::TakenIn { events, dead_letters, before, took } => json!({
-                "source": source, "file": path, "events": events, "dead_letters": dead_letters,
-                "rows_before": before, "seconds": took.as_secs_f64(), "skipped": false,
-            }),
-            FileOutcome::Skipped { known_as } => json!({
-                "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": true,
-                "known_as": known_as.display().to_string(),
-            }),
-        }
+fn say_no_feed(asked: &args::Ingest) {
+    let (whose, name) = match &asked.source {
+        Some(given) => (format!("source {given} has no"), given.as_str()),
+        None => ("no source here has a".to_owned(), "NAME"),
     };
-    report.files.iter().map(file).collect()
+    say(format_args!(
+        "note: {whose} `files` or `kafka` feed; name files: tidemark ingest --from FILE --source {name}"
+    ));
+}
+
+fn say_topics(project: &Project, topics: &[Topic], until_idle: bool) {
+    let topics: Vec<String> =
+        topics.iter().map(|(source, topic)| format!("{source} from topic {topic}")).collect();
+    let servers = project.repo.project.kafka.as_ref().map_or("", |kafka| kafka.bootstrap_servers.as_str());
+    let end = if until_idle { "until everything there is was taken in" } else { "until stopped (Ctrl-C)" };
+    say(format_args!("reading {} at {servers}, {end}", topics.join(", ")));
+}
+
+fn say_dead_letters(project: &Project, reports: &[(String, FilesReport)]) -> Result<()> {
+    let root = project.location()?.root().display().to_string();
+    let root = root.strip_prefix("./").unwrap_or(&root);
+    for (source, report) in reports.iter().filter(|(_, report)| report.dead_letters() > 0) {
+        let kept = counted(report.dead_letters(), "dead letter");
+        say(format_args!("note: {kept} kept, each with its reason, in {root}/{source}/dead_letters"));
+    }
+    Ok(())
 }

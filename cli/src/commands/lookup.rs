@@ -21,7 +21,7 @@ use crate::project::Project;
 pub(super) async fn run(asked: &Lookup, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
     project.service(&asked.service)?;
-    let lookups = project.lookups(project.store()?).await?;
+    let lookups = project.lookups(project.store().await?).await?;
     let served = lookups.service(&asked.service)?;
     let rows = match &asked.rows {
         Some(path) => rows(&served, &lines(path)?)?,

@@ -3,62 +3,68 @@
 use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
-use tidemark_ingest::status::{LogStatus, ViewStatus};
-use tidemark_kernel::Position;
+use tidemark_ingest::status::{LogStatus, SourceStatus, ViewStatus};
+use tidemark_kernel::{Log, Position};
 
 use crate::args::Global;
 use crate::output::{Output, Table, bytes, count, time};
-use crate::project::Project;
+use crate::progress::say;
+use crate::project::{Intake, Project};
 
 pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
-    let status = project.ingest(project.store()?).await?.status().await?;
-    output.result(|| describe(&status, project.version), || text(&status, project.version))
+    // Whoever takes in events keeps the journal, and goes on meanwhile where the store is shared.
+    let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
+    let status = project.ingest(project.store().await?, intake).await?.status().await?;
+    let version = project.version;
+    output.result(
+        || json!({"version": version, "sources": sources_json(&status), "views": views_json(&status)}),
+        || format!("version {version}\n\n{}\n{}", sources_text(&status), views_text(&status)),
+    )?;
+    for source in &status.sources {
+        if let Some(reason) = &source.unreachable {
+            say(format_args!("note: where the topic of source {} ends is not known: {reason}", source.source));
+        }
+    }
+    Ok(())
 }
 
-fn text(status: &Status, version: u64) -> String {
-    let mut sources =
-        Table::new(&["source", "log", ">position", ">events", ">dead letters", "newest event", "note"]);
+/// Each source, log by log.
+pub(super) fn sources_text(status: &Status) -> String {
+    let columns = [
+        "source", "log", ">position", ">end", ">lag", "newest event", ">events/s", ">events", ">dead letters",
+    ];
+    let mut table = Table::new(&columns);
     for source in &status.sources {
         for (log, at) in &source.logs {
-            let note = at
-                .end
-                .filter(|end| *end > at.position)
-                .map(|end| format!("{} wait", place(Position(end.0 - at.position.0))));
-            sources.row(vec![
-                source.source.clone(),
-                log.to_string(),
-                place(at.position),
-                count(at.events),
-                count(at.dead_letters),
-                time(at.newest),
-                note.unwrap_or_default(),
-            ]);
+            table.row(source_row(source, *log, at));
         }
         if source.logs.is_empty() {
-            let empty = ["-", "0", "0", "0", "-", "nothing was taken in yet"].map(str::to_owned);
-            sources.row([source.source.clone()].into_iter().chain(empty).collect());
+            let nothing = ["-", "0", "0", "0", "-", "0", "0", "0"].map(str::to_owned);
+            table.row([source.source.clone()].into_iter().chain(nothing).collect());
         }
     }
-    let columns =
-        ["view", "source", ">generation", "positions", ">entities", ">bytes", ">per entity", "note"];
-    let mut views = Table::new(&columns);
-    for view in &status.views {
-        let generation = view.live.as_ref().map_or_else(|| "-".to_owned(), |live| live.number.to_string());
-        let positions: Vec<String> =
-            view.positions.iter().map(|(log, at)| format!("{log} {}", place(*at))).collect();
-        views.row(vec![
-            view.view.clone(),
-            view.source.clone(),
-            generation,
-            positions.join(", "),
-            count(view.sizes.entities),
-            bytes(view.sizes.bytes),
-            bytes(view.sizes.bytes / view.sizes.entities.max(1)),
-            if view.current { String::new() } else { "waits to be filled".to_owned() },
-        ]);
-    }
-    format!("version {version}\n\n{sources}\n{views}")
+    table.to_string()
+}
+
+fn source_row(source: &SourceStatus, log: Log, at: &LogStatus) -> Vec<String> {
+    let known = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), count);
+    vec![
+        source.source.clone(),
+        log.to_string(),
+        place(at.position),
+        at.end.map_or_else(|| "?".to_owned(), place),
+        known(at.lag()),
+        time(at.newest),
+        rate(at.rate),
+        count(at.events),
+        count(at.dead_letters),
+    ]
+}
+
+/// Few events a second are still some.
+fn rate(rate: f64) -> String {
+    if rate > 0.0 && rate < 10.0 { format!("{rate:.1}") } else { count(rate.round() as u64) }
 }
 
 /// How many records of a log are behind a position.
@@ -66,23 +72,64 @@ fn place(position: Position) -> String {
     count(position.0.unsigned_abs())
 }
 
-fn describe(status: &Status, version: u64) -> Json {
+fn views_text(status: &Status) -> String {
+    let columns = [
+        "view", "source", ">generation", ">entities", ">states", ">bytes", ">memory", ">per entity", "note",
+    ];
+    let mut table = Table::new(&columns);
+    for view in &status.views {
+        let sizes = &view.sizes;
+        table.row(vec![
+            view.view.clone(),
+            view.source.clone(),
+            view.live.as_ref().map_or_else(|| "-".to_owned(), |live| live.number.to_string()),
+            count(sizes.entities),
+            count(sizes.states),
+            bytes(sizes.bytes),
+            sizes.memory.map_or_else(|| "-".to_owned(), bytes),
+            bytes(per_entity(view, sizes.memory.unwrap_or(sizes.bytes))),
+            note(view).to_owned(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// What each entity of a view takes of so many bytes.
+fn per_entity(view: &ViewStatus, bytes: u64) -> u64 {
+    bytes / view.sizes.entities.max(1)
+}
+
+fn note(view: &ViewStatus) -> &'static str {
+    match &view.live {
+        _ if view.current => "",
+        None => "not filled yet",
+        Some(_) => "not filled yet as it is defined now; the one before it answers",
+    }
+}
+
+pub(super) fn sources_json(status: &Status) -> Vec<Json> {
     let sources = status.sources.iter().map(|source| {
         let logs = source.logs.iter().map(|(log, status)| (log.to_string(), describe_log(status)));
-        json!({"source": source.source, "logs": logs.collect::<Map<_, _>>()})
+        let logs = logs.collect::<Map<_, _>>();
+        json!({"source": source.source, "logs": logs, "unreachable": source.unreachable})
     });
-    let views = status.views.iter().map(describe_view);
-    json!({"version": version, "sources": sources.collect::<Vec<_>>(), "views": views.collect::<Vec<_>>()})
+    sources.collect()
 }
 
 fn describe_log(log: &LogStatus) -> Json {
     json!({
         "position": log.position.0,
         "end": log.end.map(|end| end.0),
+        "lag": log.lag(),
+        "newest_event": log.newest.map(|time| time.to_string()),
+        "events_per_second": log.rate,
         "events": log.events,
         "dead_letters": log.dead_letters,
-        "newest_event": log.newest.map(|time| time.to_string()),
     })
+}
+
+fn views_json(status: &Status) -> Vec<Json> {
+    status.views.iter().map(describe_view).collect()
 }
 
 fn describe_view(view: &ViewStatus) -> Json {
@@ -96,6 +143,8 @@ fn describe_view(view: &ViewStatus) -> Json {
         "entities": view.sizes.entities,
         "states": view.sizes.states,
         "bytes": view.sizes.bytes,
-        "bytes_per_entity": view.sizes.bytes / view.sizes.entities.max(1),
+        "bytes_per_entity": per_entity(view, view.sizes.bytes),
+        "memory": view.sizes.memory,
+        "memory_per_entity": view.sizes.memory.map(|memory| per_entity(view, memory)),
     })
 }

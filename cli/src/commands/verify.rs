@@ -22,7 +22,7 @@ const SHOWN: usize = 20;
 
 pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
-    let request = request(&project, asked.sample.map(NonZeroUsize::get))?;
+    let request = request(&project, asked.sample.map(NonZeroUsize::get)).await?;
     let bars = Bars::default();
     let began = Instant::now();
     let mut watch = |done| {
@@ -38,10 +38,10 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
 }
 
 /// A request for all views of a project.
-fn request(project: &Project, sample: Option<usize>) -> Result<Request> {
+async fn request(project: &Project, sample: Option<usize>) -> Result<Request> {
     let now = clock::now();
     Ok(Request {
-        store: project.store()?,
+        store: project.store().await?,
         location: project.location()?,
         views: project.views(),
         sources: project.repo.sources.clone(),

@@ -9,10 +9,10 @@ use tidemark_offline::location::LocationError;
 use tidemark_offline::{HistoryError, TableError, TrainError, durable::FileError};
 use tidemark_online::listen::ServeError;
 use tidemark_online::{Kind, LookupError, RowError};
-use tidemark_prove::demo::{CompareError, FilesError};
+use tidemark_prove::demo::{CompareError, FilesError, ProduceError};
 use tidemark_prove::labels::LabelError;
 use tidemark_prove::verify::VerifyError;
-use tidemark_registry::{AppliedError, Problems};
+use tidemark_registry::{AppliedError, Problems, SettingError};
 use tidemark_store::{Remedy, StoreError};
 
 /// Something the user can fix.
@@ -24,11 +24,13 @@ pub(super) const BROKEN: u8 = 3;
 pub(super) fn of(error: &(dyn Error + 'static)) -> Option<u8> {
     let own = [
         known(error, |_: &Problems| true),
+        known(error, |_: &SettingError| true),
         known(error, |_: &LocationError| true),
         known(error, |_: &FilesError| true),
+        known(error, |_: &ProduceError| true),
         known(error, store),
-        known(error, |error: &IngestError| error.remedy() == Remedy::Fix),
-        known(error, |error: &JournalError| error.remedy() == Remedy::Fix),
+        known(error, |error: &IngestError| fixable(error.remedy())),
+        known(error, |error: &JournalError| fixable(error.remedy())),
         known(error, lookup),
         known(error, row),
         known(error, |error: &ServeError| matches!(error, ServeError::InUse(_) | ServeError::Listen { .. })),
@@ -51,8 +53,13 @@ fn known<E: Error + 'static>(error: &(dyn Error + 'static), fixable: impl FnOnce
 fn store(error: &StoreError) -> bool {
     match error {
         StoreError::Io { source, .. } => io(source.kind()),
-        other => other.remedy() == Remedy::Fix,
+        other => fixable(other.remedy()),
     }
+}
+
+/// What did not come back by itself for as long as a command waits, somebody must look after.
+fn fixable(remedy: Remedy) -> bool {
+    matches!(remedy, Remedy::Fix | Remedy::Wait)
 }
 
 fn lookup(error: &LookupError) -> bool {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use tidemark_store::{EmbeddedStore, StoreError};
 
+use super::services::{self, Services};
 use crate::clock;
 use crate::commands::init;
 use crate::failure::{Failure, io_failure};
@@ -26,18 +27,22 @@ const MARK: &str = ".tidemark-demo";
 ///
 /// # Errors
 /// Fails where the folder holds anything else, or a process still works with the earlier demo.
-pub(super) fn prepare(dir: &Path) -> Result<()> {
+pub(super) async fn prepare(dir: &Path, services: &Services) -> Result<()> {
     let occupied = dir.is_file() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if occupied && !dir.join(MARK).is_file() {
         let message = format!("{} holds something that is no demo", dir.display());
         return Err(Failure::fixable(message, "give another folder with --dir").into());
+    }
+    if occupied {
+        services::forget(dir).await;
     }
     clear(dir)?;
     fs::create_dir_all(dir).map_err(io_failure("create", dir))?;
     // First, so that a demo that was cut short can be replaced too.
     let mark = dir.join(MARK);
     fs::write(&mark, "`tidemark demo` may replace what is here.\n").map_err(io_failure("write", &mark))?;
-    init::write(dir)
+    init::write(dir)?;
+    services.define(dir)
 }
 
 /// Removes what the demo generates, and nothing else.

@@ -8,13 +8,14 @@ use tidemark_prove::demo::Mismatch;
 
 use super::Found;
 use super::folder::{LOOKUPS, PAYMENTS, TRAINING};
+use super::services::Services;
 use crate::output::{bytes, count, counted, duration, rate};
 use crate::progress::say;
 
 /// How many mismatches are spelled out.
 const SHOWN: usize = 10;
 
-pub(super) fn text(found: &Found, dir: &Path) -> String {
+pub(super) fn text(found: &Found, services: &Services, dir: &Path) -> String {
     let compared = &found.compared;
     let latency = &compared.latency;
     let mismatches = match compared.mismatches.len() {
@@ -41,13 +42,15 @@ pub(super) fn text(found: &Found, dir: &Path) -> String {
         "\n  ingested   {ingested}\n  trained    {trained}\n  looked up  {looked_up}\n  compared   each lookup with the \
          training set of what it saw, and with the oracle\n\n  {} values compared, {mismatches}\n\n{}",
         count(compared.values as u64),
-        next(dir)
+        next(services, dir)
     )
 }
 
 /// What to type next.
-fn next(dir: &Path) -> String {
+fn next(services: &Services, dir: &Path) -> String {
     let dir = dir.display();
+    let payments = services.topic.as_ref().map_or(format!("{dir}/{PAYMENTS}/"), |topic| format!("topic {}", topic.name));
+    let everything = services.redis.as_ref().map_or(format!("{dir}/data/"), |_| format!("{dir}/data/ and Redis"));
     let tidemark = name();
     let lookup = r#"{"rows": [{"user_id": 7, "merchant_id": 3, "card_id": "c-7-1", "amount": 12.5}]}"#;
     format!(
@@ -56,7 +59,7 @@ fn next(dir: &Path) -> String {
          {tidemark} train fraud --labels {LOOKUPS} --time label_time --visibility as_served --token served_token --out served.parquet\n  \
          {tidemark} dev             # keep it running, edit payments.yaml, and in another terminal:\n  \
          curl -s http://127.0.0.1:6567/v1/services/fraud/lookup -d '{lookup}'\n\n\
-         {dir}/{PAYMENTS}/ holds the payments, {dir}/data/ everything that can be rebuilt from them"
+         {payments} holds the payments, {everything} everything that can be rebuilt from them"
     )
 }
 

@@ -1,0 +1,90 @@
+//! An ingestion that runs, in a folder of its own.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tempfile::TempDir;
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Metrics};
+use tidemark_offline::Location;
+use tidemark_registry::Repo;
+use tidemark_store::OnlineStore;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::now;
+
+/// An ingestion of all sources of a repo, set up as the product sets it up.
+#[derive(Debug)]
+pub struct Engine {
+    handle: IngestHandle,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), IngestError>>,
+    _tables: TempDir,
+}
+
+impl Engine {
+    /// Starts to read topics from the brokers at `kafka` into `store` and into tables in a temporary folder.
+    ///
+    /// # Panics
+    /// Where a table cannot be created.
+    pub async fn start(repo: &Repo, kafka: &str, store: Arc<dyn OnlineStore>) -> Self {
+        let tables = tempfile::tempdir().expect("a folder");
+        let kafka = KafkaConfig {
+            bootstrap_servers: kafka.to_owned(),
+            options: [].into(),
+            project: "benches".to_owned(),
+            member: None,
+        };
+        let config = IngestConfig {
+            data_dir: None,
+            offline: Location::local(tables.path()),
+            commit: CommitRule::default(),
+            sources: repo.sources.values().cloned().collect(),
+            views: repo.views.values().cloned().collect(),
+            store,
+            kafka: Some(kafka),
+            skip_lost: false,
+            clock: Arc::new(now),
+        };
+        let mut ingest = Ingest::open(config).await.expect("opened");
+        let (handle, metrics) = (ingest.handle(), ingest.metrics());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move { ingest.run(stopped.map(drop)).await });
+        Self { handle, metrics, stop, task, _tables: tables }
+    }
+
+    /// Waits until everything that the topics hold is in both stores. Ask once, and before that is so.
+    ///
+    /// # Panics
+    /// Where the ingestion ends before.
+    pub async fn idle(&mut self) {
+        tokio::select! {
+            idle = self.handle.idle() => idle.expect("it runs"),
+            ended = &mut self.task => drop(ended.expect("no panic").expect("it runs")),
+        }
+    }
+
+    /// The sum of a counter over all its labels.
+    ///
+    /// # Panics
+    /// Where the ingestion has ended.
+    pub fn counter(&mut self, name: &str) -> u64 {
+        if let Some(ended) = (&mut self.task).now_or_never() {
+            ended.expect("no panic").expect("it runs");
+        }
+        let text = self.metrics.prometheus(now());
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let ours = lines.filter(|(series, _)| series.split('{').next() == Some(name));
+        ours.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    }
+
+    /// Commits everything and ends.
+    ///
+    /// # Panics
+    /// Where it cannot.
+    pub async fn stop(self) {
+        drop(self.stop.send(()));
+        self.task.await.expect("no panic").expect("ended well");
+    }
+}

@@ -1,0 +1,238 @@
+//! The calls that an ingestion makes to its store: recorded, and made again without the ingestion.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::{BoxFuture, try_join_all};
+use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::{EntityKey, Log, Position, Span};
+use tidemark_store::{
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions, PublishOutcome,
+    Sizes, StoreError,
+};
+
+/// A store that remembers what it was asked to load and flush.
+#[derive(Debug)]
+pub struct Recorder {
+    store: Arc<dyn OnlineStore>,
+    recording: Mutex<Recording>,
+}
+
+/// What a store was asked, but for the bytes of states: only how many they are.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// How each view's generation was begun.
+    begun: BTreeMap<String, Begun>,
+    /// The calls for each view and log, which do not wait for those for others.
+    calls: BTreeMap<(String, Log), Vec<Call>>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    fingerprint: Fingerprint,
+    positions: BTreeMap<Log, Position>,
+    idle: Option<Span>,
+}
+
+#[derive(Debug)]
+enum Call {
+    Load { bucket: u16, keys: Vec<EntityKey> },
+    Flush(Vec<Shape>),
+}
+
+/// A [`BucketFlush`] with the length of each state.
+#[derive(Debug)]
+struct Shape {
+    bucket: u16,
+    from: Position,
+    to: Position,
+    writes: Vec<(EntityKey, Option<usize>)>,
+}
+
+impl Recorder {
+    /// Records what `store` is asked.
+    pub fn new(store: Arc<dyn OnlineStore>) -> Self {
+        Self { store, recording: Mutex::default() }
+    }
+
+    /// What was recorded up to here.
+    pub fn take(&self) -> Recording {
+        std::mem::take(&mut self.recording())
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Recording> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, generation: &Generation, log: Log, call: Call) {
+        self.recording().calls.entry((generation.view.clone(), log)).or_default().push(call);
+    }
+}
+
+impl Recording {
+    /// How many states were written.
+    pub fn writes(&self) -> usize {
+        self.flushes().map(|shape| shape.writes.len()).sum()
+    }
+
+    /// How many bytes they had.
+    pub fn bytes(&self) -> usize {
+        self.flushes().flat_map(|shape| &shape.writes).filter_map(|(_, length)| *length).sum()
+    }
+
+    /// How many states were asked for.
+    pub fn loads(&self) -> usize {
+        let calls = self.calls.values().flatten();
+        calls.map(|call| if let Call::Load { keys, .. } = call { keys.len() } else { 0 }).sum()
+    }
+
+    fn flushes(&self) -> impl Iterator<Item = &Shape> {
+        let calls = self.calls.values().flatten();
+        calls.flat_map(|call| if let Call::Flush(shapes) = call { shapes.as_slice() } else { &[] })
+    }
+
+    /// Makes the same calls to a store that holds nothing: those for one view and log in order, where several loads
+    /// in a row go out together, as they did; those for others beside them, as fast as the store answers.
+    ///
+    /// # Panics
+    /// Where the store fails, or answers otherwise than the first time.
+    pub async fn replay(self, store: &dyn OnlineStore) {
+        let mut generations = BTreeMap::new();
+        for (view, Begun { fingerprint, positions, idle }) in self.begun {
+            let generation = store.begin(&view, fingerprint, &positions, idle).await.expect("begun");
+            generations.insert(view, generation);
+        }
+        let chains = self.calls.into_iter();
+        let chains = chains.map(|((view, log), calls)| chain(store, &generations[&view], log, calls));
+        try_join_all(chains).await.expect("the store answers");
+    }
+}
+
+/// Makes the calls of one view and log, one after the other.
+async fn chain(store: &dyn OnlineStore, generation: &Generation, log: Log, calls: Vec<Call>) -> Result<(), StoreError> {
+    if calls.first().is_some() {
+        store.add_log(generation, log, Position::START).await?;
+    }
+    let mut loads = Vec::new();
+    for call in calls {
+        match call {
+            Call::Load { bucket, keys } => loads.push((bucket, keys)),
+            Call::Flush(shapes) => {
+                let asked = loads.iter().map(|(bucket, keys)| store.load(generation, *bucket, log, keys));
+                try_join_all(asked).await?;
+                loads.clear();
+                let outcomes = store.flush(generation, shapes.into_iter().map(|shape| shape.filled(log)).collect());
+                let outcomes = outcomes.await?;
+                assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied), "{outcomes:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Shape {
+    fn of(flush: &BucketFlush) -> Self {
+        let length = |state: &Option<Vec<u8>>| state.as_ref().map(Vec::len);
+        let writes = flush.writes.iter().map(|(key, state)| (key.clone(), length(state)));
+        Self { bucket: flush.bucket, from: flush.from, to: flush.to, writes: writes.collect() }
+    }
+
+    /// With states of the same lengths.
+    fn filled(self, log: Log) -> BucketFlush {
+        let writes = self.writes.into_iter().map(|(key, length)| (key, length.map(|length| vec![7; length])));
+        BucketFlush { bucket: self.bucket, log, from: self.from, to: self.to, writes: writes.collect() }
+    }
+}
+
+/// Methods that ask the store and record nothing, as `async_trait` declares them.
+macro_rules! ask {
+    ($($method:ident<$($life:lifetime)*>($($name:ident: $ty:ty),*) -> $answer:ty;)*) => {$(
+        fn $method<'s, $($life,)* 'f>(&'s self, $($name: $ty),*) -> BoxFuture<'f, Result<$answer, StoreError>>
+        where
+            's: 'f,
+            $($life: 'f,)*
+            Self: 'f,
+        {
+            self.store.$method($($name),*)
+        }
+    )*};
+}
+
+impl OnlineStore for Recorder {
+    fn load<'s, 'g, 'k, 'f>(
+        &'s self,
+        generation: &'g Generation,
+        bucket: u16,
+        log: Log,
+        keys: &'k [EntityKey],
+    ) -> BoxFuture<'f, Result<Loaded, StoreError>>
+    where
+        's: 'f,
+        'g: 'f,
+        'k: 'f,
+        Self: 'f,
+    {
+        self.record(generation, log, Call::Load { bucket, keys: keys.to_vec() });
+        self.store.load(generation, bucket, log, keys)
+    }
+
+    fn flush<'s, 'g, 'f>(
+        &'s self,
+        generation: &'g Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> BoxFuture<'f, Result<Vec<FlushOutcome>, StoreError>>
+    where
+        's: 'f,
+        'g: 'f,
+        Self: 'f,
+    {
+        if let Some(first) = flushes.first() {
+            self.record(generation, first.log, Call::Flush(flushes.iter().map(Shape::of).collect()));
+        }
+        self.store.flush(generation, flushes)
+    }
+
+    fn begin<'s, 'v, 'p, 'f>(
+        &'s self,
+        view: &'v str,
+        fingerprint: Fingerprint,
+        positions: &'p BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> BoxFuture<'f, Result<Generation, StoreError>>
+    where
+        's: 'f,
+        'v: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        let begun = Begun { fingerprint, positions: positions.clone(), idle };
+        self.recording().begun.insert(view.to_owned(), begun);
+        self.store.begin(view, fingerprint, positions, idle)
+    }
+
+    fn entities<'a, 'g, 'f>(
+        &'a self,
+        generation: &'g Generation,
+    ) -> BoxFuture<'f, Result<Box<dyn EntityPages + 'a>, StoreError>>
+    where
+        'a: 'f,
+        'g: 'f,
+        Self: 'f,
+    {
+        self.store.entities(generation)
+    }
+
+    ask! {
+        lookup<'g 'k>(generation: &'g Generation, keys: &'k [EntityKey]) -> Vec<LogStates>;
+        positions<'g>(generation: &'g Generation) -> Positions;
+        add_log<'g>(generation: &'g Generation, log: Log, position: Position) -> ();
+        publish<'v 'e 'n>(view: &'v str, expected: Option<&'e Generation>, new: Option<&'n Generation>)
+            -> PublishOutcome;
+        live<'v>(view: &'v str) -> Option<Generation>;
+        unpublished<'v>(view: &'v str) -> Vec<Generation>;
+        drop_generation<'g>(generation: &'g Generation) -> ();
+        sizes<'g>(generation: &'g Generation) -> Sizes;
+        expire<'g>(generation: &'g Generation) -> u64;
+        check<>() -> ();
+    }
+}

@@ -1,0 +1,85 @@
+//! What `ingest` says at its end.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tidemark_ingest::{FileOutcome, FileReport, FilesReport, Status};
+
+use super::topics::Read;
+use crate::commands::status;
+use crate::output::{Table, count, counted, duration, rate};
+
+/// Each source with what became of its files.
+type Reports = [(String, FilesReport)];
+
+pub(super) fn files_text(reports: &Reports, took: Duration) -> String {
+    let (events, _) = totals(reports);
+    let pace = if events > 0 { format!(", {}", rate(events, took)) } else { String::new() };
+    format!("{}{} in {}{pace}", table(reports), counted(events, "event"), duration(took))
+}
+
+pub(super) fn files_json(reports: &Reports, took: Duration) -> Json {
+    let (events, dead) = totals(reports);
+    let seconds = took.as_secs_f64();
+    json!({"files": files(reports), "events": events, "dead_letters": dead, "seconds": seconds})
+}
+
+pub(super) fn idle_text(read: &Read, idle: &Status, took: Duration) -> String {
+    let (files, sources) = (table(&read.files), status::sources_text(idle));
+    format!("{files}{sources}\neverything there is was taken in, after {}", duration(took))
+}
+
+pub(super) fn idle_json(read: &Read, idle: &Status, took: Duration) -> Json {
+    let seconds = took.as_secs_f64();
+    json!({"files": files(&read.files), "sources": status::sources_json(idle), "seconds": seconds})
+}
+
+fn totals(reports: &Reports) -> (u64, u64) {
+    let sum = |count: fn(&FilesReport) -> u64| reports.iter().map(|(_, report)| count(report)).sum();
+    (sum(FilesReport::events), sum(FilesReport::dead_letters))
+}
+
+/// What became of each file; nothing where there are none.
+pub(crate) fn table(reports: &Reports) -> String {
+    let mut table = Table::new(&["source", "file", ">events", ">dead letters", ">rate", "note"]);
+    for (source, report) in reports {
+        for file in &report.files {
+            let path = file.path.display().to_string();
+            let cells = match &file.outcome {
+                FileOutcome::TakenIn { events, dead_letters, before, took } => {
+                    let resumed = format!("{} were in before", counted(*before, "row"));
+                    let note = if *before > 0 { resumed } else { String::new() };
+                    [count(*events), count(*dead_letters), rate(events + dead_letters, *took), note]
+                }
+                FileOutcome::Skipped { known_as } => {
+                    let note = format!("skipped: taken in before as {}", known_as.display());
+                    ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
+                }
+            };
+            table.row([source.clone(), path].into_iter().chain(cells).collect());
+        }
+    }
+    let table = table.to_string();
+    if table.is_empty() { table } else { table + "\n" }
+}
+
+fn files(reports: &Reports) -> Vec<Json> {
+    let of = |(source, report): &(String, FilesReport)| -> Vec<Json> {
+        report.files.iter().map(|file| describe(source, file)).collect()
+    };
+    reports.iter().flat_map(of).collect()
+}
+
+fn describe(source: &str, file: &FileReport) -> Json {
+    let path = file.path.display().to_string();
+    match &file.outcome {
+        FileOutcome::TakenIn { events, dead_letters, before, took } => json!({
+            "source": source, "file": path, "events": events, "dead_letters": dead_letters,
+            "rows_before": before, "seconds": took.as_secs_f64(), "skipped": false,
+        }),
+        FileOutcome::Skipped { known_as } => json!({
+            "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": true,
+            "known_as": known_as.display().to_string(),
+        }),
+    }
+}

@@ -1,0 +1,158 @@
+//! Reading topics until stopped, or until everything there is was taken in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tidemark_ingest::{Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, monitor};
+use tidemark_online::http;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::{Wanted, table, take_in};
+use crate::clock;
+use crate::failure::Failure;
+use crate::newer::{Newer, PERIOD};
+use crate::progress::say;
+use crate::project::Project;
+use crate::service::Service;
+
+/// How long a source may wait for a store, a disk or a broker where somebody waits for the end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How topics are read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Files to take in before.
+    pub(crate) files: Vec<Wanted>,
+    /// The only source, if there is only one.
+    pub(crate) source: Option<String>,
+    /// Where to tell how it goes.
+    pub(crate) monitor: Option<TcpListener>,
+    /// Whether to end once everything there is was taken in.
+    pub(crate) until_idle: bool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// Each source with what became of its files.
+    pub(crate) files: Vec<(String, FilesReport)>,
+    /// Where everything stood once everything there is was taken in; none where it was stopped before.
+    pub(crate) idle: Option<Status>,
+}
+
+/// Takes in files, then topics, until it is stopped or told to end. Versions that are applied meanwhile take effect.
+///
+/// # Errors
+/// Fails where something must be seen to: what was taken in stays so, and the next start goes on from there.
+pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) -> Result<Read> {
+    let mut service = Service::new("stopping: committing what was taken in");
+    if let Some(listener) = reading.monitor {
+        let router = monitor::router(ingest.health(), ingest.metrics(), clock::shared());
+        let stop = service.stopped();
+        service.serve(async move { Ok(http::serve(router, listener, stop).await?) });
+    }
+    let (tell_idle, mut idle) = oneshot::channel();
+    if reading.until_idle {
+        let idle = until_idle(ingest.handle(), ingest.health(), service.stopped(), tell_idle);
+        service.work(idle);
+    }
+    let newer = Newer::than(project);
+    service.work(follow(newer, ingest.handle(), reading.source, service.stopped()));
+    let (tell_files, mut files) = oneshot::channel();
+    service.work(run(ingest, reading.files, tell_files, [service.stopped(), service.stopped()]));
+    service.run().await?;
+    // All have ended: what was not told by now will not be.
+    Ok(Read { files: files.try_recv().unwrap_or_default(), idle: idle.try_recv().ok() })
+}
+
+async fn run(
+    mut ingest: Ingest,
+    wanted: Vec<Wanted>,
+    tell: oneshot::Sender<Vec<(String, FilesReport)>>,
+    [stop_files, stop]: [impl Future<Output = ()> + Send; 2],
+) -> Result<()> {
+    let reports = tokio::select! {
+        reports = take_in(&mut ingest, &wanted) => reports?,
+        // A file that is under way is taken up by the next start.
+        () = stop_files => return Ok(()),
+    };
+    if !reports.is_empty() {
+        say(table(&reports).trim_end());
+    }
+    drop(tell.send(reports));
+    Ok(ingest.run(stop).await?)
+}
+
+/// Ends once everything there is was taken in and committed, and tells where everything stands then.
+async fn until_idle(
+    handle: IngestHandle,
+    health: Arc<Health>,
+    stop: impl Future<Output = ()>,
+    tell: oneshot::Sender<Status>,
+) -> Result<()> {
+    let idle = async {
+        handle.idle().await?;
+        handle.status().await
+    };
+    tokio::select! {
+        status = idle => match status {
+            Ok(status) => drop(tell.send(status)),
+            // The ingestion has ended, and says itself why.
+            Err(IngestError::Stopped(_)) => {}
+            Err(error) => return Err(error.into()),
+        },
+        failure = out_of_patience(&health) => return Err(failure.into()),
+        () = stop => {}
+    }
+    Ok(())
+}
+
+/// Ends once a source has waited too long for what may come back by itself.
+async fn out_of_patience(health: &Health) -> Failure {
+    let mut since = Instant::now();
+    loop {
+        let waiting = health.conditions().into_values().find_map(|condition| match condition {
+            Condition::Waiting { reason } => Some(reason),
+            Condition::Starting | Condition::Running => None,
+        });
+        match waiting {
+            Some(reason) if since.elapsed() >= PATIENCE => {
+                let help = "start it again then, it goes on where it was";
+                let (message, help) = reason.rsplit_once("; ").unwrap_or((&reason, help));
+                return Failure::fixable(message, help);
+            }
+            Some(_) => {}
+            None => since = Instant::now(),
+        }
+        sleep(PERIOD).await;
+    }
+}
+
+/// Takes effect of versions as they are applied, until `stop` ends.
+async fn follow(
+    mut newer: Newer,
+    handle: IngestHandle,
+    source: Option<String>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = sleep(PERIOD) => {}
+        }
+        let Some(project) = newer.look() else { continue };
+        let (sources, views) = project.only(source.as_deref());
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            reloaded = handle.reload(sources, views) => match reloaded {
+                Err(IngestError::Stopped(_)) => return Ok(()),
+                reloaded => reloaded?,
+            },
+        }
+        tracing::info!(version = project.version, "a newer version was applied and runs");
+    }
+}

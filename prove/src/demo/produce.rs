@@ -1,0 +1,169 @@
+//! Payments as records of a Kafka topic.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfig};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::ClientContext;
+use serde_json::json;
+use thiserror::Error;
+
+use super::Payment;
+
+/// How long the brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long they may take to have everything that waits to be sent.
+const FLUSH: Duration = Duration::from_secs(60);
+
+/// How many partitions the payments are spread over, by user.
+const PARTITIONS: i32 = 4;
+
+/// The payments are of a month of their own, which no broker may take for too old or too new.
+const KEPT: [(&str, &str); 2] =
+    [("retention.ms", "-1"), ("message.timestamp.after.max.ms", "9223372036854775807")];
+
+/// A topic of the demo.
+#[derive(Clone, Debug)]
+pub struct DemoTopic {
+    /// `host:port`, comma-separated.
+    pub servers: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Payments could not be brought into a topic.
+#[derive(Debug, Error)]
+#[error(
+    "cannot {action} topic `{}` at {}: {reason}; see that a broker runs there and can be reached", topic.name, topic.servers
+)]
+pub struct ProduceError {
+    action: &'static str,
+    topic: DemoTopic,
+    reason: String,
+}
+
+impl DemoTopic {
+    /// Creates the topic.
+    ///
+    /// # Errors
+    /// Fails where the brokers cannot be reached or will not.
+    pub async fn create(&self) -> Result<(), ProduceError> {
+        let topic = NewTopic::new(&self.name, PARTITIONS, TopicReplication::Fixed(-1));
+        let topic = KEPT.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        let created = async { self.admin()?.create_topics([&topic], &options()).await };
+        done(created.await).map_err(|reason| self.failed("create", reason))
+    }
+
+    /// Deletes the topic, with everything in it.
+    ///
+    /// # Errors
+    /// Fails where the brokers cannot be reached or will not.
+    pub async fn delete(&self) -> Result<(), ProduceError> {
+        let deleted = async { self.admin()?.delete_topics(&[&self.name], &options()).await };
+        done(deleted.await).map_err(|reason| self.failed("delete", reason))
+    }
+
+    /// Produces payments, each once, as JSON. A record's key is the user, its timestamp the time of receipt. This blocks
+    /// until the brokers have them all.
+    ///
+    /// # Errors
+    /// Fails where the brokers cannot be reached or do not take a record.
+    pub fn produce(&self, payments: &[Payment]) -> Result<(), ProduceError> {
+        let failed = |error: KafkaError| self.failed("write to", error.to_string());
+        let mut settings = self.settings();
+        settings.set("enable.idempotence", "true").set("linger.ms", "20").set("compression.type", "zstd");
+        settings.set("message.timeout.ms", FLUSH.as_millis().to_string());
+        let producer: BaseProducer<Deliveries> =
+            settings.create_with_context(Deliveries::default()).map_err(failed)?;
+        for payment in payments {
+            self.send(&producer, payment).map_err(failed)?;
+        }
+        producer.flush(FLUSH).map_err(failed)?;
+        producer.context().failed.get().cloned().map_or(Ok(()), |error| Err(failed(error)))
+    }
+
+    fn send(&self, producer: &BaseProducer<Deliveries>, payment: &Payment) -> KafkaResult<()> {
+        let (key, value) = (payment.user_id.map(|user| user.to_string()), value(payment));
+        let mut record = BaseRecord::to(&self.name).payload(&value).timestamp(payment.received_at.millis());
+        record.key = key.as_deref();
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
+                    record = unsent;
+                    producer.poll(Duration::from_millis(100));
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+        producer.poll(Duration::ZERO);
+        producer.context().failed.get().cloned().map_or(Ok(()), Err)
+    }
+
+    fn settings(&self) -> ClientConfig {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", &self.servers).set("client.id", "tidemark-demo");
+        settings
+    }
+
+    fn admin(&self) -> KafkaResult<AdminClient<DefaultClientContext>> {
+        AdminClient::from_config(&self.settings())
+    }
+
+    fn failed(&self, action: &'static str, reason: String) -> ProduceError {
+        ProduceError { action, topic: self.clone(), reason }
+    }
+}
+
+/// The first record that the brokers did not take.
+#[derive(Default)]
+struct Deliveries {
+    failed: OnceLock<KafkaError>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failed.get_or_init(|| error.clone());
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+/// What became of the one topic that was asked about.
+fn done(results: KafkaResult<Vec<TopicResult>>) -> Result<(), String> {
+    let results = results.map_err(|error| error.to_string())?;
+    results.into_iter().try_for_each(|result| match result {
+        Ok(_) => Ok(()),
+        Err((_, code)) => Err(code.to_string()),
+    })
+}
+
+/// The fields of the source `payments`, by name.
+fn value(payment: &Payment) -> String {
+    let value = json!({
+        "payment_id": payment.payment_id,
+        "user_id": payment.user_id,
+        "merchant_id": payment.merchant_id,
+        "card_id": payment.card_id,
+        "amount": payment.amount,
+        "currency": payment.currency,
+        "status": payment.status,
+        "country": payment.country,
+        "created_at": payment.created_at.to_string(),
+        "received_at": payment.received_at.to_string(),
+    });
+    value.to_string()
+}
