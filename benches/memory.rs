@@ -81,6 +81,7 @@ async fn work(users: usize, kafka: &str, redis: &str) {
 /// What Linux says of this process's memory, in MiB; a dash elsewhere.
 fn memory(name: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
+    let kibibytes =
+        status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
     kibibytes.map_or("-".into(), |kibibytes: u64| (kibibytes / 1024).to_string())
 }

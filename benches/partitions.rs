@@ -47,7 +47,15 @@ async fn main() {
         let ratio = p50.as_secs_f64() / first.get_or_insert(p50).as_secs_f64();
         let (tiles, bytes) = (planted.tiles / ENTITIES as u64, planted.bytes / ENTITIES as u64);
         let many = micros(quantile(&many, 0.5));
-        table.row(&[&partitions, &tiles, &grouped(bytes), &micros(p50), &micros(p99), &many, &format!("{ratio:.2}")]);
+        table.row(&[
+            &partitions,
+            &tiles,
+            &grouped(bytes),
+            &micros(p50),
+            &micros(p99),
+            &many,
+            &format!("{ratio:.2}"),
+        ]);
     }
     table.print();
 }
@@ -94,7 +102,8 @@ fn states(plan: &FeaturePlan, user: i64, partitions: i32) -> BTreeMap<Log, LogSt
         let time = Time::from_millis(end - (EVENTS - event) * step + random.random_range(0..step));
         let log = Log((event % i64::from(partitions)) as i32);
         let stamp = Stamp { log, offset: event, event_time: time, arrival_time: time };
-        let (amount, merchant) = (f64::from(random.random_range(100..100_000)) / 100.0, random.random_range(0..1_000));
+        let (amount, merchant) =
+            (f64::from(random.random_range(100..100_000)) / 100.0, random.random_range(0..1_000));
         let inputs = plan.aggregates.iter().map(|aggregate| match &aggregate.input {
             Some(input) if input.ty == Type::Float64 => Value::float(amount),
             Some(_) => Value::Int64(merchant),

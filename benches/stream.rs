@@ -46,7 +46,12 @@ async fn main() {
     let mut row = |what: &str, events: u64, took: Duration| {
         let per_event = |took: Duration, events: u64| took.as_secs_f64() / events as f64;
         let ratio = per_event(took, events) / per_event(full.took, full.events);
-        table.row(&[&what, &rate(events, took), &format!("{:.2}", took.as_secs_f64()), &format!("{ratio:.2}")]);
+        table.row(&[
+            &what,
+            &rate(events, took),
+            &format!("{:.2}", took.as_secs_f64()),
+            &format!("{ratio:.2}"),
+        ]);
     };
     row("Kafka to Redis and Parquet: 3 views, 12 features", events, full.took);
     row("Kafka to Parquet, no view", events, parquet);
@@ -126,7 +131,12 @@ async fn parquet_alone(kafka: &Kafka, events: u64) -> Duration {
 }
 
 /// From the start of an ingestion until all events are in both stores.
-async fn ingest(kafka: &Kafka, events: u64, repo: &tidemark_registry::Repo, store: Arc<dyn OnlineStore>) -> Duration {
+async fn ingest(
+    kafka: &Kafka,
+    events: u64,
+    repo: &tidemark_registry::Repo,
+    store: Arc<dyn OnlineStore>,
+) -> Duration {
     let began = Instant::now();
     let mut engine = Engine::start(repo, kafka.bootstrap(), store).await;
     engine.idle().await;
@@ -161,7 +171,7 @@ fn decoding_alone(kafka: &Kafka, events: u64) -> Duration {
     let source = &repo.sources[TOPIC];
     let began = Instant::now();
     let mut client = kafka.client();
-    READER.iter().for_each(|(name, value)| drop(client.set(*name, *value)));
+    client.extend(READER.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let consumer: BaseConsumer = client.create().expect("a consumer");
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
@@ -191,7 +201,8 @@ async fn redis_alone(recording: Recording) -> Duration {
 fn peer(kafka: &Kafka, events: u64) -> Result<Duration, String> {
     let python = python()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("quix_sum.py");
-    let seconds = said(Command::new(python).arg(script).arg(kafka.bootstrap()).arg(TOPIC).arg(events.to_string()))?;
+    let seconds =
+        said(Command::new(python).arg(script).arg(kafka.bootstrap()).arg(TOPIC).arg(events.to_string()))?;
     let seconds: f64 = seconds.trim().parse().map_err(|_| format!("it says {seconds:?}"))?;
     Ok(Duration::from_secs_f64(seconds))
 }

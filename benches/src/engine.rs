@@ -61,7 +61,7 @@ impl Engine {
     pub async fn idle(&mut self) {
         tokio::select! {
             idle = self.handle.idle() => idle.expect("it runs"),
-            ended = &mut self.task => drop(ended.expect("no panic").expect("it runs")),
+            ended = &mut self.task => panic!("the ingestion has ended: {ended:?}"),
         }
     }
 
@@ -71,7 +71,7 @@ impl Engine {
     /// Where the ingestion has ended.
     pub fn counter(&mut self, name: &str) -> u64 {
         if let Some(ended) = (&mut self.task).now_or_never() {
-            ended.expect("no panic").expect("it runs");
+            panic!("the ingestion has ended: {ended:?}");
         }
         let text = self.metrics.prometheus(now());
         let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
@@ -84,7 +84,7 @@ impl Engine {
     /// # Panics
     /// Where it cannot.
     pub async fn stop(self) {
-        drop(self.stop.send(()));
+        let _ = self.stop.send(());
         self.task.await.expect("no panic").expect("ended well");
     }
 }

@@ -19,7 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidemark_kernel::Time;
 
 /// The wall clock.
-#[expect(clippy::disallowed_methods, reason = "a benchmark is a program: it is where clocks are injected from")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark is a program: it is where clocks are injected from"
+)]
 pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

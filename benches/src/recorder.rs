@@ -7,8 +7,8 @@ use futures::future::{BoxFuture, try_join_all};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::{EntityKey, Log, Position, Span};
 use tidemark_store::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions, PublishOutcome,
-    Sizes, StoreError,
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions,
+    PublishOutcome, Sizes, StoreError,
 };
 
 /// A store that remembers what it was asked to load and flush.
@@ -109,10 +109,13 @@ impl Recording {
 }
 
 /// Makes the calls of one view and log, one after the other.
-async fn chain(store: &dyn OnlineStore, generation: &Generation, log: Log, calls: Vec<Call>) -> Result<(), StoreError> {
-    if calls.first().is_some() {
-        store.add_log(generation, log, Position::START).await?;
-    }
+async fn chain(
+    store: &dyn OnlineStore,
+    generation: &Generation,
+    log: Log,
+    calls: Vec<Call>,
+) -> Result<(), StoreError> {
+    store.add_log(generation, log, Position::START).await?;
     let mut loads = Vec::new();
     for call in calls {
         match call {
@@ -121,7 +124,8 @@ async fn chain(store: &dyn OnlineStore, generation: &Generation, log: Log, calls
                 let asked = loads.iter().map(|(bucket, keys)| store.load(generation, *bucket, log, keys));
                 try_join_all(asked).await?;
                 loads.clear();
-                let outcomes = store.flush(generation, shapes.into_iter().map(|shape| shape.filled(log)).collect());
+                let outcomes =
+                    store.flush(generation, shapes.into_iter().map(|shape| shape.filled(log)).collect());
                 let outcomes = outcomes.await?;
                 assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied), "{outcomes:?}");
             }

@@ -167,9 +167,9 @@ impl Command {
     /// How it logs, where it is one that goes on running.
     pub(crate) const fn logs(&self) -> Option<LogForm> {
         match self {
-            Self::Ingest(Ingest { logs, .. }) | Self::Serve(Serve { logs, .. }) | Self::Dev(Dev { logs, .. }) => {
-                Some(logs.log)
-            }
+            Self::Ingest(Ingest { logs, .. })
+            | Self::Serve(Serve { logs, .. })
+            | Self::Dev(Dev { logs, .. }) => Some(logs.log),
             _ => None,
         }
     }

@@ -88,33 +88,31 @@ pub(crate) fn report(outcome: Result<()>) -> ExitCode {
     if let Some(problems) = find::<Problems>(&error) {
         check::show(problems);
     }
-    let message = message(&error);
-    match message.split_once("\nhelp: ") {
-        _ if message.is_empty() => {}
-        Some((what, help)) if log::is_json() => tracing::error!(help, "{}", without_label(what)),
-        None if log::is_json() => tracing::error!("{}", without_label(&message)),
-        _ => say(message),
-    }
+    tell(&error);
     ExitCode::from(code(&error))
 }
 
-fn without_label(message: &str) -> &str {
-    message.trim_start_matches("error: ")
+/// Says what went wrong, and what to do.
+pub(crate) fn tell(error: &Error) {
+    match parts(error) {
+        (what, _) if what.is_empty() => {}
+        (what, help) if log::is_json() => tracing::error!(help, "{what}"),
+        (what, None) => say(format_args!("error: {what}")),
+        (what, Some(help)) => say(format_args!("error: {what}\nhelp: {help}")),
+    }
 }
 
-/// `error: …` and, where there is any, `help: …`.
-pub(crate) fn message(error: &Error) -> String {
+/// What went wrong, and what to do where somebody knows.
+fn parts(error: &Error) -> (String, Option<String>) {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         let errors = crate::output::counted(problems.errors() as u64, "problem");
-        return format!(
-            "error: {errors} in the definitions\nhelp: nothing was changed; fix them and try again"
-        );
+        let help = "nothing was changed; fix them and try again";
+        return (format!("{errors} in the definitions"), Some(help.to_owned()));
     }
     let text = error.to_string();
     match text.rsplit_once("; ") {
-        _ if text.is_empty() => text,
-        Some((what, help)) if !text.contains('\n') => format!("error: {what}\nhelp: {help}"),
-        _ => format!("error: {}", text.trim_end()),
+        Some((what, help)) if !text.contains('\n') => (what.to_owned(), Some(help.to_owned())),
+        _ => (text.trim_end().to_owned(), None),
     }
 }
 
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn what_to_do_becomes_a_line_of_its_own() {
         let error = Error::from(Failure::fixable("a; b is wrong", "do c"));
-        assert_eq!(message(&error), "error: a; b is wrong\nhelp: do c");
+        assert_eq!(parts(&error), ("a; b is wrong".to_owned(), Some("do c".to_owned())));
         assert_eq!(code(&error), FIXABLE);
     }
 

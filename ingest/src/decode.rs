@@ -23,9 +23,9 @@ pub mod json;
 mod lines;
 pub mod parquet;
 mod rows;
-pub(crate) mod text;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub use columns::ColumnsError;
 pub(crate) use rows::RowsBuilder;

@@ -131,7 +131,9 @@ pub enum IngestError {
         to: Position,
     },
     /// Files and pushes need the journal, which this process was opened without.
-    #[error("source `{source_name}`: this process reads topics alone; take in files and pushes with another one")]
+    #[error(
+        "source `{source_name}`: this process reads topics alone; take in files and pushes with another one"
+    )]
     KeepsNothing {
         /// The source.
         source_name: String,
@@ -274,7 +276,9 @@ pub enum IngestError {
         source: DecodeError,
     },
     /// Another process has filled the view as newer definitions say.
-    #[error("view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions")]
+    #[error(
+        "view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions"
+    )]
     Replaced(String),
     /// Another process keeps taking over the generation that is being written.
     #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
@@ -314,6 +318,11 @@ impl IngestError {
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
         }
+    }
+
+    /// Whether others run newer definitions already.
+    pub(crate) const fn is_outdated(&self) -> bool {
+        matches!(self, Self::Replaced(_) | Self::Table(TableError::Superseded { .. }))
     }
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

@@ -119,8 +119,7 @@ impl Fill<'_> {
         }
         let fingerprint = self.plan.fingerprint();
         let starts = self.logs().into_iter().map(|log| (log, Position::START)).collect();
-        let generation =
-            self.store.begin(&self.plan.view, fingerprint, &starts, idle(self.plan)).await?;
+        let generation = self.store.begin(&self.plan.view, fingerprint, &starts, idle(self.plan)).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
     }
 

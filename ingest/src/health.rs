@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark_store::Remedy;
+use tokio::time::sleep;
 
 use crate::error::IngestError;
 
@@ -52,7 +53,9 @@ impl Health {
         let waiting = sources.iter().find(|(_, condition)| **condition != Condition::Running);
         match waiting {
             None => Ok(()),
-            Some((source, Condition::Waiting { reason })) => Err(format!("source `{source}` waits: {reason}")),
+            Some((source, Condition::Waiting { reason })) => {
+                Err(format!("source `{source}` waits: {reason}"))
+            }
             Some((source, _)) => Err(format!("source `{source}` is starting")),
         }
     }
@@ -99,38 +102,40 @@ impl SourceHealth {
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.
     pub(crate) fn wait(&self) -> Wait<'_> {
-        Wait { health: self, before: None, pause: FIRST, waited: Duration::ZERO, reminded: Duration::ZERO }
+        Wait { health: self, before: None, pause: FIRST, reminded: Duration::ZERO, gave_up: false }
     }
 }
 
 /// The pauses between the tries of one piece of work.
 pub(crate) struct Wait<'a> {
     health: &'a SourceHealth,
-    /// How the source was doing before it had to wait.
-    before: Option<Condition>,
+    /// How the source was doing before it had to wait, and since when it does.
+    before: Option<(Condition, Instant)>,
     pause: Duration,
-    waited: Duration,
     reminded: Duration,
+    gave_up: bool,
 }
 
 impl Wait<'_> {
     /// Pauses where the work that failed like this should be tried again, and says whether it should.
     pub(crate) async fn out(&mut self, error: &IngestError) -> bool {
-        let patient = self.health.all.patient.load(Relaxed) || self.waited < PATIENCE;
-        if error.remedy() != Remedy::Wait || !patient {
+        let waited = self.before.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let patient = self.health.all.patient.load(Relaxed) || waited < PATIENCE;
+        self.gave_up = error.remedy() != Remedy::Wait || !patient;
+        if self.gave_up {
             return false;
         }
         let source = self.health.source.as_str();
         if self.before.is_none() {
-            self.before = self.health.all.conditions().remove(source);
+            let before = self.health.all.conditions().remove(source).unwrap_or(Condition::Starting);
+            self.before = Some((before, Instant::now()));
             tracing::warn!(source, %error, "waiting");
-        } else if self.waited >= self.reminded + REMIND {
-            self.reminded = self.waited;
-            tracing::warn!(source, %error, seconds = self.waited.as_secs(), "still waiting");
+        } else if waited >= self.reminded + REMIND {
+            self.reminded = waited;
+            tracing::warn!(source, %error, seconds = waited.as_secs(), "still waiting");
         }
         self.health.set(Condition::Waiting { reason: error.to_string() });
-        tokio::time::sleep(self.pause).await;
-        self.waited += self.pause;
+        sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true
     }
@@ -139,10 +144,11 @@ impl Wait<'_> {
 impl Drop for Wait<'_> {
     /// Whatever became of the work, the source waits for it no more.
     fn drop(&mut self) {
-        if let Some(before) = self.before.take() {
-            tracing::info!(source = self.health.source, seconds = self.waited.as_secs_f32(), "waited");
-            self.health.set(before);
+        let Some((before, since)) = self.before.take() else { return };
+        if !self.gave_up {
+            tracing::info!(source = self.health.source, seconds = since.elapsed().as_secs_f32(), "going on");
         }
+        self.health.set(before);
     }
 }
 
@@ -176,7 +182,7 @@ mod tests {
         let source = health.of("payments");
         let mut wait = source.wait();
         assert!(wait.out(&unavailable()).await);
-        wait.waited = PATIENCE;
+        wait.before = wait.before.take().map(|(before, since)| (before, since - PATIENCE));
         assert!(!wait.out(&unavailable()).await);
         health.wait_for_ever();
         assert!(wait.out(&unavailable()).await);

@@ -270,7 +270,9 @@ impl Ingest {
         sources: Vec<Arc<SourcePlan>>,
         views: Vec<Arc<FeaturePlan>>,
     ) -> Result<(), IngestError> {
-        for gone in running.names().into_iter().filter(|name| !sources.iter().any(|source| source.name == *name)) {
+        for gone in
+            running.names().into_iter().filter(|name| !sources.iter().any(|source| source.name == *name))
+        {
             if let Some(kept) = &self.shared.kept {
                 kept.accepting.hold().await.remove(&gone);
             }

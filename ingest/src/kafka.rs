@@ -1,6 +1,6 @@
 //! A Kafka topic as logs: each partition is one, and a record's offset is its offset.
 //!
-//! A [`TopicReader`] joins the consumer group of its source on a thread of its own. It decodes the records of the
+//! A `TopicReader` joins the consumer group of its source on a thread of its own. It decodes the records of the
 //! partitions that this process is given and hands them over in batches, as large as they become while the last ones
 //! are being worked on. Where a partition is read from is asked of whoever receives them; what is committed to Kafka is
 //! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
@@ -98,6 +98,10 @@ pub(crate) enum Input {
     },
     /// Every assigned partition has been read to its end, and all of it was handed over.
     Idle,
+    /// The brokers do not answer, for this reason. They are asked again and again.
+    Away(String),
+    /// They do again.
+    Back,
     /// The reader has ended with this error.
     Failed(IngestError),
 }

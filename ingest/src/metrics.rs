@@ -240,9 +240,15 @@ const OF_SOURCES: [Counter<SourceMetrics>; 6] = [
     ("tidemark_ingest_events_total", "events accepted", |source| &source.events),
     ("tidemark_ingest_commits_total", "commits to the event tables", |source| &source.commits),
     ("tidemark_ingest_rewinds_total", "views caught up from history", |source| &source.rewinds),
-    ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| &source.topic.tombstones),
-    ("tidemark_ingest_read_bytes_total", "bytes of keys and values read from a topic", |source| &source.topic.bytes),
-    ("tidemark_ingest_rebalances_total", "times partitions were given or taken away", |source| &source.topic.rebalances),
+    ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| {
+        &source.topic.tombstones
+    }),
+    ("tidemark_ingest_read_bytes_total", "bytes of keys and values read from a topic", |source| {
+        &source.topic.bytes
+    }),
+    ("tidemark_ingest_rebalances_total", "times partitions were given or taken away", |source| {
+        &source.topic.rebalances
+    }),
 ];
 
 const OF_VIEWS: [Counter<ViewMetrics>; 7] = [

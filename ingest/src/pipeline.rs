@@ -136,7 +136,11 @@ impl Pipeline {
         if changed {
             self.drain_push().await?;
         }
-        self.commit().await?;
+        match self.commit().await {
+            // Others read the source otherwise already: what is not in is read again like that.
+            Err(error) if changed && error.is_outdated() => self.tables.forget(),
+            committed => committed?,
+        }
         let tables = if source == self.source {
             None
         } else {
@@ -281,9 +285,8 @@ impl Pipeline {
     async fn advance(&self, batches: &[Arc<Batch>]) -> Result<Vec<(usize, Advance)>, IngestError> {
         let pairs = self.views.iter().enumerate();
         let pairs = pairs.flat_map(|(index, view)| batches.iter().map(move |batch| (index, view, batch)));
-        let outcomes = pairs.map(async |(index, view, batch)| {
-            Ok::<_, IngestError>((index, advance(view, batch).await?))
-        });
+        let outcomes = pairs
+            .map(async |(index, view, batch)| Ok::<_, IngestError>((index, advance(view, batch).await?)));
         let outcomes: Vec<(usize, Advance)> = try_join_all(outcomes).await?;
         Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect())
     }
@@ -319,9 +322,8 @@ impl Pipeline {
         loop {
             let settled = async {
                 let settling = self.views.iter().enumerate();
-                let settling = settling.map(async |(index, view)| {
-                    Ok::<_, IngestError>((index, view.settle(&logs).await?))
-                });
+                let settling = settling
+                    .map(async |(index, view)| Ok::<_, IngestError>((index, view.settle(&logs).await?)));
                 let outcomes: Vec<(usize, Advance)> = try_join_all(settling).await?;
                 Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect::<Vec<_>>())
             };

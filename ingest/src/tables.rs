@@ -11,7 +11,7 @@ use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{EventTable, Location, Positions, TableError};
+use tidemark_offline::{EventTable, Facts, Location, Positions, TableError};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::decode::{Batch, DeadLetter};
@@ -211,21 +211,14 @@ impl Tables {
     /// commit any more.
     pub(crate) async fn claim(&mut self) -> Result<(), IngestError> {
         let version = self.source.version().to_string();
-        let events = &mut self.open_tables().await?.events;
-        loop {
-            events.reload().await?;
-            let before = events.facts().clone();
-            let mut facts = before.clone();
-            facts.insert(facts::SOURCE_VERSION.to_owned(), version.clone());
-            match events.set_facts(&before, &facts).await {
-                Err(TableError::OtherFacts { .. }) => {}
-                outcome => {
-                    outcome?;
-                    events.work_under(version);
-                    return Ok(());
-                }
-            }
-        }
+        self.open_tables().await?.claim(&version).await?;
+        self.committed = self.open_tables().await?.events.positions().clone();
+        Ok(())
+    }
+
+    /// Forgets what waits for the next commit: it is read again.
+    pub(crate) fn forget(&mut self) {
+        self.pending = Pending::default();
     }
 
     /// Makes sure that the events are those of this very topic. Where nobody has read any, they are from now on, from
@@ -290,6 +283,39 @@ impl Pending {
 }
 
 impl Open {
+    async fn claim(&mut self, version: &str) -> Result<(), IngestError> {
+        let claimed = |facts: &Facts| {
+            let mut facts = facts.clone();
+            facts.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
+            facts
+        };
+        loop {
+            self.events.reload().await?;
+            let before = self.events.facts().clone();
+            match self.events.set_facts(&before, &claimed(&before)).await {
+                Err(TableError::OtherFacts { .. }) => {}
+                outcome => break outcome?,
+            }
+        }
+        self.events.work_under(version);
+        // Dead letters are committed first. Those whose events can never follow are taken back: the records are read
+        // again, and may be events now.
+        loop {
+            self.dead_letters.reload().await?;
+            let before = self.dead_letters.facts().clone();
+            if claimed(&before) == before {
+                break;
+            }
+            // In this order: from here on nobody has claimed the events who did not come first with the dead letters.
+            self.events.check_source().await?;
+            if self.dead_letters.take_back(self.events.positions(), &claimed(&before)).await? {
+                break;
+            }
+        }
+        self.dead_letters.work_under(version);
+        Ok(())
+    }
+
     async fn commit(&mut self, pending: &mut Pending) -> Result<(), IngestError> {
         // Rows of one log lie together: they compress better, and are read back in longer runs.
         pending.batches.sort_by_key(|batch| batch.log);

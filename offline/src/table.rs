@@ -37,6 +37,7 @@ pub mod layout;
 mod log;
 mod scan;
 mod statistics;
+mod take_back;
 mod vacuum;
 
 #[cfg(test)]
@@ -185,7 +186,7 @@ impl EventTable {
         self.log.version()
     }
 
-    /// Where each log stands, as this handle has seen it. A log that never committed is not named.
+    /// Where each log stands, as this handle has seen it. A log that was neither moved nor started is not named.
     #[must_use]
     pub fn positions(&self) -> &Positions {
         self.log.positions()

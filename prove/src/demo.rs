@@ -10,7 +10,9 @@ mod payments;
 mod produce;
 mod skew;
 
-pub use compare::{CompareError, Comparison, Engines, Latency, Mismatch, compare, questions};
+pub use compare::{
+    Asked, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up, questions,
+};
 pub use files::{FilesError, write_labels, write_payments};
 pub use payments::{Payment, generate};
 pub use produce::{DemoTopic, ProduceError};

@@ -38,6 +38,12 @@ pub enum TruthError {
     Evaluate(#[from] EvaluateError),
 }
 
+/// Whether a value is neither null nor 0. Those are what empty windows give: to agree on them proves little.
+#[must_use]
+pub fn tells(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Int64(0)) && *value != Value::Float64(0.0)
+}
+
 /// For each log the last offset that a question sees; a log that is not named gave nothing.
 pub type Reach = BTreeMap<Log, Offset>;
 

@@ -1,8 +1,8 @@
 //! Verify: the online state rebuilt from the event tables, and compared with the one that serves, byte for byte.
 //!
 //! Equal events give equal bytes, so a single comparison of bytes shows that every event was applied once and none
-//! twice. For a sample of entities the stored states are also asked about random instants, and the answers compared
-//! with those of training and of the oracle.
+//! twice. For a sample of entities the stored states are also asked about instants from the earliest allowed on, and the
+//! answers compared with those of training and of the oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -52,6 +52,8 @@ pub struct Verified {
     pub states: u64,
     /// How many values of answers.
     pub values: u64,
+    /// How many of these were neither null nor 0, which any two would agree on who know nothing.
+    pub telling: u64,
     /// Everything that differs, view by view in order of entity.
     pub mismatches: Vec<Mismatch>,
 }
@@ -253,6 +255,7 @@ impl<'r> View<'r> {
         if verified.mismatches.len() == before {
             let asked = asking.ask(&stored, &rebuilt.events);
             verified.values += asked.values;
+            verified.telling += asked.telling;
             verified
                 .mismatches
                 .extend(asked.differences.into_iter().map(|what| self.mismatch(key, None, what)));

@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use redb::{Database, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dev::Dev;
-use crate::process::{tidemark, tidemark_with_small_disk};
+use crate::process::{Ran, binary, tidemark, tidemark_with_small_disk};
 use crate::repo::{DEFINITIONS, EVENTS, TestRepo};
 
 #[test]
@@ -27,6 +28,8 @@ fn wrong_usage() {
         &["ingest", "--from", "x.csv"],
         &["verify", "--sample", "0"],
         &["demo", "--events", "0"],
+        &["dev", "--log", "xml"],
+        &["compact", "--vacuum-older-than", "yesterday"],
     ] {
         let ran = tidemark(folder.path(), arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:#?}");
@@ -50,6 +53,28 @@ fn an_unknown_service_or_source() {
     repo.run("ingest --from payments.csv --source payment")
         .refused(&["unknown source `payment`", "payments"]);
     repo.run("ingest --source payment").refused(&["unknown source `payment`", "payments"]);
+}
+
+#[test]
+fn a_level_of_logs_that_is_none() {
+    let repo = TestRepo::new();
+    let output =
+        Command::new(binary()).arg("status").env("TIDEMARK_LOG", "x=[").current_dir(repo.path()).output();
+    Ran::of(output.expect("it runs")).refused(&["TIDEMARK_LOG cannot be understood", "write `debug`"]);
+}
+
+#[test]
+fn a_monitor_for_what_ends_by_itself() {
+    let repo = TestRepo::new();
+    let ingest = "ingest --from payments.csv --source payments --http 127.0.0.1:0";
+    repo.run(ingest).refused(&["--http is for what goes on running", "leave it out"]);
+}
+
+#[test]
+fn lookups_served_from_a_store_of_one_process() {
+    let repo = TestRepo::ingested();
+    repo.run("serve --http 127.0.0.1:0 --grpc 127.0.0.1:0")
+        .refused(&["the online store is embedded", "tidemark dev"]);
 }
 
 #[test]

@@ -47,8 +47,7 @@ fn instructions() -> Vec<(&'static str, String)> {
     let known = ["FROM", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "ENTRYPOINT", "CMD"];
     let instruction = |line: &str| {
         let (word, rest) = line.split_once(' ').expect("an instruction");
-        let word = known.into_iter().find(|known| *known == word);
-        (word.unwrap_or_else(|| panic!("`{line}` is no instruction")), rest.trim().to_owned())
+        (known.into_iter().find(|known| *known == word).expect("one that is known"), rest.trim().to_owned())
     };
     lines.map(instruction).collect()
 }

@@ -2,7 +2,9 @@
 //!
 //! `cargo build --workspace` builds it first; `cargo xtask test` does.
 
+mod away;
 mod bad_input;
+mod compact;
 mod containers;
 mod damage;
 mod demo;
@@ -12,4 +14,5 @@ mod happy_path;
 mod http;
 mod process;
 mod repo;
+mod running;
 mod tables;

@@ -113,7 +113,8 @@ fn events_of(batch: &RecordBatch) -> Vec<(Place, Event)> {
     let [users, traces, produced, shops, amounts, ats, ..] = batch.columns() else { panic!("{batch:?}") };
     let number = |row: usize| users.is_valid(row).then(|| users.as_primitive::<Int64Type>().value(row));
     let text = |column: &dyn Array, row: usize| column.is_valid(row).then(|| string(column, row));
-    let millis = |column: &dyn Array, row: usize| column.as_primitive::<TimestampMillisecondType>().value(row);
+    let millis =
+        |column: &dyn Array, row: usize| column.as_primitive::<TimestampMillisecondType>().value(row);
     let event = |row: usize| Event {
         user: number(row),
         trace: text(traces, row),
@@ -163,8 +164,10 @@ async fn answers(world: &World<'_>, repo: &Repo, service: &str, key: &str, expec
     // Before all time: a question without an instant is then about the earliest allowed, which sees every event.
     let lookups = Lookups::new(Arc::new(store), Arc::new(|| Time::MIN));
     lookups.serve([Arc::clone(&repo.services[service])]).expect("a service");
-    let columns: Vec<String> = lookups.service(service).expect("served").columns().map(|(name, _)| name).collect();
-    let rows = expected.iter().map(|(entity, _)| BTreeMap::from([(key.to_owned(), entity.clone())])).collect();
+    let columns: Vec<String> =
+        lookups.service(service).expect("served").columns().map(|(name, _)| name).collect();
+    let rows =
+        expected.iter().map(|(entity, _)| BTreeMap::from([(key.to_owned(), entity.clone())])).collect();
     let at = Some(Time::from_millis(4_000_000_000_000));
     let answers = lookups.lookup(service, rows, at).await.expect("answers");
     for ((entity, (count, sum)), answer) in expected.into_iter().zip(answers) {
@@ -174,7 +177,11 @@ async fn answers(world: &World<'_>, repo: &Repo, service: &str, key: &str, expec
             let at = columns.iter().position(|column| column.ends_with(&suffix)).expect("a feature");
             values[at].clone()
         };
-        assert_eq!((value("n"), value("total")), (Value::Int64(count), Value::Float64(sum)), "{key} {entity:?}");
+        assert_eq!(
+            (value("n"), value("total")),
+            (Value::Int64(count), Value::Float64(sum)),
+            "{key} {entity:?}"
+        );
     }
 }
 

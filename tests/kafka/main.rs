@@ -6,6 +6,12 @@
 //!
 //! `TIDEMARK_FAULT_ROUNDS` says how often a worker is killed at random moments; eight times unless told otherwise.
 
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that finds a fault says so, and what its workers said"
+)]
+
 use std::io::Write;
 
 use tidemark_services::Kafka;
@@ -14,6 +20,7 @@ mod broker;
 mod check;
 mod definitions;
 mod disk;
+mod flights;
 mod online;
 mod traffic;
 mod worker;
@@ -28,7 +35,7 @@ fn rounds() -> usize {
 /// Whether the broker can do what a test needs. If not, says what is left out, past the test runner.
 fn is_real(kafka: &Kafka, test: &str) -> bool {
     if !kafka.is_real() {
-        leave_out(test, "librdkafka's mock broker cannot do that");
+        leave_out(test, "librdkafka's mock broker cannot have that");
     }
     kafka.is_real()
 }

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use tidemark_services::{Redis, until};
 
-use crate::worker::Worker;
 use crate::world::{COMMIT_EVERY, Setup, World, pause};
-use crate::report;
+use crate::{is_real, report};
 
 /// In how long a view must be back by itself that fell behind: a few commits.
 const SOON: Duration = Duration::from_secs(5);
@@ -184,6 +183,9 @@ fn memory_stays_bounded_while_it_is_slow() {
     const RECORDS: usize = 200_000;
     const MORE: u64 = 200 << 20;
     let world = World::of(Setup { proxied: true, ..Setup::new() });
+    if !is_real(world.kafka, "a backlog larger than memory should be") {
+        return;
+    }
     world.pad(1500);
     let worker = world.worker();
     world.produce(2000);
@@ -203,12 +205,12 @@ fn memory_stays_bounded_while_it_is_slow() {
         pause(Duration::from_millis(50));
     }
     world.proxy().delay(Duration::ZERO);
-    report(&format!("{} MiB in use, at most {} MiB while {waiting} records waited", before >> 20, most >> 20));
+    report(&format!(
+        "{} MiB in use, at most {} MiB while {waiting} records waited",
+        before >> 20,
+        most >> 20
+    ));
     assert!(most < before + MORE, "{before} bytes before, {most} while it was slow");
-    finish(&world, worker);
-}
-
-fn finish(world: &World<'_>, worker: Worker) {
     worker.stop();
     world.settle();
 }

@@ -76,7 +76,8 @@ impl Traffic {
             3 => (record.key("somebody"), Fate::DeadLetter("undecodable")),
             4 => (Record::tombstone(&self.topic, key(&event)).at(event.produced_ms), Fate::Nothing),
             5 => {
-                let far = Event { at_ms: event.produced_ms + self.random.random_range(6..90) * MINUTE, ..event };
+                let far =
+                    Event { at_ms: event.produced_ms + self.random.random_range(6..90) * MINUTE, ..event };
                 (self.record(&far), Fate::DeadLetter("too_far_ahead"))
             }
             6 | 7 => {
@@ -118,7 +119,10 @@ impl Traffic {
     fn record(&self, event: &Event) -> Record {
         let (Event { shop, amount, .. }, padding) = (event, &self.padding);
         let at = Time::from_millis(event.at_ms);
-        self.over(event, &format!(r#"{{"shop": "{shop}", "amount": {amount}, "at": "{at}", "more": "{padding}"}}"#))
+        self.over(
+            event,
+            &format!(r#"{{"shop": "{shop}", "amount": {amount}, "at": "{at}", "more": "{padding}"}}"#),
+        )
     }
 
     /// The record of an event with another value.

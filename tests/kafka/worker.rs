@@ -50,7 +50,11 @@ impl Ended {
         let said: Vec<&str> = said.collect();
         assert_eq!(self.status.code(), Some(1), "{}", self.said);
         for part in parts {
-            assert!(said.iter().any(|line| line.contains(part)), "no `{part}` in {said:#?} of\n{}", self.said);
+            assert!(
+                said.iter().any(|line| line.contains(part)),
+                "no `{part}` in {said:#?} of\n{}",
+                self.said
+            );
         }
         self
     }
@@ -211,7 +215,9 @@ fn free_port() -> u16 {
 fn get(port: u16, path: &str) -> std::io::Result<Option<(u16, String)>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());

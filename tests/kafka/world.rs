@@ -20,9 +20,10 @@ use crate::worker::{self, Ended, Worker};
 /// How many worlds are at work at once: each is many processes.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// How long a worker may be silent until its group gives it up: as little as brokers allow, ours or any other.
-fn session() -> Duration {
-    Duration::from_secs(if env::var_os("TIDEMARK_TEST_KAFKA").is_some() { 6 } else { 2 })
+/// How long a worker may be silent until its group gives it up: as little as the broker allows, ours or any other.
+fn session(kafka: &Kafka) -> Duration {
+    let ours = kafka.is_real() && env::var_os("TIDEMARK_TEST_KAFKA").is_none();
+    Duration::from_secs(if ours { 2 } else { 6 })
 }
 
 /// How often what was taken in is committed.
@@ -51,7 +52,14 @@ impl Setup<'static> {
 
 impl<'k> Setup<'k> {
     pub(crate) fn on(kafka: &'k Kafka) -> Self {
-        Self { kafka, redis: Redis::start(), proxied: false, partitions: 6, session: session(), offline: None }
+        Self {
+            kafka,
+            redis: Redis::start(),
+            proxied: false,
+            partitions: 6,
+            session: session(kafka),
+            offline: None,
+        }
     }
 }
 
@@ -330,8 +338,10 @@ impl Drop for World<'_> {
         if !thread::panicking() {
             return;
         }
-        let logs = fs::read_dir(self.repo()).expect("a folder").filter_map(Result::ok).map(|file| file.path());
-        let mut logs: Vec<PathBuf> = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+        let logs =
+            fs::read_dir(self.repo()).expect("a folder").filter_map(Result::ok).map(|file| file.path());
+        let mut logs: Vec<PathBuf> =
+            logs.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
         logs.sort();
         for log in logs {
             let text = fs::read_to_string(&log).unwrap_or_default();

@@ -77,9 +77,12 @@ impl World {
         }
     }
 
-    /// Starts whoever ingests anew.
+    /// Starts whoever ingests anew. What was received is received once more, as from history: the position of a bucket
+    /// that it did not concern may not have been stored yet.
     pub(crate) async fn open(&mut self) {
         self.writer = writer(&self.repo.views["v"], &self.store, &self.generation).await;
+        let received = std::mem::take(&mut self.received);
+        self.receive(received).await;
     }
 
     /// Receives the next records, each run of one log as one batch.

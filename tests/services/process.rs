@@ -30,10 +30,10 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// Docker with this image, where an engine answers.
+    /// Docker with this image, where an engine answers and has it or can fetch it.
     pub(crate) fn docker(image: &'static str) -> Option<Self> {
-        succeeds(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]))
-            .then_some(Self::Container(image))
+        let docker = |arguments: &[&str]| succeeds(Command::new("docker").args(arguments));
+        (docker(&["image", "inspect", image]) || docker(&["pull", image])).then_some(Self::Container(image))
     }
 
     /// The address on which a service must listen to be reached from here.

@@ -176,7 +176,10 @@ async fn a_bucket_that_was_written_in_part_has_no_position() {
     let error = store.flush(&generation, vec![flush]).await.expect_err("it fails in its middle");
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert!(!store.positions(&generation).await.expect("positions")[&LOG].contains_key(&bucket));
-    assert_eq!(store.load(&generation, bucket, LOG, &[first.clone()]).await.expect("loaded").position, None);
+    assert_eq!(
+        store.load(&generation, bucket, LOG, std::slice::from_ref(&first)).await.expect("loaded").position,
+        None
+    );
     for from in [0, 1] {
         let outcome = store.flush(&generation, step(from, &first, vec![])).await.expect("asked");
         assert_eq!(outcome, [FlushOutcome::At(None)]);
@@ -207,9 +210,13 @@ async fn a_changed_state_is_named() {
     assert_eq!(redis.command::<u64>(&["COPY", &name(&intact), &name(&moved), "REPLACE"]).expect("copied"), 1);
     redis.command::<()>(&["HSET", &name(&damaged), "0", "abcdefghabcd"]).expect("written");
     for wrong in [&damaged, &moved] {
-        let loaded =
-            store.load(&generation, wrong.bucket(BUCKETS), LOG, &[wrong.clone()]).await.expect_err("wrong");
-        for error in [loaded, store.lookup(&generation, &[wrong.clone()]).await.expect_err("wrong")] {
+        let loaded = store
+            .load(&generation, wrong.bucket(BUCKETS), LOG, std::slice::from_ref(&wrong))
+            .await
+            .expect_err("wrong");
+        for error in
+            [loaded, store.lookup(&generation, std::slice::from_ref(&wrong)).await.expect_err("wrong")]
+        {
             assert!(matches!(&error, StoreError::CorruptState { key, .. } if key == wrong), "{error}");
         }
     }

@@ -33,7 +33,10 @@ fn a_topic_has_an_id_and_partitions() {
     let (one, two) = (one.expect("described"), two.expect("described"));
     assert_eq!((one.partitions, two.partitions), (3, 1));
     assert!(one.id.is_some() && one.id != two.id, "{one:?} {two:?}");
-    assert_eq!(describe(&client, "three"), Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)));
+    assert_eq!(
+        describe(&client, "three"),
+        Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))
+    );
 }
 
 #[test]
@@ -73,7 +76,8 @@ fn create(admin: &Admin, name: &str) {
 /// Waits until the brokers know of the topic that is meant.
 fn wait_for(client: &BaseConsumer, name: &str, meant: impl Fn(&Description) -> bool) -> Description {
     let began = std::time::Instant::now();
-    while began.elapsed() < PATIENCE {
+    loop {
+        assert!(began.elapsed() < PATIENCE, "{name} does not come up");
         if let Ok(described) = describe(client, name)
             && described.partitions > 0
             && meant(&described)
@@ -81,5 +85,4 @@ fn wait_for(client: &BaseConsumer, name: &str, meant: impl Fn(&Description) -> b
             return described;
         }
     }
-    panic!("{name} does not come up");
 }

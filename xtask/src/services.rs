@@ -76,11 +76,11 @@ fn jars() -> Result<Option<PathBuf>> {
     if !runs || libs.is_dir() {
         return Ok(runs.then_some(libs));
     }
-    if !has_maven() && !(install(&["maven"]) && has_maven()) {
-        return Ok(None);
+    if has_maven() || (install(&["maven"]) && has_maven()) {
+        download(&libs).with_context(|| format!("Apache Kafka {KAFKA} cannot be downloaded"))?;
+        return Ok(Some(libs));
     }
-    download(&libs).with_context(|| format!("Apache Kafka {KAFKA} cannot be downloaded"))?;
-    Ok(Some(libs))
+    Ok(None)
 }
 
 /// Has Maven put the broker and all that it needs into `libs`, as a whole or not at all.

@@ -31,7 +31,8 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
 pub(crate) fn faults(rounds: u32) -> Result<()> {
     let mut environment = set_up()?;
     environment.push(("TIDEMARK_FAULT_ROUNDS", rounds.to_string().into()));
-    cargo(&["test", "--workspace", "--test", "faults", "--", "--nocapture"], &environment)
+    let tests = ["--test", "faults", "--test", "kafka"];
+    cargo(&[&["test", "--workspace"], &tests[..], &["--", "--nocapture"]].concat(), &environment)
 }
 
 fn set_up() -> Result<Environment> {

@@ -129,7 +129,8 @@ async fn read_topic(project: &Project, store: Arc<dyn OnlineStore>) -> Result<(u
     let ingest = project.ingest(store, intake).await?;
     let read = read(project, ingest, Reading { until_idle: true, ..Reading::default() }).await?;
     let stopped = || Failure::fixable("the demo was stopped", "start it again, it begins anew");
-    let logs = read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
+    let logs =
+        read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
     Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))
 }
 

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::serve::Ports;
 use crate::commands::{check, ingest};
-use crate::failure::message;
+use crate::failure;
 use crate::progress::say;
 use crate::project::{Folder, Intake, Project, catch_up};
 use crate::service::Service;
@@ -66,6 +66,6 @@ async fn start(folder: Folder) -> Result<Project> {
 fn tell(error: &anyhow::Error) {
     match error.downcast_ref() {
         Some(problems) => check::show(problems),
-        None => say(message(error)),
+        None => failure::tell(error),
     }
 }

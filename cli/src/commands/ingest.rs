@@ -77,7 +77,11 @@ async fn take_in_topics(
     };
     let ingest = project.ingest(project.store().await?, intake).await?;
     say_topics(project, topics, asked.until_idle);
-    let reading = Reading { files: wanted, source: asked.source.clone(), monitor, until_idle: asked.until_idle };
+    if let Some(monitor) = &monitor {
+        say(format_args!("health and metrics at http://{}", monitor.local_addr()?));
+    }
+    let reading =
+        Reading { files: wanted, source: asked.source.clone(), monitor, until_idle: asked.until_idle };
     let read = read(project, ingest, reading).await?;
     let took = began.elapsed();
     if let Some(idle) = &read.idle {

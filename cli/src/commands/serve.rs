@@ -28,6 +28,11 @@ pub(super) async fn run(asked: Serve, global: &Global) -> Result<()> {
     lookups.serve(project.repo.services.values().cloned())?;
     let (http, grpc) = ports.addresses()?;
     let (version, name) = (project.version, &project.repo.project.name);
+    if version == 0 {
+        say(
+            "note: nothing was applied here yet; `tidemark ingest` or `tidemark apply` does, and fills the views",
+        );
+    }
     say(format_args!("version {version} of {name} is served at http://{http}, and by gRPC at {grpc}"));
     let mut service = Service::new("stopping: letting calls end");
     ports.serve(&mut service, &lookups, None);
@@ -36,13 +41,13 @@ pub(super) async fn run(asked: Serve, global: &Global) -> Result<()> {
     service.run().await
 }
 
-/// The version that runs; where none was applied yet, what the folder defines: whoever takes in events applies it.
+/// The version that runs; where none was applied yet, what the folder defines, as version 0: whoever takes in events
+/// applies it.
 fn defined(folder: Folder) -> Result<Project> {
     if let Some(running) = folder.running()? {
         return Ok(Project::of(folder, running.version, running.repo));
     }
     let repo = tidemark_registry::load(folder.path())?;
-    say("note: nothing was applied here yet; `tidemark ingest` or `tidemark apply` does, and fills the views");
     Ok(Project::of(folder, 0, repo))
 }
 

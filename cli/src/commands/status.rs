@@ -23,7 +23,10 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
     )?;
     for source in &status.sources {
         if let Some(reason) = &source.unreachable {
-            say(format_args!("note: where the topic of source {} ends is not known: {reason}", source.source));
+            say(format_args!(
+                "note: where the topic of source {} ends is not known: {reason}",
+                source.source
+            ));
         }
     }
     Ok(())
@@ -32,7 +35,15 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
 /// Each source, log by log.
 pub(super) fn sources_text(status: &Status) -> String {
     let columns = [
-        "source", "log", ">position", ">end", ">lag", "newest event", ">events/s", ">events", ">dead letters",
+        "source",
+        "log",
+        ">position",
+        ">end",
+        ">lag",
+        "newest event",
+        ">events/s",
+        ">events",
+        ">dead letters",
     ];
     let mut table = Table::new(&columns);
     for source in &status.sources {
@@ -73,9 +84,8 @@ fn place(position: Position) -> String {
 }
 
 fn views_text(status: &Status) -> String {
-    let columns = [
-        "view", "source", ">generation", ">entities", ">states", ">bytes", ">memory", ">per entity", "note",
-    ];
+    let columns =
+        ["view", "source", ">generation", ">entities", ">states", ">bytes", ">memory", ">per entity", "note"];
     let mut table = Table::new(&columns);
     for view in &status.views {
         let sizes = &view.sizes;

@@ -33,7 +33,7 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
     bars.clear();
     let took = duration(began.elapsed());
     output.result(|| describe(&verified), || format!("{} ({took})", summary(&verified)))?;
-    tell(&verified.mismatches);
+    tell(&verified.mismatches, &project);
     if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
 }
 
@@ -64,16 +64,22 @@ fn summary(verified: &Verified) -> String {
         1 => "1 entity".to_owned(),
         many => format!("{} entities", count(many)),
     };
-    format!("{states} of {entities} and {} compared, {mismatches}", counted(verified.values, "value"))
+    let (values, telling) = (counted(verified.values, "value"), count(verified.telling));
+    format!("{states} of {entities} and {values} ({telling} neither null nor 0) compared, {mismatches}")
 }
 
-fn tell(mismatches: &[Mismatch]) {
+fn tell(mismatches: &[Mismatch], project: &Project) {
     mismatches.iter().take(SHOWN).for_each(|mismatch| say(format_args!("mismatch: {mismatch}")));
     if mismatches.len() > SHOWN {
         say(format_args!("… and {} more", count((mismatches.len() - SHOWN) as u64)));
     }
     if !mismatches.is_empty() {
-        say("help: move the online store away and start again, it is then filled from history");
+        let remove = if project.is_embedded() {
+            "move the online store away".to_owned()
+        } else {
+            format!("delete the keys `{}:*` from Redis", project.prefix())
+        };
+        say(format_args!("help: {remove} and start again, it is then filled from history"));
     }
 }
 
@@ -86,6 +92,7 @@ fn describe(verified: &Verified) -> Json {
     });
     json!({
         "entities": verified.entities, "states": verified.states, "values": verified.values,
+        "neither_null_nor_0": verified.telling,
         "mismatches": mismatches.collect::<Vec<_>>(),
     })
 }

@@ -1,7 +1,7 @@
 //! CSV with a header: columns by name, RFC 4180 quoting.
 //!
 //! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Any other is its value's
-//! [text]. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
+//! text. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
 //! belongs into quotes.
 
 use std::io::{self, BufRead};

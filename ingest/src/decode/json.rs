@@ -43,7 +43,8 @@ fn fields(
     row.clear();
     row.resize(source.fields.len(), Value::Null);
     let mut json = serde_json::Deserializer::from_str(text);
-    let found = json.deserialize_map(Record { source, row, wanted }).and_then(|found| json.end().map(|()| found));
+    let found =
+        json.deserialize_map(Record { source, row, wanted }).and_then(|found| json.end().map(|()| found));
     found.map_err(syntax)?
 }
 

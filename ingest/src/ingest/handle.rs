@@ -10,7 +10,6 @@ use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::FilesReport;
 use crate::status::Status;
 
-
 pub(super) enum Command {
     Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     TakeIn { source: String, patterns: Vec<String>, answer: Answer<FilesReport> },

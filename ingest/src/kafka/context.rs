@@ -1,15 +1,15 @@
 //! What librdkafka tells a reader while it is polled.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel as Level;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::TopicPartitionList;
 
 /// A change of the assignment, to be carried out by the reader once it has asked whoever receives its records.
 pub(super) enum Change {
@@ -82,7 +82,8 @@ impl Context {
     /// beyond where the old one was read. It says so in its debug log before it reads the first such record.
     fn watch_id(&self, message: &str) {
         let (Some(expected), Some((_, said))) = (&self.id, message.split_once("Topic ")) else { return };
-        let change = said.strip_prefix(self.topic.as_str()).and_then(|said| said.strip_prefix(" changed id from "));
+        let change =
+            said.strip_prefix(self.topic.as_str()).and_then(|said| said.strip_prefix(" changed id from "));
         let Some((_, now)) = change.and_then(|ids| ids.split_once(" to ")) else { return };
         if now != expected {
             *locked(&self.other_id) = Some(now.to_owned());
@@ -141,7 +142,9 @@ pub(super) fn give_back(
 pub(super) fn log(source: &str, level: Level, facility: &str, message: &str) {
     match (level, facility) {
         (Level::Debug, _) => tracing::trace!(source, facility, "{message}"),
-        (_, "FAIL" | "ERROR") | (Level::Notice | Level::Info, _) => tracing::debug!(source, facility, "{message}"),
+        (_, "FAIL" | "ERROR") | (Level::Notice | Level::Info, _) => {
+            tracing::debug!(source, facility, "{message}")
+        }
         _ => tracing::warn!(source, facility, "{message}"),
     }
 }

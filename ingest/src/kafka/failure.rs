@@ -47,7 +47,8 @@ pub(super) fn meaning(error: &KafkaError) -> Meaning {
             Code::UnknownTopic
             | Code::UnknownPartition
             | Code::UnknownTopicOrPartition
-            | Code::UnknownTopicId,
+            | Code::UnknownTopicId
+            | Code::InvalidTopic,
         ) => Meaning::NoTopic,
         Some(
             Code::Authentication
@@ -58,8 +59,7 @@ pub(super) fn meaning(error: &KafkaError) -> Meaning {
             | Code::SecurityDisabled
             | Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::InvalidTopic,
+            | Code::ClusterAuthorizationFailed,
         ) => Meaning::Refused,
         Some(Code::AutoOffsetReset | Code::LogTruncation | Code::OffsetOutOfRange) => Meaning::Misplaced,
         Some(
@@ -76,10 +76,19 @@ pub(super) fn meaning(error: &KafkaError) -> Meaning {
 /// The error of a question about a topic. `detail` is what librdkafka said besides, if anything.
 pub(super) fn asking(servers: &str, topic: &str, error: &KafkaError, detail: Option<String>) -> IngestError {
     let (servers, topic) = (servers.to_owned(), topic.to_owned());
-    let reason = detail.unwrap_or_else(|| error.to_string());
+    let reason = detail.unwrap_or_else(|| told(error));
     match meaning(error) {
         Meaning::NoTopic => IngestError::NoTopic { servers, topic },
         Meaning::Refused => IngestError::Refused { servers, reason },
         _ => IngestError::Unreachable { servers, reason },
+    }
+}
+
+/// An error in words. The values of settings may be secrets.
+pub(super) fn told(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => format!("`{key}`: {reason}"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        _ => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Gathered<'s> {
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
     partitions: BTreeMap<Log, Partition<'s>>,
-    /// How many records are gathered, those that are passed over as well.
+    /// How many records are gathered; what is passed over counts as well.
     records: usize,
     /// How many bytes their keys and values have.
     bytes: usize,
@@ -64,8 +64,8 @@ impl<'s> Gathered<'s> {
     }
 
     /// Whether nothing was read since the last cut.
-    pub(super) fn is_empty(&self) -> bool {
-        self.partitions.values().all(|partition| partition.gathered.is_none())
+    pub(super) const fn is_empty(&self) -> bool {
+        self.records == 0
     }
 
     /// Whether no more must be read before the next cut.
@@ -109,14 +109,19 @@ impl<'s> Gathered<'s> {
         self.bytes += bytes;
     }
 
-    /// What a partition holds up to `position` are no records: marks of transactions, and what those took back.
-    pub(super) fn skip_to(&mut self, log: Log, position: Position) {
-        let Some(partition) = self.partitions.get_mut(&log) else { return };
-        if position > partition.next {
-            partition.rows(self.source, &self.topic, log).skip_to(position);
-            partition.next = position;
+    /// A partition that was read to its end stands here: what it holds up to there are no records, but marks of
+    /// transactions and what those took back.
+    pub(super) fn ends_at(&mut self, log: Log, end: Position) {
+        // Of one that was assigned anew and not read to its end yet, librdkafka may tell where it stood before.
+        let Some(partition) = self.partitions.get_mut(&log).filter(|partition| partition.at_end) else {
+            return;
+        };
+        if end > partition.next {
+            partition.rows(self.source, &self.topic, log).skip_to(end);
+            partition.next = end;
+            self.records += 1;
         }
-        self.metrics.ends_at(log, position);
+        self.metrics.ends_at(log, end);
     }
 
     /// What was gathered, one batch for each partition that moved.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, Time};
@@ -20,6 +20,9 @@ use crate::error::IngestError;
 
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to listen for what librdkafka has to say.
+const SAID: Duration = Duration::from_millis(10);
 
 /// Stands for an id that the brokers do not tell.
 const UNKNOWN: &str = "-";
@@ -124,7 +127,11 @@ impl ClientContext for Said {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((error, reason.to_owned()));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are away follows from what was said before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
+            *last = Some((error, reason.to_owned()));
+        }
     }
 }
 
@@ -142,6 +149,9 @@ impl Probe {
     pub(super) fn describe(&self) -> Result<TopicFacts, IngestError> {
         let described = tidemark_topic::describe(self.consumer.client(), &self.topic, PATIENCE);
         let described = described.map_err(|error| self.failed(&error))?;
+        if described.partitions == 0 {
+            return Err(self.unreachable("the topic is just being created"));
+        }
         let partitions = i32::try_from(described.partitions).unwrap_or(i32::MAX);
         Ok(TopicFacts { topic: self.topic.clone(), id: described.id, partitions })
     }
@@ -183,7 +193,11 @@ impl Probe {
 
     /// Asks every partition for an offset: the first, the end, or that of the first record since an instant.
     fn offsets(&self, partitions: i32, of: Offset) -> Result<BTreeMap<Log, Option<Position>>, IngestError> {
-        self.try_offsets(partitions, of).map_err(|error| self.failed(&error))
+        self.try_offsets(partitions, of).map_err(|error| match self.failed(&error) {
+            // The topic is there; not every broker knows of all its partitions yet.
+            IngestError::NoTopic { .. } => self.unreachable(failure::told(&error)),
+            error => error,
+        })
     }
 
     fn try_offsets(&self, partitions: i32, of: Offset) -> KafkaResult<BTreeMap<Log, Option<Position>>> {
@@ -204,11 +218,15 @@ impl Probe {
         positions.collect()
     }
 
+    fn unreachable(&self, reason: impl ToString) -> IngestError {
+        IngestError::Unreachable { servers: self.servers.clone(), reason: reason.to_string() }
+    }
+
     /// The error of a question that failed with `error`. What went wrong with the connection tells more, if anything
     /// did.
     fn failed(&self, error: &KafkaError) -> IngestError {
         // Errors of connections wait to be polled.
-        while self.consumer.poll(Duration::ZERO).is_some() {}
+        while self.consumer.poll(SAID).is_some() {}
         let said = self.consumer.context().last.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (failure::meaning(error), said) {
             (failure::Meaning::Away, Some((cause, reason))) => {

@@ -13,19 +13,20 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::Positions;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::context::{Change, Context, give_back};
+use super::context::Context;
 use super::failure::{self, Meaning, meaning};
 use super::gather::Gathered;
 use super::probe::{Probe, TopicFacts};
 use super::watch::{Seen, Watch};
 use super::{Input, KafkaConfig, Orders, TopicMetrics};
 use crate::error::IngestError;
+use assignment::Pending;
+
+mod assignment;
 
 /// How long to wait for a record with nothing else to do. An order is seen that late.
 const UNHURRIED: Duration = Duration::from_millis(100);
@@ -58,8 +59,7 @@ impl Task {
     /// Makes the consumer; nothing is sent to the brokers yet.
     pub(super) fn open(&self) -> Result<BaseConsumer<Context>, IngestError> {
         let context = Context::new(&self.source.name, self.topic(), self.id.clone());
-        let consumer =
-            BaseConsumer::from_config_and_context(&self.config.reader(&self.source.name), context);
+        let consumer = BaseConsumer::from_config_and_context(&self.config.reader(&self.source.name), context);
         consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, self.topic(), &error, None))
     }
 
@@ -102,12 +102,6 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// A change of the assignment that waits for the receiver's answer.
-enum Pending {
-    Assign { partitions: TopicPartitionList, answer: oneshot::Receiver<Positions> },
-    Revoke { partitions: TopicPartitionList, done: oneshot::Receiver<()> },
-}
-
 struct Reader<'s> {
     task: &'s Task,
     consumer: &'s BaseConsumer<Context>,
@@ -116,8 +110,8 @@ struct Reader<'s> {
     /// What goes before that.
     waiting: VecDeque<Input>,
     pending: Option<Pending>,
-    /// Whether partitions, or none, were given to us at all.
-    joined: bool,
+    /// Whether the group has said what is ours, be it nothing, since it last took something away.
+    settled: bool,
     /// Whether the end of some partition was reached since the last look at where they stand.
     ended: bool,
     /// Whether the receiver was told that everything was read.
@@ -144,13 +138,13 @@ impl<'s> Reader<'s> {
             gathered,
             waiting: VecDeque::new(),
             pending: None,
-            joined: false,
+            settled: false,
             ended: false,
             idle: false,
             paused: false,
             away: false,
         };
-        consumer.subscribe(&[topic]).map_err(|error| reader.failed(error))?;
+        consumer.subscribe(&[topic]).map_err(|error| reader.failed(&error))?;
         Ok(reader)
     }
 
@@ -204,84 +198,6 @@ impl<'s> Reader<'s> {
         self.hand_over()
     }
 
-    /// Carries out changes of the assignment, one after the other, as far as they are answered.
-    fn change(&mut self) -> Result<(), IngestError> {
-        loop {
-            match self.pending.take() {
-                None => match self.consumer.context().next_change() {
-                    None => return Ok(()),
-                    Some(change) => self.begin(change)?,
-                },
-                Some(Pending::Assign { partitions, mut answer }) => match answer.try_recv() {
-                    Ok(positions) => self.assign(&partitions, &positions)?,
-                    Err(TryRecvError::Closed) => return Err(IngestError::stopped("nobody said where to read on")),
-                    Err(TryRecvError::Empty) => {
-                        self.pending = Some(Pending::Assign { partitions, answer });
-                        return Ok(());
-                    }
-                },
-                Some(Pending::Revoke { partitions, mut done }) => match done.try_recv() {
-                    // Whoever gives no answer has nothing under way any more.
-                    Ok(()) | Err(TryRecvError::Closed) => {
-                        give_back(self.consumer, &partitions).map_err(|error| self.failed(error))?;
-                    }
-                    Err(TryRecvError::Empty) => {
-                        self.pending = Some(Pending::Revoke { partitions, done });
-                        return Ok(());
-                    }
-                },
-            }
-        }
-    }
-
-    /// Tells the receiver of a change, unless it concerns no partition.
-    fn begin(&mut self, change: Change) -> Result<(), IngestError> {
-        match change {
-            Change::Assign(partitions) if partitions.count() == 0 => self.assign(&partitions, &Positions::new()),
-            Change::Assign(partitions) => {
-                self.task.metrics.rebalanced();
-                let (send, answer) = oneshot::channel();
-                self.waiting.push_back(Input::Assigned { logs: logs(&partitions), answer: send });
-                self.pending = Some(Pending::Assign { partitions, answer });
-                Ok(())
-            }
-            Change::Revoke { partitions, lost } => {
-                let logs: Vec<Log> =
-                    logs(&partitions).into_iter().filter(|log| self.gathered.has(*log)).collect();
-                if logs.is_empty() {
-                    return give_back(self.consumer, &partitions).map_err(|error| self.failed(error));
-                }
-                self.task.metrics.rebalanced();
-                self.cut()?;
-                self.gathered.revoke(&logs);
-                let (send, done) = oneshot::channel();
-                self.waiting.push_back(Input::Revoked { logs, lost, done: send });
-                self.pending = Some(Pending::Revoke { partitions, done });
-                Ok(())
-            }
-        }
-    }
-
-    /// Begins to read partitions where the receiver said.
-    fn assign(&mut self, partitions: &TopicPartitionList, positions: &Positions) -> Result<(), IngestError> {
-        let mut list = TopicPartitionList::new();
-        for log in logs(partitions) {
-            let Some(position) = positions.get(&log) else {
-                return Err(IngestError::stopped(format!("nobody said where to read partition {log}")));
-            };
-            let added = list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(position.0));
-            added.map_err(|error| self.failed(error))?;
-            self.gathered.assign(log, *position);
-        }
-        self.consumer.incremental_assign(&list).map_err(|error| self.failed(error))?;
-        if self.paused {
-            self.consumer.pause(&list).map_err(|error| self.failed(error))?;
-        }
-        self.joined = true;
-        self.idle = false;
-        Ok(())
-    }
-
     /// Tells Kafka how far we are, for lag tools: whether it gets there matters to nobody.
     fn pass_on_committed(&self) {
         let Some(committed) = self.task.orders.take_committed() else { return };
@@ -305,10 +221,10 @@ impl<'s> Reader<'s> {
         if !std::mem::take(&mut self.ended) {
             return Ok(());
         }
-        let positions = self.consumer.position().map_err(|error| self.failed(error))?;
+        let positions = self.consumer.position().map_err(|error| self.failed(&error))?;
         for element in positions.elements() {
             if let Offset::Offset(offset) = element.offset() {
-                self.gathered.skip_to(Log(element.partition()), Position(offset));
+                self.gathered.ends_at(Log(element.partition()), Position(offset));
             }
         }
         Ok(())
@@ -320,7 +236,7 @@ impl<'s> Reader<'s> {
             if self.waiting.is_empty() {
                 self.cut()?;
             }
-            let idle = self.joined && self.pending.is_none() && self.gathered.is_at_end();
+            let idle = self.settled && self.pending.is_none() && self.gathered.is_at_end();
             let input = match self.waiting.pop_front() {
                 Some(input) => {
                     self.idle = false;
@@ -370,21 +286,24 @@ impl<'s> Reader<'s> {
         &self,
         what: impl FnOnce(&BaseConsumer<Context>, &TopicPartitionList) -> Result<(), KafkaError>,
     ) -> Result<(), IngestError> {
-        let assigned = self.consumer.assignment().map_err(|error| self.failed(error))?;
-        what(self.consumer, &assigned).map_err(|error| self.failed(error))
+        let assigned = self.consumer.assignment().map_err(|error| self.failed(&error))?;
+        what(self.consumer, &assigned).map_err(|error| self.failed(&error))
     }
 
     /// What an error calls for.
     fn weigh(&mut self, error: &KafkaError) -> Result<(), IngestError> {
         let detail = self.consumer.context().detail();
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-            return Err(self.failed(detail));
+            return Err(self.broken(detail));
         }
         match meaning(error) {
             Meaning::Away => {
                 if !self.away {
                     self.away = true;
                     tracing::warn!(source = self.task.source.name, reason = detail, "Kafka is away");
+                    let servers = self.task.config.bootstrap_servers.clone();
+                    let error = IngestError::Unreachable { servers, reason: detail };
+                    self.waiting.push_back(Input::Away(error.to_string()));
                 }
             }
             Meaning::NoTopic => self.watch.ask(),
@@ -393,7 +312,7 @@ impl<'s> Reader<'s> {
                 return Err(IngestError::Refused { servers, reason: detail });
             }
             Meaning::Misplaced => return Err(self.misplaced(detail)),
-            Meaning::Broken => return Err(self.failed(detail)),
+            Meaning::Broken => return Err(self.broken(detail)),
             Meaning::Other => tracing::warn!(source = self.task.source.name, reason = detail, "from Kafka"),
         }
         Ok(())
@@ -403,12 +322,13 @@ impl<'s> Reader<'s> {
     fn back(&mut self) {
         if std::mem::take(&mut self.away) {
             tracing::info!(source = self.task.source.name, "Kafka is back");
+            self.waiting.push_back(Input::Back);
         }
     }
 
     /// Why a position could not be read from.
     fn misplaced(&self, detail: String) -> IngestError {
-        self.find_misplaced().unwrap_or_else(|error| Some(error)).unwrap_or_else(|| self.failed(detail))
+        self.find_misplaced().unwrap_or_else(Some).unwrap_or_else(|| self.broken(detail))
     }
 
     fn find_misplaced(&self) -> Result<Option<IngestError>, IngestError> {
@@ -444,13 +364,12 @@ impl<'s> Reader<'s> {
         (self.task.source.name.clone(), self.task.topic().to_owned())
     }
 
-    fn failed(&self, reason: impl ToString) -> IngestError {
-        let (source_name, topic) = self.names();
-        IngestError::TopicFailed { source_name, topic, reason: reason.to_string() }
+    fn failed(&self, error: &KafkaError) -> IngestError {
+        self.broken(failure::told(error))
     }
-}
 
-/// The partitions of a list.
-fn logs(list: &TopicPartitionList) -> Vec<Log> {
-    list.elements().iter().map(|element| Log(element.partition())).collect()
+    fn broken(&self, reason: String) -> IngestError {
+        let (source_name, topic) = self.names();
+        IngestError::TopicFailed { source_name, topic, reason }
+    }
 }

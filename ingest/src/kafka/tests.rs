@@ -11,6 +11,7 @@ use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, KafkaFeed, Origin, Start, TimeField, Unit};
 use tidemark_kernel::value::Type;
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::table::layout;
 
 use super::TopicMetrics;
 use super::failure::{Meaning, meaning};
@@ -50,9 +51,16 @@ fn source(topic: &str) -> SourcePlan {
 }
 
 /// Record `offset` of partition 3.
-fn record(offset: i64, key: Option<&str>, value: Option<&str>, headers: &[(&str, Option<&str>)]) -> OwnedMessage {
+fn record(
+    offset: i64,
+    key: Option<&str>,
+    value: Option<&str>,
+    headers: &[(&str, Option<&str>)],
+) -> OwnedMessage {
     let bytes = |text: &str| text.as_bytes().to_vec();
-    let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+    let headers = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
     let time = Timestamp::CreateTime(1000 + offset);
     OwnedMessage::new(value.map(bytes), key.map(bytes), "t".into(), time, 3, offset, Some(headers))
 }
@@ -78,17 +86,19 @@ fn fields_come_from_value_key_headers_and_timestamp() {
     let (batch, _) = gathered(
         &source,
         &[
-            record(10, Some("42"), Some(r#"{"n":1,"at":5,"user":"not this one"}"#), &[
-                ("trace-id", Some("a")),
-                ("other", Some("x")),
-                ("trace-id", Some("b")),
-            ]),
+            record(
+                10,
+                Some("42"),
+                Some(r#"{"n":1,"at":5,"user":"not this one"}"#),
+                &[("trace-id", Some("a")), ("other", Some("x")), ("trace-id", Some("b"))],
+            ),
             record(11, None, Some(r#"{"n":2,"at":6}"#), &[("trace-id", None)]),
         ],
     );
     assert!(batch.dead.is_empty(), "{:?}", batch.dead);
     assert_eq!(numbers(&batch, "user"), [Some(42), None]);
-    let traces: Vec<_> = batch.events.column_by_name("trace").expect("a column").as_string::<i32>().iter().collect();
+    let traces: Vec<_> =
+        batch.events.column_by_name("trace").expect("a column").as_string::<i32>().iter().collect();
     assert_eq!(traces, [Some("b"), None], "the last header of the name counts");
     let times = batch.events.column_by_name("produced_at").expect("a column");
     assert_eq!(times.as_primitive::<TimestampMillisecondType>().values(), &[1010, 1011]);
@@ -99,14 +109,14 @@ fn fields_come_from_value_key_headers_and_timestamp() {
 fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
     let mut source = source("t");
     source.keep_raw = true;
-    let value = Some(r#"{"n":1,"at":5}"#);
+    let value = r#"{"n":1,"at":5}"#;
     let (batch, _) = gathered(
         &source,
         &[
-            record(10, Some("abc"), value, &[]),
+            record(10, Some("abc"), Some(value), &[]),
             record(11, Some("1"), Some("{"), &[]),
-            record(12, Some(""), value, &[]),
-            record(13, Some("7"), value, &[]),
+            record(12, Some(""), Some(value), &[]),
+            record(13, Some("7"), Some(value), &[]),
             record(14, None, Some(r#"{"n":1}"#), &[]),
         ],
     );
@@ -116,20 +126,26 @@ fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
     assert_eq!(reasons[2], "key: expected an int64, got ``");
     assert_eq!(reasons[3], "no event time: field at is null or missing");
     assert_eq!(batch.dead[0].place, "t/3@10");
-    assert_eq!(batch.dead[0].raw, value.expect("some").as_bytes());
+    assert_eq!(batch.dead[0].raw, value.as_bytes());
     assert_eq!(batch.dead[3].place, "t/3@14");
     assert_eq!(batch.dead[3].record_time.map(|time| time.millis()), Some(1014));
     assert_eq!(batch.offsets(), [13]);
-    let raw = batch.events.column_by_name("_raw").or_else(|| batch.events.column_by_name("raw"));
-    assert!(raw.is_some(), "{:?}", batch.events.schema());
+    let raw = batch.events.column_by_name(layout::RAW).expect("a column");
+    assert_eq!(raw.as_binary::<i32>().value(0), value.as_bytes());
 }
 
 #[test]
 fn a_tombstone_is_passed_over_and_counted() {
     let source = source("t");
     let value = Some(r#"{"n":1,"at":5}"#);
-    let (batch, metrics) =
-        gathered(&source, &[record(10, Some("1"), None, &[]), record(15, Some("1"), value, &[]), record(17, Some("1"), None, &[])]);
+    let (batch, metrics) = gathered(
+        &source,
+        &[
+            record(10, Some("1"), None, &[]),
+            record(15, Some("1"), value, &[]),
+            record(17, Some("1"), None, &[]),
+        ],
+    );
     assert!(batch.dead.is_empty());
     assert_eq!(batch.offsets(), [15], "offsets may have gaps");
     assert_eq!((batch.from, batch.to), (Position(10), Position(18)));
@@ -149,17 +165,32 @@ fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
     assert!(gathered.is_empty(), "read before");
     gathered.take(&record(11, None, value, &[]));
     gathered.take(&record(11, None, value, &[]));
-    gathered.skip_to(Log(3), Position(14));
-    gathered.skip_to(Log(3), Position(12));
+    let batches = gathered.cut().expect("a batch");
+    assert_eq!((batches[0].offsets(), batches[0].to), (&[11][..], Position(12)));
+    assert!(gathered.cut().expect("nothing").is_empty());
+}
+
+#[test]
+fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
+    let source = source("t");
+    let mut gathered = Gathered::new(&source, "t", Arc::default());
+    gathered.assign(Log(3), Position(11));
+    gathered.ends_at(Log(3), Position(20));
+    assert!(
+        gathered.is_empty() && !gathered.is_at_end(),
+        "that is where it stood under an earlier assignment"
+    );
+    gathered.take(&record(11, None, Some(r#"{"n":1,"at":5}"#), &[]));
+    gathered.ended(Log(3));
+    gathered.ends_at(Log(3), Position(14));
+    gathered.ends_at(Log(3), Position(12));
     let batches = gathered.cut().expect("a batch");
     assert_eq!((batches[0].offsets(), batches[0].to), (&[11][..], Position(14)));
-    gathered.ended(Log(3));
-    assert!(gathered.is_at_end());
-    gathered.skip_to(Log(3), Position(20));
+    gathered.ends_at(Log(3), Position(20));
     let batches = gathered.cut().expect("a batch");
     let empty = &batches[0];
     assert_eq!((empty.events.num_rows(), empty.from, empty.to), (0, Position(14), Position(20)));
-    assert!(gathered.cut().expect("nothing").is_empty());
+    assert!(gathered.is_at_end() && gathered.is_empty());
 }
 
 #[test]
@@ -176,12 +207,19 @@ fn records_without_timestamps_may_lie_between_others() {
 
 #[test]
 fn a_topic_is_known_again_by_its_id() {
-    let facts = |topic: &str, id: Option<&str>| TopicFacts { topic: topic.into(), id: id.map(Into::into), partitions: 1 };
+    let facts = |topic: &str, id: Option<&str>| TopicFacts {
+        topic: topic.into(),
+        id: id.map(Into::into),
+        partitions: 1,
+    };
     let known = facts("t", Some("a")).to_string();
     assert_eq!(known, "t a");
     assert!(facts("t", Some("a")).check("payments", &known).is_ok());
     let other = facts("t", Some("b")).check("payments", &known).expect_err("another id");
-    assert!(matches!(&other, IngestError::Recreated { before, now, .. } if before == "a" && now == "b"), "{other}");
+    assert!(
+        matches!(&other, IngestError::Recreated { before, now, .. } if before == "a" && now == "b"),
+        "{other}"
+    );
     let other = facts("u", Some("a")).check("payments", &known).expect_err("another name");
     assert!(matches!(&other, IngestError::OtherTopic { .. }), "{other}");
     assert!(facts("t", None).check("payments", &known).is_ok(), "old brokers tell no id");
@@ -190,10 +228,15 @@ fn a_topic_is_known_again_by_its_id() {
 
 #[test]
 fn settings_that_everything_rests_on_stay_and_secrets_are_not_shown() {
-    let options = [("isolation.level", "read_uncommitted"), ("sasl.password", "hunter2"), ("fetch.wait.max.ms", "5")];
+    let options =
+        [("isolation.level", "read_uncommitted"), ("sasl.password", "hunter2"), ("fetch.wait.max.ms", "5")];
     let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let config =
-        super::KafkaConfig { bootstrap_servers: "h:1".into(), options, project: "p".into(), member: Some("m".into()) };
+    let config = super::KafkaConfig {
+        bootstrap_servers: "h:1".into(),
+        options,
+        project: "p".into(),
+        member: Some("m".into()),
+    };
     let settings = config.reader("s");
     let expected = BTreeMap::from([
         ("isolation.level", "read_committed"),
@@ -212,7 +255,8 @@ fn settings_that_everything_rests_on_stay_and_secrets_are_not_shown() {
 #[test]
 fn an_unknown_option_is_refused() {
     let options = BTreeMap::from([("no.such.option".to_owned(), "1".to_owned())]);
-    let config = super::KafkaConfig { bootstrap_servers: "h:1".into(), options, project: "p".into(), member: None };
+    let config =
+        super::KafkaConfig { bootstrap_servers: "h:1".into(), options, project: "p".into(), member: None };
     let error = super::probe::Probe::open(&config, "t").err().expect("refused").to_string();
     assert!(error.contains("no.such.option"), "{error}");
     let code = rdkafka::types::RDKafkaErrorCode::AllBrokersDown;

@@ -85,9 +85,7 @@ struct Eye {
 impl Eye {
     fn look(&mut self) -> Option<Seen> {
         let before = std::mem::take(&mut self.missing);
-        let r = self.try_look();
-        eprintln!("look {r:?} {before} {:?}", self.known);
-        match r {
+        match self.try_look() {
             Ok(()) => Some(Seen::Same),
             Err(IngestError::NoTopic { .. }) if !before => {
                 self.missing = true;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Pipeline;
 use super::take_in::FilesReport;
@@ -19,6 +19,9 @@ use crate::status::SourceStatus;
 
 /// How long a batch that is under way may take once the source is stopped. What does not get in is read again.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long others may run newer definitions until this process is told of them as well.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Where a request is answered.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
@@ -105,8 +108,35 @@ impl Pipeline {
                 _ => GRACE,
             };
             tokio::select! {
-                handled = self.handle(next, &line.idle) => handled?,
+                handled = self.handle(next, &line.idle) => match handled {
+                    Err(error) if error.is_outdated() => self.wait_for_newer(line, error).await?,
+                    handled => handled?,
+                },
                 () = stopped(line.stop.clone(), patience) => return Ok(()),
+            }
+        }
+    }
+
+    /// Others run newer definitions already. Reads nothing more until this process is told of them, which it is soon
+    /// or never.
+    async fn wait_for_newer(&mut self, line: &mut Line, error: IngestError) -> Result<(), IngestError> {
+        tracing::warn!(source = self.source.name, %error, "waiting for the newer definitions");
+        self.health.set(Condition::Waiting { reason: error.to_string() });
+        self.leave_topic().await;
+        loop {
+            let request = tokio::select! {
+                request = timeout(TOLD, line.requests.recv()) => request.ok().flatten(),
+                () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
+            };
+            let Some(request) = request else { return Err(error) };
+            let newer = matches!(request, Request::Switch { .. });
+            tokio::select! {
+                () = self.obey(request) => {}
+                () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
+            }
+            if newer {
+                self.health.set(Condition::Running);
+                return Ok(());
             }
         }
     }
@@ -175,7 +205,9 @@ impl Pipeline {
             Request::Switch { source, plans, answer } => {
                 drop(answer.send(self.switch_topic(source, &plans).await));
             }
-            Request::TakeIn { patterns, answer } => drop(answer.send(self.take_in(&patterns, &unwatched).await)),
+            Request::TakeIn { patterns, answer } => {
+                drop(answer.send(self.take_in(&patterns, &unwatched).await))
+            }
             Request::Settle { answer } => {
                 let settled = async {
                     self.drain_push().await?;
@@ -194,12 +226,11 @@ impl Pipeline {
         source: Arc<SourcePlan>,
         plans: &[Arc<FeaturePlan>],
     ) -> Result<(), IngestError> {
-        if source == self.source {
-            return self.switch(source, plans, &unwatched).await;
+        if source != self.source {
+            self.leave_topic().await;
         }
-        self.leave_topic().await;
         self.switch(source, plans, &unwatched).await?;
-        self.join_topic().await
+        if self.topic.is_none() { self.join_topic().await } else { Ok(()) }
     }
 }
 

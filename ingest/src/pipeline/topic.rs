@@ -18,6 +18,7 @@ use super::Pipeline;
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
 use crate::fill::catch_up;
+use crate::health::Condition;
 use crate::kafka::{Input, KafkaConfig, TopicReader, describe, ends, starts};
 use crate::progress::unwatched;
 
@@ -31,6 +32,8 @@ pub(super) struct Topic {
     assigned: BTreeSet<Log>,
     /// Whether every assigned partition has been read to its end.
     at_end: bool,
+    /// Whether that was so once, and was said.
+    caught_up: bool,
 }
 
 impl Topic {
@@ -75,7 +78,8 @@ impl Pipeline {
         drop(wait);
         let topic = self.metrics.topic();
         let (reader, inputs) = TopicReader::start(&config, self.source.clone(), id, topic)?;
-        self.topic = Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false });
+        self.topic =
+            Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false, caught_up: false });
         Ok(())
     }
 
@@ -91,7 +95,9 @@ impl Pipeline {
 
     /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
     pub(super) async fn is_all_in(&mut self) -> Result<bool, IngestError> {
-        let (Some(config), Feed::Kafka(feed)) = (&self.shared.kafka, &self.source.feed) else { return Ok(true) };
+        let (Some(config), Feed::Kafka(feed)) = (&self.shared.kafka, &self.source.feed) else {
+            return Ok(true);
+        };
         let ends = match ends(config, &feed.topic).await {
             Err(error) if error.remedy() == Remedy::Wait => return Ok(false),
             ends => ends?,
@@ -119,7 +125,12 @@ impl Pipeline {
         let found = describe(config, &feed.topic).await?;
         let starts = starts(config, &feed.topic, feed.start).await?;
         if self.tables.begin(&found, &starts).await? {
-            tracing::info!(source = self.source.name, topic = feed.topic, ?starts, "reading a topic for the first time");
+            tracing::info!(
+                source = self.source.name,
+                topic = feed.topic,
+                ?starts,
+                "reading a topic for the first time"
+            );
             self.refill_beyond(&starts).await?;
         }
         Ok(found.id)
@@ -136,8 +147,9 @@ impl Pipeline {
 
     /// Takes what a topic's reader hands over.
     pub(super) async fn receive(&mut self, input: Input) -> Result<(), IngestError> {
-        if let Some(topic) = &mut self.topic {
-            topic.at_end = matches!(input, Input::Idle);
+        let at_end = matches!(input, Input::Idle);
+        if let Some(topic) = self.topic.as_mut().filter(|_| !matches!(input, Input::Away(_) | Input::Back)) {
+            topic.at_end = at_end;
         }
         match input {
             Input::Batches(batches) => self.take(batches).await,
@@ -152,8 +164,27 @@ impl Pipeline {
                 done.send(()).unwrap_or_default();
                 given_up
             }
-            Input::Idle => Ok(()),
+            Input::Idle => {
+                self.say_caught_up();
+                Ok(())
+            }
+            Input::Away(reason) => {
+                self.health.set(Condition::Waiting { reason });
+                Ok(())
+            }
+            Input::Back => {
+                self.health.set(Condition::Running);
+                Ok(())
+            }
             Input::Failed(error) => Err(error),
+        }
+    }
+
+    /// Says, once, that everything there is was read.
+    fn say_caught_up(&mut self) {
+        if let Some(topic) = self.topic.as_mut().filter(|topic| !topic.caught_up) {
+            topic.caught_up = true;
+            tracing::info!(source = self.source.name, "caught up: everything there is was read");
         }
     }
 
@@ -186,7 +217,9 @@ impl Pipeline {
         }
         self.catch_up_views(logs).await?;
         for log in logs {
-            let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else { continue };
+            let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else {
+                continue;
+            };
             if position < *first {
                 self.skip_lost(&feed.topic, *log, position, *first).await?;
             } else if position > *end {
@@ -227,7 +260,10 @@ impl Pipeline {
         let letter = DeadLetter {
             offset: position.0,
             code: "lost",
-            reason: format!("records {position} to {} were gone from Kafka before they were read", first.0 - 1),
+            reason: format!(
+                "records {position} to {} were gone from Kafka before they were read",
+                first.0 - 1
+            ),
             place: format!("{topic}/{log}@{position}"),
             raw: Vec::new(),
             record_time: None,
@@ -256,4 +292,3 @@ impl Pipeline {
         Ok(())
     }
 }
-

@@ -29,7 +29,12 @@ async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
     let mut project = Project::new(memory());
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("up");
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, vec![record(30), record(90)]).await.expect("appended");
+    ingest
+        .push_log()
+        .expect("a journal")
+        .append("payments", RECEIVED, vec![record(30), record(90)])
+        .await
+        .expect("appended");
     drop(ingest);
     // The source changes while the process is down: 90 s ahead would be too far from now on... and so would 30 s.
     project.sources =
@@ -44,7 +49,12 @@ async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
     let held = project.held().await;
     assert_eq!((held.events.len(), held.dead_letters.len()), (2, 1), "as it was: a minute ahead");
     assert_eq!(accepted(&ingest, record(30)).await, 0, "as it is: ten seconds ahead");
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, vec![record(30), record(9)]).await.expect("appended");
+    ingest
+        .push_log()
+        .expect("a journal")
+        .append("payments", RECEIVED, vec![record(30), record(9)])
+        .await
+        .expect("appended");
     ingest.drain_push().await.expect("drained");
     let held = project.held().await;
     assert_eq!((held.events.len(), held.dead_letters.len()), (3, 3), "as it is: ten seconds ahead");

@@ -126,7 +126,12 @@ async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
 async fn records_that_are_gone_before_they_were_taken_in_are_missed() {
     let project = Project::new(memory());
     let ingest = project.open().await;
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, vec![b"{}".to_vec(); 5]).await.expect("appended");
+    ingest
+        .push_log()
+        .expect("a journal")
+        .append("payments", RECEIVED, vec![b"{}".to_vec(); 5])
+        .await
+        .expect("appended");
     drop(ingest);
     let journal = crate::journal::Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
     journal.trim("payments", Position(5)).expect("trimmed");

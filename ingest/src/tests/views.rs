@@ -19,7 +19,12 @@ async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn On
         let path = project.file(&format!("{round}.jsonl"), &lines(round * 100, 100));
         ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
         let records = lines(1000 + round * 50, 50).lines().map(|line| line.as_bytes().to_vec()).collect();
-        ingest.push_log().expect("a journal").append("payments", super::fixture::RECEIVED, records).await.expect("appended");
+        ingest
+            .push_log()
+            .expect("a journal")
+            .append("payments", super::fixture::RECEIVED, records)
+            .await
+            .expect("appended");
         ingest.drain_push().await.expect("drained");
     }
     project

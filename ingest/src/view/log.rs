@@ -111,12 +111,16 @@ impl LogWriter {
         for (bucket, position) in stored.iter().enumerate() {
             self.moved(bucket, Some(*position), self.buckets[bucket].stored);
         }
-        let still = self.buckets.iter().enumerate().filter(|(_, standing)| standing.stored < standing.reached);
+        let still =
+            self.buckets.iter().enumerate().filter(|(_, standing)| standing.stored < standing.reached);
         let still = still.map(|(bucket, standing)| (bucket, *standing));
         let (buckets, flushes): (Vec<_>, Vec<_>) = still
             .map(|(bucket, Standing { stored, reached })| {
                 let of = bucket as u16;
-                ((bucket, reached), BucketFlush { bucket: of, log: self.log, from: stored, to: reached, writes: vec![] })
+                (
+                    (bucket, reached),
+                    BucketFlush { bucket: of, log: self.log, from: stored, to: reached, writes: vec![] },
+                )
             })
             .unzip();
         if !flushes.is_empty() {
@@ -231,13 +235,12 @@ impl LogWriter {
     fn decode(&self, step: &mut Step, states: Vec<Option<Vec<u8>>>) -> Result<(), IngestError> {
         let missing = step.entities.iter_mut().filter(|entity| entity.state.is_none());
         for (entity, bytes) in missing.zip(states) {
-            let state = apply::stored(&self.target.plan, bytes.as_deref()).map_err(|source| {
-                IngestError::State {
+            let state =
+                apply::stored(&self.target.plan, bytes.as_deref()).map_err(|source| IngestError::State {
                     generation: self.target.generation.clone(),
                     key: entity.key.clone(),
                     source,
-                }
-            });
+                });
             entity.state = Some(state?);
         }
         Ok(())

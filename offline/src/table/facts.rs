@@ -64,6 +64,16 @@ impl EventTable {
         self.source_version = Some(source_version.into());
     }
 
+    /// Catches up with what other handles have committed, and makes sure that the source still has the version to
+    /// [work under](Self::work_under).
+    ///
+    /// # Errors
+    /// [`TableError::Superseded`] where it has another.
+    pub async fn check_source(&mut self) -> Result<(), TableError> {
+        self.reload().await?;
+        self.check_version()
+    }
+
     async fn declare(
         &mut self,
         facts: Option<(&Facts, &Facts)>,

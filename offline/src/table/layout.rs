@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::array::{TimestampMicrosecondArray, TimestampMillisecondArray, cast::AsArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use tidemark_kernel::SourcePlan;
 use tidemark_kernel::value::{Type, arrow::data_type};
+use tidemark_kernel::{Log, SourcePlan};
+
+use super::Positions;
 
 /// When the event happened: timestamp, never null.
 pub const EVENT_TIME: &str = "_event_time";
@@ -143,6 +146,15 @@ fn to_micros(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         millis.checked_mul(1000).ok_or_else(out_of_range)
     })?;
     Ok(Arc::new(micros.with_timezone("UTC")) as ArrayRef)
+}
+
+/// The rows, stored or not, that are before `to`, or of a log that it does not name.
+pub(super) fn before(rows: &RecordBatch, to: &Positions) -> Result<RecordBatch, ArrowError> {
+    let logs = rows.column(rows.schema().index_of(LOG)?).as_primitive::<Int32Type>();
+    let offsets = rows.column(rows.schema().index_of(OFFSET)?).as_primitive::<Int64Type>();
+    let is_before = |(log, offset): (&i32, &i64)| to.get(&Log(*log)).is_none_or(|to| to.covers(*offset));
+    let kept = logs.values().iter().zip(offsets.values()).map(is_before);
+    filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
 }
 
 /// Rows as they are handed out: stored columns with the kernel's times.

@@ -8,7 +8,6 @@
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{Schema, SchemaRef};
-use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::kernel::transaction::{
     CommitBuilder, CommitProperties, PROTOCOL, TableReference, TransactionError,
 };
@@ -24,13 +23,9 @@ use url::Url;
 use super::facts::{self, Facts};
 use super::{DataFile, Positions, TableError, layout};
 use crate::durable::{self, FileError};
+use checkpoint::{KEPT, is_due, load};
 
-/// How many commits are summed up in a checkpoint: so few that replaying the rest takes no time.
-const COMMITS_PER_CHECKPOINT: u64 = 100;
-
-/// How long commits are kept that a checkpoint sums up, and replaced files are remembered. Nobody travels back in a
-/// table that only grows; a reader needs them for the moment in which it opens the table.
-const KEPT: &str = "interval 1 days";
+mod checkpoint;
 
 /// The newest state of a table's log that this handle has seen.
 #[derive(Clone)]
@@ -63,7 +58,7 @@ impl TableLog {
         let mut log = Self { table, source: source.to_owned(), positions, facts };
         let writable = PROTOCOL.can_write_to(log.state(folder)?);
         writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
-        sync_commit(folder, log.version())?;
+        sync_seen(folder, log.version())?;
         log.facts = facts::of(log.state(folder)?.metadata().configuration());
         log.positions = log.read_positions(folder).await?;
         Ok(Some(log))
@@ -138,8 +133,7 @@ impl TableLog {
     pub(super) async fn reload(&mut self, folder: &Path) -> Result<(), TableError> {
         let mut table = self.table.clone();
         table.update_state().await.map_err(TableError::log(folder))?;
-        let hundreds = |version: u64| version / COMMITS_PER_CHECKPOINT;
-        if table.version().is_some_and(|version| hundreds(version) > hundreds(self.version())) {
+        if is_due(self.version(), table.version().unwrap_or(0)) {
             table = load(folder).await?;
         }
         self.advance(folder, table).await
@@ -149,7 +143,7 @@ impl TableLog {
     async fn advance(&mut self, folder: &Path, table: DeltaTable) -> Result<(), TableError> {
         let mut newer = Self { table, ..self.clone() };
         if newer.version() > self.version() {
-            sync_commit(folder, newer.version())?;
+            sync_seen(folder, newer.version())?;
             newer.facts = facts::of(newer.state(folder)?.metadata().configuration());
             match newer.moved_since(folder, self.version()).await? {
                 Some(moved) => newer.positions.extend(moved),
@@ -220,6 +214,26 @@ impl TableLog {
         self.commit(folder, actions, DeltaOperation::Optimize { predicate: None, target_size }).await
     }
 
+    /// Puts the rests of data files in their place, puts logs back, and replaces the facts.
+    pub(super) async fn take_back(
+        &mut self,
+        folder: &Path,
+        cut: &[DataFile],
+        rests: Vec<Add>,
+        back: &Positions,
+        facts: &Facts,
+    ) -> Result<Outcome, TableError> {
+        let state = self.state(folder)?;
+        let metadata = facts::put(state.metadata(), facts).map_err(TableError::log(folder))?;
+        let files = state.log_data();
+        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
+        let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
+        actions.extend(rests.into_iter().map(Action::Add));
+        actions.extend(self.moves(back));
+        actions.push(Action::Metadata(metadata));
+        self.commit(folder, actions, DeltaOperation::Delete { predicate: None }).await
+    }
+
     /// Commits nothing: whoever has not seen it loses the race against it.
     pub(super) async fn fence(&mut self, folder: &Path) -> Result<Outcome, TableError> {
         let operation = DeltaOperation::VacuumStart {
@@ -279,7 +293,7 @@ impl TableLog {
         self.facts = facts::of(committed.snapshot.metadata().configuration());
         self.table.state = Some(committed.snapshot);
         self.positions.extend(moved);
-        if version.is_multiple_of(COMMITS_PER_CHECKPOINT) {
+        if is_due(version - 1, version) {
             self.checkpoint(folder).await;
         }
         Ok(Outcome::Committed(version))
@@ -291,24 +305,6 @@ impl TableLog {
         matches!(error, DeltaTableError::InvalidVersion(_))
             && self.reload(folder).await.is_ok()
             && self.version() > seen
-    }
-
-    /// Sums up the log and removes what has expired of it. The table is whole without; the next hundred tries again.
-    async fn checkpoint(&mut self, folder: &Path) {
-        if let Err(error) = self.try_checkpoint(folder).await {
-            let table = folder.display();
-            tracing::warn!(%table, %error, "the log of the table could not be summed up; opening it takes longer");
-        }
-    }
-
-    async fn try_checkpoint(&mut self, folder: &Path) -> Result<(), TableError> {
-        let log = log_folder(folder);
-        create_checkpoint(&self.table, None).await.map_err(TableError::log(folder))?;
-        // One that a power cut has torn would hide the commits that it stands for.
-        durable::sync(&log.join(format!("{:020}.checkpoint.parquet", self.version())))?;
-        durable::sync(&log.join("_last_checkpoint"))?;
-        cleanup_metadata(&self.table, None).await.map_err(TableError::log(folder))?;
-        self.advance(folder, load(folder).await?).await
     }
 
     /// Where the commits after a version have moved logs; none where some of them have expired.
@@ -367,18 +363,6 @@ fn handle(folder: &Path) -> Result<DeltaTable, TableError> {
     DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(TableError::log(folder))
 }
 
-/// The newest state of a table, from its newest checkpoint.
-///
-/// A state that goes from commit to commit refers to commits that expire, and carries a batch of files for each of
-/// them through every further one. So a handle starts anew with each checkpoint.
-async fn load(folder: &Path) -> Result<DeltaTable, TableError> {
-    let mut table = handle(folder)?;
-    match table.load().await {
-        Err(DeltaTableError::NotATable(_)) => Err(TableError::Missing(folder.into())),
-        result => result.map(|()| table).map_err(TableError::log(folder)),
-    }
-}
-
 /// Checkpoints and what expires are ours: the library would look through the whole log after every commit, and take
 /// a checkpoint that cannot be written for a commit that is not in.
 fn properties() -> CommitProperties {
@@ -399,6 +383,20 @@ fn is_lost_race(error: &DeltaTableError) -> bool {
 
 pub(super) fn log_folder(folder: &Path) -> PathBuf {
     folder.join("_delta_log")
+}
+
+/// Makes a commit durable whose process may have been killed before it could. On a file system that is not written
+/// to there is none.
+fn sync_seen(folder: &Path, version: u64) -> Result<(), TableError> {
+    use std::io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
+    match sync_commit(folder, version) {
+        Err(TableError::File(error))
+            if matches!(error.source.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Makes a commit durable.

@@ -17,7 +17,7 @@ mod compaction;
 mod delta_log;
 mod facts;
 mod full_disk;
-mod measure;
+mod take_back;
 
 fn source(fields: &[(&str, Type)]) -> SourcePlan {
     SourcePlan {

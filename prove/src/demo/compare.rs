@@ -132,26 +132,68 @@ pub fn questions(shape: &Shape, count: usize) -> Vec<BTreeMap<String, Value>> {
 }
 
 /// A lookup that was answered.
-struct Asked {
-    row: BTreeMap<String, Value>,
-    answer: RowAnswer,
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// A value for each key and request field of the service.
+    pub row: BTreeMap<String, Value>,
+    /// What it was answered.
+    pub answer: RowAnswer,
+    took: Duration,
 }
 
 /// Looks up every row twice, at the earliest instant allowed and some time after it, and compares all answers with
 /// training and the oracle.
 ///
 /// # Errors
-/// Fails where one of the three cannot answer. Answers that differ are no error: they are in what is returned.
+/// As [`look_up`] and [`compare_answers`].
 pub async fn compare(
     engines: &Engines,
     rows: Vec<BTreeMap<String, Value>>,
 ) -> Result<Comparison, CompareError> {
-    let (asked, latency) = look_up(engines, rows).await?;
+    let mut random = ChaCha8Rng::seed_from_u64(rows.len() as u64);
+    let mut later = |asked: &Asked| {
+        let bound = random.random_range(1..40 * 86_400_000);
+        let at = asked.answer.at.plus(Span::from_millis(random.random_range(0..bound)));
+        (asked.row.clone(), Some(at))
+    };
+    let mut asked = look_up(engines, rows.into_iter().map(|row| (row, None))).await?;
+    let questions: Vec<_> = asked.iter().map(&mut later).collect();
+    asked.extend(look_up(engines, questions).await?);
+    compare_answers(engines, &asked).await
+}
+
+/// Looks up rows, each at its instant, or at the earliest allowed.
+///
+/// # Errors
+/// Fails where one of them is refused.
+pub async fn look_up(
+    engines: &Engines,
+    questions: impl IntoIterator<Item = (BTreeMap<String, Value>, Option<Time>)>,
+) -> Result<Vec<Asked>, CompareError> {
+    // With its clock at the beginning, a lookup without an instant is about the earliest one allowed.
+    let lookups = Lookups::new(Arc::clone(&engines.store), Arc::new(|| Time::MIN));
+    lookups.serve([Arc::clone(&engines.service)])?;
+    let mut asked = Vec::new();
+    for (row, at) in questions {
+        let began = Instant::now();
+        let results = lookups.lookup(&engines.service.name, vec![row.clone()], at).await?;
+        let took = began.elapsed();
+        let answer = results.into_iter().next().ok_or(CompareError::Interrupted)??;
+        asked.push(Asked { row, answer, took });
+    }
+    Ok(asked)
+}
+
+/// Compares the answers of lookups with the training set of their tokens and with the oracle.
+///
+/// # Errors
+/// Fails where one of the two cannot answer. Answers that differ are no error: they are in what is returned.
+pub async fn compare_answers(engines: &Engines, asked: &[Asked]) -> Result<Comparison, CompareError> {
     let began = Instant::now();
-    let trained = training(engines, &asked).await?;
+    let trained = training(engines, asked).await?;
     let training = began.elapsed();
     let began = Instant::now();
-    let truth = oracle(engines, &asked).await?;
+    let truth = oracle(engines, asked).await?;
     let oracle = began.elapsed();
     let answers = asked.iter().zip(trained.iter().zip(&truth));
     let mismatches =
@@ -160,35 +202,11 @@ pub async fn compare(
     Ok(Comparison {
         lookups: asked.len(),
         values,
-        latency,
+        latency: latency(asked.iter().map(|asked| asked.took).collect()),
         training,
         oracle,
         mismatches: mismatches.collect(),
     })
-}
-
-async fn look_up(
-    engines: &Engines,
-    rows: Vec<BTreeMap<String, Value>>,
-) -> Result<(Vec<Asked>, Latency), CompareError> {
-    // With its clock at the beginning, a lookup without an instant is about the earliest one allowed.
-    let lookups = Lookups::new(Arc::clone(&engines.store), Arc::new(|| Time::MIN));
-    lookups.serve([Arc::clone(&engines.service)])?;
-    let mut random = ChaCha8Rng::seed_from_u64(rows.len() as u64);
-    let (mut asked, mut took) = (Vec::with_capacity(2 * rows.len()), Vec::with_capacity(2 * rows.len()));
-    for row in rows {
-        let mut at = None;
-        for _ in 0..2 {
-            let began = Instant::now();
-            let results = lookups.lookup(&engines.service.name, vec![row.clone()], at).await?;
-            took.push(began.elapsed());
-            let answer = results.into_iter().next().ok_or(CompareError::Interrupted)??;
-            let bound = random.random_range(1..40 * 86_400_000);
-            at = Some(answer.at.plus(Span::from_millis(random.random_range(0..bound))));
-            asked.push(Asked { row: row.clone(), answer });
-        }
-    }
-    Ok((asked, latency(took)))
 }
 
 fn latency(mut took: Vec<Duration>) -> Latency {

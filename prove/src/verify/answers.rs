@@ -1,15 +1,15 @@
-//! Random questions to stored states, and the answers of training and of the oracle beside them.
+//! Questions to stored states, and the answers of training and of the oracle beside them.
 
 use std::collections::BTreeMap;
 
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_kernel::answer::{answer, horizon};
 use tidemark_kernel::replay::{Question, replay};
-use tidemark_kernel::{Answer, Event, FeaturePlan, Log, LogState, Span, Visibility, Window, oracle};
+use tidemark_kernel::{Answer, Event, FeaturePlan, Log, LogState, Span, Time, Visibility, Window, oracle};
 
-/// How many instants each chosen entity is asked about.
-const QUESTIONS: usize = 3;
+use crate::truth::tells;
 
 /// Asks the first so many entities that have a state.
 pub(super) struct Asking<'p> {
@@ -22,6 +22,7 @@ pub(super) struct Asking<'p> {
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub(super) values: u64,
+    pub(super) telling: u64,
     pub(super) differences: Vec<String>,
 }
 
@@ -37,26 +38,31 @@ impl<'p> Asking<'p> {
         let states: Vec<(Log, LogState)> = stored.iter().filter_map(decode).collect();
         let Some(earliest) = horizon(self.plan, &states).filter(|_| self.left > 0) else { return asked };
         self.left -= 1;
-        for _ in 0..QUESTIONS {
-            let at = earliest.plus(self.later());
+        for at in self.instants(earliest) {
             let last = states.iter().map(|(log, state)| (*log, state.last_offset())).collect();
             let question = Question { at, last };
             let Ok(served) = answer(self.plan, &states, at) else { continue };
             asked.values += served.values.len() as u64;
+            asked.telling += served.values.iter().filter(|value| tells(value)).count() as u64;
             asked.differences.extend(self.differences(&served, events, &question));
         }
         asked
     }
 
-    /// A length of time to ask after the horizon: from none to the length of the longest window.
+    /// The earliest that can be asked about, the first after every arrival, when windows are fullest, and two while they
+    /// run empty.
+    fn instants(&mut self, earliest: Time) -> [Time; 4] {
+        let fullest = earliest.plus(self.plan.head).next();
+        [earliest, fullest, fullest.plus(self.later()), fullest.plus(self.later())]
+    }
+
+    /// At most the length of any one of the windows, so that short ones are not always asked about when they are empty.
     fn later(&mut self) -> Span {
-        let length = |window: &Window| match window {
-            Window::Sliding { length, .. } => length.millis(),
-            Window::Lifetime => 86_400_000,
+        let longest = match self.plan.windows.choose(&mut self.random) {
+            Some(Window::Sliding { length, .. }) => length.millis(),
+            Some(Window::Lifetime) | None => 86_400_000,
         };
-        let longest = self.plan.windows.iter().map(length).max().unwrap_or(1);
-        let bound = self.random.random_range(0..=longest);
-        Span::from_millis(self.random.random_range(0..=bound))
+        Span::from_millis(self.random.random_range(0..=longest))
     }
 
     fn differences(&self, served: &Answer, events: &[Event], question: &Question) -> Vec<String> {

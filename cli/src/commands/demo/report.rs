@@ -49,8 +49,10 @@ pub(super) fn text(found: &Found, services: &Services, dir: &Path) -> String {
 /// What to type next.
 fn next(services: &Services, dir: &Path) -> String {
     let dir = dir.display();
-    let payments = services.topic.as_ref().map_or(format!("{dir}/{PAYMENTS}/"), |topic| format!("topic {}", topic.name));
-    let everything = services.redis.as_ref().map_or(format!("{dir}/data/"), |_| format!("{dir}/data/ and Redis"));
+    let payments =
+        services.topic.as_ref().map_or(format!("{dir}/{PAYMENTS}/"), |topic| format!("topic {}", topic.name));
+    let everything =
+        services.redis.as_ref().map_or(format!("{dir}/data/"), |_| format!("{dir}/data/ and Redis"));
     let tidemark = name();
     let lookup = r#"{"rows": [{"user_id": 7, "merchant_id": 3, "card_id": "c-7-1", "amount": 12.5}]}"#;
     format!(

@@ -41,9 +41,10 @@ impl Services {
     }
 
     fn settings(&self) -> String {
-        let online = self.redis.as_ref().map_or("{store: embedded}".to_owned(), |url| {
-            format!("{{store: redis, url: {}}}", quoted(url))
-        });
+        let online = self
+            .redis
+            .as_ref()
+            .map_or("{store: embedded}".to_owned(), |url| format!("{{store: redis, url: {}}}", quoted(url)));
         let kafka = self.topic.as_ref().map_or(String::new(), |topic| {
             format!("kafka: {{bootstrap_servers: {}}}\n", quoted(&topic.servers))
         });

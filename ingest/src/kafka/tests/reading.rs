@@ -66,7 +66,6 @@ pub(super) struct Reading {
 /// Something that several readers share.
 pub(super) type Shared<T> = Arc<Mutex<T>>;
 
-
 impl Reading {
     pub(super) async fn start(config: &KafkaConfig, topic: &str) -> Self {
         let id = describe(config, topic).await.expect("described").id;
@@ -94,8 +93,10 @@ impl Reading {
 
     /// Takes one input.
     pub(super) fn take(&mut self, input: Input) -> Result<(), IngestError> {
-        self.idle = matches!(input, Input::Idle);
+        self.idle =
+            matches!(input, Input::Idle) || self.idle && matches!(input, Input::Away(_) | Input::Back);
         match input {
+            Input::Away(_) | Input::Back => {}
             Input::Assigned { logs, answer } => {
                 let given_up = self.given_up.lock().expect("no panic").clone();
                 let start = |log| given_up.get(log).or(self.starts.get(log)).copied().unwrap_or_default();
@@ -166,9 +167,11 @@ impl Reading {
         self.idle
     }
 
-    /// Whether every partition was read up to `end`, and that is the end.
-    pub(super) fn is_at(&self, end: i64) -> bool {
-        self.idle && self.positions.values().all(|position| position.0 == end)
+    /// Whether this many partitions are assigned, each was read up to `end`, and that is the end.
+    pub(super) fn is_at(&self, partitions: usize, end: i64) -> bool {
+        self.idle
+            && self.positions.len() == partitions
+            && self.positions.values().all(|position| position.0 == end)
     }
 
     pub(super) async fn stop(self) {

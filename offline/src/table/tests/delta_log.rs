@@ -30,7 +30,10 @@ async fn a_handle_may_be_older_than_the_log() {
     reader.reload().await.unwrap();
     let ends = at([(Log(0), 1), (Log(4), 103)]);
     assert_eq!((reader.positions(), writer.positions()), (&ends, &ends));
-    assert_eq!(open(&folder, &payments()).await.unwrap().positions(), &ends);
+    let again = open(&folder, &payments()).await.unwrap();
+    assert_eq!(again.positions(), &ends);
+    let files = again.log.files(again.folder()).unwrap();
+    assert!(files.iter().all(|file| file.tags.is_some()), "the checkpoint keeps what files hold");
     assert_eq!(offsets(&reader, &at([]), &ends).await.len(), 104);
     table.reload().await.unwrap();
     assert_eq!(table.positions(), &ends);

@@ -38,6 +38,7 @@ pub(crate) async fn run(
         let Some(record) = script.records.get(received) else { break };
         if restart(received) {
             stream.open().await?;
+            stream.catch_up(received).await?;
         }
         served.dead.push(stream.receive(record).await?);
     }
@@ -79,6 +80,15 @@ impl<'s> Stream<'s> {
             let (plan, store) = (Arc::clone(plan), Arc::clone(&self.store));
             let writer = ViewWriter::open(plan, store, generation.clone(), Arc::default()).await?;
             self.writers.push(writer.ok_or(RunError::Lost)?);
+        }
+        Ok(())
+    }
+
+    /// Receives the first records once more, as from history: the position of a bucket that they did not concern may not
+    /// have been stored yet. Whatever the store has is skipped.
+    async fn catch_up(&mut self, received: usize) -> Result<(), RunError> {
+        for record in &self.script.records[..received] {
+            self.receive(record).await?;
         }
         Ok(())
     }

@@ -1,0 +1,59 @@
+//! Taking rows back that were written too early.
+
+use deltalake_core::kernel::Add;
+use futures::TryStreamExt;
+use tidemark_kernel::Position;
+
+use super::log::Outcome;
+use super::scan::read_in_order;
+use super::{DataFile, EventTable, Facts, Positions, TableError, data_file, layout};
+use crate::session::{Limits, session};
+
+impl EventTable {
+    /// Removes the rows that are not before `to`, puts every log that stands behind that back there, and replaces the
+    /// facts: all in one commit, provided that nobody has committed anything since this handle was last reloaded.
+    /// Whether that was so; otherwise nothing was changed.
+    ///
+    /// # Errors
+    /// Fails where the table cannot be read or written; nothing was changed.
+    pub async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
+        let end = |log| to.get(log).copied().unwrap_or(Position::START);
+        let behind = self.positions().keys().map(|log| (*log, end(log)));
+        let back: Positions = behind.filter(|(log, end)| self.positions()[log] > *end).collect();
+        let (cut, rests) = self.write_rests(&back).await?;
+        let outcome = self.log.take_back(&self.folder, &cut, rests.clone(), &back, facts).await;
+        if let Ok(Outcome::Committed(_)) = outcome {
+            return Ok(true);
+        }
+        for rest in &rests {
+            self.discard(rest).await;
+        }
+        outcome.map(|_| false)
+    }
+
+    /// The files that hold rows not before `to` of the logs it names, and for each, if it has any others, a file with
+    /// these.
+    async fn write_rests(&self, to: &Positions) -> Result<(Vec<DataFile>, Vec<Add>), TableError> {
+        let beyond = |file: &DataFile| {
+            file.logs.as_ref().is_none_or(|logs| {
+                logs.iter().any(|(log, held)| to.get(log).is_some_and(|to| held.last >= to.0))
+            })
+        };
+        let cut: Vec<DataFile> = self.files()?.into_iter().filter(beyond).collect();
+        let schema = self.log.stored_columns(&self.folder)?;
+        let mut rests = Vec::new();
+        for file in &cut {
+            let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
+            let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone());
+            let rows = async { rows.await?.try_collect::<Vec<_>>().await };
+            let rows = rows.await.map_err(TableError::read(&self.folder))?;
+            let rows = rows.iter().map(|rows| layout::before(rows, to)).collect::<Result<Vec<_>, _>>();
+            let rows = rows.map_err(TableError::rows(&self.folder))?;
+            if rows.iter().any(|rows| rows.num_rows() > 0) {
+                let name = data_file::name_in_place_of(file.name());
+                rests.push(self.write_file(name, schema.clone(), rows.into_iter().map(Ok)).await?);
+            }
+        }
+        Ok((cut, rests))
+    }
+}

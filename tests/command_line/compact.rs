@@ -1,0 +1,34 @@
+//! `tidemark compact`.
+
+use serde_json::json;
+
+use crate::repo::TestRepo;
+
+#[test]
+fn small_files_become_one_and_go_once_they_are_old() {
+    let repo = TestRepo::ingested();
+    for row in ["3,1,settled,2026-11-20T08:59:00Z", "4,2,settled,2026-11-20T08:59:00Z", "5,x,settled,now"] {
+        repo.write("more.csv", &format!("user_id,amount,status,created_at\n{row}\n"));
+        repo.run("ingest --from more.csv --source payments").done();
+    }
+    let logs = || repo.run("status --format json").done().json()["sources"][0]["logs"]["file"].clone();
+    let before = logs();
+
+    let ran = repo.run("compact --source payments --format json").done().json();
+    let [events, dead_letters] = &ran["tables"].as_array().expect("tables")[..] else { panic!("{ran}") };
+    assert_eq!((&events["table"], &dead_letters["table"]), (&json!("events"), &json!("dead_letters")));
+    assert_eq!((&events["files_before"], &events["files_after"]), (&json!(3), &json!(1)));
+    assert_eq!((&dead_letters["files_before"], &dead_letters["files_after"]), (&json!(1), &json!(1)));
+    assert_eq!(events["removed"], 0, "nothing is old enough");
+
+    let nothing = repo.run("compact --vacuum-older-than none").done();
+    assert!(nothing.stdout.contains("payments   events"), "{nothing:#?}");
+    let ran = repo.run("compact --vacuum-older-than 0s --format json").done().json();
+    assert_eq!((&ran["tables"][0]["files_before"], &ran["tables"][0]["removed"]), (&json!(1), &json!(3)));
+
+    assert_eq!(logs(), before);
+    repo.run("verify").done();
+    let labels = "train fraud --labels labels.csv --time at_time --out out.csv";
+    repo.run(labels).done();
+    repo.run("compact --source payment").refused(&["unknown source `payment`"]);
+}
