@@ -9,12 +9,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidemark_expr::ViewEvaluator;
 use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -23,6 +25,10 @@ use log::LogWriter;
 
 mod cache;
 mod log;
+
+/// How often to look whether a log has all of its positions, and the pause in between.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A view that several logs are written to at once.
 pub(crate) type SharedView = Arc<ViewWriter>;
@@ -114,25 +120,26 @@ impl ViewWriter {
         }
     }
 
-    /// Starts a log that appeared after the generation was begun, from its first record.
+    /// Makes sure that a log is written: one that appeared after the generation was begun, from its first record. One
+    /// that has lost a position is not, and every batch of it will find the generation lost.
     pub(crate) async fn add_log(&self, log: Log) -> Result<(), IngestError> {
         if self.writer(log).is_some() {
             return Ok(());
         }
-        self.target.store.add_log(&self.target.generation, log, Position::START).await?;
-        self.read_again(log).await.map(drop)
-    }
-
-    /// Forgets what is known of a log, which somebody else may have written meanwhile, and reads where it stands.
-    pub(crate) async fn read_again(&self, log: Log) -> Result<Advance, IngestError> {
-        let stored = match self.target.store.positions(&self.target.generation).await {
-            Err(StoreError::Gone(_)) => return Ok(Advance::Lost),
-            stored => stored?,
-        };
-        self.forget(log);
-        let Some(buckets) = buckets(&stored, log) else { return Ok(Advance::Lost) };
-        self.logs().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
-        Ok(Advance::Done)
+        let (store, generation) = (&self.target.store, &self.target.generation);
+        for _ in 0..ATTEMPTS {
+            let stored = store.positions(generation).await?;
+            if let Some(buckets) = buckets(&stored, log) {
+                self.logs().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
+                return Ok(());
+            }
+            match stored.get(&log) {
+                None => store.add_log(generation, log, Position::START).await?,
+                // Somebody else may be about to add it.
+                Some(_) => sleep(PAUSE).await,
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of a log.
