@@ -28,7 +28,9 @@ fn killed_and_restarted() {
         worker.check();
     }
     worker.stop();
-    world.settle();
+    world.finish();
+    world.find_records();
+    world.check();
 }
 
 #[test]

@@ -5,12 +5,17 @@ use std::ops::Range;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rdkafka::Message;
+use rdkafka::message::{Headers, OwnedMessage};
 use tidemark_kernel::Time;
 use tidemark_services::Record;
 
 /// How many users and shops there are.
 pub(crate) const USERS: i64 = 120;
 const SHOPS: i64 = 17;
+
+/// The header with a record's number.
+const SERIAL: &str = "serial";
 
 /// When the first record is produced.
 const START_MS: i64 = 1_717_236_000_000;
@@ -49,7 +54,8 @@ pub(crate) struct Event {
 pub(crate) struct Traffic {
     topic: String,
     random: ChaCha8Rng,
-    serial: u64,
+    /// The fate of every record so far; each has its number here as a header.
+    fates: Vec<Fate>,
     now_ms: i64,
     padding: String,
 }
@@ -57,7 +63,7 @@ pub(crate) struct Traffic {
 impl Traffic {
     pub(crate) fn new(topic: &str) -> Self {
         let random = ChaCha8Rng::seed_from_u64(11);
-        Self { topic: topic.to_owned(), random, serial: 0, now_ms: START_MS, padding: String::new() }
+        Self { topic: topic.to_owned(), random, fates: Vec::new(), now_ms: START_MS, padding: String::new() }
     }
 
     /// From now on every value has so many bytes more, which no field reads.
@@ -65,8 +71,23 @@ impl Traffic {
         self.padding = "x".repeat(bytes);
     }
 
-    /// The next record: five in six are events as they should be.
+    /// The next record, and its fate.
     pub(crate) fn next(&mut self) -> (Record, Fate) {
+        let (record, fate) = self.any();
+        let record = record.header(SERIAL, self.fates.len().to_string());
+        self.fates.push(fate.clone());
+        (record, fate)
+    }
+
+    /// The fate of a record that was read from the topic.
+    pub(crate) fn fate_of(&self, record: &OwnedMessage) -> Fate {
+        let header = record.headers().and_then(|headers| headers.iter().find(|header| header.key == SERIAL));
+        let serial = header.and_then(|header| std::str::from_utf8(header.value?).ok()?.parse::<usize>().ok());
+        self.fates[serial.expect("one of ours")].clone()
+    }
+
+    /// Five in six are events as they should be.
+    fn any(&mut self) -> (Record, Fate) {
         let event = self.event();
         let record = self.record(&event);
         match self.random.random_range(0..60) {
@@ -99,7 +120,6 @@ impl Traffic {
 
     /// An event that may be late by hours, or a little ahead of its own timestamp.
     fn event(&mut self) -> Event {
-        self.serial += 1;
         self.now_ms += self.random.random_range(0..2 * SECOND);
         let late = match self.random.random_range(0..10) {
             0 => self.random.random_range(0..30 * 60 * MINUTE),
@@ -107,7 +127,7 @@ impl Traffic {
         };
         Event {
             user: Some(self.random.random_range(0..USERS)),
-            trace: Some(format!("t-{}", self.serial)),
+            trace: Some(format!("t-{}", self.fates.len())),
             produced_ms: self.now_ms,
             shop: format!("s{}", self.random.random_range(0..SHOPS)),
             // Quarters: their sums are exact.

@@ -211,11 +211,11 @@ async fn a_changed_state_is_named() {
     redis.command::<()>(&["HSET", &name(&damaged), "0", "abcdefghabcd"]).expect("written");
     for wrong in [&damaged, &moved] {
         let loaded = store
-            .load(&generation, wrong.bucket(BUCKETS), LOG, std::slice::from_ref(&wrong))
+            .load(&generation, wrong.bucket(BUCKETS), LOG, std::slice::from_ref(wrong))
             .await
             .expect_err("wrong");
         for error in
-            [loaded, store.lookup(&generation, std::slice::from_ref(&wrong)).await.expect_err("wrong")]
+            [loaded, store.lookup(&generation, std::slice::from_ref(wrong)).await.expect_err("wrong")]
         {
             assert!(matches!(&error, StoreError::CorruptState { key, .. } if key == wrong), "{error}");
         }

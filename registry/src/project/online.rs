@@ -109,7 +109,8 @@ fn fault(url: &str) -> Option<(&'static str, &'static str)> {
     if !is_address(address) {
         return Some(("a URL of Redis names a host, and a port from 0 to 65535 if any", FORM));
     }
-    database.parse::<u16>().is_err().then_some(("a database of Redis is a number", FORM))
+    let is_database = database.is_empty() || database.parse::<u16>().is_ok();
+    (!is_database).then_some(("a database of Redis is a number", FORM))
 }
 
 const FORM: &str = "write `redis://HOST:PORT`, or `redis://USER:${REDIS_PASSWORD}@HOST:PORT/DATABASE`";
