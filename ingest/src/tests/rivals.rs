@@ -50,7 +50,9 @@ async fn a_permanent_duel_counts_every_event_once() {
                 }
             })
         };
-        let duels = [duel(rival(&project, "one").await), duel(rival(&project, "other").await)];
+        // Each finds no events yet: those of a journal that it does not have would be an error.
+        let rivals = [rival(&project, "one").await, rival(&project, "other").await];
+        let duels = rivals.map(duel);
         for duel in duels {
             duel.await.expect("no panic");
         }
