@@ -30,7 +30,10 @@ impl Limits {
 pub(crate) fn session(limits: &Limits) -> Result<SessionContext, DataFusionError> {
     let mut config = SessionConfig::new()
         .with_target_partitions(limits.parallel.max(1))
-        .with_repartition_file_scans(limits.parallel > 1);
+        .with_repartition_file_scans(limits.parallel > 1)
+        // A column whose least and greatest value are equal is read as that value alone, NaNs and all: Parquet's
+        // statistics leave them out.
+        .with_collect_statistics(false);
     let parquet = &mut config.options_mut().execution.parquet;
     // Columns come out as they went in: no views, no binary read as text, no metadata of other writers.
     parquet.schema_force_view_types = false;

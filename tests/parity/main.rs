@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use tidemark_kernel::{Time, Visibility};
+use tidemark_kernel::{Span, Time, Value, Visibility};
 use tidemark_prove::labels::{Label, train};
 use tidemark_prove::truth::ServiceAnswer;
 
 mod generate;
 mod world;
 
-use generate::{Case, Step};
+use generate::{Case, Record, Step};
 use world::World;
 
 /// A lookup that was answered.
@@ -107,3 +107,40 @@ proptest! {
         runtime.expect("a runtime").block_on(parity(case))?;
     }
 }
+
+/// Parquet's statistics leave NaNs out, so a file of these looks as if it held one number only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nan_beside_one_other_number() {
+    let start = Time::from_millis(0);
+    let record = |user: i64, f: f64| Record {
+        log: 1,
+        received: start,
+        fields: [
+            Value::Int64(user),
+            Value::Timestamp(start),
+            Value::Null,
+            Value::Float64(f),
+            Value::Null,
+            Value::Null,
+        ],
+    };
+    let case = Case {
+        definitions: NAN.to_owned(),
+        records: vec![record(0, -0.01), record(2, f64::NAN)],
+        steps: vec![Step::Ask { user: Some(2), amount: None, later: Span::from_millis(1) }],
+    };
+    parity(case).await.expect("the same bits");
+}
+
+const NAN: &str = "
+entities: [{name: user, keys: [{name: user, type: int64}]}]
+sources:
+  - name: clicks
+    fields: [{name: user, type: int64}, {name: at, type: timestamp}, {name: i, type: int64}, {name: f, type: float64},
+             {name: s, type: string}, {name: b, type: bool}]
+    event_time: at
+views:
+  - {name: v, entity: user, source: clicks, head: 0s, features: [{name: total, aggregate: sum(f), windows: [1d]}]}
+services:
+  - {name: service, features: [v], request: [{name: amount, type: int64}]}
+";
