@@ -36,6 +36,10 @@ pub(super) fn producer(servers: &str, settings: &[(&str, &str)]) -> Records {
 /// Sends records numbered like this, the same in every partition.
 pub(super) fn produce(producer: &Records, topic: &str, partitions: i32, numbers: std::ops::Range<i64>) {
     for n in numbers {
+        // No more than a producer keeps in memory.
+        if n % 10_000 == 0 {
+            producer.flush(PATIENCE).expect("written");
+        }
         for partition in 0..partitions {
             let (key, value) = (n.to_string(), format!(r#"{{"n":{n},"at":{n}}}"#));
             let record = BaseRecord::to(topic).partition(partition).key(&key).payload(&value);
