@@ -57,7 +57,15 @@ impl ViewRows {
     /// The value for each aggregate in the `i`-th row kept.
     #[must_use]
     pub fn values(&self, i: usize) -> Vec<Value> {
-        self.inputs.iter().map(|input| value_at(input, i)).collect()
+        let mut values = Vec::with_capacity(self.inputs.len());
+        self.values_into(i, &mut values);
+        values
+    }
+
+    /// The same, in place of what `values` holds.
+    pub fn values_into(&self, i: usize, values: &mut Vec<Value>) {
+        values.clear();
+        values.extend(self.inputs.iter().map(|input| value_at(input, i)));
     }
 }
 
@@ -144,8 +152,10 @@ impl ViewEvaluator {
 
     /// Those of `rows` that have an entity, and their entities.
     fn keyed(&self, batch: &RecordBatch, rows: &[usize]) -> (Vec<usize>, Vec<EntityKey>) {
-        let key = |row: usize| {
-            let parts: Vec<_> = self.keys.iter().map(|key| value_at(batch.column(*key), row)).collect();
+        let mut parts = Vec::with_capacity(self.keys.len());
+        let mut key = |row: usize| {
+            parts.clear();
+            parts.extend(self.keys.iter().map(|key| value_at(batch.column(*key), row)));
             Some((row, EntityKey::encode(&parts)?))
         };
         rows.iter().filter_map(|row| key(*row)).unzip()

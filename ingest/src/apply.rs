@@ -2,6 +2,8 @@
 
 use tidemark_expr::ViewRows;
 use tidemark_kernel::codec::DecodeError;
+use tidemark_kernel::event::{Log, Offset};
+use tidemark_kernel::value::Value;
 use tidemark_kernel::{FeaturePlan, LogState, Stamp, Time};
 
 use crate::decode::Batch;
@@ -11,24 +13,46 @@ pub(crate) fn stored(plan: &FeaturePlan, bytes: Option<&[u8]>) -> Result<LogStat
     bytes.map_or_else(|| Ok(LogState::new()), |bytes| LogState::decode(plan, bytes))
 }
 
-/// Applies some of the rows that a view sees of a batch, in order of offset, to the state of their entity.
-pub(crate) fn apply(
-    plan: &FeaturePlan,
-    state: &mut LogState,
-    batch: &Batch,
-    seen: &ViewRows,
-    kept: &[usize],
-) {
-    let (offsets, event_times, arrival_times) = (batch.offsets(), batch.event_times(), batch.arrival_times());
-    for &index in kept {
-        let row = seen.rows[index];
-        let stamp = Stamp {
+/// The rows that a view sees of a batch, with what says when and where each of them was.
+pub(crate) struct Rows<'b> {
+    log: Log,
+    offsets: &'b [Offset],
+    event_times: &'b [i64],
+    arrival_times: &'b [i64],
+    seen: &'b ViewRows,
+}
+
+impl<'b> Rows<'b> {
+    /// Those of `batch` that are `seen`.
+    pub(crate) fn of(batch: &'b Batch, seen: &'b ViewRows) -> Self {
+        Self {
             log: batch.log,
-            offset: offsets[row],
-            event_time: Time::from_millis(event_times[row]),
-            arrival_time: Time::from_millis(arrival_times[row]),
-        };
-        state.apply(plan, &stamp, &seen.values(index));
+            offsets: batch.offsets(),
+            event_times: batch.event_times(),
+            arrival_times: batch.arrival_times(),
+            seen,
+        }
+    }
+
+    /// Applies some of them, in order of offset, to the state of their entity. `inputs` is room to work in.
+    pub(crate) fn apply(
+        &self,
+        plan: &FeaturePlan,
+        state: &mut LogState,
+        kept: &[usize],
+        inputs: &mut Vec<Value>,
+    ) {
+        for &index in kept {
+            let row = self.seen.rows[index];
+            let stamp = Stamp {
+                log: self.log,
+                offset: self.offsets[row],
+                event_time: Time::from_millis(self.event_times[row]),
+                arrival_time: Time::from_millis(self.arrival_times[row]),
+            };
+            self.seen.values_into(index, inputs);
+            state.apply(plan, &stamp, inputs);
+        }
     }
 }
 

@@ -147,7 +147,11 @@ mod tests {
             windows in any_windows(), horizon in -4_000_000_000_000i64..4_000_000_000_000, age in -20_000i64..4_000_000_000,
         ) {
             let (horizon, time) = (Time::from_millis(horizon), Time::from_millis(horizon - age));
-            prop_assert_eq!(Grid::new(&windows, horizon).span(time), defined(&windows, horizon, time));
+            let span = Grid::new(&windows, horizon).span(time);
+            prop_assert_eq!(span, defined(&windows, horizon, time));
+            // What states rest on for new events.
+            let finest = TileSpan { start: time, end: time.next() };
+            prop_assert!(time < horizon || span == Some(finest));
         }
 
         #[test]

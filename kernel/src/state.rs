@@ -126,10 +126,13 @@ impl LogState {
         if before.is_some_and(|before| before.contains(time)) {
             return self.tiles.get_mut(next - 1);
         }
-        let span = Grid::new(&plan.windows, self.horizon(plan)).span(time)?;
+        let (horizon, finest) = (self.horizon(plan), TileSpan { start: time, end: time.next() });
+        // Nothing coarser ends by the horizon. Most events are that new, and need no look at the windows.
+        let new = time >= horizon && !plan.windows.is_empty();
+        let span = if new { finest } else { Grid::new(&plan.windows, horizon).span(time)? };
         let overlaps = before.is_some_and(|before| before.end > span.start)
             || self.tiles.get(next).is_some_and(|after| after.span.start < span.end);
-        let span = if overlaps { TileSpan { start: time, end: time.next() } } else { span };
+        let span = if overlaps { finest } else { span };
         self.tiles.insert(next, Tile::empty(plan, span));
         self.tiles.get_mut(next)
     }
