@@ -15,12 +15,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::Add;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
-use super::TableError;
 use super::statistics::{self, Statistics};
+use super::{TableError, layout};
 use crate::durable::{self, Beside, FileError};
 
 /// How many rows a row group holds: enough to compress well, few enough to be skipped in useful pieces.
@@ -50,15 +50,10 @@ pub(super) fn write(
     let path = folder.join(name);
     let other = |source| TableError::Parquet { path: path.clone(), source };
     let parquet = |error| FileError::of_parquet(&path, error).map_or_else(other, TableError::File);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-        .set_max_row_group_bytes(Some(BYTES_PER_GROUP))
-        .build();
     let mut statistics = Statistics::default();
     let mut beside = Beside::create(&path)?;
     let mut writer =
-        ArrowWriter::try_new(beside.file(), schema.clone(), Some(properties)).map_err(parquet)?;
+        ArrowWriter::try_new(beside.file(), schema.clone(), Some(properties())).map_err(parquet)?;
     for batch in rows {
         let batch = batch?;
         statistics.add(&batch);
@@ -67,6 +62,22 @@ pub(super) fn write(
     writer.close().map_err(parquet)?;
     beside.finish()?;
     describe(&path, name, &statistics)
+}
+
+/// How files are written. Times and offsets hardly repeat, but grow little by little: their differences are both
+/// smaller and quicker to write than a dictionary of them.
+fn properties() -> WriterProperties {
+    let growing = [layout::EVENT_TIME, layout::ARRIVAL_TIME, layout::OFFSET];
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_max_row_group_bytes(Some(BYTES_PER_GROUP));
+    let delta = growing.into_iter().fold(properties, |properties, column| {
+        properties
+            .set_column_dictionary_enabled(column.into(), false)
+            .set_column_encoding(column.into(), Encoding::DELTA_BINARY_PACKED)
+    });
+    delta.build()
 }
 
 fn describe(path: &Path, name: &str, statistics: &Statistics) -> Result<Add, TableError> {
