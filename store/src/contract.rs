@@ -100,7 +100,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// Creates an empty generation that is not live, every bucket at `positions`.
     ///
     /// `idle` is how long after its last write, by the wall clock, a state must be kept: the view's longest window
-    /// plus a day; none (a view with a `lifetime` feature) keeps it for ever. Once it has been idle longer, a store
+    /// plus a week; none (a view with a `lifetime` feature) keeps it for ever. Once it has been idle longer, a store
     /// may forget it at any time.
     ///
     /// A generation is named by [`unpublished`](Self::unpublished) only once it is complete. Its number is greater

@@ -30,6 +30,7 @@ use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
+use tokio::sync::Semaphore;
 
 use crate::contract::{
     BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions,
@@ -67,10 +68,15 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
+/// How many loads and flushes are under way at once. Others wait before they are sent: sent, they would wait for the
+/// answers to these, and take that for silence.
+const AT_ONCE: usize = 16;
+
 /// An online store in a Redis that many processes share.
 pub struct RedisStore {
     link: Link,
     watch: Watch,
+    turns: Semaphore,
 }
 
 impl RedisStore {
@@ -84,7 +90,7 @@ impl RedisStore {
         let link = Link::new(&config.url, &config.prefix)?;
         let watch = Watch::open(&link).await?;
         server::claim(&link).await?;
-        Ok(Self { link, watch })
+        Ok(Self { link, watch, turns: Semaphore::new(AT_ONCE) })
     }
 }
 
@@ -99,6 +105,7 @@ impl OnlineStore for RedisStore {
     ) -> Result<Loaded, StoreError> {
         check_bucket(bucket, keys)?;
         self.watch.look(&self.link).await?;
+        let _turn = self.turns.acquire().await;
         states::load(&self.link, generation, bucket, log, keys).await
     }
 
@@ -109,6 +116,7 @@ impl OnlineStore for RedisStore {
     ) -> Result<Vec<FlushOutcome>, StoreError> {
         check_flushes(&flushes)?;
         self.watch.look(&self.link).await?;
+        let _turn = self.turns.acquire().await;
         states::flush(&self.link, generation, flushes).await
     }
 
@@ -122,6 +130,8 @@ impl OnlineStore for RedisStore {
     }
 
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
+        // Also a worker that has nothing to write notices by this.
+        self.watch.look(&self.link).await?;
         generations::positions(&self.link, generation).await
     }
 
@@ -151,6 +161,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        self.watch.look(&self.link).await?;
         generations::live(&self.link, view).await
     }
 

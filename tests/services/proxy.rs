@@ -76,8 +76,13 @@ impl Proxy {
 
     /// Stands in front of another service from now on: a fail-over. Connections are cut.
     pub fn point_at(&self, port: u16) {
-        self.state().target = port;
+        self.lead_to(port);
         self.cut();
+    }
+
+    /// Leads new connections to another service. Those that are open stay where they are.
+    pub fn lead_to(&self, port: u16) {
+        self.state().target = port;
     }
 
     /// Cuts every connection. New ones are accepted.

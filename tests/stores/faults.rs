@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tidemark_services::Proxy;
+
 use super::*;
 
 #[tokio::test]
@@ -130,4 +132,21 @@ async fn a_replica_is_read_but_not_written() {
     replica.promote();
     advance(&follower, &generation, 1, 50).await.expect("it is the primary now");
     assert_whole(&follower, &generation, 50).await;
+}
+
+/// An address leads to another server, and the one that it led to goes on answering, as a replica of that.
+#[tokio::test]
+async fn one_that_is_no_primary_any_more_is_left() {
+    let (old, new) = (Redis::start(), Redis::start());
+    let proxy = Proxy::in_front_of(old.port());
+    let store = RedisStore::open(config(&proxy.redis_url())).await.expect("a store");
+    let generation = begin(&store).await;
+    advance(&store, &generation, 0, 50).await.expect("flushed");
+    new.replica_of(&old);
+    new.promote();
+    proxy.lead_to(new.port());
+    old.replica_of(&new);
+    assert_waits(advance(&store, &generation, 1, 50).await);
+    advance(&store, &generation, 1, 50).await.expect("the next call finds the primary");
+    assert_whole(&store, &generation, 50).await;
 }

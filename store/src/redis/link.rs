@@ -140,13 +140,14 @@ impl Link {
             Ok(mut connection) => connection.send_packed_commands(calls, 0, calls.len()).await,
             Err(error) => Err(error),
         };
-        if exchanged.is_err() {
+        if exchanged.as_ref().map_or(true, |answers| answers.iter().any(is_no_primary)) {
             self.forget(connection);
         }
         exchanged
     }
 
-    /// No longer uses a connection that failed: a late answer would be as bad as none.
+    /// No longer uses a connection that failed: a late answer would be as bad as none. Nor one to a server that is
+    /// not the primary any more: its address may lead to the one that is.
     fn forget(&self, failed: &Connection) {
         let mut connection = self.held();
         if connection.as_ref().is_some_and(|connection| connection.ptr_eq(failed)) {
@@ -242,6 +243,10 @@ fn connect(client: &Client, greeting: &Pipeline) -> Connection {
 
 fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+fn is_no_primary(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if matches!(error.code(), "READONLY" | "MASTERDOWN"))
 }
 
 fn is_denied(answer: &Value) -> bool {
