@@ -26,8 +26,9 @@ use crate::view::{Advance, SharedView, ViewWriter, advance};
 /// How often a view is begun anew when other processes get in the way.
 const ATTEMPTS: usize = 5;
 
-/// How long an idle state outlives the longest window that can see its events.
-const IDLE: Span = Span::from_secs(24 * 60 * 60);
+/// How long an idle state outlives the longest window that can see its events. Windows go by the arrival of events and
+/// a store forgets by the clock, so this is also how far the events that are read may fall behind the clock.
+const IDLE: Span = Span::from_secs(7 * 24 * 60 * 60);
 
 /// What it takes to bring a view up.
 pub(crate) struct Fill<'a> {
@@ -141,6 +142,12 @@ impl Fill<'_> {
                 if old.number < new.number {
                     self.store.drop_generation(&old).await?;
                 }
+            }
+        } else {
+            // Whoever was first has the same states or newer definitions: nobody would ever drop these.
+            match self.store.drop_generation(new).await {
+                Err(StoreError::Live(_)) => {}
+                dropped => dropped?,
             }
         }
         Ok(published)

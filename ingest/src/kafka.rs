@@ -167,17 +167,17 @@ impl TopicReader {
     }
 
     /// Stops reading and leaves the group. What was handed over stays valid; what still waits to be received is given
-    /// up, so drop the receiver first.
-    pub(crate) async fn stop(mut self) {
+    /// up, so drop the receiver first. Whether the thread ended in time; otherwise it is left behind.
+    pub(crate) async fn stop(mut self) -> bool {
         self.orders.stop.store(true, Relaxed);
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else { return true };
         // Not joined where a runtime waits for that: should librdkafka hang, the process ends all the same.
         let ended = async {
             while !thread.is_finished() {
                 sleep(LOOK_AGAIN).await;
             }
         };
-        timeout(LEAVE, ended).await.unwrap_or_default();
+        timeout(LEAVE, ended).await.is_ok()
     }
 }
 

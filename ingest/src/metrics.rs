@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tidemark_expr::ViewRows;
 use tidemark_kernel::{Log, Time};
+use tidemark_offline::Positions;
 
 use crate::decode::Batch;
 use crate::kafka::TopicMetrics;
@@ -100,6 +101,12 @@ impl SourceMetrics {
         if batch.log.0 >= 0 {
             locked(&self.taken).insert(batch.log, batch.to.0);
         }
+    }
+
+    /// Partitions were given to this process, which reads on from these positions: how far behind it is can be told
+    /// before it has taken anything.
+    pub(crate) fn taken_over(&self, positions: &Positions) {
+        locked(&self.taken).extend(positions.iter().map(|(log, position)| (*log, position.0)));
     }
 
     /// Partitions were taken away.

@@ -8,13 +8,13 @@
 //! [`run`] the loop that serves them all.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::future::try_join_all;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::{Location, Positions, TableError};
 use tidemark_store::{Clock, OnlineStore};
+use tokio::task::JoinSet;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -59,6 +59,8 @@ pub(crate) struct Pipeline {
     views: Vec<SharedView>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
+    /// What keeps its tables in shape, while [running](run).
+    upkeep: JoinSet<()>,
     metrics: Arc<SourceMetrics>,
     health: SourceHealth,
 }
@@ -81,7 +83,8 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name);
-        let pipeline = Self { shared, source, tables, views: Vec::new(), topic: None, metrics, health };
+        let (views, upkeep) = (Vec::new(), JoinSet::new());
+        let pipeline = Self { shared, source, tables, views, topic: None, upkeep, metrics, health };
         pipeline.check_journal()?;
         Ok(pipeline)
     }
@@ -202,6 +205,8 @@ impl Pipeline {
     /// Brings up the views of these plans, several at once; those that are up and unchanged stay as they are.
     async fn bring_up(&mut self, plans: &[Arc<FeaturePlan>], watch: Watch<'_>) -> Result<(), IngestError> {
         self.commit().await?;
+        // Files that others have merged since may be gone soon.
+        self.tables.reload().await?;
         let ends = self.ends()?;
         let health = self.health.clone();
         let mut wait = health.wait();
@@ -313,8 +318,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes the store's positions those that were reached, finds out whether it has fallen back, and if so brings
-    /// it to where the event table stands.
+    /// Makes the store's positions those that were reached, finds out whether it has fallen back or answers from
+    /// another generation, and if so brings it to where the event table stands.
     pub(crate) async fn settle(&mut self) -> Result<(), IngestError> {
         let logs = self.logs();
         let health = self.health.clone();
@@ -322,8 +327,11 @@ impl Pipeline {
         loop {
             let settled = async {
                 let settling = self.views.iter().enumerate();
-                let settling = settling
-                    .map(async |(index, view)| Ok::<_, IngestError>((index, view.settle(&logs).await?)));
+                let settling = settling.map(async |(index, view)| {
+                    let live = view.is_live().await?;
+                    let settled = if live { view.settle(&logs).await? } else { Advance::Lost };
+                    Ok::<_, IngestError>((index, settled))
+                });
                 let outcomes: Vec<(usize, Advance)> = try_join_all(settling).await?;
                 Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect::<Vec<_>>())
             };
@@ -358,18 +366,18 @@ impl Pipeline {
     /// Waits for the end of the commit that is under way, if one is; where it failed and may succeed later, tries
     /// again.
     pub(crate) async fn end_commit(&mut self) -> Result<(), IngestError> {
-        let (before, began) = (self.tables.committed(Log::PUSH), Instant::now());
+        let before = self.tables.committed(Log::PUSH);
         let health = self.health.clone();
         let mut wait = health.wait();
-        loop {
+        let took = loop {
             match self.tables.commit_ended().await {
-                Ok(false) => return Ok(()),
-                Ok(true) => break,
+                Ok(None) => return Ok(()),
+                Ok(Some(took)) => break took,
                 Err(error) if wait.out(&error).await => self.tables.start_commit(),
                 Err(error) => return Err(error),
             }
-        }
-        self.metrics.committed(began.elapsed());
+        };
+        self.metrics.committed(took);
         if let Some(topic) = &self.topic {
             topic.committed(self.tables.positions());
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
@@ -63,8 +63,8 @@ pub(crate) struct Open {
     pub(crate) dead_letters: EventTable,
 }
 
-/// A commit that has ended, well or not.
-type Ended = (Open, Pending, Result<(), IngestError>);
+/// A commit that has ended: well, and how long it took, or not.
+type Ended = (Open, Pending, Result<Duration, IngestError>);
 
 /// What waits for a commit.
 #[derive(Debug, Default)]
@@ -161,7 +161,8 @@ impl Tables {
         let mut pending = std::mem::take(&mut self.pending);
         self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
         self.commit = Some(tokio::spawn(async move {
-            let outcome = open.commit(&mut pending).await;
+            let began = Instant::now();
+            let outcome = open.commit(&mut pending).await.map(|()| began.elapsed());
             (open, pending, outcome)
         }));
     }
@@ -174,13 +175,13 @@ impl Tables {
         }
     }
 
-    /// Waits for the end of the commit that is under way. Whether there was one.
+    /// Waits for the end of the commit that is under way: how long it took, if there was one.
     ///
     /// # Errors
     /// Where it failed, what it brought waits for the next one.
-    pub(crate) async fn commit_ended(&mut self) -> Result<bool, IngestError> {
+    pub(crate) async fn commit_ended(&mut self) -> Result<Option<Duration>, IngestError> {
         self.finished().await;
-        let Some(ended) = self.ended.take() else { return Ok(false) };
+        let Some(ended) = self.ended.take() else { return Ok(None) };
         let (open, pending, outcome) = ended.map_err(IngestError::stopped)?;
         self.leaving.clear();
         self.committed = open.events.positions().clone();
@@ -189,7 +190,7 @@ impl Tables {
             let later = std::mem::replace(&mut self.pending, pending);
             self.pending.append(later);
         }
-        outcome.map(|()| true)
+        outcome.map(Some)
     }
 
     /// Both tables, once no commit is under way.
@@ -219,6 +220,12 @@ impl Tables {
     /// Forgets what waits for the next commit: it is read again.
     pub(crate) fn forget(&mut self) {
         self.pending = Pending::default();
+    }
+
+    /// Whether the events are known to be those of some topic.
+    pub(crate) async fn has_topic(&mut self) -> Result<bool, IngestError> {
+        self.reload().await?;
+        Ok(self.open_tables().await?.events.facts().contains_key(facts::TOPIC))
     }
 
     /// Makes sure that the events are those of this very topic. Where nobody has read any, they are from now on, from

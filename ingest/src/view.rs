@@ -15,6 +15,7 @@ use tidemark_expr::ViewEvaluator;
 use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -29,6 +30,10 @@ mod log;
 /// How often to look whether a log has all of its positions, and the pause in between.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many batches are worked on at once. Each takes a thread of those that may wait, and an embedded store needs
+/// some of them for what these wait for.
+static TURNS: Semaphore = Semaphore::const_new(64);
 
 /// A view that several logs are written to at once.
 pub(crate) type SharedView = Arc<ViewWriter>;
@@ -65,8 +70,12 @@ struct Target {
 
 /// Takes a batch on a thread where it may compute for long, so that lookups go on beside it.
 pub(crate) async fn advance(view: &SharedView, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
+    let turn = TURNS.acquire().await.map_err(IngestError::stopped)?;
     let (view, batch, runtime) = (Arc::clone(view), Arc::clone(batch), Handle::current());
-    let task = spawn_blocking(move || runtime.block_on(view.advance(&batch)));
+    let task = spawn_blocking(move || {
+        let _turn = turn;
+        runtime.block_on(view.advance(&batch))
+    });
     task.await.map_err(IngestError::stopped)?
 }
 
@@ -172,6 +181,12 @@ impl ViewWriter {
             }
         }
         Ok(Advance::Done)
+    }
+
+    /// Whether lookups are answered from this generation. A store that has fallen back may have forgotten that.
+    pub(crate) async fn is_live(&self) -> Result<bool, IngestError> {
+        let live = self.target.store.live(&self.target.plan.view).await?;
+        Ok(live.as_ref() == Some(&self.target.generation))
     }
 
     fn writer(&self, log: Log) -> Option<Arc<tokio::sync::Mutex<LogWriter>>> {

@@ -84,6 +84,7 @@ impl Pipeline {
         };
         outcome = outcome.and(ended);
         self.leave_topic().await;
+        self.upkeep.abort_all();
         (self, outcome)
     }
 
@@ -93,8 +94,7 @@ impl Pipeline {
             () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
         }
         self.health.set(Condition::Running);
-        let shared = &self.shared;
-        let _tidied = maintain(shared.location.clone(), Arc::clone(&self.source), Arc::clone(&shared.clock));
+        self.keep_up();
         let mut appended = self.shared.kept.as_ref().map(|kept| kept.push.appended());
         let mut ticks = interval(self.shared.rule.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -230,7 +230,19 @@ impl Pipeline {
             self.leave_topic().await;
         }
         self.switch(source, plans, &unwatched).await?;
-        if self.topic.is_none() { self.join_topic().await } else { Ok(()) }
+        self.keep_up();
+        if self.topic.is_none() {
+            self.join_topic().await?;
+            // Whatever the reader before was waiting for, this one has not met with it yet.
+            self.health.set(Condition::Running);
+        }
+        Ok(())
+    }
+
+    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them.
+    fn keep_up(&mut self) {
+        let shared = &self.shared;
+        self.upkeep = maintain(shared.location.clone(), Arc::clone(&self.source), Arc::clone(&shared.clock));
     }
 }
 

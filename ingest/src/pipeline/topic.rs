@@ -110,7 +110,9 @@ impl Pipeline {
     pub(super) async fn leave_topic(&mut self) {
         if let Some(topic) = self.topic.take() {
             drop(topic.inputs);
-            topic.reader.stop().await;
+            if !topic.reader.stop().await {
+                tracing::warn!(source = self.source.name, "Kafka's group could not be left in time");
+            }
         }
     }
 
@@ -124,6 +126,11 @@ impl Pipeline {
     ) -> Result<Option<String>, IngestError> {
         let found = describe(config, &feed.topic).await?;
         let starts = starts(config, &feed.topic, feed.start).await?;
+        if !self.tables.has_topic().await? {
+            // Before the topic is begun, so that whatever cuts this short, it is done again.
+            // A view that claims to have read any of it was made from another history.
+            self.refill_beyond(starts.keys().map(|log| (*log, Position::START))).await?;
+        }
         if self.tables.begin(&found, &starts).await? {
             tracing::info!(
                 source = self.source.name,
@@ -131,15 +138,17 @@ impl Pipeline {
                 ?starts,
                 "reading a topic for the first time"
             );
-            self.refill_beyond(&starts).await?;
         }
         Ok(found.id)
     }
 
-    /// Fills the views anew that claim to be further than the topic's very start: they were made from another history.
-    async fn refill_beyond(&mut self, starts: &Positions) -> Result<(), IngestError> {
+    /// Fills the views anew that claim to be further in these logs.
+    async fn refill_beyond(
+        &mut self,
+        positions: impl Iterator<Item = (Log, Position)>,
+    ) -> Result<(), IngestError> {
         let mut ends = self.ends()?;
-        ends.extend(starts);
+        ends.extend(positions);
         let plans: Vec<_> = self.views.iter().map(|view| view.plan().clone()).collect();
         self.views = self.fill_all(&plans, &ends, &unwatched).await?;
         Ok(())
@@ -207,10 +216,10 @@ impl Pipeline {
         let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Positions::new()) };
         let Some(config) = self.shared.kafka.clone() else { return Ok(Positions::new()) };
         let ends = ends(&config, &feed.topic).await?;
-        // A partition that the topic did not have when it was first read belongs to it from its first record.
-        let first = |log: &Log| ends.get(log).map_or(Position::START, |(first, _)| *first);
+        // A partition that the topic did not have when it was first read belongs to it from its first record, also
+        // where that is gone from Kafka already: then it is missed below.
         let new = logs.iter().filter(|log| !self.tables.positions().contains_key(log));
-        let new: Positions = new.map(|log| (*log, first(log))).collect();
+        let new: Positions = new.map(|log| (*log, Position::START)).collect();
         self.tables.start_logs(&new).await?;
         if let Some(topic) = &mut self.topic {
             topic.assigned.extend(logs);
@@ -227,7 +236,9 @@ impl Pipeline {
                 return Err(IngestError::Shrunk { source_name, topic, log: *log, position, end: *end });
             }
         }
-        Ok(logs.iter().map(|log| (*log, self.tables.taken(*log))).collect())
+        let positions = logs.iter().map(|log| (*log, self.tables.taken(*log))).collect();
+        self.metrics.taken_over(&positions);
+        Ok(positions)
     }
 
     /// Others may have written these logs: reads again where the views stand in them.
@@ -257,6 +268,8 @@ impl Pipeline {
             return Err(lost);
         }
         tracing::error!(source = self.source.name, %lost, "skipped as asked for");
+        // A view that was ahead has applied some of what `events` will never hold.
+        self.refill_beyond([(log, position)].into_iter()).await?;
         let letter = DeadLetter {
             offset: position.0,
             code: "lost",

@@ -200,6 +200,21 @@ async fn a_store_that_falls_back_is_caught_up_while_it_runs() {
     }
 }
 
+/// A store may have fallen back by nothing but the switch to the generation that is written.
+#[tokio::test]
+async fn a_switch_that_the_store_has_lost_is_made_again() {
+    let project = Project { views: vec![by_user()], ..Project::new(memory()) };
+    let paths = files(&project);
+    let mut ingest = project.open().await;
+    ingest.take_in_files("payments", &paths[..8], &unwatched).await.expect("taken in");
+    let live = project.store.live("by_user").await.expect("a store");
+    let lost = project.store.publish("by_user", live.as_ref(), None).await.expect("a store");
+    assert_eq!(lost, PublishOutcome::Published);
+    ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
+    assert_eq!(project.store.live("by_user").await.expect("a store"), live);
+    assert_eq!(states(&project.store, "by_user").await, states(&store_after(12).await, "by_user").await);
+}
+
 /// A load may see what a failover takes back before the flush: such states must not be used.
 #[tokio::test]
 async fn states_are_used_only_at_their_own_position() {

@@ -6,18 +6,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::try_join_all;
 use tidemark_expr::ViewRows;
-use tidemark_kernel::{EntityKey, Log, LogState, Position};
-use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome};
+use tidemark_kernel::{EntityKey, Log, LogState, Position, Value};
+use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Loaded, StoreError};
 
 use super::cache::Cache;
 use super::{Advance, Target};
-use crate::apply;
+use crate::apply::{self, Rows};
 use crate::decode::Batch;
 use crate::error::IngestError;
 
 /// How far a bucket that nothing happens in may fall behind before its position is written all the same. Small
 /// batches touch few buckets; moving the others as well would be most of the work.
 const UNWRITTEN: i64 = 4096;
+
+/// How many states are loaded at once: no answer may take so long that it is given up.
+const LOADED: usize = 256;
 
 /// How many encoded bytes of states are kept per view, shared by its logs. Decoded they take several times as much.
 const CACHE_BYTES: usize = 48 << 20;
@@ -142,8 +145,9 @@ impl LogWriter {
         if steps.is_empty() {
             return Ok(true);
         }
-        let flushes: Vec<BucketFlush> =
-            steps.iter_mut().map(|step| self.applied(step, batch, seen)).collect();
+        let (rows, mut inputs) = (Rows::of(batch, seen), Vec::new());
+        let flushes = steps.iter_mut().map(|step| self.applied(step, &rows, batch.to, &mut inputs));
+        let flushes: Vec<BucketFlush> = flushes.collect();
         let sizes: Vec<Vec<usize>> = flushes.iter().map(written).collect();
         self.target.metrics.flushes(flushes.len());
         self.target.metrics.written(sizes.iter().flatten().sum());
@@ -205,9 +209,8 @@ impl LogWriter {
         }
         let missing: Vec<Vec<EntityKey>> = steps.iter().map(Step::missing).collect();
         self.count_hits(&steps, &missing);
-        let (store, generation) = (&self.target.store, &self.target.generation);
         let loads = steps.iter().zip(&missing).filter(|(_, keys)| !keys.is_empty());
-        let loads = loads.map(|(step, keys)| store.load(generation, step.bucket as u16, self.log, keys));
+        let loads = loads.map(|(step, keys)| self.load_bucket(step, keys));
         let mut loaded = try_join_all(loads).await?.into_iter();
         let mut current = Vec::with_capacity(steps.len());
         for (mut step, keys) in steps.into_iter().zip(missing) {
@@ -224,6 +227,20 @@ impl LogWriter {
             }
         }
         Ok(Some(current))
+    }
+
+    /// Loads states of a bucket, a part at a time. Where the bucket turns out to stand elsewhere, only that is told.
+    async fn load_bucket(&self, step: &Step, keys: &[EntityKey]) -> Result<Loaded, StoreError> {
+        let (store, generation) = (&self.target.store, &self.target.generation);
+        let mut whole = Loaded { position: Some(step.from), states: Vec::with_capacity(keys.len()) };
+        for keys in keys.chunks(LOADED) {
+            let part = store.load(generation, step.bucket as u16, self.log, keys).await?;
+            if part.position != whole.position {
+                return Ok(part);
+            }
+            whole.states.extend(part.states);
+        }
+        Ok(whole)
     }
 
     fn count_hits(&self, steps: &[Step], missing: &[Vec<EntityKey>]) {
@@ -246,15 +263,21 @@ impl LogWriter {
         Ok(())
     }
 
-    fn applied(&self, step: &mut Step, batch: &Batch, seen: &ViewRows) -> BucketFlush {
+    fn applied(
+        &self,
+        step: &mut Step,
+        rows: &Rows<'_>,
+        to: Position,
+        inputs: &mut Vec<Value>,
+    ) -> BucketFlush {
         let plan = &self.target.plan;
         let writes = step.entities.iter_mut().map(|entity| {
             let state = entity.state.get_or_insert_default();
-            apply::apply(plan, state, batch, seen, &entity.kept);
+            rows.apply(plan, state, &entity.kept, inputs);
             (entity.key.clone(), Some(apply::bytes(plan, state)))
         });
         let writes = writes.collect();
-        BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to: batch.to, writes }
+        BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
     }
 
     /// Takes note of where a bucket is stored. If that is not `expected`, somebody else moved it, and what we knew of
