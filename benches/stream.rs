@@ -35,6 +35,8 @@ async fn main() {
     let kafka = Kafka::start();
     kafka.create_topic(TOPIC, PARTITIONS, &[("retention.ms", "-1")]);
     produce(&kafka, events);
+    // Whoever comes first would have to wait for a broker that has not read the topic yet.
+    decoding_alone(&kafka, events);
     let full = full(&kafka, events).await;
     let parquet = parquet_alone(&kafka, events).await;
     let decoding = decoding_alone(&kafka, events);

@@ -14,7 +14,7 @@ use crate::error::IngestError;
 use crate::files::accept;
 
 /// How many records are gathered at most, of all partitions together.
-pub(super) const ROWS: usize = 32_768;
+pub(super) const ROWS: usize = 65_536;
 
 /// The assigned partitions, and what was read of them and not handed over.
 pub(super) struct Gathered<'s> {

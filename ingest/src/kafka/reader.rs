@@ -34,8 +34,9 @@ const UNHURRIED: Duration = Duration::from_millis(100);
 /// How long to wait for a record while an answer, or room for what was gathered, is waited for as well.
 const HURRIED: Duration = Duration::from_millis(1);
 
-/// How long the receiver may be busy before fetching pauses. Pausing throws away what librdkafka has read ahead.
-const BUSY: Duration = Duration::from_secs(1);
+/// How long the receiver may be busy before fetching pauses. Pausing throws away what librdkafka has read ahead, so it
+/// is longer than a batch takes that is as large as they become.
+pub(super) const BUSY: Duration = Duration::from_secs(3);
 
 /// Everything a reader needs.
 pub(super) struct Task {

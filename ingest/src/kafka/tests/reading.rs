@@ -180,7 +180,7 @@ impl Reading {
 
     pub(super) async fn stop(self) {
         drop(self.inputs);
-        self.reader.stop().await;
+        assert!(self.reader.stop().await, "the reader hangs");
     }
 }
 

@@ -1,6 +1,7 @@
-//! Readers of a real broker, at `TIDEMARK_TEST_KAFKA`: what librdkafka's mock of one cannot do. Without it they say so
-//! and do nothing; `cargo xtask test` sets it.
+//! Readers of a real broker: what librdkafka's mock of one cannot do. Where only that can be had, each of them says so
+//! in one line and does nothing.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -10,6 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, Time};
+use tidemark_services::{Kafka, unique};
 
 use super::reading::{PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
@@ -26,12 +28,15 @@ struct Topic {
 impl Topic {
     /// A new topic, if there is a broker.
     async fn new(test: &str, partitions: i32) -> Option<Self> {
-        let Ok(servers) = std::env::var("TIDEMARK_TEST_KAFKA") else {
-            println!("skipped: no broker at TIDEMARK_TEST_KAFKA");
+        let kafka = Kafka::shared();
+        if !kafka.is_real() {
+            // Not `eprintln`, which is shown only where a test fails.
+            let _ = writeln!(std::io::stderr(), "left out, for there is no real broker: {test}");
             return None;
-        };
+        }
+        let servers = kafka.bootstrap().to_owned();
         let admin = ClientConfig::new().set("bootstrap.servers", &servers).create().expect("a client");
-        let name = format!("{test}-{}", std::process::id());
+        let name = unique(test);
         let topic = Self { servers, name, partitions, admin };
         topic.create().await;
         Some(topic)
@@ -58,7 +63,9 @@ impl Topic {
 
     /// Waits until brokers know of the topic, or of none.
     async fn wait_for(&self, there: bool) {
+        let began = Instant::now();
         while describe(&self.config(), &self.name).await.is_ok() != there {
+            assert!(began.elapsed() < PATIENCE, "{} does not come or go", self.name);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
