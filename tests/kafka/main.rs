@@ -19,6 +19,7 @@ use tidemark_services::Kafka;
 mod broker;
 mod check;
 mod definitions;
+mod demo;
 mod disk;
 mod flights;
 mod online;

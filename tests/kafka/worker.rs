@@ -66,6 +66,15 @@ pub(crate) fn run(repo: &Path, words: &[&str], log: &Path) -> Ended {
     Ended { status, said: fs::read_to_string(log).expect("a log") }
 }
 
+/// Runs the demo in a folder of its own.
+pub(crate) fn demo(dir: &Path, words: &[&str]) -> Ended {
+    let output =
+        Command::new(binary()).arg("demo").arg("--dir").arg(dir).args(words).output().expect("it runs");
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    Ended { status: output.status, said }
+}
+
 /// A `tidemark ingest` that runs until it is stopped. It is killed when dropped.
 pub(crate) struct Worker {
     child: Child,

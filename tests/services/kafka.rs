@@ -23,8 +23,8 @@ use crate::wait::until;
 use broker::Broker;
 use mock::Mock;
 
-/// How long a request may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request may take: longer than a broker's restart.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A broker of Apache Kafka 4 in KRaft mode, ours or given, or where neither Java nor Docker can be had, librdkafka's
 /// mock of one.

@@ -1,5 +1,6 @@
 //! Topics are told apart.
 
+use std::io::Write;
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -9,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
+use tidemark_services::{Kafka, unique, until};
 use tidemark_topic::Description;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,16 +49,18 @@ fn brokers_that_do_not_answer_are_not_waited_for_long() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// With a real broker, at `TIDEMARK_TEST_KAFKA`; `cargo xtask test` sets it.
+/// With a real broker, which alone gives a topic another id.
 #[test]
 fn a_topic_that_is_created_again_has_another_id() {
-    let Ok(servers) = std::env::var("TIDEMARK_TEST_KAFKA") else {
-        println!("skipped: no broker at TIDEMARK_TEST_KAFKA");
+    let kafka = Kafka::shared();
+    if !kafka.is_real() {
+        // Not `eprintln`, which is shown only where a test fails.
+        let _ = writeln!(std::io::stderr(), "left out, for there is no real broker: a topic created again");
         return;
-    };
-    let name = format!("described-{}", std::process::id());
-    let admin: Admin = ClientConfig::new().set("bootstrap.servers", &servers).create().expect("a client");
-    let client = client(&servers);
+    }
+    let name = unique("described");
+    let admin: Admin = kafka.client().create().expect("a client");
+    let client = client(kafka.bootstrap());
     create(&admin, &name);
     let first = wait_for(&client, &name, |_| true);
     let deleted = admin.delete_topics(&[&name], &AdminOptions::new());
@@ -70,19 +74,14 @@ fn a_topic_that_is_created_again_has_another_id() {
 fn create(admin: &Admin, name: &str) {
     let topic = NewTopic::new(name, 2, TopicReplication::Fixed(1));
     // One that was just deleted may linger.
-    while block_on(admin.create_topics([&topic], &AdminOptions::new())).expect("an answer")[0].is_err() {}
+    until("a topic is created", || {
+        block_on(admin.create_topics([&topic], &AdminOptions::new())).expect("an answer").remove(0).ok()
+    });
 }
 
 /// Waits until the brokers know of the topic that is meant.
 fn wait_for(client: &BaseConsumer, name: &str, meant: impl Fn(&Description) -> bool) -> Description {
-    let began = std::time::Instant::now();
-    loop {
-        assert!(began.elapsed() < PATIENCE, "{name} does not come up");
-        if let Ok(described) = describe(client, name)
-            && described.partitions > 0
-            && meant(&described)
-        {
-            return described;
-        }
-    }
+    until("the brokers know of a topic", || {
+        describe(client, name).ok().filter(|described| described.partitions > 0 && meant(described))
+    })
 }
