@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use tempfile::TempDir;
+use tidemark_host::Host;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Metrics};
 use tidemark_offline::Location;
 use tidemark_registry::Repo;
@@ -37,15 +38,15 @@ impl Engine {
             member: None,
         };
         let config = IngestConfig {
-            data_dir: None,
-            offline: Location::local(tables.path()),
+            journal: None,
+            offline: Arc::new(Location::local(tables.path())),
             commit: CommitRule::default(),
             sources: repo.sources.values().cloned().collect(),
             views: repo.views.values().cloned().collect(),
             store,
-            kafka: Some(kafka),
+            topics: Some(Arc::new(kafka)),
             skip_lost: false,
-            clock: Arc::new(now),
+            host: Host::real(Arc::new(now)),
         };
         let mut ingest = Ingest::open(config).await.expect("opened");
         let (handle, metrics) = (ingest.handle(), ingest.metrics());

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Watch};
+use tidemark_host::Host;
+use tidemark_ingest::journal::Journal;
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, KafkaConfig, Topics, Watch};
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::Location;
@@ -196,9 +198,11 @@ impl Project {
     pub(crate) async fn ingest(&self, store: Arc<dyn OnlineStore>, intake: Intake) -> Result<Ingest> {
         let (sources, views) = self.only(intake.source.as_deref());
         let offline = &self.repo.project.offline;
+        let journal = || Journal::open(&self.folder.join(DATA).join("ingest.redb"));
+        let journal = intake.journal.then(journal);
         let config = IngestConfig {
-            data_dir: intake.journal.then(|| self.folder.join(DATA)),
-            offline: self.location()?,
+            journal: journal.transpose().map_err(IngestError::from)?,
+            offline: Arc::new(self.location()?),
             commit: CommitRule {
                 every: Duration::from_millis(offline.commit_every.millis().unsigned_abs()),
                 rows: offline.commit_rows,
@@ -206,23 +210,23 @@ impl Project {
             sources,
             views,
             store,
-            kafka: if intake.topics { self.kafka(intake.member)? } else { None },
+            topics: if intake.topics { self.topics(intake.member)? } else { None },
             skip_lost: intake.skip_lost,
-            clock: clock::shared(),
+            host: Host::real(clock::shared()),
         };
         Ok(Ingest::open(config).await?)
     }
 
     /// How to reach the brokers, if there are any.
-    fn kafka(&self, member: Option<String>) -> Result<Option<KafkaConfig>> {
+    fn topics(&self, member: Option<String>) -> Result<Option<Arc<dyn Topics>>> {
         let Some(kafka) = &self.repo.project.kafka else { return Ok(None) };
         let kafka = kafka.expanded(&variable)?;
-        Ok(Some(KafkaConfig {
+        Ok(Some(Arc::new(KafkaConfig {
             bootstrap_servers: kafka.bootstrap_servers,
             options: kafka.options,
             project: self.repo.project.name.clone(),
             member,
-        }))
+        })))
     }
 
     /// Lookups of every service over a store. Where a fill was cut short, and nobody else can be at it, it is

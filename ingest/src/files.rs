@@ -10,9 +10,10 @@ use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::JoinSet;
 
 use crate::decode::csv::CsvRecords;
 use crate::decode::json::JsonLines;
@@ -207,42 +208,62 @@ pub(crate) enum FileRead {
     End(i64),
 }
 
-/// Reads a file of the log from a position on, on a thread of its own, a few batches ahead of whoever receives them.
-pub(crate) fn read_ahead(
-    source: Arc<SourcePlan>,
-    file: &KnownFile,
-    position: Position,
-) -> mpsc::Receiver<Result<FileRead, IngestError>> {
-    let (send, receive) = mpsc::channel(AHEAD);
-    let file = file.clone();
-    // A receiver that is gone ends the reading, so nobody needs to wait for this thread.
-    drop(spawn_blocking(move || {
-        if let Err(error) = read_all(&source, &file, position, &send) {
-            drop(send.blocking_send(Err(error)));
-        }
-    }));
-    receive
+/// Reads a file of the log from a position on, a few batches ahead of whoever receives them. Ends when dropped.
+pub(crate) struct FileReader {
+    batches: mpsc::Receiver<Result<FileRead, IngestError>>,
+    _task: JoinSet<()>,
 }
 
-fn read_all(
-    source: &SourcePlan,
+impl FileReader {
+    pub(crate) fn start(host: &Host, source: Arc<SourcePlan>, file: &KnownFile, position: Position) -> Self {
+        let (send, batches) = mpsc::channel(AHEAD);
+        let (host, file, mut task) = (host.clone(), file.clone(), JoinSet::new());
+        task.spawn(async move {
+            if let Err(error) = read_all(&host, &source, &file, position, &send).await {
+                drop(send.send(Err(error)).await);
+            }
+        });
+        Self { batches, _task: task }
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Result<FileRead, IngestError> {
+        let died = || Err(IngestError::stopped("the reader of a file died"));
+        self.batches.recv().await.unwrap_or_else(died)
+    }
+}
+
+async fn read_all(
+    host: &Host,
+    source: &Arc<SourcePlan>,
     file: &KnownFile,
     start: Position,
     send: &mpsc::Sender<Result<FileRead, IngestError>>,
 ) -> Result<(), IngestError> {
-    let (mut rows, skipped) = FileRows::open(&file.path, file.size, source, start.0 - file.first)?;
-    let mut position = start;
+    let (of, at) = (Arc::clone(source), file.clone());
+    let open = move || FileRows::open(&at.path, at.size, &of, start.0 - at.first);
+    let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
     let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
-    while let Some(chunk) = rows.read(&file.path, source, &place, position)? {
-        position = chunk.to;
-        let batch = accept(source, chunk, Log::FILE)?;
-        if send.blocking_send(Ok(FileRead::Rows(batch, rows.bytes()))).is_err() {
+    let mut position = start;
+    loop {
+        let (of, path, place) = (Arc::clone(source), file.path.clone(), place.clone());
+        let next = move || {
+            let chunk = rows.read(&path, &of, &place, position)?;
+            let batch = chunk.map(|chunk| accept(&of, chunk, Log::FILE)).transpose()?;
+            Ok::<_, IngestError>((rows, batch))
+        };
+        let (read, batch) = host.blocking(next).await.map_err(IngestError::stopped)??;
+        let Some(batch) = batch else { break };
+        (rows, position) = (read, batch.to);
+        if send.send(Ok(FileRead::Rows(batch, rows.bytes()))).await.is_err() {
             return Ok(());
         }
     }
-    check_unchanged(source, file, position)?;
-    drop(send.blocking_send(Ok(FileRead::End(skipped + position.0 - start.0))));
+    let (of, at) = (Arc::clone(source), file.clone());
+    let check = move || check_unchanged(&of, &at, position);
+    host.blocking(check).await.map_err(IngestError::stopped)??;
+    drop(send.send(Ok(FileRead::End(skipped + position.0 - start.0))).await);
     Ok(())
 }
 

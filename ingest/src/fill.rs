@@ -12,16 +12,17 @@ use arrow::array::{RecordBatch, cast::AsArray};
 use arrow::datatypes::Int32Type;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
+use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position, Span};
 use tidemark_offline::table::layout;
-use tidemark_offline::{EventTable, Positions};
+use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::metrics::ViewMetrics;
 use crate::progress::{Progress, Task, Watch};
-use crate::view::{Advance, SharedView, ViewWriter, advance};
+use crate::view::{Advance, SharedView, ViewWriter};
 
 /// How often a view is begun anew when other processes get in the way.
 const ATTEMPTS: usize = 5;
@@ -32,12 +33,13 @@ const IDLE: Span = Span::from_secs(7 * 24 * 60 * 60);
 
 /// What it takes to bring a view up.
 pub(crate) struct Fill<'a> {
+    pub(crate) host: &'a Host,
     /// Where its states go.
     pub(crate) store: &'a Arc<dyn OnlineStore>,
     /// The view.
     pub(crate) plan: &'a Arc<FeaturePlan>,
     /// Where its events come from.
-    pub(crate) events: &'a EventTable,
+    pub(crate) events: &'a dyn OfflineTable,
     /// Where its logs end. A state that claims to be further was filled from another history.
     pub(crate) ends: &'a Positions,
     /// The generation that was being written and is lost, if it was. A later one of another plan is then somebody
@@ -90,8 +92,8 @@ impl Fill<'_> {
 
     /// Opens a generation that can be continued and belongs to this history.
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
-        let (plan, store) = (Arc::clone(self.plan), Arc::clone(self.store));
-        let view = ViewWriter::open(plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
+        let (host, plan, store) = (self.host.clone(), Arc::clone(self.plan), Arc::clone(self.store));
+        let view = ViewWriter::open(host, plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
         let Some(view) = view else { return Ok(None) };
         for (log, end) in self.ends {
             if view.highest(*log).await > *end {
@@ -164,7 +166,7 @@ fn idle(plan: &FeaturePlan) -> Option<Span> {
 /// Applies what a view lacks of the events that are in, of these logs. False where its generation was lost meanwhile.
 pub(crate) async fn catch_up(
     view: &SharedView,
-    events: &EventTable,
+    events: &dyn OfflineTable,
     logs: &[Log],
     watch: Watch<'_>,
 ) -> Result<bool, IngestError> {
@@ -180,7 +182,7 @@ pub(crate) async fn catch_up(
 
 async fn pass(
     view: &SharedView,
-    events: &EventTable,
+    events: &dyn OfflineTable,
     logs: &[Log],
     watch: Watch<'_>,
 ) -> Result<Advance, IngestError> {
@@ -224,7 +226,7 @@ async fn advance_all(view: &SharedView, batches: Vec<Batch>) -> Result<(Advance,
     let mut length = 0;
     for batch in batches {
         length += batch.to.0 - batch.from.0;
-        let outcome = advance(view, &Arc::new(batch)).await?;
+        let outcome = view.advance(&Arc::new(batch)).await?;
         if outcome != Advance::Done {
             return Ok((outcome, length));
         }
@@ -247,7 +249,7 @@ impl Meter<'_> {
     }
 }
 
-fn schema(events: &EventTable, columns: &[&str]) -> arrow::datatypes::SchemaRef {
+fn schema(events: &dyn OfflineTable, columns: &[&str]) -> arrow::datatypes::SchemaRef {
     let fields = columns.iter().filter_map(|name| events.schema().field_with_name(name).ok().cloned());
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tidemark_host::{Host, Stopwatch};
 use tidemark_store::Remedy;
-use tokio::time::sleep;
 
 use crate::error::IngestError;
 
@@ -72,8 +72,8 @@ impl Health {
     }
 
     /// A source's part.
-    pub(crate) fn of(self: &Arc<Self>, source: &str) -> SourceHealth {
-        let health = SourceHealth { all: Arc::clone(self), source: source.to_owned() };
+    pub(crate) fn of(self: &Arc<Self>, source: &str, host: &Host) -> SourceHealth {
+        let health = SourceHealth { host: host.clone(), all: Arc::clone(self), source: source.to_owned() };
         health.set(Condition::Starting);
         health
     }
@@ -91,6 +91,7 @@ impl Health {
 /// How one source is doing.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceHealth {
+    host: Host,
     all: Arc<Health>,
     source: String,
 }
@@ -110,7 +111,7 @@ impl SourceHealth {
 pub(crate) struct Wait<'a> {
     health: &'a SourceHealth,
     /// How the source was doing before it had to wait, and since when it does.
-    before: Option<(Condition, Instant)>,
+    before: Option<(Condition, Stopwatch)>,
     pause: Duration,
     reminded: Duration,
     gave_up: bool,
@@ -128,14 +129,14 @@ impl Wait<'_> {
         let source = self.health.source.as_str();
         if self.before.is_none() {
             let before = self.health.all.conditions().remove(source).unwrap_or(Condition::Starting);
-            self.before = Some((before, Instant::now()));
+            self.before = Some((before, self.health.host.stopwatch()));
             tracing::warn!(source, %error, "waiting");
         } else if waited >= self.reminded + REMIND {
             self.reminded = waited;
             tracing::warn!(source, %error, seconds = waited.as_secs(), "still waiting");
         }
         self.health.set(Condition::Waiting { reason: error.to_string() });
-        sleep(self.pause).await;
+        self.health.host.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true
     }
@@ -154,9 +155,16 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::BoxFuture;
+    use tidemark_host::{Machine, Stopped, Work};
+    use tidemark_kernel::Time;
     use tidemark_store::StoreError;
 
     use super::*;
+
+    fn host() -> Host {
+        Host::real(Arc::new(Time::default))
+    }
 
     fn unavailable() -> IngestError {
         StoreError::Unavailable { place: "redis://here".into(), reason: "connection refused".into() }.into()
@@ -165,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_come_back_is_waited_for_and_told() {
         let health = Arc::new(Health::default());
-        let source = health.of("payments");
+        let source = health.of("payments", &host());
         source.set(Condition::Running);
         let mut wait = source.wait();
         assert!(wait.out(&unavailable()).await);
@@ -176,13 +184,41 @@ mod tests {
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
     }
 
+    /// A machine whose time passes only while it is waited for.
+    #[derive(Default)]
+    struct Patient(Mutex<Duration>);
+
+    impl Machine for Patient {
+        fn now(&self) -> Time {
+            Time::default()
+        }
+        fn uptime(&self) -> Duration {
+            *self.0.lock().expect("no panic")
+        }
+        fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+            *self.0.lock().expect("no panic") += span;
+            Box::pin(std::future::ready(()))
+        }
+        fn id(&self) -> u128 {
+            0
+        }
+        fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
+            work();
+            Box::pin(std::future::ready(()))
+        }
+        fn apart(&self, _: &str, _: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
+            Err(Stopped)
+        }
+    }
+
     #[tokio::test]
     async fn a_command_waits_for_a_while_and_a_service_for_ever() {
+        let host = Host::new(Patient::default());
         let health = Arc::new(Health::default());
-        let source = health.of("payments");
+        let source = health.of("payments", &host);
         let mut wait = source.wait();
         assert!(wait.out(&unavailable()).await);
-        wait.before = wait.before.take().map(|(before, since)| (before, since - PATIENCE));
+        host.sleep(PATIENCE).await;
         assert!(!wait.out(&unavailable()).await);
         health.wait_for_ever();
         assert!(wait.out(&unavailable()).await);

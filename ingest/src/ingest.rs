@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use futures::future::try_join_all;
+use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, SourcePlan};
-use tidemark_offline::Location;
-use tidemark_store::{Clock, OnlineStore};
+use tidemark_offline::OfflineStore;
+use tidemark_store::OnlineStore;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::error::IngestError;
 use crate::health::Health;
 use crate::journal::Journal;
-use crate::kafka::KafkaConfig;
+use crate::kafka::Topics;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::take_in::FilesReport;
@@ -38,11 +39,11 @@ const WAITING: usize = 16;
 /// What it takes to open an [`Ingest`].
 #[derive(Clone)]
 pub struct IngestConfig {
-    /// The folder that holds `ingest.redb`, for the files and pushes that this process takes in; it is created if
-    /// need be. One process at a time can have it. Without it only topics are read, by as many processes as wanted.
-    pub data_dir: Option<PathBuf>,
+    /// What this process keeps itself: which files it takes in, and what is pushed to it. One process at a time can have
+    /// a journal open. Without one only topics are read, by any number of processes.
+    pub journal: Option<Journal>,
     /// Where the event tables are.
-    pub offline: Location,
+    pub offline: Arc<dyn OfflineStore>,
     /// When what was taken in is committed to them.
     pub commit: CommitRule,
     /// Every source.
@@ -51,13 +52,13 @@ pub struct IngestConfig {
     pub views: Vec<Arc<FeaturePlan>>,
     /// The online state.
     pub store: Arc<dyn OnlineStore>,
-    /// How to reach the Kafka brokers, if there are any.
-    pub kafka: Option<KafkaConfig>,
+    /// The Kafka brokers, if there are any: a [`KafkaConfig`](crate::KafkaConfig).
+    pub topics: Option<Arc<dyn Topics>>,
     /// Whether records that Kafka has thrown away before they were read may be passed over. A dead letter then
     /// stands for them; otherwise they are an error.
     pub skip_lost: bool,
-    /// The wall clock: when pushed events are received.
-    pub clock: Clock,
+    /// The machine that this process runs on.
+    pub host: Host,
 }
 
 /// Every source of a project on its way into the online state and the event tables.
@@ -83,27 +84,27 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// Opens the journal and the event tables, creating what does not exist. Nothing is taken in yet.
+    /// Opens the event tables, creating those that do not exist. Nothing is taken in yet.
     ///
     /// # Errors
-    /// Fails where another process has the journal open, a newer version wrote it or a table, the disk is full, or
-    /// a source's fields do not fit its table.
+    /// Fails where a newer version wrote the journal or a table, the disk is full, or a source's fields do not fit its
+    /// table.
     pub async fn open(config: IngestConfig) -> Result<Self, IngestError> {
-        let journal = config.data_dir.map(|folder| Journal::open(&folder.join("ingest.redb"))).transpose()?;
-        let writer = journal.clone().map(PushWriter::start).transpose()?;
-        let kept = journal.zip(writer.as_ref()).map(|(journal, writer)| Kept {
+        let start = |journal| PushWriter::start(&config.host, journal);
+        let writer = config.journal.clone().map(start).transpose()?;
+        let kept = config.journal.zip(writer.as_ref()).map(|(journal, writer)| Kept {
             journal,
             push: writer.log().clone(),
             accepting: Accepting::default(),
         });
         let shared = Shared {
-            location: config.offline,
+            host: config.host,
+            offline: config.offline,
             store: config.store,
             kept,
-            kafka: config.kafka,
+            topics: config.topics,
             rule: config.commit,
             skip_lost: config.skip_lost,
-            clock: config.clock,
             metrics: Arc::default(),
             health: Arc::default(),
         };
@@ -197,18 +198,23 @@ impl Ingest {
         self.shared.health.wait_for_ever();
         let mut shutdown = std::pin::pin!(shutdown);
         tokio::select! {
+            biased;
             () = &mut shutdown => return Ok(()),
             caught_up = self.catch_up(&unwatched) => caught_up?,
         }
         let mut running = Running::start(std::mem::take(&mut self.pipelines), self.shared.clone());
+        let mut answers = JoinSet::new();
         let outcome = loop {
             tokio::select! {
+                biased;
                 () = &mut shutdown => break Ok(()),
                 ended = running.ended() => break ended,
+                Some(_) = answers.join_next() => {}
                 Some(command) = self.commands.recv() => tokio::select! {
+                    biased;
                     // What it was about to change may be half changed: nothing more is taken in.
                     () = &mut shutdown => break Ok(()),
-                    () = self.obey(&mut running, command) => {}
+                    () = self.obey(&mut running, &mut answers, command) => {}
                 },
             }
         };
@@ -229,7 +235,7 @@ impl Ingest {
     /// [`drain_push`](Self::drain_push). The routes outlive this object, but then refuse everything.
     pub fn push_router(&self) -> Router {
         let Some(kept) = &self.shared.kept else { return Router::new() };
-        router(kept.accepting.clone(), kept.push.clone(), Arc::clone(&self.shared.clock))
+        router(kept.accepting.clone(), kept.push.clone(), self.shared.host.clone())
     }
 
     /// The push logs, for pushing without HTTP; none where no journal is kept.
@@ -286,7 +292,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn obey(&mut self, running: &mut Running, command: Command) {
+    async fn obey(&mut self, running: &mut Running, answers: &mut JoinSet<()>, command: Command) {
         // Whoever asked and did not wait for the answer does not want it.
         match command {
             Command::Define { sources, views, answer } => {
@@ -294,13 +300,13 @@ impl Ingest {
             }
             Command::TakeIn { source, patterns, answer } => match running.take_in(&source, patterns) {
                 Some(report) => {
-                    tokio::spawn(async move { drop(answer.send(report.await)) });
+                    answers.spawn(async move { drop(answer.send(report.await)) });
                 }
                 None => drop(answer.send(Err(self.unknown(&source)))),
             },
             Command::Settle { answer } => {
                 let settled = running.settle();
-                tokio::spawn(async move { drop(answer.send(settled.await)) });
+                answers.spawn(async move { drop(answer.send(settled.await)) });
             }
             Command::Status { answer } => {
                 let (sources, plans, store) =
@@ -308,11 +314,11 @@ impl Ingest {
                 let status = async move {
                     Ok(Status { sources: sources.await?, views: status::views(&plans, &*store).await? })
                 };
-                tokio::spawn(async move { drop(answer.send(status.await)) });
+                answers.spawn(async move { drop(answer.send(status.await)) });
             }
             Command::Idle { answer } => {
                 let idle = running.idle();
-                tokio::spawn(async move { drop(answer.send(idle.await)) });
+                answers.spawn(async move { drop(answer.send(idle.await)) });
             }
         }
     }

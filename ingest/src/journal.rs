@@ -104,12 +104,16 @@ impl Journal {
         Ok(journal)
     }
 
-    /// A journal that is kept somewhere else.
-    #[cfg(test)]
-    pub(crate) fn on(backend: impl redb::StorageBackend) -> Result<Self, JournalError> {
-        let path = Path::new("elsewhere");
-        let db = Database::builder().create_with_backend(backend).map_err(error(path, "open"))?;
-        Ok(Self { db: Arc::new(db), path: path.into() })
+    /// A journal on other storage than a file; `name` stands for its path in messages.
+    ///
+    /// # Errors
+    /// Fails where a newer version wrote it, or it cannot be read or written.
+    pub fn on(backend: impl redb::StorageBackend, name: &str) -> Result<Self, JournalError> {
+        let path = Path::new(name);
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+        let journal = Self { db: Arc::new(db.map_err(error(path, "open"))?), path: path.into() };
+        journal.check_format()?;
+        Ok(journal)
     }
 
     fn check_format(&self) -> Result<(), JournalError> {

@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tidemark_kernel::{Log, SourcePlan};
+use async_trait::async_trait;
+use tidemark_host::Host;
+use tidemark_kernel::source::Start;
+use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -36,8 +38,9 @@ mod settings;
 mod tests;
 mod watch;
 
+pub use gather::Gathered;
 pub use metrics::TopicMetrics;
-pub(crate) use probe::{TopicFacts, describe, ends, starts};
+pub use probe::TopicFacts;
 
 /// How many inputs wait for whoever receives them. More would make batches smaller, not faster.
 const AHEAD: usize = 1;
@@ -47,6 +50,52 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// How often to look whether it has.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What ingestion asks of Kafka. [`KafkaConfig`] asks real brokers; the simulation has others.
+#[async_trait]
+pub trait Topics: Send + Sync + fmt::Debug {
+    /// What a topic is like now.
+    ///
+    /// # Errors
+    /// Fails where there is no topic of this name, or the brokers do not answer.
+    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError>;
+
+    /// The first and the next offset of each partition. What is not stable yet lies behind the end.
+    ///
+    /// # Errors
+    /// Like [`describe`](Self::describe).
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError>;
+
+    /// Where each partition starts for a source that never read the topic.
+    ///
+    /// # Errors
+    /// Like [`describe`](Self::describe).
+    async fn starts(&self, topic: &str, start: Start) -> Result<Positions, IngestError>;
+
+    /// Starts reading the topic of a Kafka source, as long as the topic has this id; call it in a Tokio runtime. The
+    /// inputs must be received until the reader is stopped.
+    ///
+    /// # Errors
+    /// Fails where the settings are not librdkafka's. Brokers that cannot be reached are waited for.
+    fn read(
+        &self,
+        host: &Host,
+        source: Arc<SourcePlan>,
+        id: Option<String>,
+        metrics: Arc<TopicMetrics>,
+    ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError>;
+}
+
+/// A member of the consumer group of a source. Dropped, it stops reading and leaves the group soon afterwards.
+#[async_trait]
+pub trait Reader: Send + Sync {
+    /// Tells Kafka, for lag tools only, how far partitions are committed.
+    fn committed(&self, positions: &Positions);
+
+    /// Stops reading and leaves the group. What was handed over stays valid; what still waits to be received is given
+    /// up, so drop the receiver first. Whether it ended in time; otherwise it is left behind.
+    async fn stop(self: Box<Self>) -> bool;
+}
 
 /// How to reach the brokers, and as whom.
 #[derive(Clone)]
@@ -76,7 +125,7 @@ impl fmt::Debug for KafkaConfig {
 
 /// What a reader hands over, in this order.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// Partitions were given to this process: answer from where each is to be read. Until then none is.
     Assigned {
         /// The partitions.
@@ -124,21 +173,45 @@ impl Orders {
     }
 }
 
-/// Reads one source's topic on a thread of its own. Dropped, it stops reading and leaves the group soon afterwards.
+#[async_trait]
+impl Topics for KafkaConfig {
+    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
+        probe::describe(self, topic).await
+    }
+
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+        probe::ends(self, topic).await
+    }
+
+    async fn starts(&self, topic: &str, start: Start) -> Result<Positions, IngestError> {
+        probe::starts(self, topic, start).await
+    }
+
+    fn read(
+        &self,
+        host: &Host,
+        source: Arc<SourcePlan>,
+        id: Option<String>,
+        metrics: Arc<TopicMetrics>,
+    ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
+        let (reader, inputs) = TopicReader::start(self, host, source, id, metrics)?;
+        Ok((Box::new(reader), inputs))
+    }
+}
+
+/// Reads one source's topic on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct TopicReader {
+    host: Host,
     orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TopicReader {
-    /// Starts reading the topic of a Kafka source, as long as the topic has this id; call it in a Tokio runtime.
-    /// Whoever receives must not stop receiving without stopping the reader.
-    ///
-    /// # Errors
-    /// Fails where the settings are not librdkafka's. Brokers that cannot be reached are waited for.
+    /// See [`Topics::read`].
     pub(crate) fn start(
         config: &KafkaConfig,
+        host: &Host,
         source: Arc<SourcePlan>,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
@@ -146,6 +219,7 @@ impl TopicReader {
         let orders = Arc::new(Orders::default());
         let (send, inputs) = mpsc::channel(AHEAD);
         let task = reader::Task {
+            host: host.clone(),
             config: config.clone(),
             source,
             id,
@@ -157,27 +231,27 @@ impl TopicReader {
         let consumer = task.open()?;
         let thread = std::thread::Builder::new().name("kafka".into());
         let thread = thread.spawn(move || task.run(consumer)).map_err(IngestError::stopped)?;
-        Ok((Self { orders, thread: Some(thread) }, inputs))
+        Ok((Self { host: host.clone(), orders, thread: Some(thread) }, inputs))
     }
+}
 
-    /// Tells Kafka, for lag tools only, how far logs are committed.
-    pub(crate) fn committed(&self, positions: &Positions) {
+#[async_trait]
+impl Reader for TopicReader {
+    fn committed(&self, positions: &Positions) {
         let mut committed = self.orders.committed.lock().unwrap_or_else(PoisonError::into_inner);
         committed.get_or_insert_default().extend(positions);
     }
 
-    /// Stops reading and leaves the group. What was handed over stays valid; what still waits to be received is given
-    /// up, so drop the receiver first. Whether the thread ended in time; otherwise it is left behind.
-    pub(crate) async fn stop(mut self) -> bool {
+    async fn stop(mut self: Box<Self>) -> bool {
         self.orders.stop.store(true, Relaxed);
         let Some(thread) = self.thread.take() else { return true };
         // Not joined where a runtime waits for that: should librdkafka hang, the process ends all the same.
         let ended = async {
             while !thread.is_finished() {
-                sleep(LOOK_AGAIN).await;
+                self.host.sleep(LOOK_AGAIN).await;
             }
         };
-        timeout(LEAVE, ended).await.is_ok()
+        self.host.timeout(LEAVE, ended).await.is_some()
     }
 }
 

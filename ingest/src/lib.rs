@@ -37,7 +37,7 @@ mod tests;
 pub use error::IngestError;
 pub use health::{Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
-pub use kafka::KafkaConfig;
+pub use kafka::{KafkaConfig, Topics};
 pub use metrics::Metrics;
 pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
 pub use progress::{Progress, Task, Watch, unwatched};

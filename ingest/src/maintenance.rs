@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_host::Host;
 use tidemark_kernel::{SourcePlan, Span};
-use tidemark_offline::{CompactOptions, EventTable, Location, TableError};
-use tidemark_store::Clock;
+use tidemark_offline::{CompactOptions, OfflineStore, TableError, TableKind};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -17,12 +16,16 @@ const PAUSE: Duration = Duration::from_secs(60);
 const KEPT: Span = Span::from_secs(24 * 60 * 60);
 
 /// Keeps the tables of a source in shape until it is dropped.
-pub(crate) fn maintain(location: Location, source: Arc<SourcePlan>, clock: Clock) -> JoinSet<()> {
+pub(crate) fn maintain(
+    host: Host,
+    offline: Arc<dyn OfflineStore>,
+    source: Arc<SourcePlan>,
+) -> JoinSet<()> {
     let mut task = JoinSet::new();
     task.spawn(async move {
         loop {
-            sleep(PAUSE).await;
-            if let Err(error) = round(&location, &source, &clock).await {
+            host.sleep(PAUSE).await;
+            if let Err(error) = round(&host, &*offline, &source).await {
                 tracing::warn!(source = source.name, %error, "cannot tidy the event tables up; trying again later");
             }
         }
@@ -30,14 +33,13 @@ pub(crate) fn maintain(location: Location, source: Arc<SourcePlan>, clock: Clock
     task
 }
 
-async fn round(location: &Location, source: &SourcePlan, clock: &Clock) -> Result<(), TableError> {
-    let events = EventTable::open(location, source).await?;
-    let dead_letters = EventTable::open_dead_letters(location, source).await?;
-    for mut table in [events, dead_letters] {
+async fn round(host: &Host, offline: &dyn OfflineStore, source: &SourcePlan) -> Result<(), TableError> {
+    for kind in [TableKind::Events, TableKind::DeadLetters] {
+        let mut table = offline.open(source, kind).await?;
         let merged = table.compact(CompactOptions::default()).await?;
-        let removed = table.vacuum(clock().minus(KEPT)).await?;
-        if merged.files_before + removed.len() > 0 {
-            let (before, after, removed) = (merged.files_before, merged.files_after, removed.len());
+        let removed = table.vacuum(host.now().minus(KEPT)).await?;
+        if merged.files_before + removed > 0 {
+            let (before, after) = (merged.files_before, merged.files_after);
             tracing::info!(source = source.name, table = %table.folder().display(), before, after, removed, "tidied up");
         }
     }

@@ -33,6 +33,7 @@ pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, clock: Clock) -> Route
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use tidemark_host::Host;
     use tidemark_kernel::Time;
     use tower::ServiceExt;
 
@@ -50,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_ready_while_every_source_is_taken_in() {
         let health = Arc::new(Health::default());
-        let source = health.of("payments");
+        let source = health.of("payments", &Host::real(Arc::new(Time::default)));
         let router = router(Arc::clone(&health), Arc::default(), Arc::new(Time::default));
         assert_eq!(ask(&router, "/healthz").await.0, StatusCode::OK);
         let (status, reason) = ask(&router, "/readyz").await;

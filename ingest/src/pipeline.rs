@@ -9,22 +9,24 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
-use tidemark_offline::{Location, Positions, TableError};
-use tidemark_store::{Clock, OnlineStore};
+use tidemark_offline::{OfflineStore, Positions, TableError};
+use tidemark_store::OnlineStore;
 use tokio::task::JoinSet;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::fill::{Fill, catch_up};
 use crate::health::{Health, SourceHealth};
-use crate::kafka::KafkaConfig;
+use crate::kafka::Topics;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::{Watch, unwatched};
 use crate::tables::{CommitRule, Tables};
-use crate::view::{Advance, SharedView, advance};
+use crate::view::{Advance, SharedView};
 use kept::Kept;
 use topic::Topic;
 
@@ -33,21 +35,31 @@ pub(crate) mod run;
 pub(crate) mod take_in;
 mod topic;
 
+/// How many batches of a source are applied to views at once.
+const ADVANCES: usize = 64;
+
 /// What all pipelines share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) location: Location,
+    pub(crate) host: Host,
+    pub(crate) offline: Arc<dyn OfflineStore>,
     pub(crate) store: Arc<dyn OnlineStore>,
     /// The logs that this process keeps, if it keeps any.
     pub(crate) kept: Option<Kept>,
     /// How to reach the brokers, if there are any.
-    pub(crate) kafka: Option<KafkaConfig>,
+    pub(crate) topics: Option<Arc<dyn Topics>>,
     pub(crate) rule: CommitRule,
     /// Whether records that Kafka has thrown away before they were read may be passed over.
     pub(crate) skip_lost: bool,
-    pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
+}
+
+impl Shared {
+    /// Opens the tables of a source, creating them where they do not exist.
+    async fn tables(&self, source: Arc<SourcePlan>) -> Result<Tables, IngestError> {
+        Tables::open(&*self.offline, &self.host, source, self.rule).await
+    }
 }
 
 /// One source on its way into both stores.
@@ -79,10 +91,10 @@ impl Pipeline {
         let before = before.filter(|before| before.version() != source.version()).map(Arc::new);
         let (source, tables) = match before {
             Some(before) => Self::open_as_it_was(&shared, before, source).await?,
-            None => (Arc::clone(&source), Tables::open(&shared.location, source, shared.rule).await?),
+            None => (Arc::clone(&source), shared.tables(source).await?),
         };
         let metrics = shared.metrics.source(&source.name);
-        let health = shared.health.of(&source.name);
+        let health = shared.health.of(&source.name, &shared.host);
         let (views, upkeep) = (Vec::new(), JoinSet::new());
         let pipeline = Self { shared, source, tables, views, topic: None, upkeep, metrics, health };
         pipeline.check_journal()?;
@@ -96,9 +108,9 @@ impl Pipeline {
         before: Arc<SourcePlan>,
         now: Arc<SourcePlan>,
     ) -> Result<(Arc<SourcePlan>, Tables), IngestError> {
-        match Tables::open(&shared.location, Arc::clone(&before), shared.rule).await {
+        match shared.tables(Arc::clone(&before)).await {
             Err(IngestError::Table(TableError::Removed { .. } | TableError::Retyped { .. })) => {
-                Ok((Arc::clone(&now), Tables::open(&shared.location, now, shared.rule).await?))
+                Ok((Arc::clone(&now), shared.tables(now).await?))
             }
             tables => Ok((before, tables?)),
         }
@@ -111,7 +123,7 @@ impl Pipeline {
 
     /// The wall clock.
     pub(crate) fn now(&self) -> Time {
-        (self.shared.clock)()
+        self.shared.host.now()
     }
 
     /// Its tables.
@@ -147,7 +159,7 @@ impl Pipeline {
         let tables = if source == self.source {
             None
         } else {
-            Some(Tables::open(&self.shared.location, Arc::clone(&source), self.shared.rule).await?)
+            Some(self.shared.tables(Arc::clone(&source)).await?)
         };
         self.keep_source(&source).await?;
         // All at once: whatever fails or is given up before leaves everything as it was.
@@ -229,10 +241,11 @@ impl Pipeline {
         watch: Watch<'_>,
     ) -> Result<Vec<SharedView>, IngestError> {
         let events = &self.tables.open_tables().await?.events;
-        let (store, metrics) = (&self.shared.store, &self.shared.metrics);
+        let (host, store, metrics) = (&self.shared.host, &self.shared.store, &self.shared.metrics);
         let views = plans.iter().map(async |plan| {
             let metrics = metrics.view(&plan.view);
-            Fill { store, plan, events, ends, lost: None, metrics: &metrics }.bring_up(watch).await
+            let events = &**events;
+            Fill { host, store, plan, events, ends, lost: None, metrics: &metrics }.bring_up(watch).await
         });
         try_join_all(views).await
     }
@@ -242,9 +255,10 @@ impl Pipeline {
         let ends = self.ends()?;
         let view = Arc::clone(&self.views[index]);
         let (plan, lost) = (view.plan(), Some(view.generation()));
-        let events = &self.tables.open_tables().await?.events;
-        let (store, metrics) = (&self.shared.store, self.shared.metrics.view(&plan.view));
-        let fill = Fill { store, plan, events, ends: &ends, lost, metrics: &metrics };
+        let events = &*self.tables.open_tables().await?.events;
+        let (host, store) = (&self.shared.host, &self.shared.store);
+        let metrics = self.shared.metrics.view(&plan.view);
+        let fill = Fill { host, store, plan, events, ends: &ends, lost, metrics: &metrics };
         self.views[index] = fill.bring_up(&unwatched).await?;
         Ok(())
     }
@@ -288,11 +302,14 @@ impl Pipeline {
 
     /// Offers batches to every view; which views could not take one, and why.
     async fn advance(&self, batches: &[Arc<Batch>]) -> Result<Vec<(usize, Advance)>, IngestError> {
-        let pairs = self.views.iter().enumerate();
-        let pairs = pairs.flat_map(|(index, view)| batches.iter().map(move |batch| (index, view, batch)));
-        let outcomes = pairs
-            .map(async |(index, view, batch)| Ok::<_, IngestError>((index, advance(view, batch).await?)));
-        let outcomes: Vec<(usize, Advance)> = try_join_all(outcomes).await?;
+        let mut advances: Vec<BoxFuture<'_, Result<(usize, Advance), IngestError>>> = Vec::new();
+        for (index, view) in self.views.iter().enumerate() {
+            for batch in batches {
+                advances.push(Box::pin(async move { Ok((index, view.advance(batch).await?)) }));
+            }
+        }
+        let advances = stream::iter(advances).buffer_unordered(ADVANCES);
+        let outcomes: Vec<(usize, Advance)> = advances.try_collect().await?;
         Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect())
     }
 
@@ -310,7 +327,7 @@ impl Pipeline {
             let view = Arc::clone(&self.views[index]);
             tracing::warn!(source = self.source.name, generation = %view.generation(), "the online store is behind; catching up");
             let whole = outcomes().all(|outcome| outcome == Advance::Behind)
-                && catch_up(&view, &self.tables.open_tables().await?.events, &logs, &unwatched).await?;
+                && catch_up(&view, &*self.tables.open_tables().await?.events, &logs, &unwatched).await?;
             if !whole {
                 self.refill(index).await?;
             }

@@ -1,15 +1,15 @@
 //! The push log: events sent to this process.
 //!
 //! A record is appended to the journal, durably, before it is acknowledged, and read from there like any other.
-//! One thread writes: it gathers all requests that wait and commits them together, so that many small requests
-//! cost one wait for the disk.
+//! One task writes, on a thread of its own: it gathers all requests that wait and commits them together, so that many
+//! small requests cost one wait for the disk.
 
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
+use tidemark_host::Host;
 use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::decode::{Batch, Place, RowsBuilder, json};
 use crate::error::IngestError;
@@ -37,23 +37,24 @@ const GATHERED_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct PushLog {
     requests: mpsc::Sender<Request>,
-    appended: watch::Receiver<u64>,
+    appended: Arc<broadcast::Receiver<()>>,
     /// Why nothing is written any more.
     failed: Arc<OnceLock<JournalError>>,
 }
 
-/// The thread that writes. It ends when this is dropped; senders are then told so.
-#[derive(Debug)]
+/// The task that writes. It ends when this is dropped; senders are then told so. The journal is closed by then, so that
+/// it can be opened again at once.
 pub(crate) struct PushWriter {
     log: PushLog,
-    thread: Option<JoinHandle<()>>,
+    // In this order: the task is told to end, then waited for.
+    _stop: oneshot::Sender<()>,
+    _task: Box<dyn Send + Sync>,
 }
 
 #[derive(Debug)]
 enum Request {
     Append(Pushed, oneshot::Sender<Result<i64, JournalError>>),
     Trim(String, Position),
-    Stop,
 }
 
 impl PushLog {
@@ -89,29 +90,29 @@ impl PushLog {
         drop(self.requests.send(Request::Trim(source.to_owned(), position)).await);
     }
 
-    /// Changes whenever something was appended, and closes once nothing will be.
-    pub(crate) fn appended(&self) -> watch::Receiver<u64> {
-        self.appended.clone()
+    /// Receives after each commit of records from now on, and closes once there will be none. Receivers are woken in the
+    /// order in which they began to wait.
+    pub(crate) fn appended(&self) -> broadcast::Receiver<()> {
+        self.appended.resubscribe()
     }
 }
 
 impl PushWriter {
-    /// Starts the thread.
-    pub(crate) fn start(journal: Journal) -> Result<Self, IngestError> {
+    /// Starts the task.
+    pub(crate) fn start(host: &Host, journal: Journal) -> Result<Self, IngestError> {
         let (requests, mut receive) = mpsc::channel(WAITING);
-        let (changed, appended) = watch::channel(0);
+        let (changed, appended) = broadcast::channel(1);
+        let (stop, stopped) = oneshot::channel();
         let failed = Arc::new(OnceLock::new());
-        let log = PushLog { requests, appended, failed: Arc::clone(&failed) };
-        let thread = std::thread::Builder::new().name("push-log".into());
-        let thread = thread
-            .spawn(move || {
-                // Set before those who still wait are told that nobody answers; only this thread sets it.
-                write(&journal, &mut receive, &changed)
-                    .or_else(|error| failed.set(error))
-                    .unwrap_or_default();
-            })
-            .map_err(IngestError::stopped)?;
-        Ok(Self { log, thread: Some(thread) })
+        let log = PushLog { requests, appended: Arc::new(appended), failed: Arc::clone(&failed) };
+        let writing = host.clone();
+        let task = async move {
+            // Set before those who still wait are told that nobody answers; only this task sets it.
+            let written = write(&writing, &journal, &mut receive, &changed, stopped).await;
+            written.or_else(|error| failed.set(error)).unwrap_or_default();
+        };
+        let task = host.apart("push-log", task).map_err(IngestError::stopped)?;
+        Ok(Self { log, _stop: stop, _task: task })
     }
 
     /// Where to append.
@@ -120,39 +121,37 @@ impl PushWriter {
     }
 }
 
-impl Drop for PushWriter {
-    /// The journal is closed by then, so that it can be opened again at once.
-    fn drop(&mut self) {
-        let mut stop = Request::Stop;
-        while let Err(mpsc::error::TrySendError::Full(again)) = self.log.requests.try_send(stop) {
-            stop = again;
-            std::thread::yield_now();
-        }
-        drop(self.thread.take().map(JoinHandle::join));
-    }
-}
-
 /// Writes until it is told to stop, or cannot: after a failed write the journal takes no other until it is opened
 /// again.
-fn write(
+async fn write(
+    host: &Host,
     journal: &Journal,
     requests: &mut mpsc::Receiver<Request>,
-    changed: &watch::Sender<u64>,
+    changed: &broadcast::Sender<()>,
+    mut stopped: oneshot::Receiver<()>,
 ) -> Result<(), JournalError> {
-    while let Some(first) = requests.blocking_recv() {
+    loop {
+        let next = tokio::select! {
+            biased;
+            // What waits is still written.
+            _ = &mut stopped, if !requests.is_closed() => {
+                requests.close();
+                continue;
+            }
+            next = requests.recv() => next,
+        };
+        let Some(first) = next else { return Ok(()) };
         let mut gathered = Gathered::default();
         let mut next = Some(first);
         while let Some(request) = next {
             gathered.add(request);
             next = if gathered.is_full() { None } else { requests.try_recv().ok() };
         }
-        let stop = gathered.stop;
-        gathered.write(journal, changed)?;
-        if stop {
-            break;
-        }
+        let (journal, changed) = (journal.clone(), changed.clone());
+        let written = host.blocking(move || gathered.write(&journal, &changed)).await;
+        // A panic has been reported by then.
+        written.unwrap_or(Ok(()))?;
     }
-    Ok(())
 }
 
 #[derive(Default)]
@@ -161,7 +160,6 @@ struct Gathered {
     answers: Vec<oneshot::Sender<Result<i64, JournalError>>>,
     trims: Vec<(String, Position)>,
     bytes: usize,
-    stop: bool,
 }
 
 impl Gathered {
@@ -173,24 +171,24 @@ impl Gathered {
                 self.answers.push(answer);
             }
             Request::Trim(source, position) => self.trims.push((source, position)),
-            Request::Stop => self.stop = true,
         }
     }
 
     fn is_full(&self) -> bool {
         let requests = self.pushed.len() + self.trims.len();
-        self.stop || requests >= GATHERED || self.bytes >= GATHERED_BYTES
+        requests >= GATHERED || self.bytes >= GATHERED_BYTES
     }
 
     /// Whoever stopped waiting for an answer may send the records again: they are then two events.
-    fn write(self, journal: &Journal, changed: &watch::Sender<u64>) -> Result<(), JournalError> {
+    fn write(self, journal: &Journal, changed: &broadcast::Sender<()>) -> Result<(), JournalError> {
         if !self.pushed.is_empty() {
             let appended = journal.append(&self.pushed);
             for (index, answer) in self.answers.into_iter().enumerate() {
                 drop(answer.send(appended.as_ref().map(|firsts| firsts[index]).map_err(Clone::clone)));
             }
             appended?;
-            changed.send_modify(|count| *count += 1);
+            // Without a receiver nothing runs yet: it takes in everything first.
+            changed.send(()).unwrap_or_default();
         }
         for (source, position) in &self.trims {
             journal.trim(source, *position)?;

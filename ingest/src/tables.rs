@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use tidemark_host::Host;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{EventTable, Facts, Location, Positions, TableError};
-use tokio::task::{JoinError, JoinHandle};
+use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, TableError, TableKind};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
@@ -39,11 +40,13 @@ impl Default for CommitRule {
 /// The tables of one source, what is on its way there, and what is waiting for the next commit.
 #[derive(Debug)]
 pub(crate) struct Tables {
+    host: Host,
     source: Arc<SourcePlan>,
     rule: CommitRule,
     /// Both tables; away while a commit is under way.
     open: Option<Open>,
-    commit: Option<JoinHandle<Ended>>,
+    /// The commit that is under way, if one is: at most one task, which ends with this.
+    commit: JoinSet<Ended>,
     /// The commit that has ended and was not looked at yet.
     ended: Option<Result<Ended, JoinError>>,
     /// Up to where `events` holds each log, as far as we have seen.
@@ -58,9 +61,9 @@ pub(crate) struct Tables {
 pub(crate) struct Open {
     source: Arc<SourcePlan>,
     /// The events that are in.
-    pub(crate) events: EventTable,
+    pub(crate) events: Box<dyn OfflineTable>,
     /// The dead letters that are in.
-    pub(crate) dead_letters: EventTable,
+    pub(crate) dead_letters: Box<dyn OfflineTable>,
 }
 
 /// A commit that has ended: well, and how long it took, or not.
@@ -80,18 +83,20 @@ struct Pending {
 impl Tables {
     /// Opens the tables of a source, creating them where they do not exist.
     pub(crate) async fn open(
-        location: &Location,
+        offline: &dyn OfflineStore,
+        host: &Host,
         source: Arc<SourcePlan>,
         rule: CommitRule,
     ) -> Result<Self, IngestError> {
-        let events = EventTable::open_or_create(location, &source).await?;
-        let dead_letters = EventTable::open_or_create_dead_letters(location, &source).await?;
+        let events = offline.open_or_create(&source, TableKind::Events).await?;
+        let dead_letters = offline.open_or_create(&source, TableKind::DeadLetters).await?;
         let committed = events.positions().clone();
         Ok(Self {
+            host: host.clone(),
             source: Arc::clone(&source),
             rule,
             open: Some(Open { source, events, dead_letters }),
-            commit: None,
+            commit: JoinSet::new(),
             ended: None,
             committed,
             leaving: Positions::new(),
@@ -117,12 +122,12 @@ impl Tables {
     }
 
     /// Whether a commit is under way, or has ended and was not looked at yet.
-    pub(crate) const fn is_committing(&self) -> bool {
-        self.commit.is_some() || self.ended.is_some()
+    pub(crate) fn is_committing(&self) -> bool {
+        !self.commit.is_empty() || self.ended.is_some()
     }
 
     /// Whether anything is not committed yet.
-    pub(crate) const fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.is_committing() || !self.pending.batches.is_empty()
     }
 
@@ -160,18 +165,17 @@ impl Tables {
         let Some(mut open) = self.open.take() else { return };
         let mut pending = std::mem::take(&mut self.pending);
         self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
-        self.commit = Some(tokio::spawn(async move {
-            let began = Instant::now();
-            let outcome = open.commit(&mut pending).await.map(|()| began.elapsed());
+        let watch = self.host.stopwatch();
+        self.commit.spawn(async move {
+            let outcome = open.commit(&mut pending).await.map(|()| watch.elapsed());
             (open, pending, outcome)
-        }));
+        });
     }
 
     /// Waits until no commit is under way.
     pub(crate) async fn finished(&mut self) {
-        if let Some(commit) = &mut self.commit {
-            self.ended = Some(commit.await);
-            self.commit = None;
+        if let Some(ended) = self.commit.join_next().await {
+            self.ended = Some(ended);
         }
     }
 
@@ -304,7 +308,7 @@ impl Open {
                 outcome => break outcome?,
             }
         }
-        self.events.work_under(version);
+        self.events.work_under(version.to_owned());
         // Dead letters are committed first. Those whose events can never follow are taken back: the records are read
         // again, and may be events now.
         loop {
@@ -319,7 +323,7 @@ impl Open {
                 break;
             }
         }
-        self.dead_letters.work_under(version);
+        self.dead_letters.work_under(version.to_owned());
         Ok(())
     }
 

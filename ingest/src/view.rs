@@ -12,12 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_expr::ViewEvaluator;
+use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError};
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -30,10 +27,6 @@ mod log;
 /// How often to look whether a log has all of its positions, and the pause in between.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How many batches are worked on at once. Each takes a thread of those that may wait, and an embedded store needs
-/// some of them for what these wait for.
-static TURNS: Semaphore = Semaphore::const_new(64);
 
 /// A view that several logs are written to at once.
 pub(crate) type SharedView = Arc<ViewWriter>;
@@ -59,24 +52,14 @@ pub struct ViewWriter {
 /// What the writers of all logs share.
 #[derive(Debug)]
 struct Target {
+    host: Host,
     plan: Arc<FeaturePlan>,
-    evaluator: ViewEvaluator,
+    evaluator: Arc<ViewEvaluator>,
     store: Arc<dyn OnlineStore>,
     generation: Generation,
     metrics: Arc<ViewMetrics>,
     /// How many logs share the memory for cached states.
     writers: AtomicUsize,
-}
-
-/// Takes a batch on a thread where it may compute for long, so that lookups go on beside it.
-pub(crate) async fn advance(view: &SharedView, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
-    let turn = TURNS.acquire().await.map_err(IngestError::stopped)?;
-    let (view, batch, runtime) = (Arc::clone(view), Arc::clone(batch), Handle::current());
-    let task = spawn_blocking(move || {
-        let _turn = turn;
-        runtime.block_on(view.advance(&batch))
-    });
-    task.await.map_err(IngestError::stopped)?
 }
 
 impl ViewWriter {
@@ -85,6 +68,7 @@ impl ViewWriter {
     /// # Errors
     /// Fails where the plan does not compile or the store fails.
     pub async fn open(
+        host: Host,
         plan: Arc<FeaturePlan>,
         store: Arc<dyn OnlineStore>,
         generation: Generation,
@@ -93,8 +77,8 @@ impl ViewWriter {
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
         let stored = store.positions(&generation).await?;
-        let target = Target { plan, evaluator, store, generation, metrics, writers: AtomicUsize::new(0) };
-        let target = Arc::new(target);
+        let (evaluator, writers) = (Arc::new(evaluator), AtomicUsize::new(0));
+        let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, writers });
         let mut logs = BTreeMap::new();
         for log in stored.keys() {
             let Some(buckets) = buckets(&stored, *log) else { return Ok(None) };
@@ -145,7 +129,7 @@ impl ViewWriter {
             match stored.get(&log) {
                 None => store.add_log(generation, log, Position::START).await?,
                 // Somebody else may be about to add it.
-                Some(_) => sleep(PAUSE).await,
+                Some(_) => self.target.host.sleep(PAUSE).await,
             }
         }
         Ok(())
@@ -160,7 +144,7 @@ impl ViewWriter {
     ///
     /// # Errors
     /// Fails where the batch does not fit the plan, a stored state cannot be read, or the store fails.
-    pub async fn advance(&self, batch: &Batch) -> Result<Advance, IngestError> {
+    pub async fn advance(&self, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
         let Some(writer) = self.writer(batch.log) else { return Ok(Advance::Lost) };
         found(writer.lock().await.advance(batch).await)
     }

@@ -9,8 +9,11 @@
 //! This crate must never contain an aggregate of its own, a clock, or anything of Redis. Types of Delta stay inside
 //! [`table`].
 //!
+//! [`OfflineStore`] and [`OfflineTable`] are what ingestion asks of all that.
+//!
 //! Reading order: [`location`], [`table::layout`], [`table`], [`history`], [`training`].
 
+mod contract;
 pub mod durable;
 pub mod history;
 pub mod location;
@@ -18,6 +21,7 @@ mod session;
 pub mod table;
 pub mod training;
 
+pub use contract::{OfflineStore, OfflineTable, TableKind};
 pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
 pub use table::compact::{CompactOptions, Compacted};

@@ -47,6 +47,7 @@ pub async fn serve(
     let serving = ServingServer::new(Grpc { lookups: Arc::clone(&lookups) });
     let stopped = async {
         tokio::select! {
+            biased;
             () = shutdown => {}
             () = keep_reporting(&lookups, &reporter) => {}
         }
@@ -62,9 +63,9 @@ pub async fn serve(
 
 /// Never ends.
 async fn keep_reporting(lookups: &Lookups, reporter: &HealthReporter) {
-    let mut period = tokio::time::interval(HEALTH_PERIOD);
+    let mut ticks = lookups.host().ticks(HEALTH_PERIOD);
     loop {
-        period.tick().await;
+        ticks.tick().await;
         report_health(lookups, reporter).await;
     }
 }

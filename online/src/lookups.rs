@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant as Stopwatch;
 
 use futures::future::try_join_all;
+pub use tidemark_host::Clock;
+use tidemark_host::Host;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
@@ -19,8 +20,6 @@ use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
 use crate::states::{self, Stored};
 
-/// The server's clock.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// One question: a value for each key and each request field of the service, by name.
 pub type Row = BTreeMap<String, Value>;
@@ -34,16 +33,22 @@ const TURN: usize = 64;
 /// Answers lookups from an online store.
 pub struct Lookups {
     store: Arc<dyn OnlineStore>,
-    clock: Clock,
+    host: Host,
     catalogue: RwLock<Arc<Catalogue>>,
     metrics: Metrics,
 }
 
 impl Lookups {
-    /// Lookups over `store` with no service yet.
+    /// Lookups over `store` with no service yet, on the real machine with this wall clock.
     #[must_use]
     pub fn new(store: Arc<dyn OnlineStore>, clock: Clock) -> Self {
-        Self { store, clock, catalogue: RwLock::default(), metrics: Metrics::default() }
+        Self::on(Host::real(clock), store)
+    }
+
+    /// Lookups over `store` with no service yet, on any machine.
+    #[must_use]
+    pub fn on(host: Host, store: Arc<dyn OnlineStore>) -> Self {
+        Self { store, host, catalogue: RwLock::default(), metrics: Metrics::default() }
     }
 
     /// Serves these services and no others from now on. Calls under way end with the services they began with.
@@ -107,7 +112,7 @@ impl Lookups {
         rows: Vec<Row>,
         at: Option<Time>,
     ) -> Result<Results, LookupError> {
-        let begun = Stopwatch::now();
+        let begun = self.host.stopwatch();
         let results = self.try_answer(served, rows, at).await.map_err(|error| self.metrics.failed(error))?;
         self.metrics.answered(&served.plan().name, &results, begun.elapsed());
         Ok(results)
@@ -130,6 +135,11 @@ impl Lookups {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The machine that lookups are answered on.
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
@@ -162,7 +172,7 @@ impl Lookups {
 
     fn instant(&self, at: Option<Time>) -> Result<Instant, LookupError> {
         match at {
-            None => Ok(Instant::NotBefore((self.clock)().next())),
+            None => Ok(Instant::NotBefore(self.host.now().next())),
             Some(at) if at.is_valid() => Ok(Instant::At(at)),
             Some(at) => Err(LookupError::invalid_at(at)),
         }

@@ -6,19 +6,21 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("tidemark-kernel", &[]),
     ("tidemark-expr", &["tidemark-kernel"]),
     ("tidemark-store", &["tidemark-kernel"]),
+    ("tidemark-host", &["tidemark-kernel"]),
     ("tidemark-topic", &[]),
     ("tidemark-proto", &[]),
     ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
-    ("tidemark-online", &["tidemark-kernel", "tidemark-expr", "tidemark-store", "tidemark-proto"]),
+    ("tidemark-online", &["tidemark-kernel", "tidemark-host", "tidemark-expr", "tidemark-store", "tidemark-proto"]),
     ("tidemark-offline", &["tidemark-kernel", "tidemark-expr"]),
     (
         "tidemark-ingest",
         &[
             "tidemark-kernel",
+            "tidemark-host",
             "tidemark-expr",
             "tidemark-store",
             "tidemark-offline",
@@ -35,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
 
 const ENGINES: &[&str] = &[
     "tidemark-kernel",
+    "tidemark-host",
     "tidemark-expr",
     "tidemark-registry",
     "tidemark-store",
@@ -45,6 +48,7 @@ const ENGINES: &[&str] = &[
 
 const EVERYTHING: &[&str] = &[
     "tidemark-kernel",
+    "tidemark-host",
     "tidemark-expr",
     "tidemark-registry",
     "tidemark-store",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tidemark_host::Host;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig};
 use tidemark_kernel::Time;
 use tidemark_services::{unique, until};
@@ -141,20 +142,20 @@ fn two_that_both_believe_they_own_every_partition() {
 async fn owner(world: &World<'_>, group: &str) -> Ingest {
     let repo = check::repo(world);
     let config = IngestConfig {
-        data_dir: None,
-        offline: check::location(world),
+        journal: None,
+        offline: Arc::new(check::location(world)),
         commit: CommitRule { every: COMMIT_EVERY, ..CommitRule::default() },
         sources: repo.sources.values().cloned().collect(),
         views: repo.views.values().cloned().collect(),
         store: Arc::new(check::open(world).await.expect("Redis answers")),
-        kafka: Some(KafkaConfig {
+        topics: Some(Arc::new(KafkaConfig {
             bootstrap_servers: world.kafka.bootstrap().to_owned(),
             options: BTreeMap::new(),
             project: unique(group),
             member: None,
-        }),
+        })),
         skip_lost: false,
-        clock: Arc::new(|| Time::MIN),
+        host: Host::real(Arc::new(|| Time::MIN)),
     };
     Ingest::open(config).await.expect("opened")
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use tempfile::TempDir;
+use tidemark_host::Host;
 use tidemark_ingest::decode::{Batch, Chunk, Place, Raw};
 use tidemark_ingest::{Advance, ViewWriter};
 use tidemark_kernel::value::FeatureType;
@@ -91,7 +92,7 @@ impl World {
         let run: Vec<usize> = (self.received..to).collect();
         for run in run.chunk_by(|a, b| self.records[*a].log == self.records[*b].log) {
             let batch = self.batch(run);
-            let advance = self.writer.advance(&batch).await.expect("a batch is taken");
+            let advance = self.writer.advance(&Arc::new(batch)).await.expect("a batch is taken");
             assert_eq!(advance, Advance::Done);
         }
         self.received = to;
@@ -197,7 +198,7 @@ async fn writer(
     generation: &Generation,
 ) -> ViewWriter {
     let writer =
-        ViewWriter::open(Arc::clone(plan), Arc::clone(store), generation.clone(), Arc::default()).await;
+        ViewWriter::open(Host::real(Arc::new(|| Time::MIN)), Arc::clone(plan), Arc::clone(store), generation.clone(), Arc::default()).await;
     writer.expect("a store that works").expect("a generation with all its positions")
 }
 

@@ -7,13 +7,18 @@ use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringViewArray, UInt64
 use arrow::array::{
     Decimal128Array, Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
 };
+use tidemark_host::Host;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
 
 use super::*;
 use crate::error::IngestError;
-use crate::files::{FileRead, FileRows, Identity, read_ahead};
+use crate::files::{FileRead, FileReader, FileRows, Identity};
 use crate::journal::files::KnownFile;
+
+fn host() -> Host {
+    Host::real(Arc::new(Time::default))
+}
 
 fn source() -> SourcePlan {
     let field = |name: &str, ty| Field { name: name.into(), ty };
@@ -48,9 +53,9 @@ fn int64(name: &str, unit: tidemark_kernel::source::Unit) -> SourcePlan {
 async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
     let Identity { size, hash } = Identity::of(path)?;
     let file = KnownFile { ordinal: 0, path: path.into(), size, hash, first: 0, rows: None };
-    let mut reads = read_ahead(Arc::new(source.clone()), &file, Position(skip));
+    let mut reads = FileReader::start(&host(), Arc::new(source.clone()), &file, Position(skip));
     let mut batches = Vec::new();
-    while let FileRead::Rows(batch, _) = reads.recv().await.expect("an end")? {
+    while let FileRead::Rows(batch, _) = reads.next().await? {
         batches.push(batch);
     }
     Ok(batches)
@@ -359,13 +364,13 @@ async fn what_is_appended_while_a_file_is_read_is_left_alone() {
     let Identity { size, hash } = Identity::of(&path).expect("readable");
     let file = KnownFile { ordinal: 0, path: path.clone(), size, hash, first: 0, rows: None };
     written(&folder, "file.jsonl", b"{\"count\":1}\n{\"count\":2}\n");
-    let mut reads = read_ahead(Arc::clone(&source), &file, Position::START);
-    let first = reads.recv().await.expect("rows").expect("readable");
+    let mut reads = FileReader::start(&host(), Arc::clone(&source), &file, Position::START);
+    let first = reads.next().await.expect("readable");
     assert!(matches!(first, FileRead::Rows(batch, _) if batch.to == Position(1)));
-    assert!(matches!(reads.recv().await, Some(Ok(FileRead::End(1)))));
+    assert!(matches!(reads.next().await, Ok(FileRead::End(1))));
 
     written(&folder, "file.jsonl", b"{\"count\":2}\n");
-    let mut reads = read_ahead(source, &file, Position::START);
-    reads.recv().await.expect("rows").expect("readable");
-    assert!(matches!(reads.recv().await, Some(Err(IngestError::FileChanged { row: 1, .. }))));
+    let mut reads = FileReader::start(&host(), source, &file, Position::START);
+    reads.next().await.expect("readable");
+    assert!(matches!(reads.next().await, Err(IngestError::FileChanged { row: 1, .. })));
 }

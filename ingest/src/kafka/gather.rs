@@ -17,7 +17,7 @@ use crate::files::accept;
 pub(super) const ROWS: usize = 65_536;
 
 /// The assigned partitions, and what was read of them and not handed over.
-pub(super) struct Gathered<'s> {
+pub struct Gathered<'s> {
     source: &'s SourcePlan,
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
@@ -38,55 +38,56 @@ struct Partition<'s> {
 }
 
 impl<'s> Gathered<'s> {
-    pub(super) fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>) -> Self {
+    /// No partition is assigned yet.
+    pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>) -> Self {
         let (partitions, row) = (BTreeMap::new(), Vec::new());
         Self { source, topic: topic.into(), metrics, partitions, records: 0, bytes: 0, row }
     }
 
     /// A partition is read from here on.
-    pub(super) fn assign(&mut self, log: Log, from: Position) {
+    pub fn assign(&mut self, log: Log, from: Position) {
         self.partitions.insert(log, Partition { next: from, gathered: None, at_end: false });
     }
 
     /// Partitions are not read any more. What is gathered of them must be cut before.
-    pub(super) fn revoke(&mut self, logs: &[Log]) {
+    pub fn revoke(&mut self, logs: &[Log]) {
         self.partitions.retain(|log, _| !logs.contains(log));
     }
 
     /// Which partitions are assigned, and what is to be read next of each.
-    pub(super) fn positions(&self) -> Positions {
+    pub fn positions(&self) -> Positions {
         self.partitions.iter().map(|(log, partition)| (*log, partition.next)).collect()
     }
 
     /// Whether a partition is assigned.
-    pub(super) fn has(&self, log: Log) -> bool {
+    pub fn has(&self, log: Log) -> bool {
         self.partitions.contains_key(&log)
     }
 
     /// Whether nothing was read since the last cut.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.records == 0
     }
 
     /// Whether no more must be read before the next cut.
-    pub(super) const fn is_full(&self) -> bool {
+    pub const fn is_full(&self) -> bool {
         self.records >= ROWS || self.bytes >= BATCH_BYTES
     }
 
     /// Whether every partition was read to its end.
-    pub(super) fn is_at_end(&self) -> bool {
+    pub fn is_at_end(&self) -> bool {
         self.partitions.values().all(|partition| partition.at_end)
     }
 
     /// There is nothing more in a partition just now.
-    pub(super) fn ended(&mut self, log: Log) {
+    pub fn ended(&mut self, log: Log) {
         if let Some(partition) = self.partitions.get_mut(&log) {
             partition.at_end = true;
         }
     }
 
     /// Adds a record. One that is not of an assigned partition, or was read before, is nothing to us.
-    pub(super) fn take(&mut self, message: &impl Message) {
+    pub fn take(&mut self, message: &impl Message) {
         let (log, offset) = (Log(message.partition()), message.offset());
         let Some(partition) = self.partitions.get_mut(&log) else { return };
         if partition.next.covers(offset) {
@@ -111,7 +112,7 @@ impl<'s> Gathered<'s> {
 
     /// A partition that was read to its end stands here: what it holds up to there are no records, but marks of
     /// transactions and what those took back.
-    pub(super) fn ends_at(&mut self, log: Log, end: Position) {
+    pub fn ends_at(&mut self, log: Log, end: Position) {
         // Of one that was assigned anew and not read to its end yet, librdkafka may tell where it stood before.
         let Some(partition) = self.partitions.get_mut(&log).filter(|partition| partition.at_end) else {
             return;
@@ -125,7 +126,7 @@ impl<'s> Gathered<'s> {
     }
 
     /// What was gathered, one batch for each partition that moved.
-    pub(super) fn cut(&mut self) -> Result<Vec<Batch>, IngestError> {
+    pub fn cut(&mut self) -> Result<Vec<Batch>, IngestError> {
         (self.records, self.bytes) = (0, 0);
         let gathered = self.partitions.iter_mut().filter_map(|(log, it)| Some((*log, it.gathered.take()?)));
         gathered.map(|(log, rows)| accept(self.source, rows.finish(), log)).collect()

@@ -29,13 +29,13 @@ const UNKNOWN: &str = "-";
 
 /// What Kafka knows of a topic now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TopicFacts {
+pub struct TopicFacts {
     /// Its name.
-    pub(crate) topic: String,
+    pub topic: String,
     /// What tells it from one that is created under its name later; none where brokers know of no such thing.
-    pub(crate) id: Option<String>,
+    pub id: Option<String>,
     /// How many partitions it has.
-    pub(crate) partitions: i32,
+    pub partitions: i32,
 }
 
 impl fmt::Display for TopicFacts {
@@ -50,7 +50,7 @@ impl TopicFacts {
     ///
     /// # Errors
     /// Fails where it is another one.
-    pub(crate) fn check(&self, source_name: &str, known: &str) -> Result<(), IngestError> {
+    pub fn check(&self, source_name: &str, known: &str) -> Result<(), IngestError> {
         let (name, id) = known.split_once(' ').unwrap_or((known, UNKNOWN));
         let source_name = source_name.to_owned();
         if name != self.topic {

@@ -11,11 +11,11 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::timeout;
 
 use super::context::Context;
 use super::failure::{self, Meaning, meaning};
@@ -40,6 +40,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(3);
 
 /// Everything a reader needs.
 pub(super) struct Task {
+    pub(super) host: Host,
     pub(super) config: KafkaConfig,
     pub(super) source: Arc<SourcePlan>,
     pub(super) id: Option<String>,
@@ -271,7 +272,7 @@ impl<'s> Reader<'s> {
 
     /// Waits for the receiver. Once that takes long, nothing more is fetched.
     fn make_room(&mut self) -> Result<(), IngestError> {
-        let room = async { timeout(BUSY, self.task.inputs.reserve()).await.is_ok() };
+        let room = async { self.task.host.timeout(BUSY, self.task.inputs.reserve()).await.is_some() };
         if self.task.runtime.block_on(room) {
             return self.hand_over();
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
-use tokio::task::spawn_blocking;
 
 use super::Pipeline;
 use crate::decode::Batch;
@@ -78,7 +77,7 @@ impl Pipeline {
         let Some(kept) = &self.shared.kept else { return Ok(None) };
         let (journal, source) = (kept.journal.clone(), Arc::clone(&self.source));
         let from = self.tables.taken(Log::PUSH);
-        let read = spawn_blocking(move || {
+        let read = self.shared.host.blocking(move || {
             // In this order: what is appended in between is no gap.
             let end = journal.push_end(&source.name)?;
             let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
@@ -100,7 +99,7 @@ impl Pipeline {
     ) -> Result<T, IngestError> {
         let keeps_nothing = || IngestError::KeepsNothing { source_name: self.source.name.clone() };
         let journal = self.shared.kept.as_ref().ok_or_else(keeps_nothing)?.journal.clone();
-        let done = spawn_blocking(move || work(&journal));
+        let done = self.shared.host.blocking(move || work(&journal));
         Ok(done.await.map_err(IngestError::stopped)??)
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_host::{Host, Ticks};
 use tidemark_kernel::{FeaturePlan, SourcePlan};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Pipeline;
 use super::take_in::FilesReport;
@@ -72,16 +72,14 @@ enum Next {
 impl Pipeline {
     /// Takes in whatever comes until it is stopped, then commits everything. The pipeline can be used again afterwards.
     pub(crate) async fn run(mut self, mut line: Line) -> (Self, Result<(), IngestError>) {
+        let host = self.shared.host.clone();
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
         let ending = async {
             self.settle().await?;
             self.commit().await
         };
-        let ended = tokio::select! {
-            ended = ending => ended,
-            () = sleep(GRACE) => Ok(()),
-        };
+        let ended = host.timeout(GRACE, ending).await.unwrap_or(Ok(()));
         outcome = outcome.and(ended);
         self.leave_topic().await;
         self.upkeep.abort_all();
@@ -89,15 +87,16 @@ impl Pipeline {
     }
 
     async fn serve(&mut self, line: &mut Line) -> Result<(), IngestError> {
+        let host = self.shared.host.clone();
         tokio::select! {
+            biased;
+            () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
             joined = self.join_topic() => joined?,
-            () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
         }
         self.health.set(Condition::Running);
         self.keep_up();
         let mut appended = self.shared.kept.as_ref().map(|kept| kept.push.appended());
-        let mut ticks = interval(self.shared.rule.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = host.ticks(self.shared.rule.every);
         self.drain_push().await?;
         loop {
             let next = self.next(line, &mut appended, &mut ticks).await?;
@@ -108,11 +107,12 @@ impl Pipeline {
                 _ => GRACE,
             };
             tokio::select! {
+                biased;
+                () = stopped(&host, line.stop.clone(), patience) => return Ok(()),
                 handled = self.handle(next, &line.idle) => match handled {
                     Err(error) if error.is_outdated() => self.wait_for_newer(line, error).await?,
                     handled => handled?,
                 },
-                () = stopped(line.stop.clone(), patience) => return Ok(()),
             }
         }
     }
@@ -123,16 +123,19 @@ impl Pipeline {
         tracing::warn!(source = self.source.name, %error, "waiting for the newer definitions");
         self.health.set(Condition::Waiting { reason: error.to_string() });
         self.leave_topic().await;
+        let host = self.shared.host.clone();
         loop {
             let request = tokio::select! {
-                request = timeout(TOLD, line.requests.recv()) => request.ok().flatten(),
-                () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
+                biased;
+                () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
+                request = host.timeout(TOLD, line.requests.recv()) => request.flatten(),
             };
             let Some(request) = request else { return Err(error) };
             let newer = matches!(request, Request::Switch { .. });
             tokio::select! {
+                biased;
+                () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
                 () = self.obey(request) => {}
-                () = stopped(line.stop.clone(), Duration::ZERO) => return Ok(()),
             }
             if newer {
                 self.health.set(Condition::Running);
@@ -144,20 +147,22 @@ impl Pipeline {
     async fn next(
         &mut self,
         line: &mut Line,
-        appended: &mut Option<watch::Receiver<u64>>,
-        ticks: &mut Interval,
+        appended: &mut Option<broadcast::Receiver<()>>,
+        ticks: &mut Ticks,
     ) -> Result<Next, IngestError> {
         let committing = self.tables.is_committing();
+        // What comes seldom goes before what may come without a pause.
         let next = tokio::select! {
-            () = stopped(line.stop.clone(), Duration::ZERO) => Next::Stop,
+            biased;
+            () = stopped(&self.shared.host, line.stop.clone(), Duration::ZERO) => Next::Stop,
             Some(request) = line.requests.recv() => Next::Asked(request),
-            changed = changed(appended) => match (changed, &self.shared.kept) {
-                (Err(_), Some(kept)) => return Err(kept.push.gone()),
+            () = self.tables.finished(), if committing => Next::Committed,
+            () = ticks.tick() => Next::Tick,
+            open = was_appended(appended) => match &self.shared.kept {
+                Some(kept) if !open => return Err(kept.push.gone()),
                 _ => Next::Pushed,
             },
             input = read(&mut self.topic) => Next::Read(input),
-            _ = ticks.tick() => Next::Tick,
-            () = self.tables.finished(), if committing => Next::Committed,
         };
         Ok(next)
     }
@@ -242,19 +247,22 @@ impl Pipeline {
     /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them.
     fn keep_up(&mut self) {
         let shared = &self.shared;
-        self.upkeep = maintain(shared.location.clone(), Arc::clone(&self.source), Arc::clone(&shared.clock));
+        self.upkeep = maintain(shared.host.clone(), Arc::clone(&shared.offline), Arc::clone(&self.source));
     }
 }
 
 /// Ends `patience` after the source is to stop; also where those who run it are gone.
-async fn stopped(mut stop: watch::Receiver<bool>, patience: Duration) {
+async fn stopped(host: &Host, mut stop: watch::Receiver<bool>, patience: Duration) {
     drop(stop.wait_for(|stop| *stop).await.map(drop));
-    sleep(patience).await;
+    if !patience.is_zero() {
+        host.sleep(patience).await;
+    }
 }
 
-async fn changed(appended: &mut Option<watch::Receiver<u64>>) -> Result<(), watch::error::RecvError> {
+/// Waits until something was pushed. False where nothing will be any more.
+async fn was_appended(appended: &mut Option<broadcast::Receiver<()>>) -> bool {
     match appended {
-        Some(appended) => appended.changed().await,
+        Some(appended) => !matches!(appended.recv().await, Err(broadcast::error::RecvError::Closed)),
         None => std::future::pending().await,
     }
 }

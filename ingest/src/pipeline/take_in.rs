@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidemark_kernel::Log;
-use tokio::task::spawn_blocking;
 
 use super::Pipeline;
 use crate::error::IngestError;
-use crate::files::{FileRead, FileRows, Identity, find_again, matching, read_ahead};
+use crate::files::{FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::KnownFile;
 use crate::progress::{Progress, Task, Watch};
 
@@ -104,11 +103,11 @@ impl Pipeline {
     ) -> Result<FilesReport, IngestError> {
         let mut report = self.resume_files(watch).await?;
         let patterns = patterns.to_vec();
-        let paths = spawn_blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
+        let paths = self.shared.host.blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
             watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
-            found.push((path, identify(path).await?));
+            found.push((path, self.identify(path).await?));
         }
         let mut known = self.known().await?;
         for (path, identity) in found.iter().filter(|(_, identity)| !known.contains_key(identity)) {
@@ -150,10 +149,15 @@ impl Pipeline {
         self.journal(move |journal| journal.files(&name)).await
     }
 
+    async fn identify(&self, path: &Path) -> Result<Identity, IngestError> {
+        let path = path.to_owned();
+        self.shared.host.blocking(move || Identity::of(&path)).await.map_err(IngestError::stopped)?
+    }
+
     /// Whether a file is one that this source could read.
     async fn check_file(&self, path: &Path, size: u64) -> Result<(), IngestError> {
         let (path, source) = (path.to_owned(), Arc::clone(&self.source));
-        let check = spawn_blocking(move || FileRows::open(&path, size, &source, 0).map(drop));
+        let check = self.shared.host.blocking(move || FileRows::open(&path, size, &source, 0).map(drop));
         check.await.map_err(IngestError::stopped)?
     }
 
@@ -190,7 +194,7 @@ impl Pipeline {
     async fn find_again(&self, file: &KnownFile) -> Result<(), IngestError> {
         let row = (self.tables.taken(Log::FILE).0 - file.first).max(0);
         let (source, file) = (Arc::clone(&self.source), file.clone());
-        let search = spawn_blocking(move || find_again(&source, &file, row));
+        let search = self.shared.host.blocking(move || find_again(&source, &file, row));
         search.await.map_err(IngestError::stopped)?
     }
 
@@ -200,13 +204,11 @@ impl Pipeline {
         file: &KnownFile,
         meter: &mut Meter<'_>,
     ) -> Result<FileOutcome, IngestError> {
-        let (start, began) = (self.tables.taken(Log::FILE), Instant::now());
+        let (start, watch) = (self.tables.taken(Log::FILE), self.shared.host.stopwatch());
         let (mut events, mut dead_letters) = (0, 0);
-        let mut batches = read_ahead(Arc::clone(&self.source), file, start);
+        let mut reader = FileReader::start(&self.shared.host, Arc::clone(&self.source), file, start);
         let rows = loop {
-            let read =
-                batches.recv().await.ok_or_else(|| IngestError::stopped("the reader of a file died"))?;
-            let (batch, bytes) = match read? {
+            let (batch, bytes) = match reader.next().await? {
                 FileRead::Rows(batch, bytes) => (batch, bytes),
                 FileRead::End(rows) => break rows,
             };
@@ -221,11 +223,6 @@ impl Pipeline {
         let (name, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
         let before = (start.0 - file.first).clamp(0, rows).unsigned_abs();
-        Ok(FileOutcome::TakenIn { events, dead_letters, before, took: began.elapsed() })
+        Ok(FileOutcome::TakenIn { events, dead_letters, before, took: watch.elapsed() })
     }
-}
-
-async fn identify(path: &Path) -> Result<Identity, IngestError> {
-    let path = path.to_owned();
-    spawn_blocking(move || Identity::of(&path)).await.map_err(IngestError::stopped)?
 }

@@ -12,14 +12,13 @@ use tidemark_kernel::{Log, Position};
 use tidemark_offline::Positions;
 use tidemark_store::Remedy;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Pipeline;
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
-use crate::kafka::{Input, KafkaConfig, TopicReader, describe, ends, starts};
+use crate::kafka::{Input, Reader, Topics};
 use crate::progress::unwatched;
 
 /// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
@@ -27,7 +26,7 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// A topic that is being read.
 pub(super) struct Topic {
-    reader: TopicReader,
+    reader: Box<dyn Reader>,
     inputs: mpsc::Receiver<Input>,
     assigned: BTreeSet<Log>,
     /// Whether every assigned partition has been read to its end.
@@ -65,19 +64,19 @@ impl Pipeline {
     pub(super) async fn join_topic(&mut self) -> Result<(), IngestError> {
         let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(()) };
         let no_brokers = || IngestError::NoBrokers { source_name: self.source.name.clone() };
-        let config = self.shared.kafka.clone().ok_or_else(no_brokers)?;
+        let topics = self.shared.topics.clone().ok_or_else(no_brokers)?;
         let health = self.health.clone();
         let mut wait = health.wait();
         let id = loop {
-            match self.begin_topic(&config, &feed).await {
+            match self.begin_topic(&*topics, &feed).await {
                 Ok(id) => break id,
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
             }
         };
         drop(wait);
-        let topic = self.metrics.topic();
-        let (reader, inputs) = TopicReader::start(&config, self.source.clone(), id, topic)?;
+        let (host, metrics) = (&self.shared.host, self.metrics.topic());
+        let (reader, inputs) = topics.read(host, self.source.clone(), id, metrics)?;
         self.topic =
             Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false, caught_up: false });
         Ok(())
@@ -86,8 +85,8 @@ impl Pipeline {
     /// Where every log ends whose end is known: those that we keep, and the topic's partitions.
     pub(crate) async fn ends_of_logs(&self) -> Result<Positions, IngestError> {
         let mut all = self.ends()?;
-        if let (Feed::Kafka(feed), Some(config)) = (&self.source.feed, &self.shared.kafka) {
-            let partitions = ends(config, &feed.topic).await?;
+        if let (Feed::Kafka(feed), Some(topics)) = (&self.source.feed, &self.shared.topics) {
+            let partitions = topics.ends(&feed.topic).await?;
             all.extend(partitions.into_iter().map(|(log, (_, end))| (log, end)));
         }
         Ok(all)
@@ -95,10 +94,10 @@ impl Pipeline {
 
     /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
     pub(super) async fn is_all_in(&mut self) -> Result<bool, IngestError> {
-        let (Some(config), Feed::Kafka(feed)) = (&self.shared.kafka, &self.source.feed) else {
+        let (Some(topics), Feed::Kafka(feed)) = (&self.shared.topics, &self.source.feed) else {
             return Ok(true);
         };
-        let ends = match ends(config, &feed.topic).await {
+        let ends = match topics.ends(&feed.topic).await {
             Err(error) if error.remedy() == Remedy::Wait => return Ok(false),
             ends => ends?,
         };
@@ -121,11 +120,11 @@ impl Pipeline {
     /// where brokers give one.
     async fn begin_topic(
         &mut self,
-        config: &KafkaConfig,
+        topics: &dyn Topics,
         feed: &KafkaFeed,
     ) -> Result<Option<String>, IngestError> {
-        let found = describe(config, &feed.topic).await?;
-        let starts = starts(config, &feed.topic, feed.start).await?;
+        let found = topics.describe(&feed.topic).await?;
+        let starts = topics.starts(&feed.topic, feed.start).await?;
         if !self.tables.has_topic().await? {
             // Before the topic is begun, so that whatever cuts this short, it is done again.
             // A view that claims to have read any of it was made from another history.
@@ -214,8 +213,8 @@ impl Pipeline {
         self.commit().await?;
         self.tables.reload().await?;
         let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Positions::new()) };
-        let Some(config) = self.shared.kafka.clone() else { return Ok(Positions::new()) };
-        let ends = ends(&config, &feed.topic).await?;
+        let Some(topics) = self.shared.topics.clone() else { return Ok(Positions::new()) };
+        let ends = topics.ends(&feed.topic).await?;
         // A partition that the topic did not have when it was first read belongs to it from its first record, also
         // where that is gone from Kafka already: then it is missed below.
         let new = logs.iter().filter(|log| !self.tables.positions().contains_key(log));
@@ -246,7 +245,7 @@ impl Pipeline {
         for index in 0..self.views.len() {
             let view = self.views[index].clone();
             logs.iter().for_each(|log| view.forget(*log));
-            if !catch_up(&view, &self.tables.open_tables().await?.events, logs, &unwatched).await? {
+            if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
                 self.refill(index).await?;
             }
         }
@@ -288,12 +287,13 @@ impl Pipeline {
     /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
     async fn give_up(&mut self, logs: &[Log], lost: bool) -> Result<(), IngestError> {
         if !lost {
+            let host = self.shared.host.clone();
             let hand_over = async {
                 self.settle().await?;
                 self.commit().await
             };
             // Whoever takes over reads again what is not in by then.
-            timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
+            host.timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
         }
         if let Some(topic) = &mut self.topic {
             topic.assigned.retain(|log| !logs.contains(log));

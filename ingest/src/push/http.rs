@@ -17,10 +17,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::json;
+use tidemark_host::Host;
 use tidemark_kernel::{SourcePlan, Time};
-use tidemark_store::Clock;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
-use tokio::task::spawn_blocking;
 
 use super::body::BodyError;
 use super::{PushLog, body, decode};
@@ -52,15 +51,15 @@ impl Accepting {
 struct Pushing {
     sources: Accepting,
     log: PushLog,
-    clock: Clock,
+    host: Host,
 }
 
 /// The routes for pushing events.
-pub(crate) fn router(sources: Accepting, log: PushLog, clock: Clock) -> Router {
+pub(crate) fn router(sources: Accepting, log: PushLog, host: Host) -> Router {
     Router::new()
         .route("/v1/sources/{source}/events", post(push))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Pushing { sources, log, clock })
+        .with_state(Pushing { sources, log, host })
 }
 
 async fn push(
@@ -68,12 +67,12 @@ async fn push(
     Path(source): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let received = (pushing.clock)();
+    let received = pushing.host.now();
     let body = body.map_err(Refusal::of_body)?;
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
     let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
-    let judged = judge(Arc::clone(source), received, body).await?;
+    let judged = judge(&pushing.host, Arc::clone(source), received, body).await?;
     let count = judged.records.len();
     let appended = pushing.log.append(&source.name, received, judged.records).await;
     let first = appended.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?.0;
@@ -88,7 +87,12 @@ struct Judged {
 }
 
 /// Decides on a body's records as the log's reader will, on a thread where it may take long.
-async fn judge(source: Arc<SourcePlan>, received: Time, body: Bytes) -> Result<Judged, Refusal> {
+async fn judge(
+    host: &Host,
+    source: Arc<SourcePlan>,
+    received: Time,
+    body: Bytes,
+) -> Result<Judged, Refusal> {
     let judge = move || {
         let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
         let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };
@@ -96,7 +100,7 @@ async fn judge(source: Arc<SourcePlan>, received: Time, body: Bytes) -> Result<J
         let batch = decode(&source, &records).map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?;
         Ok(Judged { records: records.into_iter().map(|record| record.json).collect(), dead: batch.dead })
     };
-    let judged = spawn_blocking(judge).await.map_err(IngestError::stopped);
+    let judged = host.blocking(judge).await.map_err(IngestError::stopped);
     judged.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use tidemark_host::Host;
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
@@ -15,6 +16,7 @@ use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Span, Time, Type, Window};
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
+use crate::journal::Journal;
 use crate::{CommitRule, Ingest, IngestConfig, IngestError};
 
 /// When everything that is pushed is received.
@@ -129,15 +131,15 @@ impl Project {
 
     pub(super) async fn try_open(&self) -> Result<Ingest, IngestError> {
         Ingest::open(IngestConfig {
-            data_dir: Some(self.folder.path().into()),
-            offline: self.location(),
+            journal: Some(Journal::open(&self.folder.path().join("ingest.redb"))?),
+            offline: Arc::new(self.location()),
             commit: CommitRule::default(),
             sources: self.sources.clone(),
             views: self.views.clone(),
             store: Arc::clone(&self.store),
-            kafka: None,
+            topics: None,
             skip_lost: false,
-            clock: clock(),
+            host: Host::real(clock()),
         })
         .await
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
     BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions, PublishOutcome,
@@ -11,20 +12,21 @@ use tidemark_store::{
 };
 
 use super::fixture::{Project, RECEIVED, by_user, clock, lines, memory, states};
+use crate::journal::Journal;
 use crate::{CommitRule, Ingest, IngestConfig, unwatched};
 
 /// An ingestion with a journal of its own, but the stores of a project.
 async fn rival(project: &Project, name: &str) -> Ingest {
     let config = IngestConfig {
-        data_dir: Some(project.folder.path().join(name)),
-        offline: project.location(),
+        journal: Some(Journal::open(&project.folder.path().join(name).join("ingest.redb")).expect("created")),
+        offline: Arc::new(project.location()),
         commit: CommitRule::default(),
         sources: project.sources.clone(),
         views: project.views.clone(),
         store: Arc::clone(&project.store),
-        kafka: None,
+        topics: None,
         skip_lost: false,
-        clock: clock(),
+        host: Host::real(clock()),
     };
     Ingest::open(config).await.expect("opened")
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, Type};
 use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
@@ -132,12 +133,12 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
     let (store, plan) = (memory(), by_user());
     let starts = [(Log::FILE, Position::START)].into();
     let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
-    let view = ViewWriter::open(plan, store, generation, Arc::default()).await.expect("a store");
+    let view = ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default()).await.expect("a store");
     let view = view.expect("whole");
     let events = RecordBatch::new_empty(layout::events(&payments()));
     let batch = |log| {
         let events = events.clone();
-        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() }
+        Arc::new(Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() })
     };
     assert_eq!(view.advance(&batch(Log(7))).await.expect("a store"), Advance::Lost);
     assert_eq!(view.advance(&batch(Log::FILE)).await.expect("a store"), Advance::Done);

@@ -88,7 +88,7 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        Touched { key, kept: Vec::new(), state: Some(LogState::new()) }
+        Touched::new(key, Some(LogState::new()))
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         cache.keep(0, vec![touched(1), touched(2)], &[BYTES / 2, 1]);
         cache.trim(BYTES);
         let used = cache.take(0, &touched(2).key).expect("the old half is still there");
-        cache.keep(0, vec![Touched { state: Some(used), ..touched(2) }, touched(3)], &[1, BYTES / 2]);
+        cache.keep(0, vec![Touched::new(touched(2).key, Some(used)), touched(3)], &[1, BYTES / 2]);
         cache.trim(BYTES);
         assert!(cache.take(0, &touched(1).key).is_none());
         assert!(cache.take(0, &touched(2).key).is_some());

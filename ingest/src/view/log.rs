@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::try_join_all;
 use tidemark_expr::ViewRows;
-use tidemark_kernel::{EntityKey, Log, LogState, Position, Value};
+use tidemark_kernel::{EntityKey, Log, LogState, Position};
 use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Loaded, StoreError};
 
 use super::cache::Cache;
@@ -21,6 +21,10 @@ const UNWRITTEN: i64 = 4096;
 
 /// How many states are loaded at once: no answer may take so long that it is given up.
 const LOADED: usize = 256;
+
+/// How many rows are worked on at once. More go to a thread where computing holds up nothing; for fewer that would take
+/// longer than the work itself.
+const INLINE: usize = 256;
 
 /// How many encoded bytes of states are kept per view, shared by its logs. Decoded they take several times as much.
 const CACHE_BYTES: usize = 48 << 20;
@@ -50,6 +54,15 @@ pub(super) struct Touched {
     pub(super) key: EntityKey,
     pub(super) kept: Vec<usize>,
     pub(super) state: Option<LogState>,
+    /// The state as it was loaded, until it is decoded.
+    loaded: Option<Vec<u8>>,
+}
+
+impl Touched {
+    /// An entity with its state; none where it is still to be loaded.
+    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
+        Self { key, kept: Vec::new(), state, loaded: None }
+    }
 }
 
 /// What is to be done to one bucket.
@@ -84,14 +97,16 @@ impl LogWriter {
     }
 
     /// Applies what each bucket does not have yet, until all have everything.
-    pub(super) async fn advance(&mut self, batch: &Batch) -> Result<Advance, IngestError> {
+    pub(super) async fn advance(&mut self, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
         if self.lowest() >= batch.to {
             return Ok(Advance::Done);
         }
-        let seen = self.target.evaluator.evaluate(&batch.events);
+        let (evaluator, events) = (Arc::clone(&self.target.evaluator), batch.events.clone());
+        let seen = self.compute(events.num_rows(), move || evaluator.evaluate(&events)).await?;
         let seen =
             seen.map_err(|source| IngestError::Evaluate { view: self.target.plan.view.clone(), source })?;
         self.target.metrics.seen(&seen);
+        let seen = Arc::new(seen);
         loop {
             let lowest = self.lowest();
             if lowest >= batch.to {
@@ -138,16 +153,29 @@ impl LogWriter {
         Ok(if self.lowest() < reached { Advance::Behind } else { Advance::Done })
     }
 
+    /// Computes, on another thread where that takes long.
+    async fn compute<T: Send + 'static>(
+        &self,
+        rows: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, IngestError> {
+        if rows <= INLINE {
+            return Ok(work());
+        }
+        self.target.host.blocking(work).await.map_err(IngestError::stopped)
+    }
+
     /// Loads, applies and flushes once. False where a bucket has lost its position.
-    async fn step(&mut self, batch: &Batch, seen: &ViewRows) -> Result<bool, IngestError> {
+    async fn step(&mut self, batch: &Arc<Batch>, seen: &Arc<ViewRows>) -> Result<bool, IngestError> {
         let steps = self.steps(batch, seen);
-        let Some(mut steps) = self.load(steps).await? else { return Ok(false) };
+        let Some(steps) = self.load(steps).await? else { return Ok(false) };
         if steps.is_empty() {
             return Ok(true);
         }
-        let (rows, mut inputs) = (Rows::of(batch, seen), Vec::new());
-        let flushes = steps.iter_mut().map(|step| self.applied(step, &rows, batch.to, &mut inputs));
-        let flushes: Vec<BucketFlush> = flushes.collect();
+        let (target, log) = (Arc::clone(&self.target), self.log);
+        let (of, rows) = (Arc::clone(batch), Arc::clone(seen));
+        let apply = move || apply_all(&target, log, &of, &rows, steps);
+        let (steps, flushes) = self.compute(seen.rows.len(), apply).await??;
         let sizes: Vec<Vec<usize>> = flushes.iter().map(written).collect();
         self.target.metrics.flushes(flushes.len());
         self.target.metrics.written(sizes.iter().flatten().sum());
@@ -184,7 +212,7 @@ impl LogWriter {
             }
             let entities = &mut steps[step].entities;
             let entity = *entity_of.entry(key).or_insert_with(|| {
-                entities.push(Touched { key: key.clone(), kept: Vec::new(), state: None });
+                entities.push(Touched::new(key.clone(), None));
                 entities.len() - 1
             });
             entities[entity].kept.push(index);
@@ -220,7 +248,7 @@ impl LogWriter {
             }
             let Some(loaded) = loaded.next() else { continue };
             if loaded.position == Some(step.from) {
-                self.decode(&mut step, loaded.states)?;
+                step.loaded(loaded.states);
                 current.push(step);
             } else if !self.moved(step.bucket, loaded.position, step.from) {
                 return Ok(None);
@@ -249,37 +277,6 @@ impl LogWriter {
         self.target.metrics.cached(wanted - missed, missed);
     }
 
-    fn decode(&self, step: &mut Step, states: Vec<Option<Vec<u8>>>) -> Result<(), IngestError> {
-        let missing = step.entities.iter_mut().filter(|entity| entity.state.is_none());
-        for (entity, bytes) in missing.zip(states) {
-            let state =
-                apply::stored(&self.target.plan, bytes.as_deref()).map_err(|source| IngestError::State {
-                    generation: self.target.generation.clone(),
-                    key: entity.key.clone(),
-                    source,
-                });
-            entity.state = Some(state?);
-        }
-        Ok(())
-    }
-
-    fn applied(
-        &self,
-        step: &mut Step,
-        rows: &Rows<'_>,
-        to: Position,
-        inputs: &mut Vec<Value>,
-    ) -> BucketFlush {
-        let plan = &self.target.plan;
-        let writes = step.entities.iter_mut().map(|entity| {
-            let state = entity.state.get_or_insert_default();
-            rows.apply(plan, state, &entity.kept, inputs);
-            (entity.key.clone(), Some(apply::bytes(plan, state)))
-        });
-        let writes = writes.collect();
-        BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
-    }
-
     /// Takes note of where a bucket is stored. If that is not `expected`, somebody else moved it, and what we knew of
     /// its states is void. False where it stands nowhere.
     fn moved(&mut self, bucket: usize, position: Option<Position>, expected: Position) -> bool {
@@ -301,6 +298,46 @@ impl Step {
         let missing = self.entities.iter().filter(|entity| entity.state.is_none());
         missing.map(|entity| entity.key.clone()).collect()
     }
+
+    /// Takes the states of those that were [missing](Self::missing).
+    fn loaded(&mut self, states: Vec<Option<Vec<u8>>>) {
+        let missing = self.entities.iter_mut().filter(|entity| entity.state.is_none());
+        missing.zip(states).for_each(|(entity, state)| entity.loaded = state);
+    }
+}
+
+/// Applies to each bucket what concerns it, and says what is to be stored.
+fn apply_all(
+    target: &Target,
+    log: Log,
+    batch: &Batch,
+    seen: &ViewRows,
+    mut steps: Vec<Step>,
+) -> Result<(Vec<Step>, Vec<BucketFlush>), IngestError> {
+    let (rows, mut inputs) = (Rows::of(batch, seen), Vec::new());
+    let mut flushes = Vec::with_capacity(steps.len());
+    for step in &mut steps {
+        let mut writes = Vec::with_capacity(step.entities.len());
+        for entity in &mut step.entities {
+            let mut state = match entity.state.take() {
+                Some(state) => state,
+                None => stored(target, &entity.key, entity.loaded.take())?,
+            };
+            rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
+            writes.push((entity.key.clone(), Some(apply::bytes(&target.plan, &mut state))));
+            entity.state = Some(state);
+        }
+        flushes.push(BucketFlush { bucket: step.bucket as u16, log, from: step.from, to: batch.to, writes });
+    }
+    Ok((steps, flushes))
+}
+
+fn stored(target: &Target, key: &EntityKey, bytes: Option<Vec<u8>>) -> Result<LogState, IngestError> {
+    apply::stored(&target.plan, bytes.as_deref()).map_err(|source| IngestError::State {
+        generation: target.generation.clone(),
+        key: key.clone(),
+        source,
+    })
 }
 
 fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {

@@ -8,7 +8,7 @@ use tidemark_kernel::{Log, Position, Time};
 
 use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
-use crate::kafka::{Input, describe, ends, gather, reader, starts};
+use crate::kafka::{Input, Topics as _, gather, reader};
 
 fn cluster(partitions: i32) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, String) {
     let cluster = MockCluster::new(1).expect("a cluster");
@@ -83,14 +83,14 @@ async fn a_topic_is_described() {
     let before = Time::from_millis(0);
     produce(&producer(&servers, &[]), "t", 2, 0..5);
     let config = config(&servers);
-    let facts = describe(&config, "t").await.expect("described");
+    let facts = config.describe("t").await.expect("described");
     assert_eq!((facts.partitions, facts.id.is_some()), (2, true));
-    let found = ends(&config, "t").await.expect("ends");
+    let found = config.ends("t").await.expect("ends");
     assert_eq!(found.values().copied().collect::<Vec<_>>(), [(Position(0), Position(5)); 2]);
-    assert_eq!(starts(&config, "t", Start::Earliest).await.expect("starts"), all_at(2, 0));
-    assert_eq!(starts(&config, "t", Start::Latest).await.expect("starts"), all_at(2, 5));
-    assert_eq!(starts(&config, "t", Start::At(before)).await.expect("starts").len(), 2);
-    let missing = describe(&config, "no-such-topic").await.expect_err("there is none");
+    assert_eq!(config.starts("t", Start::Earliest).await.expect("starts"), all_at(2, 0));
+    assert_eq!(config.starts("t", Start::Latest).await.expect("starts"), all_at(2, 5));
+    assert_eq!(config.starts("t", Start::At(before)).await.expect("starts").len(), 2);
+    let missing = config.describe("no-such-topic").await.expect_err("there is none");
     assert!(matches!(missing, IngestError::NoTopic { .. }), "{missing}");
 }
 
@@ -101,7 +101,7 @@ async fn brokers_that_are_away_may_come_back() {
     let mut reading = Reading::start(&config(&servers), "t").await;
     reading.until(Reading::is_idle).await;
     cluster.broker_down(-1).expect("down");
-    let away = describe(&config(&servers), "t").await.expect_err("nobody answers");
+    let away = config(&servers).describe("t").await.expect_err("nobody answers");
     assert!(matches!(away, IngestError::Unreachable { .. }), "{away}");
     assert!(away.to_string().contains("Connection refused"), "{away}");
     cluster.broker_up(-1).expect("up");

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use tidemark_kernel::{Log, Position};
+use tidemark_host::Host;
+use tidemark_kernel::{Log, Position, Time};
 use tidemark_offline::Positions;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{numbers, source};
 use crate::error::IngestError;
-use crate::kafka::{Input, KafkaConfig, TopicMetrics, TopicReader, describe};
+use crate::kafka::{Input, KafkaConfig, Reader as _, TopicMetrics, TopicReader, Topics as _};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -72,9 +73,9 @@ pub(super) type Shared<T> = Arc<Mutex<T>>;
 
 impl Reading {
     pub(super) async fn start(config: &KafkaConfig, topic: &str) -> Self {
-        let id = describe(config, topic).await.expect("described").id;
-        let metrics = Arc::new(TopicMetrics::default());
-        let started = TopicReader::start(config, Arc::new(source(topic)), id, Arc::clone(&metrics));
+        let id = config.describe(topic).await.expect("described").id;
+        let (metrics, host) = (Arc::new(TopicMetrics::default()), Host::real(Arc::new(Time::default)));
+        let started = TopicReader::start(config, &host, Arc::new(source(topic)), id, Arc::clone(&metrics));
         let (reader, inputs) = started.expect("started");
         Self {
             reader,
@@ -180,7 +181,7 @@ impl Reading {
 
     pub(super) async fn stop(self) {
         drop(self.inputs);
-        assert!(self.reader.stop().await, "the reader hangs");
+        assert!(Box::new(self.reader).stop().await, "the reader hangs");
     }
 }
 

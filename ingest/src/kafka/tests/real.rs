@@ -15,7 +15,7 @@ use tidemark_services::{Kafka, unique};
 
 use super::reading::{PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
-use crate::kafka::{KafkaConfig, describe, ends, starts};
+use crate::kafka::{KafkaConfig, Reader as _, Topics as _};
 
 /// A topic of a test's own.
 struct Topic {
@@ -64,7 +64,7 @@ impl Topic {
     /// Waits until brokers know of the topic, or of none.
     async fn wait_for(&self, there: bool) {
         let began = Instant::now();
-        while describe(&self.config(), &self.name).await.is_ok() != there {
+        while self.config().describe(&self.name).await.is_ok() != there {
             assert!(began.elapsed() < PATIENCE, "{} does not come or go", self.name);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -212,7 +212,7 @@ async fn aborted_transactions_are_never_seen_and_the_end_is_reached() {
     // One that is under way is behind the end.
     producer.begin_transaction().expect("begun");
     produce(&producer, &topic.name, 1, 20..30);
-    let found = ends(&topic.config(), &topic.name).await.expect("ends");
+    let found = topic.config().ends(&topic.name).await.expect("ends");
     assert_eq!(found[&Log(0)], (Position(0), Position(44)));
     producer.commit_transaction(PATIENCE).expect("ended");
     reading.until(|reading| reading.positions == all_at(1, 55)).await;
@@ -237,7 +237,7 @@ async fn records_that_are_gone_before_they_were_read_are_an_error() {
     assert!(error.to_string().starts_with("records 0 to 59 of partition 1 of topic"), "{error}");
     reading.stop().await;
     assert_eq!(
-        starts(&topic.config(), &topic.name, Start::Earliest).await.expect("starts")[&Log(1)],
+        topic.config().starts(&topic.name, Start::Earliest).await.expect("starts")[&Log(1)],
         Position(60)
     );
 }
@@ -303,7 +303,7 @@ async fn reading_may_begin_at_an_instant() {
     producer.flush(PATIENCE).expect("written");
     for (time, position) in [(0, 0), (1000, 0), (1001, 1), (3000, 2), (3001, 3)] {
         let start = Start::At(Time::from_millis(time));
-        let found = starts(&topic.config(), &topic.name, start).await.expect("starts");
+        let found = topic.config().starts(&topic.name, start).await.expect("starts");
         assert_eq!(found, all_at(1, position), "since {time}");
     }
 }

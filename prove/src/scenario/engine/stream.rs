@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_ingest::{Advance, ViewWriter};
+use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, Time, Token, Visibility};
 use tidemark_online::{Lookups, RowError};
 use tidemark_store::{Generation, OnlineStore};
@@ -46,6 +47,7 @@ pub(crate) async fn run(
 }
 
 struct Stream<'s> {
+    host: Host,
     script: &'s Script,
     store: Arc<dyn OnlineStore>,
     generations: BTreeMap<&'s str, Generation>,
@@ -64,11 +66,12 @@ impl<'s> Stream<'s> {
             store.publish(&plan.view, None, Some(&generation)).await?;
             generations.insert(plan.view.as_str(), generation);
         }
-        let lookups = Lookups::new(Arc::clone(&store), Arc::new(|| Time::MIN));
+        let host = Host::real(Arc::new(|| Time::MIN));
+        let lookups = Lookups::on(host.clone(), Arc::clone(&store));
         let services = script.questions.iter().map(|question| (&question.service.name, &question.service));
         let services: BTreeMap<_, _> = services.collect();
         lookups.serve(services.into_values().cloned())?;
-        let mut stream = Self { script, store, generations, writers: Vec::new(), lookups };
+        let mut stream = Self { host, script, store, generations, writers: Vec::new(), lookups };
         stream.open().await?;
         Ok(stream)
     }
@@ -78,7 +81,7 @@ impl<'s> Stream<'s> {
         self.writers.clear();
         for (plan, generation) in self.script.repo.views.values().zip(self.generations.values()) {
             let (plan, store) = (Arc::clone(plan), Arc::clone(&self.store));
-            let writer = ViewWriter::open(plan, store, generation.clone(), Arc::default()).await?;
+            let writer = ViewWriter::open(self.host.clone(), plan, store, generation.clone(), Arc::default()).await?;
             self.writers.push(writer.ok_or(RunError::Lost)?);
         }
         Ok(())
@@ -94,7 +97,7 @@ impl<'s> Stream<'s> {
     }
 
     async fn receive(&mut self, record: &Record) -> Result<Option<&'static str>, RunError> {
-        let batch = batch(record)?;
+        let batch = Arc::new(batch(record)?);
         for writer in self.writers.iter_mut().filter(|writer| writer.plan().source == record.source.name) {
             if writer.advance(&batch).await? != Advance::Done {
                 return Err(RunError::Lost);
