@@ -22,20 +22,25 @@ pub struct MemoryStore {
     held: Mutex<Held>,
 }
 
-#[derive(Default)]
+/// Everything that a [`MemoryStore`] held at one instant.
+#[derive(Clone)]
+pub struct Snapshot(Held);
+
+#[derive(Clone, Default)]
 struct Held {
     newest: u64,
     fills: BTreeMap<Generation, Fill>,
     live: BTreeMap<String, Generation>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Fill {
     idle: Option<Span>,
     positions: Positions,
     entities: BTreeMap<EntityKey, BTreeMap<Log, State>>,
 }
 
+#[derive(Clone)]
 struct State {
     bytes: Vec<u8>,
     written: Time,
@@ -46,6 +51,26 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, held: Mutex::default() }
+    }
+
+    /// A copy of everything, to [fall back](Self::fall_back) to.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.held().clone())
+    }
+
+    /// Falls back to an older instant, as a durable store may: after a failover, or from a backup. The numbers of
+    /// generations that were begun since are not given again.
+    pub fn fall_back(&self, to: &Snapshot) {
+        let mut held = self.held();
+        let newest = held.newest.max(to.0.newest);
+        *held = Held { newest, ..to.0.clone() };
+    }
+
+    /// Loses everything.
+    pub fn lose(&self) {
+        let mut held = self.held();
+        *held = Held { newest: held.newest, ..Held::default() };
     }
 
     /// No call leaves `Held` half changed, so a lock poisoned by a panic elsewhere is as good as any.

@@ -1,0 +1,137 @@
+//! SIM: ingestion and serving on one thread in virtual time, with every kind of fault, as one seed decides.
+//!
+//! The code is the real one. What is simulated is what it runs on: the [machine], the [store] that all share behind
+//! calls that fail, event [table]s in memory, a [topic] with its group, the [disk] of the journal. A [run] lets two
+//! workers and a server work while there is [chaos], waits until everything is in, and [check]s the promises of
+//! `docs/exactly-once.md`. That a check can fail is shown by [mutant]s.
+//!
+//! `cargo xtask simulate --seeds 10000 --from 500` runs more; a seed that fails prints its history.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+mod chaos;
+mod check;
+mod disk;
+mod machine;
+mod mutant;
+mod run;
+mod script;
+mod store;
+mod table;
+mod topic;
+mod world;
+
+use mutant::Mutant;
+use run::{Outcome, run};
+use world::Counts;
+
+/// How many seeds are run unless told.
+const SEEDS: u64 = 500;
+
+/// From how many seeds on every kind of fault must have happened.
+const ENOUGH: u64 = 100;
+
+/// After how many seeds a mutant must have been found.
+const PATIENCE: u64 = 300;
+
+/// Every kind of fault.
+const FAULTS: [&str; 20] = [
+    "brokers away",
+    "commit lost its race",
+    "definitions changed",
+    "file away",
+    "file changed",
+    "flush cut",
+    "flush refused",
+    "journal full",
+    "partition added",
+    "rebalance",
+    "store away",
+    "store failed",
+    "store fell back",
+    "store lost",
+    "store reply lost",
+    "store slow",
+    "table full",
+    "table reply lost",
+    "worker killed",
+    "zombie",
+];
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn number(name: &str, unless: u64) -> u64 {
+    setting(name).map_or(unless, |value| value.parse().expect(name))
+}
+
+/// Runs seeds on two threads, up to the first that fails.
+fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcome> {
+    let next = AtomicU64::new(from);
+    let (counts, failed) = (Mutex::new(Counts::new()), Mutex::new(None::<Outcome>));
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, SeqCst);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    let outcome = run(seed, mutant);
+                    for (kind, count) in &outcome.counts {
+                        *counts.lock().unwrap().entry(kind).or_default() += count;
+                    }
+                    if outcome.failure.is_some() {
+                        let mut failed = failed.lock().unwrap();
+                        if failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed) {
+                            *failed = Some(outcome);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap() {
+        Some(outcome) => Err(outcome),
+        None => Ok(counts.into_inner().unwrap()),
+    }
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    let (from, seeds) = (number("TIDEMARK_SIMULATE_FROM", 0), number("TIDEMARK_SIMULATE_SEEDS", SEEDS));
+    let mutant = setting("TIDEMARK_SIMULATE_MUTANT").map(|name| Mutant::named(&name).expect("a mutant"));
+    match batch(from, seeds, mutant) {
+        Ok(counts) => {
+            println!("{seeds} seeds from {from}: {counts:?}");
+            let never = FAULTS.iter().filter(|kind| !counts.contains_key(*kind)).collect::<Vec<_>>();
+            assert!(seeds < ENOUGH || never.is_empty(), "never happened: {never:?}");
+        }
+        Err(Outcome { seed, history, failure, .. }) => {
+            panic!(
+                "{history}\nseed {seed}: {}\nto see it again: cargo xtask simulate --seeds 1 --from {seed}",
+                failure.unwrap_or_default()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..10 {
+        let (one, two) = (run(seed, None), run(seed, None));
+        let differs = one.history.lines().zip(two.history.lines()).find(|(one, two)| one != two);
+        assert_eq!(differs, None, "the histories of seed {seed} differ");
+    }
+}
+
+#[test]
+fn every_mutant_is_found() {
+    for (name, mutant) in Mutant::NAMED {
+        let found = batch(0, PATIENCE, Some(mutant)).err();
+        let found = found.unwrap_or_else(|| panic!("{name} was not found in {PATIENCE} seeds"));
+        println!("{name}: seed {}: {}", found.seed, found.failure.unwrap_or_default());
+    }
+}

@@ -1,0 +1,411 @@
+//! One run: two workers, a server, producers, and everything that goes wrong; then calm, and a bounded wait.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidemark_ingest::journal::Journal;
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, PushLog};
+use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Token, Value};
+use tidemark_offline::TableKind;
+use tidemark_online::{Lookups, Row};
+use tidemark_prove::truth::ServiceAnswer;
+use tidemark_store::{BUCKETS, MemoryStore, OnlineStore};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::chaos;
+use crate::check;
+use crate::disk::Disk;
+use crate::machine::Simulated;
+use crate::mutant::Mutant;
+use crate::script::{self, Definitions, Kind, definitions};
+use crate::store::Store;
+use crate::table::Offline;
+use crate::topic::Kafka;
+use crate::world::{Counts, World};
+
+/// How many workers there are. The first one has the journal.
+pub(crate) const WORKERS: usize = 2;
+
+/// How many slots of the topic are filled, requests are pushed, and rows each file has.
+const TOPIC_SLOTS: u64 = 190;
+const PUSHES: u64 = 30;
+const FILES: usize = 2;
+const FILE_ROWS: usize = 25;
+
+/// How much virtual time everything may take to get in after the last fault, in seconds.
+const BOUND: u64 = 300;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) seed: u64,
+    pub(crate) counts: Counts,
+    pub(crate) history: String,
+    pub(crate) failure: Option<String>,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
+    let world = Arc::new(World::new(seed, mutant));
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = folder.path().to_string_lossy().into_owned();
+    let clock = Arc::clone(&world);
+    let runtime = tokio::runtime::Builder::new_current_thread().on_thread_park(move || clock.advance()).build();
+    let failure = runtime.expect("a runtime").block_on(simulate(&world, folder)).err();
+    let history = world.history().replace(&name, "");
+    Outcome { seed, counts: world.counts(), history, failure }
+}
+
+/// Everything that outlives a process.
+pub(crate) struct Project {
+    pub(crate) world: Arc<World>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) offline: Offline,
+    pub(crate) kafka: Kafka,
+    disk: Disk,
+    pub(crate) folder: TempDir,
+    /// The number of the definitions that are in force.
+    version: Mutex<usize>,
+    alive: Mutex<[Option<Alive>; WORKERS]>,
+    /// Changes when a worker is to be killed.
+    pub(crate) kills: [watch::Sender<u64>; WORKERS],
+    pub(crate) lookups: Lookups,
+    served: Mutex<Arc<ServicePlan>>,
+    truth: Mutex<Truth>,
+}
+
+/// What reaches a worker that is alive.
+#[derive(Clone)]
+pub(crate) struct Alive {
+    pub(crate) handle: IngestHandle,
+    push: Option<PushLog>,
+}
+
+/// What is known of the input.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    next_id: i64,
+    /// What is at each offset of the topic: a record with its id, or nothing that counts.
+    pub(crate) topic: Vec<(Log, i64, Option<(i64, Kind)>)>,
+    /// Pushed records with their ids, and their offsets where the push was acknowledged.
+    pub(crate) pushed: Vec<(i64, Kind, Option<i64>)>,
+    /// The rows of all files in the order in which they were taken in.
+    pub(crate) rows: Vec<(i64, Kind)>,
+    pub(crate) lookups: Vec<Looked>,
+}
+
+/// A lookup that was answered.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) service: Arc<ServicePlan>,
+    pub(crate) asked: Row,
+    pub(crate) token: Token,
+    pub(crate) answer: ServiceAnswer,
+}
+
+impl Project {
+    fn new(world: &Arc<World>, folder: TempDir) -> Self {
+        let clock = Arc::clone(world);
+        let store = Arc::new(MemoryStore::new(Arc::new(move || clock.now())));
+        let host = Simulated::host(world, Span::from_millis(0));
+        let lookups = Lookups::on(host, Arc::new(Store::new(world, &store)));
+        Self {
+            world: Arc::clone(world),
+            offline: Offline::new(world),
+            kafka: Kafka::new(world, 3),
+            disk: Disk::new(world),
+            folder,
+            version: Mutex::new(0),
+            alive: Mutex::default(),
+            kills: [watch::Sender::new(0), watch::Sender::new(0)],
+            lookups,
+            served: Mutex::new(Arc::clone(&definitions(0).service)),
+            truth: Mutex::default(),
+            store,
+        }
+    }
+
+    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn definitions(&self) -> &'static Definitions {
+        definitions(*self.version.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn define(&self, version: usize) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// Serves what is defined now.
+    pub(crate) fn serve(&self) {
+        let service = &self.definitions().service;
+        self.lookups.serve([Arc::clone(service)]).expect("a service that was checked");
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(service);
+    }
+
+    fn served(&self) -> Arc<ServicePlan> {
+        Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn alive(&self, worker: usize) -> Option<Alive> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)[worker].clone()
+    }
+
+    fn set_alive(&self, worker: usize, alive: Option<Alive>) {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)[worker] = alive;
+    }
+
+    pub(crate) fn file(&self, number: usize) -> PathBuf {
+        self.folder.path().join(format!("{number}.jsonl"))
+    }
+
+    fn record(&self) -> (i64, Kind, Vec<u8>) {
+        let mut truth = self.truth();
+        truth.next_id += 1;
+        let id = truth.next_id;
+        drop(truth);
+        let (kind, json) = script::record(&self.world, id, self.world.now());
+        (id, kind, json)
+    }
+}
+
+async fn simulate(world: &Arc<World>, folder: TempDir) -> Result<(), String> {
+    let project = Arc::new(Project::new(world, folder));
+    project.serve();
+    let mut processes = JoinSet::new();
+    for worker in 0..WORKERS {
+        processes.spawn(keep_running(Arc::clone(&project), worker));
+    }
+    processes.spawn(look_up(Arc::clone(&project)));
+    let mut work = JoinSet::new();
+    work.spawn(produce(Arc::clone(&project)));
+    work.spawn(push(Arc::clone(&project)));
+    work.spawn(feed(Arc::clone(&project)));
+    let trouble = chaos::trouble(Arc::clone(&project));
+    trouble.await;
+    world.say("calm");
+    let deadline = world.elapsed() + Duration::from_secs(BOUND);
+    loop {
+        while let Some(done) = work.try_join_next() {
+            done.map_err(|error| format!("a producer died: {error}"))?;
+        }
+        if let Some(died) = processes.try_join_next() {
+            return Err(format!("a process died: {died:?}"));
+        }
+        let missing = if work.is_empty() { missing(&project).await } else { Some("a request is not answered".into()) };
+        match missing {
+            None => break,
+            Some(missing) if world.elapsed() > deadline => return Err(format!("stuck: {missing}")),
+            Some(_) => world.sleep(1000).await,
+        }
+    }
+    world.say("everything is in");
+    processes.shutdown().await;
+    check::promises(&project).await
+}
+
+/// What is not in both stores yet.
+async fn missing(project: &Project) -> Option<String> {
+    let held = |source: &str| {
+        project.offline.version(source, TableKind::Events).map(|table| table.positions.clone()).unwrap_or_default()
+    };
+    let (payments, clicks) = (held("payments"), held("clicks"));
+    for (log, end) in project.kafka.ends_now() {
+        if payments.get(&log).copied().unwrap_or_default() < end {
+            return Some(format!("payments/{log} up to {end}: events has {payments:?}"));
+        }
+    }
+    let (pushed, rows) = {
+        let truth = project.truth();
+        (truth.pushed.iter().filter_map(|(_, _, offset)| *offset).max(), truth.rows.len() as i64)
+    };
+    let pushed = pushed.map_or(Position::START, Position::after);
+    for (log, end) in [(Log::PUSH, pushed), (Log::FILE, Position(rows))] {
+        if clicks.get(&log).copied().unwrap_or_default() < end {
+            return Some(format!("clicks/{log} up to {end}: events has {clicks:?}"));
+        }
+    }
+    for plan in &project.definitions().views {
+        let Ok(Some(live)) = project.store.live(&plan.view).await else {
+            return Some(format!("view {} is not live", plan.view));
+        };
+        if live.fingerprint != plan.fingerprint() {
+            return Some(format!("view {} is live as it was defined before", plan.view));
+        }
+        let stored = project.store.positions(&live).await.unwrap_or_default();
+        for (log, end) in if plan.source == "payments" { &payments } else { &clicks } {
+            let reached = stored.get(log).filter(|buckets| buckets.len() == usize::from(BUCKETS));
+            let reached = reached.and_then(|buckets| buckets.values().min().copied());
+            if *end > Position::START && reached.is_none_or(|reached| reached < *end) {
+                return Some(format!("view {} of {log} up to {end}: {reached:?}", plan.view));
+            }
+        }
+    }
+    None
+}
+
+/// A worker, started again whenever it ends.
+async fn keep_running(project: Arc<Project>, worker: usize) {
+    let mut kills = project.kills[worker].subscribe();
+    loop {
+        kills.mark_unchanged();
+        let ended = tokio::select! {
+            biased;
+            _ = kills.changed() => None,
+            ended = live(&project, worker) => Some(ended),
+        };
+        project.set_alive(worker, None);
+        match ended {
+            None => project.world.fault("worker killed", &worker.to_string()),
+            Some(Err(error)) => {
+                project.world.count("worker ended by itself");
+                project.world.say(&format!("worker {worker} ended: {error}"));
+            }
+            Some(Ok(())) => project.world.say(&format!("worker {worker} ended")),
+        }
+        // What it owned is gone once other tasks had their turn.
+        project.world.sleep(10 + project.world.draw(0..2000)).await;
+    }
+}
+
+async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> {
+    let world = &project.world;
+    let host = Simulated::host(world, Span::from_millis(world.draw(0..4000) as i64 - 2000));
+    let journal = match worker {
+        0 => {
+            assert!(!project.disk.is_open(), "two processes have the journal open");
+            Some(Journal::on(project.disk.clone(), "ingest.redb")?)
+        }
+        _ => None,
+    };
+    let definitions = project.definitions();
+    let config = IngestConfig {
+        journal,
+        offline: Arc::new(project.offline.clone()),
+        commit: CommitRule { every: Duration::from_secs(1), rows: 40 },
+        sources: definitions.sources.clone(),
+        views: definitions.views.clone(),
+        store: Arc::new(Store::new(world, &project.store)),
+        topics: Some(Arc::new(project.kafka.clone())),
+        skip_lost: false,
+        host,
+    };
+    let mut ingest = Ingest::open(config).await?;
+    project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_log() }));
+    ingest.run(std::future::pending()).await
+}
+
+/// Fills the topic.
+async fn produce(project: Arc<Project>) {
+    let world = &project.world;
+    for _ in 0..TOPIC_SLOTS {
+        let partition = world.draw(0..project.kafka.partitions() as u64) as i32;
+        let (slot, known) = match world.draw(0..20) {
+            0 => (None, None),
+            1 => (Some(None), None),
+            _ => {
+                let (id, kind, json) = project.record();
+                (Some(Some(json)), Some((id, kind)))
+            }
+        };
+        let (log, offset) = project.kafka.append(partition, world.now(), slot);
+        project.truth().topic.push((log, offset, known));
+        if world.chance(20) {
+            world.sleep(world.draw(0..1500)).await;
+        }
+    }
+}
+
+/// Pushes to the first worker.
+async fn push(project: Arc<Project>) {
+    let world = &project.world;
+    for _ in 0..PUSHES {
+        world.sleep(world.draw(0..1500)).await;
+        let Some(log) = project.alive(0).and_then(|alive| alive.push) else { continue };
+        let records: Vec<_> = (0..world.draw(1..4)).map(|_| project.record()).collect();
+        let json = records.iter().map(|(_, _, json)| json.clone()).collect();
+        let first = log.append("clicks", world.now(), json).await.ok();
+        let known = records.iter().enumerate().map(|(index, (id, kind, _))| {
+            (*id, *kind, first.map(|first| first.0 + index as i64))
+        });
+        project.truth().pushed.extend(known);
+    }
+}
+
+/// Has the first worker take in files. A command that fails is given again.
+async fn feed(project: Arc<Project>) {
+    let world = &project.world;
+    for number in 0..FILES {
+        world.sleep(world.draw(0..15_000)).await;
+        let rows: Vec<_> = (0..FILE_ROWS).map(|_| project.record()).collect();
+        let text: Vec<u8> = rows.iter().flat_map(|(_, _, json)| [json.as_slice(), b"\n"].concat()).collect();
+        std::fs::write(project.file(number), text).expect("written");
+        project.truth().rows.extend(rows.iter().map(|(id, kind, _)| (*id, *kind)));
+        loop {
+            let pattern = project.file(number).to_string_lossy().into_owned();
+            let taken = match project.alive(0) {
+                Some(alive) => alive.handle.take_in_files("clicks", vec![pattern]).await,
+                None => Err(IngestError::Stopped("no worker".into())),
+            };
+            match taken {
+                Ok(report) => {
+                    world.say(&format!("file {number}: {report:?}"));
+                    break;
+                }
+                Err(error) => world.say(&format!("file {number}: {error}")),
+            }
+            world.sleep(500).await;
+        }
+    }
+}
+
+/// Looks up again and again.
+async fn look_up(project: Arc<Project>) {
+    let world = &project.world;
+    loop {
+        world.sleep(world.draw(20..700)).await;
+        ask(&project).await;
+    }
+}
+
+/// Looks up some entities.
+pub(crate) async fn ask(project: &Project) {
+    let world = &project.world;
+    let (Ok(served), service) = (project.lookups.service("all"), project.served()) else { return };
+    let rows: Vec<Row> = (0..world.draw(1..4))
+        .map(|_| {
+            let user = Value::Int64(world.draw(0..script::USERS) as i64);
+            let shop = Value::string(&format!("s{}", world.draw(0..script::SHOPS)));
+            let keys = served.plan().views.iter().flat_map(|view| &view.keys);
+            keys.map(|key| {
+                let value = if key.name == "user_id" { user.clone() } else { shop.clone() };
+                (key.name.clone(), value)
+            })
+            .collect()
+        })
+        .collect();
+    let at = world.chance(30).then(|| Time::from_millis(world.now().millis() - world.draw(0..4000) as i64));
+    match project.lookups.answer(&served, rows.clone(), at).await {
+        Err(error) => {
+            world.count("lookup refused");
+            world.say(&format!("lookup refused: {error}"));
+        }
+        Ok(results) => {
+            for (asked, result) in rows.into_iter().zip(results) {
+                let Ok(row) = result else {
+                    world.count("lookup too early");
+                    continue;
+                };
+                world.count("lookup answered");
+                let answer = ServiceAnswer { values: row.values, statuses: row.statuses, newest: row.newest };
+                let service = Arc::clone(&service);
+                project.truth().lookups.push(Looked { service, asked, token: row.token, answer });
+            }
+        }
+    }
+}
+

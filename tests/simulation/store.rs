@@ -1,0 +1,210 @@
+//! The online store as one process sees it: slow, away, failing, losing replies. What is behind it is the store in
+//! memory that all processes share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_store::{
+    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, MemoryStore, OnlineStore,
+    Positions, PublishOutcome, Sizes, StoreError,
+};
+
+use crate::mutant::Mutant;
+use crate::world::World;
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    world: Arc<World>,
+    shared: Arc<MemoryStore>,
+    /// For a mutant: where this process believes the buckets to stand.
+    believed: Mutex<BTreeMap<(Generation, u16, Log), Position>>,
+}
+
+impl Store {
+    pub(crate) fn new(world: &Arc<World>, shared: &Arc<MemoryStore>) -> Self {
+        Self { world: Arc::clone(world), shared: Arc::clone(shared), believed: Mutex::default() }
+    }
+
+    async fn call<T>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.world.pause().await;
+        let weather = self.world.weather();
+        if weather.store_slow && self.world.chance(30) {
+            self.world.count("store slow");
+            self.world.dawdle().await;
+        }
+        if self.world.weather().store_away {
+            self.world.count("store away");
+            return Err(unavailable("away"));
+        }
+        if self.world.chance(weather.failing) {
+            self.world.fault("store failed", name);
+            return Err(unavailable("failed"));
+        }
+        let done = work.await;
+        self.world.pause().await;
+        if self.world.chance(weather.failing) {
+            self.world.fault("store reply lost", name);
+            return Err(unavailable("reply lost"));
+        }
+        done
+    }
+
+    fn believe(&self, of: &Generation, bucket: u16, log: Log, position: Position) {
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        believed.insert((of.clone(), bucket, log), position);
+    }
+
+    fn believed(&self, of: &Generation, bucket: u16, log: Log) -> Option<Position> {
+        let believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        believed.get(&(of.clone(), bucket, log)).copied()
+    }
+
+    async fn apply(
+        &self,
+        of: &Generation,
+        mut flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        match self.world.mutant {
+            Some(Mutant::SplitFlush) => {
+                let halves = flushes.iter().filter(|flush| flush.writes.len() > 1).map(|flush| {
+                    let writes = flush.writes[..flush.writes.len() / 2].to_vec();
+                    BucketFlush { to: flush.from, writes, ..flush.clone() }
+                });
+                self.shared.flush(of, halves.collect()).await?;
+                self.world.pause().await;
+            }
+            Some(Mutant::UncheckedFlush) => {
+                let stored = self.shared.positions(of).await?;
+                for flush in &mut flushes {
+                    let at = stored.get(&flush.log).and_then(|buckets| buckets.get(&flush.bucket)).copied();
+                    flush.from = at.unwrap_or(flush.from);
+                    flush.to = flush.to.max(flush.from);
+                }
+            }
+            _ => {}
+        }
+        let places: Vec<_> = flushes.iter().map(|flush| (flush.bucket, flush.log, flush.to)).collect();
+        let outcomes = self.shared.flush(of, flushes).await?;
+        if std::env::var("SIM_DEBUG").is_ok() {
+            self.world.say(&format!("flush {of}: {places:?} {outcomes:?}"));
+        }
+        for ((bucket, log, to), outcome) in places.into_iter().zip(&outcomes) {
+            match outcome {
+                FlushOutcome::Applied => self.believe(of, bucket, log, to),
+                FlushOutcome::At(Some(at)) => {
+                    self.world.count("flush refused");
+                    self.believe(of, bucket, log, *at);
+                }
+                FlushOutcome::At(None) => {}
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable { place: "simulated".into(), reason: reason.into() }
+}
+
+#[async_trait]
+impl OnlineStore for Store {
+    async fn load(
+        &self,
+        of: &Generation,
+        bucket: u16,
+        log: Log,
+        keys: &[EntityKey],
+    ) -> Result<Loaded, StoreError> {
+        let mut loaded = self.call("load", self.shared.load(of, bucket, log, keys)).await?;
+        if self.world.mutant == Some(Mutant::UncheckedLoad) && loaded.position.is_some() {
+            loaded.position = self.believed(of, bucket, log).or(loaded.position);
+        }
+        Ok(loaded)
+    }
+
+    async fn flush(
+        &self,
+        of: &Generation,
+        flushes: Vec<BucketFlush>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        // A connection may break when only some buckets are written.
+        if self.world.chance(self.world.weather().failing) && flushes.len() > 1 {
+            self.world.fault("flush cut", "");
+            let some = flushes.into_iter().step_by(2).collect();
+            self.call("flush", self.apply(of, some)).await?;
+            return Err(unavailable("cut"));
+        }
+        self.call("flush", self.apply(of, flushes)).await
+    }
+
+    async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<LogStates>, StoreError> {
+        self.call("lookup", self.shared.lookup(of, keys)).await
+    }
+
+    async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
+        let positions = self.call("positions", self.shared.positions(of)).await?;
+        for (log, buckets) in &positions {
+            buckets.iter().for_each(|(bucket, position)| self.believe(of, *bucket, *log, *position));
+        }
+        Ok(positions)
+    }
+
+    async fn begin(
+        &self,
+        view: &str,
+        fingerprint: Fingerprint,
+        positions: &BTreeMap<Log, Position>,
+        idle: Option<Span>,
+    ) -> Result<Generation, StoreError> {
+        self.call("begin", self.shared.begin(view, fingerprint, positions, idle)).await
+    }
+
+    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+        self.call("add_log", self.shared.add_log(of, log, position)).await
+    }
+
+    async fn publish(
+        &self,
+        view: &str,
+        expected: Option<&Generation>,
+        new: Option<&Generation>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let outcome = self.call("publish", self.shared.publish(view, expected, new)).await?;
+        self.world.say(&format!("publish {new:?}: {outcome:?}"));
+        Ok(outcome)
+    }
+
+    async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
+        self.call("live", self.shared.live(view)).await
+    }
+
+    async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
+        self.call("unpublished", self.shared.unpublished(view)).await
+    }
+
+    async fn drop_generation(&self, of: &Generation) -> Result<(), StoreError> {
+        self.call("drop", self.shared.drop_generation(of)).await
+    }
+
+    async fn entities<'a>(&'a self, of: &Generation) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
+        self.call("entities", self.shared.entities(of)).await
+    }
+
+    async fn sizes(&self, of: &Generation) -> Result<Sizes, StoreError> {
+        self.call("sizes", self.shared.sizes(of)).await
+    }
+
+    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
+        self.call("expire", self.shared.expire(of)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.call("check", self.shared.check()).await
+    }
+}

@@ -1,0 +1,392 @@
+//! Event tables in memory, with the semantics of the real ones: a commit holds rows and positions, and loses against any
+//! other that came first.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_offline::durable::FileError;
+use tidemark_offline::table::{Rows, facts, layout};
+use tidemark_offline::{
+    CompactOptions, Committed, Compacted, Facts, LogStatistics, OfflineStore, OfflineTable, Positions,
+    TableError, TableKind,
+};
+
+use crate::mutant::Mutant;
+use crate::world::World;
+
+/// Every table, by source and kind.
+type Tables = BTreeMap<(String, TableKind), Arc<Version>>;
+
+/// The disk that all processes share.
+#[derive(Clone, Debug)]
+pub(crate) struct Offline {
+    world: Arc<World>,
+    tables: Arc<Mutex<Tables>>,
+}
+
+/// One version of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    number: u64,
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+    pub(crate) positions: Positions,
+    facts: Facts,
+}
+
+impl Version {
+    /// The rows in commit order, with the columns of `schema`; null where they are older than a column.
+    pub(crate) fn rows(&self, schema: &SchemaRef) -> Vec<RecordBatch> {
+        self.rows.iter().map(|rows| project(rows, schema)).collect()
+    }
+}
+
+fn project(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+    let column = |name: &str, ty| -> ArrayRef {
+        rows.column_by_name(name).cloned().unwrap_or_else(|| new_null_array(ty, rows.num_rows()))
+    };
+    let columns = schema.fields().iter().map(|field| column(field.name(), field.data_type()));
+    RecordBatch::try_new(Arc::clone(schema), columns.collect()).expect("columns of the schema")
+}
+
+impl Offline {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        Self { world: Arc::clone(world), tables: Arc::default() }
+    }
+
+    /// What a table holds now, if it exists.
+    pub(crate) fn version(&self, source: &str, kind: TableKind) -> Option<Arc<Version>> {
+        self.tables().get(&(source.to_owned(), kind)).cloned()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reach(&self) {
+        self.world.pause().await;
+        if self.world.weather().tables_slow && self.world.chance(30) {
+            self.world.count("table slow");
+            self.world.dawdle().await;
+        }
+    }
+
+    fn room(&self, folder: &Path) -> Result<(), TableError> {
+        if self.world.weather().tables_full {
+            self.world.count("table full");
+            return Err(failed(folder, io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+
+    fn handle(&self, source: &SourcePlan, kind: TableKind, seen: Arc<Version>) -> Box<dyn OfflineTable> {
+        let (key, schema) = ((source.name.clone(), kind), schema(source, kind));
+        let folder = folder(source, kind);
+        Box::new(Handle { place: self.clone(), key, folder, schema, seen, source_version: None })
+    }
+}
+
+fn failed(folder: &Path, kind: io::ErrorKind) -> TableError {
+    TableError::File(FileError { action: "write to", path: folder.to_owned(), source: kind.into() })
+}
+
+fn folder(source: &SourcePlan, kind: TableKind) -> PathBuf {
+    PathBuf::from(format!("{}/{kind:?}", source.name))
+}
+
+fn schema(source: &SourcePlan, kind: TableKind) -> SchemaRef {
+    match kind {
+        TableKind::Events => layout::events(source),
+        TableKind::DeadLetters => layout::dead_letters(),
+    }
+}
+
+/// Why a table cannot hold rows of this schema, if it cannot.
+fn incompatible(path: &Path, stored: &Schema, declared: &Schema) -> Option<TableError> {
+    stored.fields().iter().find_map(|field| {
+        let (path, name) = (path.to_owned(), field.name().clone());
+        match declared.field_with_name(field.name()) {
+            Err(_) => Some(TableError::Removed { path, field: name }),
+            Ok(now) if now.data_type() != field.data_type() => Some(TableError::Retyped {
+                path,
+                field: name,
+                stored: field.data_type().to_string(),
+                declared: now.data_type().to_string(),
+            }),
+            Ok(_) => None,
+        }
+    })
+}
+
+#[async_trait]
+impl OfflineStore for Offline {
+    async fn open_or_create(
+        &self,
+        source: &SourcePlan,
+        kind: TableKind,
+    ) -> Result<Box<dyn OfflineTable>, TableError> {
+        self.reach().await;
+        let schema = schema(source, kind);
+        let folder = folder(source, kind);
+        self.room(&folder)?;
+        let mut tables = self.tables();
+        let empty = || {
+            let (positions, facts) = (Positions::new(), Facts::new());
+            Arc::new(Version { number: 0, schema: Arc::clone(&schema), rows: Vec::new(), positions, facts })
+        };
+        let version = tables.entry((source.name.clone(), kind)).or_insert_with(empty);
+        if let Some(error) = incompatible(&folder, &version.schema, &schema) {
+            return Err(error);
+        }
+        if version.schema != schema {
+            let number = version.number + 1;
+            *version = Arc::new(Version { number, schema, ..(**version).clone() });
+        }
+        let seen = Arc::clone(version);
+        drop(tables);
+        Ok(self.handle(source, kind, seen))
+    }
+
+    async fn open(&self, source: &SourcePlan, kind: TableKind) -> Result<Box<dyn OfflineTable>, TableError> {
+        self.reach().await;
+        let folder = folder(source, kind);
+        let seen = self.version(&source.name, kind).ok_or_else(|| TableError::Missing(folder.clone()))?;
+        match incompatible(&folder, &seen.schema, &schema(source, kind)) {
+            Some(error) => Err(error),
+            None => Ok(self.handle(source, kind, seen)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    place: Offline,
+    key: (String, TableKind),
+    folder: PathBuf,
+    schema: SchemaRef,
+    seen: Arc<Version>,
+    source_version: Option<String>,
+}
+
+impl Handle {
+    /// Replaces what the handle has seen, if nobody has committed anything since. The reply may be lost.
+    async fn commit(&mut self, next: Version) -> Result<bool, TableError> {
+        self.place.reach().await;
+        self.place.room(&self.folder)?;
+        {
+            let mut tables = self.place.tables();
+            let latest = tables.get_mut(&self.key).expect("the table was opened");
+            if latest.number != self.seen.number {
+                self.place.world.count("commit lost its race");
+                return Ok(false);
+            }
+            let next = Arc::new(Version { number: latest.number + 1, ..next });
+            *latest = Arc::clone(&next);
+            self.seen = next;
+        }
+        self.place.world.pause().await;
+        if self.place.world.chance(self.place.world.weather().failing) {
+            self.place.world.fault("table reply lost", &self.folder.to_string_lossy());
+            return Err(failed(&self.folder, io::ErrorKind::TimedOut));
+        }
+        Ok(true)
+    }
+
+    fn next(&self) -> Version {
+        (*self.seen).clone()
+    }
+
+    fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
+        self.check_version()?;
+        let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
+        let stands_there = |log| stands(&self.seen.positions, log) == stands(from, log);
+        if self.place.world.mutant == Some(Mutant::UncheckedCommit)
+            || from.keys().chain(to.keys()).all(stands_there)
+        {
+            return Ok(());
+        }
+        Err(self.behind())
+    }
+
+    fn behind(&self) -> TableError {
+        TableError::Behind { path: self.folder.clone(), positions: self.seen.positions.clone() }
+    }
+
+    fn check_version(&self) -> Result<(), TableError> {
+        match (&self.source_version, self.seen.facts.get(facts::SOURCE_VERSION)) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                let (path, ours, theirs) = (self.folder.clone(), ours.clone(), theirs.clone());
+                Err(TableError::Superseded { path, ours, theirs })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn declare(
+        &mut self,
+        facts: Option<(&Facts, &Facts)>,
+        starts: &Positions,
+    ) -> Result<(), TableError> {
+        loop {
+            self.reload().await?;
+            match facts {
+                Some((expected, _)) if *expected != self.seen.facts => {
+                    let (path, facts) = (self.folder.clone(), self.seen.facts.clone());
+                    return Err(TableError::OtherFacts { path, facts });
+                }
+                Some(_) => {}
+                None => self.check_version()?,
+            }
+            if starts.keys().any(|log| self.seen.positions.contains_key(log)) {
+                return Err(self.behind());
+            }
+            let mut next = self.next();
+            if let Some((_, new)) = facts {
+                next.facts = new.clone();
+            }
+            next.positions.extend(starts);
+            if next.facts == self.seen.facts && starts.is_empty() || self.commit(next).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Which rows are of `from <= offset < to` of their partition.
+fn within(rows: &RecordBatch, range: impl Fn(Log) -> (Position, Position)) -> RecordBatch {
+    let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
+    let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
+    let kept = logs.values().iter().zip(offsets.values()).map(|(log, offset)| {
+        let (from, to) = range(Log(*log));
+        (from.0..to.0).contains(offset)
+    });
+    filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
+}
+
+#[async_trait]
+impl OfflineTable for Handle {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn positions(&self) -> &Positions {
+        &self.seen.positions
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.seen.facts
+    }
+
+    fn work_under(&mut self, source_version: String) {
+        self.source_version = Some(source_version);
+    }
+
+    fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
+        let stands = |positions: &Positions, log| positions.get(&log).copied().unwrap_or(Position::START);
+        let rows = self.seen.rows(&self.schema).into_iter();
+        let rows = rows.map(|rows| within(&rows, |log| (stands(from, log), stands(to, log))));
+        let indices: Vec<usize> = match columns {
+            [] => (0..self.schema.fields().len()).collect(),
+            names => names.iter().map(|name| self.schema.index_of(name).expect("a column")).collect(),
+        };
+        let rows = rows.filter(|rows| rows.num_rows() > 0);
+        let rows: Vec<RecordBatch> = rows.map(|rows| rows.project(&indices).expect("columns")).collect();
+        let place = self.place.clone();
+        let rows = stream::iter(rows).then(move |rows| {
+            let place = place.clone();
+            async move {
+                place.reach().await;
+                Ok(rows)
+            }
+        });
+        Ok(rows.boxed())
+    }
+
+    async fn reload(&mut self) -> Result<(), TableError> {
+        self.place.reach().await;
+        if self.place.world.chance(self.place.world.weather().failing) {
+            self.place.world.fault("table unreadable", &self.folder.to_string_lossy());
+            return Err(failed(&self.folder, io::ErrorKind::TimedOut));
+        }
+        self.seen = self.place.version(&self.key.0, self.key.1).expect("the table was opened");
+        Ok(())
+    }
+
+    async fn append(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+    ) -> Result<Committed, TableError> {
+        self.check(from, to)?;
+        let count = rows.iter().map(RecordBatch::num_rows).sum();
+        loop {
+            let mut next = self.next();
+            next.rows.extend(rows.iter().filter(|rows| rows.num_rows() > 0).cloned());
+            next.positions.extend(to);
+            if self.commit(next).await? {
+                return Ok(Committed { version: self.seen.number, rows: count });
+            }
+            self.reload().await?;
+            self.check(from, to)?;
+        }
+    }
+
+    async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
+        self.declare(Some((expected, new)), &Positions::new()).await
+    }
+
+    async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError> {
+        self.declare(None, starts).await
+    }
+
+    async fn begin(&mut self, expected: &Facts, new: &Facts, starts: &Positions) -> Result<(), TableError> {
+        self.declare(Some((expected, new)), starts).await
+    }
+
+    async fn check_source(&mut self) -> Result<(), TableError> {
+        self.reload().await?;
+        self.check_version()
+    }
+
+    async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
+        let end = |log: Log| to.get(&log).copied().unwrap_or(Position::START);
+        let mut next = self.next();
+        next.facts = facts.clone();
+        for (log, position) in &mut next.positions {
+            *position = end(*log).min(*position);
+        }
+        let keep = next.positions.clone();
+        let range = |log: Log| (Position::START, keep.get(&log).copied().unwrap_or(Position(i64::MAX)));
+        next.rows = next.rows.iter().map(|rows| within(rows, range)).collect();
+        self.commit(next).await
+    }
+
+    async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn recent(&self, _: Time) -> Result<BTreeMap<Log, u64>, TableError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn compact(&mut self, _: CompactOptions) -> Result<Compacted, TableError> {
+        Ok(Compacted::default())
+    }
+
+    async fn vacuum(&mut self, _: Time) -> Result<usize, TableError> {
+        Ok(0)
+    }
+}
