@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position, Span};
-use tidemark_offline::table::layout;
+use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 
@@ -68,7 +68,7 @@ impl Fill<'_> {
     async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
-        let current = live.as_ref().filter(|live| live.fingerprint == self.plan.fingerprint());
+        let current = live.as_ref().filter(|live| self.is_ours(live));
         if let Some(current) = current
             && let Some(view) = self.open(current).await?
         {
@@ -113,23 +113,25 @@ impl Fill<'_> {
     ) -> Result<Option<(Generation, SharedView)>, IngestError> {
         let newer = |generation: &Generation| live.is_none_or(|live| generation.number > live.number);
         let unpublished = self.store.unpublished(&self.plan.view).await?;
-        let ours = |generation: &&Generation| generation.fingerprint == self.plan.fingerprint();
-        for generation in unpublished.iter().rev().filter(|generation| newer(generation)).filter(ours) {
+        let ours = |generation: &&Generation| newer(generation) && self.is_ours(generation);
+        for generation in unpublished.iter().rev().filter(ours) {
             if let Some(view) = self.open(generation).await? {
                 return Ok(Some((generation.clone(), view)));
             }
             self.store.drop_generation(generation).await?;
         }
-        let fingerprint = self.plan.fingerprint();
-        let starts = self.logs().into_iter().map(|log| (log, Position::START)).collect();
-        let generation = self.store.begin(&self.plan.view, fingerprint, &starts, idle(self.plan)).await?;
+        let generation = begin(&**self.store, self.plan, self.events).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
     }
 
-    /// Every log that history knows, and those that every source has.
+    /// Whether a generation is of this plan, and made from records as `events` has them.
+    fn is_ours(&self, generation: &Generation) -> bool {
+        let since = self.events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok());
+        generation.fingerprint == self.plan.fingerprint() && generation.number >= since.unwrap_or(0)
+    }
+
     fn logs(&self) -> Vec<Log> {
-        let known = self.events.positions().keys().copied();
-        known.chain([Log::FILE, Log::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
+        logs(self.events)
     }
 
     /// Switches the live pointer, then drops what it replaced. False where somebody else switched it first.
@@ -154,6 +156,22 @@ impl Fill<'_> {
         }
         Ok(published)
     }
+}
+
+/// Begins a generation of a view, from the first record of every partition.
+pub(crate) async fn begin(
+    store: &dyn OnlineStore,
+    plan: &FeaturePlan,
+    events: &dyn OfflineTable,
+) -> Result<Generation, StoreError> {
+    let starts = logs(events).into_iter().map(|log| (log, Position::START)).collect();
+    store.begin(&plan.view, plan.fingerprint(), &starts, idle(plan)).await
+}
+
+/// Every partition that history knows, and those that every source has.
+fn logs(events: &dyn OfflineTable) -> Vec<Log> {
+    let known = events.positions().keys().copied();
+    known.chain([Log::FILE, Log::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// How long the states of a view are kept after their last write.
@@ -191,7 +209,7 @@ async fn pass(
     }
     let mut next = lacking(view, events.positions(), logs).await;
     if next.is_empty() {
-        return view.settle(logs).await;
+        return view.settle(&held(events, logs)).await;
     }
     let plan = Arc::clone(view.plan());
     let to: Positions = next.keys().filter_map(|log| Some((*log, *events.positions().get(log)?))).collect();
@@ -218,7 +236,13 @@ async fn pass(
             (other, _) => return Ok(other),
         }
     }
-    view.settle(logs).await
+    view.settle(&held(events, logs)).await
+}
+
+/// Where these partitions end in the event table.
+fn held(events: &dyn OfflineTable, logs: &[Log]) -> Positions {
+    let position = |log: &Log| events.positions().get(log).copied().unwrap_or(Position::START);
+    logs.iter().map(|log| (*log, position(log))).collect()
 }
 
 /// Applies batches of one log that follow one another; how far that was.

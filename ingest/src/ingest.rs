@@ -20,7 +20,7 @@ use crate::kafka::Topics;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::take_in::FilesReport;
-use crate::pipeline::{Pipeline, Shared};
+use crate::pipeline::{Pipeline, Shared, drop_generations};
 use crate::progress::{Watch, unwatched};
 use crate::push::{Accepting, PushLog, PushWriter, router};
 use crate::status::{self, Status};
@@ -287,6 +287,10 @@ impl Ingest {
         for source in &sources {
             let plans = plans_of(&views, source);
             running.switch(Arc::clone(source), plans).await?;
+        }
+        let gone = |view: &&Arc<FeaturePlan>| !views.iter().any(|plan| plan.view == view.view);
+        for view in self.views.iter().filter(gone) {
+            drop_generations(&*self.shared.store, &view.view, |_| true).await?;
         }
         (self.sources, self.views) = (sources, views);
         Ok(())

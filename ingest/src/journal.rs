@@ -5,7 +5,7 @@
 //! open.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
@@ -25,15 +25,22 @@ const FORMAT_KEY: &str = "format";
 const CACHE_BYTES: usize = 32 << 20;
 
 /// The journal, open. Clones share it.
+///
+/// After a write that the disk refused, a database takes no other until it is opened again: the journal does that with
+/// its next call, so that a disk that was full for a moment stops nothing for longer.
 #[derive(Clone)]
-pub struct Journal {
-    db: Arc<Database>,
-    path: Arc<Path>,
+pub struct Journal(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    open: Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>,
+    /// None after a write that failed.
+    db: RwLock<Option<Database>>,
 }
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Journal").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Journal").field("path", &self.0.path).finish_non_exhaustive()
     }
 }
 
@@ -98,20 +105,30 @@ impl Journal {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io("create the folder of"))?;
         ensure_database(path).map_err(error(path, "create"))?;
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(error(path, "open"))?;
-        let journal = Self { db: Arc::new(db), path: path.into() };
-        journal.check_format()?;
-        Ok(journal)
+        let file = path.to_owned();
+        Self::with(path, move || Database::builder().set_cache_size(CACHE_BYTES).create(&file))
     }
 
     /// A journal on other storage than a file; `name` stands for its path in messages.
     ///
     /// # Errors
     /// Fails where a newer version wrote it, or it cannot be read or written.
-    pub fn on(backend: impl redb::StorageBackend, name: &str) -> Result<Self, JournalError> {
-        let path = Path::new(name);
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
-        let journal = Self { db: Arc::new(db.map_err(error(path, "open"))?), path: path.into() };
+    pub fn on<B: redb::StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
+        name: &str,
+    ) -> Result<Self, JournalError> {
+        let builder = || Database::builder();
+        Self::with(Path::new(name), move || {
+            builder().set_cache_size(CACHE_BYTES).create_with_backend(backend())
+        })
+    }
+
+    fn with(
+        path: &Path,
+        open: impl Fn() -> Result<Database, redb::DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, JournalError> {
+        let db = RwLock::new(None);
+        let journal = Self(Arc::new(Shared { path: path.to_owned(), open: Box::new(open), db }));
         journal.check_format()?;
         Ok(journal)
     }
@@ -127,7 +144,7 @@ impl Journal {
         })
         .and_then(|found| match found {
             0..=FORMAT => Ok(()),
-            found => Err(JournalError::Newer { path: self.path.to_path_buf(), found }),
+            found => Err(JournalError::Newer { path: self.0.path.clone(), found }),
         })
     }
 
@@ -136,13 +153,16 @@ impl Journal {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, JournalError> {
-        let write = || -> Result<T, redb::Error> {
-            let transaction = self.db.begin_write()?;
+        let written = self.with_open(|db| {
+            let transaction = db.begin_write()?;
             let done = work(&transaction)?;
             transaction.commit()?;
             Ok(done)
-        };
-        write().map_err(error(&self.path, "write"))
+        });
+        if let Err(redb::Error::Io(_) | redb::Error::PreviousIo) = written {
+            *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        written.map_err(error(&self.0.path, "write"))
     }
 
     /// Reads as of one instant.
@@ -150,12 +170,28 @@ impl Journal {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, JournalError> {
-        let read = || work(&self.db.begin_read()?);
-        read().map_err(error(&self.path, "read"))
+        self.with_open(|db| work(&db.begin_read()?)).map_err(error(&self.0.path, "read"))
+    }
+
+    /// Does `work` with the database, which is opened if it is not.
+    fn with_open<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        if let Some(db) = &*self.0.db.read().unwrap_or_else(PoisonError::into_inner) {
+            return work(db);
+        }
+        let mut db = self.0.db.write().unwrap_or_else(PoisonError::into_inner);
+        let open = match db.take() {
+            // Another thread was faster.
+            Some(open) => open,
+            None => (self.0.open)()?,
+        };
+        work(db.insert(open))
     }
 
     pub(crate) fn damaged(&self, what: impl Into<String>) -> JournalError {
-        JournalError::Damaged { path: self.path.to_path_buf(), what: what.into() }
+        JournalError::Damaged { path: self.0.path.clone(), what: what.into() }
     }
 }
 

@@ -15,12 +15,12 @@ use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::{OfflineStore, Positions, TableError};
-use tidemark_store::OnlineStore;
+use tidemark_store::{Generation, OnlineStore};
 use tokio::task::JoinSet;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
-use crate::fill::{Fill, catch_up};
+use crate::fill::{Fill, begin, catch_up};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::metrics::{Metrics, SourceMetrics};
@@ -53,6 +53,21 @@ pub(crate) struct Shared {
     pub(crate) skip_lost: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
+}
+
+/// Drops generations of a view; the live one is taken out of service before.
+pub(crate) async fn drop_generations(
+    store: &dyn OnlineStore,
+    view: &str,
+    which: impl Fn(&Generation) -> bool,
+) -> Result<(), IngestError> {
+    if let Some(live) = store.live(view).await?.filter(&which) {
+        store.publish(view, Some(&live), None).await?;
+    }
+    for generation in store.unpublished(view).await?.iter().filter(|generation| which(generation)) {
+        store.drop_generation(generation).await?;
+    }
+    Ok(())
 }
 
 impl Shared {
@@ -171,19 +186,33 @@ impl Pipeline {
             self.tables = tables;
         }
         self.source = source;
-        self.claim().await?;
+        self.claim(plans).await?;
         self.bring_up(plans, watch).await?;
         self.resume_files(watch).await?;
         self.drain_push().await.map(drop)
     }
 
-    /// Makes the version of a topic's source the one that its events are read under. Whoever still reads it under
+    /// Makes the version of a topic's source the one that its events are read under. A worker that still reads it under
     /// another one cannot commit any more, and stops.
-    async fn claim(&mut self) -> Result<(), IngestError> {
-        if matches!(self.source.feed, Feed::Kafka(_)) {
-            self.tables.claim().await?;
+    ///
+    /// Where the version changes, generations that exist by then are used no more, even those of these very plans: they
+    /// are of an earlier time of the same version, and may hold records that were read again in between.
+    async fn claim(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<(), IngestError> {
+        if !matches!(self.source.feed, Feed::Kafka(_)) {
+            return Ok(());
         }
-        Ok(())
+        loop {
+            let since = match plans.first() {
+                Some(plan) if self.tables.is_read_otherwise().await? => {
+                    let events = &*self.tables.open_tables().await?.events;
+                    Some(begin(&*self.shared.store, plan, events).await?.number)
+                }
+                _ => None,
+            };
+            if self.tables.claim(since).await? || plans.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Brings everything that was taken in under the present version of the source into both stores.
@@ -338,7 +367,7 @@ impl Pipeline {
     /// Makes the store's positions those that were reached, finds out whether it has fallen back or answers from
     /// another generation, and if so brings it to where the event table stands.
     pub(crate) async fn settle(&mut self) -> Result<(), IngestError> {
-        let logs = self.logs();
+        let expected = self.logs().into_iter().map(|log| (log, self.tables.taken(log))).collect();
         let health = self.health.clone();
         let mut wait = health.wait();
         loop {
@@ -346,7 +375,7 @@ impl Pipeline {
                 let settling = self.views.iter().enumerate();
                 let settling = settling.map(async |(index, view)| {
                     let live = view.is_live().await?;
-                    let settled = if live { view.settle(&logs).await? } else { Advance::Lost };
+                    let settled = if live { view.settle(&expected).await? } else { Advance::Lost };
                     Ok::<_, IngestError>((index, settled))
                 });
                 let outcomes: Vec<(usize, Advance)> = try_join_all(settling).await?;

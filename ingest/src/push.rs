@@ -4,7 +4,7 @@
 //! One task writes, on a thread of its own: it gathers all requests that wait and commits them together, so that many
 //! small requests cost one wait for the disk.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tidemark_host::Host;
 use tidemark_kernel::value::Value;
@@ -38,8 +38,6 @@ const GATHERED_BYTES: usize = 16 << 20;
 pub struct PushLog {
     requests: mpsc::Sender<Request>,
     appended: Arc<broadcast::Receiver<()>>,
-    /// Why nothing is written any more.
-    failed: Arc<OnceLock<JournalError>>,
 }
 
 /// The task that writes. It ends when this is dropped; senders are then told so. The journal is closed by then, so that
@@ -72,16 +70,13 @@ impl PushLog {
     ) -> Result<Position, IngestError> {
         let (answer, answered) = oneshot::channel();
         let pushed = Pushed { source: source.to_owned(), received, records };
-        self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| self.gone())?;
-        Ok(Position(answered.await.map_err(|_| self.gone())??))
+        self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| Self::closed())?;
+        Ok(Position(answered.await.map_err(|_| Self::closed())??))
     }
 
-    /// Why nothing is written any more.
-    pub(crate) fn gone(&self) -> IngestError {
-        match self.failed.get() {
-            Some(error) => error.clone().into(),
-            None => IngestError::stopped("the push log is closed"),
-        }
+    /// The error of a log that is not written any more.
+    pub(crate) fn closed() -> IngestError {
+        IngestError::stopped("the push log is closed")
     }
 
     /// Lets go of the records before `position`, some time later. It may be forgotten in a crash: records that stay
@@ -103,14 +98,9 @@ impl PushWriter {
         let (requests, mut receive) = mpsc::channel(WAITING);
         let (changed, appended) = broadcast::channel(1);
         let (stop, stopped) = oneshot::channel();
-        let failed = Arc::new(OnceLock::new());
-        let log = PushLog { requests, appended: Arc::new(appended), failed: Arc::clone(&failed) };
+        let log = PushLog { requests, appended: Arc::new(appended) };
         let writing = host.clone();
-        let task = async move {
-            // Set before those who still wait are told that nobody answers; only this task sets it.
-            let written = write(&writing, &journal, &mut receive, &changed, stopped).await;
-            written.or_else(|error| failed.set(error)).unwrap_or_default();
-        };
+        let task = async move { write(&writing, &journal, &mut receive, &changed, stopped).await };
         let task = host.apart("push-log", task).map_err(IngestError::stopped)?;
         Ok(Self { log, _stop: stop, _task: task })
     }
@@ -121,15 +111,14 @@ impl PushWriter {
     }
 }
 
-/// Writes until it is told to stop, or cannot: after a failed write the journal takes no other until it is opened
-/// again.
+/// Writes until it is told to stop. A write that fails is told to those who asked for it.
 async fn write(
     host: &Host,
     journal: &Journal,
     requests: &mut mpsc::Receiver<Request>,
     changed: &broadcast::Sender<()>,
     mut stopped: oneshot::Receiver<()>,
-) -> Result<(), JournalError> {
+) {
     loop {
         let next = tokio::select! {
             biased;
@@ -140,7 +129,7 @@ async fn write(
             }
             next = requests.recv() => next,
         };
-        let Some(first) = next else { return Ok(()) };
+        let Some(first) = next else { return };
         let mut gathered = Gathered::default();
         let mut next = Some(first);
         while let Some(request) = next {
@@ -148,9 +137,9 @@ async fn write(
             next = if gathered.is_full() { None } else { requests.try_recv().ok() };
         }
         let (journal, changed) = (journal.clone(), changed.clone());
-        let written = host.blocking(move || gathered.write(&journal, &changed)).await;
-        // A panic has been reported by then.
-        written.unwrap_or(Ok(()))?;
+        if let Err(error) = host.blocking(move || gathered.write(&journal, &changed)).await {
+            tracing::error!(%error, "pushed records were not written");
+        }
     }
 }
 
@@ -180,20 +169,23 @@ impl Gathered {
     }
 
     /// Whoever stopped waiting for an answer may send the records again: they are then two events.
-    fn write(self, journal: &Journal, changed: &broadcast::Sender<()>) -> Result<(), JournalError> {
+    fn write(self, journal: &Journal, changed: &broadcast::Sender<()>) {
         if !self.pushed.is_empty() {
             let appended = journal.append(&self.pushed);
             for (index, answer) in self.answers.into_iter().enumerate() {
                 drop(answer.send(appended.as_ref().map(|firsts| firsts[index]).map_err(Clone::clone)));
             }
-            appended?;
-            // Without a receiver nothing runs yet: it takes in everything first.
-            changed.send(()).unwrap_or_default();
+            match appended {
+                // Without a receiver nothing runs yet: it takes in everything first.
+                Ok(_) => drop(changed.send(())),
+                Err(error) => tracing::error!(%error, "pushed records were refused"),
+            }
         }
         for (source, position) in &self.trims {
-            journal.trim(source, *position)?;
+            if let Err(error) = journal.trim(source, *position) {
+                tracing::warn!(source, %error, "records that are in the event table stay in the push log");
+            }
         }
-        Ok(())
     }
 }
 

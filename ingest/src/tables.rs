@@ -212,13 +212,24 @@ impl Tables {
         Ok(())
     }
 
+    /// Whether the events are read under another version of the source until now.
+    pub(crate) async fn is_read_otherwise(&mut self) -> Result<bool, IngestError> {
+        self.reload().await?;
+        let version = self.source.version().to_string();
+        let facts = self.open_tables().await?.events.facts();
+        Ok(facts.get(facts::SOURCE_VERSION).is_some_and(|known| *known != version))
+    }
+
     /// Makes the source's version the one that its events are read under. Whoever works under another one cannot
     /// commit any more.
-    pub(crate) async fn claim(&mut self) -> Result<(), IngestError> {
+    ///
+    /// `since` is the first generation number that counts from then on. Without it, false where that is needed: the
+    /// version changes. Nothing was changed then.
+    pub(crate) async fn claim(&mut self, since: Option<u64>) -> Result<bool, IngestError> {
         let version = self.source.version().to_string();
-        self.open_tables().await?.claim(&version).await?;
+        let claimed = self.open_tables().await?.claim(&version, since).await?;
         self.committed = self.open_tables().await?.events.positions().clone();
-        Ok(())
+        Ok(claimed)
     }
 
     /// Forgets what waits for the next commit: it is read again.
@@ -294,15 +305,23 @@ impl Pending {
 }
 
 impl Open {
-    async fn claim(&mut self, version: &str) -> Result<(), IngestError> {
+    async fn claim(&mut self, version: &str, since: Option<u64>) -> Result<bool, IngestError> {
+        let changes =
+            |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
         let claimed = |facts: &Facts| {
-            let mut facts = facts.clone();
-            facts.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
-            facts
+            let mut claimed = facts.clone();
+            claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
+            if let Some(since) = since.filter(|_| changes(facts)) {
+                claimed.insert(facts::GENERATIONS_SINCE.to_owned(), since.to_string());
+            }
+            claimed
         };
         loop {
             self.events.reload().await?;
             let before = self.events.facts().clone();
+            if changes(&before) && since.is_none() {
+                return Ok(false);
+            }
             match self.events.set_facts(&before, &claimed(&before)).await {
                 Err(TableError::OtherFacts { .. }) => {}
                 outcome => break outcome?,
@@ -324,7 +343,7 @@ impl Open {
             }
         }
         self.dead_letters.work_under(version.to_owned());
-        Ok(())
+        Ok(true)
     }
 
     async fn commit(&mut self, pending: &mut Pending) -> Result<(), IngestError> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position};
+use tidemark_offline::Positions as LogPositions;
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError};
 
 use crate::decode::Batch;
@@ -149,17 +150,17 @@ impl ViewWriter {
         found(writer.lock().await.advance(batch).await)
     }
 
-    /// Makes the stored positions of these logs those that were reached, and finds out whether the store still
-    /// stands where we believe: it may have fallen back while nothing was written.
-    pub(crate) async fn settle(&self, logs: &[Log]) -> Result<Advance, IngestError> {
+    /// Stores the positions that were reached in these partitions, and compares what the store then holds with where each
+    /// should be: the store may have fallen back while nothing was written.
+    pub(crate) async fn settle(&self, expected: &LogPositions) -> Result<Advance, IngestError> {
         let stored = match self.target.store.positions(&self.target.generation).await {
             Err(StoreError::Gone(_)) => return Ok(Advance::Lost),
             stored => stored?,
         };
-        for log in logs {
+        for (log, expected) in expected {
             let Some(writer) = self.writer(*log) else { return Ok(Advance::Lost) };
             let Some(buckets) = buckets(&stored, *log) else { return Ok(Advance::Lost) };
-            let settled = found(writer.lock().await.settle(&buckets).await)?;
+            let settled = found(writer.lock().await.settle(&buckets, *expected).await)?;
             if settled != Advance::Done {
                 return Ok(settled);
             }

@@ -80,19 +80,23 @@ fn weather(
     });
 }
 
-/// A file is away for a while, or holds something else.
+/// A file is away for a while, or cannot be read.
 async fn hide_file(project: Arc<Project>) {
     let world = &project.world;
     let path = project.file(world.draw(0..2) as usize);
     let Ok(content) = std::fs::read(&path) else { return };
-    if world.chance(50) {
-        world.fault("file away", "");
-        std::fs::remove_file(&path).expect("removed");
+    std::fs::remove_file(&path).expect("removed");
+    let unreadable = world.chance(50);
+    if unreadable {
+        world.fault("file unreadable", "");
+        std::fs::create_dir(&path).expect("created");
     } else {
-        world.fault("file changed", "");
-        std::fs::write(&path, &content[..content.len() / 2]).expect("written");
+        world.fault("file away", "");
     }
     world.sleep(world.draw(200..4000)).await;
+    if unreadable {
+        std::fs::remove_dir(&path).expect("removed");
+    }
     std::fs::write(&path, content).expect("written");
 }
 

@@ -41,7 +41,7 @@ const FAULTS: [&str; 20] = [
     "commit lost its race",
     "definitions changed",
     "file away",
-    "file changed",
+    "file unreadable",
     "flush cut",
     "flush refused",
     "journal full",
@@ -69,12 +69,13 @@ fn number(name: &str, unless: u64) -> u64 {
 
 /// Runs seeds on two threads, up to the first that fails.
 fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcome> {
+    let keep_going = setting("TIDEMARK_SIMULATE_KEEP_GOING").is_some();
     let next = AtomicU64::new(from);
     let (counts, failed) = (Mutex::new(Counts::new()), Mutex::new(None::<Outcome>));
     std::thread::scope(|threads| {
         for _ in 0..2 {
             threads.spawn(|| {
-                while failed.lock().unwrap().is_none() {
+                while keep_going || failed.lock().unwrap().is_none() {
                     let seed = next.fetch_add(1, SeqCst);
                     if seed >= from + seeds {
                         return;
@@ -83,7 +84,8 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
                     for (kind, count) in &outcome.counts {
                         *counts.lock().unwrap().entry(kind).or_default() += count;
                     }
-                    if outcome.failure.is_some() {
+                    if let Some(failure) = &outcome.failure {
+                        println!("seed {seed}: {failure}");
                         let mut failed = failed.lock().unwrap();
                         if failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed) {
                             *failed = Some(outcome);

@@ -95,6 +95,8 @@ pub(crate) struct Truth {
     /// The rows of all files in the order in which they were taken in.
     pub(crate) rows: Vec<(i64, Kind)>,
     pub(crate) lookups: Vec<Looked>,
+    /// How often the version of the topic's source has changed.
+    pub(crate) readings: u64,
 }
 
 /// A lookup that was answered.
@@ -104,6 +106,8 @@ pub(crate) struct Looked {
     pub(crate) asked: Row,
     pub(crate) token: Token,
     pub(crate) answer: ServiceAnswer,
+    /// How often the source's version had changed by then.
+    pub(crate) readings: u64,
 }
 
 impl Project {
@@ -137,7 +141,10 @@ impl Project {
     }
 
     pub(crate) fn define(&self, version: usize) {
+        let before = self.definitions();
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+        let versions = [before, self.definitions()].map(|is| is.source("payments").version());
+        self.truth().readings += u64::from(versions[0] != versions[1]);
     }
 
     /// Serves what is defined now.
@@ -278,7 +285,8 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
     let journal = match worker {
         0 => {
             assert!(!project.disk.is_open(), "two processes have the journal open");
-            Some(Journal::on(project.disk.clone(), "ingest.redb")?)
+            let disk = project.disk.clone();
+            Some(Journal::on(move || disk.clone(), "ingest.redb")?)
         }
         _ => None,
     };
@@ -295,6 +303,10 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         host,
     };
     let mut ingest = Ingest::open(config).await?;
+    if !std::ptr::eq(definitions, project.definitions()) {
+        // Nobody could be told of the new ones while this was being opened.
+        return Ok(());
+    }
     project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_log() }));
     ingest.run(std::future::pending()).await
 }
@@ -403,7 +415,9 @@ pub(crate) async fn ask(project: &Project) {
                 world.count("lookup answered");
                 let answer = ServiceAnswer { values: row.values, statuses: row.statuses, newest: row.newest };
                 let service = Arc::clone(&service);
-                project.truth().lookups.push(Looked { service, asked, token: row.token, answer });
+                let mut truth = project.truth();
+                let readings = truth.readings;
+                truth.lookups.push(Looked { service, asked, token: row.token, answer, readings });
             }
         }
     }

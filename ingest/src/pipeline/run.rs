@@ -15,6 +15,7 @@ use crate::health::Condition;
 use crate::kafka::Input;
 use crate::maintenance::maintain;
 use crate::progress::unwatched;
+use crate::push::PushLog;
 use crate::status::SourceStatus;
 
 /// How long a batch that is under way may take once the source is stopped. What does not get in is read again.
@@ -158,9 +159,9 @@ impl Pipeline {
             Some(request) = line.requests.recv() => Next::Asked(request),
             () = self.tables.finished(), if committing => Next::Committed,
             () = ticks.tick() => Next::Tick,
-            open = was_appended(appended) => match &self.shared.kept {
-                Some(kept) if !open => return Err(kept.push.gone()),
-                _ => Next::Pushed,
+            open = was_appended(appended) => match open {
+                true => Next::Pushed,
+                false => return Err(PushLog::closed()),
             },
             input = read(&mut self.topic) => Next::Read(input),
         };

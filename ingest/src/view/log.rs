@@ -122,10 +122,14 @@ impl LogWriter {
         }
     }
 
-    /// Compares where the buckets are stored with where we believe them to be, and moves those that stand still to
-    /// where the others are. Behind where one has fallen back.
-    pub(super) async fn settle(&mut self, stored: &[Position]) -> Result<Advance, IngestError> {
-        let reached = self.lowest();
+    /// Compares where the buckets are stored with where we believe them to be, and moves those that nothing happened in
+    /// to where the others are. Behind where one is not at `expected`: what this writer believes is no measure, since it
+    /// follows a store that falls back.
+    pub(super) async fn settle(
+        &mut self,
+        stored: &[Position],
+        expected: Position,
+    ) -> Result<Advance, IngestError> {
         for (bucket, position) in stored.iter().enumerate() {
             self.moved(bucket, Some(*position), self.buckets[bucket].stored);
         }
@@ -150,7 +154,7 @@ impl LogWriter {
                 }
             }
         }
-        Ok(if self.lowest() < reached { Advance::Behind } else { Advance::Done })
+        Ok(if self.lowest() < expected { Advance::Behind } else { Advance::Done })
     }
 
     /// Computes, on another thread where that takes long.

@@ -18,6 +18,10 @@ pub const TOPIC: &str = "topic";
 /// The fact that tells under which version of the source records are read.
 pub const SOURCE_VERSION: &str = "source_version";
 
+/// The fact that tells from which generation number on states were made from records read under this version. The same
+/// version may have been in force before: states of that time may hold records that were read again in between.
+pub const GENERATIONS_SINCE: &str = "generations_since";
+
 /// What the name of a property starts with that is a fact.
 const PREFIX: &str = "tidemark.";
 
