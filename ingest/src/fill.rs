@@ -12,7 +12,8 @@ use arrow::array::{RecordBatch, cast::AsArray};
 use arrow::datatypes::Int32Type;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
-use tidemark_kernel::{FeaturePlan, Log, Position, Span};
+use tidemark_kernel::retention::least;
+use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_offline::table::layout;
 use tidemark_offline::{EventTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
@@ -25,10 +26,6 @@ use crate::view::{Advance, SharedView, ViewWriter, advance};
 
 /// How often a view is begun anew when other processes get in the way.
 const ATTEMPTS: usize = 5;
-
-/// How long an idle state outlives the longest window that can see its events. Windows go by the arrival of events and
-/// a store forgets by the clock, so this is also how far the events that are read may fall behind the clock.
-const IDLE: Span = Span::from_secs(7 * 24 * 60 * 60);
 
 /// What it takes to bring a view up.
 pub(crate) struct Fill<'a> {
@@ -120,7 +117,7 @@ impl Fill<'_> {
         }
         let fingerprint = self.plan.fingerprint();
         let starts = self.logs().into_iter().map(|log| (log, Position::START)).collect();
-        let generation = self.store.begin(&self.plan.view, fingerprint, &starts, idle(self.plan)).await?;
+        let generation = self.store.begin(&self.plan.view, fingerprint, &starts, least(self.plan)).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
     }
 
@@ -152,13 +149,6 @@ impl Fill<'_> {
         }
         Ok(published)
     }
-}
-
-/// How long the states of a view are kept after their last write.
-fn idle(plan: &FeaturePlan) -> Option<Span> {
-    let reaches: Option<Vec<Span>> = plan.windows.iter().map(|window| window.reach()).collect();
-    let longest = reaches?.into_iter().max().unwrap_or_default();
-    Some(Span::from_millis(longest.millis().saturating_add(IDLE.millis())))
 }
 
 /// Applies what a view lacks of the events that are in, of these logs. False where its generation was lost meanwhile.

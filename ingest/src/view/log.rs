@@ -274,7 +274,7 @@ impl LogWriter {
         let writes = step.entities.iter_mut().map(|entity| {
             let state = entity.state.get_or_insert_default();
             rows.apply(plan, state, &entity.kept, inputs);
-            (entity.key.clone(), Some(apply::bytes(plan, state)))
+            (entity.key.clone(), Some(apply::new_state(plan, state)))
         });
         let writes = writes.collect();
         BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
@@ -312,5 +312,5 @@ fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
 
 /// How many bytes each state of a flush has.
 fn written(flush: &BucketFlush) -> Vec<usize> {
-    flush.writes.iter().map(|(_, bytes)| bytes.as_ref().map_or(0, Vec::len)).collect()
+    flush.writes.iter().map(|(_, state)| state.as_ref().map_or(0, |state| state.bytes.len())).collect()
 }
