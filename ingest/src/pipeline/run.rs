@@ -13,7 +13,7 @@ use super::topic::Topic;
 use crate::error::IngestError;
 use crate::health::Condition;
 use crate::kafka::Input;
-use crate::maintenance::maintain;
+use crate::maintenance::{Forgetting, maintain};
 use crate::progress::unwatched;
 use crate::status::SourceStatus;
 
@@ -239,10 +239,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them.
+    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them. And
+    /// keeps the online store free of states that are not needed any more.
     fn keep_up(&mut self) {
         let shared = &self.shared;
         self.upkeep = maintain(shared.location.clone(), Arc::clone(&self.source), Arc::clone(&shared.clock));
+        for view in &self.views {
+            let (plan, metrics) = (Arc::clone(view.plan()), shared.metrics.view(&view.plan().view));
+            self.upkeep.spawn(Forgetting::new(plan, metrics).run(Arc::clone(&shared.store)));
+        }
     }
 }
 
