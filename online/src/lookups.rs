@@ -13,6 +13,7 @@ use tidemark_kernel::value::Value;
 use tidemark_store::OnlineStore;
 
 use crate::answer::{Entity, Instant, RowAnswer, answer_row};
+use crate::damages::Damages;
 use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
 use crate::metrics::Metrics;
@@ -37,13 +38,20 @@ pub struct Lookups {
     clock: Clock,
     catalogue: RwLock<Arc<Catalogue>>,
     metrics: Metrics,
+    damages: Damages,
 }
 
 impl Lookups {
     /// Lookups over `store` with no service yet.
     #[must_use]
     pub fn new(store: Arc<dyn OnlineStore>, clock: Clock) -> Self {
-        Self { store, clock, catalogue: RwLock::default(), metrics: Metrics::default() }
+        Self {
+            store,
+            clock,
+            catalogue: RwLock::default(),
+            metrics: Metrics::default(),
+            damages: Damages::default(),
+        }
     }
 
     /// Serves these services and no others from now on. Calls under way end with the services they began with.
@@ -110,6 +118,7 @@ impl Lookups {
         let begun = Stopwatch::now();
         let results = self.try_answer(served, rows, at).await.map_err(|error| self.metrics.failed(error))?;
         self.metrics.answered(&served.plan().name, &results, begun.elapsed());
+        self.damages.tell(&results);
         Ok(results)
     }
 
