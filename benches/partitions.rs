@@ -15,7 +15,7 @@ use tidemark_benches::table::{Table, grouped, quantile};
 use tidemark_kernel::{EntityKey, FeaturePlan, Log, LogState, Position, Span, Stamp, Time, Type, Value};
 use tidemark_online::{Lookups, Row};
 use tidemark_services::Redis;
-use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, OnlineStore, RedisConfig, RedisStore};
+use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, NewState, OnlineStore, RedisConfig, RedisStore};
 
 const PARTITIONS: [i32; 3] = [1, 12, 64];
 
@@ -83,7 +83,7 @@ async fn plant(store: &dyn OnlineStore, plan: &FeaturePlan, partitions: i32) -> 
             let (from, to) = (Position::START, Position(EVENTS));
             let flush = flushes.entry((log, bucket));
             let flush = flush.or_insert_with(|| BucketFlush { bucket, log, from, to, writes: vec![] });
-            flush.writes.push((key.clone(), Some(bytes)));
+            flush.writes.push((key.clone(), Some(NewState::permanent(bytes))));
         }
     }
     let outcomes = store.flush(&generation, flushes.into_values().collect()).await.expect("flushed");

@@ -256,20 +256,28 @@ while key <= #KEYS do
     answers[#answers + 1] = bucket[3]
   else
     redis.call('HSET', KEYS[key], ARGV[argument + 1], '')
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
     for write = 1, writes do
-      local state = ARGV[argument + 4 + write]
+      local at = argument + 2 + 3 * write
+      local state, since, span = ARGV[at], ARGV[at + 1], ARGV[at + 2]
       if state == '' then
         redis.call('HDEL', KEYS[key + write], ARGV[argument + 1])
       else
         redis.call('HSET', KEYS[key + write], ARGV[argument + 1], state)
-        if bucket[2] ~= '' then redis.call('PEXPIRE', KEYS[key + write], bucket[2]) end
+        if span ~= '' then
+          local expiry = string.format('%.0f', math.max(now, tonumber(since)) + tonumber(span))
+          if redis.call('PEXPIREAT', KEYS[key + write], expiry, 'GT') == 0 then
+            redis.call('PEXPIREAT', KEYS[key + write], expiry, 'NX')
+          end
+        end
       end
     end
     redis.call('HSET', KEYS[key], ARGV[argument + 1], ARGV[argument + 3])
     answers[#answers + 1] = 1
   end
   key = key + 1 + writes
-  argument = argument + 5 + writes
+  argument = argument + 5 + 3 * writes
 end
 return answers";
 
@@ -315,7 +323,8 @@ fn bucket_by_bucket(command: &str, function: &str, round: usize) -> Pipeline {
     let mut calls = pipe();
     for of in 0..BUCKETS {
         let call = calls.cmd(command).arg(function).arg(PER_BUCKET + 1).arg(bucket(of)).arg(entities(of));
-        call.arg("f").arg(0).arg(round).arg(round + 1).arg(vec![state(round); PER_BUCKET]);
+        call.arg("f").arg(0).arg(round).arg(round + 1);
+        add_states(call, round);
     }
     calls
 }
@@ -327,9 +336,17 @@ fn one_for_all(hash: &str, round: usize) -> Pipeline {
         call.arg(bucket(of)).arg(entities(of));
     }
     for _ in 0..BUCKETS {
-        call.arg("f").arg(0).arg(round).arg(round + 1).arg(PER_BUCKET).arg(vec![state(round); PER_BUCKET]);
+        call.arg("f").arg(0).arg(round).arg(round + 1).arg(PER_BUCKET);
+        add_states(call, round);
     }
     calls
+}
+
+/// The states of a bucket, each needed for a week.
+fn add_states(call: &mut Pipeline, round: usize) {
+    for _ in 0..PER_BUCKET {
+        call.arg(state(round)).arg(0).arg(604_800_000);
+    }
 }
 
 fn bucket(number: usize) -> String {

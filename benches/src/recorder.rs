@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, try_join_all};
 use tidemark_kernel::plan::Fingerprint;
-use tidemark_kernel::{EntityKey, Log, Position, Span};
+use tidemark_kernel::{EntityKey, Log, Position, Retention, Span};
 use tidemark_store::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions,
-    PublishOutcome, Sizes, StoreError,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, NewState, OnlineStore,
+    Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
 /// A store that remembers what it was asked to load and flush.
@@ -31,7 +31,7 @@ pub struct Recording {
 struct Begun {
     fingerprint: Fingerprint,
     positions: BTreeMap<Log, Position>,
-    idle: Option<Span>,
+    least: Option<Span>,
 }
 
 #[derive(Debug)]
@@ -40,13 +40,13 @@ enum Call {
     Flush(Vec<Shape>),
 }
 
-/// A [`BucketFlush`] with the length of each state.
+/// A [`BucketFlush`] with the length of each state, and how long it is needed.
 #[derive(Debug)]
 struct Shape {
     bucket: u16,
     from: Position,
     to: Position,
-    writes: Vec<(EntityKey, Option<usize>)>,
+    writes: Vec<(EntityKey, Option<(usize, Option<Retention>)>)>,
 }
 
 impl Recorder {
@@ -77,7 +77,7 @@ impl Recording {
 
     /// How many bytes they had.
     pub fn bytes(&self) -> usize {
-        self.flushes().flat_map(|shape| &shape.writes).filter_map(|(_, length)| *length).sum()
+        self.flushes().flat_map(|shape| &shape.writes).filter_map(|(_, state)| Some(state.as_ref()?.0)).sum()
     }
 
     /// How many states were asked for.
@@ -98,8 +98,8 @@ impl Recording {
     /// Where the store fails, or answers otherwise than the first time.
     pub async fn replay(self, store: &dyn OnlineStore) {
         let mut generations = BTreeMap::new();
-        for (view, Begun { fingerprint, positions, idle }) in self.begun {
-            let generation = store.begin(&view, fingerprint, &positions, idle).await.expect("begun");
+        for (view, Begun { fingerprint, positions, least }) in self.begun {
+            let generation = store.begin(&view, fingerprint, &positions, least).await.expect("begun");
             generations.insert(view, generation);
         }
         let chains = self.calls.into_iter();
@@ -136,14 +136,15 @@ async fn chain(
 
 impl Shape {
     fn of(flush: &BucketFlush) -> Self {
-        let length = |state: &Option<Vec<u8>>| state.as_ref().map(Vec::len);
-        let writes = flush.writes.iter().map(|(key, state)| (key.clone(), length(state)));
+        let shape = |state: &NewState| (state.bytes.len(), state.retention);
+        let writes = flush.writes.iter().map(|(key, state)| (key.clone(), state.as_ref().map(shape)));
         Self { bucket: flush.bucket, from: flush.from, to: flush.to, writes: writes.collect() }
     }
 
     /// With states of the same lengths.
     fn filled(self, log: Log) -> BucketFlush {
-        let writes = self.writes.into_iter().map(|(key, length)| (key, length.map(|length| vec![7; length])));
+        let state = |(length, retention)| NewState { bytes: vec![7; length], retention };
+        let writes = self.writes.into_iter().map(|(key, shape)| (key, shape.map(state)));
         BucketFlush { bucket: self.bucket, log, from: self.from, to: self.to, writes: writes.collect() }
     }
 }
@@ -201,7 +202,7 @@ impl OnlineStore for Recorder {
         view: &'v str,
         fingerprint: Fingerprint,
         positions: &'p BTreeMap<Log, Position>,
-        idle: Option<Span>,
+        least: Option<Span>,
     ) -> BoxFuture<'f, Result<Generation, StoreError>>
     where
         's: 'f,
@@ -209,9 +210,9 @@ impl OnlineStore for Recorder {
         'p: 'f,
         Self: 'f,
     {
-        let begun = Begun { fingerprint, positions: positions.clone(), idle };
+        let begun = Begun { fingerprint, positions: positions.clone(), least };
         self.recording().begun.insert(view.to_owned(), begun);
-        self.store.begin(view, fingerprint, positions, idle)
+        self.store.begin(view, fingerprint, positions, least)
     }
 
     fn entities<'a, 'g, 'f>(
@@ -227,7 +228,7 @@ impl OnlineStore for Recorder {
     }
 
     ask! {
-        lookup<'g 'k>(generation: &'g Generation, keys: &'k [EntityKey]) -> Vec<LogStates>;
+        lookup<'g 'k>(generation: &'g Generation, keys: &'k [EntityKey]) -> Vec<EntityLookup>;
         positions<'g>(generation: &'g Generation) -> Positions;
         add_log<'g>(generation: &'g Generation, log: Log, position: Position) -> ();
         publish<'v 'e 'n>(view: &'v str, expected: Option<&'e Generation>, new: Option<&'n Generation>)
@@ -236,7 +237,7 @@ impl OnlineStore for Recorder {
         unpublished<'v>(view: &'v str) -> Vec<Generation>;
         drop_generation<'g>(generation: &'g Generation) -> ();
         sizes<'g>(generation: &'g Generation) -> Sizes;
-        expire<'g>(generation: &'g Generation) -> u64;
+        expire<'g 'w>(generation: &'g Generation, sweep: &'w mut Sweep) -> u64;
         check<>() -> ();
     }
 }

@@ -228,7 +228,7 @@ pub(crate) struct Demo {
 
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The folder, new or empty
+    /// The folder, new or empty; the project is named after it
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }

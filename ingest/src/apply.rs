@@ -4,7 +4,8 @@ use tidemark_expr::ViewRows;
 use tidemark_kernel::codec::DecodeError;
 use tidemark_kernel::event::{Log, Offset};
 use tidemark_kernel::value::Value;
-use tidemark_kernel::{FeaturePlan, LogState, Stamp, Time};
+use tidemark_kernel::{FeaturePlan, LogState, Retention, Stamp, Time};
+use tidemark_store::NewState;
 
 use crate::decode::Batch;
 
@@ -56,7 +57,15 @@ impl<'b> Rows<'b> {
     }
 }
 
-/// The bytes to store.
-pub(crate) fn bytes(plan: &FeaturePlan, state: &mut LogState) -> Vec<u8> {
-    state.encode(plan)
+/// What to store of a state.
+pub(crate) fn new_state(plan: &FeaturePlan, state: &mut LogState) -> NewState {
+    // Tiles that no question can see go with the encoding, and then keep the state no longer.
+    let bytes = state.encode(plan);
+    NewState { bytes, retention: Retention::of(plan, state) }
+}
+
+/// How long a state is needed that is stored in these bytes; none where they are none of the plan's, too: what is not
+/// understood is left alone.
+pub(crate) fn retention(plan: &FeaturePlan, bytes: &[u8]) -> Option<Retention> {
+    Retention::of(plan, &LogState::decode(plan, bytes).ok()?)
 }

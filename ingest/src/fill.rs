@@ -13,7 +13,8 @@ use arrow::datatypes::Int32Type;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use tidemark_host::Host;
-use tidemark_kernel::{FeaturePlan, Log, Position, Span};
+use tidemark_kernel::retention::least;
+use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
@@ -26,10 +27,6 @@ use crate::view::{Advance, SharedView, ViewWriter};
 
 /// How often a view is begun anew when other processes get in the way.
 const ATTEMPTS: usize = 5;
-
-/// How long an idle state outlives the longest window that can see its events. Windows go by the arrival of events and
-/// a store forgets by the clock, so this is also how far the events that are read may fall behind the clock.
-const IDLE: Span = Span::from_secs(7 * 24 * 60 * 60);
 
 /// What it takes to bring a view up.
 pub(crate) struct Fill<'a> {
@@ -165,20 +162,13 @@ pub(crate) async fn begin(
     events: &dyn OfflineTable,
 ) -> Result<Generation, StoreError> {
     let starts = logs(events).into_iter().map(|log| (log, Position::START)).collect();
-    store.begin(&plan.view, plan.fingerprint(), &starts, idle(plan)).await
+    store.begin(&plan.view, plan.fingerprint(), &starts, least(plan)).await
 }
 
 /// Every partition that history knows, and those that every source has.
 fn logs(events: &dyn OfflineTable) -> Vec<Log> {
     let known = events.positions().keys().copied();
     known.chain([Log::FILE, Log::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// How long the states of a view are kept after their last write.
-fn idle(plan: &FeaturePlan) -> Option<Span> {
-    let reaches: Option<Vec<Span>> = plan.windows.iter().map(|window| window.reach()).collect();
-    let longest = reaches?.into_iter().max().unwrap_or_default();
-    Some(Span::from_millis(longest.millis().saturating_add(IDLE.millis())))
 }
 
 /// Applies what a view lacks of the events that are in, of these logs. False where its generation was lost meanwhile.

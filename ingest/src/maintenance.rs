@@ -1,16 +1,27 @@
-//! Event tables kept in shape while events are taken in: small files are merged, and files that no table names are
-//! removed once nobody can be reading them. None of it changes a row, and any number of processes may do it.
+//! Both stores kept in shape while events are taken in. Small files of the event tables are merged, and files that no
+//! table names are removed once nothing can be reading them; states that are not needed any more are removed from the
+//! online store. None of it changes a row or an answer, and any number of processes may do it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::Host;
-use tidemark_kernel::{SourcePlan, Span};
+use tidemark_kernel::{FeaturePlan, SourcePlan, Span};
 use tidemark_offline::{CompactOptions, OfflineStore, TableError, TableKind};
+use tidemark_store::{Generation, OnlineStore, StoreError, Sweep};
 use tokio::task::JoinSet;
+
+use crate::apply;
+use crate::metrics::ViewMetrics;
 
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause between two walks through the states of a view.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(600);
+
+/// The pause between two steps of a walk: what is taken in and looked up meanwhile comes first.
+const BETWEEN_STEPS: Duration = Duration::from_millis(100);
 
 /// How long a file that no table names is kept: longer than anybody reads, and than a commit can be under way.
 const KEPT: Span = Span::from_secs(24 * 60 * 60);
@@ -44,4 +55,67 @@ async fn round(host: &Host, offline: &dyn OfflineStore, source: &SourcePlan) -> 
         }
     }
     Ok(())
+}
+
+/// Removes the states of one view that are not needed any more.
+pub(crate) struct Forgetting {
+    host: Host,
+    plan: Arc<FeaturePlan>,
+    metrics: Arc<ViewMetrics>,
+    /// The generation that is live, and the walk through it.
+    walk: Option<(Generation, Sweep)>,
+}
+
+impl Forgetting {
+    /// Begins with the first entity of the generation that is live then.
+    pub(crate) const fn new(host: Host, plan: Arc<FeaturePlan>, metrics: Arc<ViewMetrics>) -> Self {
+        Self { host, plan, metrics, walk: None }
+    }
+
+    /// Walks through the states over and over, and does not end.
+    pub(crate) async fn run(mut self, store: Arc<dyn OnlineStore>) {
+        loop {
+            match self.round(&*store, BETWEEN_STEPS).await {
+                Ok(0) => {}
+                Ok(states) => {
+                    tracing::info!(view = self.plan.view, states, "forgot states that no window can see")
+                }
+                Err(error) => {
+                    tracing::warn!(view = self.plan.view, %error, "cannot look for states to forget; trying again later");
+                }
+            }
+            self.host.sleep(BETWEEN_ROUNDS).await;
+        }
+    }
+
+    /// Walks to the end of the live generation, if it is one of this plan; how many states were removed.
+    pub(crate) async fn round(
+        &mut self,
+        store: &dyn OnlineStore,
+        pause: Duration,
+    ) -> Result<u64, StoreError> {
+        let live = store.live(&self.plan.view).await?;
+        let live = live.filter(|live| live.fingerprint == self.plan.fingerprint());
+        // Another generation is another walk.
+        self.walk = match (self.walk.take(), live) {
+            (Some((generation, sweep)), Some(live)) if generation == live => Some((live, sweep)),
+            (_, live) => live.map(|live| (live, self.sweep())),
+        };
+        let Some((generation, sweep)) = &mut self.walk else { return Ok(0) };
+        let mut states = 0;
+        loop {
+            let step = store.expire(generation, sweep).await?;
+            self.metrics.forgot(step);
+            states += step;
+            if sweep.is_at_start() {
+                return Ok(states);
+            }
+            self.host.sleep(pause).await;
+        }
+    }
+
+    fn sweep(&self) -> Sweep {
+        let plan = Arc::clone(&self.plan);
+        Sweep::new(Arc::new(move |bytes| apply::retention(&plan, bytes)))
+    }
 }

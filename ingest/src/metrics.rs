@@ -61,6 +61,7 @@ pub struct ViewMetrics {
     cache_hits: AtomicU64,
     cache_misses: AtomicU64,
     lost_races: AtomicU64,
+    forgotten: AtomicU64,
 }
 
 impl Default for SourceMetrics {
@@ -152,6 +153,11 @@ impl ViewMetrics {
     pub(crate) fn cached(&self, hits: usize, misses: usize) {
         self.cache_hits.fetch_add(hits as u64, Relaxed);
         self.cache_misses.fetch_add(misses as u64, Relaxed);
+    }
+
+    /// So many states were removed that were not needed any more.
+    pub(crate) fn forgot(&self, states: u64) {
+        self.forgotten.fetch_add(states, Relaxed);
     }
 
     /// A bucket stood elsewhere than we thought.
@@ -258,7 +264,7 @@ const OF_SOURCES: [Counter<SourceMetrics>; 6] = [
     }),
 ];
 
-const OF_VIEWS: [Counter<ViewMetrics>; 7] = [
+const OF_VIEWS: [Counter<ViewMetrics>; 8] = [
     ("tidemark_ingest_null_keys_total", "events without an entity", |view| &view.null_keys),
     ("tidemark_ingest_failed_expressions_total", "evaluations that failed", |view| &view.failed),
     ("tidemark_ingest_flushes_total", "buckets flushed to the online store", |view| &view.flushes),
@@ -266,6 +272,9 @@ const OF_VIEWS: [Counter<ViewMetrics>; 7] = [
     ("tidemark_ingest_cache_hits_total", "states that were at hand", |view| &view.cache_hits),
     ("tidemark_ingest_cache_misses_total", "states that were loaded", |view| &view.cache_misses),
     ("tidemark_ingest_lost_races_total", "buckets moved by somebody else", |view| &view.lost_races),
+    ("tidemark_ingest_forgotten_states_total", "states removed that no window can see", |view| {
+        &view.forgotten
+    }),
 ];
 
 /// Counters are whole at any instant, whoever panicked.

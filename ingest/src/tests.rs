@@ -4,6 +4,7 @@ mod definitions;
 mod faults;
 mod files;
 mod fixture;
+mod forgetting;
 mod push;
 mod rivals;
 mod views;

@@ -9,7 +9,7 @@
 //! it knows arrays and schemas only.
 //!
 //! Reading order: [`time`] and [`value`], then [`event`], [`window`] and [`span`], [`aggregate`], [`state`],
-//! [`answer`], [`replay`]; last the [`oracle`].
+//! [`retention`], [`answer`], [`replay`]; last the [`oracle`].
 
 pub mod aggregate;
 pub mod answer;
@@ -20,6 +20,7 @@ pub mod key;
 pub mod oracle;
 pub mod plan;
 pub mod replay;
+pub mod retention;
 pub mod service;
 pub mod source;
 pub mod span;
@@ -34,6 +35,7 @@ pub use answer::{Answer, Status};
 pub use event::{Event, Log, Offset, Order, Position, Stamp};
 pub use key::EntityKey;
 pub use plan::{FeaturePlan, Fingerprint};
+pub use retention::Retention;
 pub use service::ServicePlan;
 pub use source::SourcePlan;
 pub use state::LogState;

@@ -52,7 +52,7 @@ impl<'p> Entity<'p> {
     /// Decodes what is stored of an entity.
     ///
     /// # Errors
-    /// Fails where a state's bytes are not those of a state of this plan.
+    /// Fails where the store found it damaged, or a state's bytes are not those of a state of this plan.
     pub(crate) fn decode(
         plan: &'p FeaturePlan,
         key: Option<&EntityKey>,
@@ -63,9 +63,10 @@ impl<'p> Entity<'p> {
             Err(error) => {
                 let entity = key.map_or_else(String::new, |key| name_entity(plan, key));
                 let reason = DamageReason::Undecodable(error);
-                Err(RowError::Damaged(Damage { view: plan.view.clone(), entity, log: *log, reason }))
+                Err(RowError::Damaged(Damage { view: plan.view.clone(), entity, log: Some(*log), reason }))
             }
         };
+        let stored = stored.as_ref().map_err(|damage| RowError::Damaged(damage.clone()))?;
         let logs = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
         Ok(Self { plan, logs })
     }

@@ -97,9 +97,6 @@ pub enum LookupError {
         /// The fingerprint of the live state.
         live: Fingerprint,
     },
-    /// The store noticed that the state of one of the entities is damaged.
-    #[error(transparent)]
-    Damaged(Damage),
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
@@ -132,7 +129,8 @@ pub enum RowError {
 /// A stored state that cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "the stored state of {entity} in view `{view}`, log {log}, cannot be read ({reason}): {}",
+    "the stored state of {entity} in view `{view}`{} cannot be read ({reason}): {}",
+    log.map(|log| format!(", log {log},")).unwrap_or_default(),
     reason.advice()
 )]
 pub struct Damage {
@@ -140,8 +138,8 @@ pub struct Damage {
     pub view: String,
     /// The entity's key as `name=value`.
     pub entity: String,
-    /// The log.
-    pub log: Log,
+    /// The log; none where it concerns all of them.
+    pub log: Option<Log>,
     /// What was found.
     pub reason: DamageReason,
 }
@@ -152,6 +150,9 @@ pub enum DamageReason {
     /// The store's own checksum.
     #[error("it does not match its checksum")]
     Checksum,
+    /// It is not what a store writes, which says what it is.
+    #[error("{0}")]
+    Foreign(String),
     /// Its bytes are no state of the plan.
     #[error(transparent)]
     Undecodable(DecodeError),
@@ -161,7 +162,7 @@ impl DamageReason {
     const fn advice(&self) -> &'static str {
         match self {
             Self::Undecodable(DecodeError::Newer { .. }) => "use the version that wrote it, or a newer one",
-            Self::Checksum | Self::Undecodable(_) => {
+            Self::Checksum | Self::Foreign(_) | Self::Undecodable(_) => {
                 "`verify` finds all such states; move the online store away and start again, it is then filled \
                  from history"
             }
@@ -237,9 +238,9 @@ impl LookupError {
             Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => Kind::Invalid,
             Self::InvalidAt { .. } | Self::Malformed { .. } => Kind::Invalid,
             Self::Filling { .. } | Self::Applying { .. } => Kind::NotReady,
-            Self::Damaged(_) => Kind::Damaged,
             Self::Store(StoreError::Gone(_)) => Kind::NotReady,
-            Self::Store(StoreError::Corrupt { .. } | StoreError::CorruptState { .. }) => Kind::Damaged,
+            Self::Store(StoreError::Corrupt { .. }) => Kind::Damaged,
+            Self::Store(error) if error.is_of_entity() => Kind::Damaged,
             Self::Store(_) => Kind::Unavailable,
             Self::Derived { .. } => Kind::Internal,
         }

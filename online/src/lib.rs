@@ -10,13 +10,14 @@
 //! * [`answer`]: the one file in which this engine touches what a plan means; `derive`: derived features;
 //! * [`lookups`]: all of it, many entities per call;
 //! * [`error`]: what can go wrong, and how each protocol says so;
-//! * [`metrics`]: every metric of this crate;
+//! * [`metrics`]: every metric of this crate; `damages`: damaged entities, each logged once;
 //! * [`grpc`] with `wire` and `describe`, [`http`] with [`json`]: the protocols and their conversions;
 //! * [`listen`]: the ports.
 //!
 //! This crate must never contain an aggregate of its own, Kafka or a definition file.
 
 pub mod answer;
+mod damages;
 mod derive;
 mod describe;
 pub mod error;

@@ -14,6 +14,7 @@ use tidemark_kernel::value::Value;
 use tidemark_store::OnlineStore;
 
 use crate::answer::{Entity, Instant, RowAnswer, answer_row};
+use crate::damages::Damages;
 use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub struct Lookups {
     host: Host,
     catalogue: RwLock<Arc<Catalogue>>,
     metrics: Metrics,
+    damages: Damages,
 }
 
 impl Lookups {
@@ -48,7 +50,13 @@ impl Lookups {
     /// Lookups over `store` with no service yet, on any machine.
     #[must_use]
     pub fn on(host: Host, store: Arc<dyn OnlineStore>) -> Self {
-        Self { store, host, catalogue: RwLock::default(), metrics: Metrics::default() }
+        Self {
+            store,
+            host,
+            catalogue: RwLock::default(),
+            metrics: Metrics::default(),
+            damages: Damages::default(),
+        }
     }
 
     /// Serves these services and no others from now on. Calls under way end with the services they began with.
@@ -115,6 +123,7 @@ impl Lookups {
         let begun = self.host.stopwatch();
         let results = self.try_answer(served, rows, at).await.map_err(|error| self.metrics.failed(error))?;
         self.metrics.answered(&served.plan().name, &results, begun.elapsed());
+        self.damages.tell(&results);
         Ok(results)
     }
 

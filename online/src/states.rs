@@ -1,15 +1,14 @@
 //! From entities to their stored states: of the right meaning or not at all.
 
-use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
-use tidemark_store::{Generation, OnlineStore, StoreError};
+use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError};
 
 use crate::answer::name_entity;
 use crate::error::{Damage, DamageReason, LookupError};
 
-/// One entity's stored states by log; none for a null key.
-pub(crate) type Stored = Option<Vec<(Log, Vec<u8>)>>;
+/// One entity's stored states by log, none for a null key; or what is wrong with them.
+pub(crate) type Stored = Result<Option<LogStates>, Damage>;
 
 /// How often to ask for the live generation again when the one just asked for was replaced.
 const TRIES: usize = 5;
@@ -34,7 +33,12 @@ pub(crate) async fn read(
 ) -> Result<Vec<Stored>, LookupError> {
     let keys: Vec<EntityKey> = entities.iter().copied().flatten().cloned().collect();
     let mut found = lookup(store, plan, &keys).await?.into_iter();
-    Ok(entities.iter().map(|entity| entity.and_then(|_| found.next())).collect())
+    let stored = entities.iter().map(|entity| match entity.and_then(|_| found.next()) {
+        None => Ok(Ok(None)),
+        Some(Ok(states)) => Ok(Ok(Some(states))),
+        Some(Err(error)) => damage(error, plan).map(Err),
+    });
+    stored.collect()
 }
 
 /// A generation can be replaced and dropped between the two questions; then both are asked again.
@@ -42,26 +46,24 @@ async fn lookup(
     store: &dyn OnlineStore,
     plan: &FeaturePlan,
     keys: &[EntityKey],
-) -> Result<Vec<Vec<(Log, Vec<u8>)>>, LookupError> {
+) -> Result<Vec<EntityLookup>, LookupError> {
     let mut tries = 0;
     loop {
         tries += 1;
         let generation = live(store, plan).await?;
         match store.lookup(&generation, keys).await {
             Err(StoreError::Gone(_)) if tries < TRIES => {}
-            Err(error) => return Err(named(error, plan)),
-            Ok(states) => return Ok(states),
+            found => return found.map_err(LookupError::Store),
         }
     }
 }
 
-/// A store knows entities by their bytes; we know their names and values.
-fn named(error: StoreError, plan: &FeaturePlan) -> LookupError {
-    match error {
-        StoreError::CorruptState { view, key, log, .. } => {
-            let entity = name_entity(plan, &key);
-            LookupError::Damaged(Damage { view, entity, log, reason: DamageReason::Checksum })
-        }
-        other => LookupError::Store(other),
-    }
+/// What a store has found wrong with one entity. A store knows entities by their bytes; we know their names and values.
+fn damage(error: StoreError, plan: &FeaturePlan) -> Result<Damage, LookupError> {
+    let (key, log, reason) = match error {
+        StoreError::CorruptState { key, log, .. } => (key, Some(log), DamageReason::Checksum),
+        StoreError::CorruptEntity { key, what, .. } => (key, None, DamageReason::Foreign(what)),
+        other => return Err(LookupError::Store(other)),
+    };
+    Ok(Damage { view: plan.view.clone(), entity: name_entity(plan, &key), log, reason })
 }

@@ -282,8 +282,10 @@ impl<'v> Stored<'v> {
         };
         let keys: Vec<EntityKey> = wanted.into_iter().collect();
         let states = store.lookup(&view.generation, &keys).await?;
-        let entities = keys.into_iter().zip(states).map(|(key, states)| EntityStates { key, states });
-        let entities: Vec<EntityStates> = entities.filter(|entity| !entity.states.is_empty()).collect();
+        let entities = keys.into_iter().zip(states);
+        let entities = entities.map(|(key, states)| Ok(EntityStates { key, states: states? }));
+        let mut entities: Vec<EntityStates> = entities.collect::<Result<_, StoreError>>()?;
+        entities.retain(|entity| !entity.states.is_empty());
         Ok(Self { pages: None, page: entities.into_iter() })
     }
 

@@ -59,12 +59,27 @@ pub(crate) fn check(name: &Text, reading: &mut Reading<'_>) -> bool {
 }
 
 fn malformed(name: &Text, lower: &str, rule: &str, reading: &mut Reading<'_>) {
-    let kept = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
-    let fixed: String = lower.chars().map(kept).collect();
-    let fixed = fixed.trim_matches('_');
-    let help = if well_formed(fixed) { format!("write `{fixed}`") } else { rule.to_owned() };
+    let fixed = underscored(lower);
+    let help = if well_formed(&fixed) { format!("write `{fixed}`") } else { rule.to_owned() };
     let problem = Problem::error(name.place, format!("`{}` is no name", name.value)).help(help);
     reading.report(problem.label(rule));
+}
+
+/// The name that is closest to `text`, such as the one of a folder.
+pub(crate) fn closest(text: &str) -> String {
+    let mut name = underscored(&snake(text));
+    if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        name = underscored(&format!("project_{name}"));
+    }
+    name.truncate(LONGEST);
+    name.trim_end_matches('_').to_owned()
+}
+
+/// With `_` for every character that no name has, but not at the ends.
+fn underscored(lower: &str) -> String {
+    let kept = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
+    let fixed: String = lower.chars().map(kept).collect();
+    fixed.trim_matches('_').to_owned()
 }
 
 /// `UserAccount` as `user_account`.
@@ -115,4 +130,29 @@ pub(crate) fn taken(what: &str, name: &Text, first: crate::file::Place) -> Probl
         .label("declared again")
         .related(first, "declared first")
         .help("remove or rename one of them".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_close_to_a_name() {
+        for (text, name) in [
+            ("shop", "shop"),
+            ("FraudDetection", "fraud_detection"),
+            ("fraud-detection.v2", "fraud_detection_v2"),
+            (" my features ", "my_features"),
+            ("2026", "project_2026"),
+            ("_x_", "x"),
+            ("数据", "project"),
+            ("", "project"),
+        ] {
+            assert_eq!(closest(text), name, "{text}");
+        }
+        for text in ["x".repeat(300), format!("{}-{}", "x".repeat(63), "y"), "-".repeat(300), "9".repeat(300)]
+        {
+            assert!(well_formed(&closest(&text)), "{text}");
+        }
+    }
 }

@@ -78,6 +78,13 @@ impl Project {
         }
     }
 
+    /// The project name that is closest to `text`, such as the name of the project's folder. What one cluster or Redis
+    /// is shared by is told apart by it, so that it should not be the same for everyone.
+    #[must_use]
+    pub fn name_from(text: &str) -> String {
+        name::closest(text)
+    }
+
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
         let shape = Shape::read(node, "tidemark.yaml", &KEYS, reading)?;
         let name = shape.require_text("project", reading);

@@ -7,11 +7,14 @@
 //! ```
 //!
 //! The closure gives a store that holds nothing, and whatever must live as long as it (a temporary directory). The
-//! calling crate needs `tokio` with `macros` and `rt-multi-thread`. [`expiry`] is not among them, since it needs a
-//! clock that can be set: run it where the store takes one. What a store keeps across a restart is its own to test.
+//! calling crate needs `tokio` with `macros` and `rt-multi-thread`.
+//!
+//! [`expiry`] needs a clock that can be set: run it with [`conformance_of_expiry!`](crate::conformance_of_expiry!) where
+//! the store takes one. [`damage`] needs a way to what is stored. What a store keeps across a restart is its own to test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a broken law is a panic")]
 
 pub mod contents;
+pub mod damage;
 pub mod duel;
 pub mod expiry;
 pub mod flushes;
@@ -25,7 +28,7 @@ use tidemark_kernel::event::{Log, Offset, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 
-use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, OnlineStore};
+use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, NewState, OnlineStore};
 
 /// A store under test.
 pub type Subject = Arc<dyn OnlineStore>;
@@ -65,6 +68,30 @@ macro_rules! conformance_of {
     };
 }
 
+/// Tests that a store that takes a clock forgets what is not needed any more, and nothing else.
+///
+/// ```ignore
+/// tidemark_store::conformance_of_expiry!(async |clock| (Arc::new(MyStore::new(clock)) as Subject, ()));
+/// ```
+#[macro_export]
+macro_rules! conformance_of_expiry {
+    ($fresh:expr) => {
+        $crate::conformance_of_expiry! { $fresh;
+            a_state_is_forgotten_when_it_is_not_needed_anymore, a_write_counts_from_anew,
+            a_state_that_is_needed_for_good_stays, a_log_that_stands_still_forgets_nothing,
+            logs_are_forgotten_apart, steps_are_short
+        }
+    };
+    ($fresh:expr; $($law:ident),+) => {$(
+        #[tokio::test]
+        async fn $law() {
+            let hand = $crate::conformance::expiry::Hand::default();
+            let (store, _kept) = ($fresh)(hand.clock()).await;
+            $crate::conformance::expiry::$law(store, &hand).await;
+        }
+    )+};
+}
+
 const VIEW: &str = "payments";
 const LOG: Log = Log(0);
 
@@ -87,7 +114,8 @@ fn key(bytes: &[u8]) -> EntityKey {
 /// A flush of the bucket of `key`, which must be that of every key.
 fn step(log: Log, from: Offset, to: Offset, writes: &[(&EntityKey, &[u8])]) -> BucketFlush {
     let bucket = writes.first().map_or(0, |(key, _)| key.bucket(BUCKETS));
-    let writes = writes.iter().map(|(key, state)| ((*key).clone(), Some(state.to_vec()))).collect();
+    let state = |state: &[u8]| Some(NewState::permanent(state.to_vec()));
+    let writes = writes.iter().map(|(key, bytes)| ((*key).clone(), state(bytes))).collect();
     BucketFlush { bucket, log, from: Position(from), to: Position(to), writes }
 }
 
@@ -102,7 +130,7 @@ async fn flush(store: &Subject, generation: &Generation, step: BucketFlush) -> F
 async fn states(store: &Subject, generation: &Generation, key: &EntityKey) -> LogStates {
     let mut found = store.lookup(generation, std::slice::from_ref(key)).await.unwrap();
     assert_eq!(found.len(), 1, "one answer for each key");
-    found.remove(0)
+    found.remove(0).unwrap()
 }
 
 /// A reproducible source of chance (SplitMix64), so that the suite needs no crate for it.

@@ -8,15 +8,17 @@ use async_trait::async_trait;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::{Span, Time};
 
 use crate::error::StoreError;
+use crate::sweep::Sweep;
 
 /// Into how many groups the entities of a view fall. A group is what a flush moves as a whole (in Redis: one hash
 /// tag). The same for every generation: another number is another layout, filled anew.
 pub const BUCKETS: u16 = 16;
 
-/// The wall clock, where a store needs it: only to tell how long a state has been idle.
+/// The wall clock, where a store needs it: only to tell when a state was written, and whether it may be forgotten.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// The online state of views: a contract for those who implement a store, and what
@@ -49,6 +51,11 @@ pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 /// nothing else does. A generation that is not there, wholly or for the bucket asked for, is
 /// [`StoreError::Gone`], never empty.
 ///
+/// # Forgetting
+/// A state says how long it is needed ([`NewState::retention`]). From [`Retention::expiry`] of its last write on a
+/// store may forget it, at any time or never; not before, not because of what is written about another log or entity,
+/// and not because a worker of another version wrote in between. Positions are never forgotten.
+///
 /// # Lost replies
 /// Every call may be repeated. If the reply to a flush is lost, or its future dropped, it may or may not have been
 /// applied: the second try then answers [`FlushOutcome::At`] the position `to`, which means done. Equal position
@@ -56,10 +63,12 @@ pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 ///
 /// # Errors
 /// Any method may fail with [`StoreError::InUse`], [`Newer`](StoreError::Newer), [`Corrupt`](StoreError::Corrupt),
-/// [`CorruptState`](StoreError::CorruptState), [`Full`](StoreError::Full), [`Unavailable`](StoreError::Unavailable),
-/// [`Evicts`](StoreError::Evicts), [`Refused`](StoreError::Refused) or [`Io`](StoreError::Io); those that take a
+/// [`CorruptState`](StoreError::CorruptState), [`CorruptEntity`](StoreError::CorruptEntity),
+/// [`Full`](StoreError::Full), [`Unavailable`](StoreError::Unavailable), [`Evicts`](StoreError::Evicts),
+/// [`Refused`](StoreError::Refused) or [`Io`](StoreError::Io); those that take a
 /// generation with [`StoreError::Gone`]. A store never answers with bytes other than those it was given: damage it
-/// notices is an error, and so is a flush of which only a part could be written (the part must not be visible).
+/// notices is an error, and so is a flush of which only a part could be written (the part must not be visible). Damage
+/// to one entity is an error of that entity alone where several are [looked up](Self::lookup).
 #[async_trait]
 pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// The states of `keys` for `log`, in the order of `keys`, with the bucket's position for that log, all as of one
@@ -90,8 +99,15 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     ) -> Result<Vec<FlushOutcome>, StoreError>;
 
     /// All states of each entity by ascending log, in the order of `keys`; empty for an entity that has none.
-    async fn lookup(&self, generation: &Generation, keys: &[EntityKey])
-    -> Result<Vec<LogStates>, StoreError>;
+    ///
+    /// # Errors
+    /// An entity whose states are damaged is an error in its place ([`StoreError::is_of_entity`]); the others are
+    /// answered. What concerns the generation, the store or its server fails the call.
+    async fn lookup(
+        &self,
+        generation: &Generation,
+        keys: &[EntityKey],
+    ) -> Result<Vec<EntityLookup>, StoreError>;
 
     /// Every position of a generation. A log that lacks one of the [`BUCKETS`] buckets has lost it: the generation
     /// cannot be continued, drop it and fill anew.
@@ -99,9 +115,9 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
 
     /// Creates an empty generation that is not live, every bucket at `positions`.
     ///
-    /// `idle` is how long after its last write, by the wall clock, a state must be kept: the view's longest window
-    /// plus a week; none (a view with a `lifetime` feature) keeps it for ever. Once it has been idle longer, a store
-    /// may forget it at any time.
+    /// `least` is how long after its write a state is needed at least
+    /// ([`retention::least`](tidemark_kernel::retention::least)); none for good. Where older workers share the store
+    /// they go by it, since they do not say how long each state is needed.
     ///
     /// A generation is named by [`unpublished`](Self::unpublished) only once it is complete. Its number is greater
     /// than any that the view had before and is never given again; where others may still hold a generation of a
@@ -111,7 +127,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         view: &str,
         fingerprint: Fingerprint,
         positions: &BTreeMap<Log, Position>,
-        idle: Option<Span>,
+        least: Option<Span>,
     ) -> Result<Generation, StoreError>;
 
     /// Gives every bucket that has no position for `log` this one: for a log that appeared after
@@ -151,9 +167,10 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// How much a generation holds. It may read all of it.
     async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError>;
 
-    /// Forgets the states that have been idle for longer than the generation's `idle`, and says how many. A store
-    /// that forgets by itself answers 0. Positions are never forgotten. Call it now and then.
-    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError>;
+    /// Takes one step of a walk through the states of a generation and forgets those that are not needed any more:
+    /// how many. A step is short, whatever the generation holds. A store that forgets by itself takes no steps and
+    /// answers 0. A damaged state is passed over. Call it now and then, with the [`Sweep`] of this generation.
+    async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError>;
 
     /// Reads everything that is stored and fails at the first damage. It may take long and hold up other calls.
     async fn check(&self) -> Result<(), StoreError>;
@@ -207,7 +224,24 @@ pub struct BucketFlush {
     /// The position that it has afterwards, not before `from`.
     pub to: Position,
     /// The whole new state of each entity that changed, each once; none deletes it.
-    pub writes: Vec<(EntityKey, Option<Vec<u8>>)>,
+    pub writes: Vec<(EntityKey, Option<NewState>)>,
+}
+
+/// A state to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewState {
+    /// What is stored. A store does not look into it.
+    pub bytes: Vec<u8>,
+    /// How long it is needed; none: for good.
+    pub retention: Option<Retention>,
+}
+
+impl NewState {
+    /// A state that is never forgotten.
+    #[must_use]
+    pub const fn permanent(bytes: Vec<u8>) -> Self {
+        Self { bytes, retention: None }
+    }
 }
 
 /// What became of a [`BucketFlush`].
@@ -232,6 +266,9 @@ pub enum PublishOutcome {
 
 /// The states of one entity, one for each log that has one, by ascending log.
 pub type LogStates = Vec<(Log, Vec<u8>)>;
+
+/// The states of one entity, or what is wrong with them.
+pub type EntityLookup = Result<LogStates, StoreError>;
 
 /// For each log, the position of each bucket.
 pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
@@ -287,9 +324,4 @@ pub(crate) fn check_flushes(flushes: &[BucketFlush]) -> Result<(), StoreError> {
         check_bucket(flush.bucket, flush.writes.iter().map(|(key, _)| key))?;
     }
     Ok(())
-}
-
-/// The last instant whose states have been idle for too long at `now`; none if they are kept for ever.
-pub(crate) fn idle_since(now: Time, idle: Option<Span>) -> Option<Time> {
-    idle.map(|idle| now.minus(idle))
 }

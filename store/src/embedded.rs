@@ -30,10 +30,11 @@ use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
 
 use crate::contract::{
-    BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates, OnlineStore,
-    Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
+    BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
+    OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
 };
 use crate::error::StoreError;
+use crate::sweep::Sweep;
 use file::File;
 
 /// Up to this many keys are read where the caller is, more on a blocking thread.
@@ -49,8 +50,8 @@ impl EmbeddedStore {
     /// The name of the file in its directory.
     pub const FILE_NAME: &str = "online.redb";
 
-    /// Opens the store in `directory`, which is created where it is missing; `clock` tells how long a state has been
-    /// idle. Blocks, and for long after an unclean end: the whole file is then read and verified.
+    /// Opens the store in `directory`, which is created where it is missing; `clock` tells when a state is
+    /// written, and whether it may be forgotten. Blocks, and for long after an unclean end: the whole file is then read and verified.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open, [`StoreError::Newer`] if a newer version wrote it,
@@ -132,10 +133,11 @@ impl OnlineStore for EmbeddedStore {
         &self,
         generation: &Generation,
         keys: &[EntityKey],
-    ) -> Result<Vec<LogStates>, StoreError> {
+    ) -> Result<Vec<EntityLookup>, StoreError> {
         let generation = generation.clone();
         self.reading(keys, move |file, keys| {
-            file.read(|transaction| states::lookup(transaction, &generation, keys))
+            let found = file.read(|transaction| states::lookup(transaction, &generation, keys))?;
+            Ok(found.into_iter().map(|entity| entity.map_err(|fault| file.explain("read", fault))).collect())
         })
         .await
     }
@@ -152,11 +154,11 @@ impl OnlineStore for EmbeddedStore {
         view: &str,
         fingerprint: Fingerprint,
         positions: &BTreeMap<Log, Position>,
-        idle: Option<Span>,
+        least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         let (view, positions) = (view.to_owned(), positions.clone());
         self.blocking(move |file| {
-            file.write(|transaction| generations::begin(transaction, &view, fingerprint, &positions, idle))
+            file.write(|transaction| generations::begin(transaction, &view, fingerprint, &positions, least))
         })
         .await
     }
@@ -220,17 +222,23 @@ impl OnlineStore for EmbeddedStore {
         }
     }
 
-    /// Found by reading, then removed in one transaction: writers wait for the second step only.
-    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
-        let (generation, now) = (generation.clone(), (self.clock)());
-        self.blocking(move |file| {
-            let idle = file.read(|transaction| states::idle(transaction, &generation, now))?;
-            if idle.is_empty() {
-                return Ok(0);
-            }
-            file.write(|transaction| states::forget(transaction, &generation, &idle, now))
-        })
-        .await
+    /// Found by reading, then removed in one transaction: writers wait for the second step only. redb uses the pages
+    /// again that this frees.
+    async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        let (generation, now, mut walk) = (generation.clone(), (self.clock)(), sweep.clone());
+        let (walk, forgotten) = self
+            .blocking(move |file| {
+                let due = file.read(|transaction| states::due(transaction, &generation, &mut walk, now))?;
+                if due.is_empty() {
+                    return Ok((walk, 0));
+                }
+                let forget = |transaction: &_| states::forget(transaction, &generation, &due, &walk, now);
+                let forgotten = file.write(forget)?;
+                Ok((walk, forgotten))
+            })
+            .await?;
+        *sweep = walk;
+        Ok(forgotten)
     }
 
     /// Reads the states first: where one of them is damaged, that says more than the page it lies on.

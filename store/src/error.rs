@@ -58,6 +58,21 @@ pub enum StoreError {
         /// The log.
         log: Log,
     },
+    /// What is stored of one entity is not what a store writes.
+    #[error(
+        "the online store {place} is damaged (entity 0x{key:?} in view `{view}`: {what}): move it away and start \
+         again, it is then filled from history"
+    )]
+    CorruptEntity {
+        /// The store.
+        place: String,
+        /// The view.
+        view: String,
+        /// The entity.
+        key: EntityKey,
+        /// What was found.
+        what: String,
+    },
     /// There is no room left.
     #[error(
         "no space left for the online store {place}: free some and start again, nothing was half written"
@@ -148,12 +163,18 @@ pub enum Remedy {
 }
 
 impl StoreError {
+    /// Whether only one entity is concerned: others of the same call may be answered.
+    #[must_use]
+    pub const fn is_of_entity(&self) -> bool {
+        matches!(self, Self::CorruptState { .. } | Self::CorruptEntity { .. })
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
             Self::InUse { .. } | Self::Newer { .. } | Self::Full { .. } => Remedy::Fix,
-            Self::Corrupt { .. } | Self::CorruptState { .. } => Remedy::Fix,
+            Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => Remedy::Fix,
             Self::Evicts { .. } | Self::Refused { .. } => Remedy::Fix,
             Self::Unavailable { .. } => Remedy::Wait,
             Self::Gone(_) => Remedy::Retry,

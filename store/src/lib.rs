@@ -7,6 +7,7 @@
 //! Read in this order:
 //! * [`contract`]: what every store owes, [`OnlineStore`] and the types it speaks;
 //! * [`error`]: what can go wrong and what to do about it;
+//! * [`sweep`]: which states may be forgotten, a few at a time;
 //! * [`memory`]: the contract in its plainest form;
 //! * [`embedded`]: the durable store of one process, one file, which [`ensure_database`] brings into being whole;
 //! * [`redis`](mod@redis): the store of many processes, a Redis;
@@ -22,13 +23,15 @@ pub mod embedded;
 pub mod error;
 pub mod memory;
 pub mod redis;
+pub mod sweep;
 
 pub use contract::{
-    BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
-    OnlineStore, Positions, PublishOutcome, Sizes,
+    BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
+    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes,
 };
 pub use database::ensure_database;
 pub use embedded::EmbeddedStore;
 pub use error::{Remedy, StoreError};
 pub use memory::MemoryStore;
 pub use redis::{RedisConfig, RedisStore};
+pub use sweep::Sweep;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,10 +12,14 @@ use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::{Span, Time};
 
 use crate::contract::{
-    BUCKETS, BucketFlush, Clock, EntityPages, EntityStates, FlushOutcome, Generation, Loaded, LogStates,
-    OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes, idle_since,
+    BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
+    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
 };
 use crate::error::StoreError;
+use crate::sweep::{Sweep, Term};
+
+/// How many entities one step of a sweep looks at.
+const STEP: usize = 1000;
 
 /// An online store that forgets everything when it is dropped.
 pub struct MemoryStore {
@@ -35,7 +40,6 @@ struct Held {
 
 #[derive(Clone, Default)]
 struct Fill {
-    idle: Option<Span>,
     positions: Positions,
     entities: BTreeMap<EntityKey, BTreeMap<Log, State>>,
 }
@@ -43,11 +47,11 @@ struct Fill {
 #[derive(Clone)]
 struct State {
     bytes: Vec<u8>,
-    written: Time,
+    term: Term,
 }
 
 impl MemoryStore {
-    /// An empty store that tells by `clock` how long a state has been idle.
+    /// An empty store that tells by `clock` when a state was written, and whether it may be forgotten.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, held: Mutex::default() }
@@ -118,19 +122,17 @@ impl Fill {
         FlushOutcome::Applied
     }
 
-    fn write(&mut self, key: EntityKey, log: Log, state: Option<Vec<u8>>, now: Time) {
+    fn write(&mut self, key: EntityKey, log: Log, state: Option<NewState>, now: Time) {
         let logs = self.entities.entry(key.clone()).or_default();
         match state {
-            Some(bytes) => drop(logs.insert(log, State { bytes, written: now })),
+            Some(NewState { bytes, retention }) => {
+                drop(logs.insert(log, State { bytes, term: Term { written: now, retention } }));
+            }
             None => drop(logs.remove(&log)),
         }
         if logs.is_empty() {
             self.entities.remove(&key);
         }
-    }
-
-    fn count(&self) -> usize {
-        self.entities.values().map(BTreeMap::len).sum()
     }
 
     fn page(&self) -> Vec<EntityStates> {
@@ -171,10 +173,10 @@ impl OnlineStore for MemoryStore {
         &self,
         generation: &Generation,
         keys: &[EntityKey],
-    ) -> Result<Vec<LogStates>, StoreError> {
+    ) -> Result<Vec<EntityLookup>, StoreError> {
         let held = self.held();
         let fill = held.fill(generation)?;
-        Ok(keys.iter().map(|key| fill.states(key)).collect())
+        Ok(keys.iter().map(|key| Ok(fill.states(key))).collect())
     }
 
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
@@ -186,12 +188,12 @@ impl OnlineStore for MemoryStore {
         view: &str,
         fingerprint: Fingerprint,
         positions: &BTreeMap<Log, Position>,
-        idle: Option<Span>,
+        _least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         let mut held = self.held();
         held.newest += 1;
         let generation = Generation { view: view.to_owned(), number: held.newest, fingerprint };
-        let mut fill = Fill { idle, ..Fill::default() };
+        let mut fill = Fill::default();
         positions.iter().for_each(|(log, position)| fill.add_log(*log, *position));
         held.fills.insert(generation.clone(), fill);
         Ok(generation)
@@ -256,17 +258,27 @@ impl OnlineStore for MemoryStore {
         Ok(sizes)
     }
 
-    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
+    async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
         let now = (self.clock)();
         let mut held = self.held();
         let fill = held.fill_mut(generation)?;
-        let Some(since) = idle_since(now, fill.idle) else { return Ok(0) };
-        let before = fill.count();
-        fill.entities.retain(|_, logs| {
-            logs.retain(|_, state| state.written >= since);
-            !logs.is_empty()
-        });
-        Ok((before - fill.count()) as u64)
+        let from = sweep.after().map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
+        let step = fill.entities.range((from, Bound::Unbounded)).map(|(key, _)| key.clone()).take(STEP + 1);
+        let mut step: Vec<EntityKey> = step.collect();
+        let more = step.len() > STEP;
+        step.truncate(STEP);
+        let mut forgotten = 0;
+        for key in &step {
+            let Some(logs) = fill.entities.get_mut(key) else { continue };
+            let before = logs.len();
+            logs.retain(|log, state| !sweep.meet(*log, state.term, now));
+            forgotten += (before - logs.len()) as u64;
+            if logs.is_empty() {
+                fill.entities.remove(key);
+            }
+        }
+        sweep.step(step.pop().filter(|_| more));
+        Ok(forgotten)
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -293,20 +305,11 @@ impl EntityPages for OnePage {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::conformance::{self, Subject};
+    use crate::conformance::Subject;
 
     crate::conformance!(async || (Arc::new(MemoryStore::new(Arc::new(Time::default))) as Subject, ()));
 
-    #[tokio::test]
-    async fn idle_states_expire() {
-        let now = Arc::new(AtomicI64::new(0));
-        let hand = Arc::clone(&now);
-        let clock: Clock = Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed)));
-        let store = Arc::new(MemoryStore::new(clock));
-        conformance::expiry::idle_states_expire(store, |time| hand.store(time.millis(), Ordering::Relaxed))
-            .await;
-    }
+    crate::conformance_of_expiry!(async |clock: Clock| (Arc::new(MemoryStore::new(clock)) as Subject, ()));
 }

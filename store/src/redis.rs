@@ -10,8 +10,8 @@
 //! One [`BucketFlush`] is one call however large it is, and Redis serves nobody else meanwhile: cut large batches by
 //! offset. A [`load`](OnlineStore::load) is one call too.
 //!
-//! Redis forgets idle states by itself, an entity's all together: once none of them was written for as long as the
-//! generation's `idle`.
+//! Redis forgets states by itself, an entity's all together: once none of them is needed any more. Its own clock says
+//! when they were written, so that a worker whose clock is wrong takes nothing away.
 
 mod contents;
 mod generations;
@@ -33,10 +33,11 @@ use tidemark_kernel::time::Span;
 use tokio::sync::Semaphore;
 
 use crate::contract::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, OnlineStore, Positions,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions,
     PublishOutcome, Sizes, check_bucket, check_flushes,
 };
 use crate::error::StoreError;
+use crate::sweep::Sweep;
 use contents::Pages;
 use link::Link;
 use server::Watch;
@@ -124,7 +125,7 @@ impl OnlineStore for RedisStore {
         &self,
         generation: &Generation,
         keys: &[EntityKey],
-    ) -> Result<Vec<LogStates>, StoreError> {
+    ) -> Result<Vec<EntityLookup>, StoreError> {
         self.watch.look(&self.link).await?;
         states::lookup(&self.link, generation, keys).await
     }
@@ -140,11 +141,11 @@ impl OnlineStore for RedisStore {
         view: &str,
         fingerprint: Fingerprint,
         positions: &BTreeMap<Log, Position>,
-        idle: Option<Span>,
+        least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         // Redis may have lost its data, and another version may have come since.
         server::claim(&self.link).await?;
-        generations::begin(&self.link, view, fingerprint, positions, idle).await
+        generations::begin(&self.link, view, fingerprint, positions, least).await
     }
 
     async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
@@ -185,7 +186,7 @@ impl OnlineStore for RedisStore {
     }
 
     /// Redis forgets by itself.
-    async fn expire(&self, generation: &Generation) -> Result<u64, StoreError> {
+    async fn expire(&self, generation: &Generation, _: &mut Sweep) -> Result<u64, StoreError> {
         generations::check_whole(&self.link, generation).await.map(|()| 0)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemark_kernel::{EntityKey, Log, Time};
-use tidemark_store::{BUCKETS, BucketFlush, EmbeddedStore, FlushOutcome, OnlineStore};
+use tidemark_store::{BUCKETS, BucketFlush, EmbeddedStore, FlushOutcome, NewState, OnlineStore};
 
 use crate::repo::TestRepo;
 
@@ -30,7 +30,8 @@ async fn flush(store: &EmbeddedStore, key: EntityKey, log: Log, state: Vec<u8>) 
     let generation = store.live(VIEW).await.expect("read").expect("live");
     let bucket = key.bucket(BUCKETS);
     let at = store.positions(&generation).await.expect("read")[&log][&bucket];
-    let flush = BucketFlush { bucket, log, from: at, to: at, writes: vec![(key, Some(state))] };
+    let writes = vec![(key, Some(NewState::permanent(state)))];
+    let flush = BucketFlush { bucket, log, from: at, to: at, writes };
     assert_eq!(store.flush(&generation, vec![flush]).await.expect("written"), [FlushOutcome::Applied]);
 }
 

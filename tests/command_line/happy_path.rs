@@ -29,6 +29,26 @@ fn the_example_repo_holds_and_answers() {
     assert!(tidemark(folder.path(), &["init", "shop"]).refused(&["not an empty folder"]).stdout.is_empty());
 }
 
+/// Two projects that share a Redis or a Kafka cluster are told apart by their names.
+#[test]
+fn a_new_project_is_named_after_its_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (dir, project) in
+        [("fraud", "fraud"), ("Fraud-Detection v2", "fraud_detection_v2"), ("2026", "project_2026")]
+    {
+        let ran = tidemark(folder.path(), &["init", dir]).done();
+        assert!(ran.stdout.contains(&format!("project `{project}`")), "{ran:#?}");
+        let settings = fs::read_to_string(folder.path().join(dir).join("tidemark.yaml")).expect("written");
+        assert!(settings.contains(&format!("\nproject: {project}\n")), "{settings}");
+        tidemark(&folder.path().join(dir), &["check"]).done();
+    }
+    // The folder that one is in has a name as well.
+    let inside = folder.path().join("churn");
+    fs::create_dir(&inside).expect("created");
+    let told = tidemark(&inside, &["init", ".", "--format", "json"]).done().json();
+    assert_eq!(told["project"], "churn");
+}
+
 /// Every file below a folder, with its text.
 fn files(folder: &Path, below: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! Stores on real servers: the contract, and what a server does to a store.
 
+mod expiry;
 mod faults;
 mod redis;
 mod server;
@@ -14,8 +15,8 @@ use tidemark_kernel::time::Span;
 use tidemark_services::{Redis, unique};
 use tidemark_store::conformance::Subject;
 use tidemark_store::{
-    BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, OnlineStore, RedisConfig, RedisStore, Remedy,
-    StoreError,
+    BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, NewState, OnlineStore, RedisConfig,
+    RedisStore, Remedy, StoreError,
 };
 
 const VIEW: &str = "payments";
@@ -37,9 +38,9 @@ async fn begin(store: &RedisStore) -> Generation {
     begin_with(store, None).await.expect("begun")
 }
 
-async fn begin_with(store: &RedisStore, idle: Option<Span>) -> Result<Generation, StoreError> {
+async fn begin_with(store: &RedisStore, least: Option<Span>) -> Result<Generation, StoreError> {
     let positions = BTreeMap::from([(LOG, Position::START)]);
-    store.begin(VIEW, Fingerprint([7; 16]), &positions, idle).await
+    store.begin(VIEW, Fingerprint([7; 16]), &positions, least).await
 }
 
 fn key(number: u64) -> EntityKey {
@@ -53,7 +54,9 @@ fn steps(from: i64, count: u64, size: usize) -> Vec<BucketFlush> {
     let empty = |bucket| BucketFlush { bucket, log: LOG, from, to, writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for key in (0..count).map(key) {
-        flushes[usize::from(key.bucket(BUCKETS))].writes.push((key, Some(state(to, size))));
+        flushes[usize::from(key.bucket(BUCKETS))]
+            .writes
+            .push((key, Some(NewState::permanent(state(to, size)))));
     }
     flushes
 }
@@ -77,12 +80,13 @@ async fn advance(store: &RedisStore, of: &Generation, from: i64, count: u64) -> 
 /// One step of the bucket of `key`.
 fn step(from: i64, key: &EntityKey, state: Vec<u8>) -> Vec<BucketFlush> {
     let (from, to, bucket) = (Position(from), Position(from + 1), key.bucket(BUCKETS));
-    vec![BucketFlush { bucket, log: LOG, from, to, writes: vec![(key.clone(), Some(state))] }]
+    let writes = vec![(key.clone(), Some(NewState::permanent(state)))];
+    vec![BucketFlush { bucket, log: LOG, from, to, writes }]
 }
 
 /// The states of one entity.
 async fn states(store: &RedisStore, of: &Generation, key: &EntityKey) -> LogStates {
-    store.lookup(of, std::slice::from_ref(key)).await.expect("looked up").remove(0)
+    store.lookup(of, std::slice::from_ref(key)).await.expect("looked up").remove(0).expect("whole")
 }
 
 /// That each of `count` entities has the state of its bucket's position, or none before the first.

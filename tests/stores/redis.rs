@@ -5,43 +5,6 @@ use std::time::{Duration, Instant};
 use super::*;
 
 #[tokio::test]
-async fn idle_states_are_forgotten_by_redis_itself() {
-    let store = fresh().await;
-    let expiring = begin_with(&store, Some(Span::from_millis(1000))).await.expect("begun");
-    let eternal = begin(&store).await;
-    for generation in [&expiring, &eternal] {
-        advance(&store, generation, 0, 50).await.expect("flushed");
-    }
-    // Written again and again, one of them stays when the others have gone.
-    let busy = key(1);
-    let mut at = 1;
-    while at == 1 || store.sizes(&expiring).await.expect("sizes").entities > 1 {
-        assert_eq!(states(&store, &expiring, &busy).await.len(), 1, "forgotten too early");
-        let flush = step(at, &busy, state(Position(at + 1), 8));
-        assert_eq!(store.flush(&expiring, flush).await.expect("flushed"), [FlushOutcome::Applied]);
-        at += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(told(&states(&store, &expiring, &busy).await[0].1), Position(at));
-    let positions = &store.positions(&expiring).await.expect("positions")[&LOG];
-    assert_eq!(positions.len(), usize::from(BUCKETS), "positions are never forgotten");
-    assert_eq!(positions[&busy.bucket(BUCKETS)], Position(at));
-    assert_eq!(store.sizes(&eternal).await.expect("sizes").entities, 50);
-    assert_eq!(store.expire(&expiring).await.expect("expired"), 0);
-}
-
-/// A view may keep states for longer than Redis can add to its clock.
-#[tokio::test]
-async fn the_longest_idle_is_as_good_as_for_ever() {
-    let store = fresh().await;
-    for millis in [i64::MAX, 1 << 53] {
-        let generation = begin_with(&store, Some(Span::from_millis(millis))).await.expect("begun");
-        advance(&store, &generation, 0, 5).await.expect("flushed");
-        assert_whole(&store, &generation, 5).await;
-    }
-}
-
-#[tokio::test]
 async fn prefixes_share_nothing() {
     let one = config(Redis::shared().url());
     let two = RedisConfig { prefix: format!("{}:two", one.prefix), ..one.clone() };
@@ -171,7 +134,8 @@ async fn a_bucket_that_was_written_in_part_has_no_position() {
         String::from_utf8_lossy(second.as_bytes())
     );
     redis.command::<()>(&["SET", &name, "no hash"]).expect("written");
-    let writes = vec![(first.clone(), Some(b"half".to_vec())), (second, Some(b"never".to_vec()))];
+    let state = |text: &[u8]| Some(NewState::permanent(text.to_vec()));
+    let writes = vec![(first.clone(), state(b"half")), (second, state(b"never"))];
     let flush = BucketFlush { bucket, log: LOG, from: Position(0), to: Position(1), writes };
     let error = store.flush(&generation, vec![flush]).await.expect_err("it fails in its middle");
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
@@ -214,15 +178,42 @@ async fn a_changed_state_is_named() {
             .load(&generation, wrong.bucket(BUCKETS), LOG, std::slice::from_ref(wrong))
             .await
             .expect_err("wrong");
-        for error in
-            [loaded, store.lookup(&generation, std::slice::from_ref(wrong)).await.expect_err("wrong")]
-        {
+        let mut found = store.lookup(&generation, &[wrong.clone(), intact.clone()]).await.expect("looked up");
+        assert_eq!(found.pop().expect("two").expect("whole"), [(LOG, b"abcdefgh".to_vec())]);
+        for error in [loaded, found.pop().expect("one").expect_err("wrong")] {
             assert!(matches!(&error, StoreError::CorruptState { key, .. } if key == wrong), "{error}");
         }
     }
     let error = store.check().await.expect_err("wrong");
     assert!(matches!(error, StoreError::CorruptState { .. }), "{error}");
     assert_eq!(states(&store, &generation, &intact).await, [(LOG, b"abcdefgh".to_vec())]);
+}
+
+/// Whatever is wrong with one entity: its value, the fields of its hash, or that it is no hash at all.
+#[tokio::test]
+async fn a_damaged_entity_fails_alone() {
+    let redis = Redis::start();
+    let command = |words: &[&[u8]]| {
+        let mut connection = ::redis::Client::open(redis.url())?.get_connection()?;
+        words.iter().fold(&mut ::redis::Cmd::new(), |command, word| command.arg(word)).exec(&mut connection)
+    };
+    for wrong in ["value", "field", "type"] {
+        let config = config(redis.url());
+        let prefix = config.prefix.clone();
+        let store = Arc::new(RedisStore::open(config).await.expect("a store"));
+        let damage = async |generation: &Generation, key: &EntityKey| {
+            let bucket = key.bucket(BUCKETS);
+            let mut name = format!("{prefix}:{{{VIEW}:{}:{bucket}}}:", generation.number).into_bytes();
+            name.extend_from_slice(key.as_bytes());
+            let damaged = match wrong {
+                "value" => command(&[b"HSET", &name, b"0", b"second stateabcd"]),
+                "field" => command(&[b"HSET", &name, b"color", b"red"]),
+                _ => command(&[b"SET", &name, b"a text"]),
+            };
+            damaged.expect("damaged");
+        };
+        tidemark_store::conformance::damage::a_damaged_entity_fails_alone(store as Subject, damage).await;
+    }
 }
 
 #[tokio::test]
@@ -282,6 +273,7 @@ async fn thousands_are_read_in_one_call() {
     advance(&store, &generation, 0, 2500).await.expect("flushed");
     let keys: Vec<EntityKey> = (0..3000).map(key).collect();
     let found = store.lookup(&generation, &keys).await.expect("looked up");
+    let found: Vec<LogStates> = found.into_iter().collect::<Result<_, _>>().expect("whole");
     assert!(found[..2500].iter().all(|states| states.len() == 1));
     assert!(found[2500..].iter().all(Vec::is_empty) && found.len() == 3000);
     let sizes = store.sizes(&generation).await.expect("sizes");

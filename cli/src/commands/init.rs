@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 use tidemark_offline::durable::{Beside, create_folder};
+use tidemark_registry::Project;
 
 use crate::args::Init;
 use crate::failure::{Failure, io_failure};
@@ -22,24 +23,36 @@ const EXAMPLE: [(&str, &str); 4] = [
 
 pub(super) fn run(init: &Init, output: Output) -> Result<()> {
     refuse_others(&init.dir)?;
-    write(&init.dir)?;
+    create_folder(&init.dir)?;
+    let project = project_of(&init.dir)?;
+    write(&init.dir, &project)?;
     let dir = init.dir.display().to_string();
     let names: Vec<&str> = EXAMPLE.iter().map(|(name, _)| *name).collect();
-    output.result(|| json!({"dir": dir, "files": names}), || said(&dir, &names))
+    output.result(|| json!({"dir": dir, "project": project, "files": names}), || said(&dir, &project, &names))
 }
 
-fn said(dir: &str, names: &[&str]) -> String {
+/// The project is named after its folder: what several projects share, such as a Redis, is told apart by their names.
+fn project_of(dir: &Path) -> Result<String> {
+    let dir = dir.canonicalize().map_err(io_failure("find", dir))?;
+    Ok(Project::name_from(&dir.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+fn said(dir: &str, project: &str, names: &[&str]) -> String {
     format!(
-        "wrote {} into {dir}\n\nnext:\n  cd {dir}\n  tidemark check     # what the definitions are\n  \
+        "wrote {} into {dir}, project `{project}`\n\nnext:\n  cd {dir}\n  tidemark check     # what the definitions are\n  \
          tidemark test      # what they mean, by example\n  \
          tidemark dev       # run it, and edit payments.yaml while it runs",
         names.join(", ")
     )
 }
 
-/// Writes the example into a folder, which is created where it is missing.
-pub(super) fn write(dir: &Path) -> Result<()> {
+/// The name of the example's project.
+pub(super) const EXAMPLE_PROJECT: &str = "shop";
+
+/// Writes the example into a folder, which is created where it is missing, as a project of this name.
+pub(super) fn write(dir: &Path, project: &str) -> Result<()> {
     for (name, text) in EXAMPLE {
+        let text = if name == "tidemark.yaml" { settings(text, project) } else { text.to_owned() };
         let path = dir.join(name);
         create_folder(path.parent().unwrap_or(dir))?;
         let mut file = Beside::create(&path)?;
@@ -47,6 +60,14 @@ pub(super) fn write(dir: &Path) -> Result<()> {
         file.finish()?;
     }
     Ok(())
+}
+
+/// The example's settings with another project name.
+fn settings(text: &str, project: &str) -> String {
+    let named = |text: &str, key: &str| {
+        text.replacen(&format!("{key}: {EXAMPLE_PROJECT}"), &format!("{key}: {project}"), 1)
+    };
+    named(&named(text, "project"), "client.id")
 }
 
 fn refuse_others(dir: &Path) -> Result<()> {

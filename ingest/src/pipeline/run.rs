@@ -13,7 +13,7 @@ use super::topic::Topic;
 use crate::error::IngestError;
 use crate::health::Condition;
 use crate::kafka::Input;
-use crate::maintenance::maintain;
+use crate::maintenance::{Forgetting, maintain};
 use crate::progress::unwatched;
 use crate::push::PushLog;
 use crate::status::SourceStatus;
@@ -245,10 +245,16 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them.
+    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them. And
+    /// keeps the online store free of states that are not needed any more.
     fn keep_up(&mut self) {
         let shared = &self.shared;
         self.upkeep = maintain(shared.host.clone(), Arc::clone(&shared.offline), Arc::clone(&self.source));
+        for view in &self.views {
+            let (plan, metrics) = (Arc::clone(view.plan()), shared.metrics.view(&view.plan().view));
+            let forgetting = Forgetting::new(shared.host.clone(), plan, metrics);
+            self.upkeep.spawn(forgetting.run(Arc::clone(&shared.store)));
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore, Positions,
-    PublishOutcome, Sizes, StoreError,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
+    Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
 use super::fixture::{Held, Project, RECEIVED, by_shop, by_user, clock, lines, memory};
@@ -64,11 +64,7 @@ impl OnlineStore for Faulty {
         let flushes = flushes.into_iter().take(cut).collect();
         self.call(self.store.flush(of, flushes)).await
     }
-    async fn lookup(
-        &self,
-        of: &Generation,
-        keys: &[EntityKey],
-    ) -> Result<Vec<Vec<(Log, Vec<u8>)>>, StoreError> {
+    async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, StoreError> {
         self.store.lookup(of, keys).await
     }
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
@@ -109,8 +105,8 @@ impl OnlineStore for Faulty {
     async fn sizes(&self, of: &Generation) -> Result<Sizes, StoreError> {
         self.store.sizes(of).await
     }
-    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
-        self.store.expire(of).await
+    async fn expire(&self, of: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        self.store.expire(of, sweep).await
     }
     async fn check(&self) -> Result<(), StoreError> {
         self.store.check().await

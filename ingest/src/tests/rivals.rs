@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions, PublishOutcome,
-    Sizes, StoreError,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions,
+    PublishOutcome, Sizes, StoreError, Sweep,
 };
 
 use super::fixture::{Project, RECEIVED, by_user, clock, lines, memory, states};
@@ -118,11 +118,7 @@ impl OnlineStore for Failover {
     ) -> Result<Vec<FlushOutcome>, StoreError> {
         self.now().flush(of, flushes).await
     }
-    async fn lookup(
-        &self,
-        of: &Generation,
-        keys: &[EntityKey],
-    ) -> Result<Vec<Vec<(Log, Vec<u8>)>>, StoreError> {
+    async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, StoreError> {
         self.now().lookup(of, keys).await
     }
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
@@ -163,8 +159,8 @@ impl OnlineStore for Failover {
     async fn sizes(&self, of: &Generation) -> Result<Sizes, StoreError> {
         self.now().sizes(of).await
     }
-    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
-        self.now().expire(of).await
+    async fn expire(&self, of: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        self.now().expire(of, sweep).await
     }
     async fn check(&self) -> Result<(), StoreError> {
         self.now().check().await

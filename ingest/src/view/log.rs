@@ -328,7 +328,7 @@ fn apply_all(
                 None => stored(target, &entity.key, entity.loaded.take())?,
             };
             rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
-            writes.push((entity.key.clone(), Some(apply::bytes(&target.plan, &mut state))));
+            writes.push((entity.key.clone(), Some(apply::new_state(&target.plan, &mut state))));
             entity.state = Some(state);
         }
         flushes.push(BucketFlush { bucket: step.bucket as u16, log, from: step.from, to: batch.to, writes });
@@ -353,5 +353,5 @@ fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
 
 /// How many bytes each state of a flush has.
 fn written(flush: &BucketFlush) -> Vec<usize> {
-    flush.writes.iter().map(|(_, bytes)| bytes.as_ref().map_or(0, Vec::len)).collect()
+    flush.writes.iter().map(|(_, state)| state.as_ref().map_or(0, |state| state.bytes.len())).collect()
 }

@@ -23,13 +23,13 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use crate::shop::{NOON, Shop, at};
 
-struct Server {
-    channel: Channel,
+pub(crate) struct Server {
+    pub(crate) channel: Channel,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServeError>>,
 }
 
-async fn start(shop: &Shop) -> Server {
+pub(crate) async fn start(shop: &Shop) -> Server {
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
@@ -39,14 +39,14 @@ async fn start(shop: &Shop) -> Server {
     Server { channel, stop, running }
 }
 
-fn row(user: Kind) -> v1::Row {
+pub(crate) fn row(user: Kind) -> v1::Row {
     let values =
         [("user_id", user), ("device", Kind::String("phone".into())), ("amount", Kind::Float64(10.0))];
     let value = |(name, kind): (&str, Kind)| (name.to_owned(), v1::Value { kind: Some(kind) });
     v1::Row { values: values.into_iter().map(value).collect::<BTreeMap<_, _>>() }
 }
 
-fn request(rows: Vec<v1::Row>) -> v1::LookupRequest {
+pub(crate) fn request(rows: Vec<v1::Row>) -> v1::LookupRequest {
     v1::LookupRequest { service: "fraud".into(), rows, at: None }
 }
 

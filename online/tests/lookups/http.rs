@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::shop::{NOON, Shop, at, event, payments};
 
-async fn start(shop: &Shop) -> SocketAddr {
+pub(crate) async fn start(shop: &Shop) -> SocketAddr {
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let more: MoreMetrics = Arc::new(|| "other_total 1\n".into());
@@ -22,7 +22,7 @@ async fn start(shop: &Shop) -> SocketAddr {
 }
 
 /// The status and the body.
-async fn ask(address: SocketAddr, method: &'static str, path: &str, body: &str) -> (u16, String) {
+pub(crate) async fn ask(address: SocketAddr, method: &'static str, path: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     let request = format!("{head}content-length: {length}\r\n\r\n{body}");
@@ -38,7 +38,7 @@ async fn ask(address: SocketAddr, method: &'static str, path: &str, body: &str) 
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn lookup(address: SocketAddr, body: &str) -> (u16, Json) {
+pub(crate) async fn lookup(address: SocketAddr, body: &str) -> (u16, Json) {
     let (status, body) = ask(address, "POST", "/v1/services/fraud/lookup", body).await;
     (status, serde_json::from_str(&body).unwrap())
 }

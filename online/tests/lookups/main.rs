@@ -1,7 +1,8 @@
-//! Lookups over the memory store with real states: the engine, gRPC and HTTP.
+//! Lookups with real states, over the memory store and a damaged file: the engine, gRPC and HTTP.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod damage;
 mod engine;
 mod grpc;
 mod http;

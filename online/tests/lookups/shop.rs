@@ -11,7 +11,9 @@ use tidemark_kernel::{
     EntityKey, FeaturePlan, Log, LogState, Position, ServicePlan, Span, Stamp, Time, Type, Value, Window,
 };
 use tidemark_online::{Lookups, Row};
-use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Generation, MemoryStore, OnlineStore};
+use tidemark_store::{
+    BUCKETS, BucketFlush, Clock, FlushOutcome, Generation, MemoryStore, NewState, OnlineStore,
+};
 
 /// 2026-11-20T08:00:00Z.
 pub(crate) const NOON: Time = Time::from_millis(1_795_161_600_000);
@@ -95,7 +97,7 @@ pub(crate) const fn event(offset: i64, seconds: i64, amount: f64) -> Event {
 
 /// A store, lookups over it, and a clock that tests set.
 pub(crate) struct Shop {
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn OnlineStore>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) clock: Arc<AtomicI64>,
 }
@@ -103,18 +105,28 @@ pub(crate) struct Shop {
 impl Shop {
     /// The service over a store without any state.
     pub(crate) fn empty() -> Self {
+        Self::over(|clock| Arc::new(MemoryStore::new(clock)))
+    }
+
+    /// The service over this store, which is given the clock.
+    pub(crate) fn over(store: impl FnOnce(Clock) -> Arc<dyn OnlineStore>) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON.millis()));
         let told = Arc::clone(&clock);
         let now = move || Time::from_millis(told.load(Ordering::SeqCst));
-        let store = Arc::new(MemoryStore::new(Arc::new(now.clone())));
-        let lookups = Arc::new(Lookups::new(Arc::clone(&store) as _, Arc::new(now)));
+        let store = store(Arc::new(now.clone()));
+        let lookups = Arc::new(Lookups::new(Arc::clone(&store), Arc::new(now)));
         lookups.serve([Arc::new(fraud())]).unwrap();
         Self { store, lookups, clock }
     }
 
     /// Both views live: user 1 paid 10, 20 and 20 a while ago and logged in with the phone.
     pub(crate) async fn open() -> Self {
-        let shop = Self::empty();
+        Self::empty().filled().await
+    }
+
+    /// The same over its own store.
+    pub(crate) async fn filled(self) -> Self {
+        let shop = self;
         let payments = payments();
         let generation = shop.live(&payments).await;
         let events = [event(0, -7200, 10.0), event(4, -600, 20.0), event(9, -60, 20.0)];
@@ -158,7 +170,8 @@ impl Shop {
     pub(crate) async fn plant(&self, generation: &Generation, log: Log, key: &[Value], state: Vec<u8>) {
         let key = EntityKey::encode(key).unwrap();
         let (bucket, start) = (key.bucket(BUCKETS), Position::START);
-        let flush = BucketFlush { bucket, log, from: start, to: start, writes: vec![(key, Some(state))] };
+        let writes = vec![(key, Some(NewState::permanent(state)))];
+        let flush = BucketFlush { bucket, log, from: start, to: start, writes };
         let outcomes = self.store.flush(generation, vec![flush]).await.unwrap();
         assert_eq!(outcomes, [FlushOutcome::Applied]);
     }

@@ -1,6 +1,7 @@
 //! What differs between a stored state and the rebuilt one.
 
 use tidemark_kernel::aggregate::State;
+use tidemark_kernel::retention::is_out_of_sight;
 use tidemark_kernel::state::Tile;
 use tidemark_kernel::{FeaturePlan, LogState, Time};
 
@@ -21,13 +22,6 @@ pub(super) fn of(
             (stored != expected).then(|| describe(plan, stored, rebuilt))
         }
     }
-}
-
-/// Whether no window can see the state's events any more. Such a state is forgotten after a while.
-fn is_out_of_sight(plan: &FeaturePlan, state: &LogState, now: Time) -> bool {
-    let earliest = plan.windows.iter().map(|window| window.start(now)).min();
-    let newest = state.tiles().iter().map(|tile| tile.newest).max();
-    newest.is_none_or(|newest| earliest.is_some_and(|earliest| newest < earliest))
 }
 
 fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {

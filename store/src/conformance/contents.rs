@@ -7,7 +7,9 @@ use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 
 use super::{Dice, LOG, Subject, begin, flush, key, states, step};
-use crate::contract::{BUCKETS, BucketFlush, EntityStates, FlushOutcome, Generation, LogStates, Sizes};
+use crate::contract::{
+    BUCKETS, BucketFlush, EntityStates, FlushOutcome, Generation, LogStates, NewState, Sizes,
+};
 
 pub async fn entities_come_in_key_order(store: Subject) {
     let generation = begin(&store).await;
@@ -62,7 +64,7 @@ fn of_log(written: &BTreeMap<EntityKey, LogStates>, log: Log) -> Vec<BucketFlush
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for (key, states) in written {
         let states = states.iter().filter(|(of, _)| *of == log);
-        let writes = states.map(|(_, state)| (key.clone(), Some(state.clone())));
+        let writes = states.map(|(_, state)| (key.clone(), Some(NewState::permanent(state.clone()))));
         flushes[usize::from(key.bucket(BUCKETS))].writes.extend(writes);
     }
     flushes

@@ -10,7 +10,7 @@ use tidemark_kernel::event::{Offset, Position};
 use tidemark_kernel::key::EntityKey;
 
 use super::{Dice, LOG, Subject, begin, states};
-use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, Loaded};
+use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, Loaded, NewState};
 
 const EVENTS: Offset = 60;
 const ENTITIES: u64 = 8;
@@ -134,7 +134,8 @@ impl Bucket {
             }
             states.entry(key.clone()).or_default().push(offset as u8);
         }
-        let writes = states.iter().map(|(key, state)| (key.clone(), Some(state.clone()))).collect();
+        let new = |state: &Vec<u8>| Some(NewState::permanent(state.clone()));
+        let writes = states.iter().map(|(key, state)| (key.clone(), new(state))).collect();
         self.pending = Some((BucketFlush { bucket, log: LOG, from, to, writes }, states));
     }
 

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::plan::Fingerprint;
@@ -9,6 +10,7 @@ use tidemark_kernel::plan::Fingerprint;
 use super::{LOG, Subject, VIEW, begin, flush, key, states, step};
 use crate::contract::{BUCKETS, Generation, PublishOutcome, Sizes};
 use crate::error::StoreError;
+use crate::sweep::Sweep;
 
 pub async fn begin_sets_every_bucket(store: Subject) {
     let positions = BTreeMap::from([(Log::FILE, Position(3)), (Log(11), Position(1 << 40))]);
@@ -112,7 +114,7 @@ pub async fn a_dropped_generation_is_gone(store: Subject) {
         store.add_log(&generation, LOG, Position(0)).await.err(),
         store.entities(&generation).await.err(),
         store.sizes(&generation).await.err(),
-        store.expire(&generation).await.err(),
+        store.expire(&generation, &mut Sweep::new(Arc::new(|_| None))).await.err(),
     ];
     for (call, error) in errors.into_iter().enumerate() {
         assert!(matches!(&error, Some(StoreError::Gone(gone)) if *gone == generation), "{call}: {error:?}");

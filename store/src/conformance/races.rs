@@ -85,6 +85,7 @@ async fn read_until(
             assert_eq!(state.as_deref().map_or(0, written), position, "a state of another position");
         }
         for states in store.lookup(&generation, &keys).await.unwrap() {
+            let states = states.unwrap();
             let of = |log| states.iter().find(|(of, _)| *of == log).map_or(0, |(_, state)| written(state));
             let (first, second) = (of(LOG), of(Log(1)));
             assert!(first == second || first == second + 1, "{first} and {second}");

@@ -116,7 +116,8 @@ impl File {
         }
     }
 
-    fn explain(&self, action: &'static str, fault: Fault) -> StoreError {
+    /// The fault as an error that names the file.
+    pub(super) fn explain(&self, action: &'static str, fault: Fault) -> StoreError {
         match fault {
             Fault::Contract(error) => error,
             Fault::Damaged(what) => self.corrupt(what),

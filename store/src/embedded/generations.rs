@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
@@ -17,11 +17,13 @@ pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(),
     let fresh = transaction.list_tables()?.next().is_none();
     let mut meta = transaction.open_table(META)?;
     if fresh {
-        meta.insert("format", Place::Format.seal(&[&layout::FORMAT.to_le_bytes()]).as_slice())?;
+        set_format(&mut meta)?;
         meta.insert("newest", layout::seal_number(Place::Newest, 0).as_slice())?;
     }
     match format(&meta)? {
         layout::FORMAT => {}
+        // All that it holds is read as it is, and what is written from now on is not for older versions.
+        1 => set_format(&mut meta)?,
         found if found > layout::FORMAT => {
             let (place, supported) = (place.to_owned(), layout::FORMAT);
             return Err(StoreError::Newer { place, found, supported }.into());
@@ -31,6 +33,11 @@ pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(),
     transaction.open_table(GENERATIONS)?;
     transaction.open_table(LIVE)?;
     transaction.open_table(POSITIONS)?;
+    Ok(())
+}
+
+fn set_format(meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), Fault> {
+    meta.insert("format", Place::Format.seal(&[&layout::FORMAT.to_le_bytes()]).as_slice())?;
     Ok(())
 }
 
@@ -60,10 +67,10 @@ pub(super) fn begin(
     view: &str,
     fingerprint: Fingerprint,
     positions: &BTreeMap<Log, Position>,
-    idle: Option<Span>,
+    least: Option<Span>,
 ) -> Result<Generation, Fault> {
     let generation = Generation { view: view.to_owned(), number: next_number(transaction)?, fingerprint };
-    let record = Record { generation: generation.clone(), idle };
+    let record = Record { generation: generation.clone(), least };
     transaction.open_table(GENERATIONS)?.insert(generation.number, record.seal().as_slice())?;
     for (log, position) in positions {
         add_log(transaction, &generation, *log, *position)?;

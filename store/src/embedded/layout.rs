@@ -1,4 +1,4 @@
-//! What lies in the file, byte by byte: format 1.
+//! What lies in the file, byte by byte: format 2.
 //!
 //! The file is a redb 3 file (redb's own format version) with the tables below. Integers are little-endian. Every
 //! value is *sealed*: 8 bytes XXH3-64 over the row's place and the body, then the body. The place makes a value that
@@ -6,29 +6,40 @@
 //!
 //! | table | key | body | place, as hashed |
 //! |---|---|---|---|
-//! | `meta` | `"format"` | u32: 1 | `0` |
+//! | `meta` | `"format"` | u32: 2 | `0` |
 //! | `meta` | `"newest"` | u64: the greatest generation number given | `1` |
-//! | `generations` | u64 number | 16 bytes fingerprint, i64 idle in ms (-1: kept for ever), view in UTF-8 | `2`, u64 number |
+//! | `generations` | u64 number | 16 bytes fingerprint, i64 least time that states are needed in ms (-1: for good), view in UTF-8 | `2`, u64 number |
 //! | `live` | view | u64 number | `3`, view |
 //! | `positions` | (u64 number, i32 log, u16 bucket) | i64 position | `4`, u64 number, i32 log, u16 bucket |
-//! | `states/NUMBER` | (entity key, i32 log) | i64 time of the write in ms, the state | `5`, u64 number, i32 log, u64 length of the key, entity key |
+//! | `states/NUMBER` | (entity key, i32 log) | u8 layout: 2, i64 time of the write in ms, i64 since in ms, i64 span in ms (-1: needed for good), the state | `6`, u64 number, i32 log, u64 length of the key, entity key |
 //!
 //! Keys are redb's: text and byte strings as they are and compared as bytes, integers compared as numbers, a tuple of
 //! fixed width is its parts one after the other, and (entity key, log) is the key's length (one byte below 254; else
 //! 254 and a u16, or 255 and a u32), the key, the log. The order of `states/NUMBER` is thus entity by entity.
+//!
+//! Since and span are the state's [`Retention`]. In format 1, a state was i64 time of the write, the state, under place
+//! `5`: such states are read as they are, until they are written again. They do not say how long they are needed.
 //!
 //! `meta` and its `"format"` row keep this form in every future format, so that an older version can tell.
 
 use redb::TableDefinition;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::plan::Fingerprint;
+use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::{Span, Time};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::contract::Generation;
+use crate::sweep::Term;
 
 /// The format this version writes, and the newest it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+
+/// The first byte of what is sealed as a state.
+const STATE_LAYOUT: u8 = 2;
+
+/// The span of a state that is needed for good.
+const FOR_GOOD: i64 = -1;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const GENERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("generations");
@@ -54,6 +65,8 @@ pub(super) enum Place<'a> {
     Live(&'a str),
     Position(PositionKey),
     State(u64, &'a [u8], i32),
+    /// A state as format 1 has it.
+    State1(u64, &'a [u8], i32),
 }
 
 impl Place<'_> {
@@ -76,8 +89,8 @@ impl Place<'_> {
                 hash.update(&log.to_le_bytes());
                 hash.update(&bucket.to_le_bytes());
             }
-            Self::State(number, key, log) => {
-                hash.update(&[5]);
+            Self::State(number, key, log) | Self::State1(number, key, log) => {
+                hash.update(&[if matches!(self, Self::State(..)) { 6 } else { 5 }]);
                 hash.update(&number.to_le_bytes());
                 hash.update(&log.to_le_bytes());
                 // The length keeps a byte from moving between key and body unseen.
@@ -106,28 +119,28 @@ impl Place<'_> {
     }
 }
 
-/// A generation and how long its states are kept.
+/// A generation and how long its states are needed at least.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) generation: Generation,
-    pub(super) idle: Option<Span>,
+    pub(super) least: Option<Span>,
 }
 
 impl Record {
     pub(super) fn seal(&self) -> Vec<u8> {
-        let idle = self.idle.map_or(-1, Span::millis);
+        let least = self.least.map_or(FOR_GOOD, Span::millis);
         let Generation { view, number, fingerprint } = &self.generation;
-        Place::Generation(*number).seal(&[&fingerprint.0, &idle.to_le_bytes(), view.as_bytes()])
+        Place::Generation(*number).seal(&[&fingerprint.0, &least.to_le_bytes(), view.as_bytes()])
     }
 
     pub(super) fn unseal(number: u64, sealed: &[u8]) -> Option<Self> {
         let body = Place::Generation(number).unseal(sealed)?;
         let (fingerprint, rest) = body.split_first_chunk()?;
-        let (idle, view) = rest.split_first_chunk()?;
-        let idle = i64::from_le_bytes(*idle);
+        let (least, view) = rest.split_first_chunk()?;
+        let least = i64::from_le_bytes(*least);
         let view = str::from_utf8(view).ok()?.to_owned();
         let generation = Generation { view, number, fingerprint: Fingerprint(*fingerprint) };
-        Some(Self { generation, idle: (idle >= 0).then_some(Span::from_millis(idle)) })
+        Some(Self { generation, least: (least >= 0).then_some(Span::from_millis(least)) })
     }
 }
 
@@ -147,19 +160,48 @@ pub(super) fn unseal_position(key: PositionKey, sealed: &[u8]) -> Option<Positio
     Some(Position(i64::from_le_bytes(Place::Position(key).unseal(sealed)?.try_into().ok()?)))
 }
 
-pub(super) fn seal_state(number: u64, key: &[u8], log: Log, written: Time, state: &[u8]) -> Vec<u8> {
-    Place::State(number, key, log.0).seal(&[&written.millis().to_le_bytes(), state])
+/// What is stored of an entity for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored<'a> {
+    pub(super) term: StoredTerm,
+    pub(super) state: &'a [u8],
 }
 
-/// When a state was written, and the state.
-pub(super) fn unseal_state<'a>(
-    number: u64,
-    key: &[u8],
-    log: Log,
-    sealed: &'a [u8],
-) -> Option<(Time, &'a [u8])> {
-    let (written, state) = Place::State(number, key, log.0).unseal(sealed)?.split_first_chunk()?;
-    Some((Time::from_millis(i64::from_le_bytes(*written)), state))
+/// When a state was written, and how long it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StoredTerm {
+    Full(Term),
+    /// It was written at this time, by a version that did not say how long it is needed.
+    WrittenOnly(Time),
+}
+
+pub(super) fn seal_state(number: u64, key: &[u8], log: Log, term: Term, state: &[u8]) -> Vec<u8> {
+    let (since, span) = term.retention.map_or((0, FOR_GOOD), |of| (of.since.millis(), of.span.millis()));
+    let written = term.written.millis().to_le_bytes();
+    let body = [&[STATE_LAYOUT][..], &written, &since.to_le_bytes(), &span.to_le_bytes(), state];
+    Place::State(number, key, log.0).seal(&body)
+}
+
+/// What was sealed as a state; none if nothing was, here, or nothing that this version knows.
+pub(super) fn unseal_state<'a>(number: u64, key: &[u8], log: Log, sealed: &'a [u8]) -> Option<Stored<'a>> {
+    let Some(body) = Place::State(number, key, log.0).unseal(sealed) else {
+        let body = Place::State1(number, key, log.0).unseal(sealed)?;
+        let (written, state) = body.split_first_chunk()?;
+        let written = Time::from_millis(i64::from_le_bytes(*written));
+        return Some(Stored { term: StoredTerm::WrittenOnly(written), state });
+    };
+    let ([STATE_LAYOUT], body) = body.split_first_chunk()? else { return None };
+    let (written, body) = number_of(body)?;
+    let (since, body) = number_of(body)?;
+    let (span, state) = number_of(body)?;
+    let of = Retention { since: Time::from_millis(since), span: Span::from_millis(span) };
+    let term = Term { written: Time::from_millis(written), retention: (span >= 0).then_some(of) };
+    Some(Stored { term: StoredTerm::Full(term), state })
+}
+
+fn number_of(body: &[u8]) -> Option<(i64, &[u8])> {
+    let (number, rest) = body.split_first_chunk()?;
+    Some((i64::from_le_bytes(*number), rest))
 }
 
 #[cfg(test)]
@@ -170,34 +212,56 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The bytes of format 1. If this fails, files written by a released version can no longer be read.
+    const TERM: Term = Term {
+        written: Time::from_millis(1),
+        retention: Some(Retention { since: Time::from_millis(2), span: Span::from_millis(3) }),
+    };
+
+    /// The bytes of format 2. If this fails, files written by a released version can no longer be read.
     #[test]
-    fn format_1_never_changes() {
+    fn format_2_never_changes() {
         let generation = Generation { view: "ab".to_owned(), number: 3, fingerprint: Fingerprint([7; 16]) };
-        let record = Record { generation, idle: None };
+        let record = Record { generation, least: None };
         let rows = [
-            Place::Format.seal(&[&1_u32.to_le_bytes()]),
+            Place::Format.seal(&[&FORMAT.to_le_bytes()]),
             seal_number(Place::Newest, 3),
             record.seal(),
             seal_number(Place::Live("ab"), 3),
             seal_position((3, -1, 15), Position(258)),
-            seal_state(3, b"key", Log::FILE, Time::from_millis(1), b"state"),
+            seal_state(3, b"key", Log::FILE, TERM, b"state"),
+            seal_state(3, b"key", Log::FILE, Term { retention: None, ..TERM }, b"state"),
         ];
         let golden = [
-            "cb8e7138ec671f2d01000000",
+            "e1252136042236d802000000",
             "ab50c02f7b1edce00300000000000000",
             "70bb6e1c649328aa07070707070707070707070707070707ffffffffffffffff6162",
             "c5a428c7084fa3bc0300000000000000",
             "aba83a74562b91e30201000000000000",
-            "47b983f0e872ff5b01000000000000007374617465",
+            "081964117a5ed96e020100000000000000020000000000000003000000000000007374617465",
+            "45b5de6da2cde7700201000000000000000000000000000000ffffffffffffffff7374617465",
         ];
         assert_eq!(rows.each_ref().map(|row| hex(row)), golden);
         assert_eq!(Record::unseal(3, &rows[2]), Some(record));
+        let stored = Stored { term: StoredTerm::Full(TERM), state: b"state" };
+        assert_eq!(unseal_state(3, b"key", Log::FILE, &rows[5]), Some(stored));
+    }
+
+    /// What format 1 has otherwise: its number, and states.
+    #[test]
+    fn format_1_is_still_read() {
+        let format = Place::Format.seal(&[&1_u32.to_le_bytes()]);
+        assert_eq!(hex(&format), "cb8e7138ec671f2d01000000");
+        let written = Time::from_millis(1);
+        let sealed = Place::State1(3, b"key", -1).seal(&[&written.millis().to_le_bytes(), b"state"]);
+        assert_eq!(hex(&sealed), "47b983f0e872ff5b01000000000000007374617465");
+        let stored = Stored { term: StoredTerm::WrittenOnly(written), state: b"state" };
+        assert_eq!(unseal_state(3, b"key", Log::FILE, &sealed), Some(stored));
+        assert_eq!(unseal_state(3, b"key", Log(0), &sealed), None);
     }
 
     #[test]
     fn a_seal_holds_a_value_in_its_place() {
-        let sealed = seal_state(3, b"key", Log(0), Time::from_millis(1), b"state");
+        let sealed = seal_state(3, b"key", Log(0), TERM, b"state");
         let read = |number, key: &[u8], log| unseal_state(number, key, log, &sealed).is_some();
         assert!(read(3, b"key", Log(0)));
         assert!(!read(4, b"key", Log(0)) && !read(3, b"kez", Log(0)) && !read(3, b"key", Log(1)));

@@ -11,11 +11,15 @@ use tidemark_kernel::time::Time;
 
 use super::file::Fault;
 use super::generations;
-use super::layout::{self, GENERATIONS, POSITIONS, StateKey};
-use crate::contract::{BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates, idle_since};
+use super::layout::{self, GENERATIONS, POSITIONS, StateKey, Stored, StoredTerm};
+use crate::contract::{BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates};
+use crate::sweep::{Sweep, Term};
 
 /// Entities in a page: few enough to hold in memory whatever their states, many enough to make transactions rare.
 const PAGE_ENTITIES: usize = 1000;
+
+/// About how many states one step of a sweep looks at: a fraction of a second, however many there are.
+const STEP: usize = 1000;
 
 pub(super) fn load(
     transaction: &ReadTransaction,
@@ -35,9 +39,13 @@ pub(super) fn lookup(
     transaction: &ReadTransaction,
     generation: &Generation,
     keys: &[EntityKey],
-) -> Result<Vec<LogStates>, Fault> {
+) -> Result<Vec<Result<LogStates, Fault>>, Fault> {
     let states = States::open(transaction, generation)?;
-    keys.iter().map(|key| states.of(key)).collect()
+    let found = keys.iter().map(|key| match states.of(key) {
+        Err(damaged @ Fault::DamagedState { .. }) => Ok(Err(damaged)),
+        found => found.map(Ok),
+    });
+    found.collect()
 }
 
 pub(super) fn flush(
@@ -75,7 +83,8 @@ fn write(
         let place = (key.as_bytes(), flush.log.0);
         match state {
             Some(state) => {
-                let sealed = layout::seal_state(number, key.as_bytes(), flush.log, now, state);
+                let term = Term { written: now, retention: state.retention };
+                let sealed = layout::seal_state(number, key.as_bytes(), flush.log, term, &state.bytes);
                 drop(states.insert(place, sealed.as_slice())?);
             }
             None => drop(states.remove(place)?),
@@ -93,7 +102,7 @@ pub(super) fn page(
     let states = States::open(transaction, generation)?;
     let mut page: Vec<EntityStates> = Vec::new();
     for row in states.after(after)? {
-        let (key, log, _, state) = states.read(row?)?;
+        let (key, log, state) = states.read(row?)?;
         let full = page.len() == PAGE_ENTITIES;
         match page.last_mut().filter(|entity| entity.key == key) {
             Some(entity) => entity.states.push((log, state)),
@@ -104,43 +113,65 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The states that have been idle for too long at `now`.
-pub(super) fn idle(
+/// Takes one step of a sweep: the states it meets with that may be forgotten at `now`.
+pub(super) fn due(
     transaction: &ReadTransaction,
     generation: &Generation,
+    sweep: &mut Sweep,
     now: Time,
 ) -> Result<Vec<(EntityKey, Log)>, Fault> {
-    let record = generations::record(&transaction.open_table(GENERATIONS)?, generation)?;
-    let Some(since) = idle_since(now, record.idle) else { return Ok(Vec::new()) };
     let states = States::open(transaction, generation)?;
-    let mut idle = Vec::new();
-    for row in states.after(None)? {
-        let (key, log, written, _) = states.read(row?)?;
-        if written < since {
-            idle.push((key, log));
+    let (mut due, mut met, mut last) = (Vec::new(), 0, None);
+    let mut rows = states.after(sweep.after())?;
+    let end = loop {
+        let Some(row) = rows.next() else { break None };
+        let (place, sealed) = row?;
+        let (key, log) = place.value();
+        let key = EntityKey::from_bytes(key);
+        // A step ends between two entities, where the next one begins.
+        if met >= STEP && last.as_ref() != Some(&key) {
+            break last;
         }
-    }
-    Ok(idle)
+        met += 1;
+        let log = Log(log);
+        // One that is damaged says nothing. It is found by whoever reads it.
+        if let Some(stored) = layout::unseal_state(generation.number, key.as_bytes(), log, sealed.value())
+            && sweep.meet(log, term(&stored, sweep), now)
+        {
+            due.push((key.clone(), log));
+        }
+        last = Some(key);
+    };
+    sweep.step(end);
+    Ok(due)
 }
 
-/// Removes those of `idle` that nobody has written since they were found, and says how many.
+fn term(stored: &Stored<'_>, sweep: &Sweep) -> Term {
+    match stored.term {
+        StoredTerm::Full(term) => term,
+        StoredTerm::WrittenOnly(written) => Term { written, retention: sweep.judge(stored.state) },
+    }
+}
+
+/// Removes those of `due` that were not written since they were found, and says how many.
 pub(super) fn forget(
     transaction: &WriteTransaction,
     generation: &Generation,
-    idle: &[(EntityKey, Log)],
+    due: &[(EntityKey, Log)],
+    sweep: &Sweep,
     now: Time,
 ) -> Result<u64, Fault> {
-    let record = generations::record(&transaction.open_table(GENERATIONS)?, generation)?;
-    let Some(since) = idle_since(now, record.idle) else { return Ok(0) };
+    generations::record(&transaction.open_table(GENERATIONS)?, generation)?;
     let name = layout::states_table(generation.number);
     let mut states = transaction.open_table(definition(&name))?;
     let mut forgotten = 0;
-    for (key, log) in idle {
+    for (key, log) in due {
         let place = (key.as_bytes(), log.0);
-        let sealed = states.get(place)?.map(|sealed| sealed.value().to_vec());
-        let Some(sealed) = sealed else { continue };
-        let (written, _) = unseal(generation, key.as_bytes(), *log, &sealed)?;
-        if written < since {
+        let is_due = states.get(place)?.is_some_and(|sealed| {
+            let stored = layout::unseal_state(generation.number, key.as_bytes(), *log, sealed.value());
+            stored.is_some_and(|stored| sweep.is_due(*log, term(&stored, sweep), now))
+        });
+        if is_due {
             drop(states.remove(place)?);
             forgotten += 1;
         }
@@ -152,13 +183,9 @@ fn definition(name: &str) -> TableDefinition<'_, StateKey, &'static [u8]> {
     TableDefinition::new(name)
 }
 
-fn unseal<'a>(
-    generation: &Generation,
-    key: &[u8],
-    log: Log,
-    sealed: &'a [u8],
-) -> Result<(Time, &'a [u8]), Fault> {
-    layout::unseal_state(generation.number, key, log, sealed).ok_or_else(|| Fault::DamagedState {
+fn unseal<'a>(generation: &Generation, key: &[u8], log: Log, sealed: &'a [u8]) -> Result<&'a [u8], Fault> {
+    let stored = layout::unseal_state(generation.number, key, log, sealed);
+    stored.map(|stored| stored.state).ok_or_else(|| Fault::DamagedState {
         view: generation.view.clone(),
         key: EntityKey::from_bytes(key),
         log,
@@ -182,15 +209,14 @@ impl<'a> States<'a> {
 
     fn get(&self, key: &EntityKey, log: Log) -> Result<Option<Vec<u8>>, Fault> {
         let Some(sealed) = self.table.get((key.as_bytes(), log.0))? else { return Ok(None) };
-        let (_, state) = unseal(self.generation, key.as_bytes(), log, sealed.value())?;
-        Ok(Some(state.to_vec()))
+        Ok(Some(unseal(self.generation, key.as_bytes(), log, sealed.value())?.to_vec()))
     }
 
     fn of(&self, key: &EntityKey) -> Result<LogStates, Fault> {
         let rows = self.table.range((key.as_bytes(), i32::MIN)..=(key.as_bytes(), i32::MAX))?;
         let mut found = Vec::new();
         for row in rows {
-            let (_, log, _, state) = self.read(row?)?;
+            let (_, log, state) = self.read(row?)?;
             found.push((log, state));
         }
         Ok(found)
@@ -201,10 +227,10 @@ impl<'a> States<'a> {
         Ok(self.table.range::<(&[u8], i32)>((from, Bound::Unbounded))?)
     }
 
-    /// Entity, log, time of the write, state.
-    fn read(&self, (key, sealed): Row) -> Result<(EntityKey, Log, Time, Vec<u8>), Fault> {
+    /// Entity, log, state.
+    fn read(&self, (key, sealed): Row) -> Result<(EntityKey, Log, Vec<u8>), Fault> {
         let (key, log) = key.value();
-        let (written, state) = unseal(self.generation, key, Log(log), sealed.value())?;
-        Ok((EntityKey::from_bytes(key), Log(log), written, state.to_vec()))
+        let state = unseal(self.generation, key, Log(log), sealed.value())?;
+        Ok((EntityKey::from_bytes(key), Log(log), state.to_vec()))
     }
 }

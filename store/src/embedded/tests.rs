@@ -1,16 +1,17 @@
 //! What the embedded store owes beyond the contract: it survives a restart, and it says what is wrong with its file.
 
 mod damage;
+mod forgetting;
 mod space;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use tidemark_kernel::time::Time;
 
 use super::*;
-use crate::conformance::{self, Subject};
-use crate::contract::BUCKETS;
+use crate::conformance::Subject;
+use crate::contract::{BUCKETS, LogStates, NewState};
 use crate::error::Remedy;
 
 const VIEW: &str = "payments";
@@ -41,7 +42,9 @@ async fn advance(
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for key in (0..count).map(key) {
         let state = format!("state at {to} of {key:?}, and so that it is long enough: {}", "x".repeat(50));
-        flushes[usize::from(key.bucket(BUCKETS))].writes.push((key, Some(state.into_bytes())));
+        flushes[usize::from(key.bucket(BUCKETS))]
+            .writes
+            .push((key, Some(NewState::permanent(state.into_bytes()))));
     }
     let outcomes = store.flush(generation, flushes).await?;
     assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied));
@@ -78,7 +81,7 @@ async fn contents(store: &EmbeddedStore) -> Result<Contents, StoreError> {
             all.extend(page);
         }
         let keys: Vec<_> = all.iter().map(|entity| entity.key.clone()).collect();
-        looked_up.push(store.lookup(generation, &keys).await?);
+        looked_up.push(store.lookup(generation, &keys).await?.into_iter().collect::<Result<_, _>>()?);
         entities.push(all);
     }
     Ok(Contents { live, unpublished, positions, entities, looked_up })
@@ -89,15 +92,10 @@ crate::conformance!(async || {
     (Arc::new(store) as Subject, directory)
 });
 
-#[tokio::test]
-async fn idle_states_expire() {
+crate::conformance_of_expiry!(async |clock: Clock| {
     let directory = tempfile::tempdir().unwrap();
-    let now = Arc::new(AtomicI64::new(0));
-    let hand = Arc::clone(&now);
-    let clock: Clock = Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed)));
-    let store = Arc::new(EmbeddedStore::open(directory.path(), clock).unwrap());
-    conformance::expiry::idle_states_expire(store, |time| hand.store(time.millis(), Ordering::Relaxed)).await;
-}
+    (Arc::new(EmbeddedStore::open(directory.path(), clock).unwrap()) as Subject, directory)
+});
 
 #[tokio::test]
 async fn a_restart_changes_nothing() {

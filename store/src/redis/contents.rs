@@ -42,9 +42,11 @@ impl EntityPages for Pages<'_> {
                 return Ok(Vec::new());
             }
             let states = states::lookup(self.link, &self.generation, &keys).await?;
-            let entities = keys.into_iter().zip(states).map(|(key, states)| EntityStates { key, states });
+            let entities = keys.into_iter().zip(states);
+            let entities = entities.map(|(key, states)| Ok(EntityStates { key, states: states? }));
+            let mut page: Vec<_> = entities.collect::<Result<_, StoreError>>()?;
             // Some may be gone since their names were read, though hardly a page of them.
-            let page: Vec<_> = entities.filter(|entity| !entity.states.is_empty()).collect();
+            page.retain(|entity| !entity.states.is_empty());
             if !page.is_empty() {
                 return Ok(page);
             }

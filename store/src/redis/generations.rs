@@ -26,7 +26,7 @@ pub(super) async fn begin(
     view: &str,
     fingerprint: Fingerprint,
     positions: &BTreeMap<Log, Position>,
-    idle: Option<Span>,
+    least: Option<Span>,
 ) -> Result<Generation, StoreError> {
     let number = number(link, view, fingerprint).await?;
     let generation = Generation { view: view.to_owned(), number, fingerprint };
@@ -34,7 +34,7 @@ pub(super) async fn begin(
     let keys = Keys::new(link.prefix(), &generation);
     let mut calls = Pipeline::new();
     for bucket in 0..BUCKETS {
-        calls.add_command(create_bucket(keys.bucket(bucket), fingerprint, positions, idle));
+        calls.add_command(create_bucket(keys.bucket(bucket), fingerprint, positions, least));
     }
     link.run(&script::CREATE, &calls).await?;
     complete(link, &generation).await?;
@@ -62,9 +62,9 @@ fn create_bucket(
     name: String,
     fingerprint: Fingerprint,
     positions: &BTreeMap<Log, Position>,
-    idle: Option<Span>,
+    least: Option<Span>,
 ) -> Cmd {
-    let idle = idle.map(|idle| idle.millis().clamp(1, LONGEST).to_string());
+    let idle = least.map(|least| least.millis().clamp(1, LONGEST).to_string());
     let mut create = script::CREATE.call(&[name]);
     for (log, position) in positions {
         create.arg(log.0).arg(position.0);

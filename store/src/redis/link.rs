@@ -77,6 +77,16 @@ impl Link {
         self.sound(self.exchange(calls).await.map_err(|error| self.explain(&error))?)
     }
 
+    /// The same, where an answer to one call says nothing about the others.
+    pub(super) async fn send_each(
+        &self,
+        calls: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let answers = self.exchange(calls).await.map_err(|error| self.explain(&error))?;
+        let sound = |answer: Value| answer.extract_error().map_err(|error| self.explain(&error));
+        Ok(answers.into_iter().map(sound).collect())
+    }
+
     /// The same, for what a user may not be allowed, or a server not have: then there is no answer.
     pub(super) async fn send_if_allowed(&self, calls: &Pipeline) -> Result<Option<Vec<Value>>, StoreError> {
         let answers = self.exchange(calls).await.map_err(|error| self.explain(&error))?;

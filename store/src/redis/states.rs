@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use redis::{Cmd, Pipeline, Value};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::retention::Retention;
 
 use super::generations;
 use super::layout::{self, Keys};
 use super::link::Link;
 use super::script::{self, Script};
-use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, Loaded, LogStates};
+use crate::contract::{BUCKETS, BucketFlush, EntityLookup, FlushOutcome, Generation, Loaded, LogStates};
 use crate::error::StoreError;
 
 /// About how many bytes are written at once, so that no write takes long: a flush that is larger is one of its own.
@@ -18,6 +19,10 @@ const WRITE: usize = 1 << 20;
 
 /// How many entities are read at once.
 const READ: usize = 1000;
+
+/// The latest instant and the longest time of a retention, in milliseconds: what Lua counts exactly, and Redis can add
+/// to its clock.
+const LONGEST: i64 = 1 << 52;
 
 pub(super) async fn load(
     link: &Link,
@@ -75,7 +80,7 @@ pub(super) async fn lookup(
     link: &Link,
     generation: &Generation,
     keys: &[EntityKey],
-) -> Result<Vec<LogStates>, StoreError> {
+) -> Result<Vec<EntityLookup>, StoreError> {
     let states = States::new(link, generation);
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(READ) {
@@ -125,7 +130,15 @@ impl<'a> States<'a> {
         call.arg(layout::fingerprint_text(self.generation.fingerprint)).arg(flush.log.0);
         call.arg(flush.from.0).arg(flush.to.0);
         for ((_, state), name) in flush.writes.into_iter().zip(&names[1..]) {
-            call.arg(state.map(|state| layout::seal(name, flush.log, state)).unwrap_or_default());
+            let retention = state.as_ref().and_then(|state| state.retention);
+            call.arg(state.map(|state| layout::seal(name, flush.log, state.bytes)).unwrap_or_default());
+            match retention {
+                Some(Retention { since, span }) => {
+                    let since = since.millis().clamp(0, LONGEST);
+                    call.arg(since).arg(span.millis().clamp(1, LONGEST))
+                }
+                None => call.arg("").arg(""),
+            };
         }
         call
     }
@@ -148,7 +161,7 @@ impl<'a> States<'a> {
 
     /// Each entity is one hash, so it is read as of one instant. Whether a bucket is still there is asked last: if it
     /// is, then nothing had been removed from it when its entities were read.
-    async fn lookup(&self, keys: &[EntityKey]) -> Result<Vec<LogStates>, StoreError> {
+    async fn lookup(&self, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, StoreError> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let buckets: BTreeSet<u16> = keys.iter().map(|key| key.bucket(BUCKETS)).collect();
         let mut calls = Pipeline::new();
@@ -158,25 +171,37 @@ impl<'a> States<'a> {
         for bucket in buckets {
             calls.add_command(Cmd::hget(self.keys.bucket(bucket), "fingerprint"));
         }
-        let mut answers = self.link.send(&calls).await?;
+        let mut answers = self.link.send_each(&calls).await?;
         let fingerprint = layout::fingerprint_text(self.generation.fingerprint);
         for answer in answers.drain(keys.len()..) {
-            if self.link.read::<Option<String>>(answer)?.as_ref() != Some(&fingerprint) {
+            if self.link.read::<Option<String>>(answer?)?.as_ref() != Some(&fingerprint) {
                 return Err(self.gone());
             }
         }
         let found = keys.iter().zip(names).zip(answers);
-        found.map(|((key, name), answer)| self.entity(key, &name, answer)).collect()
+        let entities =
+            found.map(|((key, name), answer)| match answer.and_then(|fields| self.link.read(fields)) {
+                Ok(fields) => Ok(self.entity(key, &name, fields)),
+                // Nothing but this key answers so.
+                Err(StoreError::Corrupt { what, .. }) => Ok(Err(self.corrupt(key, what))),
+                Err(error) => Err(error),
+            });
+        entities.collect()
     }
 
-    fn entity(&self, key: &EntityKey, name: &[u8], answer: Value) -> Result<LogStates, StoreError> {
-        let fields: Vec<(String, Vec<u8>)> = self.link.read(answer)?;
+    fn entity(&self, key: &EntityKey, name: &[u8], fields: Vec<(Vec<u8>, Vec<u8>)>) -> EntityLookup {
         let mut states = LogStates::with_capacity(fields.len());
         for (log, sealed) in fields {
-            let log = log.parse().map_err(|_| self.link.corrupt(format!("`{log}` is not a log")))?;
-            states.push((Log(log), self.unseal(name, key, Log(log), sealed)?));
+            let log = String::from_utf8_lossy(&log);
+            let number = log.parse().map_err(|_| self.corrupt(key, format!("`{log}` is not a log")))?;
+            states.push((Log(number), self.unseal(name, key, Log(number), sealed)?));
         }
         states.sort_unstable_by_key(|(log, _)| *log);
         Ok(states)
+    }
+
+    fn corrupt(&self, key: &EntityKey, what: String) -> StoreError {
+        let (place, view) = (self.link.place().to_owned(), self.generation.view.clone());
+        StoreError::CorruptEntity { place, view, key: key.clone(), what }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn prepare(dir: &Path, services: &Services) -> Result<()> {
     // First, so that a demo that was cut short can be replaced too.
     let mark = dir.join(MARK);
     fs::write(&mark, "`tidemark demo` may replace what is here.\n").map_err(io_failure("write", &mark))?;
-    init::write(dir)?;
+    init::write(dir, init::EXAMPLE_PROJECT)?;
     services.define(dir)
 }
 

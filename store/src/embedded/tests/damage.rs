@@ -1,6 +1,9 @@
 //! Damaged files: one clear error, never a panic, never a wrong byte.
 
+use redb::ReadableTable;
+
 use super::*;
+use crate::conformance;
 
 /// The bytes of a closed store, and what it held.
 async fn closed_store() -> (Vec<u8>, Contents) {
@@ -95,14 +98,34 @@ async fn a_flipped_state_is_named() {
     fs::write(EmbeddedStore::path(directory.path()), flipped).unwrap();
     let store = open(directory.path()).unwrap();
     let live = held.live.unwrap();
-    let error = store.lookup(&live, std::slice::from_ref(&wanted.key)).await.unwrap_err();
+    let intact = &held.entities[0][7];
+    let mut found = store.lookup(&live, &[wanted.key.clone(), intact.key.clone()]).await.unwrap();
+    assert_eq!(found.pop().unwrap().unwrap(), intact.states);
+    let error = found.pop().unwrap().unwrap_err();
     assert!(
         matches!(&error, StoreError::CorruptState { view, key, log: LOG, .. } if view == VIEW && *key == wanted.key),
         "{error:?}"
     );
     assert!(error.to_string().contains(&format!("0x{:?} in view `{VIEW}`", wanted.key)), "{error}");
     assert_damaged(&store.check().await.unwrap_err());
-    let intact = &held.entities[0][7];
-    let found = store.lookup(&live, std::slice::from_ref(&intact.key)).await.unwrap();
-    assert_eq!(found, std::slice::from_ref(&intact.states));
+}
+
+#[tokio::test]
+async fn a_damaged_entity_fails_alone() {
+    let (store, _directory) = fresh();
+    let store = Arc::new(store);
+    let damage = async |generation: &Generation, key: &EntityKey| {
+        let name = layout::states_table(generation.number);
+        let table = redb::TableDefinition::<layout::StateKey, &[u8]>::new(&name);
+        let flip = |transaction: &redb::WriteTransaction| {
+            let mut states = transaction.open_table(table)?;
+            let place = (key.as_bytes(), LOG.0);
+            let mut sealed = states.get(place)?.expect("a state").value().to_vec();
+            *sealed.last_mut().expect("bytes") ^= 1;
+            states.insert(place, sealed.as_slice())?;
+            Ok(())
+        };
+        store.file.write(flip).unwrap();
+    };
+    conformance::damage::a_damaged_entity_fails_alone(Arc::clone(&store) as Subject, damage).await;
 }
