@@ -56,7 +56,7 @@ pub enum IngestError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file does not have the columns that the source declares. Nothing of it was taken in.
+    /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
     #[error("{}: {source}", path.display())]
     Columns {
         /// The file.
