@@ -62,7 +62,7 @@ pub enum IngestError {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: ColumnsError,
+        source: Box<ColumnsError>,
     },
     /// A file that was taken in halfway is there no more.
     #[error(
@@ -328,6 +328,11 @@ impl IngestError {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn columns(path: &Path) -> impl FnOnce(ColumnsError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Columns { path, source: Box::new(source) }
     }
 
     pub(crate) fn unreadable(path: &Path, reason: impl ToString) -> Self {

@@ -142,7 +142,7 @@ impl FileRows {
             let file = File::open(path).map_err(IngestError::file("open", path))?;
             let checked = json::check(BufReader::new(file.take(size)), source, BATCH_ROWS);
             let checked = checked.map_err(IngestError::file("read", path))?;
-            checked.map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
+            checked.map_err(IngestError::columns(path))?;
         }
         Ok(opened)
     }
@@ -165,9 +165,7 @@ impl FileRows {
             Some("csv") => {
                 let records = CsvRecords::open(BufReader::new(file.take(size)), source);
                 let records = records.map_err(IngestError::file("read", path))?;
-                let records =
-                    records.map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
-                Self::Csv(Box::new(records))
+                Self::Csv(Box::new(records.map_err(IngestError::columns(path))?))
             }
             Some("jsonl" | "ndjson" | "json") => {
                 Self::Json(JsonLines::new(BufReader::new(file.take(size)), source))

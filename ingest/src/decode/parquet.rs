@@ -54,8 +54,7 @@ impl ParquetRows {
     ) -> Result<Self, IngestError> {
         let unreadable = |error: parquet::errors::ParquetError| IngestError::unreadable(path, error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?;
-        let columns = find(source, builder.schema())
-            .map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
+        let columns = find(source, builder.schema()).map_err(IngestError::columns(path))?;
         let rows = builder.metadata().file_metadata().num_rows();
         let groups = builder.metadata().row_groups();
         let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
