@@ -130,7 +130,7 @@ pub(crate) enum FileRows {
 
 impl FileRows {
     /// Opens a file that was not taken in before: there must be something in it for every field of the source that is
-    /// not optional. Else like [`open_again`](Self::open_again).
+    /// not optional. Apart from that it is like [`open_again`](Self::open_again).
     pub(crate) fn open(
         path: &Path,
         size: u64,

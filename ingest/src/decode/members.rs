@@ -1,6 +1,6 @@
 //! Which member of a record becomes which field.
 //!
-//! A field has the name of its member unless the source says otherwise, and a member may be nested. Laid out as a tree
+//! A field has the name of its member unless the source names another one, which may be nested. Laid out as a tree
 //! by the names in the data, one walk over a record finds every field, and also the names that no field takes.
 
 use tidemark_kernel::SourcePlan;
