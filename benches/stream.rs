@@ -15,7 +15,7 @@ use tidemark_benches::recorder::{Recorder, Recording};
 use tidemark_benches::shop::{self, PARTITIONS, Payments, TOPIC};
 use tidemark_benches::table::{Table, grouped, rate};
 use tidemark_benches::{now, setting};
-use tidemark_ingest::decode::json;
+use tidemark_ingest::decode::json::RecordReader;
 use tidemark_kernel::{Span, Time};
 use tidemark_services::{Kafka, Record, Redis};
 use tidemark_store::{OnlineStore, RedisConfig, RedisStore};
@@ -170,7 +170,7 @@ const READER: [(&str, &str); 9] = [
 /// Every record read and decoded into a row, and nothing done with it.
 fn decoding_alone(kafka: &Kafka, events: u64) -> Duration {
     let repo = shop::repo();
-    let source = &repo.sources[TOPIC];
+    let reader = RecordReader::new(&repo.sources[TOPIC]);
     let began = Instant::now();
     let mut client = kafka.client();
     client.extend(READER.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -183,7 +183,7 @@ fn decoding_alone(kafka: &Kafka, events: u64) -> Duration {
     let (mut decoded, mut row) = (0, Vec::new());
     while decoded < events {
         if let Some(Ok(record)) = consumer.poll(Duration::from_secs(1)) {
-            json::read(source, record.payload().expect("a value"), &mut row).expect("an event");
+            reader.read(record.payload().expect("a value"), &mut row).expect("an event");
             decoded += 1;
         }
     }

@@ -1,7 +1,7 @@
 //! From raw rows to events and dead letters.
 //!
 //! A format ([`json`], [`csv`], [`parquet`]) reads rows into a [`Chunk`]: the source's declared fields in the
-//! kernel's Arrow types. Types are checked and never coerced: narrower integers and floats widen, instants of any
+//! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced: narrower integers and floats widen, instants of any
 //! unit are floored to milliseconds, and text formats spell what they have no type for (instants in RFC 3339, bytes
 //! in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting
 //! depend on nothing but the record and the source, so that whoever reads a log, and whenever, decides the same.
@@ -21,6 +21,7 @@ mod columns;
 pub mod csv;
 pub mod json;
 mod lines;
+mod members;
 pub mod parquet;
 mod rows;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 pub(crate) mod text;
 
 pub use columns::ColumnsError;
+use members::Members;
 pub(crate) use rows::RowsBuilder;
 
 /// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
@@ -173,15 +175,16 @@ impl Chunk {
     /// # Errors
     /// Fails where the columns are not those of the source, which the formats rule out.
     pub fn accept(mut self, source: &SourcePlan, log: Log) -> Result<Batch, ArrowError> {
+        let members = Members::of(source);
         let decisions: Vec<_> = (0..self.offsets.len()).map(|row| self.decide(source, log, row)).collect();
         let mut dead = std::mem::take(&mut self.dead);
         for (row, decision) in decisions.iter().enumerate() {
             if let Err(rejection) = decision {
-                dead.push(self.dead_letter(source, row, rejection));
+                dead.push(self.dead_letter(&members, row, rejection));
             }
         }
         dead.sort_by_key(|letter| letter.offset);
-        let events = self.events(source, log, &decisions)?;
+        let events = self.events(source, &members, log, &decisions)?;
         Ok(Batch { log, from: self.from, to: self.to, events, dead })
     }
 
@@ -208,26 +211,26 @@ impl Chunk {
         Ok(())
     }
 
-    fn dead_letter(&self, source: &SourcePlan, row: usize, rejection: &Rejection) -> DeadLetter {
+    fn dead_letter(&self, members: &Members, row: usize, rejection: &Rejection) -> DeadLetter {
         DeadLetter {
             offset: self.offsets[row],
             code: rejection.code(),
             reason: rejection.to_string(),
             place: self.place.at(self.numbers[row]),
-            raw: self.raw(source, row),
+            raw: self.raw(members, row),
             record_time: self.times[row].filter(|time| time.is_valid()),
         }
     }
 
-    fn raw(&self, source: &SourcePlan, row: usize) -> Vec<u8> {
+    fn raw(&self, members: &Members, row: usize) -> Vec<u8> {
         match &self.raw {
             Raw::Text { bytes, ends } => {
                 let start = row.checked_sub(1).map_or(0, |before| ends[before]);
                 bytes[start..ends[row]].to_vec()
             }
             Raw::Columns => {
-                let values = self.columns.iter().map(|column| value_at(column, row));
-                json::spell(source, values).into_bytes()
+                let values: Vec<Value> = self.columns.iter().map(|column| value_at(column, row)).collect();
+                json::spell(members, &values).into_bytes()
             }
         }
     }
@@ -235,6 +238,7 @@ impl Chunk {
     fn events(
         &self,
         source: &SourcePlan,
+        members: &Members,
         log: Log,
         decisions: &[Result<(Time, Time), Rejection>],
     ) -> Result<RecordBatch, ArrowError> {
@@ -251,7 +255,7 @@ impl Chunk {
         columns.push(Arc::new(Int64Array::from(self.offsets.clone())));
         if source.keep_raw {
             let raw: Vec<Value> =
-                (0..decisions.len()).map(|row| Value::Bytes(self.raw(source, row).into())).collect();
+                (0..decisions.len()).map(|row| Value::Bytes(self.raw(members, row).into())).collect();
             columns.push(array_of(FeatureType::Scalar(Type::Bytes), &raw));
         }
         let all = RecordBatch::try_new(layout::events(source), columns)?;

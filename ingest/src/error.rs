@@ -56,13 +56,13 @@ pub enum IngestError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file does not have the columns that the source declares. Nothing of it was taken in.
+    /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
     #[error("{}: {source}", path.display())]
     Columns {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: ColumnsError,
+        source: Box<ColumnsError>,
     },
     /// A file that was taken in halfway is there no more.
     #[error(
@@ -328,6 +328,11 @@ impl IngestError {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn columns(path: &Path) -> impl FnOnce(ColumnsError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Columns { path, source: Box::new(source) }
     }
 
     pub(crate) fn unreadable(path: &Path, reason: impl ToString) -> Self {

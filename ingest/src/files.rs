@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::decode::csv::CsvRecords;
-use crate::decode::json::JsonLines;
+use crate::decode::json::{self, JsonLines};
 use crate::decode::parquet::ParquetRows;
 use crate::decode::{Batch, Chunk, Place};
 use crate::error::IngestError;
@@ -130,9 +130,27 @@ pub(crate) enum FileRows {
 }
 
 impl FileRows {
-    /// Opens a file, its columns checked against the source's fields, and passes over `skip` rows. Says how many
-    /// that were: a file may have fewer. Of a text file the first `size` bytes are read, whatever was appended since.
+    /// Opens a file that was not taken in before: there must be something in it for every field of the source that is
+    /// not optional. Apart from that it is like [`open_again`](Self::open_again).
     pub(crate) fn open(
+        path: &Path,
+        size: u64,
+        source: &SourcePlan,
+        skip: i64,
+    ) -> Result<(Self, i64), IngestError> {
+        let opened = Self::open_again(path, size, source, skip)?;
+        if matches!(opened.0, Self::Json(_)) {
+            let file = File::open(path).map_err(IngestError::file("open", path))?;
+            let checked = json::check(BufReader::new(file.take(size)), source, BATCH_ROWS);
+            let checked = checked.map_err(IngestError::file("read", path))?;
+            checked.map_err(IngestError::columns(path))?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens a file that is known to fit the source, and passes over `skip` rows. Says how many that were: a file may
+    /// have fewer. Of a text file the first `size` bytes are read, whatever was appended since.
+    fn open_again(
         path: &Path,
         size: u64,
         source: &SourcePlan,
@@ -148,11 +166,11 @@ impl FileRows {
             Some("csv") => {
                 let records = CsvRecords::open(BufReader::new(file.take(size)), source);
                 let records = records.map_err(IngestError::file("read", path))?;
-                let records =
-                    records.map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
-                Self::Csv(Box::new(records))
+                Self::Csv(Box::new(records.map_err(IngestError::columns(path))?))
             }
-            Some("jsonl" | "ndjson" | "json") => Self::Json(JsonLines::new(BufReader::new(file.take(size)))),
+            Some("jsonl" | "ndjson" | "json") => {
+                Self::Json(JsonLines::new(BufReader::new(file.take(size)), source))
+            }
             _ => return Err(IngestError::Format(path.to_owned())),
         };
         let mut skipped = 0;
@@ -241,7 +259,8 @@ async fn read_all(
     send: &mpsc::Sender<Result<FileRead, IngestError>>,
 ) -> Result<(), IngestError> {
     let (of, at) = (Arc::clone(source), file.clone());
-    let open = move || FileRows::open(&at.path, at.size, &of, start.0 - at.first);
+    // It was checked when it was added to the log, and under the version of the source that it is read under.
+    let open = move || FileRows::open_again(&at.path, at.size, &of, start.0 - at.first);
     let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
     let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };

@@ -249,13 +249,18 @@ fn partitions(text: &mut Text, sources: &Sources) {
 /// A counter: its name, what it counts, and where it is.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_SOURCES: [Counter<SourceMetrics>; 6] = [
+const OF_SOURCES: [Counter<SourceMetrics>; 7] = [
     ("tidemark_ingest_events_total", "events accepted", |source| &source.events),
     ("tidemark_ingest_commits_total", "commits to the event tables", |source| &source.commits),
     ("tidemark_ingest_rewinds_total", "views caught up from history", |source| &source.rewinds),
     ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| {
         &source.topic.tombstones
     }),
+    (
+        "tidemark_ingest_unknown_members_total",
+        "records of a topic with a member that no field takes",
+        |source| &source.topic.unknown_members,
+    ),
     ("tidemark_ingest_read_bytes_total", "bytes of keys and values read from a topic", |source| {
         &source.topic.bytes
     }),

@@ -11,7 +11,8 @@ use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::decode::{Batch, Place, RowsBuilder, json};
+use crate::decode::json::{RecordReader, Unknown};
+use crate::decode::{Batch, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::journal::push::{Pushed, PushedRecord};
@@ -191,11 +192,21 @@ impl Gathered {
 
 /// Decodes records of the push log that follow one another.
 pub(crate) fn decode(source: &SourcePlan, records: &[PushedRecord]) -> Result<Batch, IngestError> {
+    decode_telling(source, records, &mut |_, _| ())
+}
+
+/// Like [`decode`], and tells the members that no field takes.
+fn decode_telling(
+    source: &SourcePlan,
+    records: &[PushedRecord],
+    unknown: Unknown<'_>,
+) -> Result<Batch, IngestError> {
     let from = records.first().map_or(Position::START, |first| Position(first.offset));
     let mut rows = RowsBuilder::new(source, Place::Push, from);
+    let reader = RecordReader::new(source);
     let mut row: Vec<Value> = Vec::new();
     for record in records {
-        let outcome = json::read(source, &record.json, &mut row);
+        let outcome = reader.read_telling(&record.json, &mut row, unknown);
         rows.push(record.offset, Some(record.received), &record.json, outcome.map(|()| &mut row));
     }
     accept(source, rows.finish(), Log::PUSH)

@@ -3,7 +3,7 @@
 //! Accepting is a pure function of the record and the source: whoever reads a record, and whenever, decides the
 //! same. Views play no part in it, and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use thiserror::Error;
@@ -131,11 +131,11 @@ pub enum Start {
     At(Time),
 }
 
-/// Where a field comes from that is no part of a Kafka record's value. Pushed records and rows of files have their
-/// fields by name, these as well.
+/// Where a field comes from, if not from the column or member of its own name.
 ///
-/// The bytes of a key or header are text in the field's type, such as `42`; a field of type bytes takes them as they
-/// are.
+/// [`Key`](Self::Key), [`Header`](Self::Header) and [`Timestamp`](Self::Timestamp) are beside the value of a Kafka
+/// record. Pushed records and rows of files have none of them: there the field comes by its own name. The bytes of a
+/// key or header are text in the field's type, such as `42`; a field of type bytes takes them as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The record's key; null where it has none.
@@ -144,9 +144,20 @@ pub enum Origin {
     Header(String),
     /// The record's timestamp, for a field of type timestamp; null where it has none.
     Timestamp,
+    /// The column of a file, or the member of a record's JSON object, that has this name. It may be empty.
+    Column(String),
+    /// A member of nested objects or structs: the names that lead to it, outermost first, at least one. The field is
+    /// null where any of them is missing or null.
+    Path(Vec<String>),
 }
 
 impl Origin {
+    /// Whether only a Kafka record has it, beside its value.
+    #[must_use]
+    pub const fn is_beside_value(&self) -> bool {
+        matches!(self, Self::Key | Self::Header(_) | Self::Timestamp)
+    }
+
     fn encode(&self, out: &mut Writer) {
         match self {
             Self::Key => out.u8(0),
@@ -155,6 +166,15 @@ impl Origin {
                 out.bytes(name.as_bytes());
             }
             Self::Timestamp => out.u8(2),
+            Self::Column(name) => {
+                out.u8(3);
+                out.bytes(name.as_bytes());
+            }
+            Self::Path(names) => {
+                out.u8(4);
+                out.varint(names.len() as u64);
+                names.iter().for_each(|name| out.bytes(name.as_bytes()));
+            }
         }
     }
 }
@@ -166,9 +186,12 @@ pub struct SourcePlan {
     pub name: String,
     /// Every declared field; all of them are kept in the event table.
     pub fields: Vec<Field>,
-    /// The fields that do not come from the record's value, by name, and where they do come from. Only a source with
-    /// a Kafka feed has any.
+    /// The fields that do not come by their own name, and where they come from. Only a source with a Kafka feed has
+    /// fields from [beside the value](Origin::is_beside_value).
     pub origins: BTreeMap<String, Origin>,
+    /// The names of the fields that a whole file may lack; they are null in its rows. A file that lacks any other
+    /// field is refused. Of a single record any member may be missing.
+    pub optional: BTreeSet<String>,
     /// When an event happened.
     pub event_time: TimeField,
     /// When the system could first have known it.
@@ -240,6 +263,17 @@ impl SourcePlan {
         self.fields.iter().position(|field| field.name == name)
     }
 
+    /// The names that lead to a field in a row of a file, or in the JSON object of a record, outermost first: one
+    /// alone, unless the field is nested. A field from beside a Kafka record's value has its own name.
+    #[must_use]
+    pub fn path<'s>(&'s self, field: &'s str) -> Vec<&'s str> {
+        match self.origins.get(field) {
+            Some(Origin::Column(name)) => vec![name],
+            Some(Origin::Path(names)) => names.iter().map(String::as_str).collect(),
+            Some(Origin::Key | Origin::Header(_) | Origin::Timestamp) | None => vec![field],
+        }
+    }
+
     /// Decides whether a decoded record is an event, and when it happened and arrived.
     ///
     /// `field` gives the value of a declared field. `record_time` is the record's own timestamp where it has one.
@@ -274,8 +308,8 @@ impl SourcePlan {
         Ok((event_time, arrival_time))
     }
 
-    /// The hash of what decides which records are accepted and how they are read: fields and where they come from,
-    /// times, `max_ahead`.
+    /// The hash of what decides which records are accepted and how they are read: fields, where they come from and
+    /// whether they are optional, times, `max_ahead`.
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         let mut out = Writer::new();
@@ -294,13 +328,17 @@ impl SourcePlan {
             }
         }
         out.varint(self.max_ahead.millis() as u64);
-        // Nothing is written for none, so that versions older than origins stay what they were.
-        if !self.origins.is_empty() {
+        // Nothing is written for none, so that versions older than origins and optional fields stay what they were.
+        if !self.origins.is_empty() || !self.optional.is_empty() {
             out.varint(self.origins.len() as u64);
             for (field, origin) in &self.origins {
                 out.bytes(field.as_bytes());
                 origin.encode(&mut out);
             }
+        }
+        if !self.optional.is_empty() {
+            out.varint(self.optional.len() as u64);
+            self.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
         }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
@@ -331,8 +369,6 @@ impl fmt::Display for SourceVersion {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::value::Type;
 
@@ -341,6 +377,7 @@ mod tests {
             name: "payments".into(),
             fields: vec![Field { name: "at".into(), ty: Type::Int64 }],
             origins: BTreeMap::new(),
+            optional: BTreeSet::new(),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Seconds) },
             arrival,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -399,14 +436,38 @@ mod tests {
         assert!(!with(|other| other.arrival = Arrival::EventTime));
         assert!(!with(|other| other.arrival = Arrival::Field(other.event_time.clone())));
         assert!(!with(|other| other.max_ahead = Span::ZERO));
-        let origins =
-            [Origin::Key, Origin::Header("at".into()), Origin::Header("ta".into()), Origin::Timestamp];
+        let path = |names: &[&str]| Origin::Path(names.iter().map(|name| (*name).to_owned()).collect());
+        let origins = [
+            Origin::Key,
+            Origin::Header("at".into()),
+            Origin::Header("ta".into()),
+            Origin::Timestamp,
+            Origin::Column("ta".into()),
+            path(&["ta"]),
+            path(&["a", "t"]),
+            path(&["a.t"]),
+        ];
         let version = |origin: Option<&Origin>| {
             let origins = origin.map(|origin| ("at".to_owned(), origin.clone()));
             SourcePlan { origins: origins.into_iter().collect(), ..source.clone() }.version().0
         };
         let versions: BTreeSet<u64> = origins.iter().map(Some).chain([None]).map(version).collect();
-        assert_eq!(versions.len(), 5);
+        assert_eq!(versions.len(), 9);
+        assert!(!with(|other| other.optional = BTreeSet::from(["at".into()])));
+    }
+
+    #[test]
+    fn the_names_that_lead_to_a_field() {
+        let mut source = source(Arrival::Record);
+        assert_eq!(source.path("at"), ["at"]);
+        for (origin, names) in [
+            (Origin::Column("When (UTC)".into()), &["When (UTC)"][..]),
+            (Origin::Path(vec!["payment".into(), "at".into()]), &["payment", "at"]),
+            (Origin::Key, &["at"]),
+        ] {
+            source.origins = BTreeMap::from([("at".into(), origin)]);
+            assert_eq!(source.path("at"), names);
+        }
     }
 
     #[test]

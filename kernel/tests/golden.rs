@@ -4,7 +4,7 @@
 //! A change here is a change of format: it needs a new version byte and the old one still read, not a new golden
 //! file. `UPDATE_EXPECT=1` rewrites the file all the same, for the day when that is what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -66,6 +66,7 @@ fn source() -> SourcePlan {
         name: "payments".into(),
         fields: vec![field("user_id", Type::Int64), field("at", Type::Timestamp), field("seen", Type::Int64)],
         origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
         event_time: time("at", None),
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

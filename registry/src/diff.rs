@@ -123,8 +123,12 @@ fn changed(reasons: &mut Vec<String>, differs: bool, what: &str) {
 }
 
 fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
-    let differs =
-        |was: &Field, is: &Field| was.ty != is.ty || old.origins.get(&was.name) != new.origins.get(&is.name);
+    let optional = |source: &SourcePlan, field: &Field| source.optional.contains(&field.name);
+    let differs = |was: &Field, is: &Field| {
+        was.ty != is.ty
+            || old.origins.get(&was.name) != new.origins.get(&is.name)
+            || optional(old, was) != optional(new, is)
+    };
     let mut reasons = named(&old.fields, &new.fields, |field| &field.name, differs, "field ");
     let order = |fields: &[Field], other: &[Field]| -> Vec<String> {
         let both = fields.iter().filter(|field| other.iter().any(|other| other.name == field.name));

@@ -1,4 +1,4 @@
-//! Fields: a name and a type.
+//! Fields: a name, a type, and where a source's field comes from.
 
 use tidemark_expr::closest;
 use tidemark_kernel::plan::Field;
@@ -8,7 +8,7 @@ use tidemark_kernel::value::Type;
 use crate::file::Place;
 use crate::name;
 use crate::problem::Problem;
-use crate::shape::{Reading, Shape};
+use crate::shape::{self, Reading, Shape};
 use crate::suggest;
 use crate::tree::{Kind, Node, Text};
 
@@ -21,18 +21,24 @@ pub(crate) struct FieldDeclaration {
     pub(crate) description: Option<String>,
     /// Where a source's field comes from, and where that is written; none where it comes by its name.
     pub(crate) origin: Option<(Origin, Place)>,
+    /// Where a source's field is declared optional, if it is: a whole file may lack it.
+    pub(crate) optional: Option<Place>,
 }
+
+/// What a field of a source is declared with.
+const KEYS: [&str; 5] = ["name", "type", "from", "optional", "description"];
 
 impl FieldDeclaration {
     /// A source's field.
     pub(crate) fn of_source(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "a field", &["name", "type", "from", "description"], reading)?;
+        let shape = Shape::read(node, "a field", &KEYS, reading)?;
         let field = Self::read(&shape, name::field, reading);
         let origin = match shape.get("from") {
             None => None,
             Some(node) => Some((origin(node, reading)?, node.place)),
         };
-        let field = Self { origin, ..field? };
+        let optional = optional(&shape, reading);
+        let field = Self { origin, optional, ..field? };
         if matches!(field.origin, Some((Origin::Timestamp, _))) && field.ty != Type::Timestamp {
             reading.report(field.no_timestamp());
         }
@@ -54,13 +60,20 @@ impl FieldDeclaration {
         let ty = shape.require_text("type", reading);
         let description = shape.description(reading);
         let (ty, ty_place) = ty.and_then(|text| Some((type_of(text, reading)?, text.place)))?;
-        Some(Self { name: name?, ty, ty_place, description, origin: None })
+        Some(Self { name: name?, ty, ty_place, description, origin: None, optional: None })
     }
 
     fn no_timestamp(&self) -> Problem {
         let message =
             format!("field `{}` is {}, but a record's timestamp is a timestamp", self.name.value, self.ty);
         Problem::error(self.ty_place, message).help("declare it `timestamp`".to_owned())
+    }
+
+    /// That the field cannot be optional, if it is declared so, because it holds this time.
+    pub(crate) fn no_optional_time(&self, what: &str) -> Option<Problem> {
+        let message = format!("field `{}` is the {what} and cannot be optional", self.name.value);
+        let problem = Problem::error(self.optional?, message);
+        Some(problem.help(format!("leave `optional` out: a record without {what} is no event")))
     }
 
     /// Its name and where it comes from, if not by that name.
@@ -74,29 +87,104 @@ impl FieldDeclaration {
     }
 }
 
-/// `key`, `timestamp` or `{header: NAME}`.
-fn origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
-    let Kind::Text(text) = &node.kind else {
-        let shape = Shape::read(node, "`from`", &["header"], reading)?;
-        return Some(Origin::Header(shape.require_text("header", reading)?.value.clone()));
-    };
+/// `optional: true`, and where that is written.
+fn optional(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Place> {
+    let text = shape.text("optional", reading)?;
     match text.value.as_str() {
-        "key" => Some(Origin::Key),
-        "timestamp" => Some(Origin::Timestamp),
-        "header" => {
-            let problem = Problem::error(text.place, "a record has many headers");
-            reading.report(problem.help("name one: `from: {header: NAME}`".to_owned()));
+        "true" => return Some(text.place),
+        "false" => {}
+        _ => {
+            let message = format!("unknown value `{}` of `optional`", text.value);
+            let help = "write `true` where a whole file may lack the field, or leave `optional` out";
+            reading.report(Problem::error(text.place, message).help(help.to_owned()));
+        }
+    }
+    None
+}
+
+/// `{column: NAME}`, `{path: NAME.NAME}`, `key`, `timestamp` or `{header: NAME}`.
+fn origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
+    let Kind::Text(text) = &node.kind else { return named_origin(node, reading) };
+    let word = text.value.as_str();
+    let problem = match word {
+        "key" => return Some(Origin::Key),
+        "timestamp" => return Some(Origin::Timestamp),
+        "header" => Problem::error(text.place, "a record has many headers")
+            .help("name one: `from: {header: NAME}`".to_owned()),
+        "column" | "path" => Problem::error(text.place, format!("`{word}` of `from` has no name"))
+            .help(format!("write `from: {{{word}: NAME}}`")),
+        _ => {
+            let near = closest(word, ["key", "timestamp"]).map(|near| format!("did you mean `{near}`?"));
+            Problem::error(text.place, format!("no field comes from `{word}`"))
+                .help(near.unwrap_or_else(|| origin_help(word)))
+        }
+    };
+    reading.report(problem);
+    None
+}
+
+/// What to write for a name alone.
+fn origin_help(name: &str) -> String {
+    let column = format!("{{column: {}}}", name::quoted(name));
+    if name::path(name).is_some_and(|names| names.len() > 1) {
+        let path = name::quoted(name);
+        return format!(
+            "write `from: {{path: {path}}}`, or `from: {column}` where the dot is part of the name"
+        );
+    }
+    format!("write `from: {column}`; a topic's records also have `key`, `timestamp` and `{{header: NAME}}`")
+}
+
+fn named_origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
+    let before = reading.problems.len();
+    let shape = Shape::read(node, "`from`", &["column", "path", "header"], reading)?;
+    let named: Vec<&(Text, Node)> =
+        ["column", "path", "header"].iter().filter_map(|key| shape.entry(key)).collect();
+    match named[..] {
+        [] => {
+            if reading.problems.len() == before {
+                let problem = Problem::error(node.place, "`from` names nothing");
+                reading.report(problem.help("write `from: {column: NAME}`".to_owned()));
+            }
             None
         }
-        word => {
-            let problem = Problem::error(text.place, format!("no field comes from `{word}`"));
-            let help = closest(word, ["key", "timestamp"]).map(|near| format!("did you mean `{near}`?"));
-            let all = "`key`, `timestamp` and `{header: NAME}` are no part of the value; \
-                       everything else goes without `from`";
-            reading.report(problem.help(help.unwrap_or_else(|| all.to_owned())));
+        [(key, _)] => match key.value.as_str() {
+            "column" => Some(Origin::Column(shape.require_text("column", reading)?.value.clone())),
+            "path" => path(shape.require("path", reading)?, reading).map(Origin::Path),
+            _ => Some(Origin::Header(shape.require_text("header", reading)?.value.clone())),
+        },
+        [first, second, ..] => {
+            let problem = Problem::error(second.0.place, "a field comes from one place");
+            let problem = problem.related(first.0.place, "the other one");
+            reading.report(problem.help("keep one".to_owned()));
             None
         }
     }
+}
+
+/// The names of a path: a text with dots, or a list where a name has a dot itself.
+fn path(node: &Node, reading: &mut Reading<'_>) -> Option<Vec<String>> {
+    if let Kind::List(nodes) = &node.kind {
+        let names: Option<Vec<String>> = nodes
+            .iter()
+            .map(|node| Some(shape::text(node, "a name of `path`", reading)?.value.clone()))
+            .collect();
+        if nodes.is_empty() {
+            reading.report(Problem::error(node.place, "`path` of `from` is empty"));
+            return None;
+        }
+        return names;
+    }
+    let text = shape::text(node, "`path`", reading)?;
+    let names = name::path(&text.value);
+    if names.is_none() {
+        let problem = Problem::error(text.place, format!("`{}` is no path", text.value));
+        reading.report(
+            problem
+                .help("write the names from the outside in, with dots between: payment.currency".to_owned()),
+        );
+    }
+    names
 }
 
 fn type_of(text: &Text, reading: &mut Reading<'_>) -> Option<Type> {

@@ -21,17 +21,46 @@ pub(crate) fn declared(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<T
 /// The name of a source's field, which may have capitals: it belongs to the data.
 pub(crate) fn field(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Text> {
     let name = shape.require_text("name", reading)?;
-    let lower = name.value.to_lowercase();
-    let fine = well_formed(&lower);
-    if !fine {
-        malformed(
-            name,
-            &lower,
-            "a field is named with letters, digits and `_`, starting with a letter",
-            reading,
-        );
+    if well_formed(&name.value.to_lowercase()) {
+        return Some(name.clone());
     }
-    fine.then(|| name.clone())
+    let rule = "a field is named with letters, digits and `_`, starting with a letter";
+    let fixed = fixed(&name.value.to_lowercase());
+    let help = match (&fixed, shape.entry("from")) {
+        (Some(fixed), Some(_)) => format!("write `{fixed}`"),
+        (None, Some(_)) => rule.to_owned(),
+        (_, None) => field_help(&name.value, fixed.as_deref().unwrap_or("NAME")),
+    };
+    reading.report(Problem::error(name.place, format!("`{}` is no name", name.value)).help(help).label(rule));
+    None
+}
+
+/// What to write for a field that has the name of its data, which is no name here. Another name alone would be one
+/// that the data does not have.
+fn field_help(written: &str, fixed: &str) -> String {
+    let name = quoted(written);
+    let (from, more) = match path(written) {
+        Some(names) if names.len() > 1 => (
+            format!("{{path: {name}}}"),
+            format!(" (`{{column: {name}}}` where the dot is part of the name)"),
+        ),
+        _ => (format!("{{column: {name}}}"), String::new()),
+    };
+    format!("name the field, and say where it comes from: {{name: {fixed}, from: {from}}}{more}")
+}
+
+/// The names of a path that is written with dots between them; none where one is empty.
+pub(crate) fn path(written: &str) -> Option<Vec<String>> {
+    written.split('.').map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()
+}
+
+/// A text as it is written in a mapping in braces: in quotes, unless it is a plain word there.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(plain)
+        && !text.eq_ignore_ascii_case("null");
+    if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 
 /// The name of a key, request field or derived feature: a column beside `at` and `token`.
@@ -59,27 +88,29 @@ pub(crate) fn check(name: &Text, reading: &mut Reading<'_>) -> bool {
 }
 
 fn malformed(name: &Text, lower: &str, rule: &str, reading: &mut Reading<'_>) {
-    let fixed = underscored(lower);
-    let help = if well_formed(&fixed) { format!("write `{fixed}`") } else { rule.to_owned() };
+    let help = fixed(lower).map_or_else(|| rule.to_owned(), |fixed| format!("write `{fixed}`"));
     let problem = Problem::error(name.place, format!("`{}` is no name", name.value)).help(help);
     reading.report(problem.label(rule));
 }
 
 /// The name that is closest to `text`, such as the one of a folder.
 pub(crate) fn closest(text: &str) -> String {
-    let mut name = underscored(&snake(text));
-    if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        name = underscored(&format!("project_{name}"));
-    }
+    let words = words(&snake(text));
+    let is_name = words.starts_with(|first: char| first.is_ascii_lowercase());
+    let mut name = if is_name { words } else { format!("project_{words}") };
     name.truncate(LONGEST);
     name.trim_end_matches('_').to_owned()
 }
 
-/// With `_` for every character that no name has, but not at the ends.
-fn underscored(lower: &str) -> String {
-    let kept = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
-    let fixed: String = lower.chars().map(kept).collect();
-    fixed.trim_matches('_').to_owned()
+/// The nearest name to a text without capitals, if there is any: what a name cannot hold is one `_`.
+fn fixed(lower: &str) -> Option<String> {
+    Some(words(lower)).filter(|fixed| well_formed(fixed))
+}
+
+/// The letters and digits of a text, with one `_` for whatever is between them.
+fn words(lower: &str) -> String {
+    let words = lower.split(|character: char| !character.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
 }
 
 /// `UserAccount` as `user_account`.

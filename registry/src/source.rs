@@ -48,6 +48,17 @@ impl SourceDeclaration {
         if kafka.is_none() {
             fields.iter().filter_map(no_origin).for_each(|problem| reading.report(problem));
         }
+        let arrived = match &arrival {
+            Some(Arrival::Field(time)) => Some(time),
+            _ => None,
+        };
+        for (time, what) in [(event_time.as_ref(), "event time"), (arrived, "arrival time")] {
+            let field = time.and_then(|time| fields.iter().find(|field| field.name.value == time.field));
+            field
+                .and_then(|field| field.no_optional_time(what))
+                .into_iter()
+                .for_each(|it| reading.report(it));
+        }
         let max_ahead = shape.span("max_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_AHEAD);
         let keep_raw = keep_raw(&shape, reading);
         let description = shape.description(reading);
@@ -56,6 +67,11 @@ impl SourceDeclaration {
             name: name.value.clone(),
             fields: fields.iter().map(FieldDeclaration::field).collect(),
             origins: fields.iter().filter_map(FieldDeclaration::named_origin).collect(),
+            optional: fields
+                .iter()
+                .filter(|field| field.optional.is_some())
+                .map(|field| field.name.value.clone())
+                .collect(),
             event_time,
             arrival,
             max_ahead,
@@ -90,9 +106,9 @@ fn fields(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FieldDeclaration>
     fields
 }
 
-/// A field of a source without topic that has `from` all the same.
+/// A field of a source without topic that is to come from beside the value of a topic's records.
 fn no_origin(field: &FieldDeclaration) -> Option<Problem> {
-    let (_, place) = field.origin.as_ref()?;
+    let (_, place) = field.origin.as_ref().filter(|(origin, _)| origin.is_beside_value())?;
     let problem =
         Problem::error(*place, format!("field `{}` comes from no record of a topic", field.name.value));
     Some(

@@ -105,6 +105,14 @@ fn changes_are_told_in_words() {
         ),
         ["changed source payments: field channel added"]
     );
+    for more in ["optional: true", "from: {column: Currency}", "from: {path: payment.currency}"] {
+        let field = format!("{{name: currency, type: string, {more}}}");
+        assert_eq!(
+            changes("{name: currency,    type: string}", &field),
+            ["changed source payments: field currency changed"],
+            "{more}"
+        );
+    }
     assert_eq!(changes("  - name: fraud", "  - name: risk"), ["removed service fraud", "added service risk"]);
     assert_eq!(changes("max_ahead: 1m", "max_ahead: 2m"), ["changed source payments: max_ahead changed"]);
 }

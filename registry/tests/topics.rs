@@ -49,6 +49,28 @@ fn a_source_says_where_its_fields_come_from() {
 }
 
 #[test]
+fn columns_paths_and_optional_fields_need_no_topic() {
+    let fields = "
+      - {name: user_id, type: int64}
+      - {name: trace, type: string, from: {column: \"Trace (hex)\"}, optional: true}
+      - {name: produced, type: timestamp, from: {path: meta.produced}}
+      - {name: code, type: string, from: {path: [meta, iso.4217]}, optional: false}
+      - {name: t, type: timestamp}
+    event_time";
+    let (start, end) =
+        (PAYMENTS.find("    kafka:").expect("it"), PAYMENTS.find("    event_time").expect("it"));
+    let text =
+        format!("{}    fields:{fields}{}", &PAYMENTS[..start], &PAYMENTS[end + "    event_time".len()..]);
+    let repo = repo(&text);
+    let source = &repo.sources["payments"];
+    assert_eq!(source.path("trace"), ["Trace (hex)"]);
+    assert_eq!(source.path("produced"), ["meta", "produced"]);
+    assert_eq!(source.path("code"), ["meta", "iso.4217"]);
+    assert_eq!(source.path("user_id"), ["user_id"]);
+    assert_eq!(source.optional.iter().collect::<Vec<_>>(), ["trace"]);
+}
+
+#[test]
 fn a_topic_is_read_from_where_its_source_says() {
     let start =
         |written: &str| match &repo(&PAYMENTS.replace(", start: earliest", written)).sources["payments"].feed

@@ -23,6 +23,13 @@ impl Dev {
         self.0.stop();
     }
 
+    /// Pushes a record, and gives the answer.
+    pub(crate) fn push(&self, source: &str, record: &str) -> Json {
+        let (status, answer) = post(&self.0.http, &format!("/v1/sources/{source}/events"), record);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
     fn lookup(&self, user: i64) -> Json {
         let body = json!({"rows": [{"user_id": user, "amount": 1.0}]});
         let (status, answer) = post(&self.0.http, "/v1/services/fraud/lookup", &body.to_string());

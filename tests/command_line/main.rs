@@ -10,6 +10,7 @@ mod damage;
 mod demo;
 mod dev;
 mod docs;
+mod fields;
 mod happy_path;
 mod http;
 mod process;

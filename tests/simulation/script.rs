@@ -74,10 +74,10 @@ const MORE: &str = "  - {name: more, entity: user, source: payments, head: 2s, f
        {name: largest, aggregate: max(amount), windows: [1m, lifetime]}]}
 ";
 
-/// How many users and shops there are.
-pub(crate) const USERS: u64 = 9;
+/// How many users there are: some of them share a bucket.
+pub(crate) const USERS: u64 = 48;
 /// How many shops there are.
-pub(crate) const SHOPS: u64 = 4;
+pub(crate) const SHOPS: u64 = 5;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl Store {
                     BucketFlush { to: flush.from, writes, ..flush.clone() }
                 });
                 self.shared.flush(of, halves.collect()).await?;
-                self.world.pause().await;
+                self.world.sleep(self.world.draw(0..200)).await;
             }
             Some(Mutant::UncheckedFlush) => {
                 let stored = self.shared.positions(of).await?;

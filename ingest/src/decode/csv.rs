@@ -1,5 +1,8 @@
 //! CSV with a header: columns by name, RFC 4180 quoting.
 //!
+//! Nothing is nested here. A path such as `payment.currency` is the column of that name, which is how programs that
+//! flatten objects call it.
+//!
 //! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Any other is its value's
 //! text. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
 //! belongs into quotes.
@@ -10,6 +13,7 @@ use csv_core::ReadRecordResult;
 use tidemark_kernel::value::{Type, Value};
 use tidemark_kernel::{Position, SourcePlan};
 
+use super::columns::{self, Made, Names};
 use super::lines::{LONGEST, Lines, content};
 use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder, text};
 
@@ -20,13 +24,13 @@ const CUT: &str = "goes on after a carriage return; end lines with a line feed, 
 pub(crate) struct CsvRecords<R> {
     records: Records<R>,
     width: usize,
-    /// The column of each declared field.
-    columns: Vec<usize>,
+    /// The column of each declared field; none where the file lacks one that is optional.
+    columns: Vec<Option<usize>>,
     row: Vec<Value>,
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    /// Reads the header and finds the source's fields in it.
+    /// Reads the header and finds the source's fields in it; one that is optional may be missing.
     pub(crate) fn open(from: R, source: &SourcePlan) -> io::Result<Result<Self, ColumnsError>> {
         let mut records = Records::new(from);
         records.next()?;
@@ -36,7 +40,7 @@ impl<R: BufRead> CsvRecords<R> {
         let header: Vec<String> =
             records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
-        let columns = ColumnsError::find(source.fields.iter().map(|field| field.name.as_str()), &names);
+        let columns = find(source, &names);
         Ok(columns.map(|columns| Self { records, width: header.len(), columns, row: Vec::new() }))
     }
 
@@ -80,13 +84,34 @@ impl<R: BufRead> CsvRecords<R> {
             return Err(format!("the record has {width} fields, the header has {}", self.width));
         }
         for (field, column) in source.fields.iter().zip(&self.columns) {
-            let text = std::str::from_utf8(self.records.field(*column));
+            let Some(column) = *column else {
+                self.row.push(Value::Null);
+                continue;
+            };
+            let text = std::str::from_utf8(self.records.field(column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
             let value = value(field.ty, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
             self.row.push(value?);
         }
         Ok(())
     }
+}
+
+/// The column of each declared field.
+fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<Option<usize>>, ColumnsError> {
+    let mut names = Names::default();
+    for name in header {
+        names.add(name);
+    }
+    names.check(source, Made::CsvColumns)?;
+    let column = |field| {
+        let wanted = columns::path(source, field, Made::CsvColumns).concat();
+        let mut found =
+            header.iter().enumerate().filter(|(_, name)| **name == wanted).map(|(index, _)| index);
+        let first = found.next();
+        if found.next().is_some() { Err(ColumnsError::Twice(wanted)) } else { Ok(first) }
+    };
+    source.fields.iter().map(column).collect()
 }
 
 /// A field as a declared type.

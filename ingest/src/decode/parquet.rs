@@ -1,37 +1,50 @@
-//! Parquet: columns by name, each of the field's type or a narrower one.
+//! Parquet: columns by name, members of structs by the names that lead to them, each of the field's type or a narrower
+//! one.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMillisecondArray, cast::AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMillisecondArray, cast::AsArray, new_null_array};
+use arrow::compute::{cast, is_null, nullif};
+use arrow::datatypes::{DataType, Fields, Schema, TimeUnit};
 use arrow::datatypes::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use tidemark_kernel::plan::Field;
 use tidemark_kernel::value::{Type, arrow::data_type};
 use tidemark_kernel::{Position, SourcePlan};
 
+use super::columns::{Made, Names};
 use super::{BATCH_BYTES, Chunk, ColumnsError, Place, Raw};
 use crate::error::IngestError;
 
 /// Reads rows of one Parquet file.
 pub(crate) struct ParquetRows {
     batches: ParquetRecordBatchReader,
-    /// The column of each declared field in what is read.
-    columns: Vec<usize>,
+    /// The column of each declared field in what is read; none where the file lacks one that is optional.
+    columns: Vec<Option<Column>>,
     /// The next row, from 0.
     row: i64,
     rows: i64,
 }
 
+/// Where a field is found: a column, or a member of a struct.
+#[derive(Clone, Debug)]
+struct Column {
+    /// The column, among those of the file or of what is read of it.
+    root: usize,
+    /// The place in its struct of each member that leads to the field.
+    members: Vec<usize>,
+}
+
 impl ParquetRows {
-    /// Finds the source's fields among the columns and goes to a row. `batch` is how many rows are read at a time, fewer where rows are
-    /// large.
+    /// Finds the source's fields among the columns and goes to a row. `batch` is how many rows are read at a time,
+    /// fewer where rows are large.
     pub(crate) fn open(
         path: &Path,
         file: File,
@@ -41,15 +54,17 @@ impl ParquetRows {
     ) -> Result<Self, IngestError> {
         let unreadable = |error: parquet::errors::ParquetError| IngestError::unreadable(path, error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?;
-        let roots = find(source, builder.schema())
-            .map_err(|source| IngestError::Columns { path: path.to_owned(), source })?;
+        let columns = find(source, builder.schema()).map_err(IngestError::columns(path))?;
         let rows = builder.metadata().file_metadata().num_rows();
         let groups = builder.metadata().row_groups();
         let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
         let batch = batch.min(rows_of(BATCH_BYTES as i64, bytes, rows));
+        let roots: BTreeSet<usize> = columns.iter().flatten().map(|column| column.root).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(batch).with_offset(skip as usize);
-        Ok(Self { batches: reader.build().map_err(unreadable)?, columns: projected(&roots), row: skip, rows })
+        let columns = columns.into_iter().map(|column| column.map(|column| column.projected(&roots)));
+        let (batches, columns) = (reader.build().map_err(unreadable)?, columns.collect());
+        Ok(Self { batches, columns, row: skip, rows })
     }
 
     /// How many rows the file has.
@@ -94,28 +109,73 @@ fn rows_of(bytes: i64, total: i64, rows: i64) -> usize {
 }
 
 /// The columns of the source's fields, with their types checked.
-fn find(source: &SourcePlan, schema: &arrow::datatypes::Schema) -> Result<Vec<usize>, ColumnsError> {
-    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let roots = ColumnsError::find(source.fields.iter().map(|field| field.name.as_str()), &names)?;
-    for (field, root) in source.fields.iter().zip(&roots) {
-        check(&field.name, field.ty, schema.field(*root).data_type())?;
+fn find(source: &SourcePlan, schema: &Schema) -> Result<Vec<Option<Column>>, ColumnsError> {
+    let mut names = Names::default();
+    add_names(&mut names, schema.fields());
+    let columns: Result<Vec<_>, _> =
+        source.fields.iter().map(|field| find_field(source, field, schema.fields())).collect();
+    let columns = columns?;
+    names.check(source, Made::Columns)?;
+    Ok(columns)
+}
+
+fn add_names(names: &mut Names, fields: &Fields) {
+    for field in fields {
+        let inside = names.add(field.name());
+        if let DataType::Struct(members) = field.data_type() {
+            add_names(inside, members);
+        }
     }
-    Ok(roots)
 }
 
-/// A projection keeps the order of the file: where each root is found in it.
-fn projected(roots: &[usize]) -> Vec<usize> {
-    let place = |root: &usize| roots.iter().filter(|other| *other < root).count();
-    roots.iter().map(place).collect()
+/// The column of one field. None where there is none, optional or not.
+fn find_field(source: &SourcePlan, field: &Field, columns: &Fields) -> Result<Option<Column>, ColumnsError> {
+    let path = source.path(&field.name);
+    let (mut places, mut level) = (Vec::with_capacity(path.len()), columns);
+    for (depth, name) in path.iter().enumerate() {
+        let whole = || path[..=depth].join(".");
+        let mut found = level.iter().enumerate().filter(|(_, column)| column.name() == name);
+        let Some((place, column)) = found.next() else { return Ok(None) };
+        if found.next().is_some() {
+            return Err(ColumnsError::Twice(whole()));
+        }
+        places.push(place);
+        match column.data_type() {
+            ty if depth + 1 == path.len() => check(&whole(), field, ty)?,
+            DataType::Struct(members) => level = members,
+            ty => {
+                let (found, field) = (ty.to_string(), field.name.clone());
+                return Err(ColumnsError::NoStruct { column: whole(), found, field });
+            }
+        }
+    }
+    Ok(places.split_first().map(|(root, members)| Column { root: *root, members: members.to_vec() }))
 }
 
-fn check(column: &str, declared: Type, found: &DataType) -> Result<(), ColumnsError> {
+impl Column {
+    /// A projection keeps the order of the file: where the column is among `roots`, which are read.
+    fn projected(self, roots: &BTreeSet<usize>) -> Self {
+        Self { root: roots.range(..self.root).count(), ..self }
+    }
+
+    /// Its values. A member of a struct that is null is null, whatever is stored there.
+    fn of(&self, batch: &RecordBatch) -> Result<ArrayRef, ArrowError> {
+        let mut column = Arc::clone(batch.column(self.root));
+        for member in &self.members {
+            let outer = column.as_struct();
+            column = nullif(outer.column(*member), &is_null(outer)?)?;
+        }
+        Ok(column)
+    }
+}
+
+fn check(column: &str, field: &Field, found: &DataType) -> Result<(), ColumnsError> {
     use DataType::{
         Binary, BinaryView, Boolean, Dictionary, FixedSizeBinary, Float16, Float32, Float64, Int8, Int16,
         Int32, Int64, LargeBinary, LargeUtf8, Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View,
     };
     let found = if let Dictionary(_, values) = found { values } else { found };
-    let fits = match declared {
+    let fits = match field.ty {
         Type::Bool => matches!(found, Boolean),
         Type::Int64 => matches!(found, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32),
         Type::Float64 => {
@@ -129,8 +189,9 @@ fn check(column: &str, declared: Type, found: &DataType) -> Result<(), ColumnsEr
     if fits {
         return Ok(());
     }
-    let remedy = remedy(column, declared, found);
-    Err(ColumnsError::Type { column: column.to_owned(), found: found.to_string(), declared, remedy })
+    let (declared, remedy) = (field.ty, remedy(column, field.ty, found));
+    let (column, found, field) = (column.to_owned(), found.to_string(), field.name.clone());
+    Err(ColumnsError::Type { column, found, field, declared, remedy })
 }
 
 /// What to write, where it can be said.
@@ -143,19 +204,29 @@ fn remedy(column: &str, declared: Type, found: &DataType) -> String {
         Type::Timestamp => "timestamp",
         Type::Bytes => "blob",
     };
-    let write = format!("write the file with `cast({column} as {sql})`");
+    let plain = column.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let name = if plain { column.to_owned() } else { format!("\"{}\"", column.replace('"', "\"\"")) };
+    let write = format!("write the file with `cast({name} as {sql})`");
     match (declared, found) {
         (Type::Timestamp, found) if found.is_integer() => {
             format!("declare the field as int64 and name the `unit` of the time, or {write}")
         }
+        (_, DataType::Struct(_)) => format!("take a member of it with `from: {{path: {column}.NAME}}`"),
         (Type::Int64, DataType::Timestamp(_, _)) => format!("declare the field as timestamp, or {write}"),
         _ => write,
     }
 }
 
-fn columns(source: &SourcePlan, batch: &RecordBatch, places: &[usize]) -> Result<Vec<ArrayRef>, ArrowError> {
-    let fields = source.fields.iter().zip(places);
-    fields.map(|(field, place)| widened(field.ty, batch.column(*place))).collect()
+fn columns(
+    source: &SourcePlan,
+    batch: &RecordBatch,
+    columns: &[Option<Column>],
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    let column = |(field, column): (&Field, &Option<Column>)| match column {
+        Some(column) => widened(field.ty, &column.of(batch)?),
+        None => Ok(new_null_array(&data_type(field.ty), batch.num_rows())),
+    };
+    source.fields.iter().zip(columns).map(column).collect()
 }
 
 fn widened(ty: Type, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {

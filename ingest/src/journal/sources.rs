@@ -3,7 +3,7 @@
 //! A new version takes effect only after everything that was taken in before has reached both stores under the old
 //! one; should the process die in between, the old one is needed again. So it is kept as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
@@ -16,8 +16,9 @@ use super::{Journal, JournalError, opened};
 /// source -> the version its logs are read under, as [`encode`] spells it.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
-/// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins.
-const LAYOUT: u8 = 2;
+/// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins. Layout 2 ends
+/// before the optional fields, and its origins are beside the values of records.
+const LAYOUT: u8 = 3;
 
 impl Journal {
     /// The version under which a source's logs are read; none if none of them ever was.
@@ -64,6 +65,8 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
         out.bytes(field.as_bytes());
         encode_origin(&mut out, origin);
     }
+    out.varint(source.optional.len() as u64);
+    source.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
     out.into_bytes()
 }
 
@@ -75,6 +78,15 @@ fn encode_origin(out: &mut Writer, origin: &Origin) {
             out.bytes(name.as_bytes());
         }
         Origin::Timestamp => out.u8(2),
+        Origin::Column(name) => {
+            out.u8(3);
+            out.bytes(name.as_bytes());
+        }
+        Origin::Path(names) => {
+            out.u8(4);
+            out.varint(names.len() as u64);
+            names.iter().for_each(|name| out.bytes(name.as_bytes()));
+        }
     }
 }
 
@@ -107,9 +119,12 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     let origins: Result<BTreeMap<String, Origin>, DecodeError> =
         (0..count).map(|_| Ok((text(&mut from)?, decode_origin(&mut from)?))).collect();
     let origins = origins?;
+    let count = if layout > 2 { from.count(1)? } else { 0 };
+    let optional: Result<BTreeSet<String>, DecodeError> = (0..count).map(|_| text(&mut from)).collect();
+    let optional = optional?;
     from.finish()?;
     let (name, feed) = (name.into(), Feed::Push);
-    Ok(SourcePlan { name, fields, origins, event_time, arrival, max_ahead, keep_raw, feed })
+    Ok(SourcePlan { name, fields, origins, optional, event_time, arrival, max_ahead, keep_raw, feed })
 }
 
 fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
@@ -117,6 +132,12 @@ fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
         0 => Ok(Origin::Key),
         1 => Ok(Origin::Header(text(from)?)),
         2 => Ok(Origin::Timestamp),
+        3 => Ok(Origin::Column(text(from)?)),
+        4 => {
+            let count = from.count(1)?;
+            let names: Result<Vec<String>, DecodeError> = (0..count).map(|_| text(from)).collect();
+            Ok(Origin::Path(names?))
+        }
         _ => Err(from.malformed("an origin")),
     }
 }
@@ -143,48 +164,75 @@ fn text(from: &mut Reader<'_>) -> Result<String, DecodeError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_source_is_read_back_as_it_was() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
-        assert_eq!(journal.source("payments"), Ok(None));
-        let source = SourcePlan {
+    /// Times of its own, and no field that comes from elsewhere.
+    fn payments() -> SourcePlan {
+        SourcePlan {
             name: "payments".into(),
             fields: vec![
                 Field { name: "at".into(), ty: Type::Int64 },
                 Field { name: "seen".into(), ty: Type::Timestamp },
             ],
-            origins: BTreeMap::from([
-                ("at".into(), Origin::Header("created".into())),
-                ("seen".into(), Origin::Timestamp),
-            ]),
+            origins: BTreeMap::new(),
+            optional: BTreeSet::new(),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Micros) },
             arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
             max_ahead: Span::from_secs(5),
             keep_raw: true,
             feed: Feed::Push,
-        };
-        journal.set_source(&source).expect("written");
-        assert_eq!(journal.source("payments"), Ok(Some(source.clone())));
-        let read = journal.source("payments").expect("read").map(|read| read.version());
-        assert_eq!(read, Some(source.version()));
+        }
     }
 
     #[test]
+    fn a_source_is_read_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
+        assert_eq!(journal.source("payments"), Ok(None));
+        let path = Origin::Path(vec!["payment".into(), "at.utc".into()]);
+        for origins in [
+            [("at", Origin::Header("created".into())), ("seen", Origin::Timestamp)],
+            [("at", Origin::Key), ("seen", Origin::Column("Seen (UTC)".into()))],
+            [("at", path), ("seen", Origin::Column(String::new()))],
+        ] {
+            let source = SourcePlan {
+                origins: origins.map(|(field, origin)| (field.to_owned(), origin)).into(),
+                optional: BTreeSet::from(["seen".into()]),
+                ..payments()
+            };
+            journal.set_source(&source).expect("written");
+            assert_eq!(journal.source("payments"), Ok(Some(source.clone())));
+            let read = journal.source("payments").expect("read").map(|read| read.version());
+            assert_eq!(read, Some(source.version()));
+        }
+    }
+
+    /// The bytes of [`payments`] in layout 1, up to where layout 2 goes on.
+    const LAYOUT_1: &[u8] =
+        b"\x01\x02\x02at\x05int64\x04seen\x09timestamp\x02at\x02us\x02\x04seen\x00\x90\x4e\x01";
+
+    #[test]
     fn layout_1_has_no_origins() {
-        let source = SourcePlan {
-            name: "payments".into(),
-            fields: vec![Field { name: "at".into(), ty: Type::Timestamp }],
-            origins: BTreeMap::new(),
-            event_time: TimeField { field: "at".into(), unit: None },
-            arrival: Arrival::Record,
-            max_ahead: Span::from_secs(5),
-            keep_raw: false,
-            feed: Feed::Push,
-        };
-        let mut bytes = encode(&source);
-        assert_eq!(bytes.pop(), Some(0), "no origins");
-        bytes[0] = 1;
+        assert_eq!(decode("payments", LAYOUT_1), Ok(payments()));
+    }
+
+    #[test]
+    fn layout_2_has_no_optional_fields() {
+        let bytes = [&b"\x02"[..], &LAYOUT_1[1..], b"\x02\x02at\x01\x07created\x04seen\x02"].concat();
+        let origins = [("at", Origin::Header("created".into())), ("seen", Origin::Timestamp)];
+        let origins = origins.map(|(field, origin)| (field.to_owned(), origin)).into();
+        assert_eq!(decode("payments", &bytes), Ok(SourcePlan { origins, ..payments() }));
+    }
+
+    #[test]
+    fn layout_3_has_both() {
+        let origins = b"\x02\x02at\x03\x02At\x04seen\x04\x02\x01p\x01s";
+        let bytes = [&b"\x03"[..], &LAYOUT_1[1..], origins, b"\x01\x04seen"].concat();
+        let path = Origin::Path(vec!["p".into(), "s".into()]);
+        let origins = [("at".into(), Origin::Column("At".into())), ("seen".into(), path)].into();
+        let source = SourcePlan { origins, optional: BTreeSet::from(["seen".into()]), ..payments() };
+        assert_eq!(encode(&source), bytes);
         assert_eq!(decode("payments", &bytes), Ok(source));
+        let mut newer = bytes;
+        newer[0] = 4;
+        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 4, supported: 3 }));
     }
 }

@@ -8,7 +8,8 @@ use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
 
-use super::{TopicMetrics, record};
+use super::TopicMetrics;
+use super::record::{self, TopicReader};
 use crate::decode::{BATCH_BYTES, Batch, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
@@ -19,6 +20,7 @@ pub(super) const ROWS: usize = 65_536;
 /// The assigned partitions, and what was read of them and not handed over.
 pub struct Gathered<'s> {
     source: &'s SourcePlan,
+    reader: TopicReader,
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
     partitions: BTreeMap<Log, Partition<'s>>,
@@ -40,8 +42,8 @@ struct Partition<'s> {
 impl<'s> Gathered<'s> {
     /// No partition is assigned yet.
     pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>) -> Self {
-        let (partitions, row) = (BTreeMap::new(), Vec::new());
-        Self { source, topic: topic.into(), metrics, partitions, records: 0, bytes: 0, row }
+        let (reader, partitions, row) = (TopicReader::new(source), BTreeMap::new(), Vec::new());
+        Self { source, reader, topic: topic.into(), metrics, partitions, records: 0, bytes: 0, row }
     }
 
     /// A partition is read from here on.
@@ -100,7 +102,9 @@ impl<'s> Gathered<'s> {
         match message.payload() {
             None => rows.skip_to(Position::after(offset)),
             Some(payload) => {
-                let outcome = record::read(self.source, message, payload, &mut self.row);
+                let mut unknown = false;
+                let outcome = self.reader.read(message, payload, &mut self.row, &mut unknown);
+                self.metrics.unknown_members(unknown);
                 rows.push(offset, record::time(message), payload, outcome.map(|()| &mut self.row));
             }
         }

@@ -15,6 +15,8 @@ pub struct TopicMetrics {
     pub bytes: AtomicU64,
     /// Records without a value.
     pub tombstones: AtomicU64,
+    /// Records whose value has a member that no field takes: a renamed or misspelt member shows here.
+    pub unknown_members: AtomicU64,
     /// How often partitions were given or taken away.
     pub rebalances: AtomicU64,
     ends: Mutex<BTreeMap<Log, Position>>,
@@ -31,6 +33,11 @@ impl TopicMetrics {
         self.records.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
         self.tombstones.fetch_add(tombstone.into(), Relaxed);
+    }
+
+    /// A value was read, and whether it has a member that no field takes.
+    pub(super) fn unknown_members(&self, found: bool) {
+        self.unknown_members.fetch_add(found.into(), Relaxed);
     }
 
     /// Partitions were given or taken away.

@@ -7,24 +7,44 @@ use tidemark_kernel::source::Origin;
 use tidemark_kernel::value::{Type, Value};
 use tidemark_kernel::{SourcePlan, Time};
 
-use crate::decode::{json, text};
+use crate::decode::json::RecordReader;
+use crate::decode::text;
 
-/// Reads one record whose value is `payload`: fills `row` with one value for each declared field.
-///
-/// # Errors
-/// Says why the record cannot be read; `row` then holds nothing of use.
-pub(super) fn read(
-    source: &SourcePlan,
-    record: &impl Message,
-    payload: &[u8],
-    row: &mut Vec<Value>,
-) -> Result<(), String> {
-    json::read_value(source, payload, row)?;
-    for (name, origin) in &source.origins {
-        let Some(index) = source.field(name) else { continue };
-        row[index] = field(source.fields[index].ty, origin, record)?;
+/// Reads the records of a topic.
+pub(super) struct TopicReader {
+    values: RecordReader,
+    /// The fields from beside the value: their indices, types and origins.
+    beside: Vec<(usize, Type, Origin)>,
+}
+
+impl TopicReader {
+    pub(super) fn new(source: &SourcePlan) -> Self {
+        let fields = source.fields.iter().enumerate();
+        let beside = fields.filter_map(|(index, field)| {
+            let origin = source.origins.get(&field.name).filter(|origin| origin.is_beside_value())?;
+            Some((index, field.ty, origin.clone()))
+        });
+        Self { values: RecordReader::of_values(source), beside: beside.collect() }
     }
-    Ok(())
+
+    /// Reads one record whose value is `payload`: fills `row` with one value for each declared field. Sets `unknown`
+    /// where the value has a member that no field takes.
+    ///
+    /// # Errors
+    /// Says why the record cannot be read; `row` then holds nothing of use.
+    pub(super) fn read(
+        &self,
+        record: &impl Message,
+        payload: &[u8],
+        row: &mut Vec<Value>,
+        unknown: &mut bool,
+    ) -> Result<(), String> {
+        self.values.read_telling(payload, row, &mut |_, _| *unknown = true)?;
+        for (index, ty, origin) in &self.beside {
+            row[*index] = field(*ty, origin, record)?;
+        }
+        Ok(())
+    }
 }
 
 /// The record's own timestamp.
@@ -32,6 +52,7 @@ pub(super) fn time(record: &impl Message) -> Option<Time> {
     record.timestamp().to_millis().map(Time::from_millis)
 }
 
+/// A field from beside the value; one from the value has nothing there.
 fn field(ty: Type, origin: &Origin, record: &impl Message) -> Result<Value, String> {
     match origin {
         Origin::Timestamp => Ok(time(record).map_or(Value::Null, Value::Timestamp)),
@@ -43,6 +64,7 @@ fn field(ty: Type, origin: &Origin, record: &impl Message) -> Result<Value, Stri
             Some(bytes) => value(ty, bytes).map_err(|reason| format!("header `{name}`: {reason}")),
             None => Ok(Value::Null),
         },
+        Origin::Column(_) | Origin::Path(_) => Ok(Value::Null),
     }
 }
 

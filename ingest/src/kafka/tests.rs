@@ -1,6 +1,6 @@
 //! Records without a broker here; readers with librdkafka's mock of one in `mocked`, with a real one in `real`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -42,6 +42,7 @@ fn source(topic: &str) -> SourcePlan {
             field("produced_at", Type::Timestamp),
         ],
         origins: origins.into_iter().map(|(name, origin)| (name.to_owned(), origin)).collect(),
+        optional: BTreeSet::new(),
         event_time: TimeField { field: "at".into(), unit: Some(Unit::Millis) },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -103,6 +104,27 @@ fn fields_come_from_value_key_headers_and_timestamp() {
     let times = batch.events.column_by_name("produced_at").expect("a column");
     assert_eq!(times.as_primitive::<TimestampMillisecondType>().values(), &[1010, 1011]);
     assert_eq!((batch.log, batch.from, batch.to), (Log(3), Position(10), Position(12)));
+}
+
+#[test]
+fn fields_come_from_other_members_and_unknown_ones_are_counted() {
+    let mut source = source("t");
+    source.origins.insert("n".into(), Origin::Path(vec!["payment".into(), "n".into()]));
+    source.origins.insert("at".into(), Origin::Column("At (ms)".into()));
+    let (batch, metrics) = gathered(
+        &source,
+        &[
+            record(10, Some("42"), Some(r#"{"payment":{"n":1},"At (ms)":5}"#), &[]),
+            record(11, Some("42"), Some(r#"{"payment":{"n":2},"At (ms)":6,"at":7,"more":1}"#), &[]),
+            record(12, Some("42"), Some(r#"{"payment":{"N":3},"At (ms)":7}"#), &[]),
+            record(13, Some("42"), Some(r#"{"n":4,"at":8,"user":1}"#), &[]),
+        ],
+    );
+    assert_eq!(numbers(&batch, "n"), [Some(1), Some(2), None]);
+    assert_eq!(numbers(&batch, "at"), [Some(5), Some(6), Some(7)]);
+    assert_eq!(numbers(&batch, "user"), [Some(42); 3]);
+    assert_eq!(batch.dead.len(), 1);
+    assert_eq!(metrics.unknown_members.load(std::sync::atomic::Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! that is broken JSON is refused with 400, one of more than 8 MiB with 413, and nothing of it is appended. A record
 //! that is JSON but does not fit the source is appended like any other and becomes a dead letter; the answer counts
 //! those and says why, since whether a record is an event depends on nothing but the record and the source. That holds
-//! while the source changes, too: a new version waits for the requests that were judged by the old one.
+//! while the source changes, too: a new version waits for the requests that were judged by the old one. A member that
+//! no field of the source takes is ignored, and named in the answer: it may be a misspelt field, which is null then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -22,7 +23,7 @@ use tidemark_kernel::{SourcePlan, Time};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
-use super::{PushLog, body, decode};
+use super::{PushLog, body, decode_telling};
 use crate::decode::DeadLetter;
 use crate::error::IngestError;
 use crate::journal::push::PushedRecord;
@@ -32,6 +33,9 @@ const BODY_BYTES: usize = 8 << 20;
 
 /// How many dead letters of a request are explained.
 const EXPLAINED: usize = 10;
+
+/// How many members that no field takes are named.
+const NAMED: usize = 20;
 
 /// The sources that accept records, each in the version under which its log is read.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +80,7 @@ async fn push(
     let count = judged.records.len();
     let appended = pushing.log.append(&source.name, received, judged.records).await;
     let first = appended.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?.0;
-    Ok(acknowledgement(first, count, &judged.dead))
+    Ok(acknowledgement(first, count, &judged.dead, &judged.unknown))
 }
 
 /// What a body holds.
@@ -84,6 +88,8 @@ struct Judged {
     records: Vec<Vec<u8>>,
     /// The records that are no events, numbered from 0.
     dead: Vec<DeadLetter>,
+    /// The first [`NAMED`] members that no field takes; nested ones with the names that lead to them.
+    unknown: BTreeSet<String>,
 }
 
 /// Decides on a body's records as the log's reader will, on a thread where it may take long.
@@ -97,8 +103,14 @@ async fn judge(
         let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
         let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };
         let records: Vec<PushedRecord> = records.map(record).collect();
-        let batch = decode(&source, &records).map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?;
-        Ok(Judged { records: records.into_iter().map(|record| record.json).collect(), dead: batch.dead })
+        let mut unknown = BTreeSet::new();
+        let batch = decode_telling(&source, &records, &mut |prefix, name| {
+            if unknown.len() < NAMED {
+                unknown.insert(format!("{prefix}{name}"));
+            }
+        });
+        let dead = batch.map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?.dead;
+        Ok(Judged { records: records.into_iter().map(|record| record.json).collect(), dead, unknown })
     };
     let judged = host.blocking(judge).await.map_err(IngestError::stopped);
     judged.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?
@@ -109,7 +121,7 @@ fn unknown(given: &str, sources: &Sources) -> Refusal {
     Refusal::by(StatusCode::NOT_FOUND)(IngestError::UnknownSource { given: given.to_owned(), known })
 }
 
-fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter]) -> Response {
+fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter], unknown: &BTreeSet<String>) -> Response {
     let explained = dead.iter().take(EXPLAINED);
     let explained = explained.map(
         |letter| json!({ "offset": first + letter.offset, "code": letter.code, "reason": letter.reason }),
@@ -120,6 +132,7 @@ fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter]) -> Response {
         "first_offset": first,
         "last_offset": first + count as i64 - 1,
         "rejected": explained.collect::<Vec<_>>(),
+        "unknown": unknown,
     });
     (StatusCode::OK, Json(body)).into_response()
 }

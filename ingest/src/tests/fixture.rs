@@ -1,6 +1,6 @@
 //! A project in a folder of its own, and what its stores hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub(super) fn payments() -> Arc<SourcePlan> {
             field("at", Type::Timestamp),
         ],
         origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),

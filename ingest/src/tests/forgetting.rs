@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tidemark_host::Host;
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::answer::answer;
 use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
@@ -13,7 +14,7 @@ use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::{EntityKey, FeaturePlan, LogState, SourcePlan, Span, Time, Type, Value, Window};
 use tidemark_store::{Clock, EmbeddedStore, MemoryStore, OnlineStore};
 
-use super::fixture::{Project, RECEIVED, field, states};
+use super::fixture::{Project, RECEIVED, clock, field, states};
 use crate::maintenance::Forgetting;
 use crate::unwatched;
 

@@ -31,6 +31,7 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
             "offset": 1, "code": "undecodable",
             "reason": "field `user`: expected an int64 without fraction or exponent, got \"x\"",
         }],
+        "unknown": [],
     });
     assert_eq!(answer, expected);
     let (status, answer) = send(&ingest, "payments", format!("{{\"user\":1,\"at\":\"{at}\"}}")).await;
@@ -45,6 +46,26 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
     let status = ingest.status().await.expect("status");
     assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);
+}
+
+#[tokio::test]
+async fn members_that_no_field_takes_are_named() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    let at = RECEIVED;
+    let body = format!(
+        "{{\"user\":1,\"Amount\":2,\"at\":\"{at}\"}}\n{{\"user\":\"x\",\"shp\":{{\"a\":1}},\"Amount\":3,\"at\":\"{at}\"}}"
+    );
+    let (status, answer) = send(&ingest, "payments", body).await;
+    assert_eq!(
+        (status, &answer["accepted"], &answer["dead_letters"]),
+        (StatusCode::OK, &json!(1), &json!(1))
+    );
+    assert_eq!(answer["unknown"], json!(["Amount", "shp"]), "of dead letters as well");
+    let many: Vec<String> = (0..50).map(|index| format!("\"m{index:02}\":1")).collect();
+    let body = format!("{{\"user\":1,\"at\":\"{at}\",{}}}", many.join(","));
+    let (_, answer) = send(&ingest, "payments", body).await;
+    assert_eq!(answer["unknown"].as_array().map(Vec::len), Some(20), "the first of many");
 }
 
 #[tokio::test]

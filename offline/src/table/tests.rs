@@ -1,5 +1,6 @@
 //! Event tables on a real folder: rows and positions, races, crashes, growth.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ fn source(fields: &[(&str, Type)]) -> SourcePlan {
         name: "payments".into(),
         fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
         origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

@@ -30,6 +30,7 @@ fn source() -> Arc<SourcePlan> {
             field("at", Type::Timestamp),
         ],
         origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

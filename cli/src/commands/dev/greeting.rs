@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value as Json, json};
-use tidemark_kernel::Type;
+use tidemark_kernel::{SourcePlan, Type};
 
 use crate::clock;
 use crate::project::Project;
@@ -16,10 +16,8 @@ pub(super) fn text(project: &Project, http: SocketAddr, grpc: SocketAddr) -> Str
         project.version, project.repo.project.name
     );
     if let Some(source) = project.repo.sources.values().next() {
-        let fields = source.fields.iter().map(|field| (field.name.clone(), example(field.ty)));
         text += "\npush an event:\n";
-        text +=
-            &curl(http, &format!("sources/{}/events", source.name), &json!(fields.collect::<Map<_, _>>()));
+        text += &curl(http, &format!("sources/{}/events", source.name), &event(source).into());
     }
     if let Some(service) = project.repo.services.values().next() {
         let keys = service.keys().into_iter().map(|key| (key.name.clone(), example(key.ty)));
@@ -29,6 +27,23 @@ pub(super) fn text(project: &Project, http: SocketAddr, grpc: SocketAddr) -> Str
         text += &curl(http, &format!("services/{}/lookup", service.name), &json!({"rows": [row]}));
     }
     text
+}
+
+/// An event, with each member where the source looks for it.
+fn event(source: &SourcePlan) -> Map<String, Json> {
+    let mut event = Map::new();
+    for field in &source.fields {
+        let path = source.path(&field.name);
+        let Some((name, outer)) = path.split_last() else { continue };
+        let inside = outer.iter().try_fold(&mut event, |object, name| {
+            object.entry(*name).or_insert_with(|| Map::new().into()).as_object_mut()
+        });
+        // Where one field takes an object as a whole and another one a member of it, the object is what is shown.
+        if let Some(object) = inside {
+            object.entry(*name).or_insert_with(|| example(field.ty));
+        }
+    }
+    event
 }
 
 fn curl(http: SocketAddr, path: &str, body: &Json) -> String {
