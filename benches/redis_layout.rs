@@ -3,6 +3,7 @@
 //!
 //! Starts its own `redis-server`, found on the path. `docs/redis-layout.md` quotes it.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Events per second from Kafka to Redis and Parquet with all guarantees on, beside what cannot be avoided (the same
 //! consumer decoding only, the same Redis calls alone) and beside a stream library of Python without any.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};

@@ -40,13 +40,16 @@ enum Call {
     Flush(Vec<Shape>),
 }
 
+/// How many bytes a state has, and how long it is needed.
+type Length = (usize, Option<Retention>);
+
 /// A [`BucketFlush`] with the length of each state, and how long it is needed.
 #[derive(Debug)]
 struct Shape {
     bucket: u16,
     from: Position,
     to: Position,
-    writes: Vec<(EntityKey, Option<(usize, Option<Retention>)>)>,
+    writes: Vec<(EntityKey, Option<Length>)>,
 }
 
 impl Recorder {

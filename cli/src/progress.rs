@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tidemark_host::Stopwatch;
 use tidemark_ingest::progress::{Progress, Task};
 
+use crate::clock;
 use crate::log;
 use crate::output::{bytes, count, duration, rate};
 
@@ -61,8 +63,8 @@ struct Current {
 
 #[derive(Debug)]
 struct Subject {
-    started: Instant,
-    said: Option<Instant>,
+    started: Stopwatch,
+    said: Option<Stopwatch>,
     bar: Option<ProgressBar>,
 }
 
@@ -140,7 +142,7 @@ impl Current {
 impl Subject {
     fn begin(terminal: Option<&MultiProgress>, step: Step<'_>) -> Self {
         let bar = terminal.map(|bars| bars.add(bar(step)));
-        Self { started: Instant::now(), said: None, bar }
+        Self { started: clock::stopwatch(), said: None, bar }
     }
 
     fn show(&mut self, step: Step<'_>) {
@@ -156,8 +158,8 @@ impl Subject {
 
     /// Work that ends sooner than a period passes in silence: its result says enough.
     fn line(&mut self, step: Step<'_>) {
-        if self.said.unwrap_or(self.started).elapsed() >= LINE_PERIOD {
-            self.said = Some(Instant::now());
+        if self.said.as_ref().unwrap_or(&self.started).elapsed() >= LINE_PERIOD {
+            self.said = Some(clock::stopwatch());
             say(self.describe(step));
         }
     }

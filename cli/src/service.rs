@@ -6,8 +6,8 @@ use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
 
+use crate::clock;
 use crate::progress::say;
 
 /// How long calls under way may take once it is stopped.
@@ -65,7 +65,7 @@ impl Service {
             Ok(())
         };
         // Whoever keeps a connection open beyond that is cut off.
-        outcome.and(timeout(PATIENCE, ending).await.unwrap_or(Ok(())))
+        outcome.and(clock::host().timeout(PATIENCE, ending).await.unwrap_or(Ok(())))
     }
 }
 

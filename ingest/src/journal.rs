@@ -174,10 +174,7 @@ impl Journal {
     }
 
     /// Does `work` with the database, which is opened if it is not.
-    fn with_open<T>(
-        &self,
-        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
+    fn with_open<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
         if let Some(db) = &*self.0.db.read().unwrap_or_else(PoisonError::into_inner) {
             return work(db);
         }

@@ -27,11 +27,7 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(100);
 const KEPT: Span = Span::from_secs(24 * 60 * 60);
 
 /// Keeps the tables of a source in shape until it is dropped.
-pub(crate) fn maintain(
-    host: Host,
-    offline: Arc<dyn OfflineStore>,
-    source: Arc<SourcePlan>,
-) -> JoinSet<()> {
+pub(crate) fn maintain(host: Host, offline: Arc<dyn OfflineStore>, source: Arc<SourcePlan>) -> JoinSet<()> {
     let mut task = JoinSet::new();
     task.spawn(async move {
         loop {

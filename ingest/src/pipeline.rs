@@ -171,11 +171,8 @@ impl Pipeline {
             Err(error) if changed && error.is_outdated() => self.tables.forget(),
             committed => committed?,
         }
-        let tables = if source == self.source {
-            None
-        } else {
-            Some(self.shared.tables(Arc::clone(&source)).await?)
-        };
+        let tables =
+            if source == self.source { None } else { Some(self.shared.tables(Arc::clone(&source)).await?) };
         self.keep_source(&source).await?;
         // All at once: whatever fails or is given up before leaves everything as it was.
         if let Some(accepting) = &mut accepting {

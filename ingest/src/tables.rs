@@ -306,8 +306,7 @@ impl Pending {
 
 impl Open {
     async fn claim(&mut self, version: &str, since: Option<u64>) -> Result<bool, IngestError> {
-        let changes =
-            |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
+        let changes = |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
         let claimed = |facts: &Facts| {
             let mut claimed = facts.clone();
             claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());

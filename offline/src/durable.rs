@@ -107,6 +107,7 @@ impl Beside {
     ///
     /// # Errors
     /// Fails where its folder does not exist or cannot be written.
+    #[expect(clippy::disallowed_methods, reason = "the name of a temporary file, which nothing depends on")]
     pub fn create(path: &Path) -> Result<Self, FileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()));

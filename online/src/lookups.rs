@@ -21,7 +21,6 @@ use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
 use crate::states::{self, Stored};
 
-
 /// One question: a value for each key and each request field of the service, by name.
 pub type Row = BTreeMap<String, Value>;
 

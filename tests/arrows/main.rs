@@ -14,7 +14,10 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("tidemark-topic", &[]),
     ("tidemark-proto", &[]),
     ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
-    ("tidemark-online", &["tidemark-kernel", "tidemark-host", "tidemark-expr", "tidemark-store", "tidemark-proto"]),
+    (
+        "tidemark-online",
+        &["tidemark-kernel", "tidemark-host", "tidemark-expr", "tidemark-store", "tidemark-proto"],
+    ),
     ("tidemark-offline", &["tidemark-kernel", "tidemark-expr"]),
     (
         "tidemark-ingest",

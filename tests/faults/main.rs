@@ -1,6 +1,8 @@
 //! FAULTS-1: `tidemark ingest` killed at fifty random moments, and started again each time, ends in the same online
 //! bytes and the same rows of `events` and `dead_letters` as an undisturbed run.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

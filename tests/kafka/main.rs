@@ -6,6 +6,7 @@
 //!
 //! `TIDEMARK_FAULT_ROUNDS` says how often a worker is killed at random moments; eight times unless told otherwise.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(
     clippy::panic,
     clippy::print_stdout,

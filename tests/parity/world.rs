@@ -197,8 +197,14 @@ async fn writer(
     store: &Arc<dyn OnlineStore>,
     generation: &Generation,
 ) -> ViewWriter {
-    let writer =
-        ViewWriter::open(Host::real(Arc::new(|| Time::MIN)), Arc::clone(plan), Arc::clone(store), generation.clone(), Arc::default()).await;
+    let writer = ViewWriter::open(
+        Host::real(Arc::new(|| Time::MIN)),
+        Arc::clone(plan),
+        Arc::clone(store),
+        generation.clone(),
+        Arc::default(),
+    )
+    .await;
     writer.expect("a store that works").expect("a generation with all its positions")
 }
 

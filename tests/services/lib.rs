@@ -12,6 +12,7 @@
 //!
 //! Nothing here gives an error back where a service cannot be had: a test without its service has failed.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(clippy::panic, reason = "a test that cannot have its service has failed")]
 
 mod kafka;

@@ -98,7 +98,9 @@ fn topic_records_are_in_one_place(project: &Project, payments: &Source) -> Resul
         let holds = match (expected, found) {
             (None, found) => found.is_none(),
             (Some((_, Kind::Broken)), found) => found == Some(None),
-            (Some((id, Kind::Record)), found) => found.is_some_and(|found| found.is_none_or(|found| found == *id)),
+            (Some((id, Kind::Record)), found) => {
+                found.is_some_and(|found| found.is_none_or(|found| found == *id))
+            }
         };
         if !holds {
             return Err(format!("payments {log} {offset}: {expected:?} was found as {found:?}"));
@@ -111,7 +113,8 @@ fn clicks_are_in_one_place(project: &Project, clicks: &Source) -> Result<(), Str
     let found = once(clicks).map_err(|twice| format!("clicks: {twice}"))?;
     let truth = project.truth();
     let rows = truth.rows.iter().zip(0..).map(|((id, kind), offset)| (Log::FILE, offset, *id, *kind));
-    let pushed = truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Log::PUSH, (*offset)?, *id, *kind)));
+    let pushed =
+        truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Log::PUSH, (*offset)?, *id, *kind)));
     for (log, offset, id, kind) in rows.chain(pushed) {
         let found = found.get(&(log, offset)).copied();
         let holds = match kind {
@@ -170,7 +173,11 @@ async fn states_are_what_events_amount_to(
     }
     let differs = expected.iter().find(|entity| !found.contains(entity));
     let differs = differs.or_else(|| found.iter().find(|entity| !expected.contains(entity)));
-    Err(format!("view {} ({live}): the state of {:?} is not what events amount to", plan.view, differs.map(|entity| &entity.key)))
+    Err(format!(
+        "view {} ({live}): the state of {:?} is not what events amount to",
+        plan.view,
+        differs.map(|entity| &entity.key)
+    ))
 }
 
 async fn entities(store: &MemoryStore, generation: &tidemark_store::Generation) -> Vec<EntityStates> {
@@ -215,9 +222,9 @@ fn lookups_are_what_the_oracle_says(
     // Before another version of the source came into force, records were served that have been read again since.
     let version = project.definitions().source("payments").version();
     let is_of_now = |plan: &Arc<FeaturePlan>| plan.source_version.is_none_or(|of_plan| of_plan == version);
-    let lookups = lookups.iter().filter(|looked| {
-        looked.readings == truth.readings && looked.service.views.iter().all(is_of_now)
-    });
+    let lookups = lookups
+        .iter()
+        .filter(|looked| looked.readings == truth.readings && looked.service.views.iter().all(is_of_now));
     for Looked { service, asked, token, answer, .. } in lookups {
         let mut answers = Vec::new();
         for (plan, key) in service.views.iter().zip(truth::entities(service, asked)) {
@@ -226,7 +233,12 @@ fn lookups_are_what_the_oracle_says(
                 histories.insert(of_plan.clone(), history(plan, of(plan, payments, clicks))?);
             }
             let seen = &token.views[&plan.view];
-            answers.push(histories[&of_plan].answer(key.as_ref(), token.at, Visibility::AsServed, &seen.last));
+            answers.push(histories[&of_plan].answer(
+                key.as_ref(),
+                token.at,
+                Visibility::AsServed,
+                &seen.last,
+            ));
         }
         let expected = truth::assemble(service, asked, &answers).map_err(|error| error.to_string())?;
         if expected != *answer {

@@ -67,6 +67,11 @@ fn number(name: &str, unless: u64) -> u64 {
     setting(name).map_or(unless, |value| value.parse().expect(name))
 }
 
+#[allow(clippy::print_stdout, reason = "what a batch of seeds finds is its result")]
+fn report(line: &str) {
+    println!("{line}");
+}
+
 /// Runs seeds on two threads, up to the first that fails.
 fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcome> {
     let keep_going = setting("TIDEMARK_SIMULATE_KEEP_GOING").is_some();
@@ -75,18 +80,18 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
     std::thread::scope(|threads| {
         for _ in 0..2 {
             threads.spawn(|| {
-                while keep_going || failed.lock().unwrap().is_none() {
+                while keep_going || failed.lock().expect("no panic").is_none() {
                     let seed = next.fetch_add(1, SeqCst);
                     if seed >= from + seeds {
                         return;
                     }
                     let outcome = run(seed, mutant);
                     for (kind, count) in &outcome.counts {
-                        *counts.lock().unwrap().entry(kind).or_default() += count;
+                        *counts.lock().expect("no panic").entry(kind).or_default() += count;
                     }
                     if let Some(failure) = &outcome.failure {
-                        println!("seed {seed}: {failure}");
-                        let mut failed = failed.lock().unwrap();
+                        report(&format!("seed {seed}: {failure}"));
+                        let mut failed = failed.lock().expect("no panic");
                         if failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed) {
                             *failed = Some(outcome);
                         }
@@ -95,16 +100,19 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
             });
         }
     });
-    match failed.into_inner().unwrap() {
+    match failed.into_inner().expect("no panic") {
         Some(outcome) => Err(outcome),
-        None => Ok(counts.into_inner().unwrap()),
+        None => Ok(counts.into_inner().expect("no panic")),
     }
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
     let (from, seeds) = (number("TIDEMARK_SIMULATE_FROM", 0), number("TIDEMARK_SIMULATE_SEEDS", SEEDS));
-    let mutant = setting("TIDEMARK_SIMULATE_MUTANT").map(|name| Mutant::named(&name).expect("a mutant"));
+    let known = || Mutant::NAMED.map(|(name, _)| name).join(", ");
+    let mutant = setting("TIDEMARK_SIMULATE_MUTANT").map(|name| {
+        Mutant::named(&name).unwrap_or_else(|| panic!("no mutant `{name}`; there are {}", known()))
+    });
     match batch(from, seeds, mutant) {
         Ok(counts) => {
             println!("{seeds} seeds from {from}: {counts:?}");

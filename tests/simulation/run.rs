@@ -53,7 +53,8 @@ pub(crate) fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let name = folder.path().to_string_lossy().into_owned();
     let clock = Arc::clone(&world);
-    let runtime = tokio::runtime::Builder::new_current_thread().on_thread_park(move || clock.advance()).build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().on_thread_park(move || clock.advance()).build();
     let failure = runtime.expect("a runtime").block_on(simulate(&world, folder)).err();
     let history = world.history().replace(&name, "");
     Outcome { seed, counts: world.counts(), history, failure }
@@ -84,12 +85,14 @@ pub(crate) struct Alive {
     push: Option<PushLog>,
 }
 
+/// What is at an offset of the topic: a record with its id, or nothing that counts.
+type Slot = (Log, i64, Option<(i64, Kind)>);
+
 /// What is known of the input.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     next_id: i64,
-    /// What is at each offset of the topic: a record with its id, or nothing that counts.
-    pub(crate) topic: Vec<(Log, i64, Option<(i64, Kind)>)>,
+    pub(crate) topic: Vec<Slot>,
     /// Pushed records with their ids, and their offsets where the push was acknowledged.
     pub(crate) pushed: Vec<(i64, Kind, Option<i64>)>,
     /// The rows of all files in the order in which they were taken in.
@@ -203,7 +206,8 @@ async fn simulate(world: &Arc<World>, folder: TempDir) -> Result<(), String> {
         if let Some(died) = processes.try_join_next() {
             return Err(format!("a process died: {died:?}"));
         }
-        let missing = if work.is_empty() { missing(&project).await } else { Some("a request is not answered".into()) };
+        let missing =
+            if work.is_empty() { missing(&project).await } else { Some("a request is not answered".into()) };
         match missing {
             None => break,
             Some(missing) if world.elapsed() > deadline => return Err(format!("stuck: {missing}")),
@@ -218,7 +222,11 @@ async fn simulate(world: &Arc<World>, folder: TempDir) -> Result<(), String> {
 /// What is not in both stores yet.
 async fn missing(project: &Project) -> Option<String> {
     let held = |source: &str| {
-        project.offline.version(source, TableKind::Events).map(|table| table.positions.clone()).unwrap_or_default()
+        project
+            .offline
+            .version(source, TableKind::Events)
+            .map(|table| table.positions.clone())
+            .unwrap_or_default()
     };
     let (payments, clicks) = (held("payments"), held("clicks"));
     for (log, end) in project.kafka.ends_now() {
@@ -341,9 +349,10 @@ async fn push(project: Arc<Project>) {
         let records: Vec<_> = (0..world.draw(1..4)).map(|_| project.record()).collect();
         let json = records.iter().map(|(_, _, json)| json.clone()).collect();
         let first = log.append("clicks", world.now(), json).await.ok();
-        let known = records.iter().enumerate().map(|(index, (id, kind, _))| {
-            (*id, *kind, first.map(|first| first.0 + index as i64))
-        });
+        let known = records
+            .iter()
+            .enumerate()
+            .map(|(index, (id, kind, _))| (*id, *kind, first.map(|first| first.0 + index as i64)));
         project.truth().pushed.extend(known);
     }
 }
@@ -422,4 +431,3 @@ pub(crate) async fn ask(project: &Project) {
         }
     }
 }
-

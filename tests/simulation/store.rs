@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
-    BucketFlush, EntityPages, FlushOutcome, Generation, Loaded, LogStates, MemoryStore, OnlineStore,
-    Positions, PublishOutcome, Sizes, StoreError,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
+    Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
 use crate::mutant::Mutant;
@@ -91,9 +91,6 @@ impl Store {
         }
         let places: Vec<_> = flushes.iter().map(|flush| (flush.bucket, flush.log, flush.to)).collect();
         let outcomes = self.shared.flush(of, flushes).await?;
-        if std::env::var("SIM_DEBUG").is_ok() {
-            self.world.say(&format!("flush {of}: {places:?} {outcomes:?}"));
-        }
         for ((bucket, log, to), outcome) in places.into_iter().zip(&outcomes) {
             match outcome {
                 FlushOutcome::Applied => self.believe(of, bucket, log, to),
@@ -143,7 +140,7 @@ impl OnlineStore for Store {
         self.call("flush", self.apply(of, flushes)).await
     }
 
-    async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<LogStates>, StoreError> {
+    async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, StoreError> {
         self.call("lookup", self.shared.lookup(of, keys)).await
     }
 
@@ -200,8 +197,8 @@ impl OnlineStore for Store {
         self.call("sizes", self.shared.sizes(of)).await
     }
 
-    async fn expire(&self, of: &Generation) -> Result<u64, StoreError> {
-        self.call("expire", self.shared.expire(of)).await
+    async fn expire(&self, of: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        self.call("expire", self.shared.expire(of, sweep)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::durable::FileError;
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
-    CompactOptions, Committed, Compacted, Facts, LogStatistics, OfflineStore, OfflineTable, Positions,
+    Committed, CompactOptions, Compacted, Facts, LogStatistics, OfflineStore, OfflineTable, Positions,
     TableError, TableKind,
 };
 

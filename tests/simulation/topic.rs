@@ -97,12 +97,7 @@ impl Kafka {
     }
 
     /// Appends a record, or a mark of a transaction, and says where.
-    pub(crate) fn append(
-        &self,
-        partition: i32,
-        time: Time,
-        payload: Option<Option<Vec<u8>>>,
-    ) -> (Log, i64) {
+    pub(crate) fn append(&self, partition: i32, time: Time, payload: Option<Option<Vec<u8>>>) -> (Log, i64) {
         let mut cluster = self.cluster();
         let slots = &mut cluster.partitions[partition as usize];
         let offset = slots.len() as i64;

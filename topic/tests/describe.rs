@@ -1,5 +1,7 @@
 //! Topics are told apart.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
+
 use std::io::Write;
 use std::time::Duration;
 

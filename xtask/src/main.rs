@@ -14,6 +14,11 @@ const USAGE: &str = "usage: cargo xtask TASK
 tasks:
   test [FILTER…]       set up what the tests need, build everything, run every test
   faults [--rounds N]  set up as for `test`, and run the fault tests with many rounds each (50)
+  simulate             run ingestion and serving in virtual time, with faults as a seed decides
+    [--seeds N]          how many seeds (500)
+    [--from S]           the first of them (0)
+    [--mutant NAME]      with a fault put back, which some seed must find
+    [--keep-going]       name every seed that fails, not only the first
   generate [--check]   write the code generated from the .proto files, or fail where it is stale";
 
 fn main() -> ExitCode {
@@ -28,9 +33,30 @@ fn main() -> ExitCode {
             Ok(rounds) => test::faults(rounds),
             Err(_) => return fail(USAGE, 2),
         },
+        ["simulate", rest @ ..] => match settings(rest) {
+            Some(settings) => test::simulate(&settings),
+            None => return fail(USAGE, 2),
+        },
         _ => return fail(USAGE, 2),
     };
     outcome.map_or_else(|error| fail(&format!("error: {error:#}"), 1), |()| ExitCode::SUCCESS)
+}
+
+/// The variables that tell the simulation what the flags of `simulate` say; none where one of them is unknown.
+fn settings<'a>(mut flags: &[&'a str]) -> Option<Vec<(&'static str, &'a str)>> {
+    let mut settings = Vec::new();
+    loop {
+        let (setting, rest) = match flags {
+            [] => return Some(settings),
+            ["--seeds", value, rest @ ..] => (("TIDEMARK_SIMULATE_SEEDS", *value), rest),
+            ["--from", value, rest @ ..] => (("TIDEMARK_SIMULATE_FROM", *value), rest),
+            ["--mutant", value, rest @ ..] => (("TIDEMARK_SIMULATE_MUTANT", *value), rest),
+            ["--keep-going", rest @ ..] => (("TIDEMARK_SIMULATE_KEEP_GOING", "1"), rest),
+            _ => return None,
+        };
+        settings.push(setting);
+        flags = rest;
+    }
 }
 
 #[allow(clippy::print_stderr)]

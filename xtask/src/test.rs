@@ -35,6 +35,16 @@ pub(crate) fn faults(rounds: u32) -> Result<()> {
     cargo(&[&["test", "--workspace"], &tests[..], &["--", "--nocapture"]].concat(), &environment)
 }
 
+/// Runs the simulation with the settings that `settings` gives to it as variables.
+///
+/// # Errors
+/// Fails where the build does, or a seed breaks a promise.
+pub(crate) fn simulate(settings: &[(&'static str, &str)]) -> Result<()> {
+    let environment = settings.iter().map(|(name, value)| (*name, OsString::from(value))).collect();
+    let test = ["--test", "simulation", "--", "every_seed", "--nocapture"];
+    cargo(&[&["test", "--workspace"], &test[..]].concat(), &environment)
+}
+
 fn set_up() -> Result<Environment> {
     let python =
         python().context("the tests read tables with DuckDB from PyPI, which needs python3 with venv")?;

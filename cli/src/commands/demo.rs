@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use tidemark_ingest::FilesReport;
@@ -15,6 +15,7 @@ use tidemark_prove::demo::{
 use tidemark_store::OnlineStore;
 
 use crate::args::{Demo, USUAL_EVENTS};
+use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::ingest::take_in;
 use crate::commands::ingest::topics::{Reading, read};
@@ -89,14 +90,14 @@ async fn write(dir: &Path, services: &Services, payments: &[Payment], shape: &Sh
 
 async fn find(project: &Project, services: &Services, shape: &Shape, dir: &Path) -> Result<Found> {
     let store = project.store().await?;
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let (events, dead_letters) = if services.topic.is_some() {
         read_topic(project, Arc::clone(&store)).await?
     } else {
         read_files(project, Arc::clone(&store), dir).await?
     };
     let ingested_in = began.elapsed();
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let trained = training(project, dir).await?;
     let trained_in = began.elapsed();
     say("comparing lookups with their training rows and with the oracle");

@@ -1,13 +1,12 @@
 //! `tidemark ingest`: events from files and topics, each exactly once.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use tidemark_ingest::{FilesReport, Ingest, Watch};
 use tidemark_kernel::source::Feed;
 use tidemark_online::listen::listen;
 
 use crate::args::{self, Global};
+use crate::clock;
 use crate::failure::Failure;
 use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
@@ -44,7 +43,7 @@ async fn take_in_files(
     if wanted.is_empty() {
         say_no_feed(asked);
     }
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let intake = Intake { source: asked.source.clone(), journal: true, ..Intake::default() };
     let mut ingest = project.ingest(project.store().await?, intake).await?;
     catch_up(&mut ingest).await?;
@@ -63,7 +62,7 @@ async fn take_in_topics(
     topics: &[Topic],
     output: Output,
 ) -> Result<()> {
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let monitor = match asked.http {
         Some(address) => Some(listen(address).await?),
         None => None,

@@ -73,12 +73,12 @@ struct Served {
 impl Served {
     /// Serves newer versions once their views are filled, and logs whether every view can be looked up, until `stop`.
     async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<()> {
-        let mut stop = std::pin::pin!(stop);
+        let (mut stop, host) = (std::pin::pin!(stop), clock::host());
         loop {
             self.look().await?;
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                () = tokio::time::sleep(PERIOD) => {}
+                () = host.sleep(PERIOD) => {}
             }
         }
     }

@@ -1,7 +1,5 @@
 //! `tidemark train`: a training set from the event tables.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::Visibility;
@@ -9,6 +7,7 @@ use tidemark_offline::training::{FeatureSummary, Summary};
 use tidemark_offline::{Effort, Progress, TrainRequest, train};
 
 use crate::args::{Global, Train};
+use crate::clock;
 use crate::failure::{Failure, io_failure};
 use crate::output::{Output, Table, bytes, count, counted, duration, rate};
 use crate::progress::{Bars, Step, Unit, say};
@@ -19,7 +18,7 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
     refuse_own_labels(asked)?;
     let request = request(asked, &project)?;
     let bars = Bars::default();
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let summary = train(&request, &asked.out, &mut |progress| show(&bars, progress)).await?;
     bars.clear();
     let took = began.elapsed();

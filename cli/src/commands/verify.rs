@@ -1,7 +1,6 @@
 //! `tidemark verify`: every state rebuilt from history and compared with the stored one.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -24,7 +23,7 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
     let project = Project::open(global).await?;
     let request = request(&project, asked.sample.map(NonZeroUsize::get)).await?;
     let bars = Bars::default();
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let mut watch = |done| {
         let unit = Unit::Each("entities");
         bars.show(Step { task: "verifying", subject: "", unit, done, total: None, note: "" });

@@ -1,5 +1,7 @@
 //! Records without a broker here; readers with librdkafka's mock of one in `mocked`, with a real one in `real`.
 
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

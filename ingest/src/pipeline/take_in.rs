@@ -103,7 +103,8 @@ impl Pipeline {
     ) -> Result<FilesReport, IngestError> {
         let mut report = self.resume_files(watch).await?;
         let patterns = patterns.to_vec();
-        let paths = self.shared.host.blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
+        let paths =
+            self.shared.host.blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
             watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });

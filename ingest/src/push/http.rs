@@ -93,12 +93,7 @@ struct Judged {
 }
 
 /// Decides on a body's records as the log's reader will, on a thread where it may take long.
-async fn judge(
-    host: &Host,
-    source: Arc<SourcePlan>,
-    received: Time,
-    body: Bytes,
-) -> Result<Judged, Refusal> {
+async fn judge(host: &Host, source: Arc<SourcePlan>, received: Time, body: Bytes) -> Result<Judged, Refusal> {
     let judge = move || {
         let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
         let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
+
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! States that are not needed any more, in stores that do not forget by themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -31,6 +31,7 @@ fn bookings() -> Arc<SourcePlan> {
             field("flight", Type::Timestamp),
         ],
         origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
         event_time: TimeField { field: "flight".into(), unit: None },
         arrival: Arrival::Field(TimeField { field: "booked".into(), unit: None }),
         max_ahead: Span::from_secs(60 * 86_400),
@@ -78,7 +79,12 @@ impl Airport {
         let told = Arc::clone(&now);
         let store = store(Arc::new(move || Time::from_millis(told.load(Ordering::Relaxed))));
         let project = Project { sources: vec![bookings()], views: vec![flights()], ..Project::new(store) };
-        Self { project, now, forgetting: Forgetting::new(Host::real(clock()), flights(), Arc::default()), files: 0 }
+        Self {
+            project,
+            now,
+            forgetting: Forgetting::new(Host::real(clock()), flights(), Arc::default()),
+            files: 0,
+        }
     }
 
     /// Takes in a file of bookings: who, when booked, when the flight is.

@@ -133,7 +133,9 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
     let (store, plan) = (memory(), by_user());
     let starts = [(Log::FILE, Position::START)].into();
     let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
-    let view = ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default()).await.expect("a store");
+    let view = ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default())
+        .await
+        .expect("a store");
     let view = view.expect("whole");
     let events = RecordBatch::new_empty(layout::events(&payments()));
     let batch = |log| {

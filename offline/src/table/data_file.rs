@@ -30,11 +30,13 @@ const ROWS_PER_GROUP: usize = 128 * 1024;
 const BYTES_PER_GROUP: usize = 64 << 20;
 
 /// A name for a data file written by a writer that has seen `version` of the table.
+#[expect(clippy::disallowed_methods, reason = "names of files are unique; nothing else depends on them")]
 pub(super) fn name(version: u64) -> String {
     format!("{:020}-{}.parquet", version + 1, Uuid::new_v4())
 }
 
 /// A name for a data file that takes the place of the one named `first`.
+#[expect(clippy::disallowed_methods, reason = "names of files are unique; nothing else depends on them")]
 pub(super) fn name_in_place_of(first: &str) -> String {
     let (place, _) = first.split_once('.').unwrap_or((first, ""));
     format!("{place}.{}.parquet", Uuid::new_v4().simple())

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
+use tidemark_host::Host;
 use tidemark_kernel::value::Value;
 use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Span, Status, Time, Visibility};
 use tidemark_offline::{Effort, EventTable, History, HistoryError, Location, TableError};
@@ -171,11 +172,12 @@ pub async fn look_up(
     questions: impl IntoIterator<Item = (BTreeMap<String, Value>, Option<Time>)>,
 ) -> Result<Vec<Asked>, CompareError> {
     // With its clock at the beginning, a lookup without an instant is about the earliest one allowed.
-    let lookups = Lookups::new(Arc::clone(&engines.store), Arc::new(|| Time::MIN));
+    let host = Host::real(Arc::new(|| Time::MIN));
+    let lookups = Lookups::on(host.clone(), Arc::clone(&engines.store));
     lookups.serve([Arc::clone(&engines.service)])?;
     let mut asked = Vec::new();
     for (row, at) in questions {
-        let began = Instant::now();
+        let began = host.stopwatch();
         let results = lookups.lookup(&engines.service.name, vec![row.clone()], at).await?;
         let took = began.elapsed();
         let answer = results.into_iter().next().ok_or(CompareError::Interrupted)??;
@@ -189,10 +191,11 @@ pub async fn look_up(
 /// # Errors
 /// Fails where one of the two cannot answer. Answers that differ are no error: they are in what is returned.
 pub async fn compare_answers(engines: &Engines, asked: &[Asked]) -> Result<Comparison, CompareError> {
-    let began = Instant::now();
+    let host = Host::real(Arc::new(|| Time::MIN));
+    let began = host.stopwatch();
     let trained = training(engines, asked).await?;
     let training = began.elapsed();
-    let began = Instant::now();
+    let began = host.stopwatch();
     let truth = oracle(engines, asked).await?;
     let oracle = began.elapsed();
     let answers = asked.iter().zip(trained.iter().zip(&truth));

@@ -30,6 +30,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Checks a server that is being opened.
+    #[expect(clippy::disallowed_methods, reason = "how often a real server is asked is not simulated")]
     pub(super) async fn open(link: &Link) -> Result<Self, StoreError> {
         let facts = Facts::ask(link).await?;
         facts.check_version(link)?;
@@ -77,6 +78,7 @@ impl Watch {
     }
 
     /// Whether it is time, which it then is for nobody else.
+    #[expect(clippy::disallowed_methods, reason = "how often a real server is asked is not simulated")]
     fn is_due(&self) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -219,6 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "never looked at")]
     async fn evictions_are_counted_across_restarts() {
         let next = Mutex::new(Instant::now());
         let watch = Watch { next, evicted: Mutex::new(None), broken: OnceLock::new() };

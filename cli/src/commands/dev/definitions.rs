@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use tidemark_ingest::IngestHandle;
@@ -55,12 +55,12 @@ impl Definitions {
     /// # Errors
     /// Fails where valid definitions cannot be carried out; those that are wrong are only said to be.
     pub(super) async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<()> {
-        let mut stop = std::pin::pin!(stop);
+        let (mut stop, host) = (std::pin::pin!(stop), clock::host());
         let mut seen = look(self.project.folder().path());
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                () = tokio::time::sleep(PERIOD) => {}
+                () = host.sleep(PERIOD) => {}
             }
             let now = look(self.project.folder().path());
             // A folder in the middle of being written is looked at again.
@@ -101,7 +101,7 @@ impl Definitions {
     /// The generations that answer are switched view by view as they are filled; the services follow at once. What
     /// cannot be carried out is taken back, and said.
     async fn run(&mut self, repo: Repo) -> Result<()> {
-        let began = Instant::now();
+        let began = clock::stopwatch();
         let mut project = Project::of(self.project.folder().clone(), self.project.version, repo);
         if let Err(error) = self.ingest.reload(project.sources(), project.views()).await {
             self.refused = true;

@@ -8,7 +8,6 @@ use tidemark_ingest::{Condition, FilesReport, Health, Ingest, IngestError, Inges
 use tidemark_online::http;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
 
 use super::{Wanted, table, take_in};
 use crate::clock;
@@ -112,7 +111,7 @@ async fn until_idle(
 
 /// Ends once a source has waited too long for what may come back by itself.
 async fn out_of_patience(health: &Health) -> Failure {
-    let mut since = Instant::now();
+    let mut since = clock::stopwatch();
     loop {
         let waiting = health.conditions().into_values().find_map(|condition| match condition {
             Condition::Waiting { reason } => Some(reason),
@@ -125,9 +124,9 @@ async fn out_of_patience(health: &Health) -> Failure {
                 return Failure::fixable(message, help);
             }
             Some(_) => {}
-            None => since = Instant::now(),
+            None => since = clock::stopwatch(),
         }
-        sleep(PERIOD).await;
+        clock::host().sleep(PERIOD).await;
     }
 }
 
@@ -138,11 +137,11 @@ async fn follow(
     source: Option<String>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let mut stop = std::pin::pin!(stop);
+    let (mut stop, host) = (std::pin::pin!(stop), clock::host());
     loop {
         tokio::select! {
             () = &mut stop => return Ok(()),
-            () = sleep(PERIOD) => {}
+            () = host.sleep(PERIOD) => {}
         }
         let Some(project) = newer.look() else { continue };
         let (sources, views) = project.only(source.as_deref());

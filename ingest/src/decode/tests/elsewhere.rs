@@ -150,9 +150,8 @@ async fn a_member_that_any_of_the_first_records_has_is_there() {
     let many = "{\"cnt\":1}\n".repeat(crate::files::BATCH_ROWS) + "{\"count\":1}\n";
     let path = written(&folder, "file.jsonl", many.as_bytes());
     assert!(refused(&path, &source).contains("in any of the first 16384 records"));
-    let mut reads = read_ahead(Arc::new(source), &known(&path), Position::START);
-    let first = reads.recv().await.expect("rows");
-    assert!(first.is_ok(), "what is in the log already is read on as it was begun");
+    let mut reads = FileReader::start(&host(), Arc::new(source), &known(&path), Position::START);
+    assert!(reads.next().await.is_ok(), "what is in the log already is read on as it was begun");
 }
 
 fn known(path: &Path) -> KnownFile {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_ingest::{Advance, ViewWriter};
 use tidemark_host::Host;
+use tidemark_ingest::{Advance, ViewWriter};
 use tidemark_kernel::{Log, Position, Time, Token, Visibility};
 use tidemark_online::{Lookups, RowError};
 use tidemark_store::{Generation, OnlineStore};
@@ -81,7 +81,8 @@ impl<'s> Stream<'s> {
         self.writers.clear();
         for (plan, generation) in self.script.repo.views.values().zip(self.generations.values()) {
             let (plan, store) = (Arc::clone(plan), Arc::clone(&self.store));
-            let writer = ViewWriter::open(self.host.clone(), plan, store, generation.clone(), Arc::default()).await?;
+            let writer =
+                ViewWriter::open(self.host.clone(), plan, store, generation.clone(), Arc::default()).await?;
             self.writers.push(writer.ok_or(RunError::Lost)?);
         }
         Ok(())
