@@ -46,6 +46,7 @@ impl Engine {
             store,
             topics: Some(Arc::new(kafka)),
             skip_lost: false,
+            give_up: Vec::new(),
             host: Host::real(Arc::new(now)),
         };
         let mut ingest = Ingest::open(config).await.expect("opened");

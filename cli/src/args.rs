@@ -255,6 +255,9 @@ pub(crate) struct Ingest {
     /// Go on where Kafka threw records away before they were read, and note each gap in `dead_letters`
     #[arg(long)]
     pub(crate) skip_lost: bool,
+    /// End files where they stand that cannot be read any further: their rows stay, a dead letter stands for the rest
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) give_up: Vec<PathBuf>,
     /// What tells this process from the others for good: restarted soon, it keeps its partitions
     #[arg(long, value_name = "NAME")]
     pub(crate) member: Option<String>,

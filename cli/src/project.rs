@@ -212,6 +212,7 @@ impl Project {
             store,
             topics: if intake.topics { self.topics(intake.member)? } else { None },
             skip_lost: intake.skip_lost,
+            give_up: intake.give_up,
             host: Host::real(clock::shared()),
         };
         Ok(Ingest::open(config).await?)
@@ -252,6 +253,8 @@ pub(crate) struct Intake {
     pub(crate) topics: bool,
     /// Whether records that Kafka threw away before they were read may be passed over.
     pub(crate) skip_lost: bool,
+    /// Files that are ended where they stand, by absolute path.
+    pub(crate) give_up: Vec<PathBuf>,
     /// What tells this process from others that read the same topics.
     pub(crate) member: Option<String>,
 }

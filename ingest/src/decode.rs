@@ -90,6 +90,12 @@ impl Batch {
         self.events.get_array_memory_size() + dead.sum::<usize>()
     }
 
+    /// What it holds from a position within it on.
+    pub(crate) fn starting_at(&self, position: Position) -> Self {
+        let dead = self.dead.iter().filter(|letter| !position.covers(letter.offset)).cloned().collect();
+        Self { log: self.log, from: position, to: self.to, events: self.events_from(position), dead }
+    }
+
     /// The events that are not before `position`.
     pub(crate) fn events_from(&self, position: Position) -> RecordBatch {
         let first = self.offsets().partition_point(|offset| position.covers(*offset));

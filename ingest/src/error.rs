@@ -56,6 +56,22 @@ pub enum IngestError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that was taken in halfway cannot be read any further.
+    #[error(
+        "cannot read {} of source `{}` any further than row {row}: {reason}; what was read before is in; repair it \
+         and start again, or end it where it is with `tidemark ingest --give-up {}`",
+        path.display(), source_name, path.display()
+    )]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// The source.
+        source_name: String,
+        /// The next row to read, from 0.
+        row: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
     #[error("{}: {source}", path.display())]
     Columns {
@@ -66,8 +82,9 @@ pub enum IngestError {
     },
     /// A file that was taken in halfway is there no more.
     #[error(
-        "{} was taken in up to row {row} of source `{}` and is gone now; put it back and start again",
-        path.display(), source_name
+        "{} was taken in up to row {row} of source `{}` and is gone now; put it back and start again, or end it where it \
+         is with `tidemark ingest --give-up {}`",
+        path.display(), source_name, path.display()
     )]
     FileGone {
         /// The file.
@@ -80,8 +97,8 @@ pub enum IngestError {
     /// A file that was taken in halfway has other content now.
     #[error(
         "{} was taken in up to row {row} of source `{}` and has changed since; put back what it held and start \
-         again, the new content can be taken in afterwards",
-        path.display(), source_name
+         again, or end it where it is with `tidemark ingest --give-up {}`; the new content can be taken in afterwards",
+        path.display(), source_name, path.display()
     )]
     FileChanged {
         /// The file.
@@ -307,7 +324,7 @@ impl IngestError {
                 Remedy::Fix
             }
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
-            Self::FileGone { .. } | Self::FileChanged { .. } => Remedy::Fix,
+            Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => Remedy::Fix,
             Self::Contended(_) | Self::Replaced(_) | Self::KeepsNothing { .. } => Remedy::Fix,
             Self::Table(error) if error.may_pass() => Remedy::Wait,
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,7 +20,7 @@ use crate::journal::Journal;
 use crate::kafka::Topics;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
-use crate::pipeline::take_in::FilesReport;
+use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_generations};
 use crate::progress::{Watch, unwatched};
 use crate::push::{Accepting, PushLog, PushWriter, router};
@@ -57,6 +58,9 @@ pub struct IngestConfig {
     /// Whether records that Kafka has thrown away before they were read may be passed over. A dead letter then
     /// stands for them; otherwise they are an error.
     pub skip_lost: bool,
+    /// Files that were taken in halfway and are to be ended where they stand, by absolute path: their rows stay, and a
+    /// dead letter stands for the rest. One that is not known, or was read to its end, is left as it is.
+    pub give_up: Vec<PathBuf>,
     /// The machine that this process runs on.
     pub host: Host,
 }
@@ -105,6 +109,7 @@ impl Ingest {
             topics: config.topics,
             rule: config.commit,
             skip_lost: config.skip_lost,
+            give_up: config.give_up.into(),
             metrics: Arc::default(),
             health: Arc::default(),
         };
@@ -221,6 +226,16 @@ impl Ingest {
         let (pipelines, ended) = running.stop().await;
         self.pipelines = pipelines;
         outcome.and(ended)
+    }
+
+    /// The files that [`catch_up`](Self::catch_up) has ended where they stood, as [`IngestConfig::give_up`] asked, with
+    /// their sources.
+    #[must_use]
+    pub fn given_up(&self) -> Vec<(String, FileReport)> {
+        let of = |(source, pipeline): (&String, &Pipeline)| {
+            pipeline.given_up().iter().map(|file| (source.clone(), file.clone())).collect::<Vec<_>>()
+        };
+        self.pipelines.iter().flat_map(of).collect()
     }
 
     /// What asks a [running](Self::run) ingestion to do something else. Clones ask the same one.

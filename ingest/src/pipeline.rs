@@ -7,6 +7,7 @@
 //! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`topic`] the partitions of a Kafka topic,
 //! [`run`] the loop that serves them all.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, try_join_all};
@@ -28,6 +29,7 @@ use crate::progress::{Watch, unwatched};
 use crate::tables::{CommitRule, Tables};
 use crate::view::{Advance, SharedView};
 use kept::Kept;
+use take_in::FileReport;
 use topic::Topic;
 
 pub(crate) mod kept;
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) rule: CommitRule,
     /// Whether records that Kafka has thrown away before they were read may be passed over.
     pub(crate) skip_lost: bool,
+    /// Files that are ended where they stand, by absolute path.
+    pub(crate) give_up: Arc<[PathBuf]>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Pipeline {
     source: Arc<SourcePlan>,
     tables: Tables,
     views: Vec<SharedView>,
+    /// The files that were ended where they stood.
+    given_up: Vec<FileReport>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
     /// What keeps its tables in shape, while [running](run).
@@ -110,8 +116,8 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
-        let (views, upkeep) = (Vec::new(), JoinSet::new());
-        let pipeline = Self { shared, source, tables, views, topic: None, upkeep, metrics, health };
+        let (views, given_up, upkeep) = (Vec::new(), Vec::new(), JoinSet::new());
+        let pipeline = Self { shared, source, tables, views, given_up, topic: None, upkeep, metrics, health };
         pipeline.check_journal()?;
         Ok(pipeline)
     }
@@ -134,6 +140,11 @@ impl Pipeline {
     /// The version under which the source's logs are read.
     pub(crate) const fn source(&self) -> &Arc<SourcePlan> {
         &self.source
+    }
+
+    /// The files that were ended where they stood, as [asked for](Shared::give_up).
+    pub(crate) fn given_up(&self) -> &[FileReport] {
+        &self.given_up
     }
 
     /// The wall clock.

@@ -145,6 +145,8 @@ impl Tables {
         if batch.from > taken {
             return Err(self.gap(batch.log, taken, batch.from));
         }
+        // A reader may hand over again what it has handed over before.
+        let batch = if batch.from < taken { Arc::new(batch.starting_at(taken)) } else { batch };
         self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();

@@ -155,6 +155,7 @@ async fn owner(world: &World<'_>, group: &str) -> Ingest {
             member: None,
         })),
         skip_lost: false,
+        give_up: Vec::new(),
         host: Host::real(Arc::new(|| Time::MIN)),
     };
     Ingest::open(config).await.expect("opened")

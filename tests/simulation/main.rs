@@ -17,13 +17,14 @@ mod machine;
 mod mutant;
 mod run;
 mod script;
+mod steady;
 mod store;
 mod table;
 mod topic;
 mod world;
 
 use mutant::Mutant;
-use run::{Outcome, run};
+use run::{Outcome, run, run_with};
 use world::Counts;
 
 /// How many seeds are run unless told.
@@ -36,7 +37,7 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 300;
 
 /// Every kind of fault.
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 21] = [
     "brokers away",
     "commit lost its race",
     "definitions changed",
@@ -47,6 +48,7 @@ const FAULTS: [&str; 20] = [
     "journal full",
     "partition added",
     "rebalance",
+    "records read again",
     "store away",
     "store failed",
     "store fell back",
@@ -134,6 +136,14 @@ fn a_seed_decides_everything() {
         let (one, two) = (run(seed, None), run(seed, None));
         let differs = one.history.lines().zip(two.history.lines()).find(|(one, two)| one != two);
         assert_eq!(differs, None, "the histories of seed {seed} differ");
+    }
+}
+
+#[test]
+fn pushes_without_a_pause_hold_up_nothing() {
+    for seed in 0..4 {
+        let outcome = run_with(seed, None, steady::pushes);
+        assert_eq!(outcome.failure, None, "seed {seed}\n{}", outcome.history);
     }
 }
 

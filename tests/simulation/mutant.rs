@@ -3,26 +3,23 @@
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
-    /// States are used whatever position they were loaded at: the protocol that `docs/exactly-once.md` replaced relied
-    /// on epochs alone.
-    UncheckedLoad,
-    /// A flush writes half of its states in a call of its own.
+    /// The protocol with epochs that the one of `docs/exactly-once.md` replaced: states are used whatever position they
+    /// were loaded at, and a flush may be split by entities into several calls.
+    Epochs,
+    /// A flush is split by entities into two calls, of which the second moves the position.
     SplitFlush,
     /// A flush is applied wherever its bucket stands.
     UncheckedFlush,
     /// A table accepts rows wherever its partitions stand, as a bare Delta table does.
     UncheckedCommit,
-    /// A partition is read from where the consumer group says, and not from where `events` ends.
-    GroupOffsets,
 }
 
 impl Mutant {
-    pub(crate) const NAMED: [(&str, Self); 5] = [
-        ("unchecked-load", Self::UncheckedLoad),
+    pub(crate) const NAMED: [(&str, Self); 4] = [
+        ("epochs", Self::Epochs),
         ("split-flush", Self::SplitFlush),
         ("unchecked-flush", Self::UncheckedFlush),
         ("unchecked-commit", Self::UncheckedCommit),
-        ("group-offsets", Self::GroupOffsets),
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {

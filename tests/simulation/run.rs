@@ -47,15 +47,25 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Runs one seed.
+/// Runs one seed with everything that can go wrong.
 pub(crate) fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
+    run_with(seed, mutant, simulate)
+}
+
+/// Runs something in the world of a seed.
+pub(crate) fn run_with<F: Future<Output = Result<(), String>>>(
+    seed: u64,
+    mutant: Option<Mutant>,
+    simulation: impl FnOnce(Arc<Project>) -> F,
+) -> Outcome {
     let world = Arc::new(World::new(seed, mutant));
     let folder = tempfile::tempdir().expect("a folder");
     let name = folder.path().to_string_lossy().into_owned();
     let clock = Arc::clone(&world);
     let runtime =
         tokio::runtime::Builder::new_current_thread().on_thread_park(move || clock.advance()).build();
-    let failure = runtime.expect("a runtime").block_on(simulate(&world, folder)).err();
+    let simulation = async { simulation(Arc::new(Project::new(&world, folder))).await };
+    let failure = runtime.expect("a runtime").block_on(simulation).err();
     let history = world.history().replace(&name, "");
     Outcome { seed, counts: world.counts(), history, failure }
 }
@@ -173,6 +183,20 @@ impl Project {
         self.folder.path().join(format!("{number}.jsonl"))
     }
 
+    /// Pushes a few records to the first worker. False where there is none.
+    pub(crate) async fn push_once(&self) -> bool {
+        let Some(log) = self.alive(0).and_then(|alive| alive.push) else { return false };
+        let records: Vec<_> = (0..self.world.draw(1..4)).map(|_| self.record()).collect();
+        let json = records.iter().map(|(_, _, json)| json.clone()).collect();
+        let first = log.append("clicks", self.world.now(), json).await.ok();
+        let known = records
+            .iter()
+            .zip(0..)
+            .map(|((id, kind, _), index)| (*id, *kind, first.map(|first| first.0 + index)));
+        self.truth().pushed.extend(known);
+        true
+    }
+
     fn record(&self) -> (i64, Kind, Vec<u8>) {
         let mut truth = self.truth();
         truth.next_id += 1;
@@ -183,8 +207,8 @@ impl Project {
     }
 }
 
-async fn simulate(world: &Arc<World>, folder: TempDir) -> Result<(), String> {
-    let project = Arc::new(Project::new(world, folder));
+async fn simulate(project: Arc<Project>) -> Result<(), String> {
+    let world = &project.world;
     project.serve();
     let mut processes = JoinSet::new();
     for worker in 0..WORKERS {
@@ -264,7 +288,7 @@ async fn missing(project: &Project) -> Option<String> {
 }
 
 /// A worker, started again whenever it ends.
-async fn keep_running(project: Arc<Project>, worker: usize) {
+pub(crate) async fn keep_running(project: Arc<Project>, worker: usize) {
     let mut kills = project.kills[worker].subscribe();
     loop {
         kills.mark_unchanged();
@@ -308,6 +332,7 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         store: Arc::new(Store::new(world, &project.store)),
         topics: Some(Arc::new(project.kafka.clone())),
         skip_lost: false,
+        give_up: Vec::new(),
         host,
     };
     let mut ingest = Ingest::open(config).await?;
@@ -345,15 +370,7 @@ async fn push(project: Arc<Project>) {
     let world = &project.world;
     for _ in 0..PUSHES {
         world.sleep(world.draw(0..1500)).await;
-        let Some(log) = project.alive(0).and_then(|alive| alive.push) else { continue };
-        let records: Vec<_> = (0..world.draw(1..4)).map(|_| project.record()).collect();
-        let json = records.iter().map(|(_, _, json)| json.clone()).collect();
-        let first = log.append("clicks", world.now(), json).await.ok();
-        let known = records
-            .iter()
-            .enumerate()
-            .map(|(index, (id, kind, _))| (*id, *kind, first.map(|first| first.0 + index as i64)));
-        project.truth().pushed.extend(known);
+        project.push_once().await;
     }
 }
 

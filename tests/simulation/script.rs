@@ -75,7 +75,7 @@ const MORE: &str = "  - {name: more, entity: user, source: payments, head: 2s, f
 ";
 
 /// How many users there are: some of them share a bucket.
-pub(crate) const USERS: u64 = 48;
+pub(crate) const USERS: u64 = 30;
 /// How many shops there are.
 pub(crate) const SHOPS: u64 = 5;
 

@@ -71,12 +71,14 @@ impl Store {
         mut flushes: Vec<BucketFlush>,
     ) -> Result<Vec<FlushOutcome>, StoreError> {
         match self.world.mutant {
-            Some(Mutant::SplitFlush) => {
-                let halves = flushes.iter().filter(|flush| flush.writes.len() > 1).map(|flush| {
-                    let writes = flush.writes[..flush.writes.len() / 2].to_vec();
+            Some(Mutant::SplitFlush | Mutant::Epochs) => {
+                let halves = flushes.iter_mut().map(|flush| {
+                    let rest = flush.writes.split_off(flush.writes.len() / 2);
+                    let writes = std::mem::replace(&mut flush.writes, rest);
                     BucketFlush { to: flush.from, writes, ..flush.clone() }
                 });
-                self.shared.flush(of, halves.collect()).await?;
+                let halves: Vec<BucketFlush> = halves.collect();
+                self.shared.flush(of, halves).await?;
                 self.world.sleep(self.world.draw(0..200)).await;
             }
             Some(Mutant::UncheckedFlush) => {
@@ -119,7 +121,7 @@ impl OnlineStore for Store {
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
         let mut loaded = self.call("load", self.shared.load(of, bucket, log, keys)).await?;
-        if self.world.mutant == Some(Mutant::UncheckedLoad) && loaded.position.is_some() {
+        if self.world.mutant == Some(Mutant::Epochs) && loaded.position.is_some() {
             loaded.position = self.believed(of, bucket, log).or(loaded.position);
         }
         Ok(loaded)

@@ -16,7 +16,6 @@ use tidemark_offline::Positions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::mutant::Mutant;
 use crate::world::World;
 
 /// The one topic there is.
@@ -45,8 +44,6 @@ struct Cluster {
     owners: BTreeMap<i32, u64>,
     members: BTreeMap<u64, Member>,
     next_member: u64,
-    /// What the group has committed.
-    committed: Positions,
 }
 
 #[derive(Debug, Default)]
@@ -223,9 +220,7 @@ impl Consumer {
 
 #[async_trait]
 impl Reader for Consumer {
-    fn committed(&self, positions: &Positions) {
-        self.kafka.cluster().committed.extend(positions);
-    }
+    fn committed(&self, _: &Positions) {}
 
     async fn stop(mut self: Box<Self>) -> bool {
         self.task.shutdown().await;
@@ -345,13 +340,13 @@ impl Reading<'_> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Assigned { logs: logs.clone(), answer }).await;
         let Ok(positions) = answered.await else { return };
-        let committed = self.kafka.cluster().committed.clone();
         for log in logs {
-            let mut position = positions[&log];
-            if self.kafka.world.mutant == Some(Mutant::GroupOffsets) {
-                position = committed.get(&log).copied().unwrap_or(position);
+            let Position(position) = positions[&log];
+            let back = if self.kafka.world.chance(25) { self.kafka.world.draw(1..10) as i64 } else { 0 };
+            if back.min(position) > 0 {
+                self.kafka.world.fault("records read again", &log.to_string());
             }
-            self.gathered.assign(log, position);
+            self.gathered.assign(log, Position((position - back).max(0)));
         }
         self.idle = false;
     }

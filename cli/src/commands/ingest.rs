@@ -1,13 +1,15 @@
 //! `tidemark ingest`: events from files and topics, each exactly once.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
-use tidemark_ingest::{FilesReport, Ingest, Watch};
+use tidemark_ingest::{FileOutcome, FilesReport, Ingest, Watch};
 use tidemark_kernel::source::Feed;
 use tidemark_online::listen::listen;
 
 use crate::args::{self, Global};
 use crate::clock;
-use crate::failure::Failure;
+use crate::failure::{Failure, io_failure};
 use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
 use crate::project::{Intake, Project, catch_up};
@@ -40,13 +42,15 @@ async fn take_in_files(
         let message = "--http is for what goes on running, and files end by themselves";
         return Err(Failure::fixable(message, "leave it out").into());
     }
-    if wanted.is_empty() {
+    if wanted.is_empty() && asked.give_up.is_empty() {
         say_no_feed(asked);
     }
     let began = clock::stopwatch();
-    let intake = Intake { source: asked.source.clone(), journal: true, ..Intake::default() };
+    let give_up = absolute(&asked.give_up)?;
+    let intake = Intake { source: asked.source.clone(), journal: true, give_up, ..Intake::default() };
     let mut ingest = project.ingest(project.store().await?, intake).await?;
     catch_up(&mut ingest).await?;
+    check_given_up(asked, &ingest)?;
     let reports = take_in(&mut ingest, wanted).await?;
     ingest.drain_push().await?;
     let took = began.elapsed();
@@ -72,6 +76,7 @@ async fn take_in_topics(
         journal: project.is_embedded() || !wanted.is_empty(),
         topics: true,
         skip_lost: asked.skip_lost,
+        give_up: absolute(&asked.give_up)?,
         member: asked.member.clone(),
     };
     let ingest = project.ingest(project.store().await?, intake).await?;
@@ -90,6 +95,33 @@ async fn take_in_topics(
     if asked.until_idle && read.idle.is_none() {
         let message = "stopped before everything there is was taken in";
         return Err(Failure::fixable(message, "start it again, it goes on where it was").into());
+    }
+    Ok(())
+}
+
+/// Paths as the journal has them.
+fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let absolute = |path: &PathBuf| Ok(std::path::absolute(path).map_err(io_failure("find", path))?);
+    paths.iter().map(absolute).collect()
+}
+
+/// Says what became of the files to give up. Only a file that was taken in halfway can be.
+fn check_given_up(asked: &args::Ingest, ingest: &Ingest) -> Result<()> {
+    let given_up = ingest.given_up();
+    for (source, file) in &given_up {
+        if let FileOutcome::GivenUp { rows } = file.outcome {
+            let (path, rows) = (file.path.display(), counted(rows, "row"));
+            say(format_args!("gave up {path}: {rows} of it stay in source {source}"));
+        }
+    }
+    for (path, whole) in asked.give_up.iter().zip(absolute(&asked.give_up)?) {
+        if !given_up.iter().any(|(_, file)| file.path == whole) {
+            let message =
+                format!("{} was not taken in halfway, so there is nothing to give up", path.display());
+            return Err(
+                Failure::fixable(message, "name a file that an error of `tidemark ingest` named").into()
+            );
+        }
     }
     Ok(())
 }

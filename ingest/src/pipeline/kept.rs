@@ -63,10 +63,17 @@ impl Pipeline {
         self.journal(move |journal| journal.set_source(&source)).await
     }
 
-    /// Takes in everything that waits in the push log. How many records that was.
+    /// Takes in what waits in the push partition now, and says how many records that was. What is pushed meanwhile has
+    /// its turn later: senders that never pause must not hold up commits, definitions and topics.
     pub(crate) async fn drain_push(&mut self) -> Result<u64, IngestError> {
+        if self.shared.kept.is_none() {
+            return Ok(0);
+        }
+        let name = self.source.name.clone();
+        let end = self.journal(move |journal| journal.push_end(&name)).await?;
         let mut taken = 0;
-        while let Some(batch) = self.next_pushed().await? {
+        while self.tables.taken(Log::PUSH) < end {
+            let Some(batch) = self.next_pushed().await? else { break };
             taken += (batch.to.0 - batch.from.0).unsigned_abs();
             self.take(vec![batch]).await?;
         }

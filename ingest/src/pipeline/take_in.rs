@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_kernel::Log;
+use arrow::array::RecordBatch;
+use tidemark_kernel::{Log, Position};
 
 use super::Pipeline;
+use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
 use crate::files::{FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::KnownFile;
@@ -36,6 +38,11 @@ pub enum FileOutcome {
         /// How long it took.
         took: Duration,
     },
+    /// The rest of it was given up; a dead letter stands for that.
+    GivenUp {
+        /// How many of its rows were taken in before, and stay.
+        rows: u64,
+    },
     /// Its content was taken in before.
     Skipped {
         /// Under which name.
@@ -56,7 +63,7 @@ impl FilesReport {
     pub fn events(&self) -> u64 {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { events, .. } => *events,
-            FileOutcome::Skipped { .. } => 0,
+            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => 0,
         })
     }
 
@@ -65,6 +72,7 @@ impl FilesReport {
     pub fn dead_letters(&self) -> u64 {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { dead_letters, .. } => *dead_letters,
+            FileOutcome::GivenUp { .. } => 1,
             FileOutcome::Skipped { .. } => 0,
         })
     }
@@ -101,6 +109,29 @@ impl Pipeline {
         patterns: &[String],
         watch: Watch<'_>,
     ) -> Result<FilesReport, IngestError> {
+        let taken = self.take_in_all(patterns, watch).await;
+        self.end_files(taken).await
+    }
+
+    /// Brings what was taken in of files into both stores, also where one of them could not be read to its end: views
+    /// must not know rows that `events` lacks.
+    async fn end_files(
+        &mut self,
+        taken: Result<FilesReport, IngestError>,
+    ) -> Result<FilesReport, IngestError> {
+        let ended = async {
+            self.settle().await?;
+            self.commit().await
+        };
+        let ended = ended.await;
+        taken.and_then(|report| ended.map(|()| report))
+    }
+
+    async fn take_in_all(
+        &mut self,
+        patterns: &[String],
+        watch: Watch<'_>,
+    ) -> Result<FilesReport, IngestError> {
         let mut report = self.resume_files(watch).await?;
         let patterns = patterns.to_vec();
         let paths =
@@ -131,8 +162,6 @@ impl Pipeline {
             meter.before += identity.size;
             report.files.push(FileReport { path: path.clone(), outcome });
         }
-        self.settle().await?;
-        self.commit().await?;
         Ok(report)
     }
 
@@ -168,11 +197,20 @@ impl Pipeline {
         self.journal(move |journal| journal.add_file(&name, &place, identity.size, identity.hash)).await
     }
 
-    /// Takes in the rest of every file that the event table does not hold to its end.
+    /// Takes in the rest of every file that the event table does not hold to its end, or gives it up where that was
+    /// asked for.
     ///
     /// # Errors
-    /// Fails where one of them is gone or has changed.
+    /// Fails where one of them is gone, has changed, or cannot be read. What was read before is in both stores.
     pub(crate) async fn resume_files(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
+        let resumed = self.resume_all(watch).await;
+        if resumed.as_ref().is_ok_and(|report| report.files.is_empty()) {
+            return resumed;
+        }
+        self.end_files(resumed).await
+    }
+
+    async fn resume_all(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
         let files = self.files().await?;
         let taken = self.tables.taken(Log::FILE);
         let rest: Vec<KnownFile> = files.into_iter().filter(|file| !file.is_before(taken)).collect();
@@ -180,14 +218,14 @@ impl Pipeline {
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         let mut report = FilesReport::default();
         for file in rest {
-            self.find_again(&file).await?;
-            let outcome = self.read_file(&file, &mut meter).await?;
+            let outcome = if self.shared.give_up.contains(&file.path) {
+                self.give_up_file(&file).await?
+            } else {
+                self.find_again(&file).await?;
+                self.read_file(&file, &mut meter).await?
+            };
             meter.before += file.size;
             report.files.push(FileReport { path: file.path, outcome });
-        }
-        if !report.files.is_empty() {
-            self.settle().await?;
-            self.commit().await?;
         }
         Ok(report)
     }
@@ -197,6 +235,43 @@ impl Pipeline {
         let (source, file) = (Arc::clone(&self.source), file.clone());
         let search = self.shared.host.blocking(move || find_again(&source, &file, row));
         search.await.map_err(IngestError::stopped)?
+    }
+
+    /// What to do about a file that cannot be read any further.
+    fn cut_short(&self, file: &KnownFile, error: IngestError) -> IngestError {
+        let reason = match error {
+            IngestError::Unreadable { reason, .. } => reason,
+            IngestError::File { source, .. } => source.to_string(),
+            other => return other,
+        };
+        let row = (self.tables.taken(Log::FILE).0 - file.first).max(0);
+        let (path, source_name) = (file.path.clone(), self.source.name.clone());
+        IngestError::CutShort { path, source_name, row, reason }
+    }
+
+    /// Ends a file where it stands: its rows stay, and a dead letter takes the place of the rest.
+    async fn give_up_file(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
+        let from = self.tables.taken(Log::FILE);
+        let before = from.0 - file.first;
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let letter = DeadLetter {
+            offset: from.0,
+            code: "given_up",
+            reason: format!("the rest of the file, from row {} on, was given up", before + 1),
+            place: format!("{name} row {}", before + 1),
+            raw: Vec::new(),
+            record_time: None,
+        };
+        let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
+        let to = Position::after(from.0);
+        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
+        self.commit().await?;
+        let (source, ended) = (self.source.name.clone(), file.clone());
+        self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
+        tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
+        let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };
+        self.given_up.push(FileReport { path: file.path.clone(), outcome: outcome.clone() });
+        Ok(outcome)
     }
 
     /// Takes in a file of the log from where the log stands.
@@ -209,7 +284,8 @@ impl Pipeline {
         let (mut events, mut dead_letters) = (0, 0);
         let mut reader = FileReader::start(&self.shared.host, Arc::clone(&self.source), file, start);
         let rows = loop {
-            let (batch, bytes) = match reader.next().await? {
+            let read = reader.next().await.map_err(|error| self.cut_short(file, error));
+            let (batch, bytes) = match read? {
                 FileRead::Rows(batch, bytes) => (batch, bytes),
                 FileRead::End(rows) => break rows,
             };

@@ -1,8 +1,12 @@
-use std::sync::Mutex;
+use std::fs::File;
+use std::sync::{Arc, Mutex};
 
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use tidemark_kernel::{Log, Position};
 
-use super::fixture::{Project, lines, memory};
+use super::fixture::{Project, RECEIVED, lines, memory, states};
 use crate::{FileOutcome, IngestError, Progress, Task, unwatched};
 
 #[tokio::test]
@@ -139,4 +143,66 @@ async fn a_journal_that_is_not_the_tables_own_is_refused() {
     std::fs::remove_file(project.folder.path().join("ingest.redb")).expect("removed");
     let error = project.try_open().await.expect_err("refused");
     assert!(matches!(error, IngestError::Gap { .. }), "{error}");
+}
+
+/// Payments in Parquet, of which the third row group cannot be read.
+fn damaged(project: &Project) -> String {
+    const ROWS: i64 = 60_000;
+    let numbers = |of: fn(i64) -> i64| Int64Array::from_iter_values((0..ROWS).map(of));
+    let at = RECEIVED.millis() - 100_000_000;
+    let times =
+        TimestampMillisecondArray::from_iter_values((0..ROWS).map(|row| at + row)).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 4] = [
+        ("user", Arc::new(numbers(|row| row % 23))),
+        ("shop", Arc::new(StringArray::from_iter_values((0..ROWS).map(|row| format!("s{}", row % 5))))),
+        ("amount", Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| row as f64)))),
+        ("at", Arc::new(times)),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let path = project.folder.path().join("damaged.parquet");
+    let settings = WriterProperties::builder().set_max_row_group_row_count(Some(20_000)).build();
+    let file = File::create(&path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(settings)).expect("a writer");
+    writer.write(&batch).expect("written");
+    let metadata = writer.close().expect("closed");
+    let page = metadata.row_group(2).column(2).data_page_offset() as usize;
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[page..page + 16].fill(0xff);
+    std::fs::write(&path, bytes).expect("written");
+    path.to_string_lossy().into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_breaks_off_is_in_up_to_there_and_can_be_given_up() {
+    let mut project = Project::new(memory());
+    let path = damaged(&project);
+    let mut ingest = project.open().await;
+    let cut_short = ingest.take_in_files("payments", &[path.clone()], &unwatched).await.expect_err("damaged");
+    assert!(matches!(cut_short, IngestError::CutShort { row: 32_768, .. }), "{cut_short}");
+    assert!(cut_short.to_string().contains("--give-up"), "{cut_short}");
+    drop(ingest);
+
+    let held = project.held().await;
+    assert_eq!(held.events.len(), 32_768, "what was read before the damage is in");
+    let rebuilt = Project { store: memory(), folder: project.folder, ..Project::new(memory()) };
+    let rebuilt = Project { give_up: vec![path.into()], ..rebuilt };
+    let mut ingest = rebuilt.open().await;
+    ingest.catch_up(&unwatched).await.expect("the file is given up");
+    let given_up: Vec<FileOutcome> = ingest.given_up().into_iter().map(|(_, file)| file.outcome).collect();
+    assert_eq!(given_up, [FileOutcome::GivenUp { rows: 32_768 }]);
+    assert_eq!(
+        states(&rebuilt.store, "by_user").await,
+        held.views["by_user"],
+        "both stores ended at one row"
+    );
+    let good = rebuilt.file("good.jsonl", &lines(0, 30));
+    let report = ingest.take_in_files("payments", &[good], &unwatched).await.expect("the source goes on");
+    let after = rebuilt.held().await;
+    assert_eq!(after.events.len() as u64, 32_768 + report.events());
+    assert!(after.dead_letters[0].contains("from row 32769 on, was given up"), "{}", after.dead_letters[0]);
+
+    project = rebuilt;
+    let mut again = project.open().await;
+    again.catch_up(&unwatched).await.expect("once is enough");
+    assert!(again.given_up().is_empty());
 }

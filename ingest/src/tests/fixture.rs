@@ -118,12 +118,19 @@ pub(super) struct Project {
     pub(super) store: Arc<dyn OnlineStore>,
     pub(super) sources: Vec<Arc<SourcePlan>>,
     pub(super) views: Vec<Arc<FeaturePlan>>,
+    pub(super) give_up: Vec<PathBuf>,
 }
 
 impl Project {
     pub(super) fn new(store: Arc<dyn OnlineStore>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, store, sources: vec![payments()], views: vec![by_user(), by_shop()] }
+        Self {
+            folder,
+            store,
+            sources: vec![payments()],
+            views: vec![by_user(), by_shop()],
+            give_up: Vec::new(),
+        }
     }
 
     pub(super) fn location(&self) -> Location {
@@ -140,6 +147,7 @@ impl Project {
             store: Arc::clone(&self.store),
             topics: None,
             skip_lost: false,
+            give_up: self.give_up.clone(),
             host: Host::real(clock()),
         })
         .await

@@ -26,6 +26,7 @@ async fn rival(project: &Project, name: &str) -> Ingest {
         store: Arc::clone(&project.store),
         topics: None,
         skip_lost: false,
+        give_up: Vec::new(),
         host: Host::real(clock()),
     };
     Ingest::open(config).await.expect("opened")

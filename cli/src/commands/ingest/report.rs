@@ -51,6 +51,10 @@ pub(crate) fn table(reports: &Reports) -> String {
                     let note = if *before > 0 { resumed } else { String::new() };
                     [count(*events), count(*dead_letters), rate(events + dead_letters, *took), note]
                 }
+                FileOutcome::GivenUp { rows } => {
+                    let note = format!("given up after {}", counted(*rows, "row"));
+                    ["0".to_owned(), "1".to_owned(), "-".to_owned(), note]
+                }
                 FileOutcome::Skipped { known_as } => {
                     let note = format!("skipped: taken in before as {}", known_as.display());
                     ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
@@ -76,6 +80,10 @@ fn describe(source: &str, file: &FileReport) -> Json {
         FileOutcome::TakenIn { events, dead_letters, before, took } => json!({
             "source": source, "file": path, "events": events, "dead_letters": dead_letters,
             "rows_before": before, "seconds": took.as_secs_f64(), "skipped": false,
+        }),
+        FileOutcome::GivenUp { rows } => json!({
+            "source": source, "file": path, "events": 0, "dead_letters": 1, "rows_before": rows, "skipped": false,
+            "given_up": true,
         }),
         FileOutcome::Skipped { known_as } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": true,
