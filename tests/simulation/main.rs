@@ -17,14 +17,13 @@ mod machine;
 mod mutant;
 mod run;
 mod script;
-mod steady;
 mod store;
 mod table;
 mod topic;
 mod world;
 
 use mutant::Mutant;
-use run::{Outcome, run, run_with};
+use run::{Outcome, run};
 use world::Counts;
 
 /// How many seeds are run unless told.
@@ -136,14 +135,6 @@ fn a_seed_decides_everything() {
         let (one, two) = (run(seed, None), run(seed, None));
         let differs = one.history.lines().zip(two.history.lines()).find(|(one, two)| one != two);
         assert_eq!(differs, None, "the histories of seed {seed} differ");
-    }
-}
-
-#[test]
-fn pushes_without_a_pause_hold_up_nothing() {
-    for seed in 0..4 {
-        let outcome = run_with(seed, None, steady::pushes);
-        assert_eq!(outcome.failure, None, "seed {seed}\n{}", outcome.history);
     }
 }
 

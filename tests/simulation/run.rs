@@ -47,25 +47,16 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Runs one seed with everything that can go wrong.
+/// Runs one seed.
 pub(crate) fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
-    run_with(seed, mutant, simulate)
-}
-
-/// Runs something in the world of a seed.
-pub(crate) fn run_with<F: Future<Output = Result<(), String>>>(
-    seed: u64,
-    mutant: Option<Mutant>,
-    simulation: impl FnOnce(Arc<Project>) -> F,
-) -> Outcome {
     let world = Arc::new(World::new(seed, mutant));
     let folder = tempfile::tempdir().expect("a folder");
     let name = folder.path().to_string_lossy().into_owned();
     let clock = Arc::clone(&world);
     let runtime =
         tokio::runtime::Builder::new_current_thread().on_thread_park(move || clock.advance()).build();
-    let simulation = async { simulation(Arc::new(Project::new(&world, folder))).await };
-    let failure = runtime.expect("a runtime").block_on(simulation).err();
+    let project = Arc::new(Project::new(&world, folder));
+    let failure = runtime.expect("a runtime").block_on(simulate(project)).err();
     let history = world.history().replace(&name, "");
     Outcome { seed, counts: world.counts(), history, failure }
 }
@@ -184,7 +175,7 @@ impl Project {
     }
 
     /// Pushes a few records to the first worker. False where there is none.
-    pub(crate) async fn push_once(&self) -> bool {
+    async fn push_once(&self) -> bool {
         let Some(log) = self.alive(0).and_then(|alive| alive.push) else { return false };
         let records: Vec<_> = (0..self.world.draw(1..4)).map(|_| self.record()).collect();
         let json = records.iter().map(|(_, _, json)| json.clone()).collect();
@@ -288,7 +279,7 @@ async fn missing(project: &Project) -> Option<String> {
 }
 
 /// A worker, started again whenever it ends.
-pub(crate) async fn keep_running(project: Arc<Project>, worker: usize) {
+async fn keep_running(project: Arc<Project>, worker: usize) {
     let mut kills = project.kills[worker].subscribe();
     loop {
         kills.mark_unchanged();

@@ -174,10 +174,11 @@ fn damaged(project: &Project) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_breaks_off_is_in_up_to_there_and_can_be_given_up() {
-    let mut project = Project::new(memory());
+    let project = Project::new(memory());
     let path = damaged(&project);
     let mut ingest = project.open().await;
-    let cut_short = ingest.take_in_files("payments", &[path.clone()], &unwatched).await.expect_err("damaged");
+    let cut_short =
+        ingest.take_in_files("payments", std::slice::from_ref(&path), &unwatched).await.expect_err("damaged");
     assert!(matches!(cut_short, IngestError::CutShort { row: 32_768, .. }), "{cut_short}");
     assert!(cut_short.to_string().contains("--give-up"), "{cut_short}");
     drop(ingest);
@@ -201,8 +202,8 @@ async fn a_file_that_breaks_off_is_in_up_to_there_and_can_be_given_up() {
     assert_eq!(after.events.len() as u64, 32_768 + report.events());
     assert!(after.dead_letters[0].contains("from row 32769 on, was given up"), "{}", after.dead_letters[0]);
 
-    project = rebuilt;
-    let mut again = project.open().await;
+    drop(ingest);
+    let mut again = rebuilt.open().await;
     again.catch_up(&unwatched).await.expect("once is enough");
     assert!(again.given_up().is_empty());
 }

@@ -119,6 +119,7 @@ pub(super) struct Project {
     pub(super) sources: Vec<Arc<SourcePlan>>,
     pub(super) views: Vec<Arc<FeaturePlan>>,
     pub(super) give_up: Vec<PathBuf>,
+    pub(super) host: Host,
 }
 
 impl Project {
@@ -130,6 +131,7 @@ impl Project {
             sources: vec![payments()],
             views: vec![by_user(), by_shop()],
             give_up: Vec::new(),
+            host: Host::real(clock()),
         }
     }
 
@@ -138,8 +140,12 @@ impl Project {
     }
 
     pub(super) async fn try_open(&self) -> Result<Ingest, IngestError> {
+        self.open_with(Journal::open(&self.folder.path().join("ingest.redb"))?).await
+    }
+
+    pub(super) async fn open_with(&self, journal: Journal) -> Result<Ingest, IngestError> {
         Ingest::open(IngestConfig {
-            journal: Some(Journal::open(&self.folder.path().join("ingest.redb"))?),
+            journal: Some(journal),
             offline: Arc::new(self.location()),
             commit: CommitRule::default(),
             sources: self.sources.clone(),
@@ -148,7 +154,7 @@ impl Project {
             topics: None,
             skip_lost: false,
             give_up: self.give_up.clone(),
-            host: Host::real(clock()),
+            host: self.host.clone(),
         })
         .await
     }
