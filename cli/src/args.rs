@@ -255,7 +255,7 @@ pub(crate) struct Ingest {
     /// Go on where Kafka threw records away before they were read, and note each gap in `dead_letters`
     #[arg(long)]
     pub(crate) skip_lost: bool,
-    /// End files where they stand that cannot be read any further: their rows stay, a dead letter stands for the rest
+    /// Give up these partly ingested files: rows already ingested stay, and a dead letter records the rest
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) give_up: Vec<PathBuf>,
     /// What tells this process from the others for good: restarted soon, it keeps its partitions

@@ -6,8 +6,8 @@
 //!
 //! Two rules for code that runs on a host:
 //!
-//! * Every branch of `tokio::select!` is `biased;`: the other form draws a random branch to begin with.
-//! * A task is owned: whoever drops the owner ends the task. A process can then be ended at any await point by
+//! * Every `tokio::select!` is `biased;`. By default it polls its branches in a random order.
+//! * Every task has an owner, and dropping the owner aborts the task. A process can then be ended at any await point by
 //!   dropping its future, as `kill -9` ends it.
 //!
 //! [`Host::real`] is the real machine. This crate must never contain anything of Tidemark itself.
@@ -131,14 +131,14 @@ impl Host {
         }
     }
 
-    /// Ticks at once and then every `period`. Where a tick is waited for too late, the next one comes a whole `period`
-    /// after it.
+    /// Ticks at once, and then a `period` after the last tick was received.
     #[must_use]
     pub fn ticks(&self, period: Duration) -> Ticks {
         Ticks { host: self.clone(), period, next: self.uptime() }
     }
 
-    /// Runs work that may block, where it holds up no task.
+    /// Runs work that may block, where it holds up no task. Outside of a Tokio runtime the work runs on this thread, and
+    /// a panic is the caller's.
     ///
     /// # Errors
     /// Fails where the runtime shuts down before the work is done, or the work panics.
@@ -190,6 +190,11 @@ pub struct Ticks {
 }
 
 impl Ticks {
+    /// The next tick comes a whole period from now, however long the work took that the last one began.
+    pub fn reset(&mut self) {
+        self.next = self.host.uptime() + self.period;
+    }
+
     /// Waits for the next tick. Dropped before, nothing is lost.
     pub async fn tick(&mut self) {
         let wait = self.next.saturating_sub(self.host.uptime());

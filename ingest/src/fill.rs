@@ -121,10 +121,8 @@ impl Fill<'_> {
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
     }
 
-    /// Whether a generation is of this plan, and made from records as `events` has them.
     fn is_ours(&self, generation: &Generation) -> bool {
-        let since = self.events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok());
-        generation.fingerprint == self.plan.fingerprint() && generation.number >= since.unwrap_or(0)
+        counts(self.plan, self.events, generation)
     }
 
     fn logs(&self) -> Vec<Log> {
@@ -153,6 +151,12 @@ impl Fill<'_> {
         }
         Ok(published)
     }
+}
+
+/// Whether a generation is of this plan, and made from records as `events` has them.
+pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: &Generation) -> bool {
+    let since = events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok());
+    generation.fingerprint == plan.fingerprint() && generation.number >= since.unwrap_or(0)
 }
 
 /// Begins a generation of a view, from the first record of every partition.

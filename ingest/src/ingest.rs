@@ -21,7 +21,7 @@ use crate::kafka::Topics;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::take_in::{FileReport, FilesReport};
-use crate::pipeline::{Pipeline, Shared, drop_generations};
+use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
 use crate::push::{Accepting, PushLog, PushWriter, router};
 use crate::status::{self, Status};
@@ -58,8 +58,8 @@ pub struct IngestConfig {
     /// Whether records that Kafka has thrown away before they were read may be passed over. A dead letter then
     /// stands for them; otherwise they are an error.
     pub skip_lost: bool,
-    /// Files that were taken in halfway and are to be ended where they stand, by absolute path: their rows stay, and a
-    /// dead letter stands for the rest. One that is not known, or was read to its end, is left as it is.
+    /// Partly ingested files to give up, as absolute paths: rows already ingested stay, and a dead letter records the rest.
+    /// A file that is not known, or was read to its end, is left as it is.
     pub give_up: Vec<PathBuf>,
     /// The machine that this process runs on.
     pub host: Host,
@@ -303,9 +303,11 @@ impl Ingest {
             let plans = plans_of(&views, source);
             running.switch(Arc::clone(source), plans).await?;
         }
-        let gone = |view: &&Arc<FeaturePlan>| !views.iter().any(|plan| plan.view == view.view);
-        for view in self.views.iter().filter(gone) {
-            drop_generations(&*self.shared.store, &view.view, |_| true).await?;
+        // A source that is removed as well may still be on its way out, and would fill them again.
+        let is_read = |view: &FeaturePlan| sources.iter().any(|source| source.name == view.source);
+        let is_defined = |view: &FeaturePlan| views.iter().any(|plan| plan.view == view.view);
+        for view in self.views.iter().filter(|view| is_read(view) && !is_defined(view)) {
+            drop_view(&*self.shared.store, &view.view).await?;
         }
         (self.sources, self.views) = (sources, views);
         Ok(())

@@ -26,15 +26,16 @@ const CACHE_BYTES: usize = 32 << 20;
 
 /// The journal, open. Clones share it.
 ///
-/// After a write that the disk refused, a database takes no other until it is opened again: the journal does that with
-/// its next call, so that a disk that was full for a moment stops nothing for longer.
+/// After a failed write redb refuses all others until the database is reopened. Where the disk was full, the next call
+/// reopens it, so that pushes and files work again once there is room. After any other failure the process has to be
+/// started again: what the disk holds then is to be read from the disk.
 #[derive(Clone)]
 pub struct Journal(Arc<Shared>);
 
 struct Shared {
     path: PathBuf,
     open: Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>,
-    /// None after a write that failed.
+    /// None after a write that the full disk refused.
     db: RwLock<Option<Database>>,
 }
 
@@ -106,7 +107,8 @@ impl Journal {
         std::fs::create_dir_all(folder).map_err(io("create the folder of"))?;
         ensure_database(path).map_err(error(path, "create"))?;
         let file = path.to_owned();
-        Self::with(path, move || Database::builder().set_cache_size(CACHE_BYTES).create(&file))
+        // Not created where it is missing: it was there when it was opened first.
+        Self::with(path, move || Database::builder().set_cache_size(CACHE_BYTES).open(&file))
     }
 
     /// A journal on other storage than a file; `name` stands for its path in messages.
@@ -159,7 +161,7 @@ impl Journal {
             transaction.commit()?;
             Ok(done)
         });
-        if let Err(redb::Error::Io(_) | redb::Error::PreviousIo) = written {
+        if matches!(&written, Err(redb::Error::Io(reason)) if is_full(reason)) {
             *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
         written.map_err(error(&self.0.path, "write"))

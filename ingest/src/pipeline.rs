@@ -15,18 +15,19 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
+use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
-use tidemark_store::{Generation, OnlineStore};
+use tidemark_store::OnlineStore;
 use tokio::task::JoinSet;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
-use crate::fill::{Fill, begin, catch_up};
+use crate::fill::{Fill, begin, catch_up, counts};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::{Watch, unwatched};
-use crate::tables::{CommitRule, Tables};
+use crate::tables::{CommitRule, Since, Tables};
 use crate::view::{Advance, SharedView};
 use kept::Kept;
 use take_in::FileReport;
@@ -59,17 +60,13 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
 }
 
-/// Drops generations of a view; the live one is taken out of service before.
-pub(crate) async fn drop_generations(
-    store: &dyn OnlineStore,
-    view: &str,
-    which: impl Fn(&Generation) -> bool,
-) -> Result<(), IngestError> {
-    if let Some(live) = store.live(view).await?.filter(&which) {
+/// Takes a view out of service and drops its generations.
+pub(crate) async fn drop_view(store: &dyn OnlineStore, view: &str) -> Result<(), IngestError> {
+    if let Some(live) = store.live(view).await? {
         store.publish(view, Some(&live), None).await?;
     }
-    for generation in store.unpublished(view).await?.iter().filter(|generation| which(generation)) {
-        store.drop_generation(generation).await?;
+    for generation in store.unpublished(view).await? {
+        store.drop_generation(&generation).await?;
     }
     Ok(())
 }
@@ -200,27 +197,53 @@ impl Pipeline {
         self.drain_push().await.map(drop)
     }
 
-    /// Makes the version of a topic's source the one that its events are read under. A worker that still reads it under
-    /// another one cannot commit any more, and stops.
+    /// Makes the version of a topic's source the one that its events are read under. Workers on another version can no
+    /// longer commit, and stop.
     ///
-    /// Where the version changes, generations that exist by then are used no more, even those of these very plans: they
-    /// are of an earlier time of the same version, and may hold records that were read again in between.
+    /// Generations begun before the version changes are not used again, even those of the same plan: the version may have
+    /// been in force before, and they may hold records that were read again since.
     async fn claim(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<(), IngestError> {
         if !matches!(self.source.feed, Feed::Kafka(_)) {
             return Ok(());
         }
+        let health = self.health.clone();
+        let mut wait = health.wait();
         loop {
-            let since = match plans.first() {
-                Some(plan) if self.tables.is_read_otherwise().await? => {
-                    let events = &*self.tables.open_tables().await?.events;
-                    Some(begin(&*self.shared.store, plan, events).await?.number)
-                }
-                _ => None,
-            };
-            if self.tables.claim(since).await? || plans.is_empty() {
-                return Ok(());
+            match self.try_claim(plans).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// False where another worker has changed the version in between.
+    async fn try_claim(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<bool, IngestError> {
+        let since = match plans.first() {
+            None => Since::NoViews,
+            Some(plan) if self.begins_anew(plan).await? => {
+                let events = &*self.tables.open_tables().await?.events;
+                Since::Generation(begin(&*self.shared.store, plan, events).await?.number)
+            }
+            Some(_) => Since::Unchanged,
+        };
+        self.tables.claim(since).await
+    }
+
+    /// Whether no generation of a view counts: because the version of its source changes, or because the store is not the
+    /// one that it was when the version changed last, and its numbers may be lower.
+    async fn begins_anew(&mut self, plan: &FeaturePlan) -> Result<bool, IngestError> {
+        if self.tables.has_other_version().await? {
+            return Ok(true);
+        }
+        let events = &*self.tables.open_tables().await?.events;
+        if !events.facts().contains_key(facts::GENERATIONS_SINCE) {
+            return Ok(false);
+        }
+        let mut known = self.shared.store.unpublished(&plan.view).await?;
+        known.extend(self.shared.store.live(&plan.view).await?);
+        Ok(!known.iter().any(|generation| counts(plan, events, generation)))
     }
 
     /// Brings everything that was taken in under the present version of the source into both stores.

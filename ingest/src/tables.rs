@@ -69,6 +69,17 @@ pub(crate) struct Open {
 /// A commit that has ended: well, and how long it took, or not.
 type Ended = (Open, Pending, Result<Duration, IngestError>);
 
+/// From which generation number on the states of a source's views count, where its version changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// The version is not expected to change.
+    Unchanged,
+    /// No view reads the source.
+    NoViews,
+    /// This number, which is greater than that of any generation before.
+    Generation(u64),
+}
+
 /// What waits for a commit.
 #[derive(Debug, Default)]
 struct Pending {
@@ -214,20 +225,17 @@ impl Tables {
         Ok(())
     }
 
-    /// Whether the events are read under another version of the source until now.
-    pub(crate) async fn is_read_otherwise(&mut self) -> Result<bool, IngestError> {
+    /// Whether the events were last read under another version of the source.
+    pub(crate) async fn has_other_version(&mut self) -> Result<bool, IngestError> {
         self.reload().await?;
         let version = self.source.version().to_string();
         let facts = self.open_tables().await?.events.facts();
         Ok(facts.get(facts::SOURCE_VERSION).is_some_and(|known| *known != version))
     }
 
-    /// Makes the source's version the one that its events are read under. Whoever works under another one cannot
-    /// commit any more.
-    ///
-    /// `since` is the first generation number that counts from then on. Without it, false where that is needed: the
-    /// version changes. Nothing was changed then.
-    pub(crate) async fn claim(&mut self, since: Option<u64>) -> Result<bool, IngestError> {
+    /// Makes the source's version the one that its events are read under. Workers on another version can no longer
+    /// commit. False, and nothing was changed, where the version changes and `since` says that it does not.
+    pub(crate) async fn claim(&mut self, since: Since) -> Result<bool, IngestError> {
         let version = self.source.version().to_string();
         let claimed = self.open_tables().await?.claim(&version, since).await?;
         self.committed = self.open_tables().await?.events.positions().clone();
@@ -307,20 +315,23 @@ impl Pending {
 }
 
 impl Open {
-    async fn claim(&mut self, version: &str, since: Option<u64>) -> Result<bool, IngestError> {
+    async fn claim(&mut self, version: &str, since: Since) -> Result<bool, IngestError> {
         let changes = |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
         let claimed = |facts: &Facts| {
             let mut claimed = facts.clone();
             claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
-            if let Some(since) = since.filter(|_| changes(facts)) {
-                claimed.insert(facts::GENERATIONS_SINCE.to_owned(), since.to_string());
+            if let Since::Generation(number) = since {
+                let known = facts.get(facts::GENERATIONS_SINCE).and_then(|known| known.parse::<u64>().ok());
+                if changes(facts) || known.is_some_and(|known| number < known) {
+                    claimed.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+                }
             }
             claimed
         };
         loop {
             self.events.reload().await?;
             let before = self.events.facts().clone();
-            if changes(&before) && since.is_none() {
+            if changes(&before) && since == Since::Unchanged {
                 return Ok(false);
             }
             match self.events.set_facts(&before, &claimed(&before)).await {

@@ -1,7 +1,7 @@
 //! What ingestion asks of the place where event tables are kept, and of one table there.
 //!
-//! [`Location`] with [`EventTable`] is the real one. The simulation (`tests/simulation`) has another, in memory, with
-//! faults; both pass the same tests.
+//! [`Location`] with [`EventTable`] is the real one. The simulation (`tests/simulation`) has another, in memory, which
+//! follows the same rules and adds faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

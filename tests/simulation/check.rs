@@ -91,19 +91,23 @@ fn once(source: &Source) -> Result<BTreeMap<(Log, i64), Option<i64>>, String> {
     Ok(found)
 }
 
+/// Whether a record was found as what it is: as an event with its id, or as a dead letter.
+fn is_right(id: i64, kind: Kind, found: Option<Option<i64>>) -> bool {
+    match (kind, found) {
+        (_, None) => false,
+        (Kind::Event, found) => found == Some(Some(id)),
+        (Kind::Broken, found) => found == Some(None),
+        (Kind::Ahead, Some(found)) => found.is_none_or(|found| found == id),
+    }
+}
+
 fn topic_records_are_in_one_place(project: &Project, payments: &Source) -> Result<(), String> {
     let mut found = once(payments).map_err(|twice| format!("payments: {twice}"))?;
     for (log, offset, known) in &project.truth().topic {
-        let (expected, found) = (known, found.remove(&(*log, *offset)));
-        let holds = match (expected, found) {
-            (None, found) => found.is_none(),
-            (Some((_, Kind::Broken)), found) => found == Some(None),
-            (Some((id, Kind::Record)), found) => {
-                found.is_some_and(|found| found.is_none_or(|found| found == *id))
-            }
-        };
+        let found = found.remove(&(*log, *offset));
+        let holds = known.map_or(found.is_none(), |(id, kind)| is_right(id, kind, found));
         if !holds {
-            return Err(format!("payments {log} {offset}: {expected:?} was found as {found:?}"));
+            return Err(format!("payments {log} {offset}: {known:?} was found as {found:?}"));
         }
     }
     found.into_keys().next().map_or(Ok(()), |place| Err(format!("payments: nothing was ever at {place:?}")))
@@ -117,17 +121,25 @@ fn clicks_are_in_one_place(project: &Project, clicks: &Source) -> Result<(), Str
         truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Log::PUSH, (*offset)?, *id, *kind)));
     for (log, offset, id, kind) in rows.chain(pushed) {
         let found = found.get(&(log, offset)).copied();
-        let holds = match kind {
-            Kind::Broken => found == Some(None),
-            Kind::Record => found.is_some_and(|found| found.is_none_or(|found| found == id)),
-        };
-        if !holds {
+        if !is_right(id, kind, found) {
             return Err(format!("clicks {log} {offset}: {id} {kind:?} was found as {found:?}"));
         }
     }
+    let rows = found.keys().filter(|(log, _)| *log == Log::FILE).count();
+    if rows != truth.rows.len() {
+        return Err(format!("clicks: {rows} rows of files were found, {} were taken in", truth.rows.len()));
+    }
+    // A push that was not acknowledged may be in or not, but not twice, and nothing else may be.
+    let pushed: BTreeSet<i64> = truth.pushed.iter().map(|(id, _, _)| *id).collect();
     let mut ids = BTreeSet::new();
-    let again = found.values().flatten().find(|id| !ids.insert(**id));
-    again.map_or(Ok(()), |id| Err(format!("clicks: record {id} is there twice")))
+    for ((log, offset), id) in &found {
+        if let Some(id) = id
+            && (!ids.insert(*id) || *log == Log::PUSH && !pushed.contains(id))
+        {
+            return Err(format!("clicks {log} {offset}: record {id} is there twice, or was never sent"));
+        }
+    }
+    Ok(())
 }
 
 /// The events of a source, partition by partition, in order of offset.
@@ -226,6 +238,7 @@ fn lookups_are_what_the_oracle_says(
         .iter()
         .filter(|looked| looked.readings == truth.readings && looked.service.views.iter().all(is_of_now));
     for Looked { service, asked, token, answer, .. } in lookups {
+        project.world.count("lookup compared");
         let mut answers = Vec::new();
         for (plan, key) in service.views.iter().zip(truth::entities(service, asked)) {
             let of_plan = (plan.view.clone(), plan.fingerprint());

@@ -82,8 +82,10 @@ pub(crate) const SHOPS: u64 = 5;
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An event, or a dead letter where its source is defined so when it is read.
-    Record,
+    /// An event, whenever it is read.
+    Event,
+    /// Ahead of the clock by so much that the definitions in force decide whether it is an event.
+    Ahead,
     /// No JSON.
     Broken,
 }
@@ -97,14 +99,14 @@ pub(crate) fn record(world: &World, id: i64, now: Time) -> (Kind, Vec<u8>) {
     let shop = world.draw(0..SHOPS);
     let amount = world.draw(0..100);
     // Mostly a little late, now and then very late, or ahead of the clock that a record is received by.
-    let off = match world.draw(0..20) {
-        0 => 90_000,
-        1 => -(world.draw(0..200_000) as i64),
-        _ => -(world.draw(0..3000) as i64),
+    let (kind, off) = match world.draw(0..20) {
+        0 => (Kind::Ahead, 90_000),
+        1 => (Kind::Event, -(world.draw(0..200_000) as i64)),
+        _ => (Kind::Event, -(world.draw(0..3000) as i64)),
     };
     let ts = Time::from_millis(now.millis() + off);
     let json = format!(
         "{{\"id\": {id}, \"user_id\": {user}, \"shop_id\": \"s{shop}\", \"amount\": {amount}.5, \"ts\": \"{ts}\"}}"
     );
-    (Kind::Record, json.into_bytes())
+    (kind, json.into_bytes())
 }

@@ -73,13 +73,17 @@ async fn take_in_topics(
     };
     let intake = Intake {
         source: asked.source.clone(),
-        journal: project.is_embedded() || !wanted.is_empty(),
+        journal: project.is_embedded() || !wanted.is_empty() || !asked.give_up.is_empty(),
         topics: true,
         skip_lost: asked.skip_lost,
         give_up: absolute(&asked.give_up)?,
         member: asked.member.clone(),
     };
-    let ingest = project.ingest(project.store().await?, intake).await?;
+    let mut ingest = project.ingest(project.store().await?, intake).await?;
+    if !asked.give_up.is_empty() {
+        catch_up(&mut ingest).await?;
+        check_given_up(asked, &ingest)?;
+    }
     say_topics(project, topics, asked.until_idle);
     if let Some(monitor) = &monitor {
         say(format_args!("health and metrics at http://{}", monitor.local_addr()?));

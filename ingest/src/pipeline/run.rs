@@ -101,6 +101,7 @@ impl Pipeline {
         self.drain_push().await?;
         loop {
             let next = self.next(line, &mut appended, &mut ticks).await?;
+            let ticked = matches!(next, Next::Tick);
             let patience = match next {
                 Next::Stop => return Ok(()),
                 // What it is about to change may take long, and is taken up again by the next start.
@@ -114,6 +115,9 @@ impl Pipeline {
                     Err(error) if error.is_outdated() => self.wait_for_newer(line, error).await?,
                     handled => handled?,
                 },
+            }
+            if ticked {
+                ticks.reset();
             }
         }
     }
@@ -175,7 +179,14 @@ impl Pipeline {
                 self.obey(request).await;
                 Ok(())
             }
-            Next::Pushed => self.drain_push().await.map(drop),
+            Next::Pushed => {
+                self.drain_push().await?;
+                // Pushes go before the topic, but not before all of it.
+                match self.topic.as_mut().and_then(Topic::next_if_any) {
+                    Some(input) => self.receive(input).await,
+                    None => Ok(()),
+                }
+            }
             Next::Read(input) => {
                 self.receive(input).await?;
                 self.tell_idle(idle).await

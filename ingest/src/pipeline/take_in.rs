@@ -218,7 +218,7 @@ impl Pipeline {
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         let mut report = FilesReport::default();
         for file in rest {
-            let outcome = if self.shared.give_up.contains(&file.path) {
+            let outcome = if self.shall_give_up(&file) {
                 self.give_up_file(&file).await?
             } else {
                 self.find_again(&file).await?;
@@ -249,6 +249,12 @@ impl Pipeline {
         IngestError::CutShort { path, source_name, row, reason }
     }
 
+    /// Whether a file is to be given up. Once it was, its path may stand for another file.
+    fn shall_give_up(&self, file: &KnownFile) -> bool {
+        let done = self.given_up.iter().any(|done| done.path == file.path);
+        self.shared.give_up.contains(&file.path) && !done
+    }
+
     /// Ends a file where it stands: its rows stay, and a dead letter takes the place of the rest.
     async fn give_up_file(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
         let from = self.tables.taken(Log::FILE);
@@ -262,12 +268,15 @@ impl Pipeline {
             raw: Vec::new(),
             record_time: None,
         };
+        // A worker that was killed may have left views ahead of `events`, with rows that will not be there.
+        self.refill_beyond([(Log::FILE, from)].into_iter()).await?;
+        // In this order: cut short in between, the file is not given up, and is resumed at the same row.
+        let (source, ended) = (self.source.name.clone(), file.clone());
+        self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
         let to = Position::after(from.0);
         self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
         self.commit().await?;
-        let (source, ended) = (self.source.name.clone(), file.clone());
-        self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
         let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };
         self.given_up.push(FileReport { path: file.path.clone(), outcome: outcome.clone() });

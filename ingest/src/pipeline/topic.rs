@@ -42,6 +42,11 @@ impl Topic {
         self.inputs.recv().await.unwrap_or_else(gone)
     }
 
+    /// What comes next, where it is there already.
+    pub(super) fn next_if_any(&mut self) -> Option<Input> {
+        self.inputs.try_recv().ok()
+    }
+
     /// Whether everything there is was read.
     pub(super) const fn is_at_end(&self) -> bool {
         self.at_end
@@ -142,7 +147,7 @@ impl Pipeline {
     }
 
     /// Fills the views anew that claim to be further in these logs.
-    async fn refill_beyond(
+    pub(super) async fn refill_beyond(
         &mut self,
         positions: impl Iterator<Item = (Log, Position)>,
     ) -> Result<(), IngestError> {
