@@ -226,7 +226,7 @@ pub(crate) enum FileRead {
     End(i64),
 }
 
-/// Reads a file of the log from a position on, a few batches ahead of whoever receives them. Ends when dropped.
+/// Reads a file of the log from a position on, a few batches ahead of the receiver. Ends when dropped.
 pub(crate) struct FileReader {
     batches: mpsc::Receiver<Result<FileRead, IngestError>>,
     _task: JoinSet<()>,

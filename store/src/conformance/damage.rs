@@ -32,7 +32,7 @@ pub async fn a_damaged_entity_fails_alone(store: Subject, damage: impl AsyncFn(&
     assert!(error.is_of_entity(), "{error:?}");
     assert!(error.to_string().contains(&format!("0x{:?}", keys[1])), "{error}");
 
-    // Whoever reads everything must not take what is left for all there is.
+    // A read of everything must fail here: what is left is not all there is.
     let mut pages = store.entities(&generation).await.unwrap();
     assert!(pages.next_page().await.unwrap_err().is_of_entity());
     assert!(store.check().await.unwrap_err().is_of_entity());

@@ -134,7 +134,7 @@ pub(super) fn due(
         }
         met += 1;
         let log = Log(log);
-        // One that is damaged says nothing. It is found by whoever reads it.
+        // One that is damaged says nothing. The read of that entity finds it.
         if let Some(stored) = layout::unseal_state(generation.number, key.as_bytes(), log, sealed.value())
             && sweep.meet(log, term(&stored, sweep), now)
         {
