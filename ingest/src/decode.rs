@@ -1,10 +1,11 @@
 //! From raw rows to events and dead letters.
 //!
 //! A format ([`json`], [`csv`], [`parquet`]) reads rows into a [`Chunk`]: the source's declared fields in the
-//! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced: narrower integers and floats widen, instants of any
-//! unit are floored to milliseconds, and text formats spell what they have no type for (instants in RFC 3339, bytes
-//! in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting
-//! depend on nothing but the record and the source, so that whoever reads a log, and whenever, decides the same.
+//! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced:
+//! narrower integers and floats widen, instants of any unit are floored to milliseconds, and text formats spell what
+//! they have no type for (instants in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row,
+//! which of them are events. Reading and accepting depend on nothing but the record and the source: every reader of a
+//! partition decides the same.
 
 use std::sync::Arc;
 

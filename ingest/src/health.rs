@@ -155,12 +155,11 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::BoxFuture;
-    use tidemark_host::{Machine, Stopped, Work};
     use tidemark_kernel::Time;
     use tidemark_store::StoreError;
 
     use super::*;
+    use crate::tests::fixture::Patient;
 
     fn host() -> Host {
         Host::real(Arc::new(Time::default))
@@ -182,33 +181,6 @@ mod tests {
         drop(wait);
         assert_eq!(health.ready(), Ok(()));
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
-    }
-
-    /// A machine whose time passes only while it is waited for.
-    #[derive(Default)]
-    struct Patient(Mutex<Duration>);
-
-    impl Machine for Patient {
-        fn now(&self) -> Time {
-            Time::default()
-        }
-        fn uptime(&self) -> Duration {
-            *self.0.lock().expect("no panic")
-        }
-        fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-            *self.0.lock().expect("no panic") += span;
-            Box::pin(std::future::ready(()))
-        }
-        fn id(&self) -> u128 {
-            0
-        }
-        fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
-            work();
-            Box::pin(std::future::ready(()))
-        }
-        fn apart(&self, _: &str, _: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
-            Err(Stopped)
-        }
     }
 
     #[tokio::test]

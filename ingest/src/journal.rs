@@ -119,9 +119,8 @@ impl Journal {
         backend: impl Fn() -> B + Send + Sync + 'static,
         name: &str,
     ) -> Result<Self, JournalError> {
-        let builder = || Database::builder();
         Self::with(Path::new(name), move || {
-            builder().set_cache_size(CACHE_BYTES).create_with_backend(backend())
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend())
         })
     }
 

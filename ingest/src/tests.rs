@@ -5,7 +5,7 @@
 mod definitions;
 mod faults;
 mod files;
-mod fixture;
+pub(crate) mod fixture;
 mod forgetting;
 mod push;
 mod rivals;

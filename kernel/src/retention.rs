@@ -212,9 +212,9 @@ mod tests {
             let time = Time::from_millis(arrival);
             let stamp = Stamp { log: Log(0), offset: 100, event_time: time, arrival_time: time };
             kept.apply(&plan, &stamp, &[Value::Bool(true)]);
-            let mut anew = LogState::new();
-            anew.apply(&plan, &stamp, &[Value::Bool(true)]);
-            prop_assert_eq!(kept.encode(&plan), anew.encode(&plan));
+            let mut fresh = LogState::new();
+            fresh.apply(&plan, &stamp, &[Value::Bool(true)]);
+            prop_assert_eq!(kept.encode(&plan), fresh.encode(&plan));
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use tidemark_host::Clock;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::retention::Retention;
-use tidemark_kernel::time::{Span, Time};
+use tidemark_kernel::time::Span;
 
 use crate::error::StoreError;
 use crate::sweep::Sweep;
@@ -17,9 +17,6 @@ use crate::sweep::Sweep;
 /// Into how many groups the entities of a view fall. A group is what a flush moves as a whole (in Redis: one hash
 /// tag). The same for every generation: another number is another layout, filled anew.
 pub const BUCKETS: u16 = 16;
-
-/// The wall clock, where a store needs it: only to tell when a state was written, and whether it may be forgotten.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// The online state of views: a contract for those who implement a store, and what
 /// those who use one may rely on.

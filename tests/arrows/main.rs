@@ -9,7 +9,7 @@ use serde_json::Value;
 const ARROWS: [(&str, &[&str]); 15] = [
     ("tidemark-kernel", &[]),
     ("tidemark-expr", &["tidemark-kernel"]),
-    ("tidemark-store", &["tidemark-kernel"]),
+    ("tidemark-store", &["tidemark-kernel", "tidemark-host"]),
     ("tidemark-host", &["tidemark-kernel"]),
     ("tidemark-topic", &[]),
     ("tidemark-proto", &[]),

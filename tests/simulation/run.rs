@@ -328,7 +328,7 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
     };
     let mut ingest = Ingest::open(config).await?;
     if !std::ptr::eq(definitions, project.definitions()) {
-        // Nobody could be told of the new ones while this was being opened.
+        // The definitions changed while this was being opened, when there was no handle to reload them by.
         return Ok(());
     }
     project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_log() }));

@@ -177,7 +177,7 @@ struct Handle {
 }
 
 impl Handle {
-    /// Replaces what the handle has seen, if nobody has committed anything since. The reply may be lost.
+    /// Commits the next version, if the one that the handle has seen is still the newest. The reply may be lost.
     async fn commit(&mut self, next: Version) -> Result<bool, TableError> {
         self.place.reach().await;
         self.place.room(&self.folder)?;

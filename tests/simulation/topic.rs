@@ -249,7 +249,7 @@ struct Reading<'s> {
 }
 
 impl Reading<'_> {
-    /// Reads until nobody receives any more.
+    /// Reads until the receiver is dropped.
     async fn run(&mut self) {
         while !self.inputs.is_closed() {
             self.kafka.world.pause().await;

@@ -157,7 +157,7 @@ impl World {
         Timer { world: Arc::clone(self), span, begun: None }
     }
 
-    /// Every task waits for time to pass: it passes, up to the next timer that somebody waits for.
+    /// Advances the clock to the next timer that a task waits for. Called when no task can run.
     pub(crate) fn advance(&self) {
         let mut due = Vec::new();
         let mut inner = self.inner();

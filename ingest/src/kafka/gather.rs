@@ -17,7 +17,8 @@ use crate::files::accept;
 /// How many records are gathered at most, of all partitions together.
 pub(super) const ROWS: usize = 65_536;
 
-/// The assigned partitions, and what was read of them and not handed over.
+/// The assigned partitions, and what was read of them and not handed over: how every implementation of
+/// [`Topics`](super::Topics) turns records into batches.
 pub struct Gathered<'s> {
     source: &'s SourcePlan,
     reader: TopicReader,

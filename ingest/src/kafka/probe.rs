@@ -39,7 +39,7 @@ pub struct TopicFacts {
 }
 
 impl fmt::Display for TopicFacts {
-    /// The name and the id, to be kept beside what was read and [checked](TopicFacts::check) later.
+    /// The name and the id, to be kept beside what was read and checked later.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.topic, self.id.as_deref().unwrap_or(UNKNOWN))
     }
@@ -50,7 +50,7 @@ impl TopicFacts {
     ///
     /// # Errors
     /// Fails where it is another one.
-    pub fn check(&self, source_name: &str, known: &str) -> Result<(), IngestError> {
+    pub(crate) fn check(&self, source_name: &str, known: &str) -> Result<(), IngestError> {
         let (name, id) = known.split_once(' ').unwrap_or((known, UNKNOWN));
         let source_name = source_name.to_owned();
         if name != self.topic {

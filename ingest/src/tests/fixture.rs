@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use tidemark_host::Host;
+use futures::future::{BoxFuture, ready};
+use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
@@ -18,6 +20,45 @@ use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
 use crate::journal::Journal;
 use crate::{CommitRule, Ingest, IngestConfig, IngestError};
+
+/// A machine whose time passes only while it is waited for. Something may happen whenever the disk is asked.
+#[derive(Default)]
+pub(crate) struct Patient {
+    uptime: Mutex<Duration>,
+    at_disk: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Patient {
+    /// One on which this happens before each piece of work that may block.
+    pub(super) fn at_disk(happens: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { at_disk: Some(Box::new(happens)), ..Self::default() }
+    }
+}
+
+impl Machine for Patient {
+    fn now(&self) -> Time {
+        RECEIVED
+    }
+    fn uptime(&self) -> Duration {
+        *self.uptime.lock().expect("no panic")
+    }
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        *self.uptime.lock().expect("no panic") += span;
+        Box::pin(ready(()))
+    }
+    fn id(&self) -> u128 {
+        0
+    }
+    fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
+        self.at_disk.iter().for_each(|happens| happens());
+        work();
+        Box::pin(ready(()))
+    }
+    /// Nothing runs apart.
+    fn apart(&self, _: &str, _: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
+        Ok(Box::new(()))
+    }
+}
 
 /// When everything that is pushed is received.
 pub(super) const RECEIVED: Time = Time::from_millis(1_767_225_600_000);

@@ -1,16 +1,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use futures::future::{BoxFuture, ready};
 use serde_json::{Value as Json, json};
-use tidemark_host::{Host, Machine, Stopped, Work};
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_host::Host;
+use tidemark_kernel::{Log, Position};
 use tower::ServiceExt;
 
-use super::fixture::{Project, RECEIVED, lines, memory};
+use super::fixture::{Patient, Project, RECEIVED, lines, memory};
 use crate::journal::Journal;
 use crate::journal::push::Pushed;
 use crate::{Ingest, IngestError, unwatched};
@@ -170,54 +168,27 @@ async fn records_that_are_gone_before_they_were_taken_in_are_missed() {
     assert_eq!((from, to), (Position(0), Position(5)));
 }
 
-/// A machine on which something more is pushed whenever the disk is asked.
-struct Busy(Arc<Pushes>);
-
-#[derive(Default)]
-struct Pushes {
-    journal: OnceLock<Journal>,
-    /// How often that still happens.
-    left: AtomicUsize,
-}
-
-impl Machine for Busy {
-    fn now(&self) -> Time {
-        RECEIVED
-    }
-    fn uptime(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(ready(()))
-    }
-    fn id(&self) -> u128 {
-        0
-    }
-    fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
-        if self.0.left.load(SeqCst) > 0 {
-            self.0.left.fetch_sub(1, SeqCst);
-            let records = vec![lines(1, 1).trim().as_bytes().to_vec()];
-            let pushed = Pushed { source: "payments".into(), received: RECEIVED, records };
-            self.0.journal.get().expect("opened").append(&[pushed]).expect("appended");
-        }
-        work();
-        Box::pin(ready(()))
-    }
-    fn apart(&self, _: &str, _: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
-        Ok(Box::new(()))
-    }
-}
-
 #[tokio::test]
 async fn senders_that_never_pause_do_not_keep_a_turn_from_ending() {
     const PUSHES: usize = 200;
-    let busy = Arc::new(Pushes::default());
-    let project = Project { host: Host::new(Busy(Arc::clone(&busy))), ..Project::new(memory()) };
-    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
-    busy.journal.set(journal.clone()).expect("set once");
-    let mut ingest = project.open_with(journal).await.expect("opened");
+    let journal = Arc::new(OnceLock::<Journal>::new());
+    // Whenever the disk is asked, something more is pushed.
+    let left = Arc::new(AtomicUsize::new(0));
+    let (of, until) = (Arc::clone(&journal), Arc::clone(&left));
+    let machine = Patient::at_disk(move || {
+        if until.load(SeqCst) > 0 {
+            until.fetch_sub(1, SeqCst);
+            let records = vec![lines(1, 1).trim().as_bytes().to_vec()];
+            let pushed = Pushed { source: "payments".into(), received: RECEIVED, records };
+            of.get().expect("opened").append(&[pushed]).expect("appended");
+        }
+    });
+    let project = Project { host: Host::new(machine), ..Project::new(memory()) };
+    let opened = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
+    journal.set(opened.clone()).expect("set once");
+    let mut ingest = project.open_with(opened).await.expect("opened");
     ingest.catch_up(&unwatched).await.expect("nothing is there yet");
-    busy.left.store(PUSHES, SeqCst);
+    left.store(PUSHES, SeqCst);
     let taken = ingest.drain_push().await.expect("taken in");
-    assert!(taken > 0 && busy.left.load(SeqCst) > PUSHES - 10, "{taken} records in one turn");
+    assert!(taken > 0 && left.load(SeqCst) > PUSHES - 10, "{taken} records in one turn");
 }

@@ -310,7 +310,7 @@ impl Step {
     }
 }
 
-/// Applies to each bucket what concerns it, and says what is to be stored.
+/// Applies the rows of each bucket to its states, and returns the flushes to send.
 fn apply_all(
     target: &Target,
     log: Log,

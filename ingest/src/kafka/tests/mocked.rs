@@ -101,7 +101,7 @@ async fn brokers_that_are_away_may_come_back() {
     let mut reading = Reading::start(&config(&servers), "t").await;
     reading.until(Reading::is_idle).await;
     cluster.broker_down(-1).expect("down");
-    let away = config(&servers).describe("t").await.expect_err("nobody answers");
+    let away = config(&servers).describe("t").await.expect_err("no broker answers");
     assert!(matches!(away, IngestError::Unreachable { .. }), "{away}");
     assert!(away.to_string().contains("Connection refused"), "{away}");
     cluster.broker_up(-1).expect("up");

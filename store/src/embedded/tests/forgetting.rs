@@ -97,7 +97,7 @@ async fn what_format_1_holds_is_read_and_forgotten() {
     assert_eq!(found, [(LOG, b"old state \x01".to_vec())]);
     store.check().await.unwrap();
 
-    // The last state cannot be understood: nobody knows how long it is needed.
+    // The last state cannot be understood: how long it is needed is unknown.
     let judge = |state: &[u8]| {
         let known = !state.ends_with(&[2]);
         known.then_some(Retention { since: Time::default(), span: Span::from_millis(10 * HOUR) })
