@@ -233,6 +233,19 @@ impl TopicReader {
         let thread = thread.spawn(move || task.run(consumer)).map_err(IngestError::stopped)?;
         Ok((Self { host: host.clone(), orders, thread: Some(thread) }, inputs))
     }
+
+    /// Stops reading, and whether the reader has left its group this long afterwards.
+    async fn leaves_within(mut self, span: Duration) -> bool {
+        self.orders.stop.store(true, Relaxed);
+        let Some(thread) = self.thread.take() else { return true };
+        // Not joined where a runtime waits for that: should librdkafka hang, the process ends all the same.
+        let ended = async {
+            while !thread.is_finished() {
+                self.host.sleep(LOOK_AGAIN).await;
+            }
+        };
+        self.host.timeout(span, ended).await.is_some()
+    }
 }
 
 #[async_trait]
@@ -242,16 +255,8 @@ impl Reader for TopicReader {
         committed.get_or_insert_default().extend(positions);
     }
 
-    async fn stop(mut self: Box<Self>) -> bool {
-        self.orders.stop.store(true, Relaxed);
-        let Some(thread) = self.thread.take() else { return true };
-        // Not joined where a runtime waits for that: should librdkafka hang, the process ends all the same.
-        let ended = async {
-            while !thread.is_finished() {
-                self.host.sleep(LOOK_AGAIN).await;
-            }
-        };
-        self.host.timeout(LEAVE, ended).await.is_some()
+    async fn stop(self: Box<Self>) -> bool {
+        self.leaves_within(LEAVE).await
     }
 }
 

@@ -273,7 +273,12 @@ impl<'s> Reader<'s> {
     /// Waits for the receiver. Once that takes long, nothing more is fetched.
     fn make_room(&mut self) -> Result<(), IngestError> {
         let room = async { self.task.host.timeout(BUSY, self.task.inputs.reserve()).await.is_some() };
-        if self.task.runtime.block_on(room) {
+        let waited = self.task.runtime.block_on(room);
+        if self.task.inputs.is_closed() {
+            // Nobody receives what would be cut.
+            return Ok(());
+        }
+        if waited {
             return self.hand_over();
         }
         if !self.paused {
