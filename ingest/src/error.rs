@@ -297,6 +297,9 @@ pub enum IngestError {
         "view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions"
     )]
     Replaced(String),
+    /// Other definitions came before these were in effect.
+    #[error("other definitions came before these were in effect")]
+    Superseded,
     /// Another process keeps taking over the generation that is being written.
     #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
     Contended(String),
@@ -325,7 +328,9 @@ impl IngestError {
             }
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
             Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => Remedy::Fix,
-            Self::Contended(_) | Self::Replaced(_) | Self::KeepsNothing { .. } => Remedy::Fix,
+            Self::Contended(_) | Self::Replaced(_) | Self::Superseded | Self::KeepsNothing { .. } => {
+                Remedy::Fix
+            }
             Self::Table(error) if error.may_pass() => Remedy::Wait,
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,

@@ -22,7 +22,7 @@ use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::metrics::ViewMetrics;
-use crate::progress::{Progress, Task, Watch};
+use crate::progress::{Progress, Task, Watch, unwatched};
 use crate::view::{Advance, SharedView, ViewWriter};
 
 /// How often a view is begun anew when other processes get in the way.
@@ -46,15 +46,39 @@ pub(crate) struct Fill<'a> {
     pub(crate) metrics: &'a Arc<ViewMetrics>,
 }
 
+/// What became of an attempt to bring a view up.
+enum Attempt {
+    Up(SharedView),
+    /// It lacks more than it may.
+    Far,
+    /// Somebody else got in the way.
+    Lost,
+}
+
 impl Fill<'_> {
     /// The view's live generation, up to date with `events`; filled and published if there is none of this plan.
     ///
     /// # Errors
     /// Fails where store or table do, or other processes keep getting in the way.
     pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
+        let brought = self.bring_up_within(u64::MAX, watch).await?;
+        brought.ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
+    }
+
+    /// As [`bring_up`](Self::bring_up) does, where that takes no more than `near` records; otherwise none, and nothing
+    /// is published.
+    pub(crate) async fn join(&self, near: u64) -> Result<Option<SharedView>, IngestError> {
+        self.bring_up_within(near, &unwatched).await
+    }
+
+    /// Fills the generation that [`bring_up`](Self::bring_up) would, without publishing it; how many records it lacked
+    /// before.
+    pub(crate) async fn prepare(&self, watch: Watch<'_>) -> Result<u64, IngestError> {
         for _ in 0..ATTEMPTS {
-            match self.attempt(watch).await {
-                Ok(Some(view)) => return Ok(view),
+            let live = self.store.live(&self.plan.view).await?;
+            self.check_replaced(live.as_ref())?;
+            match self.prepare_once(live.as_ref(), watch).await {
+                Ok(Some(lacked)) => return Ok(lacked),
                 Ok(None) | Err(IngestError::Store(StoreError::Gone(_))) => {}
                 Err(error) => return Err(error),
             }
@@ -62,21 +86,47 @@ impl Fill<'_> {
         Err(IngestError::Contended(self.plan.view.clone()))
     }
 
-    async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
+    async fn prepare_once(
+        &self,
+        live: Option<&Generation>,
+        watch: Watch<'_>,
+    ) -> Result<Option<u64>, IngestError> {
+        let Some((_, view)) = self.open_or_begin(live).await? else { return Ok(None) };
+        let lacked = self.lacked(&view).await;
+        let caught_up = catch_up(&view, self.events, &self.logs(), watch).await?;
+        Ok(caught_up.then_some(lacked))
+    }
+
+    /// None where more than `near` records are lacking.
+    async fn bring_up_within(&self, near: u64, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
+        for _ in 0..ATTEMPTS {
+            match self.attempt(near, watch).await {
+                Ok(Attempt::Up(view)) => return Ok(Some(view)),
+                Ok(Attempt::Far) => return Ok(None),
+                Ok(Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(IngestError::Contended(self.plan.view.clone()))
+    }
+
+    async fn attempt(&self, near: u64, watch: Watch<'_>) -> Result<Attempt, IngestError> {
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
-        let current = live.as_ref().filter(|live| self.is_ours(live));
-        if let Some(current) = current
-            && let Some(view) = self.open(current).await?
-        {
-            let caught_up = catch_up(&view, self.events, &self.logs(), watch).await?;
-            return Ok(caught_up.then_some(view));
+        let Some((generation, view)) = self.open_or_begin(live.as_ref()).await? else {
+            return Ok(Attempt::Lost);
+        };
+        if self.lacked(&view).await > near {
+            return Ok(Attempt::Far);
         }
-        let Some((generation, view)) = self.resume_or_begin(live.as_ref()).await? else { return Ok(None) };
-        if !catch_up(&view, self.events, &self.logs(), watch).await? {
-            return Ok(None);
-        }
-        self.publish(live.as_ref(), &generation).await.map(|published| published.then_some(view))
+        let up = catch_up(&view, self.events, &self.logs(), watch).await?
+            && (live.as_ref() == Some(&generation) || self.publish(live.as_ref(), &generation).await?);
+        Ok(if up { Attempt::Up(view) } else { Attempt::Lost })
+    }
+
+    /// How many records of `events` a view lacks.
+    async fn lacked(&self, view: &ViewWriter) -> u64 {
+        distance(&lacking(view, self.events.positions(), &self.logs()).await, self.events.positions())
     }
 
     fn check_replaced(&self, live: Option<&Generation>) -> Result<(), IngestError> {
@@ -103,11 +153,16 @@ impl Fill<'_> {
         Ok(Some(Arc::new(view)))
     }
 
-    /// The fill that was cut short, if its plan is this one, or a new one.
-    async fn resume_or_begin(
+    /// The live generation where it is of this plan, the fill that was cut short, or a new one.
+    async fn open_or_begin(
         &self,
         live: Option<&Generation>,
     ) -> Result<Option<(Generation, SharedView)>, IngestError> {
+        if let Some(live) = live.filter(|live| self.is_ours(live))
+            && let Some(view) = self.open(live).await?
+        {
+            return Ok(Some((live.clone(), view)));
+        }
         let newer = |generation: &Generation| live.is_none_or(|live| generation.number > live.number);
         let unpublished = self.store.unpublished(&self.plan.view).await?;
         let ours = |generation: &&Generation| newer(generation) && self.is_ours(generation);
@@ -129,7 +184,9 @@ impl Fill<'_> {
         logs(self.events)
     }
 
-    /// Switches the live pointer, then drops what it replaced. False where somebody else switched it first.
+    /// Switches the live pointer, then drops what was replaced earlier. What this replaces goes on answering those who
+    /// still serve the definitions of before, for a [while](crate::maintenance::KEPT_FOR_SERVERS). False where somebody
+    /// else switched it first.
     async fn publish(&self, live: Option<&Generation>, new: &Generation) -> Result<bool, IngestError> {
         let outcome = self.store.publish(&self.plan.view, live, Some(new)).await?;
         let published = match outcome {
@@ -138,7 +195,7 @@ impl Fill<'_> {
         };
         if published {
             for old in self.store.unpublished(&self.plan.view).await? {
-                if old.number < new.number {
+                if old.number < new.number && !(live == Some(&old) && self.still_answers(&old)) {
                     self.store.drop_generation(&old).await?;
                 }
             }
@@ -151,12 +208,22 @@ impl Fill<'_> {
         }
         Ok(published)
     }
+
+    /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
+    /// has them. One of the same plan was replaced because it had lost something.
+    fn still_answers(&self, old: &Generation) -> bool {
+        old.fingerprint != self.plan.fingerprint() && old.number >= since(self.events)
+    }
 }
 
 /// Whether a generation is of this plan, and made from records as `events` has them.
 pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: &Generation) -> bool {
-    let since = events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok());
-    generation.fingerprint == plan.fingerprint() && generation.number >= since.unwrap_or(0)
+    generation.fingerprint == plan.fingerprint() && generation.number >= since(events)
+}
+
+/// The number of the first generation that was made from records as `events` has them.
+fn since(events: &dyn OfflineTable) -> u64 {
+    events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
 /// Begins a generation of a view, from the first record of every partition.
@@ -284,8 +351,9 @@ async fn lacking(view: &ViewWriter, positions: &Positions, logs: &[Log]) -> Posi
     lacking
 }
 
+/// How many records lie between these positions, in the logs of `from`.
 fn distance(from: &Positions, to: &Positions) -> u64 {
-    let distances = to.iter().map(|(log, to)| to.0 - from.get(log).map_or(0, |from| from.0));
+    let distances = from.iter().map(|(log, from)| to.get(log).map_or(0, |to| to.0 - from.0));
     distances.map(|distance| distance.max(0).unsigned_abs()).sum()
 }
 

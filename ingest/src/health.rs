@@ -25,14 +25,35 @@ const REMIND: Duration = Duration::from_secs(30);
 /// How every source is doing.
 #[derive(Debug, Default)]
 pub struct Health {
-    sources: Mutex<BTreeMap<String, Condition>>,
+    sources: Mutex<BTreeMap<String, Doing>>,
     patient: AtomicBool,
 }
 
+/// How one source is doing, apart from what its pieces of work wait for.
+#[derive(Debug, Default)]
+struct Doing {
+    condition: Condition,
+    /// What each piece of work waits for that has to, by the number of its [`Wait`].
+    waits: BTreeMap<u64, String>,
+    /// The number of the next one.
+    next: u64,
+}
+
+impl Doing {
+    /// Whatever waits goes before the rest.
+    fn condition(&self) -> Condition {
+        match self.waits.values().next() {
+            Some(reason) => Condition::Waiting { reason: reason.clone() },
+            None => self.condition.clone(),
+        }
+    }
+}
+
 /// How a source is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// It is being opened, or a view of it is being filled.
+    /// It is being opened, or caught up with before it goes on.
+    #[default]
     Starting,
     /// Records are taken in as they come.
     Running,
@@ -49,8 +70,8 @@ impl Health {
     /// # Errors
     /// Names the first such source and what it waits for.
     pub fn ready(&self) -> Result<(), String> {
-        let sources = self.sources();
-        let waiting = sources.iter().find(|(_, condition)| **condition != Condition::Running);
+        let conditions = self.conditions();
+        let waiting = conditions.iter().find(|(_, condition)| **condition != Condition::Running);
         match waiting {
             None => Ok(()),
             Some((source, Condition::Waiting { reason })) => {
@@ -63,7 +84,7 @@ impl Health {
     /// How each source is doing, by name.
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<String, Condition> {
-        self.sources().clone()
+        self.sources().iter().map(|(source, doing)| (source.clone(), doing.condition())).collect()
     }
 
     /// From now on whatever may come back is waited for, however long it takes.
@@ -83,7 +104,7 @@ impl Health {
         self.sources().remove(source);
     }
 
-    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Condition>> {
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Doing>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,20 +119,24 @@ pub(crate) struct SourceHealth {
 
 impl SourceHealth {
     pub(crate) fn set(&self, condition: Condition) {
-        self.all.sources().insert(self.source.clone(), condition);
+        self.change(|doing| doing.condition = condition);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Doing) -> T) -> T {
+        change(self.all.sources().entry(self.source.clone()).or_default())
     }
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.
     pub(crate) fn wait(&self) -> Wait<'_> {
-        Wait { health: self, before: None, pause: FIRST, reminded: Duration::ZERO, gave_up: false }
+        Wait { health: self, waiting: None, pause: FIRST, reminded: Duration::ZERO, gave_up: false }
     }
 }
 
 /// The pauses between the tries of one piece of work.
 pub(crate) struct Wait<'a> {
     health: &'a SourceHealth,
-    /// How the source was doing before it had to wait, and since when it does.
-    before: Option<(Condition, Stopwatch)>,
+    /// Its number among those that wait, and since when it does.
+    waiting: Option<(u64, Stopwatch)>,
     pause: Duration,
     reminded: Duration,
     gave_up: bool,
@@ -120,22 +145,32 @@ pub(crate) struct Wait<'a> {
 impl Wait<'_> {
     /// Pauses where the work that failed like this should be tried again, and says whether it should.
     pub(crate) async fn out(&mut self, error: &IngestError) -> bool {
-        let waited = self.before.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let waited = self.waiting.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let patient = self.health.all.patient.load(Relaxed) || waited < PATIENCE;
         self.gave_up = error.remedy() != Remedy::Wait || !patient;
         if self.gave_up {
             return false;
         }
         let source = self.health.source.as_str();
-        if self.before.is_none() {
-            let before = self.health.all.conditions().remove(source).unwrap_or(Condition::Starting);
-            self.before = Some((before, self.health.host.stopwatch()));
-            tracing::warn!(source, %error, "waiting");
-        } else if waited >= self.reminded + REMIND {
-            self.reminded = waited;
-            tracing::warn!(source, %error, seconds = waited.as_secs(), "still waiting");
-        }
-        self.health.set(Condition::Waiting { reason: error.to_string() });
+        let number = match &self.waiting {
+            Some((number, _)) => {
+                if waited >= self.reminded + REMIND {
+                    self.reminded = waited;
+                    tracing::warn!(source, %error, seconds = waited.as_secs(), "still waiting");
+                }
+                *number
+            }
+            None => {
+                let number = self.health.change(|doing| {
+                    doing.next += 1;
+                    doing.next
+                });
+                self.waiting = Some((number, self.health.host.stopwatch()));
+                tracing::warn!(source, %error, "waiting");
+                number
+            }
+        };
+        self.health.change(|doing| doing.waits.insert(number, error.to_string()));
         self.health.host.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true
@@ -145,11 +180,14 @@ impl Wait<'_> {
 impl Drop for Wait<'_> {
     /// Whatever became of the work, the source waits for it no more.
     fn drop(&mut self) {
-        let Some((before, since)) = self.before.take() else { return };
+        let Some((number, since)) = self.waiting.take() else { return };
         if !self.gave_up {
             tracing::info!(source = self.health.source, seconds = since.elapsed().as_secs_f32(), "going on");
         }
-        self.health.set(before);
+        // A source that was removed meanwhile is not told of again.
+        if let Some(doing) = self.health.all.sources().get_mut(&self.health.source) {
+            doing.waits.remove(&number);
+        }
     }
 }
 
@@ -181,6 +219,19 @@ mod tests {
         drop(wait);
         assert_eq!(health.ready(), Ok(()));
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
+    }
+
+    #[tokio::test]
+    async fn each_piece_of_work_waits_for_itself() {
+        let health = Arc::new(Health::default());
+        let source = health.of("payments", &host());
+        source.set(Condition::Running);
+        let (mut one, mut other) = (source.wait(), source.wait());
+        assert!(one.out(&unavailable()).await && other.out(&unavailable()).await);
+        drop(one);
+        assert!(health.ready().is_err(), "the other still waits");
+        drop(other);
+        assert_eq!(health.ready(), Ok(()));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The surface: every source of a project, in one process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::kafka::Topics;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
+use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
@@ -75,10 +76,22 @@ pub struct Ingest {
     /// Whether every view is up and everything that waited was taken in.
     ready: bool,
     shared: Shared,
+    /// Every view that this object was ever told of, with its source.
+    known: BTreeSet<(String, String)>,
+    /// How often sources and views were replaced.
+    defined: u64,
     handle: IngestHandle,
     commands: mpsc::Receiver<Command>,
     /// Keeps the push log's thread.
     writer: Option<PushWriter>,
+}
+
+/// The end of taking definitions into effect.
+struct Defined {
+    /// As of [`Ingest::defined`].
+    number: u64,
+    outcome: Result<(), IngestError>,
+    answer: Answer<()>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -123,8 +136,11 @@ impl Ingest {
         let pipelines =
             pipelines.into_iter().map(|pipeline| (pipeline.source().name.clone(), pipeline)).collect();
         let (send, commands) = mpsc::channel(WAITING);
+        let known = config.views.iter().map(|view| (view.view.clone(), view.source.clone())).collect();
         Ok(Self {
             pipelines,
+            known,
+            defined: 0,
             sources: config.sources,
             views: config.views,
             ready: false,
@@ -193,14 +209,16 @@ impl Ingest {
 
     /// Reads topics, takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until
     /// `shutdown`; then commits everything. Lookups see an event within milliseconds. Each source goes at its own
-    /// pace, and waits for ever for a store, disk or broker that may come back. A file or a fill that is under way
-    /// at `shutdown` is left there, and taken up by the next start.
+    /// pace, and waits for ever for a store, disk or broker that may come back. Views that are new, changed or lost are
+    /// filled beside that, and are up once they have caught up. A file or a fill that is under way at `shutdown` is left
+    /// there, and taken up by the next start.
     ///
     /// # Errors
     /// Fails where the journal, the store or a table cannot be read or written, or a topic is not what it was.
     /// Nothing is lost: run it again.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), IngestError> {
         self.shared.health.wait_for_ever();
+        self.pipelines.values_mut().for_each(|pipeline| pipeline.runs(true));
         let mut shutdown = std::pin::pin!(shutdown);
         tokio::select! {
             biased;
@@ -208,18 +226,21 @@ impl Ingest {
             caught_up = self.catch_up(&unwatched) => caught_up?,
         }
         let mut running = Running::start(std::mem::take(&mut self.pipelines), self.shared.clone());
-        let mut answers = JoinSet::new();
+        // What is filled beside may not be up when this ends.
+        self.ready = false;
+        let (mut answers, mut defining) = (JoinSet::new(), JoinSet::<Defined>::new());
         let outcome = loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
                 ended = running.ended() => break ended,
                 Some(_) = answers.join_next() => {}
+                Some(Ok(defined)) = defining.join_next() => self.defined(defined).await,
                 Some(command) = self.commands.recv() => tokio::select! {
                     biased;
                     // What it was about to change may be half changed: nothing more is taken in.
                     () = &mut shutdown => break Ok(()),
-                    () = self.obey(&mut running, &mut answers, command) => {}
+                    () = self.obey(&mut running, &mut answers, &mut defining, command) => {}
                 },
             }
         };
@@ -284,13 +305,14 @@ impl Ingest {
     }
 
     /// Takes effect of other sources and views. Views that are unchanged go on; the live generation of a changed
-    /// one keeps answering until its successor is filled.
+    /// one keeps answering until its successor is filled. What is returned ends when that is so for all.
     async fn define(
         &mut self,
         running: &mut Running,
         sources: Vec<Arc<SourcePlan>>,
         views: Vec<Arc<FeaturePlan>>,
-    ) -> Result<(), IngestError> {
+    ) -> Result<impl Future<Output = Result<(), IngestError>> + Send + use<>, IngestError> {
+        self.defined += 1;
         for gone in
             running.names().into_iter().filter(|name| !sources.iter().any(|source| source.name == *name))
         {
@@ -299,26 +321,53 @@ impl Ingest {
             }
             running.remove(&gone).await?;
         }
-        for source in &sources {
-            let plans = plans_of(&views, source);
-            running.switch(Arc::clone(source), plans).await?;
-        }
-        // A source that is removed as well may still be on its way out, and would fill them again.
-        let is_read = |view: &FeaturePlan| sources.iter().any(|source| source.name == view.source);
-        let is_defined = |view: &FeaturePlan| views.iter().any(|plan| plan.view == view.view);
-        for view in self.views.iter().filter(|view| is_read(view) && !is_defined(view)) {
-            drop_view(&*self.shared.store, &view.view).await?;
-        }
+        self.known.extend(views.iter().map(|view| (view.view.clone(), view.source.clone())));
         (self.sources, self.views) = (sources, views);
+        let mut up = Vec::new();
+        for source in &self.sources {
+            up.push(running.switch(Arc::clone(source), plans_of(&self.views, source)).await?);
+        }
+        Ok(async move { try_join_all(up).await.map(drop) })
+    }
+
+    /// Definitions are in effect, or could not be.
+    async fn defined(&self, defined: Defined) {
+        let ended = match defined.outcome {
+            Ok(()) if defined.number == self.defined => self.drop_removed().await,
+            Ok(()) => Err(IngestError::Superseded),
+            Err(error) => Err(error),
+        };
+        // Whoever asked and did not wait for the answer does not want it.
+        drop(defined.answer.send(ended));
+    }
+
+    /// Takes views that are no more out of service.
+    async fn drop_removed(&self) -> Result<(), IngestError> {
+        // A source that is removed as well may still be on its way out, and would fill them again.
+        let is_read = |source: &String| self.sources.iter().any(|read| read.name == *source);
+        let is_defined = |view: &String| self.views.iter().any(|plan| plan.view == *view);
+        for (view, _) in self.known.iter().filter(|(view, source)| is_read(source) && !is_defined(view)) {
+            drop_view(&*self.shared.store, view).await?;
+        }
         Ok(())
     }
 
-    async fn obey(&mut self, running: &mut Running, answers: &mut JoinSet<()>, command: Command) {
+    async fn obey(
+        &mut self,
+        running: &mut Running,
+        answers: &mut JoinSet<()>,
+        defining: &mut JoinSet<Defined>,
+        command: Command,
+    ) {
         // Whoever asked and did not wait for the answer does not want it.
         match command {
-            Command::Define { sources, views, answer } => {
-                drop(answer.send(self.define(running, sources, views).await));
-            }
+            Command::Define { sources, views, answer } => match self.define(running, sources, views).await {
+                Ok(up) => {
+                    let number = self.defined;
+                    defining.spawn(async move { Defined { number, outcome: up.await, answer } });
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Command::TakeIn { source, patterns, answer } => match running.take_in(&source, patterns) {
                 Some(report) => {
                     answers.spawn(async move { drop(answer.send(report.await)) });

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_host::Host;
+use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::{FeaturePlan, SourcePlan, Span};
 use tidemark_offline::{CompactOptions, OfflineStore, TableError, TableKind};
 use tidemark_store::{Generation, OnlineStore, StoreError, Sweep};
@@ -25,6 +25,45 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(100);
 
 /// How long a file that no table names is kept: longer than anybody reads, and than a commit can be under way.
 const KEPT: Span = Span::from_secs(24 * 60 * 60);
+
+/// How long a generation is kept after it was replaced: servers follow newer definitions within seconds, and one that
+/// has not by then cannot answer until it does.
+pub(crate) const KEPT_FOR_SERVERS: Duration = Duration::from_secs(300);
+
+/// Drops generations of a view that were replaced long enough ago, over and over, and does not end.
+///
+/// How long ago is measured from when this process first saw it. A process that does not run that long leaves it to the
+/// next; no more than one is ever left over, since publishing a generation drops those replaced earlier.
+pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, view: String) {
+    let mut seen: Vec<(Generation, Stopwatch)> = Vec::new();
+    loop {
+        if let Err(error) = drop_expired(&host, &*store, &view, &mut seen).await {
+            tracing::warn!(view, %error, "cannot drop what was replaced; trying again later");
+        }
+        host.sleep(PAUSE).await;
+    }
+}
+
+/// Drops those whose time has passed, and notes when it first saw the others.
+pub(crate) async fn drop_expired(
+    host: &Host,
+    store: &dyn OnlineStore,
+    view: &str,
+    seen: &mut Vec<(Generation, Stopwatch)>,
+) -> Result<(), StoreError> {
+    let Some(live) = store.live(view).await? else { return Ok(()) };
+    let mut replaced = store.unpublished(view).await?;
+    replaced.retain(|generation| generation.number < live.number);
+    seen.retain(|(generation, _)| replaced.contains(generation));
+    for generation in replaced {
+        match seen.iter().find(|(known, _)| *known == generation) {
+            None => seen.push((generation, host.stopwatch())),
+            Some((_, since)) if since.elapsed() < KEPT_FOR_SERVERS => {}
+            Some(_) => store.drop_generation(&generation).await?,
+        }
+    }
+    Ok(())
+}
 
 /// Keeps the tables of a source in shape until it is dropped.
 pub(crate) fn maintain(host: Host, offline: Arc<dyn OfflineStore>, source: Arc<SourcePlan>) -> JoinSet<()> {

@@ -62,6 +62,8 @@ pub struct ViewMetrics {
     cache_misses: AtomicU64,
     lost_races: AtomicU64,
     forgotten: AtomicU64,
+    backfills: AtomicU64,
+    backfill_rest: AtomicU64,
 }
 
 impl Default for SourceMetrics {
@@ -160,6 +162,16 @@ impl ViewMetrics {
         self.forgotten.fetch_add(states, Relaxed);
     }
 
+    /// The view begins to be filled beside what comes in.
+    pub(crate) fn backfill(&self) {
+        self.backfills.fetch_add(1, Relaxed);
+    }
+
+    /// How many records of history the view still lacks; 0 once it is up.
+    pub(crate) fn backfill_rest(&self, records: u64) {
+        self.backfill_rest.store(records, Relaxed);
+    }
+
     /// A bucket stood elsewhere than we thought.
     pub(crate) fn lost_race(&self) {
         self.lost_races.fetch_add(1, Relaxed);
@@ -188,7 +200,13 @@ impl Metrics {
         text.histograms(name, help, "source", &sources, |source| &source.freshness);
         let (name, help) = ("tidemark_ingest_commit_seconds", "how long commits to the event tables took");
         text.histograms(name, help, "source", &sources, |source| &source.commit_seconds);
-        text.counters("view", &OF_VIEWS, &locked(&self.views));
+        let views = locked(&self.views).clone();
+        text.counters("view", &OF_VIEWS, &views);
+        let name = "tidemark_ingest_backfill_remaining_records";
+        text.head(name, "gauge", "records of history that a view which is being filled still lacks");
+        for (view, metrics) in &views {
+            text.line(name, &[("view", view)], metrics.backfill_rest.load(Relaxed));
+        }
         text.into_string()
     }
 }
@@ -269,7 +287,7 @@ const OF_SOURCES: [Counter<SourceMetrics>; 7] = [
     }),
 ];
 
-const OF_VIEWS: [Counter<ViewMetrics>; 8] = [
+const OF_VIEWS: [Counter<ViewMetrics>; 9] = [
     ("tidemark_ingest_null_keys_total", "events without an entity", |view| &view.null_keys),
     ("tidemark_ingest_failed_expressions_total", "evaluations that failed", |view| &view.failed),
     ("tidemark_ingest_flushes_total", "buckets flushed to the online store", |view| &view.flushes),
@@ -279,6 +297,9 @@ const OF_VIEWS: [Counter<ViewMetrics>; 8] = [
     ("tidemark_ingest_lost_races_total", "buckets moved by somebody else", |view| &view.lost_races),
     ("tidemark_ingest_forgotten_states_total", "states removed that no window can see", |view| {
         &view.forgotten
+    }),
+    ("tidemark_ingest_backfills_total", "times a view was filled beside what comes in", |view| {
+        &view.backfills
     }),
 ];
 

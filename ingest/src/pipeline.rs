@@ -5,8 +5,9 @@
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 //!
 //! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`topic`] the partitions of a Kafka topic,
-//! [`run`] the loop that serves them all.
+//! [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,17 +23,19 @@ use tokio::task::JoinSet;
 
 use crate::decode::Batch;
 use crate::error::IngestError;
-use crate::fill::{Fill, begin, catch_up, counts};
+use crate::fill::{Fill, begin, counts};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::metrics::{Metrics, SourceMetrics};
-use crate::progress::{Watch, unwatched};
+use crate::progress::Watch;
 use crate::tables::{CommitRule, Since, Tables};
 use crate::view::{Advance, SharedView};
+use backfill::Backfills;
 use kept::Kept;
 use take_in::FileReport;
 use topic::Topic;
 
+mod backfill;
 pub(crate) mod kept;
 pub(crate) mod run;
 pub(crate) mod take_in;
@@ -84,7 +87,12 @@ pub(crate) struct Pipeline {
     /// The version under which its logs are read.
     source: Arc<SourcePlan>,
     tables: Tables,
+    /// The views that are up.
     views: Vec<SharedView>,
+    /// The views that are not yet, while [running](run).
+    backfills: Backfills,
+    /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
+    is_running: bool,
     /// The files that were ended where they stood.
     given_up: Vec<FileReport>,
     /// The partitions that are being read, while [running](run).
@@ -113,8 +121,19 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
-        let (views, given_up, upkeep) = (Vec::new(), Vec::new(), JoinSet::new());
-        let pipeline = Self { shared, source, tables, views, given_up, topic: None, upkeep, metrics, health };
+        let pipeline = Self {
+            shared,
+            source,
+            tables,
+            views: Vec::new(),
+            backfills: Backfills::default(),
+            is_running: false,
+            given_up: Vec::new(),
+            topic: None,
+            upkeep: JoinSet::new(),
+            metrics,
+            health,
+        };
         pipeline.check_journal()?;
         Ok(pipeline)
     }
@@ -144,6 +163,11 @@ impl Pipeline {
         &self.given_up
     }
 
+    /// Whether it is served by the loop from now on: then views that lack much are filled beside it, not before.
+    pub(crate) const fn runs(&mut self, is_running: bool) {
+        self.is_running = is_running;
+    }
+
     /// The wall clock.
     pub(crate) fn now(&self) -> Time {
         self.shared.host.now()
@@ -162,9 +186,11 @@ impl Pipeline {
         plans: &[Arc<FeaturePlan>],
         watch: Watch<'_>,
     ) -> Result<(), IngestError> {
+        // Their generations stay as they are, and are gone on with where their plans are still wanted.
+        self.backfills.stop().await;
         let changed = source.version() != self.source.version();
         if changed {
-            self.finish(plans, watch).await?;
+            self.finish(watch).await?;
         }
         // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
         let mut accepting = match &self.shared.kept {
@@ -192,7 +218,15 @@ impl Pipeline {
         }
         self.source = source;
         self.claim(plans).await?;
-        self.bring_up(plans, watch).await?;
+        if changed {
+            // They read fields as they were.
+            self.views.clear();
+        }
+        if self.is_running {
+            self.bring_up_beside(plans).await?;
+        } else {
+            self.bring_up(plans, watch).await?;
+        }
         self.resume_files(watch).await?;
         self.drain_push().await.map(drop)
     }
@@ -246,32 +280,16 @@ impl Pipeline {
         Ok(!known.iter().any(|generation| counts(plan, events, generation)))
     }
 
-    /// Brings everything that was taken in under the present version of the source into both stores.
-    async fn finish(&mut self, plans: &[Arc<FeaturePlan>], watch: Watch<'_>) -> Result<(), IngestError> {
+    /// Brings everything that was taken in under the present version of the source into `events`, from where views get
+    /// it.
+    async fn finish(&mut self, watch: Watch<'_>) -> Result<(), IngestError> {
         let ends = self.ends()?;
         if ends.iter().all(|(log, end)| self.tables.committed(*log) == *end) {
             return Ok(());
         }
-        if self.views.is_empty() {
-            self.bring_up(&self.going_on(plans).await?, watch).await?;
-        }
         self.resume_files(watch).await?;
         self.drain_push().await?;
         self.commit().await
-    }
-
-    /// The views that go on as they are when the source changes: those may have applied what `events` lacks.
-    async fn going_on(&self, plans: &[Arc<FeaturePlan>]) -> Result<Vec<Arc<FeaturePlan>>, IngestError> {
-        let mut going_on = Vec::new();
-        for plan in
-            plans.iter().filter(|plan| plan.fields.iter().all(|field| self.source.fields.contains(field)))
-        {
-            let live = self.shared.store.live(&plan.view).await?;
-            if live.is_some_and(|live| live.fingerprint == plan.fingerprint()) {
-                going_on.push(Arc::clone(plan));
-            }
-        }
-        Ok(going_on)
     }
 
     /// Brings up the views of these plans, several at once; those that are up and unchanged stay as they are.
@@ -308,19 +326,6 @@ impl Pipeline {
             Fill { host, store, plan, events, ends, lost: None, metrics: &metrics }.bring_up(watch).await
         });
         try_join_all(views).await
-    }
-
-    /// Fills a view anew whose generation was lost.
-    async fn refill(&mut self, index: usize) -> Result<(), IngestError> {
-        let ends = self.ends()?;
-        let view = Arc::clone(&self.views[index]);
-        let (plan, lost) = (view.plan(), Some(view.generation()));
-        let events = &*self.tables.open_tables().await?.events;
-        let (host, store) = (&self.shared.host, &self.shared.store);
-        let metrics = self.shared.metrics.view(&plan.view);
-        let fill = Fill { host, store, plan, events, ends: &ends, lost, metrics: &metrics };
-        self.views[index] = fill.bring_up(&unwatched).await?;
-        Ok(())
     }
 
     /// Takes batches of different logs: into every view at once, into the event tables with the next commit.
@@ -373,24 +378,18 @@ impl Pipeline {
         Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect())
     }
 
-    /// Brings views that fell back to where the event table stands, which is made to be all that was taken.
+    /// Brings views that fell back to where the event table stands, which is made to be all that was taken; beside what
+    /// comes in where that takes long.
     async fn restore(&mut self, fallen: &[(usize, Advance)]) -> Result<(), IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
-        let logs = self.logs();
-        for index in 0..self.views.len() {
-            let outcomes = || fallen.iter().filter(|(of, _)| *of == index).map(|(_, outcome)| *outcome);
-            if outcomes().next().is_none() {
-                continue;
-            }
+        let fallen: BTreeSet<usize> = fallen.iter().map(|(index, _)| *index).collect();
+        let fallen: Vec<SharedView> =
+            fallen.into_iter().map(|index| Arc::clone(&self.views[index])).collect();
+        for view in fallen {
             self.metrics.rewound();
-            let view = Arc::clone(&self.views[index]);
             tracing::warn!(source = self.source.name, generation = %view.generation(), "the online store is behind; catching up");
-            let whole = outcomes().all(|outcome| outcome == Advance::Behind)
-                && catch_up(&view, &*self.tables.open_tables().await?.events, &logs, &unwatched).await?;
-            if !whole {
-                self.refill(index).await?;
-            }
+            self.replace(&view).await?;
         }
         Ok(())
     }

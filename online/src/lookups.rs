@@ -19,7 +19,7 @@ use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
 use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
-use crate::states::{self, Stored};
+use crate::states::{States, Stored};
 
 /// One question: a value for each key and each request field of the service, by name.
 pub type Row = BTreeMap<String, Value>;
@@ -32,7 +32,7 @@ const TURN: usize = 64;
 
 /// Answers lookups from an online store.
 pub struct Lookups {
-    store: Arc<dyn OnlineStore>,
+    states: States,
     host: Host,
     catalogue: RwLock<Arc<Catalogue>>,
     metrics: Metrics,
@@ -50,7 +50,7 @@ impl Lookups {
     #[must_use]
     pub fn on(host: Host, store: Arc<dyn OnlineStore>) -> Self {
         Self {
-            store,
+            states: States::new(store),
             host,
             catalogue: RwLock::default(),
             metrics: Metrics::default(),
@@ -133,7 +133,7 @@ impl Lookups {
     pub async fn ready(&self) -> Result<(), LookupError> {
         for served in self.services() {
             for view in &served.plan().views {
-                states::live(&*self.store, view).await?;
+                self.states.ready(view).await?;
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Lookups {
         keys: &[Vec<Option<EntityKey>>],
     ) -> Result<Vec<Stored>, LookupError> {
         let keys: Vec<Option<&EntityKey>> = keys.iter().map(|row| row[view].as_ref()).collect();
-        states::read(&*self.store, plan, &keys).await
+        self.states.read(plan, &keys).await
     }
 
     fn derive(

@@ -1,7 +1,10 @@
 //! From entities to their stored states: of the right meaning or not at all.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tidemark_kernel::key::EntityKey;
-use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
 use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError};
 
 use crate::answer::name_entity;
@@ -13,48 +16,92 @@ pub(crate) type Stored = Result<Option<LogStates>, Damage>;
 /// How often to ask for the live generation again when the one just asked for was replaced.
 const TRIES: usize = 5;
 
-/// The live generation of a view, if it holds what the plan means.
-pub(crate) async fn live(store: &dyn OnlineStore, plan: &FeaturePlan) -> Result<Generation, LookupError> {
-    let live = store.live(&plan.view).await.map_err(LookupError::Store)?;
-    let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
-    let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
-    if wanted == live {
-        Ok(generation)
-    } else {
-        Err(LookupError::Applying { view: plan.view.clone(), wanted, live })
+/// Where the states of views are: in the store's live generations, or in the ones that these replaced.
+///
+/// Views change one by one, services all at once. So whoever still serves the definitions of before goes on with the
+/// generation that was live for them, which is kept for a while after it was replaced. It is written no more: its states
+/// are those of one instant, and so is the token that comes with them.
+#[derive(Debug)]
+pub(crate) struct States {
+    store: Arc<dyn OnlineStore>,
+    /// For each plan the last generation of it that was live.
+    known: Mutex<BTreeMap<Fingerprint, Generation>>,
+}
+
+impl States {
+    pub(crate) fn new(store: Arc<dyn OnlineStore>) -> Self {
+        Self { store, known: Mutex::default() }
     }
-}
 
-/// The states of a view's entities, in their order, in one read of the store.
-pub(crate) async fn read(
-    store: &dyn OnlineStore,
-    plan: &FeaturePlan,
-    entities: &[Option<&EntityKey>],
-) -> Result<Vec<Stored>, LookupError> {
-    let keys: Vec<EntityKey> = entities.iter().copied().flatten().cloned().collect();
-    let mut found = lookup(store, plan, &keys).await?.into_iter();
-    let stored = entities.iter().map(|entity| match entity.and_then(|_| found.next()) {
-        None => Ok(Ok(None)),
-        Some(Ok(states)) => Ok(Ok(Some(states))),
-        Some(Err(error)) => damage(error, plan).map(Err),
-    });
-    stored.collect()
-}
-
-/// A generation can be replaced and dropped between the two questions; then both are asked again.
-async fn lookup(
-    store: &dyn OnlineStore,
-    plan: &FeaturePlan,
-    keys: &[EntityKey],
-) -> Result<Vec<EntityLookup>, LookupError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let generation = live(store, plan).await?;
-        match store.lookup(&generation, keys).await {
-            Err(StoreError::Gone(_)) if tries < TRIES => {}
-            found => return found.map_err(LookupError::Store),
+    /// The live generation of a view, if it holds what the plan means.
+    async fn live(&self, plan: &FeaturePlan) -> Result<Generation, LookupError> {
+        let live = self.store.live(&plan.view).await.map_err(LookupError::Store)?;
+        let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
+        let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
+        if wanted == live {
+            self.known().insert(wanted, generation.clone());
+            Ok(generation)
+        } else {
+            Err(LookupError::Applying { view: plan.view.clone(), wanted, live })
         }
+    }
+
+    /// The generation that holds what the plan means: the live one, or the one that was. That may be gone by now.
+    async fn generation(&self, plan: &FeaturePlan) -> Result<Generation, LookupError> {
+        match self.live(plan).await {
+            Err(error @ LookupError::Applying { .. }) => self.replaced(plan).ok_or(error),
+            live => live,
+        }
+    }
+
+    fn replaced(&self, plan: &FeaturePlan) -> Option<Generation> {
+        self.known().get(&plan.fingerprint()).filter(|known| known.view == plan.view).cloned()
+    }
+
+    /// Whether a view can be looked up.
+    pub(crate) async fn ready(&self, plan: &FeaturePlan) -> Result<(), LookupError> {
+        let live = self.live(plan).await.map(drop);
+        if let (Err(LookupError::Applying { .. }), Some(replaced)) = (&live, self.replaced(plan)) {
+            let kept = self.store.unpublished(&plan.view).await.map_err(LookupError::Store)?;
+            return if kept.contains(&replaced) { Ok(()) } else { live };
+        }
+        live
+    }
+
+    /// The states of a view's entities, in their order, in one read of the store.
+    pub(crate) async fn read(
+        &self,
+        plan: &FeaturePlan,
+        entities: &[Option<&EntityKey>],
+    ) -> Result<Vec<Stored>, LookupError> {
+        let keys: Vec<EntityKey> = entities.iter().copied().flatten().cloned().collect();
+        let mut found = self.lookup(plan, &keys).await?.into_iter();
+        let stored = entities.iter().map(|entity| match entity.and_then(|_| found.next()) {
+            None => Ok(Ok(None)),
+            Some(Ok(states)) => Ok(Ok(Some(states))),
+            Some(Err(error)) => damage(error, plan).map(Err),
+        });
+        stored.collect()
+    }
+
+    /// A generation can be replaced and dropped between the two questions; then both are asked again.
+    async fn lookup(&self, plan: &FeaturePlan, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, LookupError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let generation = self.generation(plan).await?;
+            match self.store.lookup(&generation, keys).await {
+                Err(StoreError::Gone(_)) if tries < TRIES => {
+                    self.known().remove(&plan.fingerprint());
+                }
+                found => return found.map_err(LookupError::Store),
+            }
+        }
+    }
+
+    /// No panic leaves the map half changed.
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Generation>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

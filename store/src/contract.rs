@@ -146,7 +146,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError>;
 
     /// Every generation of a view but the live one, by ascending number. One with a greater number than the live one
-    /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: drop it.
+    /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: it answers lookups as
+    /// long as it is kept.
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError>;
 
     /// Removes a generation, its states and positions. Repeating it is no error. Cut short, the generation is still

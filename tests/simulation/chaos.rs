@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidemark_ingest::IngestError;
 use tokio::task::JoinSet;
 
 use crate::run::{Project, WORKERS};
@@ -113,6 +114,10 @@ fn redefine(project: &Arc<Project>, under_way: &mut JoinSet<()>) {
             let (sources, views) = (definitions.sources.clone(), definitions.views.clone());
             let reloaded = alive.handle.reload(sources, views).await;
             project.world.say(&format!("worker {worker} has reloaded: {reloaded:?}"));
+            if matches!(reloaded, Err(IngestError::Superseded)) {
+                // Whoever redefined it since goes on from here.
+                return;
+            }
             if reloaded.is_err() {
                 // As a service does whose definitions cannot be put into force.
                 kill(&project, worker);

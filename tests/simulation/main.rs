@@ -36,12 +36,13 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 24] = [
+const HAPPENS: [&str; 25] = [
     "brokers away",
     "commit lost its race",
     "definitions changed",
     "file away",
     "file unreadable",
+    "filled beside the stream",
     "flush cut",
     "flush refused",
     "journal full",

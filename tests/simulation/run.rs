@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidemark_ingest::journal::Journal;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, PushLog};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Metrics, PushLog};
 use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Token, Value};
 use tidemark_offline::TableKind;
 use tidemark_online::{Lookups, Row};
@@ -331,8 +331,24 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         // The definitions changed while this was being opened, when there was no handle to reload them by.
         return Ok(());
     }
+    let _tally = Tally { world: Arc::clone(world), metrics: ingest.metrics() };
     project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_log() }));
     ingest.run(std::future::pending()).await
+}
+
+/// Counts how often views were filled beside the stream, however the worker ends.
+struct Tally {
+    world: Arc<World>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let text = self.metrics.prometheus(self.world.now());
+        let counted = text.lines().filter(|line| line.starts_with("tidemark_ingest_backfills_total{"));
+        let counted = counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+        (0..counted).for_each(|_| self.world.count("filled beside the stream"));
+    }
 }
 
 /// Fills the topic.

@@ -4,6 +4,7 @@
 
 mod expiry;
 mod faults;
+mod redefined;
 mod redis;
 mod server;
 

@@ -38,11 +38,12 @@ impl IngestHandle {
     }
 
     /// Replaces all definitions. What was taken in before reaches both stores as it was defined then; changed views
-    /// are filled while their old generations keep answering; unchanged ones go on.
+    /// are filled from history beside what comes in, while their old generations keep answering; unchanged ones go on.
+    /// Returns once every view is up.
     ///
     /// # Errors
-    /// Fails where a fill does, or a source's fields no longer fit its table. Sources before it have changed by
-    /// then, it and those after it have not.
+    /// Fails where a fill does, or a source's fields no longer fit its table; other sources and views may be as newly
+    /// defined by then. [`IngestError::Superseded`] where definitions were replaced again before.
     pub async fn reload(
         &self,
         sources: Vec<Arc<SourcePlan>>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, FutureExt, try_join_all};
 use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -97,19 +97,25 @@ impl Running {
         Ok(())
     }
 
-    /// Defines a source and its views otherwise, or adds it.
+    /// Defines a source and its views otherwise, or adds it. What is returned ends once every view is up.
     pub(super) async fn switch(
         &mut self,
         source: Arc<SourcePlan>,
         plans: Vec<Arc<FeaturePlan>>,
-    ) -> Result<(), IngestError> {
+    ) -> Result<BoxFuture<'static, Result<(), IngestError>>, IngestError> {
         if let Some(known) = self.sources.get(&source.name) {
-            return ask(&known.requests, |answer| Request::Switch { source, plans, answer }).await;
+            let requests = known.requests.clone();
+            return Ok(
+                async move { ask(&requests, |answer| Request::Switch { source, plans, answer }).await }
+                    .boxed(),
+            );
         }
         let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
+        pipeline.runs(true);
         pipeline.switch(source, &plans, &unwatched).await?;
+        let up = pipeline.all_up();
         self.add(pipeline);
-        Ok(())
+        Ok(up.boxed())
     }
 
     /// Takes in files; none where the source is unknown.

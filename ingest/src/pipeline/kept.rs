@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
 
-use super::Pipeline;
+use super::{Pipeline, Shared};
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::journal::{Journal, JournalError};
@@ -30,6 +30,20 @@ impl Kept {
     }
 }
 
+impl Shared {
+    /// Where the logs of a source end that we keep ourselves.
+    pub(super) fn ends(&self, source: &str) -> Result<Positions, IngestError> {
+        let Some(kept) = &self.kept else { return Ok(Positions::new()) };
+        let push = kept.journal.push_end(source)?;
+        let files = match kept.journal.last_file(source)? {
+            None => Position::START,
+            // The end of a file that is being read is not known yet.
+            Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
+        };
+        Ok(Positions::from([(Log::FILE, files), (Log::PUSH, push)]))
+    }
+}
+
 impl Pipeline {
     /// Journal and tables belong together: offsets given out once must never be given out again.
     pub(super) fn check_journal(&self) -> Result<(), IngestError> {
@@ -44,14 +58,7 @@ impl Pipeline {
 
     /// Where the logs that we keep ourselves end.
     pub(crate) fn ends(&self) -> Result<Positions, IngestError> {
-        let Some(kept) = &self.shared.kept else { return Ok(Positions::new()) };
-        let push = kept.journal.push_end(&self.source.name)?;
-        let files = match kept.journal.last_file(&self.source.name)? {
-            None => Position::START,
-            // The end of a file that is being read is not known yet.
-            Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
-        };
-        Ok(Positions::from([(Log::FILE, files), (Log::PUSH, push)]))
+        self.shared.ends(&self.source.name)
     }
 
     /// Records that from now on the logs that we keep are read under this version.

@@ -13,7 +13,7 @@ use super::topic::Topic;
 use crate::error::IngestError;
 use crate::health::Condition;
 use crate::kafka::Input;
-use crate::maintenance::{Forgetting, maintain};
+use crate::maintenance::{Forgetting, drop_replaced, maintain};
 use crate::progress::unwatched;
 use crate::push::PushLog;
 use crate::status::SourceStatus;
@@ -29,7 +29,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
 
 /// What a running source can be asked to do.
 pub(crate) enum Request {
-    /// To be defined otherwise.
+    /// To be defined otherwise; answered once every view is up.
     Switch { source: Arc<SourcePlan>, plans: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     /// To take in files.
     TakeIn { patterns: Vec<String>, answer: Answer<FilesReport> },
@@ -66,6 +66,7 @@ enum Next {
     Asked(Request),
     Pushed,
     Read(Input),
+    Filled { view: String, ended: Result<(), IngestError> },
     Tick,
     Committed,
 }
@@ -83,7 +84,9 @@ impl Pipeline {
         let ended = host.timeout(GRACE, ending).await.unwrap_or(Ok(()));
         outcome = outcome.and(ended);
         self.leave_topic().await;
+        self.backfills.stop().await;
         self.upkeep.abort_all();
+        self.is_running = false;
         (self, outcome)
     }
 
@@ -163,6 +166,7 @@ impl Pipeline {
             Some(request) = line.requests.recv() => Next::Asked(request),
             () = self.tables.finished(), if committing => Next::Committed,
             () = ticks.tick() => Next::Tick,
+            (view, ended) = self.backfills.next() => Next::Filled { view, ended },
             open = was_appended(appended) => match open {
                 true => Next::Pushed,
                 false => return Err(PushLog::closed()),
@@ -191,6 +195,10 @@ impl Pipeline {
                 self.receive(input).await?;
                 self.tell_idle(idle).await
             }
+            Next::Filled { view, ended } => {
+                self.take_in_view(&view, ended).await?;
+                self.tell_idle(idle).await
+            }
             Next::Tick => {
                 self.settle().await?;
                 self.tables.start_commit();
@@ -205,7 +213,7 @@ impl Pipeline {
         if *idle.borrow() == Idle::Unasked {
             return Ok(());
         }
-        let mut end = self.topic.as_ref().is_none_or(Topic::is_at_end);
+        let mut end = self.backfills.is_empty() && self.topic.as_ref().is_none_or(Topic::is_at_end);
         if end {
             self.drain_push().await?;
             self.settle().await?;
@@ -219,9 +227,10 @@ impl Pipeline {
     async fn obey(&mut self, request: Request) {
         // Whoever asked and did not wait for the answer does not want it.
         match request {
-            Request::Switch { source, plans, answer } => {
-                drop(answer.send(self.switch_topic(source, &plans).await));
-            }
+            Request::Switch { source, plans, answer } => match self.switch_topic(source, &plans).await {
+                Ok(()) => self.backfills.answer_at_end(answer),
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Request::TakeIn { patterns, answer } => {
                 drop(answer.send(self.take_in(&patterns, &unwatched).await))
             }
@@ -261,10 +270,10 @@ impl Pipeline {
     fn keep_up(&mut self) {
         let shared = &self.shared;
         self.upkeep = maintain(shared.host.clone(), Arc::clone(&shared.offline), Arc::clone(&self.source));
-        for view in &self.views {
-            let (plan, metrics) = (Arc::clone(view.plan()), shared.metrics.view(&view.plan().view));
-            let forgetting = Forgetting::new(shared.host.clone(), plan, metrics);
-            self.upkeep.spawn(forgetting.run(Arc::clone(&shared.store)));
+        for plan in self.backfills.plans(&self.views) {
+            let (host, store, metrics) = (&shared.host, &shared.store, shared.metrics.view(&plan.view));
+            self.upkeep.spawn(drop_replaced(host.clone(), Arc::clone(store), plan.view.clone()));
+            self.upkeep.spawn(Forgetting::new(host.clone(), plan, metrics).run(Arc::clone(store)));
         }
     }
 }

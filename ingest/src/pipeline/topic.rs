@@ -146,15 +146,17 @@ impl Pipeline {
         Ok(found.id)
     }
 
-    /// Fills the views anew that claim to be further in these logs.
+    /// Fills the views anew that claim to be further in these logs, before anything else.
     pub(super) async fn refill_beyond(
         &mut self,
         positions: impl Iterator<Item = (Log, Position)>,
     ) -> Result<(), IngestError> {
         let mut ends = self.ends()?;
         ends.extend(positions);
-        let plans: Vec<_> = self.views.iter().map(|view| view.plan().clone()).collect();
+        self.backfills.pause().await;
+        let plans = self.backfills.plans(&self.views);
         self.views = self.fill_all(&plans, &ends, &unwatched).await?;
+        self.backfills.all_are_up();
         Ok(())
     }
 
@@ -247,11 +249,10 @@ impl Pipeline {
 
     /// Others may have written these logs: reads again where the views stand in them.
     async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
-        for index in 0..self.views.len() {
-            let view = self.views[index].clone();
+        for view in self.views.clone() {
             logs.iter().for_each(|log| view.forget(*log));
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
-                self.refill(index).await?;
+                self.replace(&view).await?;
             }
         }
         Ok(())

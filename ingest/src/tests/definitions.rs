@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use tidemark_kernel::{SourcePlan, Span, Type};
+use tidemark_offline::{Location, OfflineStore, OfflineTable, TableError, TableKind};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::fixture::{Project, RECEIVED, by_shop, by_user, field, memory, payments};
-use crate::{Ingest, IngestError, unwatched};
+use super::fixture::{Project, RECEIVED, by_shop, by_user, field, lines, memory, payments, states, view};
+use crate::journal::Journal;
+use crate::{CommitRule, Ingest, IngestConfig, IngestError, unwatched};
 
 fn record(ahead: i64) -> Vec<u8> {
     let at = RECEIVED.plus(Span::from_secs(ahead));
@@ -89,4 +93,82 @@ async fn definitions_are_reloaded_while_it_runs() {
     assert!(matches!(gone, Err(IngestError::UnknownSource { .. })));
     stop.send(()).expect("running");
     running.await.expect("no panic").expect("stopped");
+}
+
+/// Tables whose history nobody can read until they are open.
+#[derive(Debug)]
+struct Closed {
+    location: Location,
+    open: Semaphore,
+}
+
+#[async_trait]
+impl OfflineStore for Closed {
+    async fn open_or_create(
+        &self,
+        source: &SourcePlan,
+        kind: TableKind,
+    ) -> Result<Box<dyn OfflineTable>, TableError> {
+        OfflineStore::open_or_create(&self.location, source, kind).await
+    }
+    async fn open(&self, source: &SourcePlan, kind: TableKind) -> Result<Box<dyn OfflineTable>, TableError> {
+        drop(self.open.acquire().await);
+        OfflineStore::open(&self.location, source, kind).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_are_filled_beside_what_comes_in() {
+    let store = memory();
+    let mut project = Project::new(Arc::clone(&store));
+    let path = project.file("history.jsonl", &lines(0, 300));
+    project.open().await.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+
+    let tables = Arc::new(Closed { location: project.location(), open: Semaphore::new(0) });
+    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
+    // So few rows that history takes longer than a step may.
+    let commit = CommitRule { rows: 40, ..CommitRule::default() };
+    let offline: Arc<dyn OfflineStore> = tables.clone();
+    let config = IngestConfig { offline, commit, ..project.config(journal) };
+    let mut ingest = Ingest::open(config).await.expect("opened");
+    let (handle, push) = (ingest.handle(), ingest.push_log().expect("a journal"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+    let redefine = |filter: &str| {
+        let shops = view("by_shop", &field("shop", Type::String), Some(filter));
+        let (handle, sources, views) = (handle.clone(), project.sources.clone(), vec![by_user(), shops]);
+        (views.clone(), tokio::spawn(async move { handle.reload(sources, views).await }))
+    };
+
+    let replaced = store.live("by_shop").await.expect("a store").expect("live");
+    let (_, superseded) = redefine("amount > 20");
+    handle.settle().await.expect("settled");
+    let before = (states(&store, "by_user").await, states(&store, "by_shop").await);
+    let payment = format!("{{\"user\":1,\"shop\":\"s1\",\"amount\":50,\"at\":\"{RECEIVED}\"}}");
+    push.append("payments", RECEIVED, vec![payment.into_bytes()]).await.expect("appended");
+    handle.settle().await.expect("settled");
+    assert_ne!(states(&store, "by_user").await, before.0, "a view that is unchanged goes on");
+    assert_ne!(states(&store, "by_shop").await, before.1, "a view goes on until its successor is up");
+    handle.status().await.expect("told");
+    assert!(!superseded.is_finished());
+
+    let (views, filled) = redefine("amount > 30");
+    let superseded = superseded.await.expect("no panic");
+    assert!(matches!(superseded, Err(IngestError::Superseded)), "{superseded:?}");
+    assert!(!filled.is_finished());
+    tables.open.add_permits(Semaphore::MAX_PERMITS);
+    filled.await.expect("no panic").expect("filled");
+    assert_eq!(
+        store.unpublished("by_shop").await.expect("a store"),
+        [replaced],
+        "for those who still serve it"
+    );
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+
+    project.views = views;
+    let held = project.held().await;
+    project.store = memory();
+    project.open().await.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(project.held().await, held, "as if it had been filled before anything else");
 }

@@ -185,7 +185,11 @@ impl Project {
     }
 
     pub(super) async fn open_with(&self, journal: Journal) -> Result<Ingest, IngestError> {
-        Ingest::open(IngestConfig {
+        Ingest::open(self.config(journal)).await
+    }
+
+    pub(super) fn config(&self, journal: Journal) -> IngestConfig {
+        IngestConfig {
             journal: Some(journal),
             offline: Arc::new(self.location()),
             commit: CommitRule::default(),
@@ -196,8 +200,7 @@ impl Project {
             skip_lost: false,
             give_up: self.give_up.clone(),
             host: self.host.clone(),
-        })
-        .await
+        }
     }
 
     pub(super) async fn open(&self) -> Ingest {

@@ -4,32 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions,
     PublishOutcome, Sizes, StoreError, Sweep,
 };
 
-use super::fixture::{Project, RECEIVED, by_user, clock, lines, memory, states};
+use super::fixture::{Project, RECEIVED, by_user, lines, memory, states};
 use crate::journal::Journal;
-use crate::{CommitRule, Ingest, IngestConfig, unwatched};
+use crate::{Ingest, unwatched};
 
 /// An ingestion with a journal of its own, but the stores of a project.
 async fn rival(project: &Project, name: &str) -> Ingest {
-    let config = IngestConfig {
-        journal: Some(Journal::open(&project.folder.path().join(name).join("ingest.redb")).expect("created")),
-        offline: Arc::new(project.location()),
-        commit: CommitRule::default(),
-        sources: project.sources.clone(),
-        views: project.views.clone(),
-        store: Arc::clone(&project.store),
-        topics: None,
-        skip_lost: false,
-        give_up: Vec::new(),
-        host: Host::real(clock()),
-    };
-    Ingest::open(config).await.expect("opened")
+    let journal = Journal::open(&project.folder.path().join(name).join("ingest.redb")).expect("created");
+    Ingest::open(project.config(journal)).await.expect("opened")
 }
 
 /// Files that two take in at once: neither knows of the other.

@@ -1,6 +1,7 @@
 //! Views that come and change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tidemark_host::Host;
@@ -8,8 +9,11 @@ use tidemark_kernel::{Log, Position, Type};
 use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
 
-use super::fixture::{Project, by_shop, by_user, clock, field, lines, memory, payments, states, view};
+use super::fixture::{
+    Patient, Project, by_shop, by_user, clock, field, lines, memory, payments, states, view,
+};
 use crate::decode::Batch;
+use crate::maintenance::{KEPT_FOR_SERVERS, drop_expired};
 use crate::{Advance, ViewWriter, unwatched};
 
 /// A project with files and pushes taken in, with these views from the start.
@@ -46,7 +50,7 @@ async fn a_fill_equals_what_was_applied_live() {
 }
 
 #[tokio::test]
-async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped() {
+async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
     let folder = tempfile::tempdir().expect("a folder");
     let store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(folder.path(), clock()).expect("a store"));
     let mut project = taken_in(&[by_user()], Arc::clone(&store)).await;
@@ -57,7 +61,15 @@ async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped() {
     ingest.catch_up(&unwatched).await.expect("filled");
     let after = store.live("by_user").await.expect("a store").expect("live");
     assert!(after.number > before.number && after.fingerprint == changed.fingerprint());
-    assert_eq!(store.unpublished("by_user").await.expect("a store"), []);
+    assert_eq!(store.unpublished("by_user").await.expect("a store"), std::slice::from_ref(&before));
+    let host = Host::new(Patient::default());
+    let mut seen = Vec::new();
+    for kept in [true, true, false] {
+        drop_expired(&host, &*store, "by_user", &mut seen).await.expect("looked");
+        assert_eq!(store.unpublished("by_user").await.expect("a store").is_empty(), !kept);
+        host.sleep(KEPT_FOR_SERVERS / 2 + Duration::from_secs(1)).await;
+    }
+    assert_eq!(store.live("by_user").await.expect("a store"), Some(after));
     let fresh = taken_in(&[changed], memory()).await;
     assert_eq!(project.held().await, fresh.held().await);
 }
