@@ -24,7 +24,7 @@ use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
-use crate::push::{Accepting, PushLog, PushWriter, router};
+use crate::push::{Accepting, Applied, PushLog, PushWriter, router};
 use crate::status::{self, Status};
 use crate::tables::CommitRule;
 use handle::Command;
@@ -113,6 +113,7 @@ impl Ingest {
             journal,
             push: writer.log().clone(),
             accepting: Accepting::default(),
+            applied: Applied::default(),
         });
         let shared = Shared {
             host: config.host,
@@ -267,11 +268,13 @@ impl Ingest {
 
     /// The HTTP routes for pushing events: `POST /v1/sources/{source}/events`; none where no journal is kept.
     ///
-    /// A record is acknowledged once it is durable; it is taken in by [`run`](Self::run) or
-    /// [`drain_push`](Self::drain_push). The routes outlive this object, but then refuse everything.
+    /// A record is acknowledged once it is durable and, while this [runs](Self::run), every view that is up has it: the
+    /// next lookup sees it. After five seconds, and at once with `?wait=durable`, it is acknowledged as durable alone.
+    /// Outside of `run`, [`drain_push`](Self::drain_push) takes it in. The routes outlive this object, but then refuse
+    /// everything.
     pub fn push_router(&self) -> Router {
         let Some(kept) = &self.shared.kept else { return Router::new() };
-        router(kept.accepting.clone(), kept.push.clone(), self.shared.host.clone())
+        router(kept, self.shared.host.clone())
     }
 
     /// The push logs, for pushing without HTTP; none where no journal is kept.

@@ -354,6 +354,9 @@ impl Pipeline {
         }
         drop(wait);
         for batch in batches {
+            if let Some(kept) = self.shared.kept.as_ref().filter(|_| batch.log == Log::PUSH) {
+                kept.applied.reached(&self.source.name, batch.to);
+            }
             self.metrics.taken(&batch, self.now());
             self.tables.add(batch)?;
         }

@@ -18,11 +18,13 @@ use crate::files::accept;
 use crate::journal::push::{Pushed, PushedRecord};
 use crate::journal::{Journal, JournalError};
 
+mod applied;
 mod body;
 mod http;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use applied::Applied;
 pub(crate) use http::{Accepting, router};
 
 /// How many requests may wait before senders have to.

@@ -9,7 +9,7 @@ use super::{Pipeline, Shared};
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::journal::{Journal, JournalError};
-use crate::push::{self, Accepting, PushLog};
+use crate::push::{self, Accepting, Applied, PushLog};
 
 /// How many pushed records make a batch.
 const PUSH_ROWS: usize = 4096;
@@ -21,6 +21,8 @@ pub(crate) struct Kept {
     pub(crate) push: PushLog,
     /// Who may push, and to which version of a source.
     pub(crate) accepting: Accepting,
+    /// How far views have what was pushed.
+    pub(crate) applied: Applied,
 }
 
 impl Kept {

@@ -75,6 +75,8 @@ impl Pipeline {
     /// Takes in whatever comes until it is stopped, then commits everything. The pipeline can be used again afterwards.
     pub(crate) async fn run(mut self, mut line: Line) -> (Self, Result<(), IngestError>) {
         let host = self.shared.host.clone();
+        let applied = self.shared.kept.as_ref().map(|kept| kept.applied.clone());
+        applied.iter().for_each(|applied| applied.begin(&self.source.name));
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
         let ending = async {
@@ -85,6 +87,7 @@ impl Pipeline {
         outcome = outcome.and(ended);
         self.leave_topic().await;
         self.backfills.stop().await;
+        applied.iter().for_each(|applied| applied.end(&self.source.name));
         self.upkeep.abort_all();
         self.is_running = false;
         (self, outcome)

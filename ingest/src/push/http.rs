@@ -6,27 +6,34 @@
 //! those and says why, since whether a record is an event depends on nothing but the record and the source. That holds
 //! while the source changes, too: a new version waits for the requests that were judged by the old one. A member that
 //! no field of the source takes is ignored, and named in the answer: it may be a misspelt field, which is null then.
+//!
+//! The answer waits until every view that is up has the records, so that the sender's next lookup sees them, and says
+//! `"applied": true`. Where that takes longer than [`PATIENCE`], or the sender asks with `?wait=durable` not to wait, it
+//! says `"applied": false`: the records are durable and are applied later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::json;
 use tidemark_host::Host;
-use tidemark_kernel::{SourcePlan, Time};
+use tidemark_kernel::{Position, SourcePlan, Time};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
-use super::{PushLog, body, decode_telling};
+use super::{Applied, PushLog, body, decode_telling};
 use crate::decode::DeadLetter;
 use crate::error::IngestError;
 use crate::journal::push::PushedRecord;
+use crate::pipeline::kept::Kept;
 
 /// How long a body may be.
 const BODY_BYTES: usize = 8 << 20;
@@ -36,6 +43,9 @@ const EXPLAINED: usize = 10;
 
 /// How many members that no field takes are named.
 const NAMED: usize = 20;
+
+/// How long a request waits until its records are applied.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The sources that accept records, each in the version under which its log is read.
 #[derive(Clone, Debug, Default)]
@@ -55,23 +65,46 @@ impl Accepting {
 struct Pushing {
     sources: Accepting,
     log: PushLog,
+    applied: Applied,
     host: Host,
 }
 
+/// What a request says in its query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    wait: WaitFor,
+}
+
+/// When a request is answered.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WaitFor {
+    /// Once every view that is up has its records.
+    #[default]
+    Applied,
+    /// Once they are durable.
+    Durable,
+}
+
 /// The routes for pushing events.
-pub(crate) fn router(sources: Accepting, log: PushLog, host: Host) -> Router {
+pub(crate) fn router(kept: &Kept, host: Host) -> Router {
+    let Kept { push: log, accepting: sources, applied, .. } = kept.clone();
     Router::new()
         .route("/v1/sources/{source}/events", post(push))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Pushing { sources, log, host })
+        .with_state(Pushing { sources, log, applied, host })
 }
 
 async fn push(
     State(pushing): State<Pushing>,
     Path(source): Path<String>,
+    asked: Result<Query<Asked>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let received = pushing.host.now();
+    let Query(Asked { wait }) = asked.map_err(|_| Refusal::of_query())?;
     let body = body.map_err(Refusal::of_body)?;
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
@@ -80,7 +113,13 @@ async fn push(
     let count = judged.records.len();
     let appended = pushing.log.append(&source.name, received, judged.records).await;
     let first = appended.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?.0;
-    Ok(acknowledgement(first, count, &judged.dead, &judged.unknown))
+    let source = source.name.clone();
+    // Other versions of it need not wait for what follows.
+    drop(sources);
+    let end = Position(first + count as i64);
+    let applied = wait == WaitFor::Applied
+        && pushing.host.timeout(PATIENCE, pushing.applied.wait(&source, end)).await == Some(true);
+    Ok(acknowledgement(first, count, &judged.dead, &judged.unknown, applied))
 }
 
 /// What a body holds.
@@ -116,7 +155,13 @@ fn unknown(given: &str, sources: &Sources) -> Refusal {
     Refusal::by(StatusCode::NOT_FOUND)(IngestError::UnknownSource { given: given.to_owned(), known })
 }
 
-fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter], unknown: &BTreeSet<String>) -> Response {
+fn acknowledgement(
+    first: i64,
+    count: usize,
+    dead: &[DeadLetter],
+    unknown: &BTreeSet<String>,
+    applied: bool,
+) -> Response {
     let explained = dead.iter().take(EXPLAINED);
     let explained = explained.map(
         |letter| json!({ "offset": first + letter.offset, "code": letter.code, "reason": letter.reason }),
@@ -128,6 +173,7 @@ fn acknowledgement(first: i64, count: usize, dead: &[DeadLetter], unknown: &BTre
         "last_offset": first + count as i64 - 1,
         "rejected": explained.collect::<Vec<_>>(),
         "unknown": unknown,
+        "applied": applied,
     });
     (StatusCode::OK, Json(body)).into_response()
 }
@@ -141,6 +187,11 @@ struct Refusal {
 impl Refusal {
     fn by<E: std::error::Error>(status: StatusCode) -> impl FnOnce(E) -> Self {
         move |error| Self { status, reason: error.to_string() }
+    }
+
+    fn of_query() -> Self {
+        let reason = "the only parameter is `wait`: `applied` (what is usual) or `durable`".to_owned();
+        Self { status: StatusCode::BAD_REQUEST, reason }
     }
 
     fn of_body(rejection: BytesRejection) -> Self {

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use serde_json::{Value as Json, json};
@@ -8,14 +9,18 @@ use tidemark_host::Host;
 use tidemark_kernel::{Log, Position};
 use tower::ServiceExt;
 
-use super::fixture::{Patient, Project, RECEIVED, lines, memory};
+use super::fixture::{Patient, Project, RECEIVED, lines, memory, states};
 use crate::journal::Journal;
 use crate::journal::push::Pushed;
 use crate::{Ingest, IngestError, unwatched};
 
 async fn send(ingest: &Ingest, source: &str, body: impl Into<Body>) -> (StatusCode, Json) {
-    let request = Request::post(format!("/v1/sources/{source}/events")).body(body.into()).expect("a request");
-    let response = ingest.push_router().oneshot(request).await.expect("an answer");
+    post(ingest.push_router(), &format!("/v1/sources/{source}/events"), body).await
+}
+
+async fn post(router: Router, uri: &str, body: impl Into<Body>) -> (StatusCode, Json) {
+    let request = Request::post(uri).body(body.into()).expect("a request");
+    let response = router.oneshot(request).await.expect("an answer");
     let status = response.status();
     let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
     (status, serde_json::from_slice(&body).expect("JSON"))
@@ -37,7 +42,7 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
             "offset": 1, "code": "undecodable",
             "reason": "field `user`: expected an int64 without fraction or exponent, got \"x\"",
         }],
-        "unknown": [],
+        "unknown": [], "applied": false,
     });
     assert_eq!(answer, expected);
     let (status, answer) = send(&ingest, "payments", format!("{{\"user\":1,\"at\":\"{at}\"}}")).await;
@@ -191,4 +196,30 @@ async fn senders_that_never_pause_do_not_keep_a_turn_from_ending() {
     left.store(PUSHES, SeqCst);
     let taken = ingest.drain_push().await.expect("taken in");
     assert!(taken > 0 && left.load(SeqCst) > PUSHES - 10, "{taken} records in one turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_is_seen_by_the_next_lookup() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let router = ingest.push_router();
+    let record = |user: usize| format!("{{\"user\":{user},\"amount\":2,\"at\":\"{RECEIVED}\"}}");
+    let (events, durable) = ("/v1/sources/payments/events", "/v1/sources/payments/events?wait=durable");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+    // Until it is up it takes in what is pushed, and nobody can wait for that.
+    while post(router.clone(), events, record(0)).await.1["applied"] == json!(false) {}
+    for user in 1..50 {
+        let (status, answer) = post(router.clone(), events, record(user)).await;
+        assert_eq!((status, &answer["applied"]), (StatusCode::OK, &json!(true)));
+        assert_eq!(states(&project.store, "by_user").await.len(), user + 1);
+    }
+    let (status, answer) = post(router.clone(), durable, record(50)).await;
+    assert_eq!((status, &answer["applied"]), (StatusCode::OK, &json!(false)));
+    let (status, answer) = post(router, "/v1/sources/payments/events?wait=later", record(51)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"].as_str().is_some_and(|told| told.contains("`durable`")), "{answer}");
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+    assert_eq!(states(&project.store, "by_user").await.len(), 51);
 }

@@ -155,7 +155,7 @@ async fn mistakes_in_names_and_types_fail_the_call_and_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_view_is_answered_only_while_its_live_state_is_of_its_plan() {
+async fn a_view_is_answered_only_from_states_of_its_plan() {
     let shop = Shop::empty();
     let ask = || shop.lookups.lookup("fraud", vec![row(1, "phone", 1.0)], None);
     let error = ask().await.unwrap_err();
@@ -170,6 +170,12 @@ async fn a_view_is_answered_only_while_its_live_state_is_of_its_plan() {
     assert!(shop.lookups.ready().await.is_ok());
 
     shop.live(&changed(&payments())).await;
+    assert!(ask().await.is_ok(), "what was live goes on answering while it is kept");
+    assert!(shop.lookups.ready().await.is_ok());
+    for replaced in shop.store.unpublished("payments").await.unwrap() {
+        shop.store.drop_generation(&replaced).await.unwrap();
+    }
+    assert!(shop.lookups.ready().await.is_err());
     let error = ask().await.unwrap_err();
     assert!(matches!(&error, LookupError::Applying { view, .. } if view == "payments"), "{error}");
     assert_eq!(error.kind(), Kind::NotReady);

@@ -1,0 +1,49 @@
+//! How far views have the pushed records, for senders who wait for that.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidemark_kernel::Position;
+use tokio::sync::watch;
+
+/// Up to where every view that is up has the pushed records of each source that is running.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied(Arc<Mutex<BTreeMap<String, watch::Sender<Position>>>>);
+
+impl Applied {
+    /// A source takes in what is pushed from now on.
+    pub(crate) fn begin(&self, source: &str) {
+        self.sources().entry(source.to_owned()).or_insert_with(|| watch::Sender::new(Position::START));
+    }
+
+    /// Every view of a source has the records before `position`.
+    pub(crate) fn reached(&self, source: &str, position: Position) {
+        if let Some(reached) = self.sources().get(source) {
+            reached.send_if_modified(|reached| {
+                let further = position > *reached;
+                *reached = position.max(*reached);
+                further
+            });
+        }
+    }
+
+    /// A source takes in nothing any more.
+    pub(crate) fn end(&self, source: &str) {
+        self.sources().remove(source);
+    }
+
+    /// Waits until every view of a source has the records before `position`. False where the source ends before, or is
+    /// not running.
+    pub(crate) async fn wait(&self, source: &str, position: Position) -> bool {
+        let reached = self.sources().get(source).map(watch::Sender::subscribe);
+        match reached {
+            Some(mut reached) => reached.wait_for(|reached| *reached >= position).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Whole at any instant, whoever panicked.
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Position>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
