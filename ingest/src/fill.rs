@@ -25,7 +25,7 @@ use crate::metrics::ViewMetrics;
 use crate::progress::{Progress, Task, Watch};
 use crate::view::{Advance, SharedView, ViewWriter};
 
-/// How often a view is begun anew when other processes get in the way.
+/// How often a view is brought up again when other processes, or a store that loses it, get in the way.
 const ATTEMPTS: usize = 5;
 
 /// What it takes to bring a view up.
@@ -50,8 +50,9 @@ impl Fill<'_> {
     /// The view's live generation, up to date with `events`; filled and published if there is none of this plan.
     ///
     /// # Errors
-    /// Fails where store or table do, or other processes keep getting in the way.
+    /// Fails where store or table do, or where the view is taken over or lost again and again.
     pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
+        let before = self.store.live(&self.plan.view).await?;
         for _ in 0..ATTEMPTS {
             match self.attempt(watch).await {
                 Ok(Some(view)) => return Ok(view),
@@ -59,7 +60,11 @@ impl Fill<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(IngestError::Contended(self.plan.view.clone()))
+        // Only another process makes a later generation live while this one publishes none.
+        let later = |live: &Generation| before.as_ref().is_none_or(|before| live.number > before.number);
+        let rival = self.store.live(&self.plan.view).await?.is_some_and(|live| later(&live));
+        let view = self.plan.view.clone();
+        Err(if rival { IngestError::Contended(view) } else { IngestError::LostAgain(view) })
     }
 
     async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
@@ -69,8 +74,13 @@ impl Fill<'_> {
         if let Some(current) = current
             && let Some(view) = self.open(current).await?
         {
-            let caught_up = catch_up(&view, self.events, &self.logs(), watch).await?;
-            return Ok(caught_up.then_some(view));
+            if catch_up(&view, self.events, &self.logs(), watch).await? {
+                return Ok(Some(view));
+            }
+            if self.store.live(&self.plan.view).await? != live {
+                return Ok(None);
+            }
+            // It is lost, and the pointer to it is left: only another generation can take its place.
         }
         let Some((generation, view)) = self.resume_or_begin(live.as_ref()).await? else { return Ok(None) };
         if !catch_up(&view, self.events, &self.logs(), watch).await? {
@@ -87,7 +97,8 @@ impl Fill<'_> {
         Ok(())
     }
 
-    /// Opens a generation that can be continued and belongs to this history.
+    /// Opens a generation that can be continued and belongs to this history. None where it was dropped or lost as well: its
+    /// name, or the pointer to it, may be all that is left.
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
         let (host, plan, store) = (self.host.clone(), Arc::clone(self.plan), Arc::clone(self.store));
         let view = ViewWriter::open(host, plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
@@ -98,7 +109,9 @@ impl Fill<'_> {
             }
         }
         for log in self.logs() {
-            view.add_log(log).await?;
+            if !view.add_log(log).await? {
+                return Ok(None);
+            }
         }
         Ok(Some(Arc::new(view)))
     }
@@ -115,7 +128,7 @@ impl Fill<'_> {
             if let Some(view) = self.open(generation).await? {
                 return Ok(Some((generation.clone(), view)));
             }
-            self.store.drop_generation(generation).await?;
+            self.discard(generation).await?;
         }
         let generation = begin(&**self.store, self.plan, self.events).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
@@ -139,17 +152,22 @@ impl Fill<'_> {
         if published {
             for old in self.store.unpublished(&self.plan.view).await? {
                 if old.number < new.number {
-                    self.store.drop_generation(&old).await?;
+                    self.discard(&old).await?;
                 }
             }
         } else {
             // Whoever was first has the same states or newer definitions: nobody would ever drop these.
-            match self.store.drop_generation(new).await {
-                Err(StoreError::Live(_)) => {}
-                dropped => dropped?,
-            }
+            self.discard(new).await?;
         }
         Ok(published)
+    }
+
+    /// Drops a generation, unless another process has made it live meanwhile.
+    async fn discard(&self, generation: &Generation) -> Result<(), StoreError> {
+        match self.store.drop_generation(generation).await {
+            Err(StoreError::Live(_)) => Ok(()),
+            dropped => dropped,
+        }
     }
 }
 

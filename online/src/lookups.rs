@@ -133,7 +133,7 @@ impl Lookups {
     pub async fn ready(&self) -> Result<(), LookupError> {
         for served in self.services() {
             for view in &served.plan().views {
-                states::live(&*self.store, view).await?;
+                states::check_readable(&*self.store, view).await?;
             }
         }
         Ok(())

@@ -10,11 +10,12 @@ use crate::error::{Damage, DamageReason, LookupError};
 /// One entity's stored states by log, none for a null key; or what is wrong with them.
 pub(crate) type Stored = Result<Option<LogStates>, Damage>;
 
-/// How often to ask for the live generation again when the one just asked for was replaced.
+/// How often to ask for the live generation again when the one just asked for is gone: it can be replaced and dropped
+/// between the two questions. One that stays live and gone is lost.
 const TRIES: usize = 5;
 
 /// The live generation of a view, if it holds what the plan means.
-pub(crate) async fn live(store: &dyn OnlineStore, plan: &FeaturePlan) -> Result<Generation, LookupError> {
+async fn live(store: &dyn OnlineStore, plan: &FeaturePlan) -> Result<Generation, LookupError> {
     let live = store.live(&plan.view).await.map_err(LookupError::Store)?;
     let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
     let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
@@ -41,21 +42,30 @@ pub(crate) async fn read(
     stored.collect()
 }
 
-/// A generation can be replaced and dropped between the two questions; then both are asked again.
+/// Makes sure that every entity of a view can be looked up.
+pub(crate) async fn check_readable(store: &dyn OnlineStore, plan: &FeaturePlan) -> Result<(), LookupError> {
+    for _ in 0..TRIES {
+        let generation = live(store, plan).await?;
+        if store.is_whole(&generation).await.map_err(LookupError::Store)? {
+            return Ok(());
+        }
+    }
+    Err(LookupError::Lost { view: plan.view.clone() })
+}
+
 async fn lookup(
     store: &dyn OnlineStore,
     plan: &FeaturePlan,
     keys: &[EntityKey],
 ) -> Result<Vec<EntityLookup>, LookupError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
+    for _ in 0..TRIES {
         let generation = live(store, plan).await?;
         match store.lookup(&generation, keys).await {
-            Err(StoreError::Gone(_)) if tries < TRIES => {}
+            Err(StoreError::Gone(_)) => {}
             found => return found.map_err(LookupError::Store),
         }
     }
+    Err(LookupError::Lost { view: plan.view.clone() })
 }
 
 /// What a store has found wrong with one entity. A store knows entities by their bytes; we know their names and values.

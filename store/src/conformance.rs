@@ -46,7 +46,7 @@ macro_rules! conformance {
                 wrong_flushes_are_refused_whole;
             generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
                 publishing_compares_first, only_generations_of_the_view_are_published,
-                unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone,
+                unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone, a_generation_is_whole_or_not,
                 the_live_generation_cannot_be_dropped;
             races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
         }

@@ -110,6 +110,15 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// cannot be continued, drop it and fill anew.
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
 
+    /// Whether every bucket of a generation is there, so that every entity can be looked up. False, and no error, for one
+    /// that was dropped or lost. Whatever was lost, the live pointer may be left: [`publish`](Self::publish) replaces it.
+    async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
+        match self.positions(generation).await {
+            Err(StoreError::Gone(_)) => Ok(false),
+            positions => Ok(names_every_bucket(&positions?)),
+        }
+    }
+
     /// Creates an empty generation that is not live, every bucket at `positions`.
     ///
     /// `least` is how long after its write a state is needed at least
@@ -269,6 +278,13 @@ pub type EntityLookup = Result<LogStates, StoreError>;
 
 /// For each log, the position of each bucket.
 pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
+
+/// Whether every bucket has a position for some log. What ingestion begins has some log; one without any position has
+/// lost them.
+#[must_use]
+pub fn names_every_bucket(positions: &Positions) -> bool {
+    (0..BUCKETS).all(|bucket| positions.values().any(|buckets| buckets.contains_key(&bucket)))
+}
 
 /// One entity and its states.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,6 +77,11 @@ impl MemoryStore {
         *held = Held { newest: held.newest, ..Held::default() };
     }
 
+    /// Loses every generation, but not which of them is live: as a server does whose keys are deleted by pattern.
+    pub fn lose_generations(&self) {
+        self.held().fills.clear();
+    }
+
     /// No call leaves `Held` half changed, so a lock poisoned by a panic elsewhere is as good as any.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)

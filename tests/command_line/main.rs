@@ -15,6 +15,7 @@ mod docs;
 mod fields;
 mod happy_path;
 mod http;
+mod lost;
 mod process;
 mod repo;
 mod running;

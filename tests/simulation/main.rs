@@ -36,7 +36,7 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 24] = [
+const HAPPENS: [&str; 25] = [
     "brokers away",
     "commit lost its race",
     "definitions changed",
@@ -44,6 +44,7 @@ const HAPPENS: [&str; 24] = [
     "file unreadable",
     "flush cut",
     "flush refused",
+    "generations lost",
     "journal full",
     "lookup compared",
     "partition added",
