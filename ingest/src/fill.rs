@@ -68,6 +68,10 @@ impl Fill<'_> {
     }
 
     async fn attempt(&self, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
+        // A store that has lost its data may be another deployment's by now.
+        if let Some(history) = self.events.facts().get(facts::HISTORY) {
+            self.store.claim_history(&self.plan.source, history).await?;
+        }
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
         let current = live.as_ref().filter(|live| self.is_ours(live));

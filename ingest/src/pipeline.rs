@@ -33,6 +33,7 @@ use kept::Kept;
 use take_in::FileReport;
 use topic::Topic;
 
+mod history;
 pub(crate) mod kept;
 pub(crate) mod run;
 pub(crate) mod take_in;
@@ -116,6 +117,7 @@ impl Pipeline {
         let (views, given_up, upkeep) = (Vec::new(), Vec::new(), JoinSet::new());
         let pipeline = Self { shared, source, tables, views, given_up, topic: None, upkeep, metrics, health };
         pipeline.check_journal()?;
+        pipeline.claim_history().await?;
         Ok(pipeline)
     }
 

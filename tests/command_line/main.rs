@@ -10,6 +10,7 @@ mod compact;
 mod containers;
 mod damage;
 mod demo;
+mod deployments;
 mod dev;
 mod docs;
 mod fields;

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_offline::EventTable;
+use tidemark_offline::table::facts;
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
-use super::fixture::{Patient, Project, RECEIVED, by_user, clock, lines, memory, states};
+use super::fixture::{Patient, Project, RECEIVED, by_user, clock, lines, memory, payments, states};
 use crate::journal::Journal;
 use crate::{CommitRule, Ingest, IngestConfig, IngestError, unwatched};
 
@@ -61,6 +63,31 @@ async fn a_permanent_duel_counts_every_event_once() {
         }
         assert_eq!(project.held().await, expected, "round {round}");
     }
+}
+
+/// Tables of a version that knew no ids get one, which whoever opens them first decides for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rivals_agree_on_the_id_of_a_history() {
+    let project = Project::new(memory());
+    drop(project.open().await);
+    let location = project.location();
+    let open = async || EventTable::open(&location, &payments()).await.expect("events");
+    let mut table = open().await;
+    let mut facts = table.facts().clone();
+    let first = facts.remove(facts::HISTORY).expect("an id");
+    let before = table.facts().clone();
+    table.set_facts(&before, &facts).await.expect("removed");
+    // A store of that version has recorded nothing.
+    let project = Project { store: memory(), ..project };
+    let (one, two) = tokio::join!(rival(&project, "one"), rival(&project, "other"));
+    let second = open().await.facts()[facts::HISTORY].clone();
+    assert!(second.len() == 32 && second != first, "{second}");
+    for mut ingest in [one, two] {
+        ingest.catch_up(&unwatched).await.expect("the store is of this history");
+    }
+    let other = Project::new(Arc::clone(&project.store));
+    let error = other.try_open().await.expect_err("another history");
+    assert!(matches!(error, IngestError::Store(StoreError::OtherHistory { .. })), "{error}");
 }
 
 /// A store with a replica that has seen less, or more.
@@ -156,6 +183,13 @@ impl OnlineStore for Failover {
     }
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
         self.now().positions(of).await
+    }
+    /// A replica holds the states of one history with its primary, though here tables of its own have made them.
+    async fn claim_history(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn check_history(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        Ok(())
     }
     async fn begin(
         &self,
