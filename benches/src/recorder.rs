@@ -241,6 +241,8 @@ impl OnlineStore for Recorder {
         drop_generation<'g>(generation: &'g Generation) -> ();
         sizes<'g>(generation: &'g Generation) -> Sizes;
         expire<'g 'w>(generation: &'g Generation, sweep: &'w mut Sweep) -> u64;
+        claim_history<'n 'h>(source: &'n str, history: &'h str) -> ();
+        check_history<'n 'h>(source: &'n str, history: &'h str) -> ();
         check<>() -> ();
     }
 }

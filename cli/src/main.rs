@@ -10,6 +10,7 @@ mod args;
 mod clock;
 mod commands;
 mod failure;
+mod histories;
 mod log;
 mod newer;
 mod output;

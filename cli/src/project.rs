@@ -22,6 +22,7 @@ use crate::args::Global;
 use crate::clock;
 use crate::commands::apply;
 use crate::failure::Failure;
+use crate::histories::Histories;
 use crate::progress::{Bars, say};
 
 /// Below a repo's folder: everything that Tidemark writes.
@@ -181,17 +182,19 @@ impl Project {
     /// The online store.
     ///
     /// # Errors
-    /// Fails where another process has it open, it is damaged, of a newer version, or a Redis that cannot be reached
-    /// or must not be used.
+    /// Fails where another process has it open, it is damaged, of a newer version, a Redis that cannot be reached
+    /// or must not be used, or holds states of another deployment.
     pub(crate) async fn store(&self) -> Result<Arc<dyn OnlineStore>> {
-        match self.repo.project.online.expanded(&variable)? {
+        let store: Arc<dyn OnlineStore> = match self.repo.project.online.expanded(&variable)? {
             Online::Embedded { path } => {
-                Ok(Arc::new(EmbeddedStore::open(&self.folder.join(path), clock::shared())?))
+                Arc::new(EmbeddedStore::open(&self.folder.join(path), clock::shared())?)
             }
             Online::Redis { url } => {
-                Ok(Arc::new(RedisStore::open(RedisConfig { url, prefix: self.prefix() }).await?))
+                Arc::new(RedisStore::open(RedisConfig { url, prefix: self.prefix() }).await?)
             }
-        }
+        };
+        Histories::of(self)?.check(&*store).await?;
+        Ok(store)
     }
 
     /// Ingestion into a store; nothing is caught up or taken in yet.

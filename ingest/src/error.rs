@@ -300,9 +300,14 @@ pub enum IngestError {
     /// Other definitions came before these were in effect.
     #[error("other definitions came before these were in effect")]
     Superseded,
-    /// Another process keeps taking over the generation that is being written.
+    /// Another process keeps making generations of its own live.
     #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
     Contended(String),
+    /// The online store lost the view's generation each time that one was backfilled.
+    #[error(
+        "view `{0}` was lost from the online store again each time it was backfilled; see that nothing deletes its keys"
+    )]
+    LostAgain(String),
     /// Rows cannot be made into a batch: a bug in Tidemark.
     #[error("cannot build a batch for source `{source_name}`: {reason}")]
     Batch {
@@ -336,7 +341,7 @@ impl IngestError {
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
             Self::OtherTopic { .. } | Self::Recreated { .. } => Remedy::Fix,
             Self::Overtaken { .. } | Self::Shrunk { .. } => Remedy::Fix,
-            Self::Unreachable { .. } => Remedy::Wait,
+            Self::Unreachable { .. } | Self::LostAgain(_) => Remedy::Wait,
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
         }

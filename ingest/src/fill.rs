@@ -25,7 +25,7 @@ use crate::metrics::ViewMetrics;
 use crate::progress::{Progress, Task, Watch, unwatched};
 use crate::view::{Advance, SharedView, ViewWriter};
 
-/// How often a view is begun anew when other processes get in the way.
+/// How often a view is brought up again when other processes, or a store that loses it, get in the way.
 const ATTEMPTS: usize = 5;
 
 /// What it takes to bring a view up.
@@ -46,12 +46,20 @@ pub(crate) struct Fill<'a> {
     pub(crate) metrics: &'a Arc<ViewMetrics>,
 }
 
-/// What became of an attempt to bring a view up.
+/// What became of an attempt to catch a view up.
 enum Attempt {
-    Up(SharedView),
+    Done {
+        /// The generation that was live when it began.
+        live: Option<Generation>,
+        /// The one that is caught up.
+        generation: Generation,
+        view: SharedView,
+        /// How many records of `events` it lacked before.
+        lacked: u64,
+    },
     /// It lacks more than it may.
     Far,
-    /// Somebody else got in the way.
+    /// Somebody else got in the way, or the store lost it.
     Lost,
 }
 
@@ -59,7 +67,7 @@ impl Fill<'_> {
     /// The view's live generation, up to date with `events`; filled and published if there is none of this plan.
     ///
     /// # Errors
-    /// Fails where store or table do, or other processes keep getting in the way.
+    /// Fails where store or table do, or where the view is taken over or lost again and again.
     pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
         let brought = self.bring_up_within(u64::MAX, watch).await?;
         brought.ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
@@ -71,57 +79,75 @@ impl Fill<'_> {
         self.bring_up_within(near, &unwatched).await
     }
 
-    /// Fills the generation that [`bring_up`](Self::bring_up) would, without publishing it; how many records it lacked
-    /// before.
-    pub(crate) async fn prepare(&self, watch: Watch<'_>) -> Result<u64, IngestError> {
-        for _ in 0..ATTEMPTS {
-            let live = self.store.live(&self.plan.view).await?;
-            self.check_replaced(live.as_ref())?;
-            match self.prepare_once(live.as_ref(), watch).await {
-                Ok(Some(lacked)) => return Ok(lacked),
-                Ok(None) | Err(IngestError::Store(StoreError::Gone(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(IngestError::Contended(self.plan.view.clone()))
-    }
-
-    async fn prepare_once(
-        &self,
-        live: Option<&Generation>,
-        watch: Watch<'_>,
-    ) -> Result<Option<u64>, IngestError> {
-        let Some((_, view)) = self.open_or_begin(live).await? else { return Ok(None) };
-        let lacked = self.lacked(&view).await;
-        let caught_up = catch_up(&view, self.events, &self.logs(), watch).await?;
-        Ok(caught_up.then_some(lacked))
-    }
-
-    /// None where more than `near` records are lacking.
     async fn bring_up_within(&self, near: u64, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
+        let before = self.store.live(&self.plan.view).await?;
         for _ in 0..ATTEMPTS {
             match self.attempt(near, watch).await {
-                Ok(Attempt::Up(view)) => return Ok(Some(view)),
+                Ok(Attempt::Done { live, generation, view, .. }) => {
+                    if live.as_ref() == Some(&generation) || self.publish(live.as_ref(), &generation).await? {
+                        return Ok(Some(view));
+                    }
+                }
                 Ok(Attempt::Far) => return Ok(None),
                 Ok(Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(IngestError::Contended(self.plan.view.clone()))
+        Err(self.prevented(before.as_ref()).await?)
     }
 
+    /// Catches the generation up that [`bring_up`](Self::bring_up) would, without publishing it; how many records it
+    /// lacked before.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn prepare(&self, watch: Watch<'_>) -> Result<u64, IngestError> {
+        let before = self.store.live(&self.plan.view).await?;
+        for _ in 0..ATTEMPTS {
+            match self.attempt(u64::MAX, watch).await {
+                Ok(Attempt::Done { lacked, .. }) => return Ok(lacked),
+                Ok(Attempt::Far | Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.prevented(before.as_ref()).await?)
+    }
+
+    /// Why a view cannot be brought up, since this generation was live.
+    async fn prevented(&self, before: Option<&Generation>) -> Result<IngestError, IngestError> {
+        // Only another process makes a later generation live while this one publishes none.
+        let later = |live: &Generation| before.is_none_or(|before| live.number > before.number);
+        let rival = self.store.live(&self.plan.view).await?.is_some_and(|live| later(&live));
+        let view = self.plan.view.clone();
+        Ok(if rival { IngestError::Contended(view) } else { IngestError::LostAgain(view) })
+    }
+
+    /// Catches a view up that lacks no more than `near` records.
     async fn attempt(&self, near: u64, watch: Watch<'_>) -> Result<Attempt, IngestError> {
+        // A store that has lost its data may be another deployment's by now.
+        if let Some(history) = self.events.facts().get(facts::HISTORY) {
+            self.store.claim_history(&self.plan.source, history).await?;
+        }
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
-        let Some((generation, view)) = self.open_or_begin(live.as_ref()).await? else {
-            return Ok(Attempt::Lost);
-        };
-        if self.lacked(&view).await > near {
-            return Ok(Attempt::Far);
+        let mut current = live.as_ref().filter(|live| self.is_ours(live));
+        loop {
+            let Some((generation, view)) = self.open_or_begin(live.as_ref(), current).await? else {
+                return Ok(Attempt::Lost);
+            };
+            let lacked = self.lacked(&view).await;
+            if lacked > near {
+                return Ok(Attempt::Far);
+            }
+            if catch_up(&view, self.events, &self.logs(), watch).await? {
+                return Ok(Attempt::Done { live, generation, view, lacked });
+            }
+            if current != Some(&generation) || self.store.live(&self.plan.view).await? != live {
+                return Ok(Attempt::Lost);
+            }
+            // It is lost, and the pointer to it is left: only another generation can take its place.
+            current = None;
         }
-        let up = catch_up(&view, self.events, &self.logs(), watch).await?
-            && (live.as_ref() == Some(&generation) || self.publish(live.as_ref(), &generation).await?);
-        Ok(if up { Attempt::Up(view) } else { Attempt::Lost })
     }
 
     /// How many records of `events` a view lacks.
@@ -137,7 +163,8 @@ impl Fill<'_> {
         Ok(())
     }
 
-    /// Opens a generation that can be continued and belongs to this history.
+    /// Opens a generation that can be continued and belongs to this history. None where it was dropped or lost as well: its
+    /// name, or the pointer to it, may be all that is left.
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
         let (host, plan, store) = (self.host.clone(), Arc::clone(self.plan), Arc::clone(self.store));
         let view = ViewWriter::open(host, plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
@@ -148,20 +175,23 @@ impl Fill<'_> {
             }
         }
         for log in self.logs() {
-            view.add_log(log).await?;
+            if !view.add_log(log).await? {
+                return Ok(None);
+            }
         }
         Ok(Some(Arc::new(view)))
     }
 
-    /// The live generation where it is of this plan, the fill that was cut short, or a new one.
+    /// The `current` generation, the fill that was cut short, if its plan is this one, or a new one.
     async fn open_or_begin(
         &self,
         live: Option<&Generation>,
+        current: Option<&Generation>,
     ) -> Result<Option<(Generation, SharedView)>, IngestError> {
-        if let Some(live) = live.filter(|live| self.is_ours(live))
-            && let Some(view) = self.open(live).await?
+        if let Some(current) = current
+            && let Some(view) = self.open(current).await?
         {
-            return Ok(Some((live.clone(), view)));
+            return Ok(Some((current.clone(), view)));
         }
         let newer = |generation: &Generation| live.is_none_or(|live| generation.number > live.number);
         let unpublished = self.store.unpublished(&self.plan.view).await?;
@@ -170,7 +200,7 @@ impl Fill<'_> {
             if let Some(view) = self.open(generation).await? {
                 return Ok(Some((generation.clone(), view)));
             }
-            self.store.drop_generation(generation).await?;
+            self.discard(generation).await?;
         }
         let generation = begin(&**self.store, self.plan, self.events).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
@@ -196,17 +226,22 @@ impl Fill<'_> {
         if published {
             for old in self.store.unpublished(&self.plan.view).await? {
                 if old.number < new.number && !(live == Some(&old) && self.still_answers(&old)) {
-                    self.store.drop_generation(&old).await?;
+                    self.discard(&old).await?;
                 }
             }
         } else {
             // Whoever was first has the same states or newer definitions: nobody would ever drop these.
-            match self.store.drop_generation(new).await {
-                Err(StoreError::Live(_)) => {}
-                dropped => dropped?,
-            }
+            self.discard(new).await?;
         }
         Ok(published)
+    }
+
+    /// Drops a generation, unless another process has made it live meanwhile.
+    async fn discard(&self, generation: &Generation) -> Result<(), StoreError> {
+        match self.store.drop_generation(generation).await {
+            Err(StoreError::Live(_)) => Ok(()),
+            dropped => dropped,
+        }
     }
 
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`

@@ -73,7 +73,8 @@ pub trait Topics: Send + Sync + fmt::Debug {
     async fn starts(&self, topic: &str, start: Start) -> Result<Positions, IngestError>;
 
     /// Starts reading the topic of a Kafka source, as long as the topic has this id; call it in a Tokio runtime. The
-    /// inputs must be received until the reader is stopped.
+    /// inputs must be received until the reader is stopped. Those who read the topic into the same `history` share its
+    /// partitions.
     ///
     /// # Errors
     /// Fails where the settings are not librdkafka's. Brokers that cannot be reached are waited for.
@@ -81,6 +82,7 @@ pub trait Topics: Send + Sync + fmt::Debug {
         &self,
         host: &Host,
         source: Arc<SourcePlan>,
+        history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError>;
@@ -104,7 +106,8 @@ pub struct KafkaConfig {
     pub bootstrap_servers: String,
     /// Any other settings of librdkafka. Those that Tidemark needs as they are stay so.
     pub options: BTreeMap<String, String>,
-    /// The project. Its readers of a source are the consumer group `tidemark-<project>-<source>`.
+    /// The project. Its readers of a source are the consumer group `tidemark-<project>-<source>-<id>`, where the id is the
+    /// beginning of that of the source's event table: deployments of the same project share nothing.
     pub project: String,
     /// What tells this process from the others for good, so that the group waits for its restart instead of giving its
     /// partitions away at once.
@@ -191,10 +194,11 @@ impl Topics for KafkaConfig {
         &self,
         host: &Host,
         source: Arc<SourcePlan>,
+        history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
-        let (reader, inputs) = TopicReader::start(self, host, source, id, metrics)?;
+        let (reader, inputs) = TopicReader::start(self, host, source, history, id, metrics)?;
         Ok((Box::new(reader), inputs))
     }
 }
@@ -213,6 +217,7 @@ impl TopicReader {
         config: &KafkaConfig,
         host: &Host,
         source: Arc<SourcePlan>,
+        history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
     ) -> Result<(Self, mpsc::Receiver<Input>), IngestError> {
@@ -222,6 +227,7 @@ impl TopicReader {
             host: host.clone(),
             config: config.clone(),
             source,
+            history: history.to_owned(),
             id,
             metrics,
             orders: Arc::clone(&orders),

@@ -36,6 +36,7 @@ use take_in::FileReport;
 use topic::Topic;
 
 mod backfill;
+mod history;
 pub(crate) mod kept;
 pub(crate) mod run;
 pub(crate) mod take_in;
@@ -135,6 +136,7 @@ impl Pipeline {
             health,
         };
         pipeline.check_journal()?;
+        pipeline.claim_history().await?;
         Ok(pipeline)
     }
 

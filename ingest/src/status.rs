@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_kernel::{FeaturePlan, Log, Position, Span, Time};
-use tidemark_store::{Generation, OnlineStore, Sizes};
+use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::error::IngestError;
 use crate::pipeline::Pipeline;
@@ -69,6 +69,9 @@ pub struct ViewStatus {
     pub live: Option<Generation>,
     /// Whether that generation is of the view as it is defined now.
     pub current: bool,
+    /// Whether the online store has lost that generation or a part of it. It is backfilled under another number by the next
+    /// worker that looks; until then `positions` and `sizes` are empty.
+    pub lost: bool,
     /// For each log, the position that all of its buckets have reached.
     pub positions: BTreeMap<Log, Position>,
     /// How much it holds.
@@ -121,17 +124,42 @@ pub(crate) async fn views(
 }
 
 async fn view(plan: &FeaturePlan, store: &dyn OnlineStore) -> Result<ViewStatus, IngestError> {
-    let live = store.live(&plan.view).await?;
-    let (mut positions, mut sizes) = (BTreeMap::new(), Sizes::default());
-    if let Some(live) = &live {
-        let stored = store.positions(live).await?;
-        positions = stored
-            .into_iter()
-            .filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)))
-            .filter(|(_, position)| *position > Position::START)
-            .collect();
-        sizes = store.sizes(live).await?;
-    }
+    let mut live = store.live(&plan.view).await?;
+    let held = loop {
+        let Some(generation) = &live else { break Some(Held::default()) };
+        if let Some(held) = held(generation, store).await? {
+            break Some(held);
+        }
+        // It may have been replaced and dropped in between.
+        let now = store.live(&plan.view).await?;
+        if now == live {
+            break None;
+        }
+        live = now;
+    };
+    let lost = held.is_none();
+    let (positions, sizes) = held.unwrap_or_default();
     let current = live.as_ref().is_some_and(|live| live.fingerprint == plan.fingerprint());
-    Ok(ViewStatus { view: plan.view.clone(), source: plan.source.clone(), live, current, positions, sizes })
+    let (view, source) = (plan.view.clone(), plan.source.clone());
+    Ok(ViewStatus { view, source, live, current, lost, positions, sizes })
+}
+
+/// The positions that all buckets have reached, and sizes.
+type Held = (BTreeMap<Log, Position>, Sizes);
+
+/// What a generation holds; none where it, or a part of it, is gone.
+async fn held(generation: &Generation, store: &dyn OnlineStore) -> Result<Option<Held>, StoreError> {
+    if !store.is_whole(generation).await? {
+        return Ok(None);
+    }
+    let held = async {
+        let reached = store.positions(generation).await?.into_iter();
+        let reached = reached.filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)));
+        let reached = reached.filter(|(_, position)| *position > Position::START).collect();
+        Ok((reached, store.sizes(generation).await?))
+    };
+    match held.await {
+        Err(StoreError::Gone(_)) => Ok(None),
+        held => held.map(Some),
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Tables {
     host: Host,
     source: Arc<SourcePlan>,
     rule: CommitRule,
+    /// The id of the history that `events` holds.
+    history: String,
     /// Both tables; away while a commit is under way.
     open: Option<Open>,
     /// The commit that is under way, if one is: at most one task, which ends with this.
@@ -99,13 +101,15 @@ impl Tables {
         source: Arc<SourcePlan>,
         rule: CommitRule,
     ) -> Result<Self, IngestError> {
-        let events = offline.open_or_create(&source, TableKind::Events).await?;
+        let mut events = offline.open_or_create(&source, TableKind::Events).await?;
+        let history = identify(&mut *events, host).await?;
         let dead_letters = offline.open_or_create(&source, TableKind::DeadLetters).await?;
         let committed = events.positions().clone();
         Ok(Self {
             host: host.clone(),
             source: Arc::clone(&source),
             rule,
+            history,
             open: Some(Open { source, events, dead_letters }),
             commit: JoinSet::new(),
             ended: None,
@@ -113,6 +117,11 @@ impl Tables {
             leaving: Positions::new(),
             pending: Pending::default(),
         })
+    }
+
+    /// The id of the history that `events` holds: made with the table, and moved with it.
+    pub(crate) fn history(&self) -> &str {
+        &self.history
     }
 
     /// Up to where `events` holds a log.
@@ -419,6 +428,23 @@ impl Open {
 
     fn broken(&self, error: &arrow::error::ArrowError) -> IngestError {
         IngestError::Batch { source_name: self.source.name.clone(), reason: error.to_string() }
+    }
+}
+
+/// The id of the history that `events` holds, made where there is none: by a version that knew no ids, or because the table is
+/// new.
+async fn identify(events: &mut dyn OfflineTable, host: &Host) -> Result<String, IngestError> {
+    loop {
+        let before = events.facts().clone();
+        if let Some(history) = before.get(facts::HISTORY) {
+            return Ok(history.clone());
+        }
+        let mut facts = before.clone();
+        facts.insert(facts::HISTORY.to_owned(), format!("{:032x}", host.id()));
+        match events.set_facts(&before, &facts).await {
+            Err(TableError::OtherFacts { .. }) => {}
+            outcome => outcome?,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod faults;
 mod files;
 pub(crate) mod fixture;
 mod forgetting;
+mod lost;
 mod push;
 mod rivals;
 mod views;

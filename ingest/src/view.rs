@@ -15,7 +15,7 @@ use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_offline::Positions as LogPositions;
-use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError};
+use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, names_every_bucket};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -64,7 +64,7 @@ struct Target {
 }
 
 impl ViewWriter {
-    /// Reads where a generation stands. None where it has lost a position and must be filled anew.
+    /// Reads where a generation stands. None where it is gone or has lost a position, and must be filled anew.
     ///
     /// # Errors
     /// Fails where the plan does not compile or the store fails.
@@ -77,7 +77,13 @@ impl ViewWriter {
     ) -> Result<Option<Self>, IngestError> {
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
-        let stored = store.positions(&generation).await?;
+        let stored = match store.positions(&generation).await {
+            Err(StoreError::Gone(_)) => return Ok(None),
+            stored => stored?,
+        };
+        if !names_every_bucket(&stored) {
+            return Ok(None);
+        }
         let (evaluator, writers) = (Arc::new(evaluator), AtomicUsize::new(0));
         let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, writers });
         let mut logs = BTreeMap::new();
@@ -114,18 +120,18 @@ impl ViewWriter {
         }
     }
 
-    /// Makes sure that a log is written: one that appeared after the generation was begun, from its first record. One
-    /// that has lost a position is not, and every batch of it will find the generation lost.
-    pub(crate) async fn add_log(&self, log: Log) -> Result<(), IngestError> {
+    /// Makes sure that a log is written: one that appeared after the generation was begun, from its first record. False
+    /// for one that has lost a position: every batch of it will find the generation lost.
+    pub(crate) async fn add_log(&self, log: Log) -> Result<bool, IngestError> {
         if self.writer(log).is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let (store, generation) = (&self.target.store, &self.target.generation);
         for _ in 0..ATTEMPTS {
             let stored = store.positions(generation).await?;
             if let Some(buckets) = buckets(&stored, log) {
                 self.logs().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
-                return Ok(());
+                return Ok(true);
             }
             match stored.get(&log) {
                 None => store.add_log(generation, log, Position::START).await?,
@@ -133,7 +139,7 @@ impl ViewWriter {
                 Some(_) => self.target.host.sleep(PAUSE).await,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Lets go of a log.

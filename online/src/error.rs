@@ -85,6 +85,15 @@ pub enum LookupError {
         /// The view.
         view: String,
     },
+    /// A view's live state, or the part of it that was asked for, is gone from the store.
+    #[error(
+        "the state of view `{view}` is lost from the online store: a worker or the next `tidemark apply` backfills it, \
+         try again then"
+    )]
+    Lost {
+        /// The view.
+        view: String,
+    },
     /// A view's live state belongs to another definition.
     #[error(
         "the definition of view `{view}` is being applied (asked for {wanted}, live is {live}): try again when it is"
@@ -237,7 +246,7 @@ impl LookupError {
             Self::UnknownService { .. } => Kind::Unknown,
             Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => Kind::Invalid,
             Self::InvalidAt { .. } | Self::Malformed { .. } => Kind::Invalid,
-            Self::Filling { .. } | Self::Applying { .. } => Kind::NotReady,
+            Self::Filling { .. } | Self::Applying { .. } | Self::Lost { .. } => Kind::NotReady,
             Self::Store(StoreError::Gone(_)) => Kind::NotReady,
             Self::Store(StoreError::Corrupt { .. }) => Kind::Damaged,
             Self::Store(error) if error.is_of_entity() => Kind::Damaged,

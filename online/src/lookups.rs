@@ -133,7 +133,7 @@ impl Lookups {
     pub async fn ready(&self) -> Result<(), LookupError> {
         for served in self.services() {
             for view in &served.plan().views {
-                self.states.ready(view).await?;
+                self.states.check_readable(view).await?;
             }
         }
         Ok(())

@@ -13,7 +13,8 @@ use crate::error::{Damage, DamageReason, LookupError};
 /// One entity's stored states by log, none for a null key; or what is wrong with them.
 pub(crate) type Stored = Result<Option<LogStates>, Damage>;
 
-/// How often to ask for the live generation again when the one just asked for was replaced.
+/// How often to ask for the live generation again when the one just asked for is gone: it can be replaced and dropped
+/// between the two questions. One that stays live and gone is lost.
 const TRIES: usize = 5;
 
 /// Where the states of views are: in the store's live generations, or in the ones that these replaced.
@@ -58,14 +59,16 @@ impl States {
         self.known().get(&plan.fingerprint()).filter(|known| known.view == plan.view).cloned()
     }
 
-    /// Whether a view can be looked up.
-    pub(crate) async fn ready(&self, plan: &FeaturePlan) -> Result<(), LookupError> {
-        let live = self.live(plan).await.map(drop);
-        if let (Err(LookupError::Applying { .. }), Some(replaced)) = (&live, self.replaced(plan)) {
-            let kept = self.store.unpublished(&plan.view).await.map_err(LookupError::Store)?;
-            return if kept.contains(&replaced) { Ok(()) } else { live };
+    /// Makes sure that every entity of a view can be looked up.
+    pub(crate) async fn check_readable(&self, plan: &FeaturePlan) -> Result<(), LookupError> {
+        for _ in 0..TRIES {
+            let generation = self.generation(plan).await?;
+            if self.store.is_whole(&generation).await.map_err(LookupError::Store)? {
+                return Ok(());
+            }
+            self.forget(plan);
         }
-        live
+        Err(LookupError::Lost { view: plan.view.clone() })
     }
 
     /// The states of a view's entities, in their order, in one read of the store.
@@ -84,19 +87,20 @@ impl States {
         stored.collect()
     }
 
-    /// A generation can be replaced and dropped between the two questions; then both are asked again.
     async fn lookup(&self, plan: &FeaturePlan, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, LookupError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
+        for _ in 0..TRIES {
             let generation = self.generation(plan).await?;
             match self.store.lookup(&generation, keys).await {
-                Err(StoreError::Gone(_)) if tries < TRIES => {
-                    self.known().remove(&plan.fingerprint());
-                }
+                Err(StoreError::Gone(_)) => self.forget(plan),
                 found => return found.map_err(LookupError::Store),
             }
         }
+        Err(LookupError::Lost { view: plan.view.clone() })
+    }
+
+    /// The generation of a plan is gone, whether it was live or not.
+    fn forget(&self, plan: &FeaturePlan) {
+        self.known().remove(&plan.fingerprint());
     }
 
     /// No panic leaves the map half changed.

@@ -94,6 +94,11 @@ pub enum VerifyError {
     /// A view has no live state.
     #[error("view {0} has no state yet; `tidemark ingest` or `tidemark apply` fills it")]
     NotFilled(String),
+    /// A view's live state, or a part of it, is gone from the store.
+    #[error(
+        "the state of view {0} is lost from the online store; `tidemark ingest` or `tidemark apply` backfills it"
+    )]
+    Lost(String),
     /// A view's live state belongs to another definition.
     #[error(
         "the live state of view {view} belongs to version {live}, not to {wanted}; `tidemark apply` fills it anew"
@@ -166,6 +171,9 @@ impl<'r> View<'r> {
         if generation.fingerprint != plan.fingerprint() {
             let (live, wanted) = (generation.fingerprint, plan.fingerprint());
             return Err(VerifyError::Foreign { view: plan.view.clone(), live, wanted });
+        }
+        if !request.store.is_whole(&generation).await? {
+            return Err(VerifyError::Lost(plan.view.clone()));
         }
         let applied = request.store.positions(&generation).await?.into_iter().map(|(log, buckets)| {
             let position = |bucket| buckets.get(&bucket).copied().unwrap_or(Position::START);

@@ -19,6 +19,7 @@ pub mod duel;
 pub mod expiry;
 pub mod flushes;
 pub mod generations;
+pub mod histories;
 pub mod races;
 
 use std::collections::BTreeMap;
@@ -46,8 +47,9 @@ macro_rules! conformance {
                 wrong_flushes_are_refused_whole;
             generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
                 publishing_compares_first, only_generations_of_the_view_are_published,
-                unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone,
+                unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone, a_generation_is_whole_or_not,
                 the_live_generation_cannot_be_dropped;
+            histories: the_first_history_of_a_source_stays;
             races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
         }
     };

@@ -53,6 +53,12 @@ pub const BUCKETS: u16 = 16;
 /// store may forget it, at any time or never; not before, not because of what is written about another log or entity,
 /// and not because a worker of another version wrote in between. Positions are never forgotten.
 ///
+/// # Whose states they are
+/// The states of a source's views were made from one history: one `events` table, whose id moves with it.
+/// [`claim_history`](Self::claim_history) records that id for the source, where none is recorded, and refuses any other. So two
+/// deployments that name the same store never take each other's states for their own. A store that has lost its
+/// data has lost what it recorded too, and the next to claim it fills it.
+///
 /// # Lost replies
 /// Every call may be repeated. If the reply to a flush is lost, or its future dropped, it may or may not have been
 /// applied: the second try then answers [`FlushOutcome::At`] the position `to`, which means done. Equal position
@@ -109,6 +115,28 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// Every position of a generation. A log that lacks one of the [`BUCKETS`] buckets has lost it: the generation
     /// cannot be continued, drop it and fill anew.
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
+
+    /// Makes sure that the states of a source's views are those of this history, and records that they are where nothing is
+    /// recorded. Of several that do so at once the first wins.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherHistory`] if another is recorded.
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError>;
+
+    /// The same for those who only read: nothing is recorded, and all is well where nothing is.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherHistory`] if another is recorded.
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError>;
+
+    /// Whether every bucket of a generation is there, so that every entity can be looked up. False, and no error, for one
+    /// that was dropped or lost. Whatever was lost, the live pointer may be left: [`publish`](Self::publish) replaces it.
+    async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
+        match self.positions(generation).await {
+            Err(StoreError::Gone(_)) => Ok(false),
+            positions => Ok(names_every_bucket(&positions?)),
+        }
+    }
 
     /// Creates an empty generation that is not live, every bucket at `positions`.
     ///
@@ -271,6 +299,13 @@ pub type EntityLookup = Result<LogStates, StoreError>;
 /// For each log, the position of each bucket.
 pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
 
+/// Whether every bucket has a position for some log. What ingestion begins has some log; one without any position has
+/// lost them.
+#[must_use]
+pub fn names_every_bucket(positions: &Positions) -> bool {
+    (0..BUCKETS).all(|bucket| positions.values().any(|buckets| buckets.contains_key(&bucket)))
+}
+
 /// One entity and its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityStates {
@@ -299,6 +334,24 @@ impl Sizes {
         self.entities += 1;
         self.states += entity.states.len() as u64;
         self.bytes += entity.states.iter().map(|(_, state)| state.len() as u64).sum::<u64>();
+    }
+}
+
+/// Refuses a history where another one is recorded for the source.
+pub(crate) fn compare_history(
+    place: &str,
+    source: &str,
+    recorded: Option<&str>,
+    given: &str,
+) -> Result<(), StoreError> {
+    match recorded.filter(|recorded| *recorded != given) {
+        None => Ok(()),
+        Some(recorded) => Err(StoreError::OtherHistory {
+            place: place.to_owned(),
+            source_name: source.to_owned(),
+            recorded: recorded.to_owned(),
+            given: given.to_owned(),
+        }),
     }
 }
 

@@ -31,7 +31,7 @@ use tidemark_kernel::time::Span;
 
 use crate::contract::{
     BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
-    OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
+    OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes, compare_history,
 };
 use crate::error::StoreError;
 use crate::sweep::Sweep;
@@ -147,6 +147,21 @@ impl OnlineStore for EmbeddedStore {
             generations::record(&transaction.open_table(layout::GENERATIONS)?, generation)?;
             generations::positions(&transaction.open_table(layout::POSITIONS)?, generation.number)
         })
+    }
+
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        let (name, given) = (source.to_owned(), history.to_owned());
+        let recorded = self.blocking(move |file| {
+            file.write(|transaction| generations::record_history(transaction, &name, &given))
+        });
+        compare_history(self.file.place(), source, Some(&recorded.await?), history)
+    }
+
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        let recorded = self
+            .file
+            .read(|transaction| generations::history(&transaction.open_table(layout::META)?, source))?;
+        compare_history(self.file.place(), source, recorded.as_deref(), history)
     }
 
     async fn begin(

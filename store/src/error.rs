@@ -111,6 +111,22 @@ pub enum StoreError {
         /// Why, and what to change.
         reason: String,
     },
+    /// The states in the store were made from the event tables of another deployment, or from ones that are gone.
+    #[error(
+        "the online store {place} holds states of source `{source_name}` that were made from other event tables (id \
+         {recorded:.8}, those of this deployment have {given:.8}); give one of the two deployments another `project`, or, \
+         where the other event tables are gone for good, delete what the store holds of this project and start again"
+    )]
+    OtherHistory {
+        /// The store.
+        place: String,
+        /// The source.
+        source_name: String,
+        /// The id of the event table whose states the store holds.
+        recorded: String,
+        /// The id of the event table here.
+        given: String,
+    },
     /// The store could not be read or written.
     #[error("cannot {action} the online store {place}: {source}")]
     Io {
@@ -175,7 +191,7 @@ impl StoreError {
         match self {
             Self::InUse { .. } | Self::Newer { .. } | Self::Full { .. } => Remedy::Fix,
             Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => Remedy::Fix,
-            Self::Evicts { .. } | Self::Refused { .. } => Remedy::Fix,
+            Self::Evicts { .. } | Self::Refused { .. } | Self::OtherHistory { .. } => Remedy::Fix,
             Self::Unavailable { .. } => Remedy::Wait,
             Self::Gone(_) => Remedy::Retry,
             Self::Io { .. } | Self::Live(_) | Self::Misplaced { .. } | Self::Backwards { .. } => Remedy::Stop,

@@ -14,12 +14,16 @@ use tidemark_kernel::time::{Span, Time};
 use crate::contract::{
     BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
     LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
+    compare_history,
 };
 use crate::error::StoreError;
 use crate::sweep::{Sweep, Term};
 
 /// How many entities one step of a sweep looks at.
 const STEP: usize = 1000;
+
+/// What messages call the store.
+const PLACE: &str = "in memory";
 
 /// An online store that forgets everything when it is dropped.
 pub struct MemoryStore {
@@ -36,6 +40,8 @@ struct Held {
     newest: u64,
     fills: BTreeMap<Generation, Fill>,
     live: BTreeMap<String, Generation>,
+    /// The history recorded for each source.
+    histories: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Default)]
@@ -75,6 +81,11 @@ impl MemoryStore {
     pub fn lose(&self) {
         let mut held = self.held();
         *held = Held { newest: held.newest, ..Held::default() };
+    }
+
+    /// Loses every generation, but not which of them is live: as a server does whose keys are deleted by pattern.
+    pub fn lose_generations(&self) {
+        self.held().fills.clear();
     }
 
     /// No call leaves `Held` half changed, so a lock poisoned by a panic elsewhere is as good as any.
@@ -181,6 +192,17 @@ impl OnlineStore for MemoryStore {
 
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
         Ok(self.held().fill(generation)?.positions.clone())
+    }
+
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        let mut held = self.held();
+        let recorded = held.histories.entry(source.to_owned()).or_insert_with(|| history.to_owned());
+        compare_history(PLACE, source, Some(recorded), history)
+    }
+
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        let held = self.held();
+        compare_history(PLACE, source, held.histories.get(source).map(String::as_str), history)
     }
 
     async fn begin(

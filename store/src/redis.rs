@@ -15,6 +15,7 @@
 
 mod contents;
 mod generations;
+mod histories;
 mod layout;
 mod link;
 mod scan;
@@ -34,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::contract::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions,
-    PublishOutcome, Sizes, check_bucket, check_flushes,
+    PublishOutcome, Sizes, check_bucket, check_flushes, compare_history,
 };
 use crate::error::StoreError;
 use crate::sweep::Sweep;
@@ -134,6 +135,15 @@ impl OnlineStore for RedisStore {
         // Also a worker that has nothing to write notices by this.
         self.watch.look(&self.link).await?;
         generations::positions(&self.link, generation).await
+    }
+
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        histories::claim(&self.link, source, history).await
+    }
+
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        let recorded = histories::recorded(&self.link, source).await?;
+        compare_history(self.link.place(), source, recorded.as_deref(), history)
     }
 
     async fn begin(

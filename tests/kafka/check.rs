@@ -204,6 +204,6 @@ pub(crate) async fn open(world: &World<'_>) -> Option<RedisStore> {
     RedisStore::open(RedisConfig { url: world.online().url().to_owned(), prefix }).await.ok()
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

@@ -1,6 +1,7 @@
 //! Workers that are killed, held up, or share what they should not.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use tidemark_host::Host;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig};
 use tidemark_kernel::Time;
-use tidemark_services::{unique, until};
+use tidemark_offline::{EventTable, Location};
+use tidemark_services::{Redis, unique, until};
 use tokio::sync::watch;
 
-use crate::worker::{Worker, metric};
+use crate::worker::{self, Worker, metric};
 use crate::world::{COMMIT_EVERY, Setup, World, pause};
 use crate::{check, is_real, report, rounds};
 
@@ -135,6 +137,39 @@ fn two_that_both_believe_they_own_every_partition() {
     for (_, running) in [one, other] {
         runtime.block_on(running).expect("no panic").expect("it stops well");
     }
+    world.settle();
+}
+
+/// Two deployments of one repo, each with event tables and a Redis of its own: neither takes a part of the topic away from
+/// the other.
+#[test]
+fn two_deployments_of_one_project_both_read_everything() {
+    let (world, redis, runtime) = (World::new(), Redis::start(), check::runtime());
+    let copy = world.copy();
+    let (settings, offline) = (copy.path().join("tidemark.yaml"), copy.path().join("data/offline"));
+    let here = fs::read_to_string(&settings).expect("written before");
+    let [ours, theirs] = [&world.redis, &redis].map(|redis| redis.url().trim_end_matches('/'));
+    let there = here.replace(ours, theirs);
+    let there = there.replace(&world.offline().display().to_string(), &offline.display().to_string());
+    fs::write(&settings, there).expect("written");
+
+    let (one, other) = (world.worker(), world.worker_of(&copy));
+    world.produce(1500);
+    world.wait_until_in();
+    let repo = check::repo(&world);
+    let held = |location: &Location| {
+        let table = runtime.block_on(EventTable::open(location, &repo.sources["payments"])).ok()?;
+        Some(table.positions().clone())
+    };
+    let all = held(&check::location(&world)).expect("it is in");
+    let elsewhere = Location::local(offline.clone());
+    until("the other deployment has everything", || (held(&elsewhere)? == all).then_some(()));
+    for worker in [&one, &other] {
+        assert_eq!(worker.partitions(), world.partitions(), "each reads all of them");
+    }
+    one.stop();
+    other.stop();
+    worker::run(copy.path(), &["verify"], &copy.path().join("verify.log")).done();
     world.settle();
 }
 

@@ -38,8 +38,14 @@ pub(crate) async fn trouble(project: Arc<Project>) {
                 project.store.fall_back(&snapshot);
             }
             15 => {
-                world.fault("store lost", "");
-                project.store.lose();
+                // Everything, or all but which generation of each view is live.
+                if number % 2 == 0 {
+                    world.fault("store lost", "");
+                    project.store.lose();
+                } else {
+                    world.fault("generations lost", "");
+                    project.store.lose_generations();
+                }
             }
             16..18 => {
                 if project.kafka.make_zombie() {

@@ -36,7 +36,7 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 25] = [
+const HAPPENS: [&str; 26] = [
     "brokers away",
     "commit lost its race",
     "definitions changed",
@@ -45,6 +45,7 @@ const HAPPENS: [&str; 25] = [
     "filled beside the stream",
     "flush cut",
     "flush refused",
+    "generations lost",
     "journal full",
     "lookup compared",
     "partition added",

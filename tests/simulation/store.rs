@@ -154,6 +154,14 @@ impl OnlineStore for Store {
         Ok(positions)
     }
 
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        self.call("claim_history", self.shared.claim_history(source, history)).await
+    }
+
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        self.call("check_history", self.shared.check_history(source, history)).await
+    }
+
     async fn begin(
         &self,
         view: &str,

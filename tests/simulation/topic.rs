@@ -189,6 +189,7 @@ impl Topics for Kafka {
         &self,
         _: &Host,
         source: Arc<SourcePlan>,
+        _: &str,
         _: Option<String>,
         metrics: Arc<TopicMetrics>,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {

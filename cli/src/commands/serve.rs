@@ -8,12 +8,13 @@ use tidemark_ingest::Ingest;
 use tidemark_online::http::MoreMetrics;
 use tidemark_online::listen::listen;
 use tidemark_online::{Lookups, grpc, http};
-use tidemark_store::OnlineStore;
+use tidemark_store::{OnlineStore, StoreError};
 use tokio::net::TcpListener;
 
 use crate::args::{Global, Listen, Serve};
 use crate::clock;
 use crate::failure::Failure;
+use crate::histories::Histories;
 use crate::newer::{Newer, PERIOD};
 use crate::progress::say;
 use crate::project::{Folder, Project};
@@ -36,7 +37,8 @@ pub(super) async fn run(asked: Serve, global: &Global) -> Result<()> {
     say(format_args!("version {version} of {name} is served at http://{http}, and by gRPC at {grpc}"));
     let mut service = Service::new("stopping: letting calls end");
     ports.serve(&mut service, &lookups, None);
-    let served = Served { newer: Newer::than(&project), store, lookups, next: None, ready: None };
+    let (newer, histories) = (Newer::than(&project), Histories::of(&project)?);
+    let served = Served { newer, histories, store, lookups, next: None, ready: None };
     service.work(served.follow(service.stopped()));
     service.run().await
 }
@@ -63,6 +65,7 @@ fn refuse_embedded(project: &Project) -> Result<()> {
 /// The services that are looked up, and those of a newer version that wait for their views.
 struct Served {
     newer: Newer,
+    histories: Histories,
     store: Arc<dyn OnlineStore>,
     lookups: Arc<Lookups>,
     next: Option<Project>,
@@ -84,11 +87,16 @@ impl Served {
     }
 
     async fn look(&mut self) -> Result<()> {
+        // A store that was emptied may be another deployment's by now. One that is away is waited for.
+        if let Err(error @ StoreError::OtherHistory { .. }) = self.histories.check(&*self.store).await {
+            return Err(error.into());
+        }
         self.next = self.newer.look().or(self.next.take());
         if let Some(next) = self.next.take() {
             let lookups = next.lookups(Arc::clone(&self.store)).await?;
             if lookups.ready().await.is_ok() {
                 self.lookups.serve(next.repo.services.values().cloned())?;
+                self.histories = Histories::of(&next)?;
                 tracing::info!(version = next.version, "serving a newer version");
             } else {
                 self.next = Some(next);

@@ -111,6 +111,7 @@ fn per_entity(view: &ViewStatus, bytes: u64) -> u64 {
 
 fn note(view: &ViewStatus) -> &'static str {
     match &view.live {
+        _ if view.lost => "lost; a worker or the next `tidemark apply` backfills it",
         _ if view.current => "",
         None => "not filled yet",
         Some(_) => "not filled yet as it is defined now; the one before it answers",
@@ -149,6 +150,7 @@ fn describe_view(view: &ViewStatus) -> Json {
         "source": view.source,
         "generation": view.live.as_ref().map(|live| live.number),
         "current": view.current,
+        "lost": view.lost,
         "positions": positions.collect::<Map<String, Json>>(),
         "entities": view.sizes.entities,
         "states": view.sizes.states,

@@ -43,6 +43,8 @@ pub(super) struct Task {
     pub(super) host: Host,
     pub(super) config: KafkaConfig,
     pub(super) source: Arc<SourcePlan>,
+    /// The id of the history that the records go to.
+    pub(super) history: String,
     pub(super) id: Option<String>,
     pub(super) metrics: Arc<TopicMetrics>,
     pub(super) orders: Arc<Orders>,
@@ -61,7 +63,10 @@ impl Task {
     /// Makes the consumer; nothing is sent to the brokers yet.
     pub(super) fn open(&self) -> Result<BaseConsumer<Context>, IngestError> {
         let context = Context::new(&self.source.name, self.topic(), self.id.clone());
-        let consumer = BaseConsumer::from_config_and_context(&self.config.reader(&self.source.name), context);
+        let consumer = BaseConsumer::from_config_and_context(
+            &self.config.reader(&self.source.name, &self.history),
+            context,
+        );
         consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, self.topic(), &error, None))
     }
 

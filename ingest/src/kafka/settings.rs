@@ -37,13 +37,14 @@ const READER: [(&str, &str); 4] = [
 ];
 
 impl KafkaConfig {
-    /// The settings of the reader of a source.
-    pub(super) fn reader(&self, source: &str) -> ClientConfig {
+    /// The settings of the reader of a source into this history.
+    pub(super) fn reader(&self, source: &str, history: &str) -> ClientConfig {
         let mut settings = self.probe();
         for (key, value) in READER {
             settings.set(key, value);
         }
-        let group = format!("tidemark-{}-{source}", self.project);
+        // Positions do not depend on the group, so that any name will do that no other history has.
+        let group = format!("tidemark-{}-{source}-{history:.8}", self.project);
         if let Some(member) = &self.member {
             settings.set("group.instance.id", format!("{group}-{member}"));
         }

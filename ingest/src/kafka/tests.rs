@@ -261,12 +261,12 @@ fn settings_that_everything_rests_on_stay_and_secrets_are_not_shown() {
         project: "p".into(),
         member: Some("m".into()),
     };
-    let settings = config.reader("s");
+    let settings = config.reader("s", "0123456789abcdef");
     let expected = BTreeMap::from([
         ("isolation.level", "read_committed"),
         ("fetch.wait.max.ms", "5"),
-        ("group.id", "tidemark-p-s"),
-        ("group.instance.id", "tidemark-p-s-m"),
+        ("group.id", "tidemark-p-s-01234567"),
+        ("group.instance.id", "tidemark-p-s-01234567-m"),
         ("auto.offset.reset", "error"),
     ]);
     for (key, value) in expected {

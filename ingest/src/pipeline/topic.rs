@@ -81,7 +81,8 @@ impl Pipeline {
         };
         drop(wait);
         let (host, metrics) = (&self.shared.host, self.metrics.topic());
-        let (reader, inputs) = topics.read(host, self.source.clone(), id, metrics)?;
+        let history = self.tables.history();
+        let (reader, inputs) = topics.read(host, self.source.clone(), history, id, metrics)?;
         self.topic =
             Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false, caught_up: false });
         Ok(())

@@ -70,6 +70,12 @@ impl OnlineStore for Faulty {
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
         self.call(self.store.positions(of)).await
     }
+    async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        self.call(self.store.claim_history(source, history)).await
+    }
+    async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
+        self.call(self.store.check_history(source, history)).await
+    }
     async fn begin(
         &self,
         view: &str,

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_offline::EventTable;
+use tidemark_offline::table::facts;
 use tidemark_store::{
-    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, OnlineStore, Positions,
-    PublishOutcome, Sizes, StoreError, Sweep,
+    BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
+    Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
-use super::fixture::{Project, RECEIVED, by_user, lines, memory, states};
+use super::fixture::{Patient, Project, RECEIVED, by_user, clock, lines, memory, payments, states};
 use crate::journal::Journal;
-use crate::{Ingest, unwatched};
+use crate::{Ingest, IngestError, unwatched};
 
 /// An ingestion with a journal of its own, but the stores of a project.
 async fn rival(project: &Project, name: &str) -> Ingest {
@@ -51,17 +54,53 @@ async fn a_permanent_duel_counts_every_event_once() {
     }
 }
 
+/// Tables of a version that knew no ids get one, which whoever opens them first decides for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rivals_agree_on_the_id_of_a_history() {
+    let project = Project::new(memory());
+    drop(project.open().await);
+    let location = project.location();
+    let open = async || EventTable::open(&location, &payments()).await.expect("events");
+    let mut table = open().await;
+    let mut facts = table.facts().clone();
+    let first = facts.remove(facts::HISTORY).expect("an id");
+    let before = table.facts().clone();
+    table.set_facts(&before, &facts).await.expect("removed");
+    // A store of that version has recorded nothing.
+    let project = Project { store: memory(), ..project };
+    let (one, two) = tokio::join!(rival(&project, "one"), rival(&project, "other"));
+    let second = open().await.facts()[facts::HISTORY].clone();
+    assert!(second.len() == 32 && second != first, "{second}");
+    for mut ingest in [one, two] {
+        ingest.catch_up(&unwatched).await.expect("the store is of this history");
+    }
+    let other = Project::new(Arc::clone(&project.store));
+    let error = other.try_open().await.expect_err("another history");
+    assert!(matches!(error, IngestError::Store(StoreError::OtherHistory { .. })), "{error}");
+}
+
 /// A store with a replica that has seen less, or more.
 #[derive(Debug)]
 struct Failover {
     now: Mutex<Arc<dyn OnlineStore>>,
     /// Who answers the next loads, and how many.
     loads: Mutex<Option<(Arc<dyn OnlineStore>, usize)>>,
+    /// What happens to a view before each flush.
+    meddling: Mutex<Option<Meddling>>,
+}
+
+/// What gets in the way of a backfill.
+#[derive(Clone, Debug)]
+enum Meddling {
+    /// All generations are lost.
+    Losing(Arc<MemoryStore>),
+    /// Another process makes a generation of another plan live.
+    Publishing,
 }
 
 impl Failover {
     fn new(store: Arc<dyn OnlineStore>) -> Self {
-        Self { now: Mutex::new(store), loads: Mutex::default() }
+        Self { now: Mutex::new(store), loads: Mutex::default(), meddling: Mutex::default() }
     }
 
     fn now(&self) -> Arc<dyn OnlineStore> {
@@ -76,6 +115,26 @@ impl Failover {
     /// The replica answers the next loads, and loads alone.
     fn loads_from(&self, replica: Arc<dyn OnlineStore>, count: usize) {
         *self.loads.lock().expect("no panic") = Some((replica, count));
+    }
+
+    fn meddle(&self, meddling: Meddling) {
+        *self.meddling.lock().expect("no panic") = Some(meddling);
+    }
+
+    async fn get_in_the_way(&self, view: &str) -> Result<(), StoreError> {
+        let meddling = self.meddling.lock().expect("no panic").clone();
+        match meddling {
+            None => {}
+            Some(Meddling::Losing(store)) => store.lose_generations(),
+            Some(Meddling::Publishing) => {
+                let (store, other) = (self.now(), Fingerprint([9; 16]));
+                let new =
+                    store.begin(view, other, &BTreeMap::from([(Log::FILE, Position::START)]), None).await?;
+                let live = store.live(view).await?;
+                store.publish(view, live.as_ref(), Some(&new)).await?;
+            }
+        }
+        Ok(())
     }
 
     fn loads(&self) -> Arc<dyn OnlineStore> {
@@ -105,6 +164,7 @@ impl OnlineStore for Failover {
         of: &Generation,
         flushes: Vec<BucketFlush>,
     ) -> Result<Vec<FlushOutcome>, StoreError> {
+        self.get_in_the_way(&of.view).await?;
         self.now().flush(of, flushes).await
     }
     async fn lookup(&self, of: &Generation, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, StoreError> {
@@ -112,6 +172,13 @@ impl OnlineStore for Failover {
     }
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
         self.now().positions(of).await
+    }
+    /// A replica holds the states of one history with its primary, though here tables of its own have made them.
+    async fn claim_history(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn check_history(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        Ok(())
     }
     async fn begin(
         &self,
@@ -200,6 +267,27 @@ async fn a_switch_that_the_store_has_lost_is_made_again() {
     ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
     assert_eq!(project.store.live("by_user").await.expect("a store"), live);
     assert_eq!(states(&project.store, "by_user").await, states(&store_after(12).await, "by_user").await);
+}
+
+/// What keeps a view from being backfilled is said as it is, and no process is blamed that is not there.
+#[tokio::test]
+async fn another_process_is_named_only_where_there_is_one() {
+    let mut project = Project { views: vec![by_user()], ..Project::new(memory()) };
+    project.open().await.take_in_files("payments", &files(&project), &unwatched).await.expect("taken in");
+    let (store, expected) = (Arc::new(MemoryStore::new(clock())), states(&project.store, "by_user").await);
+    for (meddling, blamed) in [(Meddling::Losing(Arc::clone(&store)), false), (Meddling::Publishing, true)] {
+        let failover = Arc::new(Failover::new(Arc::clone(&store) as _));
+        failover.meddle(meddling);
+        let host = Host::new(Patient::default());
+        (project.store, project.host) = (Arc::clone(&failover) as _, host);
+        let error = project.open().await.catch_up(&unwatched).await.expect_err("never filled");
+        assert_eq!(matches!(error, IngestError::Contended(_)), blamed, "{error}");
+        assert_eq!(matches!(error, IngestError::LostAgain(_)), !blamed, "{error}");
+        *failover.meddling.lock().expect("no panic") = None;
+        project.open().await.catch_up(&unwatched).await.expect("filled");
+        assert_eq!(states(&(Arc::clone(&store) as _), "by_user").await, expected);
+        store.lose();
+    }
 }
 
 /// A load may see what a failover takes back before the flush: such states must not be used.

@@ -22,6 +22,10 @@ pub const SOURCE_VERSION: &str = "source_version";
 /// version may have been in force before: states of that time may hold records that were read again in between.
 pub const GENERATIONS_SINCE: &str = "generations_since";
 
+/// The fact that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
+/// to be written, and moved and restored with it.
+pub const HISTORY: &str = "history";
+
 /// What the name of a property starts with that is a fact.
 const PREFIX: &str = "tidemark.";
 

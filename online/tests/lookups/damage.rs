@@ -9,7 +9,7 @@ use tidemark_online::{Kind as ErrorKind, LookupError};
 use tidemark_proto::serving::v1::serving_client::ServingClient;
 use tidemark_proto::serving::v1::value::Kind;
 use tidemark_proto::serving::v1::{RowErrorKind, row_result};
-use tidemark_store::EmbeddedStore;
+use tidemark_store::{EmbeddedStore, MemoryStore};
 
 use crate::shop::{Shop, event, payments, row};
 use crate::{grpc, http};
@@ -87,6 +87,25 @@ async fn grpc_answers_the_other_rows() {
     assert_eq!(answer.values[0].kind, Some(Kind::Int64(2)));
     let Some(row_result::Result::Error(error)) = &response.results[1].result else { panic!("{response:?}") };
     assert_eq!((error.kind(), error.view.as_str()), (RowErrorKind::CorruptState, "payments"));
+}
+
+/// A live pointer to states that are gone makes a view neither ready nor damaged, but lost until it is backfilled.
+#[tokio::test]
+async fn a_view_whose_states_are_gone_is_lost() {
+    let mut held = None;
+    let shop = Shop::over(|clock| {
+        let store = Arc::new(MemoryStore::new(clock));
+        held = Some(Arc::clone(&store));
+        store as _
+    });
+    let shop = shop.filled().await;
+    shop.lookups.ready().await.unwrap();
+    held.unwrap().lose_generations();
+    let looked_up = shop.lookups.lookup("fraud", vec![row(1, "phone", 1.0)], None).await.map(drop);
+    for error in [shop.lookups.ready().await.unwrap_err(), looked_up.unwrap_err()] {
+        assert!(matches!(error, LookupError::Lost { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+    }
 }
 
 /// What is wrong with more than one entity fails the call: here a generation that is gone.

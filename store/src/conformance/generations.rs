@@ -122,6 +122,17 @@ pub async fn a_dropped_generation_is_gone(store: Subject) {
     assert_eq!(store.unpublished(VIEW).await.unwrap(), []);
 }
 
+pub async fn a_generation_is_whole_or_not(store: Subject) {
+    let generation = begin(&store).await;
+    assert!(store.is_whole(&generation).await.unwrap());
+    store.add_log(&generation, Log(1), Position(4)).await.unwrap();
+    assert!(store.is_whole(&generation).await.unwrap());
+    let other = Generation { number: generation.number + 1, ..generation.clone() };
+    assert!(!store.is_whole(&other).await.unwrap(), "one that never was");
+    store.drop_generation(&generation).await.unwrap();
+    assert!(!store.is_whole(&generation).await.unwrap());
+}
+
 pub async fn the_live_generation_cannot_be_dropped(store: Subject) {
     let generation = begin(&store).await;
     store.publish(VIEW, None, Some(&generation)).await.unwrap();

@@ -8,7 +8,9 @@ use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
 
 use super::file::Fault;
-use super::layout::{self, GENERATIONS, LIVE, META, POSITIONS, Place, PositionKey, Record, StateKey};
+use super::layout::{
+    self, GENERATIONS, HISTORY, LIVE, META, POSITIONS, Place, PositionKey, Record, StateKey,
+};
 use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome};
 use crate::error::StoreError;
 
@@ -45,6 +47,31 @@ fn format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u32,
     let sealed = meta.get("format")?.ok_or_else(|| damaged("format"))?;
     let body = Place::Format.unseal(sealed.value()).and_then(|body| body.try_into().ok());
     body.map(u32::from_le_bytes).ok_or_else(|| damaged("format"))
+}
+
+/// The history recorded for a source.
+pub(super) fn history(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    source: &str,
+) -> Result<Option<String>, Fault> {
+    let Some(sealed) = meta.get(format!("{HISTORY}{source}").as_str())? else { return Ok(None) };
+    let history = Place::History(source).unseal(sealed.value()).and_then(|id| str::from_utf8(id).ok());
+    history.map(|id| Some(id.to_owned())).ok_or_else(|| damaged("histories"))
+}
+
+/// Records the history of a source where none is; the one that is recorded then.
+pub(super) fn record_history(
+    transaction: &WriteTransaction,
+    source: &str,
+    given: &str,
+) -> Result<String, Fault> {
+    let mut meta = transaction.open_table(META)?;
+    if let Some(recorded) = history(&meta, source)? {
+        return Ok(recorded);
+    }
+    let sealed = Place::History(source).seal(&[given.as_bytes()]);
+    meta.insert(format!("{HISTORY}{source}").as_str(), sealed.as_slice())?;
+    Ok(given.to_owned())
 }
 
 /// What is known of a generation.
@@ -218,6 +245,11 @@ pub(super) fn check(transaction: &ReadTransaction) -> Result<Vec<Generation>, Fa
     let meta = transaction.open_table(META)?;
     format(&meta)?;
     newest(&meta)?;
+    for row in meta.range(HISTORY..)? {
+        let (key, _) = row?;
+        let Some(source) = key.value().strip_prefix(HISTORY) else { break };
+        history(&meta, source)?;
+    }
     let generations = all(transaction)?;
     let table = transaction.open_table(POSITIONS)?;
     for generation in &generations {

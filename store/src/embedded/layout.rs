@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | `meta` | `"format"` | u32: 2 | `0` |
 //! | `meta` | `"newest"` | u64: the greatest generation number given | `1` |
+//! | `meta` | `"history "` and a source | id of the event table that the states of the source's views were made from, in UTF-8 | `7`, source |
 //! | `generations` | u64 number | 16 bytes fingerprint, i64 least time that states are needed in ms (-1: for good), view in UTF-8 | `2`, u64 number |
 //! | `live` | view | u64 number | `3`, view |
 //! | `positions` | (u64 number, i32 log, u16 bucket) | i64 position | `4`, u64 number, i32 log, u16 bucket |
@@ -19,6 +20,8 @@
 //!
 //! Since and span are the state's [`Retention`]. In format 1, a state was i64 time of the write, the state, under place
 //! `5`: such states are read as they are, until they are written again. They do not say how long they are needed.
+//!
+//! Rows of histories came into format 2 later. Versions that do not know them leave them as they are.
 //!
 //! `meta` and its `"format"` row keep this form in every future format, so that an older version can tell.
 
@@ -56,11 +59,16 @@ pub(super) fn states_table(number: u64) -> String {
     format!("states/{number}")
 }
 
+/// What the keys of histories begin with in `meta`, before the source.
+pub(super) const HISTORY: &str = "history ";
+
 /// Where a value lies: what its seal binds it to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place<'a> {
     Format,
     Newest,
+    /// Of the source of this name.
+    History(&'a str),
     Generation(u64),
     Live(&'a str),
     Position(PositionKey),
@@ -75,6 +83,10 @@ impl Place<'_> {
         match self {
             Self::Format => hash.update(&[0]),
             Self::Newest => hash.update(&[1]),
+            Self::History(source) => {
+                hash.update(&[7]);
+                hash.update(source.as_bytes());
+            }
             Self::Generation(number) => {
                 hash.update(&[2]);
                 hash.update(&number.to_le_bytes());
@@ -230,6 +242,7 @@ mod tests {
             seal_position((3, -1, 15), Position(258)),
             seal_state(3, b"key", Log::FILE, TERM, b"state"),
             seal_state(3, b"key", Log::FILE, Term { retention: None, ..TERM }, b"state"),
+            Place::History("ab").seal(&[b"0f"]),
         ];
         let golden = [
             "e1252136042236d802000000",
@@ -239,6 +252,7 @@ mod tests {
             "aba83a74562b91e30201000000000000",
             "081964117a5ed96e020100000000000000020000000000000003000000000000007374617465",
             "45b5de6da2cde7700201000000000000000000000000000000ffffffffffffffff7374617465",
+            "de16288f4597c8f73066",
         ];
         assert_eq!(rows.each_ref().map(|row| hex(row)), golden);
         assert_eq!(Record::unseal(3, &rows[2]), Some(record));

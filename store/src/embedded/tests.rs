@@ -174,3 +174,13 @@ fn a_place_that_cannot_be_is_named() {
     assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn a_history_survives_a_restart() {
+    let (store, directory) = fresh();
+    store.claim_history("payments", "one").await.unwrap();
+    drop(store);
+    let store = open(directory.path()).unwrap();
+    store.check_history("payments", "one").await.unwrap();
+    store.claim_history("payments", "two").await.unwrap_err();
+}

@@ -22,6 +22,11 @@ pub(super) fn damage_key(prefix: &str) -> String {
     format!("{prefix}:damaged")
 }
 
+/// The name of the hash that holds, for each source, the id of the event table that its views' states were made from.
+pub(super) fn histories_key(prefix: &str) -> String {
+    format!("{prefix}:histories")
+}
+
 /// The name of the hash that holds a view's generations and which of them is live.
 pub(super) fn view_key(prefix: &str, view: &str) -> String {
     format!("{prefix}:{{{}}}", escape(view))
@@ -210,6 +215,7 @@ mod tests {
         let name = keys.entity(3, &key);
         assert_eq!(format_key("tm:shop"), "tm:shop:format");
         assert_eq!(damage_key("tm:shop"), "tm:shop:damaged");
+        assert_eq!(histories_key("tm:shop"), "tm:shop:histories");
         assert_eq!(view_key("tm:shop", "payments"), "tm:shop:{payments}");
         assert_eq!(keys.bucket(3), "tm:shop:{payments:1763900000000000:3}");
         assert_eq!(name, b"tm:shop:{payments:1763900000000000:3}:\0}\xff");

@@ -16,6 +16,9 @@ use super::{numbers, source};
 use crate::error::IngestError;
 use crate::kafka::{Input, KafkaConfig, TopicMetrics, TopicReader, Topics as _};
 
+/// The history that all read into.
+pub(super) const HISTORY: &str = "00000001";
+
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) type Records = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
@@ -75,7 +78,8 @@ impl Reading {
     pub(super) async fn start(config: &KafkaConfig, topic: &str) -> Self {
         let id = config.describe(topic).await.expect("described").id;
         let (metrics, host) = (Arc::new(TopicMetrics::default()), Host::real(Arc::new(Time::default)));
-        let started = TopicReader::start(config, &host, Arc::new(source(topic)), id, Arc::clone(&metrics));
+        let source = Arc::new(source(topic));
+        let started = TopicReader::start(config, &host, source, HISTORY, id, Arc::clone(&metrics));
         let (reader, inputs) = started.expect("started");
         Self {
             reader,

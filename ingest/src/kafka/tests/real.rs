@@ -13,7 +13,7 @@ use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, Time};
 use tidemark_services::{Kafka, unique};
 
-use super::reading::{PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
+use super::reading::{HISTORY, PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
 use crate::kafka::{KafkaConfig, Reader as _, Topics as _};
 
@@ -137,7 +137,7 @@ async fn lag_tools_are_told_what_is_committed() {
     let mut reading = topic.reading().await;
     reading.until(Reading::is_idle).await;
     reading.reader.committed(&all_at(1, 7));
-    let group = format!("tidemark-{}-payments", topic.name);
+    let group = format!("tidemark-{}-payments-{HISTORY}", topic.name);
     let tool: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &topic.servers)
         .set("group.id", &group)

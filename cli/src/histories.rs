@@ -1,0 +1,41 @@
+//! The ids of a project's event tables: states that were made from others are not taken for theirs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use tidemark_kernel::SourcePlan;
+use tidemark_offline::table::facts;
+use tidemark_offline::{EventTable, Location};
+use tidemark_store::{OnlineStore, StoreError};
+
+use crate::project::Project;
+
+/// The event tables of a project, and the ids of those that were found.
+#[derive(Debug)]
+pub(crate) struct Histories {
+    location: Location,
+    sources: Vec<Arc<SourcePlan>>,
+    found: BTreeMap<String, String>,
+}
+
+impl Histories {
+    pub(crate) fn of(project: &Project) -> Result<Self> {
+        Ok(Self { location: project.location()?, sources: project.sources(), found: BTreeMap::new() })
+    }
+
+    /// Makes sure that what the store holds was made from these tables. A table that is not here, as on a machine that
+    /// only serves, or has no id yet, says nothing.
+    pub(crate) async fn check(&mut self, store: &dyn OnlineStore) -> Result<(), StoreError> {
+        for source in &self.sources {
+            if !self.found.contains_key(&source.name) {
+                // What is wrong with a table is said by those who need it.
+                let Ok(table) = EventTable::open(&self.location, source).await else { continue };
+                let Some(history) = table.facts().get(facts::HISTORY) else { continue };
+                self.found.insert(source.name.clone(), history.clone());
+            }
+            store.check_history(&source.name, &self.found[&source.name]).await?;
+        }
+        Ok(())
+    }
+}
