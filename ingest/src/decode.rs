@@ -36,6 +36,12 @@ pub(crate) use rows::RowsBuilder;
 /// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
 
+/// The [`DeadLetter::code`] of the rest of a file that was given up.
+pub(crate) const GIVEN_UP: &str = "given_up";
+
+/// The [`DeadLetter::code`] of records that were gone from Kafka before they were read.
+pub(crate) const LOST: &str = "lost";
+
 /// A record that is no event, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -51,6 +57,15 @@ pub struct DeadLetter {
     pub raw: Vec<u8>,
     /// The record's own timestamp, where it has one.
     pub record_time: Option<Time>,
+}
+
+impl DeadLetter {
+    /// Whether it is a record that was read. One that was not read stands for any number of records, which were passed
+    /// over because the user asked for it.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        ![GIVEN_UP, LOST].contains(&self.code)
+    }
 }
 
 /// A run of one log, decoded and decided.

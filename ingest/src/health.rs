@@ -9,6 +9,7 @@ use tidemark_host::{Host, Stopwatch};
 use tidemark_store::Remedy;
 
 use crate::error::IngestError;
+use crate::tally::Tally;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -25,8 +26,17 @@ const REMIND: Duration = Duration::from_secs(30);
 /// How every source is doing.
 #[derive(Debug, Default)]
 pub struct Health {
-    sources: Mutex<BTreeMap<String, Condition>>,
+    sources: Mutex<BTreeMap<String, Source>>,
     patient: AtomicBool,
+}
+
+/// What is known of a source. Whether it waits and what became of its records are told apart, so that neither hides
+/// the other.
+#[derive(Debug)]
+struct Source {
+    condition: Condition,
+    /// Since the process began.
+    taken: Tally,
 }
 
 /// How a source is doing.
@@ -50,20 +60,24 @@ impl Health {
     /// Names the first such source and what it waits for.
     pub fn ready(&self) -> Result<(), String> {
         let sources = self.sources();
-        let waiting = sources.iter().find(|(_, condition)| **condition != Condition::Running);
-        match waiting {
-            None => Ok(()),
-            Some((source, Condition::Waiting { reason })) => {
-                Err(format!("source `{source}` waits: {reason}"))
-            }
-            Some((source, _)) => Err(format!("source `{source}` is starting")),
-        }
+        sources.iter().try_for_each(|(name, source)| match &source.condition {
+            Condition::Running => Ok(()),
+            Condition::Waiting { reason } => Err(format!("source `{name}` waits: {reason}")),
+            Condition::Starting => Err(format!("source `{name}` is starting")),
+        })
     }
 
     /// How each source is doing, by name.
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<String, Condition> {
-        self.sources().clone()
+        self.sources().iter().map(|(name, source)| (name.clone(), source.condition.clone())).collect()
+    }
+
+    /// What became of the records that each source has taken since the process began, by name, without rows of files: a
+    /// [`FilesReport`](crate::FilesReport) tells of those.
+    #[must_use]
+    pub fn taken(&self) -> BTreeMap<String, Tally> {
+        self.sources().iter().map(|(name, source)| (name.clone(), source.taken.clone())).collect()
     }
 
     /// From now on whatever may come back is waited for, however long it takes.
@@ -74,7 +88,8 @@ impl Health {
     /// A source's part.
     pub(crate) fn of(self: &Arc<Self>, source: &str, host: &Host) -> SourceHealth {
         let health = SourceHealth { host: host.clone(), all: Arc::clone(self), source: source.to_owned() };
-        health.set(Condition::Starting);
+        let source = Source { condition: Condition::Starting, taken: Tally::default() };
+        self.sources().insert(health.source.clone(), source);
         health
     }
 
@@ -83,7 +98,7 @@ impl Health {
         self.sources().remove(source);
     }
 
-    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Condition>> {
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +113,16 @@ pub(crate) struct SourceHealth {
 
 impl SourceHealth {
     pub(crate) fn set(&self, condition: Condition) {
-        self.all.sources().insert(self.source.clone(), condition);
+        if let Some(source) = self.all.sources().get_mut(&self.source) {
+            source.condition = condition;
+        }
+    }
+
+    /// This became of records that every view has taken.
+    pub(crate) fn taken(&self, tally: &Tally) {
+        if let Some(source) = self.all.sources().get_mut(&self.source) {
+            source.taken.merge(tally);
+        }
     }
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.

@@ -33,6 +33,7 @@ use kept::Kept;
 use take_in::FileReport;
 use topic::Topic;
 
+mod count;
 pub(crate) mod kept;
 pub(crate) mod run;
 pub(crate) mod take_in;
@@ -350,6 +351,7 @@ impl Pipeline {
         drop(wait);
         for batch in batches {
             self.metrics.taken(&batch, self.now());
+            self.count(&batch);
             self.tables.add(batch)?;
         }
         if self.tables.is_full() {

@@ -19,3 +19,4 @@ mod process;
 mod repo;
 mod running;
 mod tables;
+mod unusable;
