@@ -18,6 +18,7 @@ use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of, arrow::v
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
+mod cause;
 mod columns;
 pub mod csv;
 pub mod json;
@@ -202,7 +203,7 @@ impl Chunk {
         let mut dead = std::mem::take(&mut self.dead);
         for (row, decision) in decisions.iter().enumerate() {
             if let Err(rejection) = decision {
-                dead.push(self.dead_letter(&members, row, rejection));
+                dead.push(self.dead_letter(source, &members, row, rejection));
             }
         }
         dead.sort_by_key(|letter| letter.offset);
@@ -233,13 +234,26 @@ impl Chunk {
         Ok(())
     }
 
-    fn dead_letter(&self, members: &Members, row: usize, rejection: &Rejection) -> DeadLetter {
+    fn dead_letter(
+        &self,
+        source: &SourcePlan,
+        members: &Members,
+        row: usize,
+        rejection: &Rejection,
+    ) -> DeadLetter {
+        let raw = self.raw(members, row);
+        let cause = match (rejection, &self.raw) {
+            (Rejection::NoEventTime(field) | Rejection::NoArrivalTime(field), Raw::Text { .. }) => {
+                cause::of_missing(source, field, &raw)
+            }
+            _ => None,
+        };
         DeadLetter {
             offset: self.offsets[row],
             code: rejection.code(),
-            reason: rejection.to_string(),
+            reason: rejection.to_string() + &cause.map(|cause| format!("; {cause}")).unwrap_or_default(),
             place: self.place.at(self.numbers[row]),
-            raw: self.raw(members, row),
+            raw,
             record_time: self.times[row].filter(|time| time.is_valid()),
         }
     }
