@@ -1,4 +1,4 @@
-//! Whether sources are being taken in, and what they wait for if not.
+//! Whether sources are being taken in, what they wait for if not, and whether anything comes of their records.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,6 +10,9 @@ use tidemark_store::Remedy;
 
 use crate::error::IngestError;
 use crate::tally::Tally;
+use recent::{Recent, is_rejected};
+
+mod recent;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -34,7 +37,9 @@ pub struct Health {
 /// the other.
 #[derive(Debug)]
 struct Source {
+    host: Host,
     condition: Condition,
+    recent: Recent,
     /// Since the process began.
     taken: Tally,
 }
@@ -54,14 +59,15 @@ pub enum Condition {
 }
 
 impl Health {
-    /// Why some source is not being taken in; nothing where all are.
+    /// Why some source is not being taken in, or nothing comes of its records; nothing where all are well.
     ///
     /// # Errors
-    /// Names the first such source and what it waits for.
+    /// Names the first such source and what it waits for, or why all of its recent records were rejected: those of the
+    /// current minute and the one before.
     pub fn ready(&self) -> Result<(), String> {
-        let sources = self.sources();
-        sources.iter().try_for_each(|(name, source)| match &source.condition {
-            Condition::Running => Ok(()),
+        let mut sources = self.sources();
+        sources.iter_mut().try_for_each(|(name, source)| match &source.condition {
+            Condition::Running => source.accepts().map_err(|reason| format!("source `{name}`: {reason}")),
             Condition::Waiting { reason } => Err(format!("source `{name}` waits: {reason}")),
             Condition::Starting => Err(format!("source `{name}` is starting")),
         })
@@ -88,7 +94,8 @@ impl Health {
     /// A source's part.
     pub(crate) fn of(self: &Arc<Self>, source: &str, host: &Host) -> SourceHealth {
         let health = SourceHealth { host: host.clone(), all: Arc::clone(self), source: source.to_owned() };
-        let source = Source { condition: Condition::Starting, taken: Tally::default() };
+        let (condition, recent, taken) = (Condition::Starting, Recent::default(), Tally::default());
+        let source = Source { host: host.clone(), condition, recent, taken };
         self.sources().insert(health.source.clone(), source);
         health
     }
@@ -100,6 +107,20 @@ impl Health {
 
     fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    /// Whether some recent record was an event; why not, where all were rejected.
+    fn accepts(&mut self) -> Result<(), String> {
+        let recent = self.recent.get(self.host.uptime());
+        match recent.reason().filter(|_| is_rejected(&recent)) {
+            None => Ok(()),
+            Some(why) => Err(format!(
+                "none of the last {} records is an event: {} (first: {})",
+                recent.records, why.text, why.first
+            )),
+        }
     }
 }
 
@@ -118,10 +139,25 @@ impl SourceHealth {
         }
     }
 
-    /// This became of records that every view has taken.
+    /// This became of records that every view has taken. Logged, once a minute, where most records cannot be used.
     pub(crate) fn taken(&self, tally: &Tally) {
-        if let Some(source) = self.all.sources().get_mut(&self.source) {
-            source.taken.merge(tally);
+        let mut sources = self.all.sources();
+        let Some(source) = sources.get_mut(&self.source) else { return };
+        source.taken.merge(tally);
+        let mostly_useless = source.recent.add(self.host.uptime(), tally);
+        drop(sources);
+        if let Some((recent, why)) =
+            mostly_useless.as_ref().and_then(|recent| Some((recent, recent.reason()?)))
+        {
+            tracing::warn!(
+                source = self.source,
+                records = recent.records,
+                dead_letters = recent.rejected.count(),
+                unseen_events = recent.unseen.count(),
+                reason = why.text,
+                first = why.first,
+                "most records of the last minute cannot be used"
+            );
         }
     }
 
@@ -183,7 +219,7 @@ mod tests {
     use tidemark_store::StoreError;
 
     use super::*;
-    use crate::tests::fixture::Patient;
+    use crate::tests::fixture::{Patient, tally};
 
     fn host() -> Host {
         Host::real(Arc::new(Time::default))
@@ -205,6 +241,30 @@ mod tests {
         drop(wait);
         assert_eq!(health.ready(), Ok(()));
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_rejects_every_record_is_not_ready() {
+        let host = Host::new(Patient::default());
+        let health = Arc::new(Health::default());
+        let source = health.of("payments", &host);
+        source.set(Condition::Running);
+        source.taken(&tally(0, 9, 0));
+        assert_eq!(health.ready(), Ok(()), "too few to tell");
+        source.taken(&tally(0, 3, 0));
+        let told = health.ready().expect_err("all rejected");
+        assert!(told.starts_with("source `payments`: none of the last 12 records is an event: "), "{told}");
+        assert!(told.contains("not a JSON object") && told.ends_with("(first: push 0)"), "{told}");
+        source.set(Condition::Waiting { reason: "away".to_owned() });
+        assert_eq!(health.ready(), Err("source `payments` waits: away".to_owned()));
+        source.set(Condition::Running);
+        assert_eq!(health.ready(), Err(told), "what it waited for hides nothing");
+        host.sleep(Duration::from_secs(120)).await;
+        assert_eq!(health.ready(), Ok(()), "nothing was rejected since");
+        source.taken(&tally(0, 20, 0));
+        source.taken(&tally(1, 0, 0));
+        assert_eq!(health.ready(), Ok(()), "an event");
+        assert_eq!(health.taken()["payments"].records, 33);
     }
 
     #[tokio::test]

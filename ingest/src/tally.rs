@@ -12,6 +12,9 @@ use crate::decode::Batch;
 /// How many kinds of reasons are told apart. Records of further kinds are only counted.
 const KINDS: usize = 20;
 
+/// How many records tell something of a source. Of fewer, all may be bad by chance.
+pub(crate) const FEW: u64 = 10;
+
 /// From the year 2000 to the year 2100, in milliseconds: where a time must lie to be a plausible event time.
 const PLAUSIBLE: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
