@@ -68,3 +68,32 @@ fn events_that_no_view_can_see_are_a_warning() {
                    2 rows: null keys: no view can see an event without `user_id` (first: log file offset 0)";
     told(&ran, 0, &[warning]);
 }
+
+#[test]
+fn a_training_set_without_events_is_a_warning() {
+    let repo = TestRepo::new();
+    repo.write("commas.csv", &format!("{HEADER}1,\"9,50\",settled,2026-11-20T08:00:00Z\n"));
+    repo.run("ingest --from commas.csv --source payments");
+    let train = "train fraud --labels labels.csv --time at_time --out out.csv";
+    let warning =
+        "warning: source `payments` has no events: every feature of view `user_payments` is empty\nhelp: ";
+    told(&repo.run(train), 0, &[warning]);
+    let ran = repo.run(&format!("{train} --format json"));
+    assert_eq!(ran.json()["empty_views"][0], "user_payments");
+    told(&repo.run("verify"), 0, &["warning: nothing was compared: no view holds a state"]);
+    let status = repo.run("status --format json");
+    told(
+        &status,
+        0,
+        &[
+            "warning: source payments: not one of 1 record is an event\n  the latest: field `amount`: expected a number, got `9,50` (commas.csv:2)\n",
+        ],
+    );
+    assert_eq!(status.json()["sources"][0]["rejecting"]["place"], "commas.csv:2");
+
+    repo.run("ingest --from payments.csv --source payments").done();
+    for command in [train, "verify", "status"] {
+        let ran = repo.run(command).done();
+        assert!(!ran.stderr.contains("warning"), "{ran:#?}");
+    }
+}
