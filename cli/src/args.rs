@@ -96,7 +96,9 @@ Examples:
   tidemark ingest --source payments --member worker-1 --http 0.0.0.0:8080 --log json
 
 A file is known by its content: seen again, under any name, it is skipped. Killed at any moment and
-started again, an ingest goes on where it was.
+started again, an ingest goes on where it was. Records that are no events are kept as dead letters, and
+the reasons are printed. The exit code is 1 where no row of a file, or with --until-idle no record at
+all, was an event.
 
 Where a source has a `kafka` feed, it goes on reading until it is stopped (Ctrl-C, SIGTERM). Any number
 of processes may share a topic: start the same command again, elsewhere, on the same data and Redis.

@@ -96,9 +96,27 @@ pub(crate) fn report(outcome: Result<()>) -> ExitCode {
 pub(crate) fn tell(error: &Error) {
     match parts(error) {
         (what, _) if what.is_empty() => {}
-        (what, help) if log::is_json() => tracing::error!(help, "{what}"),
-        (what, None) => say(format_args!("error: {what}")),
-        (what, Some(help)) => say(format_args!("error: {what}\nhelp: {help}")),
+        (what, help) => show(Level::Error, &what, help.as_deref()),
+    }
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// The command did what it was asked for, and the result may not be what is wanted.
+    Warning,
+    /// The command did not do what it was asked for.
+    Error,
+}
+
+/// Says on stderr what is wrong, and what to do.
+pub(crate) fn show(level: Level, what: &str, help: Option<&str>) {
+    let help_line = help.map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+    match level {
+        Level::Error if log::is_json() => tracing::error!(help, "{what}"),
+        Level::Warning if log::is_json() => tracing::warn!(help, "{what}"),
+        Level::Error => say(format_args!("error: {what}{help_line}")),
+        Level::Warning => say(format_args!("warning: {what}{help_line}")),
     }
 }
 

@@ -18,6 +18,7 @@ use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of, arrow::v
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
+mod cause;
 mod columns;
 pub mod csv;
 pub mod json;
@@ -36,6 +37,12 @@ pub(crate) use rows::RowsBuilder;
 /// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
 
+/// The [`DeadLetter::code`] of the rest of a file that was given up.
+pub(crate) const GIVEN_UP: &str = "given_up";
+
+/// The [`DeadLetter::code`] of records that were gone from Kafka before they were read.
+pub(crate) const LOST: &str = "lost";
+
 /// A record that is no event, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -51,6 +58,15 @@ pub struct DeadLetter {
     pub raw: Vec<u8>,
     /// The record's own timestamp, where it has one.
     pub record_time: Option<Time>,
+}
+
+impl DeadLetter {
+    /// Whether it is a record that was read. One that was not read stands for any number of records, which were passed
+    /// over because the user asked for it.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        ![GIVEN_UP, LOST].contains(&self.code)
+    }
 }
 
 /// A run of one log, decoded and decided.
@@ -187,7 +203,7 @@ impl Chunk {
         let mut dead = std::mem::take(&mut self.dead);
         for (row, decision) in decisions.iter().enumerate() {
             if let Err(rejection) = decision {
-                dead.push(self.dead_letter(&members, row, rejection));
+                dead.push(self.dead_letter(source, &members, row, rejection));
             }
         }
         dead.sort_by_key(|letter| letter.offset);
@@ -218,13 +234,26 @@ impl Chunk {
         Ok(())
     }
 
-    fn dead_letter(&self, members: &Members, row: usize, rejection: &Rejection) -> DeadLetter {
+    fn dead_letter(
+        &self,
+        source: &SourcePlan,
+        members: &Members,
+        row: usize,
+        rejection: &Rejection,
+    ) -> DeadLetter {
+        let raw = self.raw(members, row);
+        let cause = match (rejection, &self.raw) {
+            (Rejection::NoEventTime(field) | Rejection::NoArrivalTime(field), Raw::Text { .. }) => {
+                cause::of_missing(source, field, &raw)
+            }
+            _ => None,
+        };
         DeadLetter {
             offset: self.offsets[row],
             code: rejection.code(),
-            reason: rejection.to_string(),
+            reason: rejection.to_string() + &cause.map(|cause| format!("; {cause}")).unwrap_or_default(),
             place: self.place.at(self.numbers[row]),
-            raw: self.raw(members, row),
+            raw,
             record_time: self.times[row].filter(|time| time.is_valid()),
         }
     }

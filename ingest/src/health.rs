@@ -1,4 +1,4 @@
-//! Whether sources are being taken in, and what they wait for if not.
+//! Whether sources are being taken in, what they wait for if not, and whether anything comes of their records.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,6 +9,10 @@ use tidemark_host::{Host, Stopwatch};
 use tidemark_store::Remedy;
 
 use crate::error::IngestError;
+use crate::tally::Tally;
+use recent::{Recent, is_rejected};
+
+mod recent;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -25,35 +29,29 @@ const REMIND: Duration = Duration::from_secs(30);
 /// How every source is doing.
 #[derive(Debug, Default)]
 pub struct Health {
-    sources: Mutex<BTreeMap<String, Doing>>,
+    sources: Mutex<BTreeMap<String, Source>>,
     patient: AtomicBool,
 }
 
-/// How one source is doing, apart from what its pieces of work wait for.
-#[derive(Debug, Default)]
-struct Doing {
+/// What is known of a source. Whether it waits and what became of its records are told apart, so that neither hides
+/// the other.
+#[derive(Debug)]
+struct Source {
+    host: Host,
     condition: Condition,
     /// What each piece of work waits for that has to, by the number of its [`Wait`].
     waits: BTreeMap<u64, String>,
     /// The number of the next one.
     next: u64,
-}
-
-impl Doing {
-    /// Whatever waits goes before the rest.
-    fn condition(&self) -> Condition {
-        match self.waits.values().next() {
-            Some(reason) => Condition::Waiting { reason: reason.clone() },
-            None => self.condition.clone(),
-        }
-    }
+    recent: Recent,
+    /// Since the process began.
+    taken: Tally,
 }
 
 /// How a source is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It is being opened, or caught up with before it goes on.
-    #[default]
     Starting,
     /// Records are taken in as they come.
     Running,
@@ -65,26 +63,31 @@ pub enum Condition {
 }
 
 impl Health {
-    /// Why some source is not being taken in; nothing where all are.
+    /// Why some source is not being taken in, or nothing comes of its records; nothing where all are well.
     ///
     /// # Errors
-    /// Names the first such source and what it waits for.
+    /// Names the first such source and what it waits for, or why all of its recent records were rejected: those of the
+    /// current minute and the one before.
     pub fn ready(&self) -> Result<(), String> {
-        let conditions = self.conditions();
-        let waiting = conditions.iter().find(|(_, condition)| **condition != Condition::Running);
-        match waiting {
-            None => Ok(()),
-            Some((source, Condition::Waiting { reason })) => {
-                Err(format!("source `{source}` waits: {reason}"))
-            }
-            Some((source, _)) => Err(format!("source `{source}` is starting")),
-        }
+        let mut sources = self.sources();
+        sources.iter_mut().try_for_each(|(name, source)| match source.condition() {
+            Condition::Running => source.accepts().map_err(|reason| format!("source `{name}`: {reason}")),
+            Condition::Waiting { reason } => Err(format!("source `{name}` waits: {reason}")),
+            Condition::Starting => Err(format!("source `{name}` is starting")),
+        })
     }
 
     /// How each source is doing, by name.
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<String, Condition> {
-        self.sources().iter().map(|(source, doing)| (source.clone(), doing.condition())).collect()
+        self.sources().iter().map(|(name, source)| (name.clone(), source.condition())).collect()
+    }
+
+    /// What became of the records that each source has taken since the process began, by name, without rows of files: a
+    /// [`FilesReport`](crate::FilesReport) tells of those.
+    #[must_use]
+    pub fn taken(&self) -> BTreeMap<String, Tally> {
+        self.sources().iter().map(|(name, source)| (name.clone(), source.taken.clone())).collect()
     }
 
     /// From now on whatever may come back is waited for, however long it takes.
@@ -95,7 +98,15 @@ impl Health {
     /// A source's part.
     pub(crate) fn of(self: &Arc<Self>, source: &str, host: &Host) -> SourceHealth {
         let health = SourceHealth { host: host.clone(), all: Arc::clone(self), source: source.to_owned() };
-        health.set(Condition::Starting);
+        let source = Source {
+            host: host.clone(),
+            condition: Condition::Starting,
+            waits: BTreeMap::new(),
+            next: 0,
+            recent: Recent::default(),
+            taken: Tally::default(),
+        };
+        self.sources().insert(health.source.clone(), source);
         health
     }
 
@@ -104,8 +115,30 @@ impl Health {
         self.sources().remove(source);
     }
 
-    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Doing>> {
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    /// Whatever waits goes before the rest.
+    fn condition(&self) -> Condition {
+        match self.waits.values().next() {
+            Some(reason) => Condition::Waiting { reason: reason.clone() },
+            None => self.condition.clone(),
+        }
+    }
+
+    /// Whether some recent record was an event; why not, where all were rejected.
+    fn accepts(&mut self) -> Result<(), String> {
+        let recent = self.recent.get(self.host.uptime());
+        match recent.reason().filter(|_| is_rejected(&recent)) {
+            None => Ok(()),
+            Some(why) => Err(format!(
+                "none of the last {} records is an event: {} (first: {})",
+                recent.records, why.text, why.first
+            )),
+        }
     }
 }
 
@@ -119,11 +152,34 @@ pub(crate) struct SourceHealth {
 
 impl SourceHealth {
     pub(crate) fn set(&self, condition: Condition) {
-        self.change(|doing| doing.condition = condition);
+        self.change(|source| source.condition = condition);
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Doing) -> T) -> T {
-        change(self.all.sources().entry(self.source.clone()).or_default())
+    /// None where the source was removed meanwhile.
+    fn change<T>(&self, change: impl FnOnce(&mut Source) -> T) -> Option<T> {
+        self.all.sources().get_mut(&self.source).map(change)
+    }
+
+    /// This became of records that every view has taken. Logged, once a minute, where most records cannot be used.
+    pub(crate) fn taken(&self, tally: &Tally) {
+        let mut sources = self.all.sources();
+        let Some(source) = sources.get_mut(&self.source) else { return };
+        source.taken.merge(tally);
+        let mostly_useless = source.recent.add(self.host.uptime(), tally);
+        drop(sources);
+        if let Some((recent, why)) =
+            mostly_useless.as_ref().and_then(|recent| Some((recent, recent.reason()?)))
+        {
+            tracing::warn!(
+                source = self.source,
+                records = recent.records,
+                dead_letters = recent.rejected.count(),
+                unseen_events = recent.unseen.count(),
+                reason = why.text,
+                first = why.first,
+                "most records of the last minute cannot be used"
+            );
+        }
     }
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.
@@ -161,16 +217,17 @@ impl Wait<'_> {
                 *number
             }
             None => {
-                let number = self.health.change(|doing| {
-                    doing.next += 1;
-                    doing.next
+                let number = self.health.change(|source| {
+                    source.next += 1;
+                    source.next
                 });
+                let number = number.unwrap_or_default();
                 self.waiting = Some((number, self.health.host.stopwatch()));
                 tracing::warn!(source, %error, "waiting");
                 number
             }
         };
-        self.health.change(|doing| doing.waits.insert(number, error.to_string()));
+        self.health.change(|source| source.waits.insert(number, error.to_string()));
         self.health.host.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true
@@ -184,10 +241,7 @@ impl Drop for Wait<'_> {
         if !self.gave_up {
             tracing::info!(source = self.health.source, seconds = since.elapsed().as_secs_f32(), "going on");
         }
-        // A source that was removed meanwhile is not told of again.
-        if let Some(doing) = self.health.all.sources().get_mut(&self.health.source) {
-            doing.waits.remove(&number);
-        }
+        self.health.change(|source| source.waits.remove(&number));
     }
 }
 
@@ -197,7 +251,7 @@ mod tests {
     use tidemark_store::StoreError;
 
     use super::*;
-    use crate::tests::fixture::Patient;
+    use crate::tests::fixture::{Patient, tally};
 
     fn host() -> Host {
         Host::real(Arc::new(Time::default))
@@ -219,6 +273,30 @@ mod tests {
         drop(wait);
         assert_eq!(health.ready(), Ok(()));
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_rejects_every_record_is_not_ready() {
+        let host = Host::new(Patient::default());
+        let health = Arc::new(Health::default());
+        let source = health.of("payments", &host);
+        source.set(Condition::Running);
+        source.taken(&tally(0, 9, 0));
+        assert_eq!(health.ready(), Ok(()), "too few to tell");
+        source.taken(&tally(0, 3, 0));
+        let told = health.ready().expect_err("all rejected");
+        assert!(told.starts_with("source `payments`: none of the last 12 records is an event: "), "{told}");
+        assert!(told.contains("not a JSON object") && told.ends_with("(first: push 0)"), "{told}");
+        source.set(Condition::Waiting { reason: "away".to_owned() });
+        assert_eq!(health.ready(), Err("source `payments` waits: away".to_owned()));
+        source.set(Condition::Running);
+        assert_eq!(health.ready(), Err(told), "what it waited for hides nothing");
+        host.sleep(Duration::from_secs(120)).await;
+        assert_eq!(health.ready(), Ok(()), "nothing was rejected since");
+        source.taken(&tally(0, 20, 0));
+        source.taken(&tally(1, 0, 0));
+        assert_eq!(health.ready(), Ok(()), "an event");
+        assert_eq!(health.taken()["payments"].records, 33);
     }
 
     #[tokio::test]

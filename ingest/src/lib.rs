@@ -8,7 +8,8 @@
 //! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
 //! [`kafka`] (a topic as logs); then `apply` (the one place that touches the kernel's states), `view` (the protocol
 //! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `pipeline` (one
-//! source), [`health`] (what it waits for); last [`Ingest`], the surface, and [`monitor`] (what it tells over HTTP).
+//! source), [`tally`] (what became of its records), [`health`] (what it waits for); last [`Ingest`], the surface, and
+//! [`monitor`] (what it tells over HTTP).
 //!
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
 
@@ -29,6 +30,7 @@ pub mod progress;
 pub mod push;
 pub mod status;
 mod tables;
+pub mod tally;
 mod view;
 
 #[cfg(test)]
@@ -44,4 +46,5 @@ pub use progress::{Progress, Task, Watch, unwatched};
 pub use push::PushLog;
 pub use status::Status;
 pub use tables::CommitRule;
+pub use tally::Tally;
 pub use view::{Advance, ViewWriter};

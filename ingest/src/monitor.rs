@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 while every source is being taken in, else 503 with what the first of them waits for |
+//! | `GET /readyz` | 200 while every source is being taken in, else 503 with what the first of them waits for or rejects |
 //! | `GET /metrics` | Prometheus' text form |
 
 use std::sync::Arc;

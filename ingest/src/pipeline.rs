@@ -36,6 +36,7 @@ use take_in::FileReport;
 use topic::Topic;
 
 mod backfill;
+mod count;
 mod history;
 pub(crate) mod kept;
 pub(crate) mod run;
@@ -360,6 +361,7 @@ impl Pipeline {
                 kept.applied.reached(&self.source.name, batch.to);
             }
             self.metrics.taken(&batch, self.now());
+            self.count(&batch);
             self.tables.add(batch)?;
         }
         if self.tables.is_full() {

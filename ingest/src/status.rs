@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
+use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{FeaturePlan, Log, Position, Span, Time};
+use tidemark_offline::OfflineTable;
+use tidemark_offline::table::{LogStatistics, layout};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::error::IngestError;
 use crate::pipeline::Pipeline;
 use crate::tables::Open;
+use crate::tally::FEW;
 
 /// Over how long the rate of a log is told.
 const RECENTLY: Span = Span::from_secs(60);
@@ -31,6 +36,22 @@ pub struct SourceStatus {
     pub logs: BTreeMap<Log, LogStatus>,
     /// Why it is not known where the partitions of its topic end, if it is not.
     pub unreachable: Option<String>,
+    /// What is rejected of its records, where that is most of them.
+    pub rejecting: Option<Rejecting>,
+}
+
+/// Records of which most are no events: those committed over the last minute, or, where no record of the source ever was
+/// an event, all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejecting {
+    /// How many of them are events.
+    pub events: u64,
+    /// How many of them are dead letters.
+    pub dead_letters: u64,
+    /// Why the latest dead letter of the partition with the most of them is one.
+    pub reason: String,
+    /// Where that dead letter came from.
+    pub place: String,
 }
 
 /// Where a log of a source stands in the event tables.
@@ -101,14 +122,44 @@ impl Pipeline {
             let status = logs.entry(log).or_default();
             (status.events, status.newest) = (held.rows, held.newest_event);
         }
-        for (log, held) in dead_letters.log_statistics().await? {
-            logs.entry(log).or_default().dead_letters = held.rows;
+        let held = dead_letters.log_statistics().await?;
+        for (log, held) in &held {
+            logs.entry(*log).or_default().dead_letters = held.rows;
         }
-        for (log, rows) in events.recent(since).await? {
-            logs.entry(log).or_default().rate = rows as f64 / RECENTLY.millis() as f64 * 1000.0;
+        let recent = events.recent(since).await?;
+        for (log, rows) in &recent {
+            logs.entry(*log).or_default().rate = *rows as f64 / RECENTLY.millis() as f64 * 1000.0;
         }
-        Ok(SourceStatus { source: self.source().name.clone(), logs, unreachable })
+        let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
+        let all = (all(|log| log.events), all(|log| log.dead_letters));
+        let rejecting = rejecting(&**dead_letters, since, recent.values().sum(), all, &held).await?;
+        Ok(SourceStatus { source: self.source().name.clone(), logs, unreachable, rejecting })
     }
+}
+
+/// What is rejected: `recent` events were committed since `since`, and there are so many events and dead letters in `all`.
+async fn rejecting(
+    table: &dyn OfflineTable,
+    since: Time,
+    recent: u64,
+    all: (u64, u64),
+    held: &BTreeMap<Log, LogStatistics>,
+) -> Result<Option<Rejecting>, IngestError> {
+    let letters = table.recent(since).await?;
+    let (events, dead_letters) = match (recent, letters.values().sum::<u64>()) {
+        (events, dead_letters) if dead_letters >= FEW && dead_letters > events => (events, dead_letters),
+        _ if all.0 == 0 && all.1 > 0 => all,
+        _ => return Ok(None),
+    };
+    let most = letters.iter().max_by_key(|(_, rows)| **rows).map(|(log, _)| *log);
+    let most = most.or_else(|| held.iter().max_by_key(|(_, held)| held.rows).map(|(log, _)| *log));
+    let Some((log, last)) = most.and_then(|log| Some((log, held.get(&log)?.last))) else { return Ok(None) };
+    let at = |position| BTreeMap::from([(log, position)]);
+    let columns = [layout::DETAIL, layout::PLACE];
+    let mut rows = table.scan(&columns, &at(Position(last)), &at(Position::after(last)))?;
+    let Some(row) = rows.try_next().await? else { return Ok(None) };
+    let text = |column| value_at(row.column(column), 0).to_string();
+    Ok(Some(Rejecting { events, dead_letters, reason: text(0), place: text(1) }))
 }
 
 /// Where views stand in the online store.

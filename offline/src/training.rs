@@ -87,6 +87,8 @@ pub struct Summary {
     pub events: u64,
     /// How many evaluations of derived features failed; their values are null.
     pub failed: u64,
+    /// The views whose source has no events at all: every feature of theirs is empty in every row.
+    pub empty_views: Vec<String>,
     /// Its features in order.
     pub features: Vec<FeatureSummary>,
 }
@@ -196,11 +198,15 @@ impl Questions {
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<TrainingSet, TrainError> {
         let mut views = Vec::with_capacity(request.service.views.len());
-        let (mut answered, mut events) = (0, 0);
+        let (mut answered, mut events, mut empty_views) = (0, 0, Vec::new());
         let total = self.labels.rows * request.service.views.len();
         for (index, plan) in request.service.views.iter().enumerate() {
             let mut seen = 0;
-            let columns = self.ask(request, index, |history, labels| {
+            let table = open(request, plan).await?;
+            if table.files()?.is_empty() {
+                empty_views.push(plan.view.clone());
+            }
+            let columns = self.ask(request, index, &table, |history, labels| {
                 answered += labels;
                 seen = history.rows_read();
                 progress(Progress { view: &plan.view, events: seen, answered, total });
@@ -208,7 +214,7 @@ impl Questions {
             views.push(columns.await?);
             events += seen;
         }
-        assemble(request, self, &views, events)
+        assemble(request, self, &views, events, empty_views)
     }
 
     /// Answers the labels about one view.
@@ -216,13 +222,13 @@ impl Questions {
         &self,
         request: &TrainRequest,
         view: usize,
+        table: &EventTable,
         answered: impl FnMut(&History, usize),
     ) -> Result<ViewColumns, TrainError> {
         let plan = &request.service.views[view];
-        let table = open(request, plan).await?;
         tokens::check(&self.labels, &self.tokens, plan, table.positions())?;
         let asked = Asked::new(&self.keys[view]);
-        let history = History::open(&table, plan, Some(asked.entities()), request.effort).await?;
+        let history = History::open(table, plan, Some(asked.entities()), request.effort).await?;
         let features = request.service.features.iter().filter(|feature| feature.view == view);
         let wanted = ViewRequest {
             plan: Arc::clone(plan),
@@ -296,14 +302,15 @@ fn assemble(
     questions: Questions,
     views: &[ViewColumns],
     events: u64,
+    empty_views: Vec<String>,
 ) -> Result<TrainingSet, TrainError> {
     let service = &request.service;
     let fields = service_fields(service);
     let mut columns = windowed(service, views, |view| &view.values);
     let (derived, failed) = derive(service, &fields, &columns, &questions)?;
     columns.extend(derived.iter().cloned());
-    let summary =
-        Summary { rows: questions.labels.rows, events, failed, features: summarize(&fields, &columns) };
+    let (rows, features) = (questions.labels.rows, summarize(&fields, &columns));
+    let summary = Summary { rows, events, failed, empty_views, features };
     if request.status {
         columns.extend(windowed(service, views, |view| &view.statuses));
         columns.extend(derived.iter().map(derived_statuses));

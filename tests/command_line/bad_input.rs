@@ -138,7 +138,10 @@ fn a_half_written_line() {
     repo.write("half.jsonl", &format!("{whole}\n{}", &whole[..40]));
     let ran = repo.run("ingest --from half.jsonl --source payments").done();
     assert!(ran.stderr.contains(" data/offline/payments/dead_letters"), "{ran:#?}");
-    assert!(ran.stdout.contains("1 event ") && ran.stderr.contains("1 dead letter kept"), "{ran:#?}");
+    assert!(
+        ran.stdout.contains("1 event ") && ran.stderr.contains("1 of the 2 rows of half.jsonl is no event"),
+        "{ran:#?}"
+    );
     repo.write("rows.jsonl", "{\"user_id\": 1, \"amount\": 1}\n{\"user_id\": 1,");
     repo.run("lookup fraud --rows rows.jsonl").refused(&["line 2 is no JSON object"]);
 }

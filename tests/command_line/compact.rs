@@ -7,8 +7,9 @@ use crate::repo::TestRepo;
 #[test]
 fn small_files_become_one_and_go_once_they_are_old() {
     let repo = TestRepo::ingested();
-    for row in ["3,1,settled,2026-11-20T08:59:00Z", "4,2,settled,2026-11-20T08:59:00Z", "5,x,settled,now"] {
-        repo.write("more.csv", &format!("user_id,amount,status,created_at\n{row}\n"));
+    let at = "2026-11-20T08:59:00Z";
+    for rows in [format!("3,1,settled,{at}\n"), format!("4,2,settled,{at}\n5,x,settled,now\n")] {
+        repo.write("more.csv", &format!("user_id,amount,status,created_at\n{rows}"));
         repo.run("ingest --from more.csv --source payments").done();
     }
     let logs = || repo.run("status --format json").done().json()["sources"][0]["logs"]["file"].clone();

@@ -21,3 +21,4 @@ mod process;
 mod repo;
 mod running;
 mod tables;
+mod unusable;

@@ -25,6 +25,7 @@ mod disk;
 mod flights;
 mod online;
 mod traffic;
+mod unusable;
 mod worker;
 mod workers;
 mod world;

@@ -30,6 +30,7 @@ pub(super) async fn run(asked: Dev, global: &Global) -> Result<()> {
     if !reports.is_empty() {
         say(ingest::table(&reports).trim_end());
     }
+    ingest::unusable::say_all(&ingest::unusable::of_files(&project, &reports)?);
     let lookups = Arc::new(Lookups::new(store, clock::shared()));
     lookups.serve(project.repo.services.values().cloned())?;
     let (http, grpc) = ports.addresses()?;

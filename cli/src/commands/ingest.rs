@@ -17,6 +17,7 @@ use topics::{Reading, read};
 
 mod report;
 pub(crate) mod topics;
+pub(crate) mod unusable;
 
 pub(crate) use report::table;
 
@@ -55,7 +56,11 @@ async fn take_in_files(
     ingest.drain_push().await?;
     let took = began.elapsed();
     output.result(|| report::files_json(&reports, took), || report::files_text(&reports, took))?;
-    say_dead_letters(project, &reports)
+    let mut complaints = unusable::of_files(project, &reports)?;
+    let must_give = asked.until_idle && reports.iter().all(|(_, report)| report.events() == 0);
+    complaints.extend(unusable::of_records(project, &ingest.health().taken(), must_give)?);
+    unusable::say_all(&complaints);
+    unusable::check(&complaints)
 }
 
 /// Goes on until it is stopped, or everything there is was taken in.
@@ -95,12 +100,17 @@ async fn take_in_topics(
     if let Some(idle) = &read.idle {
         output.result(|| report::idle_json(&read, idle, took), || report::idle_text(&read, idle, took))?;
     }
-    say_dead_letters(project, &read.files)?;
     if asked.until_idle && read.idle.is_none() {
         let message = "stopped before everything there is was taken in";
         return Err(Failure::fixable(message, "start it again, it goes on where it was").into());
     }
-    Ok(())
+    if !asked.until_idle {
+        return Ok(());
+    }
+    let must_give = read.files.iter().all(|(_, report)| report.events() == 0);
+    let complaints = unusable::of_records(project, &read.taken, must_give)?;
+    unusable::say_all(&complaints);
+    unusable::check(&read.complaints).and(unusable::check(&complaints))
 }
 
 /// Paths as the journal has them.
@@ -200,14 +210,4 @@ fn say_topics(project: &Project, topics: &[Topic], until_idle: bool) {
     let servers = project.repo.project.kafka.as_ref().map_or("", |kafka| kafka.bootstrap_servers.as_str());
     let end = if until_idle { "until everything there is was taken in" } else { "until stopped (Ctrl-C)" };
     say(format_args!("reading {} at {servers}, {end}", topics.join(", ")));
-}
-
-fn say_dead_letters(project: &Project, reports: &[(String, FilesReport)]) -> Result<()> {
-    let root = project.location()?.root().display().to_string();
-    let root = root.strip_prefix("./").unwrap_or(&root);
-    for (source, report) in reports.iter().filter(|(_, report)| report.dead_letters() > 0) {
-        let kept = counted(report.dead_letters(), "dead letter");
-        say(format_args!("note: {kept} kept, each with its reason, in {root}/{source}/dead_letters"));
-    }
-    Ok(())
 }

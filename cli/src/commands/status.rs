@@ -3,11 +3,12 @@
 use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
-use tidemark_ingest::status::{LogStatus, SourceStatus, ViewStatus};
+use tidemark_ingest::status::{LogStatus, Rejecting, SourceStatus, ViewStatus};
 use tidemark_kernel::{Log, Position};
 
 use crate::args::Global;
-use crate::output::{Output, Table, bytes, count, time};
+use crate::failure::{Level, show};
+use crate::output::{Output, Table, bytes, count, counted, time};
 use crate::progress::say;
 use crate::project::{Intake, Project};
 
@@ -22,6 +23,9 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
         || format!("version {version}\n\n{}\n{}", sources_text(&status), views_text(&status)),
     )?;
     for source in &status.sources {
+        if let Some(rejecting) = &source.rejecting {
+            say_rejecting(&source.source, rejecting);
+        }
         if let Some(reason) = &source.unreachable {
             say(format_args!(
                 "note: where the topic of source {} ends is not known: {reason}",
@@ -30,6 +34,21 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Records of which most are no events look like any others in a table.
+fn say_rejecting(source: &str, rejecting: &Rejecting) {
+    let Rejecting { events, dead_letters, reason, place } = rejecting;
+    let records = counted(events + dead_letters, "record");
+    let share = if *events == 0 {
+        format!("source {source}: not one of {records} is an event")
+    } else {
+        format!(
+            "source {source}: of the {records} of the last minute, {} are no events",
+            count(*dead_letters)
+        )
+    };
+    show(Level::Warning, &format!("{share}\n  the latest: {reason} ({place})"), None);
 }
 
 /// Each source, log by log.
@@ -98,7 +117,7 @@ fn views_text(status: &Status) -> String {
             bytes(sizes.bytes),
             sizes.memory.map_or_else(|| "-".to_owned(), bytes),
             bytes(per_entity(view, sizes.memory.unwrap_or(sizes.bytes))),
-            note(view).to_owned(),
+            note(view, status).to_owned(),
         ]);
     }
     table.to_string()
@@ -109,9 +128,14 @@ fn per_entity(view: &ViewStatus, bytes: u64) -> u64 {
     bytes / view.sizes.entities.max(1)
 }
 
-fn note(view: &ViewStatus) -> &'static str {
+fn note(view: &ViewStatus, status: &Status) -> &'static str {
+    let source = status.sources.iter().find(|source| source.source == view.source);
+    let has_events = source.is_some_and(|source| source.logs.values().any(|log| log.events > 0));
     match &view.live {
         _ if view.lost => "lost; a worker or the next `tidemark apply` backfills it",
+        _ if view.current && has_events && view.sizes.entities == 0 => {
+            "empty, although its source has events"
+        }
         _ if view.current => "",
         None => "not filled yet",
         Some(_) => "not filled yet as it is defined now; the one before it answers",
@@ -122,7 +146,15 @@ pub(super) fn sources_json(status: &Status) -> Vec<Json> {
     let sources = status.sources.iter().map(|source| {
         let logs = source.logs.iter().map(|(log, status)| (log.to_string(), describe_log(status)));
         let logs = logs.collect::<Map<_, _>>();
-        json!({"source": source.source, "logs": logs, "unreachable": source.unreachable})
+        let rejecting = source.rejecting.as_ref().map(|rejecting| {
+            json!({
+                "events": rejecting.events, "dead_letters": rejecting.dead_letters,
+                "reason": rejecting.reason, "place": rejecting.place,
+            })
+        });
+        json!({
+            "source": source.source, "logs": logs, "unreachable": source.unreachable, "rejecting": rejecting,
+        })
     });
     sources.collect()
 }

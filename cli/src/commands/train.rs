@@ -1,14 +1,16 @@
 //! `tidemark train`: a training set from the event tables.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use serde_json::{Value as Json, json};
-use tidemark_kernel::Visibility;
+use tidemark_kernel::{FeaturePlan, Visibility};
 use tidemark_offline::training::{FeatureSummary, Summary};
 use tidemark_offline::{Effort, Progress, TrainRequest, train};
 
 use crate::args::{Global, Train};
 use crate::clock;
-use crate::failure::{Failure, io_failure};
+use crate::failure::{self, Failure, Level, io_failure};
 use crate::output::{Output, Table, bytes, count, counted, duration, rate};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::Project;
@@ -30,7 +32,8 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
                 summary.features.iter().map(|feature| describe(feature, &summary)).collect();
             json!({
                 "out": out.to_string(), "rows": summary.rows, "bytes": size, "events_read": summary.events,
-                "seconds": took.as_secs_f64(), "failed_derived": summary.failed, "features": features,
+                "seconds": took.as_secs_f64(), "failed_derived": summary.failed,
+                "empty_views": summary.empty_views, "features": features,
             })
         },
         || {
@@ -40,6 +43,7 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
             format!("{}\n{out}: {rows}, {features}, {}, {pace}", table(&summary), bytes(size))
         },
     )?;
+    warn_of_empty_views(&request, &summary);
     if summary.failed > 0 {
         say(format_args!(
             "note: {} of derived features failed and are null",
@@ -47,6 +51,17 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
         ));
     }
     Ok(())
+}
+
+/// A view without events looks like one of rare features: null in every row.
+fn warn_of_empty_views(request: &TrainRequest, summary: &Summary) {
+    let is_empty = |plan: &&Arc<FeaturePlan>| summary.empty_views.contains(&plan.view);
+    for FeaturePlan { view, source, .. } in request.service.views.iter().filter(is_empty).map(|plan| &**plan)
+    {
+        let message = format!("source `{source}` has no events: every feature of view `{view}` is empty");
+        let help = "take events in with `tidemark ingest`; `tidemark status` says what was rejected";
+        failure::show(Level::Warning, &message, Some(help));
+    }
 }
 
 fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {

@@ -9,7 +9,7 @@ use tidemark_prove::verify::{Mismatch, Request, Verified, verify};
 
 use crate::args::{Global, Verify};
 use crate::clock;
-use crate::failure::Failure;
+use crate::failure::{Failure, Level, show};
 use crate::output::{Output, count, counted, duration};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::Project;
@@ -32,6 +32,11 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
     bars.clear();
     let took = duration(began.elapsed());
     output.result(|| describe(&verified), || format!("{} ({took})", summary(&verified)))?;
+    if verified.states == 0 && verified.values == 0 && verified.mismatches.is_empty() {
+        let message = "nothing was compared: no view holds a state, and no event is one that a view can see";
+        let help = "take events in with `tidemark ingest`; `tidemark status` says how far every source is";
+        show(Level::Warning, message, Some(help));
+    }
     tell(&verified.mismatches, &project);
     if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
 }

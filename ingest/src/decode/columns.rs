@@ -104,7 +104,7 @@ impl Names {
         let missing: Vec<Missing<'_>> = fields
             .iter()
             .filter(|(field, path)| !source.optional.contains(&field.name) && !self.has(&texts(path)))
-            .map(|(field, path)| Missing { field, path, near: self.near(path, &declared) })
+            .map(|(field, path)| Missing { field, path, near: self.like(path, &declared) })
             .collect();
         let Some((first, more)) = missing.split_first() else { return Ok(()) };
         let (what, within) = match made {
@@ -129,9 +129,18 @@ impl Names {
         }
     }
 
+    /// What may be meant by a field that a record has nothing for; none where it is there, if only as null.
+    pub(crate) fn near(&self, source: &SourcePlan, field: &str) -> Option<Vec<String>> {
+        let paths: Vec<Vec<String>> =
+            source.fields.iter().map(|field| path(source, field, Made::Records(1))).collect();
+        let declared: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
+        let path = &paths[source.field(field)?];
+        if self.has(&texts(path)) { None } else { self.like(path, &declared) }
+    }
+
     /// What may be meant by a path that is not there, if no field takes it: a name like its last one beside it, or
     /// that very name inside something.
-    fn near(&self, path: &[String], declared: &[&[String]]) -> Option<Vec<String>> {
+    fn like(&self, path: &[String], declared: &[&[String]]) -> Option<Vec<String>> {
         let (last, before) = path.split_last()?;
         let free = |name: &&String| {
             let whole = [before, std::slice::from_ref(*name)].concat();
@@ -144,9 +153,11 @@ impl Names {
         self.nested(last).filter(|found| !declared.contains(&found.as_slice()))
     }
 
-    /// The first member of this name inside another one, whatever its case.
+    /// The first member of this name inside another one, whatever its case. Where there is an `after`, what is inside
+    /// `before` is not meant: a record of a change, as Debezium writes it, holds the old row there.
     fn nested(&self, name: &str) -> Option<Vec<String>> {
-        self.order.iter().find_map(|outer| {
+        let is_change = self.inside.contains_key("after");
+        self.order.iter().filter(|outer| !(is_change && *outer == "before")).find_map(|outer| {
             let inside = &self.inside[outer];
             let here = inside.order.iter().find(|inner| inner.eq_ignore_ascii_case(name));
             let mut path = here.map(|inner| vec![inner.clone()]).or_else(|| inside.nested(name))?;

@@ -17,10 +17,10 @@ use tidemark_kernel::source::Origin;
 use tidemark_kernel::value::{Type, Value};
 use tidemark_kernel::{Position, SourcePlan, Time};
 
-use super::columns::Made;
+use super::columns::{Made, Names};
 use super::lines::{LONGEST, Lines, content};
 use super::members::{Member, Members};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder, cause};
 
 mod names;
 
@@ -70,14 +70,14 @@ impl RecordReader {
         row: &mut Vec<Value>,
         unknown: Unknown<'_>,
     ) -> Result<(), String> {
-        let text =
-            std::str::from_utf8(record).map_err(|error| format!("the record is not UTF-8: {error}"))?;
+        let text = std::str::from_utf8(record)
+            .map_err(|error| likely(record, || format!("the record is not UTF-8: {error}")))?;
         row.clear();
         row.resize(self.fields.len(), Value::Null);
         let mut json = serde_json::Deserializer::from_str(text);
         let object = Object { fields: &self.fields, members: &self.members, row, unknown };
         let found = json.deserialize_map(object).and_then(|found| json.end().map(|()| found));
-        found.map_err(syntax)?
+        found.map_err(|error| likely(record, || syntax(error)))?
     }
 }
 
@@ -87,6 +87,11 @@ fn declared(source: &SourcePlan) -> Vec<Declared> {
         Declared { name: field.name.clone(), ty: field.ty, whole: named && field.ty == Type::String }
     });
     fields.collect()
+}
+
+/// What a record is likely to be that is no JSON, or the error where that is not known.
+fn likely(record: &[u8], error: impl FnOnce() -> String) -> String {
+    cause::of_bytes(record).unwrap_or_else(error)
 }
 
 /// Errors of JSON's syntax. A record is one line to its reader, so only the column tells anything.
@@ -297,6 +302,13 @@ fn next_record(lines: &mut Lines<impl BufRead>, line: &mut Vec<u8>) -> io::Resul
             return Ok(true);
         }
     }
+}
+
+/// The names of the members of a record; none where it is no JSON object.
+pub(super) fn members_of(source: &SourcePlan, record: &[u8]) -> Names {
+    let mut found = names::Found::new(source);
+    found.add(record);
+    found.names
 }
 
 /// Checks that the first batch of JSON lines, `limit` records at most, has a member for every field that is not

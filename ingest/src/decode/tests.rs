@@ -16,6 +16,7 @@ use crate::error::IngestError;
 use crate::files::{FileRead, FileReader, FileRows, Identity};
 use crate::journal::files::KnownFile;
 
+mod cause;
 mod elsewhere;
 
 fn host() -> Host {

@@ -9,11 +9,12 @@ use arrow::array::RecordBatch;
 use tidemark_kernel::{Log, Position};
 
 use super::Pipeline;
-use crate::decode::{Batch, DeadLetter};
+use crate::decode::{Batch, DeadLetter, GIVEN_UP};
 use crate::error::IngestError;
 use crate::files::{FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::KnownFile;
 use crate::progress::{Progress, Task, Watch};
+use crate::tally::Tally;
 
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +30,8 @@ pub struct FileReport {
 pub enum FileOutcome {
     /// It was taken in.
     TakenIn {
-        /// How many of its rows are events, of those taken in now.
-        events: u64,
-        /// How many are dead letters, of those taken in now.
-        dead_letters: u64,
+        /// What became of its rows, of those taken in now.
+        tally: Tally,
         /// How many of its rows had been taken in before.
         before: u64,
         /// How long it took.
@@ -62,7 +61,7 @@ impl FilesReport {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.sum(|outcome| match outcome {
-            FileOutcome::TakenIn { events, .. } => *events,
+            FileOutcome::TakenIn { tally, .. } => tally.events(),
             FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => 0,
         })
     }
@@ -71,7 +70,7 @@ impl FilesReport {
     #[must_use]
     pub fn dead_letters(&self) -> u64 {
         self.sum(|outcome| match outcome {
-            FileOutcome::TakenIn { dead_letters, .. } => *dead_letters,
+            FileOutcome::TakenIn { tally, .. } => tally.rejected.count(),
             FileOutcome::GivenUp { .. } => 1,
             FileOutcome::Skipped { .. } => 0,
         })
@@ -262,7 +261,7 @@ impl Pipeline {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let letter = DeadLetter {
             offset: from.0,
-            code: "given_up",
+            code: GIVEN_UP,
             reason: format!("the rest of the file, from row {} on, was given up", before + 1),
             place: format!("{name} row {}", before + 1),
             raw: Vec::new(),
@@ -290,7 +289,7 @@ impl Pipeline {
         meter: &mut Meter<'_>,
     ) -> Result<FileOutcome, IngestError> {
         let (start, watch) = (self.tables.taken(Log::FILE), self.shared.host.stopwatch());
-        let (mut events, mut dead_letters) = (0, 0);
+        let mut tally = Tally::default();
         let mut reader = FileReader::start(&self.shared.host, Arc::clone(&self.source), file, start);
         let rows = loop {
             let read = reader.next().await.map_err(|error| self.cut_short(file, error));
@@ -298,8 +297,7 @@ impl Pipeline {
                 FileRead::Rows(batch, bytes) => (batch, bytes),
                 FileRead::End(rows) => break rows,
             };
-            events += batch.events.num_rows() as u64;
-            dead_letters += batch.dead.len() as u64;
+            tally.merge(&self.tally(&batch));
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
             self.take(vec![batch]).await?;
             meter.report(&file.path, bytes);
@@ -309,6 +307,6 @@ impl Pipeline {
         let (name, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
         let before = (start.0 - file.first).clamp(0, rows).unsigned_abs();
-        Ok(FileOutcome::TakenIn { events, dead_letters, before, took: watch.elapsed() })
+        Ok(FileOutcome::TakenIn { tally, before, took: watch.elapsed() })
     }
 }

@@ -14,7 +14,7 @@ use tidemark_store::Remedy;
 use tokio::sync::mpsc;
 
 use super::Pipeline;
-use crate::decode::{Batch, DeadLetter};
+use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
@@ -278,7 +278,7 @@ impl Pipeline {
         self.refill_beyond([(log, position)].into_iter()).await?;
         let letter = DeadLetter {
             offset: position.0,
-            code: "lost",
+            code: LOST,
             reason: format!(
                 "records {position} to {} were gone from Kafka before they were read",
                 first.0 - 1

@@ -19,7 +19,8 @@ use tidemark_offline::{EventTable, Location};
 use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
 use crate::journal::Journal;
-use crate::{CommitRule, Ingest, IngestConfig, IngestError};
+use crate::journal::push::PushedRecord;
+use crate::{CommitRule, Ingest, IngestConfig, IngestError, Tally, push};
 
 /// A machine whose time passes only while it is waited for. Something may happen whenever the disk is asked.
 #[derive(Default)]
@@ -151,6 +152,18 @@ pub(super) fn lines(first: usize, count: usize) -> String {
         writeln!(text, "{line}").expect("text");
     }
     text
+}
+
+/// What became of so many records: events, dead letters, and events without a user or shop.
+pub(crate) fn tally(events: u64, dead_letters: u64, keyless: u64) -> Tally {
+    let (event, keyless_event) =
+        (format!("{{\"user\":1,\"at\":\"{RECEIVED}\"}}"), format!("{{\"at\":\"{RECEIVED}\"}}"));
+    let kinds = [(events, event.as_str()), (dead_letters, "{"), (keyless, keyless_event.as_str())];
+    let lines = kinds.into_iter().flat_map(|(count, json)| (0..count).map(move |_| json.as_bytes().to_vec()));
+    let pushed = lines.zip(0..).map(|(json, offset)| PushedRecord { offset, received: RECEIVED, json });
+    let source = payments();
+    let batch = push::decode(&source, &pushed.collect::<Vec<_>>()).expect("decoded");
+    Tally::of(&batch, &source, [&*by_user(), &*by_shop()].into_iter())
 }
 
 /// A project.

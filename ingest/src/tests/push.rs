@@ -54,6 +54,11 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
     let held = project.held().await;
     assert_eq!((held.events.len(), held.dead_letters.len(), held.views["by_user"].len()), (3, 1, 2));
     assert!(held.dead_letters[0].contains("push 1"), "{}", held.dead_letters[0]);
+    let taken = &ingest.health().taken()["payments"];
+    assert_eq!(
+        (taken.records, taken.events(), taken.reason().map(|why| why.first.as_str())),
+        (4, 3, Some("push 1"))
+    );
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
     let status = ingest.status().await.expect("status");
     assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use tidemark_ingest::{FileOutcome, FileReport, FilesReport, Status};
 
 use super::topics::Read;
+use super::unusable;
 use crate::commands::status;
 use crate::output::{Table, count, counted, duration, rate};
 
@@ -46,10 +47,11 @@ pub(crate) fn table(reports: &Reports) -> String {
         for file in &report.files {
             let path = file.path.display().to_string();
             let cells = match &file.outcome {
-                FileOutcome::TakenIn { events, dead_letters, before, took } => {
+                FileOutcome::TakenIn { tally, before, took } => {
                     let resumed = format!("{} were in before", counted(*before, "row"));
                     let note = if *before > 0 { resumed } else { String::new() };
-                    [count(*events), count(*dead_letters), rate(events + dead_letters, *took), note]
+                    let (events, dead_letters) = (count(tally.events()), count(tally.rejected.count()));
+                    [events, dead_letters, rate(tally.records, *took), note]
                 }
                 FileOutcome::GivenUp { rows } => {
                     let note = format!("given up after {}", counted(*rows, "row"));
@@ -77,9 +79,10 @@ fn files(reports: &Reports) -> Vec<Json> {
 fn describe(source: &str, file: &FileReport) -> Json {
     let path = file.path.display().to_string();
     match &file.outcome {
-        FileOutcome::TakenIn { events, dead_letters, before, took } => json!({
-            "source": source, "file": path, "events": events, "dead_letters": dead_letters,
+        FileOutcome::TakenIn { tally, before, took } => json!({
+            "source": source, "file": path, "events": tally.events(), "dead_letters": tally.rejected.count(),
             "rows_before": before, "seconds": took.as_secs_f64(), "skipped": false,
+            "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen),
         }),
         FileOutcome::GivenUp { rows } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 1, "rows_before": rows, "skipped": false,

@@ -1,14 +1,18 @@
 //! Reading topics until stopped, or until everything there is was taken in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_ingest::{Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, monitor};
+use tidemark_ingest::{
+    Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
+};
 use tidemark_online::http;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::unusable::{self, Complaint};
 use super::{Wanted, table, take_in};
 use crate::clock;
 use crate::failure::Failure;
@@ -38,6 +42,10 @@ pub(crate) struct Reading {
 pub(crate) struct Read {
     /// Each source with what became of its files.
     pub(crate) files: Vec<(String, FilesReport)>,
+    /// What was said of them.
+    pub(crate) complaints: Vec<Complaint>,
+    /// What became of the records of each source, without rows of files.
+    pub(crate) taken: BTreeMap<String, Tally>,
     /// Where everything stood once everything there is was taken in; none where it was stopped before.
     pub(crate) idle: Option<Status>,
 }
@@ -53,6 +61,7 @@ pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) ->
         let stop = service.stopped();
         service.serve(async move { Ok(http::serve(router, listener, stop).await?) });
     }
+    let health = ingest.health();
     let (tell_idle, mut idle) = oneshot::channel();
     if reading.until_idle {
         let idle = until_idle(ingest.handle(), ingest.health(), service.stopped(), tell_idle);
@@ -61,16 +70,22 @@ pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) ->
     let newer = Newer::than(project);
     service.work(follow(newer, ingest.handle(), reading.source, service.stopped()));
     let (tell_files, mut files) = oneshot::channel();
-    service.work(run(ingest, reading.files, tell_files, [service.stopped(), service.stopped()]));
+    let stops = [service.stopped(), service.stopped()];
+    service.work(run(project.clone(), ingest, reading.files, tell_files, stops));
     service.run().await?;
     // All have ended: what was not told by now will not be.
-    Ok(Read { files: files.try_recv().unwrap_or_default(), idle: idle.try_recv().ok() })
+    let (files, complaints) = files.try_recv().unwrap_or_default();
+    Ok(Read { files, complaints, taken: health.taken(), idle: idle.try_recv().ok() })
 }
 
+/// Each source with what became of its files, and what was said of them.
+type Files = (Vec<(String, FilesReport)>, Vec<Complaint>);
+
 async fn run(
+    project: Project,
     mut ingest: Ingest,
     wanted: Vec<Wanted>,
-    tell: oneshot::Sender<Vec<(String, FilesReport)>>,
+    tell: oneshot::Sender<Files>,
     [stop_files, stop]: [impl Future<Output = ()> + Send; 2],
 ) -> Result<()> {
     let reports = tokio::select! {
@@ -81,7 +96,9 @@ async fn run(
     if !reports.is_empty() {
         say(table(&reports).trim_end());
     }
-    drop(tell.send(reports));
+    let complaints = unusable::of_files(&project, &reports)?;
+    unusable::say_all(&complaints);
+    drop(tell.send((reports, complaints)));
     Ok(ingest.run(stop).await?)
 }
 

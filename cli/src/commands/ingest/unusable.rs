@@ -1,0 +1,184 @@
+//! What `ingest` says of records that are of no use: it ended well, and nothing came of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use tidemark_ingest::tally::Reasons;
+use tidemark_ingest::{FileOutcome, FileReport, FilesReport, Tally};
+
+use crate::failure::{Failure, Level, show};
+use crate::output::{count, counted};
+use crate::project::Project;
+
+/// What is said of some records.
+#[derive(Debug)]
+pub(crate) struct Complaint {
+    level: Level,
+    message: String,
+    help: String,
+}
+
+/// Says them all.
+pub(crate) fn say_all(complaints: &[Complaint]) {
+    complaints.iter().for_each(|complaint| show(complaint.level, &complaint.message, Some(&complaint.help)));
+}
+
+/// Whether the command may end well, after everything was said.
+///
+/// # Errors
+/// Fails where one of them is an error.
+pub(super) fn check(complaints: &[Complaint]) -> Result<()> {
+    let failed = complaints.iter().any(|complaint| complaint.level == Level::Error);
+    if failed { Err(Failure::told().into()) } else { Ok(()) }
+}
+
+/// What is to be said of files: an error where none of a file's rows is an event.
+///
+/// # Errors
+/// Fails where the place of the dead letters is not known.
+pub(crate) fn of_files(project: &Project, reports: &[(String, FilesReport)]) -> Result<Vec<Complaint>> {
+    let root = root(project)?;
+    let mut complaints = Vec::new();
+    for (source, report) in reports {
+        let (none, some): (Vec<File<'_>>, Vec<File<'_>>) =
+            report.files.iter().filter_map(File::of).partition(|file| file.is_useless);
+        for (files, level) in [(none, Level::Error), (some, Level::Warning)] {
+            let mut all = Tally::default();
+            files.iter().for_each(|file| all.merge(file.tally));
+            let records =
+                Records { tally: &all, one: "row", of: name(&files), held: "the file", root: &root };
+            complaints.extend(records.complaints(source, level));
+        }
+    }
+    Ok(complaints)
+}
+
+/// What is to be said of records from topics and pushes. `must_give` makes it an error that there were records and no
+/// event.
+///
+/// # Errors
+/// Fails where the place of the dead letters is not known.
+pub(crate) fn of_records(
+    project: &Project,
+    taken: &BTreeMap<String, Tally>,
+    must_give: bool,
+) -> Result<Vec<Complaint>> {
+    let root = root(project)?;
+    let level = if must_give && taken.values().all(|tally| tally.events() == 0) {
+        Level::Error
+    } else {
+        Level::Warning
+    };
+    let complaints = taken.iter().flat_map(|(source, tally)| {
+        let of = format!("source `{source}`");
+        Records { tally, one: "record", of, held: "what is sent", root: &root }.complaints(source, level)
+    });
+    Ok(complaints.collect())
+}
+
+/// The reasons of a kind of records, for machines.
+pub(super) fn json(reasons: &Reasons) -> Vec<Json> {
+    let kinds = reasons.kinds().into_iter().map(|reason| {
+        json!({"reason": reason.code, "detail": reason.text, "place": reason.first, "count": reason.count})
+    });
+    kinds.collect()
+}
+
+/// A file of which something was taken in now.
+struct File<'r> {
+    report: &'r FileReport,
+    tally: &'r Tally,
+    /// Whether all of it was read now, and gave no event.
+    is_useless: bool,
+}
+
+impl<'r> File<'r> {
+    fn of(report: &'r FileReport) -> Option<Self> {
+        match &report.outcome {
+            FileOutcome::TakenIn { tally, before, .. } => {
+                let is_useless = *before == 0 && tally.records > 0 && tally.events() == 0;
+                Some(Self { report, tally, is_useless })
+            }
+            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => None,
+        }
+    }
+}
+
+fn name(files: &[File<'_>]) -> String {
+    match files {
+        [file] => file.report.path.display().to_string(),
+        files => counted(files.len() as u64, "file"),
+    }
+}
+
+/// Records, and how they are called.
+struct Records<'a> {
+    tally: &'a Tally,
+    one: &'static str,
+    of: String,
+    /// What may be wrong, apart from the definition.
+    held: &'static str,
+    /// Where event tables are.
+    root: &'a str,
+}
+
+impl Records<'_> {
+    fn complaints(&self, source: &str, level: Level) -> Vec<Complaint> {
+        let Self { tally, held, root, .. } = self;
+        let (rejected, unseen) = (tally.rejected.count(), tally.unseen.count());
+        let mut complaints = Vec::new();
+        if rejected > 0 {
+            let is_all = rejected == tally.records;
+            let message = if is_all {
+                self.none_is_an_event()
+            } else {
+                self.share(rejected, ["is no event", "are no events"])
+            };
+            let help = format!(
+                "correct the definition or {held}; the {}s are kept in {root}/{source}/dead_letters",
+                self.one
+            );
+            let level = if is_all { level } else { Level::Warning };
+            complaints.push(Complaint { level, message: message + &self.lines(&tally.rejected), help });
+        }
+        // A few null keys are nothing unusual.
+        if unseen * 2 > tally.events() {
+            let message = self.share(unseen, ["is an event of no use", "are events of no use"])
+                + &self.lines(&tally.unseen);
+            let help =
+                format!("correct the definition or {held}; the events are kept in {root}/{source}/events");
+            complaints.push(Complaint { level: Level::Warning, message, help });
+        }
+        complaints
+    }
+
+    fn none_is_an_event(&self) -> String {
+        match self.tally.records {
+            1 => format!("the only {} of {} is no event", self.one, self.of),
+            records => format!("none of the {} of {} is an event", counted(records, self.one), self.of),
+        }
+    }
+
+    fn share(&self, some: u64, [one, many]: [&str; 2]) -> String {
+        let all = counted(self.tally.records, self.one);
+        format!("{} of the {all} of {} {}", count(some), self.of, if some == 1 { one } else { many })
+    }
+
+    /// Each kind on a line of its own.
+    fn lines(&self, reasons: &Reasons) -> String {
+        let kinds = reasons.kinds().into_iter().map(|reason| {
+            format!("\n  {}: {} (first: {})", counted(reason.count, self.one), reason.text, reason.first)
+        });
+        let others = match reasons.others() {
+            0 => String::new(),
+            others => format!("\n  {} for other reasons", counted(others, self.one)),
+        };
+        kinds.collect::<String>() + &others
+    }
+}
+
+fn root(project: &Project) -> Result<String> {
+    let root = project.location()?.root().display().to_string();
+    Ok(root.strip_prefix("./").unwrap_or(&root).to_owned())
+}

@@ -1,0 +1,21 @@
+//! Counting what became of records.
+
+use tidemark_kernel::Log;
+
+use super::Pipeline;
+use crate::decode::Batch;
+use crate::tally::Tally;
+
+impl Pipeline {
+    /// What became of the records of a batch.
+    pub(super) fn tally(&self, batch: &Batch) -> Tally {
+        Tally::of(batch, &self.source, self.views.iter().map(|view| &**view.plan()))
+    }
+
+    /// Counts a batch that every view has taken. Rows of files are counted file by file, for those who asked for them.
+    pub(super) fn count(&self, batch: &Batch) {
+        if batch.log != Log::FILE {
+            self.health.taken(&self.tally(batch));
+        }
+    }
+}
