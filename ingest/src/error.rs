@@ -297,8 +297,8 @@ pub enum IngestError {
         "view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions"
     )]
     Replaced(String),
-    /// Other definitions came before these were in effect.
-    #[error("other definitions came before these were in effect")]
+    /// Newer definitions replaced these before they took effect.
+    #[error("newer definitions replaced these before they took effect")]
     Superseded,
     /// Another process keeps making generations of its own live.
     #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
@@ -350,6 +350,11 @@ impl IngestError {
     /// Whether others run newer definitions already.
     pub(crate) const fn is_outdated(&self) -> bool {
         matches!(self, Self::Replaced(_) | Self::Table(TableError::Superseded { .. }))
+    }
+
+    /// A request came to what is not running.
+    pub(crate) fn not_running() -> Self {
+        Self::stopped("the source is not taken in any more")
     }
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

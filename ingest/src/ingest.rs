@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use futures::future::try_join_all;
@@ -18,6 +18,7 @@ use crate::error::IngestError;
 use crate::health::Health;
 use crate::journal::Journal;
 use crate::kafka::Topics;
+use crate::maintenance::{Names, drop_replaced};
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::run::Answer;
@@ -219,17 +220,30 @@ impl Ingest {
     /// Nothing is lost: run it again.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), IngestError> {
         self.shared.health.wait_for_ever();
-        self.pipelines.values_mut().for_each(|pipeline| pipeline.runs(true));
+        self.pipelines.values_mut().for_each(Pipeline::begin_running);
         let mut shutdown = std::pin::pin!(shutdown);
-        tokio::select! {
+        let begun = tokio::select! {
             biased;
-            () = &mut shutdown => return Ok(()),
-            caught_up = self.catch_up(&unwatched) => caught_up?,
+            () = &mut shutdown => Some(Ok(())),
+            caught_up = self.catch_up(&unwatched) => caught_up.err().map(Err),
+        };
+        if let Some(ended) = begun {
+            for pipeline in self.pipelines.values_mut() {
+                pipeline.end_running().await;
+            }
+            return ended;
         }
         let mut running = Running::start(std::mem::take(&mut self.pipelines), self.shared.clone());
         // What is filled beside may not be up when this ends.
         self.ready = false;
         let (mut answers, mut defining) = (JoinSet::new(), JoinSet::<Defined>::new());
+        let (mut upkeep, names) = (JoinSet::new(), Names::default());
+        self.name_views(&names);
+        upkeep.spawn(drop_replaced(
+            self.shared.host.clone(),
+            Arc::clone(&self.shared.store),
+            Arc::clone(&names),
+        ));
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -241,7 +255,7 @@ impl Ingest {
                     biased;
                     // What it was about to change may be half changed: nothing more is taken in.
                     () = &mut shutdown => break Ok(()),
-                    () = self.obey(&mut running, &mut answers, &mut defining, command) => {}
+                    () = self.obey(&mut running, &mut answers, &mut defining, command) => self.name_views(&names),
                 },
             }
         };
@@ -307,7 +321,7 @@ impl Ingest {
         Ok(Status { sources, views: status::views(&self.views, &*self.shared.store).await? })
     }
 
-    /// Takes effect of other sources and views. Views that are unchanged go on; the live generation of a changed
+    /// Applies other sources and views. Views that are unchanged go on; the live generation of a changed
     /// one keeps answering until its successor is filled. What is returned ends when that is so for all.
     async fn define(
         &mut self,
@@ -331,6 +345,12 @@ impl Ingest {
             up.push(running.switch(Arc::clone(source), plans_of(&self.views, source)).await?);
         }
         Ok(async move { try_join_all(up).await.map(drop) })
+    }
+
+    /// Tells the upkeep which views there are.
+    fn name_views(&self, names: &Names) {
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        *names = self.views.iter().map(|view| view.view.clone()).collect();
     }
 
     /// Definitions are in effect, or could not be.

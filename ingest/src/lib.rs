@@ -25,6 +25,10 @@ pub mod kafka;
 mod maintenance;
 pub mod metrics;
 pub mod monitor;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 mod pipeline;
 pub mod progress;
 pub mod push;

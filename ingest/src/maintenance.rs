@@ -2,7 +2,8 @@
 //! table names are removed once nothing can be reading them; states that are not needed any more are removed from the
 //! online store. None of it changes a row or an answer, and any number of processes may do it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
@@ -30,15 +31,20 @@ const KEPT: Span = Span::from_secs(24 * 60 * 60);
 /// has not by then cannot answer until it does.
 pub(crate) const KEPT_FOR_SERVERS: Duration = Duration::from_secs(300);
 
-/// Drops generations of a view that were replaced long enough ago, over and over, and does not end.
+/// The names of all views, which may change while this looks.
+pub(crate) type Names = Arc<Mutex<BTreeSet<String>>>;
+
+/// Drops generations of these views that were replaced long enough ago, over and over, and does not end.
 ///
-/// How long ago is measured from when this process first saw it. A process that does not run that long leaves it to the
-/// next; no more than one is ever left over, since publishing a generation drops those replaced earlier.
-pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, view: String) {
+/// How long ago is measured from when this process first saw it with no view being backfilled any more: servers go over to
+/// newer services only when all their views are live. A process that does not run that long leaves it to the next; no more
+/// than one generation of a view is ever left over, since publishing one drops those replaced earlier.
+pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, views: Names) {
     let mut seen: Vec<(Generation, Stopwatch)> = Vec::new();
     loop {
-        if let Err(error) = drop_expired(&host, &*store, &view, &mut seen).await {
-            tracing::warn!(view, %error, "cannot drop what was replaced; trying again later");
+        let names = views.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Err(error) = drop_expired(&host, &*store, &names, &mut seen).await {
+            tracing::warn!(%error, "cannot drop what was replaced; trying again later");
         }
         host.sleep(PAUSE).await;
     }
@@ -48,12 +54,20 @@ pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, view:
 pub(crate) async fn drop_expired(
     host: &Host,
     store: &dyn OnlineStore,
-    view: &str,
+    views: &BTreeSet<String>,
     seen: &mut Vec<(Generation, Stopwatch)>,
 ) -> Result<(), StoreError> {
-    let Some(live) = store.live(view).await? else { return Ok(()) };
-    let mut replaced = store.unpublished(view).await?;
-    replaced.retain(|generation| generation.number < live.number);
+    let mut replaced = Vec::new();
+    for view in views {
+        let Some(live) = store.live(view).await? else { continue };
+        for generation in store.unpublished(view).await? {
+            if generation.number > live.number {
+                seen.clear();
+                return Ok(());
+            }
+            replaced.push(generation);
+        }
+    }
     seen.retain(|(generation, _)| replaced.contains(generation));
     for generation in replaced {
         match seen.iter().find(|(known, _)| *known == generation) {

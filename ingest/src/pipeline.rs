@@ -166,9 +166,15 @@ impl Pipeline {
         &self.given_up
     }
 
-    /// Whether it is served by the loop from now on: then views that lack much are filled beside it, not before.
-    pub(crate) const fn runs(&mut self, is_running: bool) {
-        self.is_running = is_running;
+    /// It is served by the loop from now on: views that lack much are backfilled beside it, not before.
+    pub(crate) const fn begin_running(&mut self) {
+        self.is_running = true;
+    }
+
+    /// It is not any more. Backfills end where they are.
+    pub(crate) async fn end_running(&mut self) {
+        self.is_running = false;
+        self.backfills.stop(IngestError::not_running()).await;
     }
 
     /// The wall clock.
@@ -181,7 +187,7 @@ impl Pipeline {
         &mut self.tables
     }
 
-    /// Takes effect of a source and its views: what was taken in before reaches both stores as it was defined then,
+    /// Applies the definitions of a source and its views: what was taken in before reaches both stores as it was defined then,
     /// whatever changed is filled, and everything that waits in the logs that we keep is taken in.
     pub(crate) async fn switch(
         &mut self,
@@ -189,8 +195,6 @@ impl Pipeline {
         plans: &[Arc<FeaturePlan>],
         watch: Watch<'_>,
     ) -> Result<(), IngestError> {
-        // Their generations stay as they are, and are gone on with where their plans are still wanted.
-        self.backfills.stop().await;
         let changed = source.version() != self.source.version();
         if changed {
             self.finish(watch).await?;
@@ -216,6 +220,8 @@ impl Pipeline {
             accepting.insert(source.name.clone(), Arc::clone(&source));
         }
         drop(accepting);
+        // Their generations stay as they are, and are gone on with where their plans are still wanted.
+        self.backfills.stop(IngestError::Superseded).await;
         if let Some(tables) = tables {
             self.tables = tables;
         }
@@ -326,7 +332,7 @@ impl Pipeline {
         let views = plans.iter().map(async |plan| {
             let metrics = metrics.view(&plan.view);
             let events = &**events;
-            Fill { host, store, plan, events, ends, lost: None, metrics: &metrics }.bring_up(watch).await
+            Fill { host, store, plan, events, ends, began: None, metrics: &metrics }.bring_up(watch).await
         });
         try_join_all(views).await
     }

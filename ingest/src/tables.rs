@@ -18,6 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
 use crate::kafka::TopicFacts;
+use crate::mutant::{Mutant, is_on};
 
 /// How many bytes in memory make a commit, however few records they are.
 const COMMIT_BYTES: usize = 256 << 20;
@@ -166,7 +167,8 @@ impl Tables {
             return Err(self.gap(batch.log, taken, batch.from));
         }
         // A reader may hand over again what it has handed over before.
-        let batch = if batch.from < taken { Arc::new(batch.starting_at(taken)) } else { batch };
+        let overlaps = batch.from < taken && !is_on(Mutant::Overlap);
+        let batch = if overlaps { Arc::new(batch.starting_at(taken)) } else { batch };
         self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();

@@ -40,7 +40,11 @@ impl States {
         let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
         let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
         if wanted == live {
-            self.known().insert(wanted, generation.clone());
+            let mut known = self.known();
+            if known.get(&wanted) != Some(&generation) {
+                known.insert(wanted, generation.clone());
+            }
+            drop(known);
             Ok(generation)
         } else {
             Err(LookupError::Applying { view: plan.view.clone(), wanted, live })

@@ -74,6 +74,11 @@ impl EmbeddedStore {
         Ok(Self { clock, file: Arc::new(file) })
     }
 
+    /// The history recorded for a source.
+    fn recorded_history(&self, source: &str) -> Result<Option<String>, StoreError> {
+        self.file.read(|transaction| generations::history(&transaction.open_table(layout::META)?, source))
+    }
+
     /// Runs `work` on a blocking thread.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -150,17 +155,22 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
-        let (name, given) = (source.to_owned(), history.to_owned());
-        let recorded = self.blocking(move |file| {
-            file.write(|transaction| generations::record_history(transaction, &name, &given))
-        });
-        compare_history(self.file.place(), source, Some(&recorded.await?), history)
+        // Asks first: that needs no room on the disk, of which there may be none left.
+        let recorded = match self.recorded_history(source)? {
+            Some(recorded) => recorded,
+            None => {
+                let (name, given) = (source.to_owned(), history.to_owned());
+                let record = self.blocking(move |file| {
+                    file.write(|transaction| generations::record_history(transaction, &name, &given))
+                });
+                record.await?
+            }
+        };
+        compare_history(self.file.place(), source, Some(&recorded), history)
     }
 
     async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
-        let recorded = self
-            .file
-            .read(|transaction| generations::history(&transaction.open_table(layout::META)?, source))?;
+        let recorded = self.recorded_history(source)?;
         compare_history(self.file.place(), source, recorded.as_deref(), history)
     }
 

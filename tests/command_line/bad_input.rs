@@ -139,7 +139,8 @@ fn a_half_written_line() {
     let ran = repo.run("ingest --from half.jsonl --source payments").done();
     assert!(ran.stderr.contains(" data/offline/payments/dead_letters"), "{ran:#?}");
     assert!(
-        ran.stdout.contains("1 event ") && ran.stderr.contains("1 of the 2 rows of half.jsonl is no event"),
+        ran.stdout.contains("1 event ")
+            && ran.stderr.contains("1 of the 2 rows of half.jsonl is not an event"),
         "{ran:#?}"
     );
     repo.write("rows.jsonl", "{\"user_id\": 1, \"amount\": 1}\n{\"user_id\": 1,");

@@ -37,7 +37,7 @@ fn a_file_with_some_events_is_a_warning() {
         "1,2,settled,2026-11-20T08:00:00Z\n1,x,settled,2026-11-20T08:00:00Z\n1,2,settled,\n1,y,settled,\n";
     repo.write("some.csv", &format!("{HEADER}{rows}"));
     let ran = repo.run("ingest --from some.csv --source payments --format json");
-    let warning = "warning: 3 of the 4 rows of some.csv are no events\n  \
+    let warning = "warning: 3 of the 4 rows of some.csv are not events\n  \
                    2 rows: field `amount`: expected a number, got `x` (first: some.csv:3)\n  \
                    1 row: no event time: field created_at is null or missing (first: some.csv:4)\n\
                    help: correct the definition or the file";
@@ -64,7 +64,7 @@ fn events_that_no_view_can_see_are_a_warning() {
         &format!("{HEADER},2,settled,2026-11-20T08:00:00Z\n,2,settled,2026-11-20T08:00:00Z\n"),
     );
     let ran = repo.run("ingest --from keyless.csv --source payments");
-    let warning = "warning: 2 of the 2 rows of keyless.csv are events of no use\n  \
+    let warning = "warning: 2 of the 2 rows of keyless.csv are events that no view can use\n  \
                    2 rows: null keys: no view can see an event without `user_id` (first: log file offset 0)";
     told(&ran, 0, &[warning]);
 }

@@ -1,4 +1,7 @@
-//! Faults that are put back on purpose, to show that the simulation finds them.
+//! Faults that are put back on purpose, to show that the simulation finds them: of the protocol, in the simulated parts, and
+//! of ingestion, in its own code.
+
+use tidemark_ingest::mutant::Mutant as Ingestion;
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,15 +15,29 @@ pub(crate) enum Mutant {
     UncheckedFlush,
     /// A table accepts rows wherever its partitions stand, as a bare Delta table does.
     UncheckedCommit,
+    /// One of ingestion's own.
+    Ingestion(Ingestion),
 }
 
 impl Mutant {
-    pub(crate) const NAMED: [(&str, Self); 4] = [
+    pub(crate) const NAMED: [(&str, Self); 8] = [
         ("epochs", Self::Epochs),
         ("split-flush", Self::SplitFlush),
         ("unchecked-flush", Self::UncheckedFlush),
         ("unchecked-commit", Self::UncheckedCommit),
+        ("earlier-reading", Self::Ingestion(Ingestion::EarlierReading)),
+        ("uncompared", Self::Ingestion(Ingestion::Uncompared)),
+        ("lost-view", Self::Ingestion(Ingestion::LostView)),
+        ("overlap", Self::Ingestion(Ingestion::Overlap)),
     ];
+
+    /// The fault of ingestion that a run puts back, if one.
+    pub(crate) const fn of_ingestion(mutant: Option<Self>) -> Option<Ingestion> {
+        match mutant {
+            Some(Self::Ingestion(fault)) => Some(fault),
+            _ => None,
+        }
+    }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, mutant)| *mutant)

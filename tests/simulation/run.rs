@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidemark_ingest::journal::Journal;
+use tidemark_ingest::mutant::put_back;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Metrics, PushLog};
 use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Token, Value};
 use tidemark_offline::TableKind;
@@ -49,6 +50,7 @@ pub(crate) struct Outcome {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
+    put_back(Mutant::of_ingestion(mutant));
     let world = Arc::new(World::new(seed, mutant));
     let folder = tempfile::tempdir().expect("a folder");
     let name = folder.path().to_string_lossy().into_owned();

@@ -111,7 +111,7 @@ impl Running {
             );
         }
         let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
-        pipeline.runs(true);
+        pipeline.begin_running();
         pipeline.switch(source, &plans, &unwatched).await?;
         let up = pipeline.all_up();
         self.add(pipeline);
@@ -179,7 +179,6 @@ async fn ask<T>(
     request: impl FnOnce(Answer<T>) -> Request,
 ) -> Result<T, IngestError> {
     let (answer, answered) = oneshot::channel();
-    let gone = || IngestError::stopped("the source is not taken in any more");
-    requests.send(request(answer)).await.map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
+    requests.send(request(answer)).await.map_err(|_| IngestError::not_running())?;
+    answered.await.map_err(|_| IngestError::not_running())?
 }

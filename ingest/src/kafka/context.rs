@@ -36,8 +36,12 @@ pub(super) struct Context {
     changes: Mutex<VecDeque<Change>>,
     /// What was said about the last error.
     detail: Mutex<String>,
+    /// Whether librdkafka waits for a change to be carried out, as far as was said here.
+    unanswered: AtomicBool,
     /// Whether the reader is leaving, and changes concern nobody any more.
     leaving: AtomicBool,
+    /// Whether everything was given back since.
+    gave_back: AtomicBool,
 }
 
 impl Context {
@@ -50,7 +54,9 @@ impl Context {
             is_other: AtomicBool::new(false),
             changes: Mutex::default(),
             detail: Mutex::default(),
+            unanswered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            gave_back: AtomicBool::new(false),
         }
     }
 
@@ -59,9 +65,20 @@ impl Context {
         locked(&self.changes).pop_front()
     }
 
-    /// From now on partitions are given back without asking anybody.
-    pub(super) fn leave(&self) {
+    /// A change was carried out.
+    pub(super) fn answered(&self) {
+        self.unanswered.store(false, Relaxed);
+    }
+
+    /// Gives everything back and leaves the group, once. librdkafka must be told once more that nothing is assigned where it
+    /// has something assigned, or waits for a change; told again after the group was left, it never answers.
+    pub(super) fn leave(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let holds = self.unanswered.load(Relaxed) || consumer.assignment()?.count() > 0;
         self.leaving.store(true, Relaxed);
+        self.gave_back.store(holds, Relaxed);
+        // In this order: only of one that is leaving are all partitions taken at once.
+        consumer.close_queue()?;
+        if holds { consumer.unassign() } else { Ok(()) }
     }
 
     /// The id that the topic had and the one it has, if that is another: nothing polled from now on is of the topic that
@@ -113,11 +130,15 @@ impl ConsumerContext for Context {
     ) {
         let given = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.leaving.load(Relaxed) {
+            if self.gave_back.swap(true, Relaxed) {
+                return;
+            }
             return consumer.unassign().unwrap_or_else(|error| {
                 tracing::debug!(source = self.source, %error, "partitions could not be given back");
             });
         }
         let partitions = partitions.clone();
+        self.unanswered.store(true, Relaxed);
         locked(&self.changes).push_back(if given {
             Change::Assign(partitions)
         } else {
@@ -132,10 +153,12 @@ pub(super) fn give_back(
     partitions: &TopicPartitionList,
 ) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions)?,
         // The group is being left.
-        RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
+        RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign()?,
     }
+    consumer.context().answered();
+    Ok(())
 }
 
 /// Passes on what librdkafka logs. Lost connections are told once, by the reader, and not with every attempt.

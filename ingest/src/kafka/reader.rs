@@ -101,9 +101,7 @@ struct Leave<'c>(&'c BaseConsumer<Context>);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.context().leave();
-        // In this order: only of one that is leaving are all partitions taken at once.
-        if let Err(error) = self.0.close_queue().and_then(|()| self.0.unassign()) {
+        if let Err(error) = self.0.context().leave(self.0) {
             tracing::debug!(%error, "a group could not be left");
         }
     }

@@ -43,7 +43,7 @@ impl KafkaConfig {
         for (key, value) in READER {
             settings.set(key, value);
         }
-        // Positions do not depend on the group, so that any name will do that no other history has.
+        // Positions do not depend on the group, so any name works that no other history uses.
         let group = format!("tidemark-{}-{source}-{history:.8}", self.project);
         if let Some(member) = &self.member {
             settings.set("group.instance.id", format!("{group}-{member}"));

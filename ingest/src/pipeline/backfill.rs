@@ -1,9 +1,9 @@
-//! Views that are filled from history while everything else goes on.
+//! Views that are backfilled from history while everything else goes on.
 //!
-//! A backfill runs in a task of its own with a handle of its own on `events`, and publishes nothing. Once it is close
-//! behind, the source takes the view in between two batches: it commits, applies the little that is left, and switches
-//! the live pointer. Where the stream has run ahead in between, the backfill goes on for another pass. It may end at any
-//! instant: its positions are in the store with its states.
+//! A backfill makes passes over history, each a task with a handle of its own on `events`, and publishes nothing. Once the
+//! views that were defined together are close behind, the source takes them in between two batches: it commits, applies
+//! the little that is left, and switches the live pointers. Where the stream has run ahead of one in between, it makes
+//! another pass. It may end at any instant: its positions are in the store with its states.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,55 +12,65 @@ use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tidemark_offline::TableKind;
 use tidemark_store::Generation;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::run::Answer;
 use super::{Pipeline, Shared};
 use crate::error::IngestError;
 use crate::fill::Fill;
 use crate::health::SourceHealth;
+use crate::metrics::ViewMetrics;
 use crate::progress::Progress;
 use crate::view::SharedView;
 
-/// How often the stream may have run ahead of a backfill before the source waits for its last pass.
+/// How many passes a backfill makes before the source waits for the rest of it.
 const PASSES: usize = 8;
 
-/// The views of a source that are being filled. Dropped, they are left where they are.
+/// The backfills of a source. Dropped, they end where they are.
 #[derive(Default)]
 pub(super) struct Backfills {
-    tasks: JoinSet<(String, Result<(), IngestError>)>,
+    passes: JoinSet<(String, Result<(), IngestError>)>,
     under_way: BTreeMap<String, Backfill>,
-    /// Who waits for the end of all of them.
+    /// The caller that waits until every view is up.
     answer: Option<Answer<()>>,
 }
 
-/// A view that is being filled.
-#[derive(Clone)]
+/// A view that is being backfilled.
 struct Backfill {
     plan: Arc<FeaturePlan>,
-    /// As of [`Fill::lost`].
-    lost: Option<Generation>,
-    /// How many passes have ended with the view still far behind.
+    metrics: Arc<ViewMetrics>,
+    why: Why,
+    /// Whether it may be published without a pass before: there are no others to wait for.
+    joins: bool,
+    /// The generation that was live when it began, once that is known.
+    began: Option<Generation>,
+    /// How many passes have begun.
     passes: usize,
+    /// The pass that is under way, if one is.
+    pass: Option<AbortHandle>,
+}
+
+/// Why a view is backfilled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is new, was defined otherwise, or is behind. Views that were defined together are published together.
+    Defined,
+    /// Its states are lost, or far behind.
+    Lost,
 }
 
 impl Backfills {
-    /// Whether no view is being filled.
+    /// Whether every view is up.
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// Whether a view is being filled.
-    pub(super) fn has(&self, view: &str) -> bool {
-        self.under_way.contains_key(view)
-    }
-
-    /// The view whose pass has ended, and how; waits for ever where none is under way.
+    /// The view whose pass has ended, and how. Never resolves while no pass runs.
     pub(super) async fn next(&mut self) -> (String, Result<(), IngestError>) {
         loop {
-            match self.tasks.join_next().await {
+            match self.passes.join_next().await {
                 Some(Ok(ended)) => return ended,
-                // It says nothing of which view it was: all of them are waited for in vain.
+                // A panic does not tell which view it was.
                 Some(Err(error)) if error.is_panic() => {
                     return (String::new(), Err(IngestError::stopped(error)));
                 }
@@ -80,142 +90,238 @@ impl Backfills {
         if self.is_empty()
             && let Some(answer) = self.answer.take()
         {
-            // Whoever asked and did not wait does not want it.
+            // A caller that did not wait does not want it.
             drop(answer.send(Ok(())));
         }
     }
 
-    /// The plans of all views: of those that are up, unless their successors are being filled, and of the others.
+    /// The plans of all views: of those that are `up`, unless their successors are being backfilled, and of the others.
     pub(super) fn plans(&self, up: &[SharedView]) -> Vec<Arc<FeaturePlan>> {
-        let up = up.iter().map(|view| view.plan()).filter(|plan| !self.has(&plan.view));
+        let up = up.iter().map(|view| view.plan()).filter(|plan| !self.under_way.contains_key(&plan.view));
         up.chain(self.under_way.values().map(|backfill| &backfill.plan)).cloned().collect()
     }
 
     /// Ends all passes where they are: their views are about to be brought up otherwise.
     pub(super) async fn pause(&mut self) {
-        self.tasks.shutdown().await;
+        self.passes.shutdown().await;
     }
 
     /// Every view was brought up otherwise.
     pub(super) fn all_are_up(&mut self) {
-        self.under_way.clear();
+        self.clear();
         self.tell_end();
     }
 
-    /// Ends all of them where they are. Whoever waits for them is told that `others` took their place.
-    pub(super) async fn stop(&mut self) {
-        self.tasks.shutdown().await;
-        self.under_way.clear();
+    /// Ends all of them where they are. The caller that waits for them is told why.
+    pub(super) async fn stop(&mut self, why: IngestError) {
+        self.passes.shutdown().await;
+        self.clear();
         if let Some(answer) = self.answer.take() {
-            drop(answer.send(Err(IngestError::Superseded)));
+            drop(answer.send(Err(why)));
         }
+    }
+
+    fn clear(&mut self) {
+        std::mem::take(&mut self.under_way)
+            .into_values()
+            .for_each(|backfill| backfill.metrics.backfill_rest(0));
+    }
+
+    /// A pass of a view has ended. What is to be joined now: the view, or once none of those that are published together has
+    /// a pass under way, all of these.
+    fn take_ended(&mut self, view: &str) -> Vec<Backfill> {
+        let Some(ended) = self.under_way.get_mut(view) else { return Vec::new() };
+        ended.pass = None;
+        match ended.why {
+            Why::Lost => self.under_way.remove(view).into_iter().collect(),
+            Why::Defined => self.take_together(),
+        }
+    }
+
+    /// Those that are published together, once none of them has a pass under way.
+    fn take_together(&mut self) -> Vec<Backfill> {
+        let together = |backfill: &Backfill| backfill.why == Why::Defined;
+        if self.under_way.values().any(|backfill| together(backfill) && backfill.pass.is_some()) {
+            return Vec::new();
+        }
+        self.under_way
+            .extract_if(.., |_, backfill| together(backfill))
+            .map(|(_, backfill)| backfill)
+            .collect()
     }
 }
 
 impl Pipeline {
-    /// Ends once every view is up, while the pipeline [runs](super::run).
+    /// Resolves once every view is up, while the pipeline [runs](super::run).
     pub(crate) fn all_up(&mut self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
         let (answer, up) = oneshot::channel();
         self.backfills.answer_at_end(answer);
-        async move {
-            up.await.unwrap_or_else(|_| Err(IngestError::stopped("the source is not taken in any more")))
-        }
+        async move { up.await.unwrap_or_else(|_| Err(IngestError::not_running())) }
     }
 
-    /// Takes views in that lack little, and fills the others from history beside what comes in. A view that was written
-    /// under another definition stays so until its successor is up.
+    /// Brings up views that lack little, and backfills the others beside what comes in. A view that is written under
+    /// another definition stays so until its successor is up.
     pub(super) async fn bring_up_beside(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<(), IngestError> {
         self.commit().await?;
         // Files that others have merged since may be gone soon.
         self.tables.reload().await?;
         self.views.retain(|view| plans.iter().any(|plan| plan.view == view.plan().view));
+        let mut standings = Vec::with_capacity(plans.len());
         for plan in plans {
-            let backfill = Backfill { plan: Arc::clone(plan), lost: None, passes: 0 };
-            self.join_or_backfill(backfill).await?;
+            standings.push(self.standing(plan).await?);
+        }
+        let near = near(&self.shared);
+        let all_join = standings.iter().all(|(_, lacked)| *lacked <= near);
+        for (plan, (is_live, _)) in plans.iter().zip(standings) {
+            self.begin_backfill(Arc::clone(plan), Why::Defined, all_join || is_live, None).await?;
         }
         Ok(())
     }
 
-    /// Writes a view no longer whose generation is lost, and fills it anew.
+    /// As of [`Fill::standing`].
+    async fn standing(&mut self, plan: &Arc<FeaturePlan>) -> Result<(bool, u64), IngestError> {
+        let (health, ends, metrics) =
+            (self.health.clone(), self.ends()?, self.shared.metrics.view(&plan.view));
+        let events = &*self.tables.open_tables().await?.events;
+        let (host, store) = (&self.shared.host, &self.shared.store);
+        let fill = Fill { host, store, plan, events, ends: &ends, began: None, metrics: &metrics };
+        let mut wait = health.wait();
+        loop {
+            match fill.standing().await {
+                Err(error) if wait.out(&error).await => {}
+                standing => return standing,
+            }
+        }
+    }
+
+    /// Stops writing a view whose generation is lost or was replaced, and backfills it.
     pub(super) async fn replace(&mut self, lost: &SharedView) -> Result<(), IngestError> {
         self.views.retain(|view| !Arc::ptr_eq(view, lost));
-        if self.backfills.has(&lost.plan().view) {
-            // Somebody else has published what is being filled here.
-            return Ok(());
+        let (plan, generation) = (lost.plan(), lost.generation());
+        let Some(backfill) = self.backfills.under_way.remove(&plan.view) else {
+            return self.begin_backfill(Arc::clone(plan), Why::Lost, true, Some(generation.clone())).await;
+        };
+        // Another worker has published what is being backfilled here, or the former generation is lost. In the first case
+        // little is lacking, and what this worker reads must not wait for a pass.
+        if let Some(pass) = &backfill.pass {
+            pass.abort();
         }
-        let (plan, lost) = (Arc::clone(lost.plan()), Some(lost.generation().clone()));
-        self.join_or_backfill(Backfill { plan, lost, passes: 0 }).await
+        self.join_or_pass(backfill).await?;
+        // Others may have waited for it.
+        let together = self.backfills.take_together();
+        self.join_all(together).await?;
+        self.backfills.tell_end();
+        Ok(())
     }
 
     /// A pass of a backfill has ended.
-    pub(super) async fn take_in_view(
+    pub(super) async fn pass_ended(
         &mut self,
         view: &str,
         ended: Result<(), IngestError>,
     ) -> Result<(), IngestError> {
-        let joined = match (self.backfills.under_way.remove(view), ended) {
-            (_, Err(error)) => Err(error),
-            (None, Ok(())) => Ok(()),
-            (Some(backfill), Ok(())) => self.join_or_backfill(backfill).await,
-        };
-        match (joined, self.backfills.answer.take()) {
-            (Err(error), Some(answer)) if !error.is_outdated() => drop(answer.send(Err(error))),
-            (joined, answer) => {
-                self.backfills.answer = answer;
-                joined?;
+        let is_known = self.backfills.under_way.contains_key(view);
+        let joined = match ended {
+            Ok(()) => {
+                let ended = self.backfills.take_ended(view);
+                self.join_all(ended).await
             }
+            Err(error) => {
+                self.backfills.under_way.remove(view);
+                // Others may have waited for it.
+                let together = self.backfills.take_together();
+                self.join_all(together).await.and(Err(error))
+            }
+        };
+        if let Err(error) = joined {
+            // What has failed for the one who asked for it is not the end of everything else.
+            let answer = self.backfills.answer.take_if(|_| is_known && !error.is_outdated());
+            let unheard = match answer {
+                Some(answer) => answer.send(Err(error)),
+                None => Err(Err(error)),
+            };
+            return unheard.or_else(|unheard| unheard);
         }
         self.backfills.tell_end();
         Ok(())
     }
 
-    async fn join_or_backfill(&mut self, mut backfill: Backfill) -> Result<(), IngestError> {
+    /// The first error, once all of them were tried.
+    async fn join_all(&mut self, backfills: Vec<Backfill>) -> Result<(), IngestError> {
+        let mut outcome = Ok(());
+        for backfill in backfills {
+            let joined = self.join_or_pass(backfill).await;
+            outcome = outcome.and(joined);
+        }
+        outcome
+    }
+
+    async fn begin_backfill(
+        &mut self,
+        plan: Arc<FeaturePlan>,
+        why: Why,
+        joins: bool,
+        began: Option<Generation>,
+    ) -> Result<(), IngestError> {
+        let metrics = self.shared.metrics.view(&plan.view);
+        self.join_or_pass(Backfill { plan, metrics, why, joins, began, passes: 0, pass: None }).await
+    }
+
+    /// Takes the view in where it lacks little; otherwise another pass begins.
+    async fn join_or_pass(&mut self, mut backfill: Backfill) -> Result<(), IngestError> {
         let health = self.health.clone();
         let mut wait = health.wait();
         let joined = loop {
-            match self.try_join(&backfill).await {
+            match self.try_join(&mut backfill).await {
                 Ok(joined) => break joined,
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
             }
         };
-        let name = backfill.plan.view.clone();
-        let metrics = self.shared.metrics.view(&name);
+        let (source, name) = (&self.source.name, backfill.plan.view.clone());
         if let Some(view) = joined {
-            metrics.backfill_rest(0);
+            backfill.metrics.backfill_rest(0);
             self.views.retain(|view| view.plan().view != name);
             self.views.push(view);
             if backfill.passes > 0 {
-                tracing::info!(
-                    source = self.source.name,
-                    view = name,
-                    "the view is filled and answers lookups"
-                );
+                tracing::info!(source, view = name, "the view is backfilled and answers lookups");
             }
             return Ok(());
         }
         if backfill.passes == 0 {
-            tracing::info!(source = self.source.name, view = name, "filling the view from history");
-            metrics.backfill();
+            tracing::info!(source, view = name, "backfilling the view from history");
+            backfill.metrics.backfill();
         }
         backfill.passes += 1;
-        let task = run(self.shared.clone(), Arc::clone(&self.source), self.health.clone(), backfill.clone());
-        self.backfills.tasks.spawn(async move { (name, task.await) });
-        self.backfills.under_way.insert(backfill.plan.view.clone(), backfill);
+        let pass = Pass {
+            shared: self.shared.clone(),
+            source: Arc::clone(&self.source),
+            health: self.health.clone(),
+            plan: Arc::clone(&backfill.plan),
+            began: backfill.began.clone(),
+        };
+        let of = name.clone();
+        backfill.pass = Some(self.backfills.passes.spawn(async move { (of, pass.run().await) }));
+        self.backfills.under_way.insert(name, backfill);
         Ok(())
     }
 
     /// The view, up and live, where it lacks little.
-    async fn try_join(&mut self, backfill: &Backfill) -> Result<Option<SharedView>, IngestError> {
+    async fn try_join(&mut self, backfill: &mut Backfill) -> Result<Option<SharedView>, IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
+        if backfill.began.is_none() {
+            backfill.began = self.shared.store.live(&backfill.plan.view).await?;
+        }
+        if backfill.passes == 0 && !backfill.joins {
+            return Ok(None);
+        }
         let near = if self.is_running && backfill.passes < PASSES { near(&self.shared) } else { u64::MAX };
         let ends = self.ends()?;
-        let Backfill { plan, lost, .. } = backfill;
         let events = &*self.tables.open_tables().await?.events;
-        let (host, store, lost) = (&self.shared.host, &self.shared.store, lost.as_ref());
-        let metrics = self.shared.metrics.view(&plan.view);
-        Fill { host, store, plan, events, ends: &ends, lost, metrics: &metrics }.join(near).await
+        let (host, store) = (&self.shared.host, &self.shared.store);
+        let (plan, began, metrics) = (&backfill.plan, backfill.began.as_ref(), &backfill.metrics);
+        Fill { host, store, plan, events, ends: &ends, began, metrics }.join(near).await
     }
 }
 
@@ -225,41 +331,41 @@ fn near(shared: &Shared) -> u64 {
     (shared.rule.rows as u64 / 4).max(1)
 }
 
-/// Fills a generation of a view until it is close behind `events`.
-async fn run(
+/// One pass over history.
+struct Pass {
     shared: Shared,
     source: Arc<SourcePlan>,
     health: SourceHealth,
-    backfill: Backfill,
-) -> Result<(), IngestError> {
-    let mut wait = health.wait();
-    loop {
-        match try_run(&shared, &source, &backfill).await {
-            Ok(()) => return Ok(()),
-            Err(error) if wait.out(&error).await => {}
-            Err(error) => return Err(error),
-        }
-    }
+    plan: Arc<FeaturePlan>,
+    began: Option<Generation>,
 }
 
-async fn try_run(shared: &Shared, source: &SourcePlan, backfill: &Backfill) -> Result<(), IngestError> {
-    let mut events = shared.offline.open(source, TableKind::Events).await?;
-    let metrics = shared.metrics.view(&backfill.plan.view);
-    loop {
-        let ends = shared.ends(&source.name)?;
-        let fill = Fill {
-            host: &shared.host,
-            store: &shared.store,
-            plan: &backfill.plan,
-            events: &*events,
-            ends: &ends,
-            lost: backfill.lost.as_ref(),
-            metrics: &metrics,
-        };
-        let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
-        if fill.prepare(&watch).await? <= near(shared) {
-            return Ok(());
+impl Pass {
+    /// Fills a generation of the view until it is close behind `events`.
+    async fn run(self) -> Result<(), IngestError> {
+        let mut wait = self.health.wait();
+        loop {
+            match self.try_run().await {
+                Ok(()) => return Ok(()),
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
+            }
         }
-        events.reload().await?;
+    }
+
+    async fn try_run(&self) -> Result<(), IngestError> {
+        let (shared, plan) = (&self.shared, &self.plan);
+        let mut events = shared.offline.open(&self.source, TableKind::Events).await?;
+        let metrics = shared.metrics.view(&plan.view);
+        let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
+        loop {
+            let ends = shared.ends(&self.source.name)?;
+            let (host, store, began) = (&shared.host, &shared.store, self.began.as_ref());
+            let fill = Fill { host, store, plan, events: &*events, ends: &ends, began, metrics: &metrics };
+            if fill.prepare(&watch).await? <= near(shared) {
+                return Ok(());
+            }
+            events.reload().await?;
+        }
     }
 }

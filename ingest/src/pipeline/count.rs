@@ -14,8 +14,14 @@ impl Pipeline {
 
     /// Counts a batch that every view has taken. Rows of files are counted file by file, for those who asked for them.
     pub(super) fn count(&self, batch: &Batch) {
-        if batch.log != Log::FILE {
-            self.health.taken(&self.tally(batch));
+        if batch.log == Log::FILE {
+            return;
+        }
+        let tally = self.tally(batch);
+        self.health.taken(&tally);
+        // Who pushes is told in the answer, and must not make the process unready for everybody else.
+        if batch.log != Log::PUSH {
+            self.health.judge(&tally);
         }
     }
 }

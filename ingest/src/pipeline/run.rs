@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
-use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Pipeline;
@@ -13,7 +13,7 @@ use super::topic::Topic;
 use crate::error::IngestError;
 use crate::health::Condition;
 use crate::kafka::Input;
-use crate::maintenance::{Forgetting, drop_replaced, maintain};
+use crate::maintenance::{Forgetting, maintain};
 use crate::progress::unwatched;
 use crate::push::PushLog;
 use crate::status::SourceStatus;
@@ -66,7 +66,7 @@ enum Next {
     Asked(Request),
     Pushed,
     Read(Input),
-    Filled { view: String, ended: Result<(), IngestError> },
+    PassEnded { view: String, ended: Result<(), IngestError> },
     Tick,
     Committed,
 }
@@ -76,7 +76,7 @@ impl Pipeline {
     pub(crate) async fn run(mut self, mut line: Line) -> (Self, Result<(), IngestError>) {
         let host = self.shared.host.clone();
         let applied = self.shared.kept.as_ref().map(|kept| kept.applied.clone());
-        applied.iter().for_each(|applied| applied.begin(&self.source.name));
+        applied.iter().for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Log::PUSH)));
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
         let ending = async {
@@ -86,10 +86,9 @@ impl Pipeline {
         let ended = host.timeout(GRACE, ending).await.unwrap_or(Ok(()));
         outcome = outcome.and(ended);
         self.leave_topic().await;
-        self.backfills.stop().await;
+        self.end_running().await;
         applied.iter().for_each(|applied| applied.end(&self.source.name));
         self.upkeep.abort_all();
-        self.is_running = false;
         (self, outcome)
     }
 
@@ -169,7 +168,7 @@ impl Pipeline {
             Some(request) = line.requests.recv() => Next::Asked(request),
             () = self.tables.finished(), if committing => Next::Committed,
             () = ticks.tick() => Next::Tick,
-            (view, ended) = self.backfills.next() => Next::Filled { view, ended },
+            (view, ended) = self.backfills.next() => Next::PassEnded { view, ended },
             open = was_appended(appended) => match open {
                 true => Next::Pushed,
                 false => return Err(PushLog::closed()),
@@ -198,8 +197,8 @@ impl Pipeline {
                 self.receive(input).await?;
                 self.tell_idle(idle).await
             }
-            Next::Filled { view, ended } => {
-                self.take_in_view(&view, ended).await?;
+            Next::PassEnded { view, ended } => {
+                self.pass_ended(&view, ended).await?;
                 self.tell_idle(idle).await
             }
             Next::Tick => {
@@ -216,12 +215,12 @@ impl Pipeline {
         if *idle.borrow() == Idle::Unasked {
             return Ok(());
         }
-        let mut end = self.backfills.is_empty() && self.topic.as_ref().is_none_or(Topic::is_at_end);
+        let mut end = self.topic.as_ref().is_none_or(Topic::is_at_end);
         if end {
             self.drain_push().await?;
             self.settle().await?;
             self.commit().await?;
-            end = self.is_all_in().await?;
+            end = self.backfills.is_empty() && self.is_all_in().await?;
         }
         idle.send_replace(if end { Idle::Yes } else { Idle::No });
         Ok(())
@@ -249,7 +248,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes effect of other definitions. A topic that is read otherwise is left and joined anew.
+    /// Applies other definitions. A topic that is read otherwise is left and joined anew.
     async fn switch_topic(
         &mut self,
         source: Arc<SourcePlan>,
@@ -275,7 +274,6 @@ impl Pipeline {
         self.upkeep = maintain(shared.host.clone(), Arc::clone(&shared.offline), Arc::clone(&self.source));
         for plan in self.backfills.plans(&self.views) {
             let (host, store, metrics) = (&shared.host, &shared.store, shared.metrics.view(&plan.view));
-            self.upkeep.spawn(drop_replaced(host.clone(), Arc::clone(store), plan.view.clone()));
             self.upkeep.spawn(Forgetting::new(host.clone(), plan, metrics).run(Arc::clone(store)));
         }
     }

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 pub(crate) struct Applied(Arc<Mutex<BTreeMap<String, watch::Sender<Position>>>>);
 
 impl Applied {
-    /// A source takes in what is pushed from now on.
-    pub(crate) fn begin(&self, source: &str) {
-        self.sources().entry(source.to_owned()).or_insert_with(|| watch::Sender::new(Position::START));
+    /// A source takes in what is pushed from now on, and has the records before `position`.
+    pub(crate) fn begin(&self, source: &str, position: Position) {
+        self.sources().insert(source.to_owned(), watch::Sender::new(position));
     }
 
     /// Every view of a source has the records before `position`.

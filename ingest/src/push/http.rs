@@ -190,7 +190,7 @@ impl Refusal {
     }
 
     fn of_query() -> Self {
-        let reason = "the only parameter is `wait`: `applied` (what is usual) or `durable`".to_owned();
+        let reason = "the only parameter is `wait`: `applied` (the default) or `durable`".to_owned();
         Self { status: StatusCode::BAD_REQUEST, reason }
     }
 

@@ -142,6 +142,9 @@ async fn views_are_filled_beside_what_comes_in() {
 
     let replaced = store.live("by_shop").await.expect("a store").expect("live");
     let (_, superseded) = redefine("amount > 20");
+    while store.unpublished("by_shop").await.expect("a store").is_empty() {
+        tokio::task::yield_now().await;
+    }
     handle.settle().await.expect("settled");
     let before = (states(&store, "by_user").await, states(&store, "by_shop").await);
     let payment = format!("{{\"user\":1,\"shop\":\"s1\",\"amount\":50,\"at\":\"{RECEIVED}\"}}");

@@ -50,7 +50,7 @@ impl Definitions {
         Self { project, ingest, lookups, refused: false }
     }
 
-    /// Takes effect of definitions as they change, until `stop` ends.
+    /// Applies definitions as they change, until `stop` ends.
     ///
     /// # Errors
     /// Fails where valid definitions cannot be carried out; those that are wrong are only said to be.

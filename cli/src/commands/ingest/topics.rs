@@ -1,6 +1,7 @@
 //! Reading topics until stopped, or until everything there is was taken in.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,7 +148,8 @@ async fn out_of_patience(health: &Health) -> Failure {
     }
 }
 
-/// Takes effect of versions as they are applied, until `stop` ends.
+/// Applies versions as they are recorded, until `stop` ends. A version that comes while the views of the one before are
+/// being backfilled takes its place.
 async fn follow(
     mut newer: Newer,
     handle: IngestHandle,
@@ -155,20 +157,26 @@ async fn follow(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let (mut stop, host) = (std::pin::pin!(stop), clock::host());
+    let mut reload: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
     loop {
         tokio::select! {
+            biased;
             () = &mut stop => return Ok(()),
-            () = host.sleep(PERIOD) => {}
+            reloaded = &mut reload => {
+                match reloaded {
+                    (_, Err(IngestError::Stopped(_))) => return Ok(()),
+                    (_, Err(error)) => return Err(error.into()),
+                    (version, Ok(())) => tracing::info!(version, "a newer version was applied and runs"),
+                }
+                reload = Box::pin(std::future::pending());
+            }
+            () = host.sleep(PERIOD) => {
+                if let Some(project) = newer.look() {
+                    let (sources, views) = project.only(source.as_deref());
+                    let handle = handle.clone();
+                    reload = Box::pin(async move { (project.version, handle.reload(sources, views).await) });
+                }
+            }
         }
-        let Some(project) = newer.look() else { continue };
-        let (sources, views) = project.only(source.as_deref());
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            reloaded = handle.reload(sources, views) => match reloaded {
-                Err(IngestError::Stopped(_)) => return Ok(()),
-                reloaded => reloaded?,
-            },
-        }
-        tracing::info!(version = project.version, "a newer version was applied and runs");
     }
 }

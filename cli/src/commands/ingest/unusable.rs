@@ -133,7 +133,7 @@ impl Records<'_> {
             let message = if is_all {
                 self.none_is_an_event()
             } else {
-                self.share(rejected, ["is no event", "are no events"])
+                self.share(rejected, ["is not an event", "are not events"])
             };
             let help = format!(
                 "correct the definition or {held}; the {}s are kept in {root}/{source}/dead_letters",
@@ -144,7 +144,8 @@ impl Records<'_> {
         }
         // A few null keys are nothing unusual.
         if unseen * 2 > tally.events() {
-            let message = self.share(unseen, ["is an event of no use", "are events of no use"])
+            let message = self
+                .share(unseen, ["is an event that no view can use", "are events that no view can use"])
                 + &self.lines(&tally.unseen);
             let help =
                 format!("correct the definition or {held}; the events are kept in {root}/{source}/events");
@@ -155,7 +156,7 @@ impl Records<'_> {
 
     fn none_is_an_event(&self) -> String {
         match self.tally.records {
-            1 => format!("the only {} of {} is no event", self.one, self.of),
+            1 => format!("the only {} of {} is not an event", self.one, self.of),
             records => format!("none of the {} of {} is an event", counted(records, self.one), self.of),
         }
     }

@@ -93,6 +93,7 @@ impl Reader<'_> {
             self.gathered.assign(log, *position);
         }
         self.consumer.incremental_assign(&list).map_err(|error| self.failed(&error))?;
+        self.consumer.context().answered();
         if self.paused {
             self.consumer.pause(&list).map_err(|error| self.failed(&error))?;
         }

@@ -1,0 +1,41 @@
+//! Faults that were found and mended, for the simulation to put back: it must find them again. Only its build, with the
+//! feature `mutants`, can.
+
+#[cfg(feature = "mutants")]
+use std::cell::Cell;
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// States count that were made before the version of their source changed, and changed back.
+    EarlierReading,
+    /// A view is not compared with `events`: it stays behind where catching up was cut short.
+    Uncompared,
+    /// A live generation that was lost is opened again and again.
+    LostView,
+    /// A batch that overlaps what waits for the next commit is added whole.
+    Overlap,
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Puts a fault back, or none, for all ingestion on this thread from now on.
+#[cfg(feature = "mutants")]
+pub fn put_back(mutant: Option<Mutant>) {
+    ON.set(mutant);
+}
+
+/// Whether a fault is put back.
+#[cfg(feature = "mutants")]
+pub(crate) fn is_on(mutant: Mutant) -> bool {
+    ON.get() == Some(mutant)
+}
+
+/// None is.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn is_on(_: Mutant) -> bool {
+    false
+}
