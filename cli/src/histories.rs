@@ -27,6 +27,17 @@ impl Histories {
     /// Makes sure that what the store holds was made from these tables. A table that is not here, as on a machine that
     /// only serves, or has no id yet, says nothing.
     pub(crate) async fn check(&mut self, store: &dyn OnlineStore) -> Result<(), StoreError> {
+        match self.check_found(store).await {
+            Err(StoreError::OtherHistory { .. }) => {
+                // Tables that were begun anew since have other ids.
+                self.found.clear();
+                self.check_found(store).await
+            }
+            checked => checked,
+        }
+    }
+
+    async fn check_found(&mut self, store: &dyn OnlineStore) -> Result<(), StoreError> {
         for source in &self.sources {
             if !self.found.contains_key(&source.name) {
                 // What is wrong with a table is said by those who need it.

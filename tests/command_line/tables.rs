@@ -38,7 +38,11 @@ fn duckdb_and_polars_read_what_was_ingested() {
     };
     let repo = TestRepo::ingested();
     repo.write("broken.jsonl", "{\"user_id\": 1\n");
-    repo.run("ingest --from broken.jsonl --source payments").done();
+    assert_eq!(
+        repo.run("ingest --from broken.jsonl --source payments").code,
+        Some(1),
+        "nothing in it is an event"
+    );
     fs::write(repo.file("read.py"), SCRIPT).expect("written");
     let tables = ["data/offline/payments/events", "data/offline/payments/dead_letters"];
     let output =
