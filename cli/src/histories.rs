@@ -29,7 +29,7 @@ impl Histories {
     pub(crate) async fn check(&mut self, store: &dyn OnlineStore) -> Result<(), StoreError> {
         match self.check_found(store).await {
             Err(StoreError::OtherHistory { .. }) => {
-                // Tables that were begun anew since have other ids.
+                // Tables that were deleted and created again have another id.
                 self.found.clear();
                 self.check_found(store).await
             }

@@ -49,18 +49,11 @@ pub(crate) struct Fill<'a> {
 
 /// What became of an attempt to catch a view up.
 enum Attempt {
-    Done {
-        /// The generation that was live when it began.
-        live: Option<Generation>,
-        /// The one that is caught up.
-        generation: Generation,
-        view: SharedView,
-        /// How many records of `events` it lacked before.
-        lacked: u64,
-    },
+    /// It is caught up. How many records of `events` it lacked before.
+    Done(SharedView, u64),
     /// It lacks more than it may.
     Far,
-    /// Somebody else got in the way, or the store lost it.
+    /// Another process interfered, or the store lost the generation.
     Lost,
 }
 
@@ -70,34 +63,14 @@ impl Fill<'_> {
     /// # Errors
     /// Fails where store or table do, or where the view is taken over or lost again and again.
     pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
-        let brought = self.bring_up_within(u64::MAX, watch).await?;
-        brought.ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
+        let caught_up = self.catch_up_within(u64::MAX, true, watch).await?;
+        caught_up.map(|(view, _)| view).ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
     }
 
     /// As [`bring_up`](Self::bring_up) does, where that takes no more than `near` records; otherwise none, and nothing
     /// is published.
     pub(crate) async fn join(&self, near: u64) -> Result<Option<SharedView>, IngestError> {
-        self.bring_up_within(near, &unwatched).await
-    }
-
-    async fn bring_up_within(&self, near: u64, watch: Watch<'_>) -> Result<Option<SharedView>, IngestError> {
-        let before = self.store.live(&self.plan.view).await?;
-        for _ in 0..ATTEMPTS {
-            match self.attempt(near, watch).await {
-                Ok(Attempt::Done { live, generation, view, .. }) => {
-                    let is_live = live.as_ref() == Some(&generation);
-                    if is_live || self.publish(live.as_ref(), &generation).await? {
-                        // Also where an earlier attempt was cut short before this.
-                        self.drop_replaced(&generation, live.as_ref()).await?;
-                        return Ok(Some(view));
-                    }
-                }
-                Ok(Attempt::Far) => return Ok(None),
-                Ok(Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(self.prevented(before.as_ref()).await?)
+        Ok(self.catch_up_within(near, true, &unwatched).await?.map(|(view, _)| view))
     }
 
     /// Catches the generation up that [`bring_up`](Self::bring_up) would, without publishing it; how many records it
@@ -106,28 +79,34 @@ impl Fill<'_> {
     /// # Errors
     /// As there.
     pub(crate) async fn prepare(&self, watch: Watch<'_>) -> Result<u64, IngestError> {
+        let caught_up = self.catch_up_within(u64::MAX, false, watch).await?;
+        caught_up.map(|(_, lacked)| lacked).ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
+    }
+
+    /// None where the view lacks more than `near` records.
+    async fn catch_up_within(
+        &self,
+        near: u64,
+        publish: bool,
+        watch: Watch<'_>,
+    ) -> Result<Option<(SharedView, u64)>, IngestError> {
         let before = self.store.live(&self.plan.view).await?;
         for _ in 0..ATTEMPTS {
-            match self.attempt(u64::MAX, watch).await {
-                Ok(Attempt::Done { lacked, .. }) => return Ok(lacked),
-                Ok(Attempt::Far | Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
+            match self.attempt(near, publish, watch).await {
+                Ok(Attempt::Done(view, lacked)) => return Ok(Some((view, lacked))),
+                Ok(Attempt::Far) => return Ok(None),
+                Ok(Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(self.prevented(before.as_ref()).await?)
-    }
-
-    /// Why a view cannot be brought up, since this generation was live.
-    async fn prevented(&self, before: Option<&Generation>) -> Result<IngestError, IngestError> {
         // Only another process makes a later generation live while this one publishes none.
-        let later = |live: &Generation| before.is_none_or(|before| live.number > before.number);
+        let later = |live: &Generation| before.as_ref().is_none_or(|before| live.number > before.number);
         let rival = self.store.live(&self.plan.view).await?.is_some_and(|live| later(&live));
         let view = self.plan.view.clone();
-        Ok(if rival { IngestError::Contended(view) } else { IngestError::LostAgain(view) })
+        Err(if rival { IngestError::Contended(view) } else { IngestError::LostAgain(view) })
     }
 
-    /// Catches a view up that lacks no more than `near` records.
-    async fn attempt(&self, near: u64, watch: Watch<'_>) -> Result<Attempt, IngestError> {
+    async fn attempt(&self, near: u64, publish: bool, watch: Watch<'_>) -> Result<Attempt, IngestError> {
         // A store that has lost its data may be another deployment's by now.
         if let Some(history) = self.events.facts().get(facts::HISTORY) {
             self.store.claim_history(&self.plan.source, history).await?;
@@ -135,7 +114,7 @@ impl Fill<'_> {
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
         let mut current = live.as_ref().filter(|live| self.is_ours(live));
-        loop {
+        let (generation, view, lacked) = loop {
             let Some((generation, view)) = self.open_or_begin(live.as_ref(), current).await? else {
                 return Ok(Attempt::Lost);
             };
@@ -144,14 +123,22 @@ impl Fill<'_> {
                 return Ok(Attempt::Far);
             }
             if catch_up(&view, self.events, &self.logs(), watch).await? {
-                return Ok(Attempt::Done { live, generation, view, lacked });
+                break (generation, view, lacked);
             }
             if current != Some(&generation) || self.store.live(&self.plan.view).await? != live {
                 return Ok(Attempt::Lost);
             }
             // It is lost, and the pointer to it is left: only another generation can take its place.
             current = None;
+        };
+        if publish {
+            if live.as_ref() != Some(&generation) && !self.publish(live.as_ref(), &generation).await? {
+                return Ok(Attempt::Lost);
+            }
+            // Also where an earlier attempt was cut short before this.
+            self.drop_replaced(&generation, live.as_ref()).await?;
         }
+        Ok(Attempt::Done(view, lacked))
     }
 
     /// Whether the generation that [`bring_up`](Self::bring_up) would take is live already, and how many records it lacks.
@@ -230,7 +217,7 @@ impl Fill<'_> {
         logs(self.events)
     }
 
-    /// Switches the live pointer. False where somebody else switched it first.
+    /// Switches the live pointer. False if another process switched it first.
     async fn publish(&self, live: Option<&Generation>, new: &Generation) -> Result<bool, IngestError> {
         let outcome = self.store.publish(&self.plan.view, live, Some(new)).await?;
         let published = match outcome {
@@ -238,7 +225,7 @@ impl Fill<'_> {
             PublishOutcome::Live(other) => other.as_ref() == Some(new),
         };
         if !published {
-            // The one that was first has the same states or newer definitions: nobody would ever drop these.
+            // The live one has the same states or newer definitions, and no other process drops this one.
             self.discard(new).await?;
         }
         Ok(published)

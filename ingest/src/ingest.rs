@@ -211,7 +211,7 @@ impl Ingest {
 
     /// Reads topics, takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until
     /// `shutdown`; then commits everything. Lookups see an event within milliseconds. Each source goes at its own
-    /// pace, and waits for ever for a store, disk or broker that may come back. Views that are new, changed or lost are
+    /// pace, and waits without a limit for a store, disk or broker that may come back. Views that are new, changed or lost are
     /// filled beside that, and are up once they have caught up. A file or a fill that is under way at `shutdown` is left
     /// there, and taken up by the next start.
     ///
@@ -360,7 +360,7 @@ impl Ingest {
             Ok(()) => Err(IngestError::Superseded),
             Err(error) => Err(error),
         };
-        // Whoever asked and did not wait for the answer does not want it.
+        // The caller may have stopped waiting.
         drop(defined.answer.send(ended));
     }
 

@@ -104,11 +104,11 @@ impl Running {
         plans: Vec<Arc<FeaturePlan>>,
     ) -> Result<BoxFuture<'static, Result<(), IngestError>>, IngestError> {
         if let Some(known) = self.sources.get(&source.name) {
-            let requests = known.requests.clone();
-            return Ok(
-                async move { ask(&requests, |answer| Request::Switch { source, plans, answer }).await }
-                    .boxed(),
-            );
+            // Sent now: of two switches the later one counts.
+            let (answer, up) = oneshot::channel();
+            let sent = known.requests.send(Request::Switch { source, plans, answer }).await;
+            sent.map_err(|_| IngestError::not_running())?;
+            return Ok(async move { up.await.unwrap_or_else(|_| Err(IngestError::not_running())) }.boxed());
         }
         let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
         pipeline.begin_running();

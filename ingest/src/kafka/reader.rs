@@ -278,7 +278,7 @@ impl<'s> Reader<'s> {
         let room = async { self.task.host.timeout(BUSY, self.task.inputs.reserve()).await.is_some() };
         let waited = self.task.runtime.block_on(room);
         if self.task.inputs.is_closed() {
-            // Nobody receives what would be cut.
+            // The receiver is gone, and with it the use of a cut.
             return Ok(());
         }
         if waited {

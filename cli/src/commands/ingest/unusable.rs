@@ -33,7 +33,7 @@ pub(super) fn check(complaints: &[Complaint]) -> Result<()> {
     if failed { Err(Failure::told().into()) } else { Ok(()) }
 }
 
-/// What is to be said of files: an error where none of a file's rows is an event.
+/// The messages about files: an error for files without any event, a warning for files with some rejected rows.
 ///
 /// # Errors
 /// Fails where the place of the dead letters is not known.
@@ -54,8 +54,7 @@ pub(crate) fn of_files(project: &Project, reports: &[(String, FilesReport)]) -> 
     Ok(complaints)
 }
 
-/// What is to be said of records from topics and pushes. `must_give` makes it an error that there were records and no
-/// event.
+/// The messages about records from topics and pushes. With `must_give` it is an error if there were records but no event.
 ///
 /// # Errors
 /// Fails where the place of the dead letters is not known.
