@@ -39,8 +39,8 @@ pub struct Health {
 struct Source {
     host: Host,
     condition: Condition,
-    /// What each piece of work waits for that has to, by the number of its [`Wait`].
-    waits: BTreeMap<u64, String>,
+    /// What each piece of work waits for that has to, and since which uptime, by the number of its [`Wait`].
+    waits: BTreeMap<u64, (String, Duration)>,
     /// The number of the next one.
     next: u64,
     recent: Recent,
@@ -124,7 +124,7 @@ impl Source {
     /// Whatever waits goes before the rest.
     fn condition(&self) -> Condition {
         match self.waits.values().next() {
-            Some(reason) => Condition::Waiting { reason: reason.clone() },
+            Some((reason, _)) => Condition::Waiting { reason: reason.clone() },
             None => self.condition.clone(),
         }
     }
@@ -183,6 +183,13 @@ impl SourceHealth {
         }
     }
 
+    /// How long the piece of work has waited that waits longest; zero where none does.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        let now = self.host.uptime();
+        let longest = self.change(|source| source.waits.values().map(|(_, since)| *since).min()).flatten();
+        longest.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
     /// For a piece of work that is done again and again while what it needs may come back by itself.
     pub(crate) fn wait(&self) -> Wait<'_> {
         Wait { health: self, waiting: None, pause: FIRST, reminded: Duration::ZERO, gave_up: false }
@@ -228,7 +235,8 @@ impl Wait<'_> {
                 number
             }
         };
-        self.health.change(|source| source.waits.insert(number, error.to_string()));
+        let (reason, since) = (error.to_string(), self.health.host.uptime().saturating_sub(waited));
+        self.health.change(|source| source.waits.insert(number, (reason, since)));
         self.health.host.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true

@@ -168,8 +168,7 @@ impl Ingest {
             let source = source.map_or_else(|| Arc::clone(pipeline.source()), Arc::clone);
             let plans = plans_of(&self.views, &source);
             pipeline.switch(source, &plans, watch).await?;
-            pipeline.settle().await?;
-            pipeline.commit().await
+            pipeline.finish_all().await
         });
         try_join_all(ups).await?;
         self.ready = true;
@@ -202,8 +201,7 @@ impl Ingest {
         self.catch_up(&unwatched).await?;
         let drains = self.pipelines.values_mut().map(async |pipeline| {
             let taken = pipeline.drain_push().await?;
-            pipeline.settle().await?;
-            pipeline.commit().await?;
+            pipeline.finish_all().await?;
             Ok::<_, IngestError>(taken)
         });
         Ok(try_join_all(drains).await?.into_iter().sum())
@@ -314,10 +312,8 @@ impl Ingest {
     /// # Errors
     /// Fails where a table, the journal, the store or the brokers cannot be read.
     pub async fn status(&mut self) -> Result<Status, IngestError> {
-        let mut sources = Vec::new();
-        for pipeline in self.pipelines.values_mut() {
-            sources.push(pipeline.status().await?);
-        }
+        let sources = self.pipelines.values().map(|pipeline| self.shared.status(pipeline.source()));
+        let sources = try_join_all(sources).await?;
         Ok(Status { sources, views: status::views(&self.views, &*self.shared.store).await? })
     }
 

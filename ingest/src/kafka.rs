@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::room::Room;
 
 mod context;
 mod failure;
@@ -85,6 +86,7 @@ pub trait Topics: Send + Sync + fmt::Debug {
         history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
+        room: Room,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError>;
 }
 
@@ -197,8 +199,9 @@ impl Topics for KafkaConfig {
         history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
+        room: Room,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
-        let (reader, inputs) = TopicReader::start(self, host, source, history, id, metrics)?;
+        let (reader, inputs) = TopicReader::start(self, host, source, history, id, metrics, room)?;
         Ok((Box::new(reader), inputs))
     }
 }
@@ -220,6 +223,7 @@ impl TopicReader {
         history: &str,
         id: Option<String>,
         metrics: Arc<TopicMetrics>,
+        room: Room,
     ) -> Result<(Self, mpsc::Receiver<Input>), IngestError> {
         let orders = Arc::new(Orders::default());
         let (send, inputs) = mpsc::channel(AHEAD);
@@ -230,6 +234,7 @@ impl TopicReader {
             history: history.to_owned(),
             id,
             metrics,
+            room,
             orders: Arc::clone(&orders),
             inputs: send,
             runtime: Handle::current(),

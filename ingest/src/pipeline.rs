@@ -1,24 +1,24 @@
 //! One source: its logs, through its views, into the online store and the event tables.
 //!
-//! Batches go to the views at once and to the event tables with the next large commit. Each of them keeps a
+//! Batches go to the queues of the views at once and to the event tables with the next large commit. Each of them keeps a
 //! position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 //!
 //! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`topic`] the partitions of a Kafka topic,
-//! [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
+//! [`live`] the views that are up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that
+//! serves them all.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, try_join_all};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::{join_all, try_join_all};
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::OnlineStore;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::decode::Batch;
@@ -28,10 +28,12 @@ use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::Watch;
+use crate::room::{Arrivals, Room};
 use crate::tables::{CommitRule, Since, Tables};
-use crate::view::{Advance, SharedView};
+use crate::view::SharedView;
 use backfill::Backfills;
-use kept::Kept;
+use kept::{Kept, Pushes};
+use live::{Fallen, FallenSender, Live};
 use take_in::FileReport;
 use topic::Topic;
 
@@ -39,12 +41,10 @@ mod backfill;
 mod count;
 mod history;
 pub(crate) mod kept;
+mod live;
 pub(crate) mod run;
 pub(crate) mod take_in;
 mod topic;
-
-/// How many batches of a source are applied to views at once.
-const ADVANCES: usize = 64;
 
 /// What all pipelines share.
 #[derive(Clone)]
@@ -90,7 +90,15 @@ pub(crate) struct Pipeline {
     source: Arc<SourcePlan>,
     tables: Tables,
     /// The views that are up.
-    views: Vec<SharedView>,
+    views: Vec<Live>,
+    /// Those of them that cannot go on, and where they say so.
+    fallen: mpsc::UnboundedReceiver<Fallen>,
+    falls: FallenSender,
+    /// What is on its way to them.
+    room: Room,
+    arrivals: Arc<Arrivals>,
+    /// What reads the push partition, once it is read.
+    pushes: Option<Pushes>,
     /// The views that are not yet, while [running](run).
     backfills: Backfills,
     /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
@@ -123,11 +131,23 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
+        let arrivals = Arrivals {
+            source: source.name.clone(),
+            host: shared.host.clone(),
+            metrics: Arc::clone(&metrics),
+            applied: shared.kept.as_ref().map(|kept| kept.applied.clone()),
+        };
+        let (falls, fallen) = mpsc::unbounded_channel();
         let pipeline = Self {
             shared,
             source,
             tables,
             views: Vec::new(),
+            fallen,
+            falls,
+            room: Room::default(),
+            arrivals: Arc::new(arrivals),
+            pushes: None,
             backfills: Backfills::default(),
             is_running: false,
             given_up: Vec::new(),
@@ -177,16 +197,6 @@ impl Pipeline {
         self.backfills.stop(IngestError::not_running()).await;
     }
 
-    /// The wall clock.
-    pub(crate) fn now(&self) -> Time {
-        self.shared.host.now()
-    }
-
-    /// Its tables.
-    pub(crate) const fn tables(&mut self) -> &mut Tables {
-        &mut self.tables
-    }
-
     /// Applies the definitions of a source and its views: what was taken in before reaches both stores as it was defined then,
     /// whatever changed is filled, and everything that waits in the logs that we keep is taken in.
     pub(crate) async fn switch(
@@ -228,8 +238,12 @@ impl Pipeline {
         self.source = source;
         self.claim(plans).await?;
         if changed {
+            // What was acknowledged is seen by lookups also while their successors are backfilled.
+            let (room, partitions) = (self.room.clone(), self.logs());
+            self.attend(room.drained(&partitions)).await?;
             // They read fields as they were.
             self.views.clear();
+            self.pushes = None;
         }
         if self.is_running {
             self.bring_up_beside(plans).await?;
@@ -312,7 +326,7 @@ impl Pipeline {
         loop {
             match self.fill_all(plans, &ends, watch).await {
                 Ok(views) => {
-                    self.views = views;
+                    self.views = self.all_live(views);
                     return Ok(());
                 }
                 Err(error) if wait.out(&error).await => {}
@@ -337,103 +351,123 @@ impl Pipeline {
         try_join_all(views).await
     }
 
-    /// Takes batches of different logs: into every view at once, into the event tables with the next commit.
-    pub(crate) async fn take(&mut self, batches: Vec<Batch>) -> Result<(), IngestError> {
+    fn all_live(&self, views: Vec<SharedView>) -> Vec<Live> {
+        views.into_iter().map(|view| self.live(view)).collect()
+    }
+
+    /// A view that has everything that was taken so far is up from now on.
+    fn live(&self, view: SharedView) -> Live {
+        Live::start(view, self.health.clone(), self.falls.clone())
+    }
+
+    /// Takes batches: they go into the queues of every view, and into the event tables with the next commit.
+    pub(crate) fn take(&mut self, batches: Vec<Batch>) -> Result<(), IngestError> {
         for batch in &batches {
             let taken = self.tables.taken(batch.log);
             if batch.from > taken {
                 return Err(self.tables.gap(batch.log, taken, batch.from));
             }
         }
-        let batches: Vec<Arc<Batch>> = batches.into_iter().map(Arc::new).collect();
+        for batch in batches {
+            self.count(&batch);
+            let batch = self.room.enter(batch, &self.arrivals);
+            self.views.iter().for_each(|view| view.apply(Arc::clone(&batch)));
+            self.tables.add(Arc::clone(&batch.batch))?;
+        }
+        self.commit_if_full();
+        Ok(())
+    }
+
+    /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
+    fn commit_if_full(&mut self) {
+        if self.tables.is_full() {
+            self.tables.start_commit(&self.health);
+        }
+        self.room.tables_are_full(self.tables.is_full());
+    }
+
+    /// Waits until a batch of a partition may be taken.
+    pub(crate) async fn make_room(&mut self, partition: Log) -> Result<(), IngestError> {
+        let room = self.room.clone();
+        self.attend(room.free(partition)).await
+    }
+
+    /// Waits for what the views or the next commit are to do, and sees to it that they can.
+    async fn attend(&mut self, work: impl Future<Output = ()>) -> Result<(), IngestError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let committing = self.tables.is_committing();
+            tokio::select! {
+                biased;
+                () = &mut work => return Ok(()),
+                Some(fallen) = self.fallen.recv() => self.restore(fallen).await?,
+                () = self.tables.finished(), if committing => self.end_commit().await?,
+            }
+        }
+    }
+
+    /// Brings a view that fell back to where the event table stands, which is made to be all that was taken; beside what
+    /// comes in where that takes long.
+    async fn restore(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+        if !self.views.iter().any(|view| Arc::ptr_eq(view.writer(), &fallen.writer)) {
+            return Ok(());
+        }
+        fallen.outcome?;
         let health = self.health.clone();
         let mut wait = health.wait();
         loop {
-            let taken = match self.advance(&batches).await {
-                Ok(lost) if lost.is_empty() => Ok(true),
-                Ok(lost) => self.restore(&lost).await.map(|()| false),
-                Err(error) => Err(error),
-            };
-            match taken {
-                Ok(true) => break,
-                Ok(false) => {}
+            match self.commit_and_reload().await {
+                Ok(()) => break,
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
             }
         }
         drop(wait);
-        for batch in batches {
-            if let Some(kept) = self.shared.kept.as_ref().filter(|_| batch.log == Log::PUSH) {
-                kept.applied.reached(&self.source.name, batch.to);
-            }
-            self.metrics.taken(&batch, self.now());
-            self.count(&batch);
-            self.tables.add(batch)?;
-        }
-        if self.tables.is_full() {
-            // Only so much waits: taking goes at the pace of the disk.
-            self.end_commit().await?;
-            self.tables.start_commit();
-        }
-        Ok(())
+        self.metrics.rewound();
+        tracing::warn!(source = self.source.name, generation = %fallen.writer.generation(), "the online store is behind; catching up");
+        self.replace(&fallen.writer).await
     }
 
-    /// Offers batches to every view; which views could not take one, and why.
-    async fn advance(&self, batches: &[Arc<Batch>]) -> Result<Vec<(usize, Advance)>, IngestError> {
-        let mut advances: Vec<BoxFuture<'_, Result<(usize, Advance), IngestError>>> = Vec::new();
-        for (index, view) in self.views.iter().enumerate() {
-            for batch in batches {
-                advances.push(Box::pin(async move { Ok((index, view.advance(batch).await?)) }));
-            }
-        }
-        let advances = stream::iter(advances).buffer_unordered(ADVANCES);
-        let outcomes: Vec<(usize, Advance)> = advances.try_collect().await?;
-        Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect())
-    }
-
-    /// Brings views that fell back to where the event table stands, which is made to be all that was taken; beside what
-    /// comes in where that takes long.
-    async fn restore(&mut self, fallen: &[(usize, Advance)]) -> Result<(), IngestError> {
+    async fn commit_and_reload(&mut self) -> Result<(), IngestError> {
         self.commit().await?;
-        self.tables.reload().await?;
-        let fallen: BTreeSet<usize> = fallen.iter().map(|(index, _)| *index).collect();
-        let fallen: Vec<SharedView> =
-            fallen.into_iter().map(|index| Arc::clone(&self.views[index])).collect();
-        for view in fallen {
-            self.metrics.rewound();
-            tracing::warn!(source = self.source.name, generation = %view.generation(), "the online store is behind; catching up");
-            self.replace(&view).await?;
-        }
-        Ok(())
+        self.tables.reload().await
     }
 
-    /// Makes the store's positions those that were reached, finds out whether it has fallen back or answers from
-    /// another generation, and if so brings it to where the event table stands.
-    pub(crate) async fn settle(&mut self) -> Result<(), IngestError> {
-        let expected = self.logs().into_iter().map(|log| (log, self.tables.taken(log))).collect();
-        let health = self.health.clone();
-        let mut wait = health.wait();
+    /// Waits until the views have these partitions, makes the store's positions those that were reached, finds out
+    /// whether it has fallen back or answers from another generation, and if so brings it to where the event table stands.
+    pub(crate) async fn settle(&mut self, partitions: &[Log]) -> Result<(), IngestError> {
         loop {
-            let settled = async {
-                let settling = self.views.iter().enumerate();
-                let settling = settling.map(async |(index, view)| {
-                    let live = view.is_live().await?;
-                    let settled = if live { view.settle(&expected).await? } else { Advance::Lost };
-                    Ok::<_, IngestError>((index, settled))
-                });
-                let outcomes: Vec<(usize, Advance)> = try_join_all(settling).await?;
-                Ok(outcomes.into_iter().filter(|(_, outcome)| *outcome != Advance::Done).collect::<Vec<_>>())
-            };
-            let settled = match settled.await {
-                Ok(fallen) if fallen.is_empty() => return Ok(()),
-                Ok(fallen) => self.restore(&fallen).await,
-                Err(error) => Err(error),
-            };
-            match settled {
-                Err(error) if !wait.out(&error).await => return Err(error),
-                _ => {}
+            let room = self.room.clone();
+            self.attend(room.drained(partitions)).await?;
+            let settling = self.views.iter().map(async |view| {
+                let settled = view.settle(self.expected(partitions)).await;
+                settled.err().map(|_| Arc::clone(view.writer()))
+            });
+            let fallen: Vec<SharedView> = join_all(settling).await.into_iter().flatten().collect();
+            if fallen.is_empty() {
+                return Ok(());
+            }
+            // What they say for themselves first: it may not be possible to bring them back.
+            while let Ok(fallen) = self.fallen.try_recv() {
+                self.restore(fallen).await?;
+            }
+            for writer in fallen {
+                self.restore(Fallen { writer, outcome: Ok(()) }).await?;
             }
         }
+    }
+
+    /// As [`settle`](Self::settle) does with what no batch is on the way of, and without waiting.
+    fn settle_beside(&self) {
+        let mut idle = self.logs();
+        idle.retain(|partition| self.room.is_drained(*partition));
+        // A view that cannot go on says so itself.
+        self.views.iter().for_each(|view| drop(view.settle(self.expected(&idle))));
+    }
+
+    /// Where views that have everything should be in these partitions.
+    fn expected(&self, partitions: &[Log]) -> Positions {
+        partitions.iter().map(|partition| (*partition, self.tables.taken(*partition))).collect()
     }
 
     /// Every log that this process writes.
@@ -443,30 +477,28 @@ impl Pipeline {
         kept.iter().copied().chain(partitions).collect()
     }
 
+    /// Brings everything that was taken into both stores.
+    pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
+        let partitions = self.logs();
+        self.settle(&partitions).await?;
+        self.commit().await
+    }
+
     /// Commits what waits for the event tables, and lets go of the pushed records that are in.
     pub(crate) async fn commit(&mut self) -> Result<(), IngestError> {
         while self.tables.is_behind() {
-            self.tables.start_commit();
+            self.tables.start_commit(&self.health);
             self.end_commit().await?;
         }
         Ok(())
     }
 
-    /// Waits for the end of the commit that is under way, if one is; where it failed and may succeed later, tries
-    /// again.
+    /// Waits for the end of the commit that is under way, if one is.
     pub(crate) async fn end_commit(&mut self) -> Result<(), IngestError> {
         let before = self.tables.committed(Log::PUSH);
-        let health = self.health.clone();
-        let mut wait = health.wait();
-        let took = loop {
-            match self.tables.commit_ended().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(took)) => break took,
-                Err(error) if wait.out(&error).await => self.tables.start_commit(),
-                Err(error) => return Err(error),
-            }
-        };
+        let Some(took) = self.tables.commit_ended().await? else { return Ok(()) };
         self.metrics.committed(took);
+        self.commit_if_full();
         if let Some(topic) = &self.topic {
             topic.committed(self.tables.positions());
         }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{FeaturePlan, Log, Position, Span, Time};
-use tidemark_offline::OfflineTable;
+use tidemark_kernel::{FeaturePlan, Log, Position, SourcePlan, Span, Time};
 use tidemark_offline::table::{LogStatistics, layout};
+use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::error::IngestError;
-use crate::pipeline::Pipeline;
-use crate::tables::Open;
+use crate::pipeline::Shared;
 use crate::tally::FEW;
 
 /// Over how long the rate of a log is told.
@@ -99,22 +98,23 @@ pub struct ViewStatus {
     pub sizes: Sizes,
 }
 
-impl Pipeline {
-    /// Where the source stands.
-    pub(crate) async fn status(&mut self) -> Result<SourceStatus, IngestError> {
+impl Shared {
+    /// Where a source stands that is read under this version. Whatever takes it in is neither asked nor held up.
+    pub(crate) async fn status(&self, source: &Arc<SourcePlan>) -> Result<SourceStatus, IngestError> {
         let mut logs: BTreeMap<Log, LogStatus> = BTreeMap::new();
-        let (ends, unreachable) = match self.ends_of_logs().await {
+        let (ends, unreachable) = match self.ends_of_logs(source).await {
             Ok(ends) => (ends, None),
             // Brokers that are away hide nothing else.
-            Err(error) => (self.ends()?, Some(error.to_string())),
+            Err(error) => (self.ends(&source.name)?, Some(error.to_string())),
         };
         for (log, end) in ends {
             if end > Position::START {
                 logs.entry(log).or_default().end = (end.0 < i64::MAX).then_some(end);
             }
         }
-        let since = self.now().minus(RECENTLY);
-        let Open { events, dead_letters, .. } = self.tables().open_tables().await?;
+        let since = self.host.now().minus(RECENTLY);
+        let events = self.offline.open(source, TableKind::Events).await?;
+        let dead_letters = self.offline.open(source, TableKind::DeadLetters).await?;
         for (log, position) in events.positions() {
             logs.entry(*log).or_default().position = *position;
         }
@@ -132,8 +132,8 @@ impl Pipeline {
         }
         let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
         let all = (all(|log| log.events), all(|log| log.dead_letters));
-        let rejecting = rejecting(&**dead_letters, since, recent.values().sum(), all, &held).await?;
-        Ok(SourceStatus { source: self.source().name.clone(), logs, unreachable, rejecting })
+        let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
+        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting })
     }
 }
 

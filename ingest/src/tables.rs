@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::{Batch, DeadLetter};
 use crate::error::IngestError;
+use crate::health::SourceHealth;
 use crate::kafka::TopicFacts;
 use crate::mutant::{Mutant, is_on};
 
@@ -181,18 +182,26 @@ impl Tables {
         IngestError::Gap { source_name: self.source.name.clone(), log, from, to }
     }
 
-    /// Starts to commit what is pending, unless a commit is under way.
-    pub(crate) fn start_commit(&mut self) {
+    /// Starts to commit what is pending, unless a commit is under way. What may come back by itself, as room on a disk, is
+    /// waited for meanwhile.
+    pub(crate) fn start_commit(&mut self, health: &SourceHealth) {
         if self.pending.batches.is_empty() {
             return;
         }
         let Some(mut open) = self.open.take() else { return };
         let mut pending = std::mem::take(&mut self.pending);
         self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
-        let watch = self.host.stopwatch();
+        let (watch, health) = (self.host.stopwatch(), health.clone());
         self.commit.spawn(async move {
-            let outcome = open.commit(&mut pending).await.map(|()| watch.elapsed());
-            (open, pending, outcome)
+            let mut wait = health.wait();
+            let outcome = loop {
+                match open.commit(&mut pending).await {
+                    Err(error) if wait.out(&error).await => {}
+                    outcome => break outcome,
+                }
+            };
+            drop(wait);
+            (open, pending, outcome.map(|()| watch.elapsed()))
         });
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
+use tidemark_ingest::Room;
 use tidemark_ingest::kafka::{Gathered, Input, Reader, TopicFacts, TopicMetrics, Topics};
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
@@ -192,13 +193,14 @@ impl Topics for Kafka {
         _: &str,
         _: Option<String>,
         metrics: Arc<TopicMetrics>,
+        room: Room,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
         let (inputs, receive) = mpsc::channel(1);
         let id = Arc::new(Mutex::new(self.join()));
         let mut task = JoinSet::new();
         let (kafka, member) = (self.clone(), Arc::clone(&id));
         task.spawn(async move {
-            let gathered = Gathered::new(&source, TOPIC, metrics);
+            let gathered = Gathered::new(&source, TOPIC, metrics, room);
             let mut reading = Reading { kafka, member, inputs, gathered, idle: false, away: false };
             reading.run().await;
         });
@@ -324,7 +326,7 @@ impl Reading<'_> {
 
     async fn revoke(&mut self, logs: Vec<Log>, lost: bool) {
         self.kafka.world.say(&format!("member {} loses {logs:?} (lost: {lost})", self.id()));
-        let gathered = self.gathered.cut().expect("records that are rows");
+        let gathered = self.gathered.cut_last(&logs).expect("records that are rows");
         self.gathered.revoke(&logs);
         if !gathered.is_empty() {
             self.send(Input::Batches(gathered)).await;
@@ -375,7 +377,11 @@ impl Reading<'_> {
             self.send(Input::Batches(batches)).await;
             return true;
         }
-        if self.gathered.is_at_end() && !self.idle && !self.gathered.positions().is_empty() {
+        if self.gathered.is_at_end()
+            && self.gathered.is_empty()
+            && !self.idle
+            && !self.gathered.positions().is_empty()
+        {
             self.idle = true;
             self.send(Input::Idle).await;
         }

@@ -31,6 +31,7 @@ struct Source {
     requests: mpsc::Sender<Request>,
     stop: watch::Sender<bool>,
     idle: watch::Sender<Idle>,
+    reads: watch::Receiver<Arc<SourcePlan>>,
 }
 
 impl Running {
@@ -45,10 +46,11 @@ impl Running {
         let (requests, receive) = mpsc::channel(WAITING);
         let (stop, stopped) = watch::channel(false);
         let idle = watch::Sender::new(Idle::Unasked);
-        let line = Line { requests: receive, stop: stopped, idle: idle.clone() };
+        let (reads, is_read) = watch::channel(Arc::clone(pipeline.source()));
+        let line = Line { requests: receive, stop: stopped, idle: idle.clone(), reads };
         let name = pipeline.source().name.clone();
         self.tasks.spawn(pipeline.run(line));
-        self.sources.insert(name, Source { requests, stop, idle });
+        self.sources.insert(name, Source { requests, stop, idle, reads: is_read });
     }
 
     /// The end of a source that ended by itself.
@@ -138,7 +140,9 @@ impl Running {
     pub(super) fn status(
         &self,
     ) -> impl Future<Output = Result<Vec<SourceStatus>, IngestError>> + Send + use<> {
-        self.each(|answer| Request::Status { answer })
+        let sources = self.sources.values().map(|source| source.reads.borrow().clone());
+        let (sources, shared) = (sources.collect::<Vec<_>>(), self.shared.clone());
+        async move { try_join_all(sources.iter().map(|source| shared.status(source))).await }
     }
 
     /// Waits until every source has taken in and committed everything there is.

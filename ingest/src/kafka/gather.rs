@@ -13,9 +13,14 @@ use super::record::{self, TopicReader};
 use crate::decode::{BATCH_BYTES, Batch, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
+use crate::room::Room;
 
 /// How many records are gathered at most, of all partitions together.
 pub(super) const ROWS: usize = 65_536;
+
+/// How many records of one partition are gathered at most while there is no room for them, where few partitions are assigned. Of
+/// many, they share half of [`ROWS`], so that those without room never keep others from being read.
+const CROWD: usize = ROWS / 8;
 
 /// The assigned partitions, and what was read of them and not handed over: how every implementation of
 /// [`Topics`](super::Topics) turns records into batches.
@@ -24,6 +29,7 @@ pub struct Gathered<'s> {
     reader: TopicReader,
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
+    room: Room,
     partitions: BTreeMap<Log, Partition<'s>>,
     /// How many records are gathered; what is passed over counts as well.
     records: usize,
@@ -36,23 +42,27 @@ struct Partition<'s> {
     /// The next offset to read.
     next: Position,
     gathered: Option<RowsBuilder<'s>>,
+    /// How many records that is, and how many bytes their keys and values have.
+    records: usize,
+    bytes: usize,
     /// Whether there was nothing behind what was read last.
     at_end: bool,
 }
 
 impl<'s> Gathered<'s> {
     /// No partition is assigned yet.
-    pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>) -> Self {
+    pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>, room: Room) -> Self {
         let (reader, partitions, row) = (TopicReader::new(source), BTreeMap::new(), Vec::new());
-        Self { source, reader, topic: topic.into(), metrics, partitions, records: 0, bytes: 0, row }
+        Self { source, reader, topic: topic.into(), metrics, room, partitions, records: 0, bytes: 0, row }
     }
 
     /// A partition is read from here on.
     pub fn assign(&mut self, log: Log, from: Position) {
-        self.partitions.insert(log, Partition { next: from, gathered: None, at_end: false });
+        let new = Partition { next: from, gathered: None, records: 0, bytes: 0, at_end: false };
+        self.partitions.insert(log, new);
     }
 
-    /// Partitions are not read any more. What is gathered of them must be cut before.
+    /// Partitions are not read any more. What is gathered of them must be [cut](Self::cut_last) before.
     pub fn revoke(&mut self, logs: &[Log]) {
         self.partitions.retain(|log, _| !logs.contains(log));
     }
@@ -67,9 +77,25 @@ impl<'s> Gathered<'s> {
         self.partitions.contains_key(&log)
     }
 
-    /// Whether nothing was read since the last cut.
+    /// Whether nothing is gathered.
     pub const fn is_empty(&self) -> bool {
         self.records == 0
+    }
+
+    /// Whether there is room for something that is gathered.
+    pub fn has_room(&self) -> bool {
+        self.gathered().any(|log| self.room.has(log))
+    }
+
+    /// The partitions that something is gathered of.
+    pub fn gathered(&self) -> impl Iterator<Item = Log> + '_ {
+        self.partitions.iter().filter(|(_, it)| it.gathered.is_some()).map(|(log, _)| *log)
+    }
+
+    /// Whether so much of a partition is gathered, and so little room for it, that no more of it must be read.
+    pub fn is_crowded(&self, log: Log) -> bool {
+        let most = CROWD.min(ROWS / 2 / self.partitions.len().max(1));
+        self.partitions.get(&log).is_some_and(|it| it.records > most) && !self.room.has(log)
     }
 
     /// Whether no more must be read before the next cut.
@@ -111,6 +137,8 @@ impl<'s> Gathered<'s> {
         }
         partition.next = Position::after(offset);
         partition.at_end = false;
+        partition.records += 1;
+        partition.bytes += bytes;
         self.records += 1;
         self.bytes += bytes;
     }
@@ -125,16 +153,32 @@ impl<'s> Gathered<'s> {
         if end > partition.next {
             partition.rows(self.source, &self.topic, log).skip_to(end);
             partition.next = end;
+            partition.records += 1;
             self.records += 1;
         }
         self.metrics.ends_at(log, end);
     }
 
-    /// What was gathered, one batch for each partition that moved.
+    /// What was gathered and has room, one batch for each partition that moved.
     pub fn cut(&mut self) -> Result<Vec<Batch>, IngestError> {
-        (self.records, self.bytes) = (0, 0);
-        let gathered = self.partitions.iter_mut().filter_map(|(log, it)| Some((*log, it.gathered.take()?)));
-        gathered.map(|(log, rows)| accept(self.source, rows.finish(), log)).collect()
+        let room = self.room.clone();
+        self.cut_where(|log| room.has(log))
+    }
+
+    /// What was gathered of these partitions, whether there is room for it or not: nothing more of them will be read.
+    pub fn cut_last(&mut self, logs: &[Log]) -> Result<Vec<Batch>, IngestError> {
+        self.cut_where(|log| logs.contains(&log))
+    }
+
+    fn cut_where(&mut self, may: impl Fn(Log) -> bool) -> Result<Vec<Batch>, IngestError> {
+        let mut batches = Vec::new();
+        for (log, partition) in self.partitions.iter_mut().filter(|(log, _)| may(**log)) {
+            let Some(rows) = partition.gathered.take() else { continue };
+            self.records -= std::mem::take(&mut partition.records);
+            self.bytes -= std::mem::take(&mut partition.bytes);
+            batches.push(accept(self.source, rows.finish(), *log)?);
+        }
+        Ok(batches)
     }
 }
 

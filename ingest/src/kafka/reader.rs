@@ -3,13 +3,14 @@
 //! It never waits long for anything but records, so that its group knows it to be alive however slow the receiver is:
 //! what cannot be handed over yet is gathered, and once enough is, nothing more is fetched.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
@@ -24,6 +25,7 @@ use super::probe::{Probe, TopicFacts};
 use super::watch::{Seen, Watch};
 use super::{Input, KafkaConfig, Orders, TopicMetrics};
 use crate::error::IngestError;
+use crate::room::Room;
 use assignment::Pending;
 
 mod assignment;
@@ -47,6 +49,7 @@ pub(super) struct Task {
     pub(super) history: String,
     pub(super) id: Option<String>,
     pub(super) metrics: Arc<TopicMetrics>,
+    pub(super) room: Room,
     pub(super) orders: Arc<Orders>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) runtime: Handle,
@@ -82,7 +85,8 @@ impl Task {
     /// Reads, leaves the group, and says what is still to be handed over.
     fn read(&self, consumer: BaseConsumer<Context>) -> Vec<Input> {
         let _leave = Leave(&consumer);
-        let gathered = Gathered::new(&self.source, self.topic(), Arc::clone(&self.metrics));
+        let (metrics, room) = (Arc::clone(&self.metrics), self.room.clone());
+        let gathered = Gathered::new(&self.source, self.topic(), metrics, room);
         let mut reader = match Reader::start(self, &consumer, gathered) {
             Ok(reader) => reader,
             Err(error) => return vec![Input::Failed(error)],
@@ -122,6 +126,8 @@ struct Reader<'s> {
     /// Whether the receiver was told that everything was read.
     idle: bool,
     paused: bool,
+    /// The partitions that are not fetched, because what is gathered of them has no room.
+    crowded: BTreeSet<Log>,
     /// Whether the brokers were said to be away.
     away: bool,
 }
@@ -147,6 +153,7 @@ impl<'s> Reader<'s> {
             ended: false,
             idle: false,
             paused: false,
+            crowded: BTreeSet::new(),
             away: false,
         };
         consumer.subscribe(&[topic]).map_err(|error| reader.failed(&error))?;
@@ -167,6 +174,7 @@ impl<'s> Reader<'s> {
                 Some(Ok(message)) => {
                     self.back();
                     self.gathered.take(&message);
+                    self.pause_if_crowded(Log(message.partition()))?;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.back();
@@ -182,10 +190,10 @@ impl<'s> Reader<'s> {
 
     /// How long the next record may be waited for.
     fn patience(&self) -> Duration {
-        let busy = self.task.inputs.capacity() == 0;
+        let is_ready = !self.waiting.is_empty() || self.gathered.has_room();
         match self.gathered.is_empty() && self.waiting.is_empty() {
             true if self.pending.is_none() => UNHURRIED,
-            false if !busy => Duration::ZERO,
+            false if is_ready && self.task.inputs.capacity() > 0 => Duration::ZERO,
             _ => HURRIED,
         }
     }
@@ -241,7 +249,8 @@ impl<'s> Reader<'s> {
             if self.waiting.is_empty() {
                 self.cut()?;
             }
-            let idle = self.settled && self.pending.is_none() && self.gathered.is_at_end();
+            let is_read = self.gathered.is_at_end() && self.gathered.is_empty();
+            let idle = self.settled && self.pending.is_none() && is_read;
             let input = match self.waiting.pop_front() {
                 Some(input) => {
                     self.idle = false;
@@ -260,23 +269,59 @@ impl<'s> Reader<'s> {
         }
         if self.paused && !self.gathered.is_full() {
             self.paused = false;
+            self.crowded.clear();
             self.everything(|consumer, list| consumer.resume(list))?;
         }
-        Ok(())
+        self.resume_crowded()
     }
 
-    /// Cuts what is gathered, to be handed over next.
+    /// Cuts what is gathered and has room, to be handed over next.
     fn cut(&mut self) -> Result<(), IngestError> {
-        if !self.gathered.is_empty() {
-            self.waiting.push_back(Input::Batches(self.gathered.cut()?));
+        let batches = self.gathered.cut()?;
+        if !batches.is_empty() {
+            self.waiting.push_back(Input::Batches(batches));
         }
         Ok(())
     }
 
-    /// Waits for the receiver. Once that takes long, nothing more is fetched.
+    /// Fetches nothing more of a partition that has much gathered and no room.
+    fn pause_if_crowded(&mut self, log: Log) -> Result<(), IngestError> {
+        if self.crowded.contains(&log) || !self.gathered.is_crowded(log) {
+            return Ok(());
+        }
+        self.crowded.insert(log);
+        self.consumer.pause(&self.list([log])).map_err(|error| self.failed(&error))
+    }
+
+    /// Fetches partitions again whose gathered records found room.
+    fn resume_crowded(&mut self) -> Result<(), IngestError> {
+        let gathered: BTreeSet<Log> = self.gathered.gathered().collect();
+        let free: Vec<Log> = self.crowded.extract_if(.., |log| !gathered.contains(log)).collect();
+        let free = self.list(free.into_iter().filter(|log| self.gathered.has(*log)));
+        match free.count() {
+            0 => Ok(()),
+            _ => self.consumer.resume(&free).map_err(|error| self.failed(&error)),
+        }
+    }
+
+    fn list(&self, logs: impl IntoIterator<Item = Log>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        logs.into_iter().for_each(|log| drop(list.add_partition(self.task.topic(), log.0)));
+        list
+    }
+
+    /// Waits for the receiver, and for room. Once that takes long, nothing more is fetched.
     fn make_room(&mut self) -> Result<(), IngestError> {
-        let room = async { self.task.host.timeout(BUSY, self.task.inputs.reserve()).await.is_some() };
-        let waited = self.task.runtime.block_on(room);
+        let (task, gathered) = (self.task, self.gathered.gathered().collect::<Vec<_>>());
+        let is_waiting = !self.waiting.is_empty();
+        let room = async {
+            if !is_waiting {
+                task.room.free_for_any(&gathered).await;
+            }
+            // A receiver that is gone is found below.
+            drop(task.inputs.reserve().await);
+        };
+        let waited = self.task.runtime.block_on(task.host.timeout(BUSY, room)).is_some();
         if self.task.inputs.is_closed() {
             // The receiver is gone, and with it the use of a cut.
             return Ok(());
@@ -364,7 +409,11 @@ impl<'s> Reader<'s> {
     /// What was read and not handed over.
     fn rest(&mut self) -> VecDeque<Input> {
         // An error here would hide the one that ends the reading.
-        drop(self.cut());
+        let all: Vec<Log> = self.gathered.positions().into_keys().collect();
+        let last = self.gathered.cut_last(&all).unwrap_or_default();
+        if !last.is_empty() {
+            self.waiting.push_back(Input::Batches(last));
+        }
         let mut rest = std::mem::take(&mut self.waiting);
         rest.retain(|input| matches!(input, Input::Batches(_)));
         rest

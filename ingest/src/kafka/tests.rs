@@ -21,6 +21,7 @@ use super::gather::Gathered;
 use super::probe::TopicFacts;
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::room::Room;
 
 mod mocked;
 mod reading;
@@ -71,7 +72,7 @@ fn record(
 /// What becomes of these records of partition 3, read from 10 on.
 fn gathered(source: &SourcePlan, records: &[OwnedMessage]) -> (Batch, Arc<TopicMetrics>) {
     let metrics = Arc::new(TopicMetrics::default());
-    let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics));
+    let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics), Room::default());
     gathered.assign(Log(3), Position(10));
     records.iter().for_each(|record| gathered.take(record));
     let mut batches = gathered.cut().expect("a batch");
@@ -180,7 +181,7 @@ fn a_tombstone_is_passed_over_and_counted() {
 #[test]
 fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
     let source = source("t");
-    let mut gathered = Gathered::new(&source, "t", Arc::default());
+    let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     let value = Some(r#"{"n":1,"at":5}"#);
     gathered.take(&record(10, None, value, &[]));
     assert!(gathered.is_empty(), "not assigned");
@@ -197,7 +198,7 @@ fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
 #[test]
 fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
     let source = source("t");
-    let mut gathered = Gathered::new(&source, "t", Arc::default());
+    let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     gathered.assign(Log(3), Position(11));
     gathered.ends_at(Log(3), Position(20));
     assert!(

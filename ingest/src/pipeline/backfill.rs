@@ -14,6 +14,7 @@ use tidemark_store::Generation;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::live::Live;
 use super::run::Answer;
 use super::{Pipeline, Shared};
 use crate::error::IngestError;
@@ -96,7 +97,7 @@ impl Backfills {
     }
 
     /// The plans of all views: of those that are `up`, unless their successors are being backfilled, and of the others.
-    pub(super) fn plans(&self, up: &[SharedView]) -> Vec<Arc<FeaturePlan>> {
+    pub(super) fn plans(&self, up: &[Live]) -> Vec<Arc<FeaturePlan>> {
         let up = up.iter().map(|view| view.plan()).filter(|plan| !self.under_way.contains_key(&plan.view));
         up.chain(self.under_way.values().map(|backfill| &backfill.plan)).cloned().collect()
     }
@@ -196,7 +197,7 @@ impl Pipeline {
 
     /// Stops writing a view whose generation is lost or was replaced, and backfills it.
     pub(super) async fn replace(&mut self, lost: &SharedView) -> Result<(), IngestError> {
-        self.views.retain(|view| !Arc::ptr_eq(view, lost));
+        self.views.retain(|view| !Arc::ptr_eq(view.writer(), lost));
         let (plan, generation) = (lost.plan(), lost.generation());
         let Some(backfill) = self.backfills.under_way.remove(&plan.view) else {
             return self.begin_backfill(Arc::clone(plan), Why::Lost, true, Some(generation.clone())).await;
@@ -282,7 +283,7 @@ impl Pipeline {
         if let Some(view) = joined {
             backfill.metrics.backfill_rest(0);
             self.views.retain(|view| view.plan().view != name);
-            self.views.push(view);
+            self.views.push(self.live(view));
             if backfill.passes > 0 {
                 tracing::info!(source, view = name, "the view is backfilled and answers lookups");
             }

@@ -1,15 +1,19 @@
 //! The logs that a process keeps itself, in its journal: what was pushed to it, and which files it took in.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::stream::{self, BoxStream, StreamExt};
+use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{Pipeline, Shared};
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::journal::{Journal, JournalError};
 use crate::push::{self, Accepting, Applied, PushLog};
+use crate::room::Room;
 
 /// How many pushed records make a batch.
 const PUSH_ROWS: usize = 4096;
@@ -34,7 +38,7 @@ impl Kept {
 
 impl Shared {
     /// Where the logs of a source end that we keep ourselves.
-    pub(super) fn ends(&self, source: &str) -> Result<Positions, IngestError> {
+    pub(crate) fn ends(&self, source: &str) -> Result<Positions, IngestError> {
         let Some(kept) = &self.kept else { return Ok(Positions::new()) };
         let push = kept.journal.push_end(source)?;
         let files = match kept.journal.last_file(source)? {
@@ -72,39 +76,32 @@ impl Pipeline {
         self.journal(move |journal| journal.set_source(&source)).await
     }
 
-    /// Takes in what waits in the push partition now, and says how many records that was. What is pushed meanwhile has
-    /// its turn later: senders that never pause must not hold up commits, definitions and topics.
+    /// Takes what waits in the push partition now, and says how many records that was. What is pushed meanwhile has its turn
+    /// later: senders that never pause must not hold up commits, definitions and topics.
     pub(crate) async fn drain_push(&mut self) -> Result<u64, IngestError> {
         if self.shared.kept.is_none() {
             return Ok(0);
         }
         let name = self.source.name.clone();
         let end = self.journal(move |journal| journal.push_end(&name)).await?;
+        self.begin_pushes();
         let mut taken = 0;
         while self.tables.taken(Log::PUSH) < end {
-            let Some(batch) = self.next_pushed().await? else { break };
+            self.make_room(Log::PUSH).await?;
+            let Some(batch) = read_pushes(&mut self.pushes).await else { break };
+            let batch = batch?;
             taken += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.take(vec![batch]).await?;
+            self.take(vec![batch])?;
         }
         Ok(taken)
     }
 
-    async fn next_pushed(&self) -> Result<Option<Batch>, IngestError> {
-        let Some(kept) = &self.shared.kept else { return Ok(None) };
-        let (journal, source) = (kept.journal.clone(), Arc::clone(&self.source));
-        let from = self.tables.taken(Log::PUSH);
-        let read = self.shared.host.blocking(move || {
-            // In this order: what is appended in between is no gap.
-            let end = journal.push_end(&source.name)?;
-            let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
-            match records.first() {
-                None => Ok((end, None)),
-                Some(_) => push::decode(&source, &records).map(|batch| (end, Some(batch))),
-            }
-        });
-        match read.await.map_err(IngestError::stopped)?? {
-            (end, None) if end > from => Err(self.tables.gap(Log::PUSH, from, end)),
-            (_, batch) => Ok(batch),
+    /// Reads the push partition from now on, if this process keeps it.
+    pub(super) fn begin_pushes(&mut self) {
+        if let Some(kept) = self.shared.kept.as_ref().filter(|_| self.pushes.is_none()) {
+            let (host, source) = (self.shared.host.clone(), Arc::clone(&self.source));
+            let (from, room) = (self.tables.taken(Log::PUSH), self.room.clone());
+            self.pushes = Some(pushes(host, kept.clone(), source, from, room));
         }
     }
 
@@ -118,4 +115,58 @@ impl Pipeline {
         let done = self.shared.host.blocking(move || work(&journal));
         Ok(done.await.map_err(IngestError::stopped)??)
     }
+}
+
+/// The batches of the push partition of a source, each read once there is room for it. What waits for the next one may be
+/// dropped at any time; nothing is lost.
+pub(super) struct Pushes(Mutex<BoxStream<'static, Result<Batch, IngestError>>>);
+
+fn pushes(host: Host, kept: Kept, source: Arc<SourcePlan>, from: Position, room: Room) -> Pushes {
+    // Before the first look: what is pushed afterwards ends the wait.
+    let appended = kept.push.appended();
+    let begin = (host, kept, source, from, room, appended);
+    let batches = stream::try_unfold(begin, |(host, kept, source, from, room, mut appended)| async move {
+        loop {
+            room.free(Log::PUSH).await;
+            if let Some(batch) = next_pushed(&host, &kept, &source, from).await? {
+                let next = (host, kept, source, batch.to, room, appended);
+                return Ok(Some((batch, next)));
+            }
+            if matches!(appended.recv().await, Err(RecvError::Closed)) {
+                return Err(PushLog::closed());
+            }
+        }
+    });
+    Pushes(Mutex::new(Box::pin(batches)))
+}
+
+/// What was pushed next; nothing where the push partition is not read.
+pub(super) async fn read_pushes(pushes: &mut Option<Pushes>) -> Option<Result<Batch, IngestError>> {
+    match pushes {
+        // Never locked: it only lets a source move between threads.
+        Some(Pushes(pushes)) => pushes.get_mut().unwrap_or_else(PoisonError::into_inner).next().await,
+        None => None,
+    }
+}
+
+async fn next_pushed(
+    host: &Host,
+    kept: &Kept,
+    source: &Arc<SourcePlan>,
+    from: Position,
+) -> Result<Option<Batch>, IngestError> {
+    let (journal, source) = (kept.journal.clone(), Arc::clone(source));
+    let read = host.blocking(move || {
+        // In this order: what is appended in between is no gap.
+        let to = journal.push_end(&source.name)?;
+        let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
+        match records.first() {
+            None if to > from => {
+                Err(IngestError::Gap { source_name: source.name.clone(), log: Log::PUSH, from, to })
+            }
+            None => Ok(None),
+            Some(_) => push::decode(&source, &records).map(Some),
+        }
+    });
+    read.await.map_err(IngestError::stopped)?
 }

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pipeline;
+use super::kept::read_pushes;
+use super::live::Fallen;
 use super::take_in::FilesReport;
 use super::topic::Topic;
+use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::health::Condition;
 use crate::kafka::Input;
 use crate::maintenance::{Forgetting, maintain};
 use crate::progress::unwatched;
-use crate::push::PushLog;
-use crate::status::SourceStatus;
 
 /// How long a batch that is under way may take once the source is stopped. What does not get in is read again.
 const GRACE: Duration = Duration::from_secs(5);
@@ -35,8 +36,6 @@ pub(crate) enum Request {
     TakeIn { patterns: Vec<String>, answer: Answer<FilesReport> },
     /// To take in everything that was pushed before, and commit it.
     Settle { answer: Answer<()> },
-    /// To say where it stands.
-    Status { answer: Answer<SourceStatus> },
 }
 
 /// What connects a running source with those who run it.
@@ -47,6 +46,8 @@ pub(crate) struct Line {
     pub(crate) stop: watch::Receiver<bool>,
     /// Where it says, if asked, whether everything there is was taken in and committed.
     pub(crate) idle: watch::Sender<Idle>,
+    /// Where it says under which version it is read.
+    pub(crate) reads: watch::Sender<Arc<SourcePlan>>,
 }
 
 /// Whether a source has taken in and committed everything there is.
@@ -64,8 +65,9 @@ pub(crate) enum Idle {
 enum Next {
     Stop,
     Asked(Request),
-    Pushed,
+    Pushed(Batch),
     Read(Input),
+    Fallen(Fallen),
     PassEnded { view: String, ended: Result<(), IngestError> },
     Tick,
     Committed,
@@ -79,11 +81,7 @@ impl Pipeline {
         applied.iter().for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Log::PUSH)));
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
-        let ending = async {
-            self.settle().await?;
-            self.commit().await
-        };
-        let ended = host.timeout(GRACE, ending).await.unwrap_or(Ok(()));
+        let ended = host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(()));
         outcome = outcome.and(ended);
         self.leave_topic().await;
         self.end_running().await;
@@ -101,11 +99,14 @@ impl Pipeline {
         }
         self.health.set(Condition::Running);
         self.keep_up();
-        let mut appended = self.shared.kept.as_ref().map(|kept| kept.push.appended());
         let mut ticks = host.ticks(self.shared.rule.every);
-        self.drain_push().await?;
         loop {
-            let next = self.next(line, &mut appended, &mut ticks).await?;
+            self.begin_pushes();
+            line.reads.send_if_modified(|source| {
+                let before = std::mem::replace(source, Arc::clone(&self.source));
+                !Arc::ptr_eq(&before, source)
+            });
+            let next = self.next(line, &mut ticks).await?;
             let ticked = matches!(next, Next::Tick);
             let patience = match next {
                 Next::Stop => return Ok(()),
@@ -154,12 +155,7 @@ impl Pipeline {
         }
     }
 
-    async fn next(
-        &mut self,
-        line: &mut Line,
-        appended: &mut Option<broadcast::Receiver<()>>,
-        ticks: &mut Ticks,
-    ) -> Result<Next, IngestError> {
+    async fn next(&mut self, line: &mut Line, ticks: &mut Ticks) -> Result<Next, IngestError> {
         let committing = self.tables.is_committing();
         // What comes seldom goes before what may come without a pause.
         let next = tokio::select! {
@@ -168,11 +164,9 @@ impl Pipeline {
             Some(request) = line.requests.recv() => Next::Asked(request),
             () = self.tables.finished(), if committing => Next::Committed,
             () = ticks.tick() => Next::Tick,
+            Some(fallen) = self.fallen.recv() => Next::Fallen(fallen),
             (view, ended) = self.backfills.next() => Next::PassEnded { view, ended },
-            open = was_appended(appended) => match open {
-                true => Next::Pushed,
-                false => return Err(PushLog::closed()),
-            },
+            Some(pushed) = read_pushes(&mut self.pushes) => Next::Pushed(pushed?),
             input = read(&mut self.topic) => Next::Read(input),
         };
         Ok(next)
@@ -185,8 +179,9 @@ impl Pipeline {
                 self.obey(request).await;
                 Ok(())
             }
-            Next::Pushed => {
-                self.drain_push().await?;
+            Next::Fallen(fallen) => self.restore(fallen).await,
+            Next::Pushed(batch) => {
+                self.take(vec![batch])?;
                 // Pushes go before the topic, but not before all of it.
                 match self.topic.as_mut().and_then(Topic::next_if_any) {
                     Some(input) => self.receive(input).await,
@@ -202,8 +197,9 @@ impl Pipeline {
                 self.tell_idle(idle).await
             }
             Next::Tick => {
-                self.settle().await?;
-                self.tables.start_commit();
+                self.settle_beside();
+                self.tables.start_commit(&self.health);
+                self.give_back_or_join().await?;
                 self.tell_idle(idle).await
             }
             Next::Committed => self.end_commit().await,
@@ -218,8 +214,7 @@ impl Pipeline {
         let mut end = self.topic.as_ref().is_none_or(Topic::is_at_end);
         if end {
             self.drain_push().await?;
-            self.settle().await?;
-            self.commit().await?;
+            self.finish_all().await?;
             end = self.backfills.is_empty() && self.is_all_in().await?;
         }
         idle.send_replace(if end { Idle::Yes } else { Idle::No });
@@ -239,12 +234,10 @@ impl Pipeline {
             Request::Settle { answer } => {
                 let settled = async {
                     self.drain_push().await?;
-                    self.settle().await?;
-                    self.commit().await
+                    self.finish_all().await
                 };
                 drop(answer.send(settled.await));
             }
-            Request::Status { answer } => drop(answer.send(self.status().await)),
         }
     }
 
@@ -284,14 +277,6 @@ async fn stopped(host: &Host, mut stop: watch::Receiver<bool>, patience: Duratio
     drop(stop.wait_for(|stop| *stop).await.map(drop));
     if !patience.is_zero() {
         host.sleep(patience).await;
-    }
-}
-
-/// Waits until something was pushed. False where nothing will be any more.
-async fn was_appended(appended: &mut Option<broadcast::Receiver<()>>) -> bool {
-    match appended {
-        Some(appended) => !matches!(appended.recv().await, Err(broadcast::error::RecvError::Closed)),
-        None => std::future::pending().await,
     }
 }
 

@@ -118,11 +118,7 @@ impl Pipeline {
         &mut self,
         taken: Result<FilesReport, IngestError>,
     ) -> Result<FilesReport, IngestError> {
-        let ended = async {
-            self.settle().await?;
-            self.commit().await
-        };
-        let ended = ended.await;
+        let ended = self.finish_all().await;
         taken.and_then(|report| ended.map(|()| report))
     }
 
@@ -274,7 +270,7 @@ impl Pipeline {
         self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
         let to = Position::after(from.0);
-        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
+        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }])?;
         self.commit().await?;
         tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
         let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };
@@ -299,7 +295,8 @@ impl Pipeline {
             };
             tally.merge(&self.tally(&batch));
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.take(vec![batch]).await?;
+            self.make_room(Log::FILE).await?;
+            self.take(vec![batch])?;
             meter.report(&file.path, bytes);
             // Pushed events do not wait for the file's end.
             self.drain_push().await?;

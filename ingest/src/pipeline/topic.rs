@@ -4,25 +4,30 @@
 //! same bytes. Where a partition is read from is what `events` says; what is committed to Kafka is for lag tools.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tidemark_kernel::source::{Feed, KafkaFeed};
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
 use tidemark_store::Remedy;
 use tokio::sync::mpsc;
 
-use super::Pipeline;
+use super::{Pipeline, Shared};
 use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
 use crate::kafka::{Input, Reader, Topics};
 use crate::progress::unwatched;
+use crate::view::SharedView;
 
 /// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
 const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// How long a worker keeps partitions while it waits for the store or the disk. Others may be able to reach theirs.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// A topic that is being read.
 pub(super) struct Topic {
@@ -64,6 +69,18 @@ impl Topic {
     }
 }
 
+impl Shared {
+    /// Where every log of a source ends whose end is known: those that we keep, and the topic's partitions.
+    pub(crate) async fn ends_of_logs(&self, source: &SourcePlan) -> Result<Positions, IngestError> {
+        let mut all = self.ends(&source.name)?;
+        if let (Feed::Kafka(feed), Some(topics)) = (&source.feed, &self.topics) {
+            let partitions = topics.ends(&feed.topic).await?;
+            all.extend(partitions.into_iter().map(|(log, (_, end))| (log, end)));
+        }
+        Ok(all)
+    }
+}
+
 impl Pipeline {
     /// Joins those who read the source's topic, if it has one.
     pub(super) async fn join_topic(&mut self) -> Result<(), IngestError> {
@@ -82,20 +99,11 @@ impl Pipeline {
         drop(wait);
         let (host, metrics) = (&self.shared.host, self.metrics.topic());
         let history = self.tables.history();
-        let (reader, inputs) = topics.read(host, self.source.clone(), history, id, metrics)?;
+        let (source, room) = (Arc::clone(&self.source), self.room.clone());
+        let (reader, inputs) = topics.read(host, source, history, id, metrics, room)?;
         self.topic =
             Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false, caught_up: false });
         Ok(())
-    }
-
-    /// Where every log ends whose end is known: those that we keep, and the topic's partitions.
-    pub(crate) async fn ends_of_logs(&self) -> Result<Positions, IngestError> {
-        let mut all = self.ends()?;
-        if let (Feed::Kafka(feed), Some(topics)) = (&self.source.feed, &self.shared.topics) {
-            let partitions = topics.ends(&feed.topic).await?;
-            all.extend(partitions.into_iter().map(|(log, (_, end))| (log, end)));
-        }
-        Ok(all)
     }
 
     /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
@@ -109,6 +117,35 @@ impl Pipeline {
         };
         self.tables.reload().await?;
         Ok(ends.iter().all(|(log, (_, end))| self.tables.committed(*log) >= *end))
+    }
+
+    /// Leaves the topic where this worker has waited too long for what it needs, and joins again once it waits no more.
+    pub(super) async fn give_back_or_join(&mut self) -> Result<(), IngestError> {
+        if self.topic.is_some() {
+            if self.health.longest_wait() >= GIVE_BACK {
+                self.give_back().await;
+            }
+            return Ok(());
+        }
+        let is_kafka = matches!(self.source.feed, Feed::Kafka(_));
+        if !is_kafka || !self.health.longest_wait().is_zero() {
+            return Ok(());
+        }
+        if self.shared.store.check_history(&self.source.name, self.tables.history()).await.is_err() {
+            return Ok(());
+        }
+        tracing::info!(source = self.source.name, "nothing is waited for any more; reading the topic again");
+        self.join_topic().await
+    }
+
+    async fn give_back(&mut self) {
+        let seconds = GIVE_BACK.as_secs();
+        tracing::warn!(
+            source = self.source.name,
+            seconds,
+            "still waiting; giving the partitions back to the group"
+        );
+        self.leave_topic().await;
     }
 
     /// Leaves the topic, as quickly for those who take over as it can be done.
@@ -156,7 +193,8 @@ impl Pipeline {
         ends.extend(positions);
         self.backfills.pause().await;
         let plans = self.backfills.plans(&self.views);
-        self.views = self.fill_all(&plans, &ends, &unwatched).await?;
+        let views = self.fill_all(&plans, &ends, &unwatched).await?;
+        self.views = self.all_live(views);
         self.backfills.all_are_up();
         Ok(())
     }
@@ -168,11 +206,15 @@ impl Pipeline {
             topic.at_end = at_end;
         }
         match input {
-            Input::Batches(batches) => self.take(batches).await,
+            Input::Batches(batches) => self.take(batches),
             Input::Assigned { logs, answer } => {
-                let positions = self.take_over(&logs).await?;
+                let host = self.shared.host.clone();
+                let Some(positions) = host.timeout(GIVE_BACK, self.take_over(&logs)).await else {
+                    self.give_back().await;
+                    return Ok(());
+                };
                 // A reader that does not wait any more was given something else meanwhile.
-                drop(answer.send(positions));
+                drop(answer.send(positions?));
                 Ok(())
             }
             Input::Revoked { logs, lost, done } => {
@@ -250,8 +292,9 @@ impl Pipeline {
 
     /// Others may have written these logs: reads again where the views stand in them.
     async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
-        for view in self.views.clone() {
-            logs.iter().for_each(|log| view.forget(*log));
+        self.views.iter().for_each(|view| view.forget(logs));
+        let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
+        for view in views {
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
                 self.replace(&view).await?;
             }
@@ -288,7 +331,7 @@ impl Pipeline {
             record_time: None,
         };
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
-        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }]).await
+        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }])
     }
 
     /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
@@ -296,7 +339,7 @@ impl Pipeline {
         if !lost {
             let host = self.shared.host.clone();
             let hand_over = async {
-                self.settle().await?;
+                self.settle(logs).await?;
                 self.commit().await
             };
             // Whoever takes over reads again what is not in by then.
@@ -306,9 +349,7 @@ impl Pipeline {
             topic.assigned.retain(|log| !logs.contains(log));
         }
         self.metrics.given_up(logs);
-        for view in &self.views {
-            logs.iter().for_each(|log| view.forget(*log));
-        }
+        self.views.iter().for_each(|view| view.forget(logs));
         Ok(())
     }
 }

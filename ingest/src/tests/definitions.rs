@@ -152,7 +152,6 @@ async fn views_are_filled_beside_what_comes_in() {
     handle.settle().await.expect("settled");
     assert_ne!(states(&store, "by_user").await, before.0, "a view that is unchanged goes on");
     assert_ne!(states(&store, "by_shop").await, before.1, "a view goes on until its successor is up");
-    handle.status().await.expect("told");
     assert!(!superseded.is_finished());
 
     let (views, filled) = redefine("amount > 30");

@@ -1,8 +1,8 @@
 //! Cut anywhere, and by anything: both stores end as if nothing had happened.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,15 +18,22 @@ use crate::{IngestError, unwatched};
 
 /// A store that breaks down now and then, before or after doing what it was asked.
 #[derive(Debug)]
-struct Faulty {
+pub(super) struct Faulty {
     store: MemoryStore,
     /// Twice the number of calls before the one that breaks; one more where only its answer is lost.
     left: AtomicI64,
+    /// The view that cannot be written for the time being.
+    away: Mutex<Option<String>>,
 }
 
 impl Faulty {
-    fn new() -> Self {
-        Self { store: MemoryStore::new(clock()), left: AtomicI64::new(i64::MAX) }
+    pub(super) fn new() -> Self {
+        Self { store: MemoryStore::new(clock()), left: AtomicI64::new(i64::MAX), away: Mutex::default() }
+    }
+
+    /// From now on this view cannot be written, or every view can.
+    pub(super) fn set_away(&self, view: Option<&str>) {
+        *self.away.lock().expect("no panic") = view.map(str::to_owned);
     }
 
     async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -59,6 +66,9 @@ impl OnlineStore for Faulty {
         of: &Generation,
         flushes: Vec<BucketFlush>,
     ) -> Result<Vec<FlushOutcome>, StoreError> {
+        if self.away.lock().expect("no panic").as_ref() == Some(&of.view) {
+            return Err(StoreError::Unavailable { place: "test".into(), reason: "away".into() });
+        }
         // A part of the buckets may be written when the rest breaks.
         let cut = if self.left.load(SeqCst) == 1 { flushes.len() / 2 } else { flushes.len() };
         let flushes = flushes.into_iter().take(cut).collect();

@@ -10,12 +10,14 @@ use tidemark_kernel::{Log, Position, Type};
 use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
 
+use super::faults::Faulty;
 use super::fixture::{
-    Patient, Project, by_shop, by_user, clock, field, lines, memory, payments, states, view,
+    Patient, Project, RECEIVED, by_shop, by_user, clock, field, lines, memory, payments, states, view,
 };
 use crate::decode::Batch;
+use crate::journal::Journal;
 use crate::maintenance::{KEPT_FOR_SERVERS, drop_expired};
-use crate::{Advance, ViewWriter, unwatched};
+use crate::{Advance, CommitRule, Ingest, IngestConfig, ViewWriter, unwatched};
 
 /// A project with files and pushes taken in, with these views from the start.
 async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn OnlineStore>) -> Project {
@@ -25,12 +27,7 @@ async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn On
         let path = project.file(&format!("{round}.jsonl"), &lines(round * 100, 100));
         ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
         let records = lines(1000 + round * 50, 50).lines().map(|line| line.as_bytes().to_vec()).collect();
-        ingest
-            .push_log()
-            .expect("a journal")
-            .append("payments", super::fixture::RECEIVED, records)
-            .await
-            .expect("appended");
+        ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
         ingest.drain_push().await.expect("drained");
     }
     project
@@ -48,6 +45,46 @@ async fn a_fill_equals_what_was_applied_live() {
     ingest.take_in_files("payments", std::slice::from_ref(&path), &unwatched).await.expect("taken in");
     live.open().await.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
     assert_eq!(later.held().await, live.held().await, "and goes on from there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
+    const RECORDS: usize = 60;
+    let store = Arc::new(Faulty::new());
+    let project = Project::new(Arc::clone(&store) as Arc<dyn OnlineStore>);
+    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
+    let commit = CommitRule { every: Duration::from_millis(50), ..CommitRule::default() };
+    let config = IngestConfig { commit, ..project.config(journal) };
+    let mut ingest = Ingest::open(config).await.expect("opened");
+    ingest.catch_up(&unwatched).await.expect("nothing is there yet");
+    let (handle, health, pushes) = (ingest.handle(), ingest.health(), ingest.push_log().expect("a journal"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+
+    store.set_away(Some("by_shop"));
+    let records = lines(0, RECORDS).lines().map(|line| line.as_bytes().to_vec()).collect();
+    pushes.append("payments", RECEIVED, records).await.expect("appended");
+    while states(&project.store, "by_user").await.len() < 23 {
+        tokio::task::yield_now().await;
+    }
+    assert!(states(&project.store, "by_shop").await.is_empty());
+    assert!(health.ready().expect_err("by_shop waits").contains("away"));
+    // The event tables, status and definitions do not wait for the view either.
+    while handle.status().await.expect("a status").sources[0].logs[&Log::PUSH].position != Position(60) {
+        tokio::task::yield_now().await;
+    }
+    handle.reload(project.sources.clone(), vec![by_user()]).await.expect("defined without the view");
+    store.set_away(None);
+    handle.reload(project.sources.clone(), project.views.clone()).await.expect("defined with it");
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+    let undisturbed = Project::new(memory());
+    let path = undisturbed.file("all.jsonl", &lines(0, RECORDS));
+    undisturbed.open().await.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+    for view in ["by_user", "by_shop"] {
+        let held = states(&project.store, view).await;
+        assert_eq!(held.len(), states(&undisturbed.store, view).await.len(), "{view}");
+    }
 }
 
 #[tokio::test]

@@ -71,8 +71,12 @@ impl Reader<'_> {
                 }
                 self.task.metrics.rebalanced();
                 self.settled = false;
-                self.cut()?;
+                let last = self.gathered.cut_last(&logs)?;
+                if !last.is_empty() {
+                    self.waiting.push_back(Input::Batches(last));
+                }
                 self.gathered.revoke(&logs);
+                self.crowded.retain(|log| !logs.contains(log));
                 let (send, done) = oneshot::channel();
                 self.waiting.push_back(Input::Revoked { logs, lost, done: send });
                 self.pending = Some(Pending::Revoke { partitions, done });

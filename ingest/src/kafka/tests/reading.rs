@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{numbers, source};
 use crate::error::IngestError;
 use crate::kafka::{Input, KafkaConfig, TopicMetrics, TopicReader, Topics as _};
+use crate::room::Room;
 
 /// The history that all read into.
 pub(super) const HISTORY: &str = "00000001";
@@ -79,7 +80,8 @@ impl Reading {
         let id = config.describe(topic).await.expect("described").id;
         let (metrics, host) = (Arc::new(TopicMetrics::default()), Host::real(Arc::new(Time::default)));
         let source = Arc::new(source(topic));
-        let started = TopicReader::start(config, &host, source, HISTORY, id, Arc::clone(&metrics));
+        let started =
+            TopicReader::start(config, &host, source, HISTORY, id, Arc::clone(&metrics), Room::default());
         let (reader, inputs) = started.expect("started");
         Self {
             reader,

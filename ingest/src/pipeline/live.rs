@@ -1,0 +1,250 @@
+//! A view that is up: a task applies what comes in, with a queue for each partition.
+//!
+//! Partitions do not wait for each other, and views do not wait for each other: what they wait for is the store, each for
+//! itself. A view that cannot go on, because its generation is lost or has fallen back, ends and says so; the source then
+//! brings it back from history.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tidemark_kernel::{FeaturePlan, Log};
+use tidemark_offline::Positions;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::error::IngestError;
+use crate::health::SourceHealth;
+use crate::room::InFlight;
+use crate::view::{Advance, SharedView};
+
+/// A view that is up. Dropped, it ends where it is; what it has not applied is missing in it from then on.
+pub(super) struct Live {
+    writer: SharedView,
+    orders: mpsc::UnboundedSender<Order>,
+    _task: JoinSet<()>,
+}
+
+/// Where a view says that it cannot go on.
+pub(super) type FallenSender = mpsc::UnboundedSender<Fallen>;
+
+/// A view that cannot go on.
+pub(super) struct Fallen {
+    pub(super) writer: SharedView,
+    /// Whether it can be brought back from history; why not, otherwise.
+    pub(super) outcome: Result<(), IngestError>,
+}
+
+enum Order {
+    Apply(Arc<InFlight>),
+    Settle(Settle),
+    Forget(Vec<Log>),
+}
+
+struct Settle {
+    expected: Positions,
+    answer: oneshot::Sender<()>,
+}
+
+impl Live {
+    /// Starts the task of a view that has everything that was taken so far.
+    pub(super) fn start(writer: SharedView, health: SourceHealth, fallen: FallenSender) -> Self {
+        let (orders, receive) = mpsc::unbounded_channel();
+        let (mut tasks, of) = (JoinSet::new(), Arc::clone(&writer));
+        tasks.spawn(async move {
+            let mut task = Task::new(Arc::clone(&of), health, receive);
+            let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
+            let outcome = ended.unwrap_or_else(|_| Err(IngestError::stopped("the writer of a view died")));
+            // Before it lets go of what it had, so that its end is known by then. A source that is gone does not care.
+            drop(fallen.send(Fallen { writer: of, outcome }));
+        });
+        Self { writer, orders, _task: tasks }
+    }
+
+    /// The plan that it carries out.
+    pub(super) fn plan(&self) -> &Arc<FeaturePlan> {
+        self.writer.plan()
+    }
+
+    /// What writes it.
+    pub(super) const fn writer(&self) -> &SharedView {
+        &self.writer
+    }
+
+    /// Applies a batch after those of its partition that were handed over before.
+    pub(super) fn apply(&self, batch: Arc<InFlight>) {
+        // A view that has ended is brought back from history, where this will be.
+        drop(self.orders.send(Order::Apply(batch)));
+    }
+
+    /// Compares partitions that have nothing on the way with where the view should be in them, and stores how far it is.
+    /// Resolves once that is done; with an error where the view cannot go on.
+    pub(super) fn settle(&self, expected: Positions) -> oneshot::Receiver<()> {
+        let (answer, settled) = oneshot::channel();
+        drop(self.orders.send(Order::Settle(Settle { expected, answer })));
+        settled
+    }
+
+    /// Lets go of partitions: what waits of them is not applied any more.
+    pub(super) fn forget(&self, partitions: &[Log]) {
+        drop(self.orders.send(Order::Forget(partitions.to_vec())));
+        partitions.iter().for_each(|partition| self.writer.forget(*partition));
+    }
+}
+
+/// A piece of work that has ended.
+struct Done {
+    /// What it was for.
+    partitions: Vec<Log>,
+    /// What was applied; none where it was settling.
+    batch: Option<Arc<InFlight>>,
+    outcome: Result<Advance, IngestError>,
+}
+
+struct Task {
+    writer: SharedView,
+    health: SourceHealth,
+    orders: mpsc::UnboundedReceiver<Order>,
+    queues: BTreeMap<Log, VecDeque<Arc<InFlight>>>,
+    /// The partitions that something is being done for.
+    busy: BTreeSet<Log>,
+    working: FuturesUnordered<BoxFuture<'static, Done>>,
+    is_settling: bool,
+    /// What is settled once that has ended.
+    settles: VecDeque<Settle>,
+    /// The batch that could not be applied.
+    refused: Option<Arc<InFlight>>,
+}
+
+impl Task {
+    fn new(writer: SharedView, health: SourceHealth, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        Self {
+            writer,
+            health,
+            orders,
+            queues: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            working: FuturesUnordered::new(),
+            is_settling: false,
+            settles: VecDeque::new(),
+            refused: None,
+        }
+    }
+
+    /// Ends where the view has to be brought back from history.
+    async fn run(&mut self) -> Result<(), IngestError> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.working.next() => {
+                    if !matches!(done.outcome, Ok(Advance::Done)) {
+                        self.refused = done.batch;
+                        return done.outcome.map(drop);
+                    }
+                    for partition in done.partitions {
+                        self.busy.remove(&partition);
+                        self.go_on(partition);
+                    }
+                    self.is_settling &= done.batch.is_some();
+                    self.settle_next();
+                }
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    // Nobody hands over anything any more.
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Apply(batch) => {
+                let partition = batch.batch.log;
+                self.queues.entry(partition).or_default().push_back(batch);
+                self.go_on(partition);
+            }
+            // While the store is away these are asked for again and again, and nobody waits for them.
+            Order::Settle(settle) if self.is_settling && settle.answer.is_closed() => {}
+            Order::Settle(settle) => {
+                self.settles.push_back(settle);
+                self.settle_next();
+            }
+            Order::Forget(partitions) => {
+                self.queues.retain(|partition, _| !partitions.contains(partition));
+            }
+        }
+    }
+
+    /// Begins to settle what is next, if nothing is being settled.
+    fn settle_next(&mut self) {
+        if self.is_settling {
+            return;
+        }
+        let Some(Settle { mut expected, answer }) = self.settles.pop_front() else { return };
+        self.is_settling = true;
+        // What is being applied is compared by that.
+        expected.retain(|partition, _| !self.busy.contains(partition));
+        let partitions: Vec<Log> = expected.keys().copied().collect();
+        self.busy.extend(&partitions);
+        let (writer, health) = (Arc::clone(&self.writer), self.health.clone());
+        self.working.push(Box::pin(async move {
+            let outcome = settle(&writer, &health, &expected).await;
+            if matches!(outcome, Ok(Advance::Done)) {
+                // It may have been asked for only to be done some time.
+                answer.send(()).unwrap_or_default();
+            }
+            Done { partitions, batch: None, outcome }
+        }));
+    }
+
+    /// Begins with the next batch of a partition, if nothing is being done for it.
+    fn go_on(&mut self, partition: Log) {
+        if self.busy.contains(&partition) {
+            return;
+        }
+        let Some(batch) = self.queues.get_mut(&partition).and_then(VecDeque::pop_front) else {
+            self.queues.remove(&partition);
+            return;
+        };
+        self.busy.insert(partition);
+        let (writer, health) = (Arc::clone(&self.writer), self.health.clone());
+        self.working.push(Box::pin(async move {
+            let outcome = apply(&writer, &health, &batch).await;
+            Done { partitions: vec![partition], batch: Some(batch), outcome }
+        }));
+    }
+}
+
+async fn apply(writer: &SharedView, health: &SourceHealth, batch: &InFlight) -> Result<Advance, IngestError> {
+    let mut wait = health.wait();
+    loop {
+        match writer.advance(&batch.batch).await {
+            Err(error) if wait.out(&error).await => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn settle(
+    writer: &SharedView,
+    health: &SourceHealth,
+    expected: &Positions,
+) -> Result<Advance, IngestError> {
+    let mut wait = health.wait();
+    loop {
+        let settled = async {
+            match writer.is_live().await? {
+                true => writer.settle(expected).await,
+                false => Ok(Advance::Lost),
+            }
+        };
+        match settled.await {
+            Err(error) if wait.out(&error).await => {}
+            outcome => return outcome,
+        }
+    }
+}

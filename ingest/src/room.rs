@@ -1,0 +1,178 @@
+//! How much of a source is on its way to its views.
+//!
+//! Every partition has a queue for each view. A reader hands over a batch of a partition only while there is room for it, so a
+//! view that is slow in one partition holds up the reader of that partition and no other, and memory stays bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemark_host::Host;
+use tidemark_kernel::Log;
+use tokio::sync::watch;
+
+use crate::decode::Batch;
+use crate::metrics::SourceMetrics;
+use crate::push::Applied;
+
+/// How many batches of a partition may be on their way: one that is being applied, and the next.
+const BATCHES: usize = 2;
+
+/// How many records of a source may be on their way before a partition has to wait that has some on their way already.
+const RECORDS: usize = 4 * 65_536;
+
+/// What is on its way to the views of one source. Clones are the same room.
+#[derive(Clone, Debug, Default)]
+pub struct Room(Arc<watch::Sender<Occupied>>);
+
+#[derive(Debug, Default)]
+struct Occupied {
+    batches: BTreeMap<Log, usize>,
+    records: usize,
+    /// Whether as much waits for the next commit as may.
+    tables_are_full: bool,
+}
+
+impl Occupied {
+    fn has_room(&self, partition: Log) -> bool {
+        match self.batches.get(&partition) {
+            _ if self.tables_are_full => false,
+            None => true,
+            Some(batches) => *batches < BATCHES && self.records < RECORDS,
+        }
+    }
+}
+
+impl Room {
+    /// Whether another batch of a partition may be handed over.
+    #[must_use]
+    pub fn has(&self, partition: Log) -> bool {
+        self.0.borrow().has_room(partition)
+    }
+
+    /// Waits until another batch of a partition may be handed over.
+    pub async fn free(&self, partition: Log) {
+        self.until(|occupied| occupied.has_room(partition)).await;
+    }
+
+    /// Waits until another batch of any of these partitions may be handed over.
+    pub async fn free_for_any(&self, partitions: &[Log]) {
+        self.until(|occupied| partitions.iter().any(|log| occupied.has_room(*log))).await;
+    }
+
+    /// Waits until nothing of these partitions is on its way.
+    pub(crate) async fn drained(&self, partitions: &[Log]) {
+        self.until(|occupied| !partitions.iter().any(|log| occupied.batches.contains_key(log))).await;
+    }
+
+    /// Whether nothing of a partition is on its way.
+    pub(crate) fn is_drained(&self, partition: Log) -> bool {
+        !self.0.borrow().batches.contains_key(&partition)
+    }
+
+    /// Whether as much waits for the next commit as may: there is no room until it does not.
+    pub(crate) fn tables_are_full(&self, full: bool) {
+        self.0.send_if_modified(|occupied| std::mem::replace(&mut occupied.tables_are_full, full) != full);
+    }
+
+    async fn until(&self, mut holds: impl FnMut(&Occupied) -> bool) {
+        // The sender lives as long as this.
+        drop(self.0.subscribe().wait_for(|occupied| holds(occupied)).await.map(drop));
+    }
+
+    /// A batch begins its way to the views.
+    pub(crate) fn enter(&self, batch: Batch, arrivals: &Arc<Arrivals>) -> Arc<InFlight> {
+        self.0.send_modify(|occupied| {
+            *occupied.batches.entry(batch.log).or_default() += 1;
+            occupied.records += records(&batch);
+        });
+        Arc::new(InFlight { batch: Arc::new(batch), room: self.clone(), arrivals: Arc::clone(arrivals) })
+    }
+
+    fn leave(&self, batch: &Batch) {
+        self.0.send_modify(|occupied| {
+            occupied.records -= records(batch);
+            if let Some(batches) = occupied.batches.get_mut(&batch.log) {
+                *batches -= 1;
+                if *batches == 0 {
+                    occupied.batches.remove(&batch.log);
+                }
+            }
+        });
+    }
+}
+
+fn records(batch: &Batch) -> usize {
+    batch.events.num_rows() + batch.dead.len()
+}
+
+/// Where it is told what every view that is up has applied.
+pub(crate) struct Arrivals {
+    pub(crate) source: String,
+    pub(crate) host: Host,
+    pub(crate) metrics: Arc<SourceMetrics>,
+    /// The senders who wait for it, where this process takes pushes.
+    pub(crate) applied: Option<Applied>,
+}
+
+/// A batch on its way to the views. It has arrived once the last view lets go of it: one that fell behind is not up any
+/// more.
+pub(crate) struct InFlight {
+    pub(crate) batch: Arc<Batch>,
+    room: Room,
+    arrivals: Arc<Arrivals>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let (batch, arrivals) = (&self.batch, &self.arrivals);
+        self.room.leave(batch);
+        arrivals.metrics.taken(batch, arrivals.host.now());
+        if let Some(applied) = arrivals.applied.as_ref().filter(|_| batch.log == Log::PUSH) {
+            applied.reached(&arrivals.source, batch.to);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Schema;
+    use tidemark_kernel::{Position, Time};
+
+    use super::*;
+
+    fn arrivals() -> Arc<Arrivals> {
+        let host = Host::real(Arc::new(Time::default));
+        Arc::new(Arrivals { source: "payments".into(), host, metrics: Arc::default(), applied: None })
+    }
+
+    fn batch(log: Log) -> Batch {
+        let events = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() }
+    }
+
+    #[test]
+    fn a_partition_that_is_full_leaves_room_for_others() {
+        let (room, arrivals) = (Room::default(), arrivals());
+        let first = room.enter(batch(Log(0)), &arrivals);
+        assert!(room.has(Log(0)));
+        let second = room.enter(batch(Log(0)), &arrivals);
+        assert!(!room.has(Log(0)) && room.has(Log(1)));
+        let also = Arc::clone(&first);
+        drop(first);
+        assert!(!room.has(Log(0)), "another view has not applied it yet");
+        drop(also);
+        assert!(room.has(Log(0)) && !room.is_drained(Log(0)));
+        drop(second);
+        assert!(room.is_drained(Log(0)));
+    }
+
+    #[test]
+    fn full_tables_leave_room_for_none() {
+        let room = Room::default();
+        room.tables_are_full(true);
+        assert!(!room.has(Log(0)));
+        room.tables_are_full(false);
+        assert!(room.has(Log(0)));
+    }
+}
