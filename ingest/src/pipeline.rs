@@ -35,6 +35,7 @@ use kept::Kept;
 use take_in::FileReport;
 use topic::Topic;
 
+pub(crate) mod arrivals;
 mod backfill;
 mod count;
 mod history;

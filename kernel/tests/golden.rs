@@ -70,6 +70,7 @@ fn source() -> SourcePlan {
         event_time: time("at", None),
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: None,
         keep_raw: false,
         feed: Feed::Push,
     }

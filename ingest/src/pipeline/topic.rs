@@ -130,6 +130,9 @@ impl Pipeline {
         feed: &KafkaFeed,
     ) -> Result<Option<String>, IngestError> {
         let found = topics.describe(&feed.topic).await?;
+        if let Some(max) = feed.max_timestamp_ahead {
+            topics.timestamps(&feed.topic).await?.check(&self.source.name, &feed.topic, max)?;
+        }
         let starts = topics.starts(&feed.topic, feed.start).await?;
         if !self.tables.has_topic().await? {
             // Before the topic is begun, so that whatever cuts this short, it is done again.

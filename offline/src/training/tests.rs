@@ -34,6 +34,7 @@ fn source() -> Arc<SourcePlan> {
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         keep_raw: false,
         feed: Feed::Push,
     })
