@@ -194,8 +194,8 @@ pub enum IngestError {
     },
     /// The timestamps of a topic may be further ahead than its source allows.
     #[error(
-        "topic `{topic}` of source `{source_name}`: {found}, and a record from 2030 would move lookups of the entities \
-         that it names there; set `message.timestamp.after.max.ms` of the topic to {} or less \
+        "topic `{topic}` of source `{source_name}`: {found}, and a record from 2030 would take the features of \
+         the entities that it names away until then; set `message.timestamp.after.max.ms` of the topic to {} or less \
          (`message.timestamp.difference.max.ms` before Kafka 3.6), or its `message.timestamp.type` to LogAppendTime, and \
          allow this process to describe its configs; or take any with `max_timestamp_ahead: any` beside `topic`",
         max.millis()

@@ -89,11 +89,20 @@ fn a_row_of_a_file_from_2030_is_refused() {
 #[test]
 fn arrivals_that_a_source_lets_run_ahead_are_told() {
     let repo = repo("\n    max_arrival_ahead: 3000d");
-    let rows = ["2026-11-20T08:00:00Z", "2030-01-01T00:00:00Z"].map(|at| payment(42, at)).join("\n");
-    repo.write("payments.jsonl", &rows);
+    let rows = [(42, "2026-11-20T08:00:00Z"), (99, "2030-01-01T00:00:00Z")];
+    repo.write("payments.jsonl", &rows.map(|(user, at)| payment(user, at)).join("\n"));
     repo.run("ingest --from payments.jsonl --source payments").done();
     let status = repo.run("status").done();
     assert!(!status.stderr.contains("ahead"), "it is allowed: {status:#?}");
+    // The other user has never had anything to do with that clock.
+    for instant in ["", " --at 2026-11-20T09:00:00Z"] {
+        let row = "user_id=42 merchant_id=7 --format json";
+        let answer = repo.run(&format!("lookup fraud {row}{instant}")).done().json()["rows"][0].clone();
+        let told = |kind: &str| ["by_user.n", "by_merchant.n"].map(|name| answer[kind][name].clone());
+        assert_eq!(told("values"), [json!(1), Json::Null], "{answer}");
+        assert_eq!(told("statuses"), [json!("present"), json!("too_early")], "{answer}");
+        assert!(answer["at"].as_str().expect("an instant") < "2030", "{answer}");
+    }
     // What a source took before it was bounded stays, and is told.
     repo.write("shop.yaml", SHOP);
     repo.run("apply").done();

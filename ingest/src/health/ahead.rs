@@ -37,8 +37,8 @@ impl fmt::Display for Ahead {
         let Self { arrival, now, place } = self;
         write!(
             f,
-            "arrivals run {} ahead of the clock, which says {now}: the newest is {arrival} ({place}); lookups that name its \
-             entity are answered for then; correct the clock that sets it",
+            "arrivals run {} ahead of the clock, which says {now}: the newest is {arrival} ({place}); the \
+             features of its entity are too early until then, or answered for then; correct the clock that sets it",
             Rough(self.by())
         )
     }
