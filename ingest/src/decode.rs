@@ -4,8 +4,8 @@
 //! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced:
 //! narrower integers and floats widen, instants of any unit are floored to milliseconds, and text formats spell what
 //! they have no type for (instants in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row,
-//! which of them are events. Reading and accepting depend on nothing but the record and the source: every reader of a
-//! partition decides the same.
+//! which of them are events. Reading and accepting depend on nothing but the record, its receipt and the source: every
+//! reader of a partition decides the same.
 
 use std::sync::Arc;
 
@@ -178,6 +178,9 @@ pub struct Chunk {
     pub offsets: Vec<Offset>,
     /// The record's own timestamp of each row, where it has one.
     pub times: Vec<Option<Time>>,
+    /// When the file that the rows are of was added to the file partition; none for other rows, and where that is not
+    /// known.
+    pub added: Option<Time>,
     /// The number of each row in its [`Place`].
     pub numbers: Vec<i64>,
     /// What was received.
@@ -215,7 +218,7 @@ impl Chunk {
         let value =
             |name: &str| source.field(name).map_or(Value::Null, |index| value_at(&self.columns[index], row));
         self.check_instants(source, row)?;
-        source.accept(log, self.times[row], value)
+        source.accept(log, self.times[row].or(self.added), value)
     }
 
     /// No table could hold an instant outside years 1 to 9999, in whatever field it is.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::codec::DecodeError;
-use tidemark_kernel::{EntityKey, Log, Position};
+use tidemark_kernel::{EntityKey, Log, Position, Span};
 use tidemark_offline::TableError;
 use tidemark_store::{Generation, Remedy, StoreError};
 
 use crate::decode::ColumnsError;
 use crate::journal::JournalError;
+use crate::kafka::Timestamps;
 
 /// Why events could not be taken in. A record that is no event is not an error: it becomes a dead letter.
 #[derive(Debug, Error)]
@@ -191,6 +192,24 @@ pub enum IngestError {
         /// The brokers.
         servers: String,
     },
+    /// The timestamps of a topic may be further ahead than its source allows.
+    #[error(
+        "topic `{topic}` of source `{source_name}`: {found}, and a record from 2030 would take the features of \
+         the entities that it names away until then; set `message.timestamp.after.max.ms` of the topic to {} or less \
+         (`message.timestamp.difference.max.ms` before Kafka 3.6), or its `message.timestamp.type` to LogAppendTime, and \
+         allow this process to describe its configs; or take any with `max_timestamp_ahead: any` beside `topic`",
+        max.millis()
+    )]
+    Timestamps {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// What was found.
+        found: Timestamps,
+        /// How far ahead the source allows.
+        max: Span,
+    },
     /// What a source has was read from another topic.
     #[error(
         "source `{source_name}` was read from topic `{before}`, and is to be read from `{now}`: they have nothing to \
@@ -339,7 +358,7 @@ impl IngestError {
             Self::Table(error) if error.may_pass() => Remedy::Wait,
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
-            Self::OtherTopic { .. } | Self::Recreated { .. } => Remedy::Fix,
+            Self::OtherTopic { .. } | Self::Recreated { .. } | Self::Timestamps { .. } => Remedy::Fix,
             Self::Overtaken { .. } | Self::Shrunk { .. } => Remedy::Fix,
             Self::Unreachable { .. } | Self::LostAgain(_) => Remedy::Wait,
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,

@@ -267,8 +267,10 @@ async fn read_all(
     let mut position = start;
     loop {
         let (of, path, place) = (Arc::clone(source), file.path.clone(), place.clone());
+        let added = file.added;
         let next = move || {
             let chunk = rows.read(&path, &of, &place, position)?;
+            let chunk = chunk.map(|chunk| Chunk { added, ..chunk });
             let batch = chunk.map(|chunk| accept(&of, chunk, Log::FILE)).transpose()?;
             Ok::<_, IngestError>((rows, batch))
         };

@@ -1,4 +1,5 @@
-//! Whether sources are being taken in, what they wait for if not, and whether anything comes of their records.
+//! Whether sources are being taken in, what they wait for if not, and whether anything comes of their records or is ahead
+//! of its time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,13 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
+use tidemark_kernel::Time;
 use tidemark_store::Remedy;
 
 use crate::error::IngestError;
 use crate::tally::Tally;
+use ahead::Arrivals;
 use recent::{Recent, is_rejected};
 
+mod ahead;
 mod recent;
+
+pub use ahead::Ahead;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -44,6 +50,7 @@ struct Source {
     /// The number of the next one.
     next: u64,
     recent: Recent,
+    arrivals: Arrivals,
     /// Since the process began.
     taken: Tally,
 }
@@ -77,6 +84,15 @@ impl Health {
         })
     }
 
+    /// What users should know of sources that are taken in: those whose arrivals run ahead of the clock, which says
+    /// `now`. One sentence each, by name.
+    #[must_use]
+    pub fn notes(&self, now: Time) -> Vec<String> {
+        let sources = self.sources();
+        let ahead = sources.iter().filter_map(|(name, source)| Some((name, source.arrivals.get(now)?)));
+        ahead.map(|(name, ahead)| format!("source `{name}`: {ahead}")).collect()
+    }
+
     /// How each source is doing, by name.
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<String, Condition> {
@@ -104,6 +120,7 @@ impl Health {
             waits: BTreeMap::new(),
             next: 0,
             recent: Recent::default(),
+            arrivals: Arrivals::default(),
             taken: Tally::default(),
         };
         self.sources().insert(health.source.clone(), source);
@@ -190,6 +207,14 @@ impl SourceHealth {
         longest.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
+    /// An arrival runs ahead of the clock. Logged once a minute.
+    pub(crate) fn runs_ahead(&self, ahead: Ahead) {
+        let (source, told) = (self.source.as_str(), ahead.to_string());
+        if self.change(|source| source.arrivals.add(self.host.uptime(), ahead)) == Some(true) {
+            tracing::warn!(source, "{told}");
+        }
+    }
+
     /// For a piece of work that is done again and again while what it needs may come back by itself.
     pub(crate) fn wait(&self) -> Wait<'_> {
         Wait { health: self, waiting: None, pause: FIRST, reminded: Duration::ZERO, gave_up: false }
@@ -256,7 +281,6 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tidemark_kernel::Time;
     use tidemark_store::StoreError;
 
     use super::*;
@@ -305,6 +329,23 @@ mod tests {
         source.judge(&tally(0, 20, 0));
         source.judge(&tally(1, 0, 0));
         assert_eq!(health.ready(), Ok(()), "an event");
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_arrivals_run_ahead_is_named_and_ready() {
+        let health = Arc::new(Health::default());
+        let source = health.of("payments", &host());
+        source.set(Condition::Running);
+        let (arrival, now) = (Time::from_millis(600_000), Time::default());
+        source.runs_ahead(Ahead { arrival, now, place: "push 7".to_owned() });
+        assert_eq!(health.ready(), Ok(()));
+        let notes = health.notes(now);
+        assert!(
+            notes[0].starts_with("source `payments`: arrivals run 10 minutes ahead of the clock"),
+            "{notes:?}"
+        );
+        assert!(notes[0].contains("1970-01-01T00:10:00.000Z (push 7)"), "{notes:?}");
+        assert!(health.notes(arrival).is_empty());
     }
 
     #[tokio::test]

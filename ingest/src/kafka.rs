@@ -6,7 +6,7 @@
 //! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
 //!
 //! Reading order: `record` (one record), `gather` (batches), `reader` (the thread), `context` (what librdkafka tells
-//! it); `probe` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
+//! it); `probe`, `timestamps` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,11 +37,13 @@ mod record;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod timestamps;
 mod watch;
 
 pub use gather::Gathered;
 pub use metrics::TopicMetrics;
 pub use probe::TopicFacts;
+pub use timestamps::Timestamps;
 
 /// How many inputs wait for whoever receives them. More would make batches smaller, not faster.
 const AHEAD: usize = 1;
@@ -60,6 +62,12 @@ pub trait Topics: Send + Sync + fmt::Debug {
     /// # Errors
     /// Fails where there is no topic of this name, or the brokers do not answer.
     async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError>;
+
+    /// Who sets the timestamps of the topic's records, and how far ahead they may be.
+    ///
+    /// # Errors
+    /// Like [`describe`](Self::describe). Brokers that do not tell are no error.
+    async fn timestamps(&self, topic: &str) -> Result<Timestamps, IngestError>;
 
     /// The first and the next offset of each partition. What is not stable yet lies behind the end.
     ///
@@ -182,6 +190,10 @@ impl Orders {
 impl Topics for KafkaConfig {
     async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
         probe::describe(self, topic).await
+    }
+
+    async fn timestamps(&self, topic: &str) -> Result<Timestamps, IngestError> {
+        timestamps::ask(self, topic).await
     }
 
     async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {

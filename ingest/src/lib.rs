@@ -42,7 +42,7 @@ mod view;
 mod tests;
 
 pub use error::IngestError;
-pub use health::{Condition, Health};
+pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
 pub use kafka::{KafkaConfig, Topics};
 pub use metrics::Metrics;

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 while every source is being taken in, else 503 with what the first of them waits for or rejects |
+//! | `GET /readyz` | 200 while every source is being taken in, with a line for each whose arrivals run ahead of the clock; else 503 with what the first of them waits for or rejects |
 //! | `GET /metrics` | Prometheus' text form |
 
 use std::sync::Arc;
@@ -18,8 +18,11 @@ use crate::metrics::Metrics;
 
 /// The routes.
 pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, clock: Clock) -> Router {
+    let now = Arc::clone(&clock);
     let ready = move || async move {
-        let ready = health.ready().map(|()| "ok\n");
+        let notes = || health.notes(now()).into_iter().map(|note| format!("note: {note}\n"));
+        let ready =
+            health.ready().map(|()| ["ok\n".to_owned()].into_iter().chain(notes()).collect::<String>());
         ready.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"))
     };
     let metrics = move || async move { metrics.prometheus(clock()) };
@@ -38,7 +41,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::health::Condition;
+    use crate::health::{Ahead, Condition};
 
     async fn ask(router: &Router, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).expect("a request");
@@ -59,6 +62,11 @@ mod tests {
         assert!(reason.contains("`payments` is starting"), "{reason}");
         source.set(Condition::Running);
         assert_eq!(ask(&router, "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+        let arrival = Time::from_millis(600_000);
+        source.runs_ahead(Ahead { arrival, now: Time::default(), place: "push 7".to_owned() });
+        let (status, notes) = ask(&router, "/readyz").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(notes.starts_with("ok\nnote: source `payments`: arrivals run 10 minutes ahead"), "{notes}");
         assert!(ask(&router, "/metrics").await.1.contains("tidemark_ingest_lost_races_total"));
     }
 }

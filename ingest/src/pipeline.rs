@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::OnlineStore;
@@ -37,6 +37,7 @@ use live::{Fallen, FallenSender, Live};
 use take_in::FileReport;
 use topic::Topic;
 
+pub(crate) mod arrivals;
 mod backfill;
 mod count;
 mod history;
@@ -195,6 +196,11 @@ impl Pipeline {
     pub(crate) async fn end_running(&mut self) {
         self.is_running = false;
         self.backfills.stop(IngestError::not_running()).await;
+    }
+
+    /// The wall clock.
+    pub(crate) fn now(&self) -> Time {
+        self.shared.host.now()
     }
 
     /// Applies the definitions of a source and its views: what was taken in before reaches both stores as it was defined then,
@@ -439,11 +445,7 @@ impl Pipeline {
         loop {
             let room = self.room.clone();
             self.attend(room.drained(partitions)).await?;
-            let settling = self.views.iter().map(async |view| {
-                let settled = view.settle(self.expected(partitions)).await;
-                settled.err().map(|_| Arc::clone(view.writer()))
-            });
-            let fallen: Vec<SharedView> = join_all(settling).await.into_iter().flatten().collect();
+            let fallen = self.settle_once(partitions).await;
             if fallen.is_empty() {
                 return Ok(());
             }
@@ -455,6 +457,15 @@ impl Pipeline {
                 self.restore(Fallen { writer, outcome: Ok(()) }).await?;
             }
         }
+    }
+
+    /// The views that cannot go on. They say so for themselves as well.
+    async fn settle_once(&self, partitions: &[Log]) -> Vec<SharedView> {
+        let settling = self.views.iter().map(async |view| {
+            let settled = view.settle(self.expected(partitions)).await;
+            settled.err().map(|_| Arc::clone(view.writer()))
+        });
+        join_all(settling).await.into_iter().flatten().collect()
     }
 
     /// As [`settle`](Self::settle) does with what no batch is on the way of, and without waiting.

@@ -11,7 +11,9 @@ use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::error::IngestError;
+use crate::health::Ahead;
 use crate::pipeline::Shared;
+use crate::pipeline::arrivals::newest_ahead;
 use crate::tally::FEW;
 
 /// Over how long the rate of a log is told.
@@ -37,6 +39,9 @@ pub struct SourceStatus {
     pub unreachable: Option<String>,
     /// What is rejected of its records, where that is most of them.
     pub rejecting: Option<Rejecting>,
+    /// The newest arrival among its events, where that is ahead of the clock of this process by more than the source's
+    /// `max_arrival_ahead`.
+    pub ahead: Option<Ahead>,
 }
 
 /// Records of which most are no events: those committed over the last minute, or, where no record of the source ever was
@@ -112,16 +117,19 @@ impl Shared {
                 logs.entry(log).or_default().end = (end.0 < i64::MAX).then_some(end);
             }
         }
-        let since = self.host.now().minus(RECENTLY);
+        let now = self.host.now();
+        let since = now.minus(RECENTLY);
         let events = self.offline.open(source, TableKind::Events).await?;
         let dead_letters = self.offline.open(source, TableKind::DeadLetters).await?;
         for (log, position) in events.positions() {
             logs.entry(*log).or_default().position = *position;
         }
-        for (log, held) in events.log_statistics().await? {
-            let status = logs.entry(log).or_default();
+        let statistics = events.log_statistics().await?;
+        for (log, held) in &statistics {
+            let status = logs.entry(*log).or_default();
             (status.events, status.newest) = (held.rows, held.newest_event);
         }
+        let ahead = newest_ahead(source, &*events, &statistics, now).await?;
         let held = dead_letters.log_statistics().await?;
         for (log, held) in &held {
             logs.entry(*log).or_default().dead_letters = held.rows;
@@ -133,7 +141,7 @@ impl Shared {
         let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
         let all = (all(|log| log.events), all(|log| log.dead_letters));
         let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
-        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting })
+        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead })
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 
+mod arrivals;
 mod definitions;
 mod faults;
 mod files;

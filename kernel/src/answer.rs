@@ -18,6 +18,9 @@ use crate::value::Value;
 /// What is to be thought of a value. The first that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
+    /// The instant is before the entity's horizon in this view, which other views of the row can answer for. The value
+    /// is null.
+    TooEarly,
     /// No event of the entity passes the view's filter between the view's earliest window start and `at`.
     NotFound,
     /// The newest event is older than the view's `max_age`. The value is kept.
@@ -30,7 +33,8 @@ pub enum Status {
 
 impl Status {
     /// Every status with its name.
-    pub const NAMED: [(&str, Self); 4] = [
+    pub const NAMED: [(&str, Self); 5] = [
+        ("too_early", Self::TooEarly),
         ("not_found", Self::NotFound),
         ("outside_max_age", Self::OutsideMaxAge),
         ("null", Self::Null),
@@ -41,6 +45,7 @@ impl Status {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::TooEarly => "too_early",
             Self::NotFound => "not_found",
             Self::OutsideMaxAge => "outside_max_age",
             Self::Null => "null",
@@ -66,7 +71,8 @@ impl fmt::Display for Status {
 pub struct Answer {
     /// The instant asked about.
     pub at: Time,
-    /// One value per feature of the plan. They never depend on the status: an unknown entity is an empty window.
+    /// One value per feature of the plan. They never depend on the status, but for [`Status::TooEarly`]: an unknown
+    /// entity is an empty window.
     pub values: Vec<Value>,
     /// One status per feature of the plan.
     pub statuses: Vec<Status>,
@@ -82,6 +88,19 @@ impl Answer {
     #[must_use]
     pub fn unknown(plan: &FeaturePlan, at: Time) -> Self {
         walk(plan, &[], at)
+    }
+
+    /// The answer about an instant before the entity's horizon: nothing is known of any window.
+    #[must_use]
+    pub fn too_early(plan: &FeaturePlan, at: Time) -> Self {
+        let features = plan.features.len();
+        Self {
+            at,
+            values: vec![Value::Null; features],
+            statuses: vec![Status::TooEarly; features],
+            newest: None,
+            overflowed: 0,
+        }
     }
 
     /// Gives values their statuses.

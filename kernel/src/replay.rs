@@ -19,6 +19,8 @@ pub struct Question {
     pub at: Time,
     /// What the logged lookup had seen, for [`Visibility::AsServed`]; unused otherwise.
     pub last: BTreeMap<Log, Offset>,
+    /// Whether the logged lookup did not answer the view, for [`Visibility::AsServed`]; unused otherwise.
+    pub too_early: bool,
 }
 
 /// Answers questions about one entity from its events, which are in any order. Answers come in the questions'
@@ -43,7 +45,11 @@ pub fn replay(
         }
     };
     for turn in turns {
-        answers[turn] = Some(queue.ask(&questions[turn]));
+        let question = &questions[turn];
+        answers[turn] = Some(match visibility {
+            Visibility::AsServed if question.too_early => Answer::too_early(plan, question.at),
+            _ => queue.ask(question),
+        });
     }
     answers.into_iter().flatten().collect()
 }

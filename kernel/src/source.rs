@@ -1,7 +1,7 @@
 //! Sources: what a stream of events looks like, and which records are accepted as events.
 //!
-//! Accepting is a pure function of the record and the source: whoever reads a record, and whenever, decides the
-//! same. Views play no part in it, and no clock.
+//! Accepting is a pure function of the record, its receipt and the source: every reader of a record decides the same, at
+//! any time. The receipt is a fact that is kept with the record. Views play no part in it, and no clock of a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -117,6 +117,14 @@ pub struct KafkaFeed {
     pub topic: String,
     /// Where a partition is read from that was never read before.
     pub start: Start,
+    /// How far ahead of the brokers' clocks the topic may let producers set the timestamps of records. None allows any
+    /// topic. It decides about topics, never about records.
+    pub max_timestamp_ahead: Option<Span>,
+}
+
+impl KafkaFeed {
+    /// How far ahead timestamps may be, unless the source says otherwise: what Kafka allows by default since version 4.
+    pub const DEFAULT_MAX_TIMESTAMP_AHEAD: Span = Span::from_secs(3600);
 }
 
 /// Where reading a partition begins. Only the first time: from then on, what was kept says where to go on.
@@ -198,6 +206,9 @@ pub struct SourcePlan {
     pub arrival: Arrival,
     /// How far an event may be ahead of its arrival.
     pub max_ahead: Span,
+    /// How far an arrival may be ahead of the receipt of its record. None, which only plans of earlier versions have,
+    /// allows any.
+    pub max_arrival_ahead: Option<Span>,
     /// Whether the event table keeps the raw payload as well.
     pub keep_raw: bool,
     /// Where its events come from.
@@ -227,6 +238,19 @@ pub enum Rejection {
         /// The instant.
         time: Time,
     },
+    /// The record claims to have arrived too long after it was received.
+    #[error(
+        "the arrival time {arrival_time} is more than {max_arrival_ahead} ahead of {received}, when the record was \
+         received; correct the clock that sets it, or raise `max_arrival_ahead` of the source"
+    )]
+    ArrivalAhead {
+        /// When it claims to have arrived.
+        arrival_time: Time,
+        /// When it was received.
+        received: Time,
+        /// How far ahead the source allows.
+        max_arrival_ahead: Span,
+    },
     /// The event claims to have happened too long after it arrived.
     #[error("the event time {event_time} is more than {max_ahead} ahead of its arrival {arrival_time}")]
     TooFarAhead {
@@ -248,6 +272,7 @@ impl Rejection {
             Self::NoEventTime(_) => "no_event_time",
             Self::NoArrivalTime(_) | Self::NoRecordTime => "no_arrival_time",
             Self::OutOfRange { .. } => "time_out_of_range",
+            Self::ArrivalAhead { .. } => "arrival_ahead",
             Self::TooFarAhead { .. } => "too_far_ahead",
         }
     }
@@ -256,6 +281,10 @@ impl Rejection {
 impl SourcePlan {
     /// How far an event may be ahead of its arrival, unless the source says otherwise.
     pub const DEFAULT_MAX_AHEAD: Span = Span::from_secs(60);
+
+    /// How far an arrival may be ahead of the receipt of its record, unless the source says otherwise: clocks of
+    /// machines that are kept right differ by less.
+    pub const DEFAULT_MAX_ARRIVAL_AHEAD: Span = Span::from_secs(60);
 
     /// The index of a field.
     #[must_use]
@@ -276,14 +305,16 @@ impl SourcePlan {
 
     /// Decides whether a decoded record is an event, and when it happened and arrived.
     ///
-    /// `field` gives the value of a declared field. `record_time` is the record's own timestamp where it has one.
+    /// `field` gives the value of a declared field. `received` is when the record was received, as its partition keeps
+    /// it: the timestamp of a Kafka record, the time of receipt of a push, for rows of files when the file was added to
+    /// the file partition. None where that is not known: then its arrival is not bounded.
     ///
     /// # Errors
     /// Says why the record is a dead letter.
     pub fn accept(
         &self,
         log: Log,
-        record_time: Option<Time>,
+        received: Option<Time>,
         field: impl Fn(&str) -> Value,
     ) -> Result<(Time, Time), Rejection> {
         let event_time = self.event_time.read(&field(&self.event_time.field));
@@ -291,7 +322,7 @@ impl SourcePlan {
         let arrival_time = match &self.arrival {
             Arrival::EventTime => event_time,
             Arrival::Record if log == Log::FILE => event_time,
-            Arrival::Record => record_time.ok_or(Rejection::NoRecordTime)?,
+            Arrival::Record => received.ok_or(Rejection::NoRecordTime)?,
             Arrival::Field(time) => {
                 let arrival = time.read(&field(&time.field));
                 arrival.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
@@ -302,14 +333,24 @@ impl SourcePlan {
                 return Err(Rejection::OutOfRange { what, time });
             }
         }
+        self.check_arrival(arrival_time, received)?;
         if event_time > arrival_time.plus(self.max_ahead) {
             return Err(Rejection::TooFarAhead { event_time, arrival_time, max_ahead: self.max_ahead });
         }
         Ok((event_time, arrival_time))
     }
 
+    /// An arrival far in the future would move the retention horizon of every entity that the record names there.
+    fn check_arrival(&self, arrival_time: Time, received: Option<Time>) -> Result<(), Rejection> {
+        let Some((received, max_arrival_ahead)) = received.zip(self.max_arrival_ahead) else { return Ok(()) };
+        if arrival_time > received.plus(max_arrival_ahead) {
+            return Err(Rejection::ArrivalAhead { arrival_time, received, max_arrival_ahead });
+        }
+        Ok(())
+    }
+
     /// The hash of what decides which records are accepted and how they are read: fields, where they come from and
-    /// whether they are optional, times, `max_ahead`.
+    /// whether they are optional, times, `max_ahead`, `max_arrival_ahead`.
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         let mut out = Writer::new();
@@ -340,9 +381,21 @@ impl SourcePlan {
             out.varint(self.optional.len() as u64);
             self.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
         }
+        if let Some(bound) = self.max_arrival_ahead.filter(|bound| self.is_bounded_anew(*bound)) {
+            // No optional field has an empty name: this is told apart from what may stand before it.
+            out.bytes(b"");
+            out.varint(bound.millis() as u64);
+        }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
         SourceVersion(u64::from_be_bytes(short))
+    }
+
+    /// Whether a bound of arrivals is part of the version. A source of earlier versions, without a bound, accepts the same
+    /// records as one with the default where the arrival is the receipt itself: its version stays what it was. Rows of
+    /// files may differ there, but the receipt of files that earlier versions added is not known.
+    fn is_bounded_anew(&self, bound: Span) -> bool {
+        self.arrival != Arrival::Record || bound != Self::DEFAULT_MAX_ARRIVAL_AHEAD
     }
 
     /// The version, where it is part of what views of this source mean: where the feed is Kafka.
@@ -381,9 +434,15 @@ mod tests {
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Seconds) },
             arrival,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+            max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
             keep_raw: false,
             feed: Feed::Push,
         }
+    }
+
+    fn topic(name: &str, start: Start) -> Feed {
+        let max_timestamp_ahead = Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD);
+        Feed::Kafka(KafkaFeed { topic: name.into(), start, max_timestamp_ahead })
     }
 
     #[test]
@@ -398,6 +457,49 @@ mod tests {
         assert!(matches!(source.accept(Log::PUSH, arrived, at(161)), Err(Rejection::TooFarAhead { .. })));
         assert_eq!(source.accept(Log::PUSH, None, at(1)), Err(Rejection::NoRecordTime));
         assert!(matches!(source.accept(Log::PUSH, arrived, |_| Value::Null), Err(Rejection::NoEventTime(_))));
+    }
+
+    #[test]
+    fn an_arrival_is_bounded_by_the_receipt_of_its_record() {
+        let seconds = |secs: i64| Time::from_millis(secs * 1000);
+        let (at, received) = (|secs: i64| move |_: &str| Value::Int64(secs), Some(seconds(100)));
+        let field = Arrival::Field(TimeField { field: "at".into(), unit: Some(Unit::Seconds) });
+        for (arrival, logs) in [
+            (field, &[Log::FILE, Log::PUSH, Log(0)][..]),
+            (Arrival::EventTime, &[Log::FILE, Log::PUSH, Log(0)]),
+            (Arrival::Record, &[Log::FILE]),
+        ] {
+            let source = source(arrival);
+            for log in logs {
+                assert_eq!(source.accept(*log, received, at(160)), Ok((seconds(160), seconds(160))));
+                assert_eq!(source.accept(*log, received, at(-9000)), Ok((seconds(-9000), seconds(-9000))));
+                let rejected = source.accept(*log, received, at(161)).expect_err("ahead");
+                assert_eq!(rejected.code(), "arrival_ahead");
+                assert_eq!(
+                    rejected.to_string(),
+                    "the arrival time 1970-01-01T00:02:41.000Z is more than 1m ahead of 1970-01-01T00:01:40.000Z, when \
+                     the record was received; correct the clock that sets it, or raise `max_arrival_ahead` of the source"
+                );
+                let unbounded = SourcePlan { max_arrival_ahead: None, ..source.clone() };
+                assert!(unbounded.accept(*log, received, at(161)).is_ok());
+            }
+            assert!(source.accept(Log::FILE, None, at(161)).is_ok(), "its receipt is not known");
+        }
+        // Which of the two it is that lies ahead of the receipt.
+        let late = source(Arrival::Record).accept(Log::PUSH, received, at(161)).expect_err("ahead");
+        assert_eq!(late.code(), "too_far_ahead");
+    }
+
+    #[test]
+    fn the_version_of_before_is_kept_where_a_bound_changes_nothing() {
+        let version = |arrival: Arrival, bound: Option<Span>| {
+            SourcePlan { max_arrival_ahead: bound, ..source(arrival) }.version()
+        };
+        let (default, other) = (Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD), Some(Span::from_secs(5)));
+        assert_eq!(version(Arrival::Record, default), version(Arrival::Record, None));
+        assert_ne!(version(Arrival::Record, other), version(Arrival::Record, None));
+        let versions = [None, default, other].map(|bound| version(Arrival::EventTime, bound).0);
+        assert_eq!(BTreeSet::from(versions).len(), 3);
     }
 
     #[test]
@@ -428,7 +530,7 @@ mod tests {
         assert!(with(|other| other.name = "other".into()));
         assert!(with(|other| other.keep_raw = true));
         assert!(with(|other| {
-            other.feed = Feed::Kafka(KafkaFeed { topic: "payments".into(), start: Start::Latest });
+            other.feed = topic("payments", Start::Latest);
         }));
         assert!(!with(|other| other.fields[0].ty = Type::Timestamp));
         assert!(!with(|other| other.fields.push(Field { name: "more".into(), ty: Type::Bool })));
@@ -474,7 +576,7 @@ mod tests {
     fn only_how_topics_are_read_is_part_of_views() {
         let mut source = source(Arrival::Record);
         assert_eq!(source.version_in_views(), None);
-        source.feed = Feed::Kafka(KafkaFeed { topic: "payments".into(), start: Start::default() });
+        source.feed = topic("payments", Start::default());
         assert_eq!(source.version_in_views(), Some(source.version()));
     }
 

@@ -21,11 +21,14 @@ pub struct ViewToken {
     pub fingerprint: Fingerprint,
     /// For each log the offset of the last event applied to this entity. A log that is not named gave nothing.
     pub last: BTreeMap<Log, Offset>,
+    /// Whether the instant was before the entity's horizon, so that the view was not answered.
+    pub too_early: bool,
 }
 
 /// What one lookup saw: the instant it was asked about, and what of each view.
 ///
-/// As text it is one opaque word, `tm1` and URL-safe base64, short enough to log with the prediction.
+/// As text it is one opaque word, `tm1` and URL-safe base64, short enough to log with the prediction; `tm2` where some
+/// view was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The instant asked about: the label time of the training row it belongs to.
@@ -38,18 +41,23 @@ pub struct Token {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
     /// It does not start like one.
-    #[error("not a token: tokens start with `{PREFIX}` and come from the `token` of a lookup's answer")]
+    #[error(
+        "not a token: tokens start with `{WHOLE}` or `{PARTIAL}` and come from the `token` of a lookup's answer"
+    )]
     Foreign,
     /// It is cut short, or has been changed, or has characters that none has.
     #[error("the token is cut short or altered; take it whole from the lookup's answer")]
     Damaged,
 }
 
-const PREFIX: &str = "tm1";
+/// What the tokens begin with whose views were all answered, and the others, which say it of each view.
+const WHOLE: &str = "tm1";
+const PARTIAL: &str = "tm2";
 const CHECK: usize = 4;
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_partial = self.views.values().any(|view| view.too_early);
         let mut out = Writer::new();
         out.zigzag(self.at.millis());
         out.varint(self.views.len() as u64);
@@ -61,10 +69,14 @@ impl fmt::Display for Token {
                 out.zigzag(i64::from(log.0));
                 out.zigzag(*offset);
             }
+            if is_partial {
+                out.u8(u8::from(token.too_early));
+            }
         }
         let mut bytes = out.into_bytes();
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes()[..CHECK]);
-        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        let prefix = if is_partial { PARTIAL } else { WHOLE };
+        write!(f, "{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
@@ -72,18 +84,21 @@ impl FromStr for Token {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let body = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Foreign)?;
+        let text = text.trim();
+        let whole = text.strip_prefix(WHOLE).map(|body| (body, false));
+        let partial = || text.strip_prefix(PARTIAL).map(|body| (body, true));
+        let (body, is_partial) = whole.or_else(partial).ok_or(TokenError::Foreign)?;
         let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| TokenError::Damaged)?;
         let (body, check) = bytes.split_last_chunk::<CHECK>().ok_or(TokenError::Damaged)?;
         if xxh3_64(body).to_le_bytes()[..CHECK] != *check {
             return Err(TokenError::Damaged);
         }
-        Self::decode(body).map_err(|_| TokenError::Damaged)
+        Self::decode(body, is_partial).map_err(|_| TokenError::Damaged)
     }
 }
 
 impl Token {
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(bytes: &[u8], is_partial: bool) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         let at = Time::from_millis(from.zigzag()?);
         let mut views = BTreeMap::new();
@@ -96,7 +111,8 @@ impl Token {
                 let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a log"))?;
                 last.insert(Log(log), from.zigzag()?);
             }
-            views.insert(name, ViewToken { fingerprint, last });
+            let too_early = is_partial && from.u8()? == 1;
+            views.insert(name, ViewToken { fingerprint, last, too_early });
         }
         from.finish()?;
         Ok(Self { at, views })
@@ -109,7 +125,7 @@ mod tests {
 
     fn token() -> Token {
         let last = BTreeMap::from([(Log::FILE, 12), (Log(3), 70_000)]);
-        let view = ViewToken { fingerprint: Fingerprint([7; 16]), last };
+        let view = ViewToken { fingerprint: Fingerprint([7; 16]), last, too_early: false };
         Token { at: Time::from_millis(-5), views: BTreeMap::from([("payments".into(), view)]) }
     }
 
@@ -121,11 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn a_view_that_was_not_answered_is_said() {
+        let whole = token();
+        let mut partial = token();
+        let mut early = whole.views["payments"].clone();
+        early.too_early = true;
+        partial.views.insert("merchants".into(), early);
+        assert!(whole.to_string().starts_with("tm1") && partial.to_string().starts_with("tm2"));
+        assert_eq!(partial.to_string().parse(), Ok(partial));
+    }
+
+    #[test]
     fn altered_tokens_are_refused() {
         let text = token().to_string();
         assert_eq!("hello".parse::<Token>(), Err(TokenError::Foreign));
         assert_eq!(text[..text.len() - 2].parse::<Token>(), Err(TokenError::Damaged));
-        for at in PREFIX.len()..text.len() {
+        for at in WHOLE.len()..text.len() {
             let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
             let mut altered = text.clone();
             altered.replace_range(at..=at, other);

@@ -70,6 +70,7 @@ fn source() -> SourcePlan {
         event_time: time("at", None),
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: None,
         keep_raw: false,
         feed: Feed::Push,
     }
@@ -77,7 +78,7 @@ fn source() -> SourcePlan {
 
 fn token(plan: &FeaturePlan) -> Token {
     let last = BTreeMap::from([(Log::PUSH, 0), (Log::FILE, 70_000), (Log(3), 18)]);
-    let view = ViewToken { fingerprint: plan.fingerprint(), last };
+    let view = ViewToken { fingerprint: plan.fingerprint(), last, too_early: false };
     let at = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
     Token { at, views: BTreeMap::from([("payments".into(), view)]) }
 }
@@ -123,7 +124,13 @@ fn the_bytes_of_layout_1() {
     let bytes = state(&plan).encode(&plan);
     let mut text = format!("fingerprint {}\n", plan.fingerprint());
     writeln!(text, "source version {}", source().version()).expect("writable");
+    let max_arrival_ahead = Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
+    let bounded = SourcePlan { max_arrival_ahead, ..source() };
+    writeln!(text, "source version with a bound of arrivals {}", bounded.version()).expect("writable");
     writeln!(text, "token {}", token(&plan)).expect("writable");
+    let mut partial = token(&plan);
+    partial.views.values_mut().for_each(|view| view.too_early = true);
+    writeln!(text, "token of a view that was not answered {partial}").expect("writable");
     for number in [0, 1, -1, 1_000_000] {
         let key = EntityKey::encode(&[Value::Int64(number), Value::string("ß")]).expect("no null");
         writeln!(text, "key ({number}, ß) = {key:?}, bucket {} of 16", key.bucket(16)).expect("writable");

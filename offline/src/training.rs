@@ -241,7 +241,11 @@ impl Questions {
 
     fn question(&self, plan: &FeaturePlan, label: usize) -> Question {
         let token = self.tokens.get(label).and_then(|token| token.views.get(&plan.view));
-        Question { at: self.times[label], last: token.map(|token| token.last.clone()).unwrap_or_default() }
+        Question {
+            at: self.times[label],
+            last: token.map(|token| token.last.clone()).unwrap_or_default(),
+            too_early: token.is_some_and(|token| token.too_early),
+        }
     }
 }
 

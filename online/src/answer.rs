@@ -8,8 +8,9 @@ use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::source::SourcePlan;
 use tidemark_kernel::state::LogState;
-use tidemark_kernel::time::Time;
+use tidemark_kernel::time::{Span, Time};
 use tidemark_kernel::token::{Token, ViewToken};
 use tidemark_kernel::value::Value;
 
@@ -38,9 +39,13 @@ pub struct RowAnswer {
 pub(crate) enum Instant {
     /// This one or none.
     At(Time),
-    /// This one, or the entity's `R` where that is later.
+    /// This one, or the row's horizon where that is a little later.
     NotBefore(Time),
 }
+
+/// How much later the instant of a row may be than the clock because of horizons that are: clocks differ by less. A
+/// horizon further ahead is that of a clock which is wrong, and must not move the answers of other views.
+const SKEW: Span = SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD;
 
 /// The state of one entity in one view; no logs for a null key.
 pub(crate) struct Entity<'p> {
@@ -76,14 +81,20 @@ impl<'p> Entity<'p> {
         horizon(self.plan, &self.logs)
     }
 
-    fn answer(&self, at: Time) -> Result<Answer, RowError> {
-        answer(self.plan, &self.logs, at)
-            .map_err(|early| RowError::TooEarly { view: self.plan.view.clone(), early })
+    /// Whether it cannot be asked about this instant any more.
+    fn is_after(&self, at: Time) -> bool {
+        self.horizon().is_some_and(|horizon| at < horizon)
     }
 
-    fn token(&self) -> (String, ViewToken) {
+    /// What it is at this instant: too early, where that is before its horizon.
+    fn answer(&self, at: Time) -> Answer {
+        answer(self.plan, &self.logs, at).unwrap_or_else(|_| Answer::too_early(self.plan, at))
+    }
+
+    fn token(&self, at: Time) -> (String, ViewToken) {
         let last = self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect();
-        (self.plan.view.clone(), ViewToken { fingerprint: self.plan.fingerprint(), last })
+        let fingerprint = self.plan.fingerprint();
+        (self.plan.view.clone(), ViewToken { fingerprint, last, too_early: self.is_after(at) })
     }
 }
 
@@ -91,14 +102,15 @@ impl<'p> Entity<'p> {
 /// still to be added.
 ///
 /// # Errors
-/// Refuses an instant before the row's `R`, the greatest of its entities', so that one `at` holds for all of them.
+/// Refuses an instant before the horizons of all its entities. Where some can be answered, the others' features are too
+/// early.
 pub(crate) fn answer_row(
     service: &ServicePlan,
     entities: &[Entity<'_>],
     instant: Instant,
 ) -> Result<RowAnswer, RowError> {
     let at = settle(entities, instant)?;
-    let answers = entities.iter().map(|entity| entity.answer(at)).collect::<Result<Vec<Answer>, _>>()?;
+    let answers: Vec<Answer> = entities.iter().map(|entity| entity.answer(at)).collect();
     let features = || service.features.iter();
     Ok(RowAnswer {
         at,
@@ -106,21 +118,29 @@ pub(crate) fn answer_row(
         statuses: features().map(|place| answers[place.view].statuses[place.feature]).collect(),
         newest: answers.iter().map(|answer| answer.newest).collect(),
         overflowed: answers.iter().map(|answer| answer.overflowed).sum(),
-        token: Token { at, views: entities.iter().map(Entity::token).collect::<BTreeMap<_, _>>() },
+        token: Token {
+            at,
+            views: entities.iter().map(|entity| entity.token(at)).collect::<BTreeMap<_, _>>(),
+        },
     })
 }
 
-/// The instant a row is answered for.
+/// The instant a row is answered for. It is asked of all entities together, so that one `at` holds for all of them.
 fn settle(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
-    let latest = entities.iter().filter_map(|entity| Some((entity.horizon()?, entity.plan)));
-    let latest = latest.max_by_key(|(horizon, _)| *horizon);
+    let horizons = || entities.iter().filter_map(|entity| Some((entity.horizon()?, entity.plan)));
+    let all_after = |at: Time| entities.iter().all(|entity| entity.is_after(at));
+    let latest = horizons().max_by_key(|(horizon, _)| *horizon);
     match (instant, latest) {
-        (Instant::At(at), Some((horizon, plan))) if at < horizon => {
+        (Instant::At(at), Some((horizon, plan))) if all_after(at) => {
             let early = TooEarly { at, horizon, head: plan.head };
             Err(RowError::TooEarly { view: plan.view.clone(), early })
         }
-        (Instant::NotBefore(at), Some((horizon, _))) => Ok(at.max(horizon)),
-        (Instant::At(at) | Instant::NotBefore(at), _) => Ok(at),
+        (Instant::NotBefore(at), Some((horizon, _))) if all_after(at.plus(SKEW)) => Ok(horizon),
+        (Instant::NotBefore(at), _) => {
+            let near = horizons().map(|(horizon, _)| horizon).filter(|horizon| *horizon <= at.plus(SKEW));
+            Ok(near.fold(at, Time::max))
+        }
+        (Instant::At(at), _) => Ok(at),
     }
 }
 

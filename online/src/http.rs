@@ -5,7 +5,7 @@
 //! | `POST /v1/services/{service}/lookup` `{"rows": [{"user_id": 1, "amount": 9.5}], "at": "2026-11-20T08:00:00Z"}` | `{"rows": [{"at", "values", "statuses", "newest_event", "token"}]}`, one per row; `at` may be absent |
 //! | `GET /v1/services` | what each service asks and answers |
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 while every view can be looked up, else 503 with the reason |
+//! | `GET /readyz` | 200 while every view can be looked up, with a line for each note of another [`Part`] of the process; else 503 with the reason |
 //! | `GET /metrics` | Prometheus' text form |
 //!
 //! A call that fails as a whole answers `{"error": {"kind", "message"}}`; a row that does, `{"error": …}` in its place.
@@ -39,13 +39,25 @@ use crate::served::{Asked, Served};
 /// The largest request: some hundred thousand rows.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
-/// Metrics of other parts of the process, in Prometheus' text form, to be answered with ours.
-pub type MoreMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Another part of the process, which tells of itself together with this crate.
+#[derive(Clone)]
+pub struct Part {
+    /// Its metrics, in Prometheus' text form.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What users should know while everything is ready, one sentence each.
+    pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
 
 /// The routes of this crate, to be served alone or merged with those of other parts of the process.
-pub fn router(lookups: Arc<Lookups>, more: Vec<MoreMetrics>) -> Router {
+pub fn router(lookups: Arc<Lookups>, parts: Vec<Part>) -> Router {
+    let notes = parts.clone();
     let metrics = |State(lookups): State<Arc<Lookups>>| async move {
-        more.iter().fold(lookups.metrics().render(), |text, more| text + &more())
+        parts.iter().fold(lookups.metrics().render(), |text, part| text + &(part.metrics)())
+    };
+    let ready = |State(lookups): State<Arc<Lookups>>| async move {
+        lookups.ready().await?;
+        let notes = notes.iter().flat_map(|part| (part.notes)());
+        Ok::<_, LookupError>(notes.fold("ok\n".to_owned(), |text, note| text + &format!("note: {note}\n")))
     };
     Router::new()
         .route("/v1/services/{service}/lookup", post(lookup))
@@ -132,10 +144,6 @@ fn at(text: &str) -> Result<Time, LookupError> {
 async fn list(State(lookups): State<Arc<Lookups>>) -> JsonBody<Json> {
     let services: Vec<Json> = lookups.services().iter().map(|served| describe(served)).collect();
     JsonBody(json!({"services": services}))
-}
-
-async fn ready(State(lookups): State<Arc<Lookups>>) -> Result<&'static str, LookupError> {
-    lookups.ready().await.map(|()| "ok\n")
 }
 
 fn describe(served: &Served) -> Json {

@@ -105,14 +105,17 @@ impl Lookups {
 
     /// Answers every feature of a service for each row.
     ///
-    /// A row is asked about `at`; without it about the first tick after the clock, or the earliest that can still
-    /// be asked about (the row's `R`, the greatest of its entities' in the service's views) if that is later. An
-    /// entity that no event names, or whose key is null, has empty windows.
+    /// A row is asked about `at`; without it about the first tick after the clock, or up to a minute later where that is
+    /// the earliest instant that its entities can still be asked about. An entity whose horizon in a view is later than
+    /// that instant moves nothing: the features of that view are null and too early, while the others are answered. Only
+    /// where that holds for all views of the row, it is answered for the latest of their horizons. An entity that no event
+    /// names, or whose key is null, has empty windows.
     ///
     /// # Errors
     /// Fails as a whole where a row lacks a key or request field, names anything else or has a value of another
     /// type, where `at` is no instant that an event can have, where a view is being filled or changed, and where
-    /// the store fails. A row alone fails where `at` is before its `R`, and where its stored state is damaged.
+    /// the store fails. A row alone fails where `at` is before the horizons of all its views, and where its stored state
+    /// is damaged.
     pub async fn answer(
         &self,
         served: &Served,

@@ -143,6 +143,7 @@ fn wire_value(value: &Value) -> v1::Value {
 
 const fn status_of(status: Status) -> v1::Status {
     match status {
+        Status::TooEarly => v1::Status::TooEarly,
         Status::NotFound => v1::Status::NotFound,
         Status::OutsideMaxAge => v1::Status::OutsideMaxAge,
         Status::Null => v1::Status::Null,

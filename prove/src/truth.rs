@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use thiserror::Error;
 use tidemark_expr::{DerivedEvaluator, EvaluateError, ExprError, ViewEvaluator};
+use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, feature_data_type, value_at};
 use tidemark_kernel::{
@@ -96,6 +97,15 @@ impl ViewHistory {
         let events = key.and_then(|key| self.entities.get(key)).map_or(&[][..], Vec::as_slice);
         let seen = events.iter().filter(|event| oracle::sees(visibility, at, reach, event));
         oracle::answer(&self.plan, &seen.collect::<Vec<_>>(), at)
+    }
+
+    /// The answer that a lookup gave about an entity at `at`, by what its token says of this view.
+    #[must_use]
+    pub fn served(&self, key: Option<&EntityKey>, at: Time, token: &ViewToken) -> Answer {
+        if token.too_early {
+            return Answer::too_early(&self.plan, at);
+        }
+        self.answer(key, at, Visibility::AsServed, &token.last)
     }
 }
 

@@ -139,10 +139,13 @@ fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
     changed(&mut reasons, old.event_time != new.event_time, "event_time");
     changed(&mut reasons, old.arrival != new.arrival, "arrival");
     changed(&mut reasons, old.max_ahead != new.max_ahead, "max_ahead");
+    changed(&mut reasons, old.max_arrival_ahead != new.max_arrival_ahead, "max_arrival_ahead");
     changed(&mut reasons, old.keep_raw != new.keep_raw, "raw");
     match (&old.feed, &new.feed) {
         (Feed::Kafka(was), Feed::Kafka(is)) => {
             changed(&mut reasons, was.topic != is.topic, "topic");
+            let differs = was.max_timestamp_ahead != is.max_timestamp_ahead;
+            changed(&mut reasons, differs, "max_timestamp_ahead");
             if was.start != is.start {
                 reasons.push("start changed (it only matters to partitions that were never read)".to_owned());
             }

@@ -13,8 +13,19 @@ use crate::tree::{Kind, Node, Text};
 
 mod kafka;
 
-const KEYS: [&str; 10] =
-    ["name", "description", "kafka", "files", "push", "fields", "event_time", "arrival", "max_ahead", "raw"];
+const KEYS: [&str; 11] = [
+    "name",
+    "description",
+    "kafka",
+    "files",
+    "push",
+    "fields",
+    "event_time",
+    "arrival",
+    "max_ahead",
+    "max_arrival_ahead",
+    "raw",
+];
 
 /// A source as it is written; its plan is missing where something in it is wrong.
 #[derive(Clone, Debug)]
@@ -60,6 +71,8 @@ impl SourceDeclaration {
                 .for_each(|it| reading.report(it));
         }
         let max_ahead = shape.span("max_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_AHEAD);
+        let max_arrival_ahead =
+            shape.span("max_arrival_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
         let keep_raw = keep_raw(&shape, reading);
         let description = shape.description(reading);
         let name = name?;
@@ -75,6 +88,7 @@ impl SourceDeclaration {
             event_time,
             arrival,
             max_ahead,
+            max_arrival_ahead: Some(max_arrival_ahead),
             keep_raw,
             feed,
         });

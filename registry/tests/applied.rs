@@ -115,6 +115,10 @@ fn changes_are_told_in_words() {
     }
     assert_eq!(changes("  - name: fraud", "  - name: risk"), ["removed service fraud", "added service risk"]);
     assert_eq!(changes("max_ahead: 1m", "max_ahead: 2m"), ["changed source payments: max_ahead changed"]);
+    assert_eq!(
+        changes("max_arrival_ahead: 1m", "max_arrival_ahead: 2m"),
+        ["changed source payments: max_arrival_ahead changed"]
+    );
 }
 
 #[test]

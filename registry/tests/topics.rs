@@ -75,7 +75,7 @@ fn a_topic_is_read_from_where_its_source_says() {
     let start =
         |written: &str| match &repo(&PAYMENTS.replace(", start: earliest", written)).sources["payments"].feed
         {
-            Feed::Kafka(KafkaFeed { topic, start }) => {
+            Feed::Kafka(KafkaFeed { topic, start, .. }) => {
                 assert_eq!(topic, "payments.v2");
                 *start
             }
@@ -87,6 +87,24 @@ fn a_topic_is_read_from_where_its_source_says() {
     let noon = Time::parse("2026-01-31T12:00:00Z").map(Start::At);
     assert_eq!(Some(start(", start: 2026-01-31T12:00:00Z")), noon);
     assert_eq!(Some(start(", start: 2026-01-31T13:00:00+01:00")), noon);
+}
+
+#[test]
+fn arrivals_and_timestamps_are_bounded_unless_a_source_says_otherwise() {
+    let bounds = |kafka: &str, more: &str| {
+        let text = PAYMENTS.replace(", start: earliest", kafka).replace("event_time: t", more);
+        let source = repo(&text).sources["payments"].clone();
+        let Feed::Kafka(feed) = &source.feed else { panic!("a topic") };
+        (source.max_arrival_ahead, feed.max_timestamp_ahead)
+    };
+    let (minute, hour) = (Some(Span::from_secs(60)), Some(Span::from_secs(3600)));
+    assert_eq!(bounds("", "event_time: t"), (minute, hour));
+    let two_hours = Some(Span::from_secs(7200));
+    assert_eq!(
+        bounds(", max_timestamp_ahead: 2h", "max_arrival_ahead: 1h\n    event_time: t"),
+        (hour, two_hours)
+    );
+    assert_eq!(bounds(", max_timestamp_ahead: any", "event_time: t"), (minute, None));
 }
 
 #[test]

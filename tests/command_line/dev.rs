@@ -23,6 +23,11 @@ impl Dev {
         self.0.stop();
     }
 
+    /// Where it answers HTTP.
+    pub(crate) fn http(&self) -> &str {
+        &self.0.http
+    }
+
     /// Pushes a record, and gives the answer.
     pub(crate) fn push(&self, source: &str, record: &str) -> Json {
         let (status, answer) = post(&self.0.http, &format!("/v1/sources/{source}/events"), record);

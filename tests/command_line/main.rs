@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 
+mod arrivals;
 mod away;
 mod bad_input;
 mod compact;

@@ -33,7 +33,7 @@ use tidemark_store::{BUCKETS, OnlineStore, RedisConfig, RedisStore};
 use tokio::runtime::Runtime;
 
 use crate::worker::{Ended, Worker, run};
-use crate::world::COMMIT_EVERY;
+use crate::world::{COMMIT_EVERY, bound};
 use crate::{is_real, leave_out, report};
 use files::{Files, Movement, PARTITIONS};
 use producer::{ENOUGH, Records};
@@ -112,7 +112,8 @@ impl<'r> Replay<'r> {
         let (kafka, redis, topic) = (Kafka::shared(), Redis::start(), unique("flights"));
         kafka.create_topic(&topic, PARTITIONS, &[("retention.ms", "-1")]);
         let folder = tempfile::tempdir().expect("a folder");
-        let definitions = include_str!("flights/definitions.yaml").replace("TOPIC", &topic);
+        let definitions =
+            include_str!("flights/definitions.yaml").replace("TOPIC", &format!("{topic}{}", bound(kafka)));
         let definitions = definitions.replace("FOLDER", &files.display().to_string());
         let settings = format!(
             "project: {PROJECT}\nonline: {{store: redis, url: '{}'}}\noffline: {{path: data, commit_every: {}ms}}\n\

@@ -17,6 +17,7 @@ use std::io::Write;
 
 use tidemark_services::Kafka;
 
+mod arrivals;
 mod broker;
 mod check;
 mod definitions;

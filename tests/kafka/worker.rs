@@ -124,6 +124,11 @@ impl Worker {
         }
     }
 
+    /// What `/readyz` says while it is ready.
+    pub(crate) fn notes(&self) -> Option<String> {
+        self.get("/readyz").filter(|(status, _)| *status == 200).map(|(_, text)| text)
+    }
+
     /// A metric's value, all its series added up; 0 where it is not told.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         metric(&self.get("/metrics").map_or_else(String::new, |(_, text)| text), name)

@@ -113,7 +113,7 @@ impl<'k> World<'k> {
             _turn: turn,
         };
         world.write("tidemark.yaml", &world.settings(session));
-        world.write("definitions.yaml", &definitions(&world.topic));
+        world.write("definitions.yaml", &definitions(&world.topic, bound(kafka)));
         world.tidemark(&["apply"]).done();
         world
     }
@@ -394,8 +394,13 @@ pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Three views of one topic, two of them keyed differently from it.
-fn definitions(topic: &str) -> String {
+/// What the source of a topic says of timestamps, after a comma: the mock of a broker does not tell how it bounds them.
+pub(crate) fn bound(kafka: &Kafka) -> &'static str {
+    if kafka.is_real() { "" } else { ", max_timestamp_ahead: any" }
+}
+
+/// Three views of one topic, two of them keyed differently from it. `bound` is empty, or begins with a comma.
+fn definitions(topic: &str, bound: &str) -> String {
     format!(
         "entities:
   - {{name: user, keys: [{{name: user_id, type: int64}}]}}
@@ -403,7 +408,7 @@ fn definitions(topic: &str) -> String {
   - {{name: visit, keys: [{{name: shop, type: string}}, {{name: user_id, type: int64}}]}}
 sources:
   - name: payments
-    kafka: {{topic: {topic}, format: json, start: earliest}}
+    kafka: {{topic: {topic}, format: json, start: earliest{bound}}}
     fields:
       - {{name: user_id, type: int64, from: key}}
       - {{name: trace, type: string, from: {{header: trace-id}}}}

@@ -112,6 +112,7 @@ impl World {
         let chunk = Chunk {
             columns: source.fields.iter().enumerate().map(column).collect(),
             times: run.iter().map(|record| Some(self.records[*record].received)).collect(),
+            added: None,
             numbers: offsets.clone(),
             offsets,
             raw: Raw::Columns,

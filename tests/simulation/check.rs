@@ -8,7 +8,7 @@ use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use tidemark_ingest::decode::Batch;
 use tidemark_ingest::{Advance, ViewWriter};
-use tidemark_kernel::{FeaturePlan, Fingerprint, Log, Position, Span, Stamp, Time, Visibility};
+use tidemark_kernel::{FeaturePlan, Fingerprint, Log, Position, Span, Stamp, Time};
 use tidemark_offline::table::layout;
 use tidemark_offline::{Positions, TableKind};
 use tidemark_prove::truth::{self, ViewHistory};
@@ -245,13 +245,8 @@ fn lookups_are_what_the_oracle_says(
             if !histories.contains_key(&of_plan) {
                 histories.insert(of_plan.clone(), history(plan, of(plan, payments, clicks))?);
             }
-            let seen = &token.views[&plan.view];
-            answers.push(histories[&of_plan].answer(
-                key.as_ref(),
-                token.at,
-                Visibility::AsServed,
-                &seen.last,
-            ));
+            let history = &histories[&of_plan];
+            answers.push(history.served(key.as_ref(), token.at, &token.views[&plan.view]));
         }
         let expected = truth::assemble(service, asked, &answers).map_err(|error| error.to_string())?;
         if expected != *answer {

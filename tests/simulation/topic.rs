@@ -10,8 +10,8 @@ use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
 use tidemark_ingest::Room;
-use tidemark_ingest::kafka::{Gathered, Input, Reader, TopicFacts, TopicMetrics, Topics};
-use tidemark_kernel::source::Start;
+use tidemark_ingest::kafka::{Gathered, Input, Reader, Timestamps, TopicFacts, TopicMetrics, Topics};
+use tidemark_kernel::source::{KafkaFeed, Start};
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::Positions;
 use tokio::sync::{mpsc, oneshot};
@@ -174,6 +174,11 @@ impl Topics for Kafka {
     async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
         self.ask().await?;
         Ok(TopicFacts { topic: topic.to_owned(), id: Some("one".into()), partitions: self.partitions() })
+    }
+
+    /// As Kafka 4 has it by default. It takes no time: what can fail here is asked for just before.
+    async fn timestamps(&self, _: &str) -> Result<Timestamps, IngestError> {
+        Ok(Timestamps::Producers(Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD)))
     }
 
     async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tidemark_ingest::Ingest;
-use tidemark_online::http::MoreMetrics;
+use tidemark_online::http::Part;
 use tidemark_online::listen::listen;
 use tidemark_online::{Lookups, grpc, http};
 use tidemark_store::{OnlineStore, StoreError};
@@ -136,12 +136,14 @@ impl Ports {
 
     /// Answers lookups, and takes pushes where there is an ingestion.
     pub(super) fn serve(self, service: &mut Service, lookups: &Arc<Lookups>, ingest: Option<&Ingest>) {
-        let metrics = ingest.map(|ingest| {
-            let metrics = ingest.metrics();
-            let more: MoreMetrics = Arc::new(move || metrics.prometheus(clock::now()));
-            more
+        let part = ingest.map(|ingest| {
+            let (metrics, health) = (ingest.metrics(), ingest.health());
+            Part {
+                metrics: Arc::new(move || metrics.prometheus(clock::now())),
+                notes: Arc::new(move || health.notes(clock::now())),
+            }
         });
-        let router = http::router(Arc::clone(lookups), metrics.into_iter().collect());
+        let router = http::router(Arc::clone(lookups), part.into_iter().collect());
         let router = match ingest {
             Some(ingest) => router.merge(ingest.push_router()),
             None => router,

@@ -26,6 +26,9 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
         if let Some(rejecting) = &source.rejecting {
             say_rejecting(&source.source, rejecting);
         }
+        if let Some(ahead) = &source.ahead {
+            show(Level::Warning, &format!("source {}: {ahead}", source.source), None);
+        }
         if let Some(reason) = &source.unreachable {
             say(format_args!(
                 "note: where the topic of source {} ends is not known: {reason}",
@@ -152,8 +155,15 @@ pub(super) fn sources_json(status: &Status) -> Vec<Json> {
                 "reason": rejecting.reason, "place": rejecting.place,
             })
         });
+        let ahead = source.ahead.as_ref().map(|ahead| {
+            json!({
+                "arrival": ahead.arrival.to_string(), "seconds": ahead.by().millis() as f64 / 1000.0,
+                "place": ahead.place,
+            })
+        });
         json!({
             "source": source.source, "logs": logs, "unreachable": source.unreachable, "rejecting": rejecting,
+            "arrivals_ahead": ahead,
         })
     });
     sources.collect()

@@ -226,6 +226,7 @@ mod tests {
             event_time: TimeField { field: "at".into(), unit: None },
             arrival: Arrival::EventTime,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+            max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
             keep_raw: false,
             feed: Feed::Push,
         }

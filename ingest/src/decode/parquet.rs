@@ -92,6 +92,7 @@ impl ParquetRows {
             columns: columns(source, &batch, &self.columns)?,
             offsets: (from.0..from.0 + rows).collect(),
             times: vec![None; batch.num_rows()],
+            added: None,
             numbers: (first + 1..=first + rows).collect(),
             raw: Raw::Columns,
             place: place.clone(),

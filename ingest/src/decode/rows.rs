@@ -99,6 +99,7 @@ impl<'s> RowsBuilder<'s> {
             columns,
             offsets: self.offsets,
             times: self.times,
+            added: None,
             numbers: self.numbers,
             raw: Raw::Text { bytes: self.raw, ends: self.ends },
             place: self.place,

@@ -17,8 +17,8 @@ use super::{Journal, JournalError, opened};
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
 /// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins. Layout 2 ends
-/// before the optional fields, and its origins are beside the values of records.
-const LAYOUT: u8 = 3;
+/// before the optional fields, and its origins are beside the values of records. Layout 3 has no bound of arrivals.
+const LAYOUT: u8 = 4;
 
 impl Journal {
     /// The version under which a source's logs are read; none if none of them ever was.
@@ -67,6 +67,8 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     }
     out.varint(source.optional.len() as u64);
     source.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
+    out.u8(u8::from(source.max_arrival_ahead.is_some()));
+    out.zigzag(source.max_arrival_ahead.map_or(0, Span::millis));
     out.into_bytes()
 }
 
@@ -122,9 +124,26 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     let count = if layout > 2 { from.count(1)? } else { 0 };
     let optional: Result<BTreeSet<String>, DecodeError> = (0..count).map(|_| text(&mut from)).collect();
     let optional = optional?;
+    let max_arrival_ahead = if layout > 3 { decode_bound(&mut from)? } else { None };
     from.finish()?;
-    let (name, feed) = (name.into(), Feed::Push);
-    Ok(SourcePlan { name, fields, origins, optional, event_time, arrival, max_ahead, keep_raw, feed })
+    Ok(SourcePlan {
+        name: name.into(),
+        fields,
+        origins,
+        optional,
+        event_time,
+        arrival,
+        max_ahead,
+        max_arrival_ahead,
+        keep_raw,
+        feed: Feed::Push,
+    })
+}
+
+fn decode_bound(from: &mut Reader<'_>) -> Result<Option<Span>, DecodeError> {
+    let is_bounded = from.u8()? == 1;
+    let bound = Span::from_millis(from.zigzag()?);
+    Ok(is_bounded.then_some(bound))
 }
 
 fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
@@ -177,6 +196,7 @@ mod tests {
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Micros) },
             arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
             max_ahead: Span::from_secs(5),
+            max_arrival_ahead: None,
             keep_raw: true,
             feed: Feed::Push,
         }
@@ -196,6 +216,7 @@ mod tests {
             let source = SourcePlan {
                 origins: origins.map(|(field, origin)| (field.to_owned(), origin)).into(),
                 optional: BTreeSet::from(["seen".into()]),
+                max_arrival_ahead: Some(Span::from_secs(90)),
                 ..payments()
             };
             journal.set_source(&source).expect("written");
@@ -229,10 +250,20 @@ mod tests {
         let path = Origin::Path(vec!["p".into(), "s".into()]);
         let origins = [("at".into(), Origin::Column("At".into())), ("seen".into(), path)].into();
         let source = SourcePlan { origins, optional: BTreeSet::from(["seen".into()]), ..payments() };
-        assert_eq!(encode(&source), bytes);
         assert_eq!(decode("payments", &bytes), Ok(source));
-        let mut newer = bytes;
-        newer[0] = 4;
-        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 4, supported: 3 }));
+    }
+
+    #[test]
+    fn layout_4_has_a_bound_of_arrivals() {
+        for (max_arrival_ahead, bound) in
+            [(None, &b"\x00\x00"[..]), (Some(Span::from_secs(5)), b"\x01\x90\x4e")]
+        {
+            let bytes = [&b"\x04"[..], &LAYOUT_1[1..], b"\x00\x00", bound].concat();
+            let source = SourcePlan { max_arrival_ahead, ..payments() };
+            assert_eq!(encode(&source), bytes);
+            assert_eq!(decode("payments", &bytes), Ok(source));
+        }
+        let newer = [&b"\x05"[..], &LAYOUT_1[1..]].concat();
+        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 5, supported: 4 }));
     }
 }

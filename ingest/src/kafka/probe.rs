@@ -19,7 +19,7 @@ use super::{KafkaConfig, context, failure};
 use crate::error::IngestError;
 
 /// How long brokers may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to listen for what librdkafka has to say.
 const SAID: Duration = Duration::from_millis(10);
@@ -154,6 +154,14 @@ impl Probe {
         }
         let partitions = i32::try_from(described.partitions).unwrap_or(i32::MAX);
         Ok(TopicFacts { topic: self.topic.clone(), id: described.id, partitions })
+    }
+
+    /// The id of a broker that answers.
+    pub(super) fn broker(&self) -> Result<i32, IngestError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), PATIENCE);
+        let metadata = metadata.map_err(|error| self.failed(&error))?;
+        let broker = metadata.brokers().first().map(|broker| broker.id());
+        broker.ok_or_else(|| self.unreachable("no broker is there"))
     }
 
     fn ends(&self) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {

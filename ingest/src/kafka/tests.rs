@@ -49,8 +49,13 @@ fn source(topic: &str) -> SourcePlan {
         event_time: TimeField { field: "at".into(), unit: Some(Unit::Millis) },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         keep_raw: false,
-        feed: Feed::Kafka(KafkaFeed { topic: topic.into(), start: Start::Earliest }),
+        feed: Feed::Kafka(KafkaFeed {
+            topic: topic.into(),
+            start: Start::Earliest,
+            max_timestamp_ahead: Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD),
+        }),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tidemark_offline::TableKind;
-use tidemark_store::Generation;
+use tidemark_store::{Generation, Remedy};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -189,6 +189,9 @@ impl Pipeline {
         let mut wait = health.wait();
         loop {
             match fill.standing().await {
+                Err(error) if self.is_running && error.remedy() == Remedy::Wait => {
+                    return Ok((false, u64::MAX));
+                }
                 Err(error) if wait.out(&error).await => {}
                 standing => return standing,
             }
@@ -275,6 +278,12 @@ impl Pipeline {
         let joined = loop {
             match self.try_join(&mut backfill).await {
                 Ok(joined) => break joined,
+                // A pass waits for it beside everything else, or finds it as well and is told apart from what is being done
+                // here: a view must not be lost because a file could not be taken in.
+                Err(error) if self.is_running && may_pass(&error, &backfill) => {
+                    tracing::warn!(source = self.source.name, view = backfill.plan.view, %error, "the view is not up yet");
+                    break None;
+                }
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
             }
@@ -324,6 +333,11 @@ impl Pipeline {
         let (plan, began, metrics) = (&backfill.plan, backfill.began.as_ref(), &backfill.metrics);
         Fill { host, store, plan, events, ends: &ends, began, metrics }.join(near).await
     }
+}
+
+/// Whether another pass may mend an error, or waits for what does.
+fn may_pass(error: &IngestError, backfill: &Backfill) -> bool {
+    error.remedy() == Remedy::Wait || (!error.is_outdated() && backfill.passes < PASSES)
 }
 
 /// How many records may be applied while everything else of a source waits: a fraction of what a commit brings, so that

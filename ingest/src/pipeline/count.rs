@@ -14,6 +14,7 @@ impl Pipeline {
 
     /// Counts a batch that every view has taken. Rows of files are counted file by file, for those who asked for them.
     pub(super) fn count(&self, batch: &Batch) {
+        self.watch_arrivals(batch);
         if batch.log == Log::FILE {
             return;
         }

@@ -188,8 +188,8 @@ impl Pipeline {
 
     async fn add_file(&self, path: &Path, identity: Identity) -> Result<KnownFile, IngestError> {
         let place = std::path::absolute(path).map_err(IngestError::file("find", path))?;
-        let name = self.source.name.clone();
-        self.journal(move |journal| journal.add_file(&name, &place, identity.size, identity.hash)).await
+        let (name, now) = (self.source.name.clone(), self.now());
+        self.journal(move |journal| journal.add_file(&name, &place, identity.size, identity.hash, now)).await
     }
 
     /// Takes in the rest of every file that the event table does not hold to its end, or gives it up where that was

@@ -14,6 +14,7 @@ use tidemark_offline::Positions;
 use tidemark_store::Remedy;
 use tokio::sync::mpsc;
 
+use super::live::Fallen;
 use super::{Pipeline, Shared};
 use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
@@ -167,6 +168,9 @@ impl Pipeline {
         feed: &KafkaFeed,
     ) -> Result<Option<String>, IngestError> {
         let found = topics.describe(&feed.topic).await?;
+        if let Some(max) = feed.max_timestamp_ahead {
+            topics.timestamps(&feed.topic).await?.check(&self.source.name, &feed.topic, max)?;
+        }
         let starts = topics.starts(&feed.topic, feed.start).await?;
         if !self.tables.has_topic().await? {
             // Before the topic is begun, so that whatever cuts this short, it is done again.
@@ -296,7 +300,8 @@ impl Pipeline {
         let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
         for view in views {
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
-                self.replace(&view).await?;
+                // It is brought back later, by what is not cut short. This end of the channel is always open.
+                drop(self.falls.send(Fallen { writer: view, outcome: Ok(()) }));
             }
         }
         Ok(())
@@ -338,8 +343,10 @@ impl Pipeline {
     async fn give_up(&mut self, logs: &[Log], lost: bool) -> Result<(), IngestError> {
         if !lost {
             let host = self.shared.host.clone();
+            // Views that cannot go on are brought back later, by what is not cut short.
             let hand_over = async {
-                self.settle(logs).await?;
+                self.room.drained(logs).await;
+                self.settle_once(logs).await;
                 self.commit().await
             };
             // Whoever takes over reads again what is not in by then.

@@ -116,7 +116,7 @@ async fn a_file_cut_short_must_be_the_same_when_it_goes_on() {
     let journal = crate::journal::Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
     let path = project.file("a.jsonl", &lines(0, 30));
     let identity = crate::files::Identity::of(path.as_ref()).expect("readable");
-    journal.add_file("payments", path.as_ref(), identity.size, identity.hash).expect("added");
+    journal.add_file("payments", path.as_ref(), identity.size, identity.hash, RECEIVED).expect("added");
     drop(journal);
 
     std::fs::rename(&path, format!("{path}.away")).expect("renamed");

@@ -91,6 +91,7 @@ pub(super) fn payments() -> Arc<SourcePlan> {
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),
+        max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         keep_raw: false,
         feed: Feed::Push,
     })

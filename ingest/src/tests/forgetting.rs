@@ -35,6 +35,8 @@ fn bookings() -> Arc<SourcePlan> {
         event_time: TimeField { field: "flight".into(), unit: None },
         arrival: Arrival::Field(TimeField { field: "booked".into(), unit: None }),
         max_ahead: Span::from_secs(60 * 86_400),
+        // Years of bookings are taken in at once.
+        max_arrival_ahead: Some(Span::from_secs(10 * 365 * 86_400)),
         keep_raw: false,
         feed: Feed::Push,
     })

@@ -65,7 +65,7 @@ impl Online {
         let earliest = answer::horizon(plan, &states).unwrap_or(Time::from_millis(0));
         let at = Time::from_millis(earliest.millis() + later);
         let answer = answer::answer(plan, &states, at).expect("at is not before the horizon");
-        (Question { at, last: self.last() }, answer)
+        (Question { at, last: self.last(), too_early: false }, answer)
     }
 }
 
@@ -176,13 +176,29 @@ fn an_event_never_sees_itself() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
     let event = generate::event(Log(0), 0, 5000, 5000);
     for (at, found) in [(5000, false), (5001, true)] {
-        let question = Question { at: Time::from_millis(at), last: BTreeMap::from([(Log(0), 0)]) };
+        let last = BTreeMap::from([(Log(0), 0)]);
+        let question = Question { at: Time::from_millis(at), last, too_early: false };
         for visibility in [Visibility::AsKnown, Visibility::EventTime, Visibility::AsServed] {
             let answers =
                 replay(&plan, std::slice::from_ref(&event), std::slice::from_ref(&question), visibility);
             assert_eq!(answers[0].newest.is_some(), found, "{visibility} at {at}");
         }
     }
+}
+
+#[test]
+fn a_lookup_that_did_not_answer_a_view_is_trained_on_without_it() {
+    let plan = generate::plan_of(&["1h"], Span::ZERO);
+    let event = generate::event(Log(0), 0, 5000, 5000);
+    let last = BTreeMap::from([(Log(0), 0)]);
+    let early = Question { at: Time::from_millis(4000), last: last.clone(), too_early: true };
+    let late = Question { at: Time::from_millis(6000), last, too_early: false };
+    let asked = [early.clone(), late];
+    let answers = replay(&plan, std::slice::from_ref(&event), &asked, Visibility::AsServed);
+    assert_eq!(answers[0], Answer::too_early(&plan, early.at));
+    assert!(answers[1].newest.is_some());
+    let known = replay(&plan, &[event], &asked, Visibility::AsKnown);
+    assert_eq!(known[0], Answer::unknown(&plan, early.at), "only lookups have a horizon");
 }
 
 #[test]

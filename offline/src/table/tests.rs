@@ -29,6 +29,7 @@ fn source(fields: &[(&str, Type)]) -> SourcePlan {
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         keep_raw: true,
         feed: Feed::Push,
     }

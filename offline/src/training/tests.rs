@@ -34,6 +34,7 @@ fn source() -> Arc<SourcePlan> {
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
+        max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         keep_raw: false,
         feed: Feed::Push,
     })
@@ -236,7 +237,7 @@ async fn every_visibility_equals_the_oracle() {
     let lasts: Vec<BTreeMap<Log, Offset>> =
         (0..400).map(|_| BTreeMap::from([(Log(-1), next(750)), (Log(0), next(750))])).collect();
     let token = |(label, last): (&(Option<i64>, i64), &BTreeMap<Log, Offset>)| {
-        let view = ViewToken { fingerprint: plan().fingerprint(), last: last.clone() };
+        let view = ViewToken { fingerprint: plan().fingerprint(), last: last.clone(), too_early: false };
         Token { at: Time::from_millis(label.1), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
     };
     let tokens = labels.iter().zip(&lasts).map(token);
@@ -280,7 +281,7 @@ async fn answers_in_memory_equal_those_from_files() {
     let events = events(&rows);
     let questions: Vec<(Option<EntityKey>, Question)> = (0..60)
         .map(|at| {
-            let question = Question { at: Time::from_millis(at * 2000), last: BTreeMap::new() };
+            let question = Question { at: Time::from_millis(at * 2000), ..Question::default() };
             (Some(at % 7).filter(|user| *user != 6).map(key), question)
         })
         .collect();
@@ -440,7 +441,7 @@ async fn wrong_label_files_are_explained() {
 async fn tokens_must_fit_labels_views_and_tables() {
     let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
     let token = |fingerprint, log: i32, last| {
-        let view = ViewToken { fingerprint, last: BTreeMap::from([(Log(log), last)]) };
+        let view = ViewToken { fingerprint, last: BTreeMap::from([(Log(log), last)]), too_early: false };
         Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
     };
     let ours = plan().fingerprint();

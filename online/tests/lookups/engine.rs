@@ -9,7 +9,7 @@ use tidemark_kernel::{FeaturePlan, Log, Status, Time, Token, Type, Value, Window
 use tidemark_online::lookups::Results;
 use tidemark_online::{Kind, LookupError, Row, RowAnswer, RowError};
 
-use crate::shop::{HEAD, NOON, Shop, at, event, fraud, logins, payments, row};
+use crate::shop::{Event, HEAD, NOON, Shop, at, event, fraud, logins, payments, row};
 
 async fn one(shop: &Shop, row: Row, at: Option<Time>) -> Result<RowAnswer, RowError> {
     let mut results = shop.lookups.lookup("fraud", vec![row], at).await.unwrap();
@@ -103,22 +103,67 @@ async fn without_an_instant_it_is_the_clock_or_the_row_s_own_horizon() {
     assert_eq!(answer.at, at(-3600).next());
 }
 
+/// From 2030 by the clock of one phone.
+async fn log_in_from_2030(shop: &Shop) {
+    let seconds = 4 * 365 * 86_400;
+    let login = Event { log: Log::PUSH, ..event(4, seconds, 0.0) };
+    let generation = shop.live(&logins()).await;
+    shop.apply(&generation, &logins(), &[Value::Int64(1), Value::string("phone")], &[login]).await;
+}
+
 #[tokio::test]
-async fn an_instant_before_the_horizon_is_refused_for_that_row_alone() {
+async fn a_clock_far_ahead_takes_no_other_view_s_features_away() {
     let shop = Shop::open().await;
-    let horizon = at(-30).minus(HEAD);
+    log_in_from_2030(&shop).await;
+    for instant in [None, Some(NOON.next())] {
+        let answer = one(&shop, row(1, "phone", 10.0), instant).await.unwrap();
+        assert_eq!(answer.at, NOON.next());
+        assert_eq!(answer.values[..2], [Value::Int64(2), Value::float(40.0)]);
+        assert_eq!(answer.statuses[..4], [Status::Present; 4]);
+        assert_eq!((&answer.values[4], answer.statuses[4]), (&Value::Null, Status::TooEarly));
+        assert_eq!(answer.values[5], Value::float(0.25), "what is derived from the others");
+        assert_eq!(answer.newest, [Some(at(-60)), None]);
+        let token: Token = answer.token.to_string().parse().unwrap();
+        assert_eq!(token, answer.token);
+        assert_eq!(["payments", "logins"].map(|view| token.views[view].too_early), [false, true]);
+    }
+    let answer = one(&shop, row(2, "phone", 1.0), None).await.unwrap();
+    assert_eq!((answer.at, answer.statuses[4]), (NOON.next(), Status::NotFound), "another entity");
+}
+
+#[tokio::test]
+async fn a_clock_a_little_ahead_is_waited_for() {
+    let shop = Shop::open().await;
+    let generation = shop.live(&logins()).await;
+    for (ahead, expected) in [(70, at(60)), (71, NOON.next())] {
+        let login = Event { log: Log::PUSH, ..event(4, ahead, 0.0) };
+        shop.apply(&generation, &logins(), &[Value::Int64(1), Value::string("phone")], &[login]).await;
+        let answer = one(&shop, row(1, "phone", 10.0), None).await.unwrap();
+        assert_eq!(answer.at, expected, "{ahead} s");
+        assert_eq!(answer.statuses[4] == Status::TooEarly, ahead > 70);
+    }
+}
+
+#[tokio::test]
+async fn an_instant_before_all_horizons_is_refused_for_that_row_alone() {
+    let shop = Shop::open().await;
+    let horizon = at(-60).minus(HEAD);
     let rows = vec![row(1, "phone", 1.0), row(2, "phone", 1.0), row(1, "laptop", 1.0)];
     let early = Time::from_millis(horizon.millis() - 1);
     let results = shop.lookups.lookup("fraud", rows, Some(early)).await.unwrap();
     let RowError::TooEarly { view, early } = results[0].clone().unwrap_err() else { panic!("{results:?}") };
-    assert_eq!((view.as_str(), early.horizon, early.head), ("logins", horizon, HEAD));
+    let latest = at(-30).minus(HEAD);
+    assert_eq!((view.as_str(), early.horizon, early.head), ("logins", latest, HEAD));
     let message = results[0].clone().unwrap_err().to_string();
-    assert!(message.contains(&horizon.to_string()) && message.contains("10s"), "{message}");
+    assert!(message.contains(&latest.to_string()) && message.contains("10s"), "{message}");
     assert!(message.contains("`train`"), "{message}");
     assert!(results[1].is_ok());
-    assert!(results[2].is_ok(), "the other device has its own horizon");
-    let answer = one(&shop, row(1, "phone", 1.0), Some(horizon)).await.unwrap();
-    assert_eq!(answer.at, horizon);
+    let laptop = results[2].as_ref().expect("the other device has its own horizon");
+    assert_eq!([laptop.statuses[0], laptop.statuses[4]], [Status::TooEarly, Status::NotFound]);
+    for (instant, logins) in [(horizon, Status::TooEarly), (latest, Status::NotFound)] {
+        let answer = one(&shop, row(1, "phone", 1.0), Some(instant)).await.unwrap();
+        assert_eq!((answer.at, answer.statuses[0], answer.statuses[4]), (instant, Status::Present, logins));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{Token, Value};
-use tidemark_online::http::{MoreMetrics, router, serve};
+use tidemark_online::http::{Part, router, serve};
 use tidemark_online::listen::listen;
 use tokio::sync::oneshot;
 
@@ -15,8 +15,11 @@ use crate::shop::{NOON, Shop, at, event, payments};
 pub(crate) async fn start(shop: &Shop) -> SocketAddr {
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let more: MoreMetrics = Arc::new(|| "other_total 1\n".into());
-    let router = router(Arc::clone(&shop.lookups), vec![more]);
+    let part = Part {
+        metrics: Arc::new(|| "other_total 1\n".into()),
+        notes: Arc::new(|| vec!["source `payments` is ahead".into()]),
+    };
+    let router = router(Arc::clone(&shop.lookups), vec![part]);
     tokio::spawn(serve(router, listener, std::future::pending()));
     address
 }
@@ -127,7 +130,8 @@ async fn health_readiness_services_and_metrics_are_told() {
     assert_eq!((status, reason.contains("view `payments` is being filled")), (503, true), "{reason}");
 
     let open = start(&Shop::open().await).await;
-    assert_eq!(ask(open, "GET", "/readyz", "").await, (200, "ok\n".into()));
+    let ready = "ok\nnote: source `payments` is ahead\n";
+    assert_eq!(ask(open, "GET", "/readyz", "").await, (200, ready.into()));
     let (_, services) = ask(open, "GET", "/v1/services", "").await;
     let services: Json = serde_json::from_str(&services).unwrap();
     let fraud = &services["services"][0];

@@ -8,8 +8,9 @@ pub struct LookupRequest {
     #[prost(message, repeated, tag = "2")]
     pub rows: ::prost::alloc::vec::Vec<Row>,
     /// The instant asked about; anything finer than a millisecond is floored. Absent: for each row the first
-    /// millisecond after the server's clock, or the earliest that can be asked about, if that is later. A row whose
-    /// entity has moved on too far for a given instant is refused with ROW_ERROR_KIND_TOO_EARLY.
+    /// millisecond after the server's clock, or up to a minute later if that is the earliest that can be asked about. A
+    /// view whose entity has moved on further answers STATUS_TOO_EARLY; where all views of a row have, it is refused with
+    /// ROW_ERROR_KIND_TOO_EARLY, or without a given instant answered for the earliest that can be asked about.
     #[prost(message, optional, tag = "3")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -66,7 +67,7 @@ pub struct RowAnswer {
     /// One value for each column of the response.
     #[prost(message, repeated, tag = "2")]
     pub values: ::prost::alloc::vec::Vec<Value>,
-    /// One status for each column of the response. Values never depend on it.
+    /// One status for each column of the response. Values never depend on it, but for STATUS_TOO_EARLY.
     #[prost(enumeration = "Status", repeated, tag = "3")]
     pub statuses: ::prost::alloc::vec::Vec<i32>,
     /// For each view the event time of its newest event within reach of its windows; a view without one is absent.
@@ -297,6 +298,9 @@ pub enum Status {
     Null = 3,
     /// There is a value.
     Present = 4,
+    /// The instant is before the earliest that this view can be asked about for the entity, while other views of the row
+    /// can be. The value is null.
+    TooEarly = 5,
 }
 impl Status {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -310,6 +314,7 @@ impl Status {
             Self::OutsideMaxAge => "STATUS_OUTSIDE_MAX_AGE",
             Self::Null => "STATUS_NULL",
             Self::Present => "STATUS_PRESENT",
+            Self::TooEarly => "STATUS_TOO_EARLY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -320,6 +325,7 @@ impl Status {
             "STATUS_OUTSIDE_MAX_AGE" => Some(Self::OutsideMaxAge),
             "STATUS_NULL" => Some(Self::Null),
             "STATUS_PRESENT" => Some(Self::Present),
+            "STATUS_TOO_EARLY" => Some(Self::TooEarly),
             _ => None,
         }
     }

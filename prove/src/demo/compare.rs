@@ -273,9 +273,9 @@ fn truth(
     let entities = truth::entities(service, &asked.row);
     let views = histories.iter().zip(&entities);
     let answers = views.map(|(history, entity)| {
-        let token = asked.answer.token.views.get(&history.plan().view);
-        let reach = token.map(|token| token.last.clone()).unwrap_or_default();
-        history.answer(entity.as_ref(), asked.answer.at, Visibility::AsServed, &reach)
+        let (at, token) = (asked.answer.at, asked.answer.token.views.get(&history.plan().view));
+        let unseen = || history.answer(None, at, Visibility::AsServed, &BTreeMap::new());
+        token.map_or_else(unseen, |token| history.served(entity.as_ref(), at, token))
     });
     Ok(truth::assemble(service, &asked.row, &answers.collect::<Vec<_>>())?)
 }

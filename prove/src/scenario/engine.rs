@@ -80,6 +80,7 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         columns,
         offsets: vec![record.offset],
         times: vec![record.time],
+        added: None,
         numbers: vec![record.offset + 1],
         raw: Raw::Columns,
         place: Place::Row(Arc::from("scenario")),

@@ -40,7 +40,7 @@ impl<'p> Asking<'p> {
         self.left -= 1;
         for at in self.instants(earliest) {
             let last = states.iter().map(|(log, state)| (*log, state.last_offset())).collect();
-            let question = Question { at, last };
+            let question = Question { at, last, too_early: false };
             let Ok(served) = answer(self.plan, &states, at) else { continue };
             asked.values += served.values.len() as u64;
             asked.telling += served.values.iter().filter(|value| tells(value)).count() as u64;

@@ -1,18 +1,21 @@
 //! A source's topic.
 
 use tidemark_kernel::source::{KafkaFeed, Start};
-use tidemark_kernel::time::Time;
+use tidemark_kernel::time::{Span, Time};
 
 use crate::problem::Problem;
-use crate::shape::{Reading, Shape};
+use crate::shape::{Reading, SPAN_HELP, Shape};
 use crate::suggest;
 use crate::tree::{Node, Text};
+
+/// Allows a topic whose timestamps may be any length of time ahead.
+const ANY: &str = "any";
 
 /// The most characters of a topic's name.
 const LONGEST: usize = 249;
 
 pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<KafkaFeed> {
-    let shape = Shape::read(node, "`kafka`", &["topic", "format", "start"], reading)?;
+    let shape = Shape::read(node, "`kafka`", &["topic", "format", "start", "max_timestamp_ahead"], reading)?;
     if let Some(format) = shape.text("format", reading).filter(|format| format.value != "json") {
         let problem = Problem::error(format.place, format!("unknown format `{}`", format.value));
         reading.report(problem.help("write `json`: one JSON object a record".to_owned()));
@@ -21,8 +24,22 @@ pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<KafkaFeed> 
         None => Start::default(),
         Some(text) => start(text, reading)?,
     };
+    let max_timestamp_ahead = match shape.text("max_timestamp_ahead", reading) {
+        None => Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD),
+        Some(text) if text.value == ANY => None,
+        Some(text) => Some(max_timestamp_ahead(text, reading)?),
+    };
     let topic = shape.require_text("topic", reading)?;
-    is_topic(topic, reading).then(|| KafkaFeed { topic: topic.value.clone(), start })
+    is_topic(topic, reading).then(|| KafkaFeed { topic: topic.value.clone(), start, max_timestamp_ahead })
+}
+
+fn max_timestamp_ahead(text: &Text, reading: &mut Reading<'_>) -> Option<Span> {
+    let span = Span::parse(&text.value);
+    if span.is_none() {
+        let problem = Problem::error(text.place, format!("`{}` is no length of time", text.value));
+        reading.report(problem.help(format!("{SPAN_HELP}; or `{ANY}` for a topic without a limit")));
+    }
+    span
 }
 
 fn start(text: &Text, reading: &mut Reading<'_>) -> Option<Start> {

@@ -8,7 +8,7 @@ use tidemark_kernel::{Log, Position, Time};
 
 use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
-use crate::kafka::{Input, Topics as _, gather, reader};
+use crate::kafka::{Input, Timestamps, Topics as _, gather, reader};
 
 fn cluster(partitions: i32) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, String) {
     let cluster = MockCluster::new(1).expect("a cluster");
@@ -109,4 +109,13 @@ async fn brokers_that_are_away_may_come_back() {
     reading.until(|reading| reading.count() == 20).await;
     assert_numbers(&reading, 0, 0..20);
     reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_does_not_tell_how_it_bounds_timestamps() {
+    let (_cluster, servers) = cluster(1);
+    let told = config(&servers).timestamps("t").await.expect("an answer");
+    assert!(matches!(&told, Timestamps::Unknown(reason) if !reason.is_empty()), "{told:?}");
+    let away = config("127.0.0.1:1").timestamps("t").await.expect_err("away");
+    assert!(matches!(away, IngestError::Unreachable { .. }), "{away}");
 }

@@ -4,18 +4,20 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Log, Position, Span, Time};
 use tidemark_services::{Kafka, unique};
 
 use super::reading::{HISTORY, PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
-use crate::kafka::{KafkaConfig, Reader as _, Topics as _};
+use crate::kafka::{KafkaConfig, Reader as _, Timestamps, Topics as _};
 
 /// A topic of a test's own.
 struct Topic {
@@ -321,4 +323,29 @@ async fn compressed_records_are_read() {
     reading.until(|reading| reading.count() == 400).await;
     assert_numbers(&reading, 0, 0..400);
     reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_tell_who_sets_timestamps_and_how_far_ahead() {
+    let Some(topic) = Topic::new("timestamps", 1).await else { return };
+    let (config, hour) = (topic.config(), Span::from_secs(3600));
+    let told = config.timestamps(&topic.name).await.expect("told");
+    assert_eq!(told, Timestamps::Producers(Some(hour)), "the default of Kafka 4");
+    let any = i64::MAX.to_string();
+    for (name, value, expected) in [
+        ("message.timestamp.after.max.ms", "60000", Timestamps::Producers(Some(Span::from_secs(60)))),
+        ("message.timestamp.after.max.ms", any.as_str(), Timestamps::Producers(None)),
+        ("message.timestamp.type", "LogAppendTime", Timestamps::Brokers),
+    ] {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&topic.name)).set(name, value);
+        let changed = topic.admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+        changed[0].as_ref().expect("changed");
+        let began = Instant::now();
+        while config.timestamps(&topic.name).await.expect("told") != expected {
+            assert!(began.elapsed() < PATIENCE, "{name} is not {value}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let missing = config.timestamps("no-such-topic").await.expect_err("no topic");
+    assert!(matches!(missing, IngestError::NoTopic { .. }), "{missing}");
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
-use tidemark_kernel::{EntityKey, FeaturePlan, SourcePlan, Stamp, Value, Visibility};
+use tidemark_kernel::{Answer, EntityKey, FeaturePlan, SourcePlan, Stamp, Value, Visibility};
 
 use super::Reply;
 use crate::scenario::RunError;
@@ -48,10 +48,15 @@ impl<'s> Oracle<'s> {
         let entities = truth::entities(&question.service, &question.asked);
         let views = || question.service.views.iter().zip(&entities);
         let served = question.visibility == Visibility::AsServed;
-        if served && views().any(|(view, key)| self.is_too_early(view, key.as_ref(), question)) {
+        let early: Vec<bool> =
+            views().map(|(view, key)| served && self.is_too_early(view, key.as_ref(), question)).collect();
+        if early.iter().all(|early| *early) && !early.is_empty() {
             return Ok(Reply::TooEarly);
         }
-        let answers = views().map(|(view, key)| {
+        let answers = views().zip(&early).map(|((view, key), early)| {
+            if *early {
+                return Answer::too_early(view, question.at);
+            }
             let reach = self.reach(&view.source, question.after);
             self.histories[view.view.as_str()].answer(key.as_ref(), question.at, question.visibility, &reach)
         });

@@ -1,0 +1,75 @@
+//! Telling where arrivals run ahead of the clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use tidemark_kernel::event::Offset;
+use tidemark_kernel::source::Feed;
+use tidemark_kernel::value::arrow::value_at;
+use tidemark_kernel::{Log, Position, SourcePlan, Time, Value};
+use tidemark_offline::table::{LogStatistics, layout};
+use tidemark_offline::{OfflineTable, TableError};
+
+use super::Pipeline;
+use crate::decode::{Batch, Place};
+use crate::health::Ahead;
+
+impl Pipeline {
+    /// Looks at the arrivals of a batch that every view has taken.
+    pub(super) fn watch_arrivals(&self, batch: &Batch) {
+        let arrivals = batch.arrival_times().iter().zip(batch.offsets());
+        let Some((arrival, offset)) = arrivals.max_by_key(|(arrival, _)| **arrival) else { return };
+        let (arrival, now) = (Time::from_millis(*arrival), self.now());
+        if arrival > limit(&self.source, now) {
+            let place = place(&self.source, batch.log, *offset);
+            self.health.runs_ahead(Ahead { arrival, now, place });
+        }
+    }
+}
+
+/// The newest arrival among the events, of which so much is held, where it is ahead of `now` by more than the source
+/// allows for.
+///
+/// The rows of one partition are read, two columns of them, but only where there is such an arrival.
+pub(crate) async fn newest_ahead(
+    source: &SourcePlan,
+    events: &dyn OfflineTable,
+    held: &BTreeMap<Log, LogStatistics>,
+    now: Time,
+) -> Result<Option<Ahead>, TableError> {
+    let arrivals = held.iter().filter_map(|(log, held)| Some((held.newest_arrival?, *log, held)));
+    let newest = arrivals.max_by_key(|(arrival, ..)| *arrival);
+    let Some((arrival, log, held)) = newest.filter(|(arrival, ..)| *arrival > limit(source, now)) else {
+        return Ok(None);
+    };
+    let at = |position| BTreeMap::from([(log, position)]);
+    let columns = [layout::OFFSET, layout::ARRIVAL_TIME];
+    let mut rows = events.scan(&columns, &at(Position(held.first)), &at(Position::after(held.last)))?;
+    while let Some(rows) = rows.try_next().await? {
+        let column = |name| rows.column_by_name(name).map(Arc::clone);
+        let Some((offsets, arrivals)) = column(layout::OFFSET).zip(column(layout::ARRIVAL_TIME)) else {
+            break;
+        };
+        let is_newest = |row: &usize| value_at(&arrivals, *row) == Value::Timestamp(arrival);
+        let row = (0..rows.num_rows()).find(is_newest);
+        if let Some(Value::Int64(offset)) = row.map(|row| value_at(&offsets, row)) {
+            return Ok(Some(Ahead { arrival, now, place: place(source, log, offset) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Up to where arrivals may be ahead.
+fn limit(source: &SourcePlan, now: Time) -> Time {
+    now.plus(source.max_arrival_ahead.unwrap_or(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD))
+}
+
+/// How the place of an event is named, which is known by its offset.
+fn place(source: &SourcePlan, log: Log, offset: Offset) -> String {
+    match &source.feed {
+        Feed::Kafka(feed) if log.0 >= 0 => Place::Partition(feed.topic.as_str().into(), log.0).at(offset),
+        _ if log == Log::PUSH => Place::Push.at(offset),
+        _ => format!("log {log} offset {offset}"),
+    }
+}
