@@ -9,10 +9,10 @@ use tidemark_kernel::event::Offset;
 use super::{Journal, JournalError, opened};
 
 /// Path, size, content hash, offset of the first row, rows once they are known.
-type Row<'a> = (&'a str, u64, [u8; 32], i64, Option<i64>);
+pub(super) type Row<'a> = (&'a str, u64, [u8; 32], i64, Option<i64>);
 
 /// (source, ordinal) -> the file.
-const FILES: TableDefinition<'_, (&str, u64), Row<'_>> = TableDefinition::new("files");
+pub(super) const FILES: TableDefinition<'_, (&str, u64), Row<'_>> = TableDefinition::new("files");
 
 /// One file of a file log. It is known by its size and content, whatever its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +73,7 @@ impl Journal {
         size: u64,
         hash: [u8; 32],
     ) -> Result<KnownFile, JournalError> {
-        let last = self.last_file(source)?;
-        let first = match &last {
-            None => Some(0),
-            Some(last) => last.rows.map(|rows| last.first + rows),
-        };
-        let first = first.ok_or_else(|| self.damaged("a file follows one that was not read to its end"))?;
-        let ordinal = last.map_or(0, |last| last.ordinal + 1);
+        let (first, ordinal) = next_file(self, source)?;
         let file = KnownFile { ordinal, path: path.to_owned(), size, hash, first, rows: None };
         self.put_file(source, &file)?;
         Ok(file)
@@ -94,11 +88,25 @@ impl Journal {
         let path = file.path.to_string_lossy();
         self.write(|transaction| {
             let mut table = transaction.open_table(FILES)?;
-            let row = (path.as_ref(), file.size, file.hash, file.first, file.rows);
-            table.insert((source, file.ordinal), row)?;
+            table.insert((source, file.ordinal), stored(&path, file))?;
             Ok(())
         })
     }
+}
+
+/// The offset of the first row and the ordinal of the file that comes next.
+pub(super) fn next_file(journal: &Journal, source: &str) -> Result<(Offset, u64), JournalError> {
+    let last = journal.last_file(source)?;
+    let first = match &last {
+        None => Some(0),
+        Some(last) => last.rows.map(|rows| last.first + rows),
+    };
+    let first = first.ok_or_else(|| journal.damaged("a file follows one that was not read to its end"))?;
+    Ok((first, last.map_or(0, |last| last.ordinal + 1)))
+}
+
+pub(super) fn stored<'a>(path: &'a str, file: &KnownFile) -> Row<'a> {
+    (path, file.size, file.hash, file.first, file.rows)
 }
 
 fn known(ordinal: u64, (path, size, hash, first, rows): Row<'_>) -> KnownFile {
