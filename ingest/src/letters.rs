@@ -56,14 +56,9 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whether it is a record that was read.
-    pub(crate) fn is_record(&self) -> bool {
-        ![GIVEN_UP, LOST].contains(&self.code)
-    }
-
     /// The record, or why it cannot be read again.
     pub(crate) fn letter(&self) -> Result<Letter, &'static str> {
-        if !self.is_record() {
+        if !is_record(self.code) {
             return Err("they stand for records that were never read");
         }
         if self.raw.is_empty() {
@@ -121,6 +116,22 @@ pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>>
         time: times.is_valid(row).then(|| Time::from_millis(times.value(row))),
         form: forms.is_valid(row).then(|| forms.value(row)),
     }))
+}
+
+/// Whether a dead letter with this code is a record that was read.
+fn is_record(code: &str) -> bool {
+    ![GIVEN_UP, LOST].contains(&code)
+}
+
+/// The columns of `dead_letters` that [`offsets_of_records`] reads.
+pub(crate) const PLACED: [&str; 2] = [layout::OFFSET, layout::REASON];
+
+/// The offsets of the records among the rows of a batch of `dead_letters`.
+pub(crate) fn offsets_of_records(batch: &RecordBatch) -> Option<impl Iterator<Item = i64>> {
+    let offsets = batch.column_by_name(layout::OFFSET)?.as_primitive_opt::<Int64Type>()?;
+    let codes = batch.column_by_name(layout::REASON)?.as_string_opt::<i32>()?;
+    let records = offsets.values().iter().zip(codes.iter());
+    Some(records.filter(|(_, code)| code.is_none_or(is_record)).map(|(offset, _)| *offset))
 }
 
 /// Decides about records of which each came from elsewhere, as a run of the file partition from `first` on.

@@ -35,6 +35,9 @@ pub struct Beside {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// The name and the value of a header.
+pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
+
 impl Form {
     /// As a text, for the table of dead letters: `{"format": "csv", "header": "id,amount"}`.
     #[must_use]
@@ -89,14 +92,23 @@ impl Form {
             Self::Columns => out.u8(2),
             Self::Kafka(None) => out.u8(3),
             Self::Kafka(Some(Beside { key, headers })) => {
-                out.u8(4);
-                optional(&mut out, key.as_deref());
-                out.varint(headers.len() as u64);
-                for (name, value) in headers {
-                    out.bytes(name.as_bytes());
-                    optional(&mut out, value.as_deref());
-                }
+                let headers: Vec<Header<'_>> =
+                    headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+                return Self::encode_kafka(key.as_deref(), &headers);
             }
+        }
+        out.into_bytes()
+    }
+
+    /// As [`encode`](Self::encode) does, the form of a Kafka record of which nothing is copied before.
+    pub(crate) fn encode_kafka(key: Option<&[u8]>, headers: &[Header<'_>]) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.u8(4);
+        optional(&mut out, key);
+        out.varint(headers.len() as u64);
+        for (name, value) in headers {
+            out.bytes(name.as_bytes());
+            optional(&mut out, *value);
         }
         out.into_bytes()
     }

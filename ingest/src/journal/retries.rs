@@ -30,9 +30,10 @@ impl Journal {
             hasher.update(&(record.len() as u64).to_le_bytes()).update(record);
             size += record.len() as u64;
         }
+        let journal = std::path::absolute(&self.0.path).unwrap_or_else(|_| self.0.path.clone());
         let file = KnownFile {
             ordinal,
-            path: format!("{}#retry-{ordinal}", self.0.path.display()).into(),
+            path: format!("{}#retry-{ordinal}", journal.display()).into(),
             size,
             hash: *hasher.finalize().as_bytes(),
             first,

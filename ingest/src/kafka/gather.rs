@@ -106,7 +106,7 @@ impl<'s> Gathered<'s> {
                 let mut unknown = false;
                 let outcome = self.reader.read(message, payload, &mut self.row, &mut unknown);
                 self.metrics.unknown_members(unknown);
-                let form = record::form(message).encode();
+                let form = record::form(message);
                 rows.push_as(&form, offset, record::time(message), payload, outcome.map(|()| &mut self.row));
             }
         }

@@ -49,13 +49,17 @@ impl TopicReader {
     }
 }
 
-/// How a record is read, with what is beside its value.
-pub(super) fn form(record: &impl Message) -> Form {
-    let own = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-    let headers = || record.headers().map(|headers| headers.iter().map(own).collect()).unwrap_or_default();
+/// How a record is read, with what is beside its value, [encoded](Form::encode).
+pub(super) fn form(record: &impl Message) -> Vec<u8> {
+    let headers = || match record.headers() {
+        Some(headers) => headers.iter().map(|header| (header.key, header.value)).collect(),
+        None => Vec::new(),
+    };
     // As in `header`: of a record with such a name nothing beside its value is kept.
-    let headers = catch_unwind(AssertUnwindSafe(headers)).ok();
-    Form::Kafka(headers.map(|headers| Beside { key: record.key().map(<[u8]>::to_vec), headers }))
+    match catch_unwind(AssertUnwindSafe(headers)) {
+        Ok(headers) => Form::encode_kafka(record.key(), &headers),
+        Err(_) => Form::Kafka(None).encode(),
+    }
 }
 
 /// The record that has this value, and this beside it.

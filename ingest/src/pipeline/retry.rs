@@ -19,7 +19,7 @@ use crate::decode::BATCH_BYTES;
 use crate::error::IngestError;
 use crate::files::BATCH_ROWS;
 use crate::journal::files::KnownFile;
-use crate::letters::{self, Letter, Row};
+use crate::letters::{self, Letter};
 use crate::progress::{Progress, Task, Watch};
 use crate::tally::Tally;
 
@@ -201,11 +201,10 @@ impl Pipeline {
         };
         let at = |position| Positions::from([(Log::FILE, Position(position))]);
         let dead_letters = &self.tables.open_tables().await?.dead_letters;
-        let mut batches = dead_letters.scan(&[], &at(from), &at(to))?;
+        let mut batches = dead_letters.scan(&letters::PLACED, &at(from), &at(to))?;
         let mut offsets: Vec<i64> = Vec::new();
         while let Some(batch) = batches.try_next().await? {
-            let rows = letters::rows(&batch).into_iter().flatten();
-            offsets.extend(rows.filter(Row::is_record).map(|row| row.offset));
+            offsets.extend(letters::offsets_of_records(&batch).into_iter().flatten());
         }
         offsets.sort_unstable();
         let before = |end: &i64| offsets.partition_point(|offset| offset < end) as u64;

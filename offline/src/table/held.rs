@@ -3,10 +3,12 @@
 //! A definition is bound by rows that exist, not by what was declared before. So a type can change where no row has the
 //! column, and a field that is declared no more leaves its column behind.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
+use datafusion::error::DataFusionError;
 use deltalake_core::kernel::StructField;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tidemark_kernel::{Log, SourcePlan, Type};
@@ -134,11 +136,16 @@ impl EventTable {
 
 /// How many rows of a data file have a column; 0 where the file was written without it.
 fn rows_with(folder: &Path, file: &DataFile, column: &str) -> Result<u64, TableError> {
+    let (columns, rows) = written(folder, file)?;
+    Ok(if columns.contains(column) { rows } else { 0 })
+}
+
+/// The columns that a data file was written with, and how many rows it has.
+pub(super) fn written(folder: &Path, file: &DataFile) -> Result<(BTreeSet<String>, u64), TableError> {
     let opened = File::open(&file.path).map_err(FileError::of("read", &file.path))?;
-    let reader = SerializedFileReader::new(opened).map_err(|error| {
-        TableError::read(folder)(datafusion::error::DataFusionError::External(error.into()))
-    })?;
+    let reader = SerializedFileReader::new(opened)
+        .map_err(|error| TableError::read(folder)(DataFusionError::External(error.into())))?;
     let metadata = reader.metadata().file_metadata();
-    let has = metadata.schema_descr().columns().iter().any(|found| found.name() == column);
-    Ok(if has { metadata.num_rows().max(0).unsigned_abs() } else { 0 })
+    let columns = metadata.schema_descr().columns().iter().map(|column| column.name().to_owned());
+    Ok((columns.collect(), metadata.num_rows().max(0).unsigned_abs()))
 }

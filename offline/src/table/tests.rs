@@ -267,20 +267,25 @@ async fn a_type_may_change_that_no_row_holds() {
     );
 
     let mut table = open(&folder, &payments()).await.unwrap();
-    table.append(&[rows(&table, Log(0), &[0])], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap();
+    for offset in 0..2 {
+        let (from, to) = (at([(Log(0), offset)]), at([(Log(0), offset + 1)]));
+        table.append(&[rows(&table, Log(0), &[offset])], &from, &to).await.unwrap();
+    }
     let location = Location::local(folder.path());
     let grown = |ty| source(&[("user", Type::String), ("amount", ty), ("at", Type::Timestamp)]);
-    open(&folder, &grown(Type::String)).await.unwrap();
+    let mut wrong = open(&folder, &grown(Type::String)).await.unwrap();
+    let merged = wrong.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
+    assert_eq!((merged.files_before, merged.files_after), (2, 1), "no column is made up");
     assert_eq!(EventTable::held(&location, &grown(Type::Int64)).await.unwrap(), Held::default());
     EventTable::open(&location, &grown(Type::Int64)).await.unwrap();
     let mut table = open(&folder, &grown(Type::Int64)).await.unwrap();
-    table.append(&[rows(&table, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)])).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)])).await.unwrap();
     let held = EventTable::held(&location, &grown(Type::String)).await.unwrap().fields;
     assert_eq!(
         held[0].to_string(),
-        "field `amount` is declared as string, but 1 row holds it as int64 (log 0 offset 1)"
+        "field `amount` is declared as string, but 1 row holds it as int64 (log 0 offset 2)"
     );
-    assert_eq!(offsets(&table, &at([]), &at([(Log(0), 2)])).await, [(0, 0), (0, 1)]);
+    assert_eq!(offsets(&table, &at([]), &at([(Log(0), 3)])).await, [(0, 0), (0, 1), (0, 2)]);
 }
 
 #[tokio::test]
