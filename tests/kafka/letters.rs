@@ -1,6 +1,6 @@
 //! Records of a topic that were rejected, taken again from what was kept of them.
 
-use tidemark_services::{Record, unique};
+use tidemark_services::{Record, unique, until};
 
 use crate::world::World;
 
@@ -60,7 +60,7 @@ fn a_fix_beside_a_worker_takes_them_in_once_without_the_topic() {
         listed.said
     );
 
-    let worker = world.worker();
+    let worker = world.begin_command(&["ingest", "--source", "orders"]);
     define(&topic, "ms");
     let retry = ["dead-letters", "--source", "orders", "--retry"];
     let retried = world.tidemark(&retry).done();
@@ -78,5 +78,48 @@ fn a_fix_beside_a_worker_takes_them_in_once_without_the_topic() {
     world.tidemark(&idle).done();
     let looked_up = world.tidemark(&["lookup", "buyers", "buyer_id=7", "--format", "json"]).done();
     assert!(looked_up.said.contains("\"bought.qty\": 1111"), "{}", looked_up.said);
+    world.tidemark(&["verify"]).done();
+}
+
+#[test]
+fn a_field_of_a_topic_is_added_and_taken_back_under_a_worker() {
+    let world = World::new();
+    let topic = unique("orders");
+    world.kafka.create_topic(&topic, 2, &[("retention.ms", "-1")]);
+    let (plain, field) = (orders(&topic, "ms"), "      - {name: pieces, type: int64}\n    event_time");
+    let grown = plain.replace("    event_time", field).replace(
+        "windows: [lifetime]}]",
+        "windows: [lifetime]}, {name: pieces, aggregate: sum(pieces), windows: [lifetime]}]",
+    );
+    let define = |text: &str| {
+        world.write("orders.yaml", text);
+        world.tidemark(&["apply"]).done();
+    };
+    define(&plain);
+    let worker = world.begin_command(&["ingest", "--source", "orders"]);
+    let producer = world.kafka.producer();
+    let mut sum = 0;
+    for (text, qty) in [(&plain, 1), (&grown, 10), (&plain, 100), (&grown, 1000)] {
+        if qty > 1 {
+            define(text);
+        }
+        let record = Record::new(&topic, format!("{{\"qty\":{qty},\"pieces\":{}}}", qty / 2)).key("7");
+        producer.send(&record.header("at", TIME.to_string()).at(TIME + 1000));
+        producer.flush();
+        sum += qty;
+        let ask = ["lookup", "buyers", "buyer_id=7", "--format", "json"];
+        let counted = format!("\"bought.qty\": {sum}");
+        until(&counted, || {
+            // Until every view is up it is refused.
+            let said = world.tidemark(&ask).said;
+            (said.contains(&counted) && said.contains("bought.pieces") == (text == &grown)).then_some(())
+        });
+        // What is not in `events` by the next change is read again after it.
+        world.tidemark(&["ingest", "--source", "orders", "--until-idle"]).done();
+    }
+    worker.stop();
+    // The record that was read without the field has none: 5 and 500, not 50.
+    let looked_up = world.tidemark(&["lookup", "buyers", "buyer_id=7", "--format", "json"]).done();
+    assert!(looked_up.said.contains("\"bought.pieces\": 505"), "{}", looked_up.said);
     world.tidemark(&["verify"]).done();
 }
