@@ -116,7 +116,8 @@ impl Batch {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len());
+        let form = |letter: &DeadLetter| letter.form.as_ref().map_or(0, Form::bytes);
+        let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len() + form(letter));
         self.events.get_array_memory_size() + dead.sum::<usize>()
     }
 

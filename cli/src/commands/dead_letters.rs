@@ -162,6 +162,15 @@ fn say_left(all: &[(String, Retried)]) -> Result<()> {
             let help = "they stay dead letters; correct the definition and take them again";
             show(if none { Level::Error } else { Level::Warning }, &message, Some(help));
         }
+        if tally.unseen.count() * 2 > tally.events() {
+            let message = format!(
+                "{} of {} taken in are of no use to any view{}",
+                count(tally.unseen.count()),
+                counted(tally.events(), "event"),
+                unusable::lines(&tally.unseen, "event"),
+            );
+            show(Level::Warning, &message, Some("correct the definition; the events are kept"));
+        }
         for (why, number) in lost {
             let message = format!(
                 "{} of source `{source}` cannot be taken again: {why}",

@@ -80,6 +80,13 @@ impl Form {
         }
     }
 
+    /// About how much memory it takes of its own. The header of a file is shared by its records.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self::Kafka(Some(Beside { key, headers })) = self else { return 0 };
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        length(key) + headers.iter().map(|(name, value)| name.len() + length(value)).sum::<usize>()
+    }
+
     /// As bytes, for records by the million and for the journal.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();

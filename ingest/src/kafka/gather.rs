@@ -107,6 +107,8 @@ impl<'s> Gathered<'s> {
                 let outcome = self.reader.read(message, payload, &mut self.row, &mut unknown);
                 self.metrics.unknown_members(unknown);
                 let form = record::form(message);
+                // Kept with the record until it is decided about.
+                self.bytes += form.len();
                 rows.push_as(&form, offset, record::time(message), payload, outcome.map(|()| &mut self.row));
             }
         }
