@@ -154,6 +154,17 @@ Examples:
   tidemark status
   tidemark status --format json | jq '.sources[].logs | map_values(.lag)'")]
     Status,
+    /// List the records that were rejected, by reason, or take them again after a fix
+    #[command(after_help = "\
+Examples:
+  tidemark dead-letters                              why, how many, where from
+  tidemark dead-letters --source payments --format json | jq '.sources[].reasons'
+  tidemark apply && tidemark dead-letters --retry    after a fix of the definitions
+
+With --retry, each record that is an event by now is taken in once, as a new row of its source, and leaves
+the dead letters; one that is rejected again stays. Stopped at any moment, the next command of the source
+goes on. It needs what `ingest --from` needs: while `tidemark dev` runs, stop that first.")]
+    DeadLetters(DeadLetters),
     /// Merge the small files of the event tables, and remove those that nobody needs any more
     #[command(after_help = "\
 Examples:
@@ -276,6 +287,16 @@ pub(crate) struct Serve {
     pub(crate) listen: Listen,
     #[command(flatten)]
     pub(crate) logs: Logs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DeadLetters {
+    /// Only those of this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Take them again, as the source is defined now
+    #[arg(long)]
+    pub(crate) retry: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod check;
 mod compact;
+mod dead_letters;
 mod demo;
 mod dev;
 mod ingest;
@@ -44,6 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Test(test) => test::run(&test, &global, output).await,
             Command::Serve(serve) => serve::run(serve, &global).await,
             Command::Status => status::run(&global, output).await,
+            Command::DeadLetters(asked) => dead_letters::run(&asked, &global, output).await,
             Command::Compact(compact) => compact::run(&compact, &global, output).await,
         }
     })

@@ -21,6 +21,7 @@ use tidemark_offline::table::layout;
 mod cause;
 mod columns;
 pub mod csv;
+pub mod form;
 pub mod json;
 mod lines;
 mod members;
@@ -31,8 +32,18 @@ mod tests;
 pub(crate) mod text;
 
 pub use columns::ColumnsError;
+pub(crate) use columns::Made;
+pub use form::{Form, Forms};
+pub(crate) use json::members_of;
+pub(crate) use lines::LONGEST;
 use members::Members;
 pub(crate) use rows::RowsBuilder;
+
+/// The members that records of a source are taken from.
+#[cfg(test)]
+pub(crate) fn members(source: &SourcePlan) -> Members {
+    Members::of(source)
+}
 
 /// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
@@ -56,6 +67,8 @@ pub struct DeadLetter {
     pub place: String,
     /// What was received.
     pub raw: Vec<u8>,
+    /// How that is read, with what was received beside it; none where no record was read.
+    pub form: Option<Form>,
     /// The record's own timestamp, where it has one.
     pub record_time: Option<Time>,
 }
@@ -103,7 +116,8 @@ impl Batch {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len());
+        let form = |letter: &DeadLetter| letter.form.as_ref().map_or(0, Form::bytes);
+        let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len() + form(letter));
         self.events.get_array_memory_size() + dead.sum::<usize>()
     }
 
@@ -154,10 +168,13 @@ pub enum Place {
     Push,
     /// A partition of a Kafka topic.
     Partition(Arc<str>, i32),
+    /// Where records that are taken again came from first, one after the other.
+    Known(Arc<[String]>),
 }
 
 impl Place {
-    /// The place of a record: its line or row from 1, or its offset in the push log or partition.
+    /// The place of a record: its line or row from 1, its offset in the push log or partition, or which of the known
+    /// ones it is, from 0.
     #[must_use]
     pub fn at(&self, number: i64) -> String {
         match self {
@@ -165,6 +182,10 @@ impl Place {
             Self::Row(file) => format!("{file} row {number}"),
             Self::Push => format!("push {number}"),
             Self::Partition(topic, partition) => format!("{topic}/{partition}@{number}"),
+            Self::Known(places) => {
+                let place = usize::try_from(number).ok().and_then(|number| places.get(number));
+                place.cloned().unwrap_or_default()
+            }
         }
     }
 }
@@ -185,6 +206,10 @@ pub struct Chunk {
     pub numbers: Vec<i64>,
     /// What was received.
     pub raw: Raw,
+    /// How that is read, row by row.
+    pub forms: Forms,
+    /// For rows that are taken again: the partition that each was first read from, whose rules decide about it.
+    pub logs: Option<Vec<Log>>,
     /// How places are named.
     pub place: Place,
     /// The records that could not be read.
@@ -218,6 +243,7 @@ impl Chunk {
         let value =
             |name: &str| source.field(name).map_or(Value::Null, |index| value_at(&self.columns[index], row));
         self.check_instants(source, row)?;
+        let log = self.logs.as_ref().map_or(log, |logs| logs[row]);
         source.accept(log, self.times[row].or(self.added), value)
     }
 
@@ -257,6 +283,7 @@ impl Chunk {
             reason: rejection.to_string() + &cause.map(|cause| format!("; {cause}")).unwrap_or_default(),
             place: self.place.at(self.numbers[row]),
             raw,
+            form: self.forms.of(row),
             record_time: self.times[row].filter(|time| time.is_valid()),
         }
     }

@@ -368,7 +368,10 @@ impl IngestError {
 
     /// Whether others run newer definitions already.
     pub(crate) const fn is_outdated(&self) -> bool {
-        matches!(self, Self::Replaced(_) | Self::Table(TableError::Superseded { .. }))
+        matches!(
+            self,
+            Self::Replaced(_) | Self::Table(TableError::Superseded { .. } | TableError::Retyped { .. })
+        )
     }
 
     /// A request came to what is not running.

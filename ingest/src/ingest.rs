@@ -21,6 +21,7 @@ use crate::kafka::Topics;
 use crate::maintenance::{Names, drop_replaced};
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
+use crate::pipeline::retry::Retried;
 use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
@@ -191,6 +192,18 @@ impl Ingest {
         self.pipeline(source)?;
         self.catch_up(watch).await?;
         self.pipeline(source)?.take_in(patterns, watch).await
+    }
+
+    /// Takes the dead letters of a source again, under its present definition. Those that are events by now get new offsets of
+    /// the file partition, each once, and leave `dead_letters`; those that are rejected again stay there.
+    ///
+    /// # Errors
+    /// Fails where the source is unknown, this process keeps no journal, or the journal, the store or a table cannot be read
+    /// or written; the same call goes on from there.
+    pub async fn retry(&mut self, source: &str, watch: Watch<'_>) -> Result<Retried, IngestError> {
+        self.pipeline(source)?;
+        self.catch_up(watch).await?;
+        self.pipeline(source)?.retry(watch).await
     }
 
     /// Takes in everything that waits in the push logs, and commits it. How many records that was.

@@ -1,8 +1,8 @@
 //! `ingest.redb`: what the logs that Tidemark itself keeps are made of.
 //!
 //! It holds, for each source, the list of files that make up the [file log](files), the records of the
-//! [push log](push), and the version of the source that they are [read](sources) under. One process at a time has it
-//! open.
+//! [push log](push), rejected records that are [taken again](retries), and the version of the source that they are
+//! [read](sources) under. One process at a time has it open.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +13,7 @@ use tidemark_store::{Remedy, ensure_database};
 
 pub mod files;
 pub mod push;
+pub mod retries;
 pub mod sources;
 
 /// The version of the layout of `ingest.redb`.

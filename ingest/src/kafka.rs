@@ -33,7 +33,7 @@ mod gather;
 mod metrics;
 mod probe;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod settings;
 #[cfg(test)]
 mod tests;

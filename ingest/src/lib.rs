@@ -8,7 +8,7 @@
 //! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
 //! [`kafka`] (a topic as logs); then `apply` (the one place that touches the kernel's states), `view` (the protocol
 //! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `pipeline` (one
-//! source), [`tally`] (what became of its records), [`health`] (what it waits for); last [`Ingest`], the surface, and
+//! source), [`tally`] (what became of its records), [`letters`] (those that were rejected, read back), [`health`] (what it waits for); last [`Ingest`], the surface, and
 //! [`monitor`] (what it tells over HTTP).
 //!
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
@@ -22,6 +22,7 @@ pub mod health;
 mod ingest;
 pub mod journal;
 pub mod kafka;
+pub mod letters;
 mod maintenance;
 pub mod metrics;
 pub mod monitor;
@@ -46,6 +47,7 @@ pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
 pub use kafka::{KafkaConfig, Topics};
 pub use metrics::Metrics;
+pub use pipeline::retry::Retried;
 pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
 pub use progress::{Progress, Task, Watch, unwatched};
 pub use push::PushLog;

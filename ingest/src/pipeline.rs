@@ -4,9 +4,9 @@
 //! position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 //!
-//! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`topic`] the partitions of a Kafka topic,
-//! [`live`] the views that are up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that
-//! serves them all.
+//! [`kept`] has the logs that we keep ourselves, [`take_in`] the files, [`retry`] the records that are taken again, [`topic`]
+//! the partitions of a Kafka topic, [`live`] the views that are up, [`backfill`] the views that are filled from history
+//! meanwhile, [`run`] the loop that serves them all.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +43,7 @@ mod count;
 mod history;
 pub(crate) mod kept;
 mod live;
+pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod take_in;
 mod topic;
@@ -162,15 +163,15 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// The tables of a source that has changed. Where they have columns that only the new version knows, it took
-    /// effect before: everything under the old one is in.
+    /// The tables of a source that has changed. Where they have rows that only the new version knows, it took effect
+    /// before: everything under the old one is in.
     async fn open_as_it_was(
         shared: &Shared,
         before: Arc<SourcePlan>,
         now: Arc<SourcePlan>,
     ) -> Result<(Arc<SourcePlan>, Tables), IngestError> {
         match shared.tables(Arc::clone(&before)).await {
-            Err(IngestError::Table(TableError::Removed { .. } | TableError::Retyped { .. })) => {
+            Err(IngestError::Table(TableError::Retyped { .. })) => {
                 Ok((Arc::clone(&now), shared.tables(now).await?))
             }
             tables => Ok((before, tables?)),
@@ -257,6 +258,7 @@ impl Pipeline {
             self.bring_up(plans, watch).await?;
         }
         self.resume_files(watch).await?;
+        self.finish_retries().await?;
         self.drain_push().await.map(drop)
     }
 

@@ -14,6 +14,11 @@ pub enum Task<'a> {
         /// The file at hand.
         file: &'a Path,
     },
+    /// Taking dead letters again; counted in dead letters.
+    Retry {
+        /// The source.
+        source: &'a str,
+    },
     /// Filling a view from history; counted in events.
     Fill {
         /// The view.

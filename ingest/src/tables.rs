@@ -15,7 +15,7 @@ use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, TableError, TableKind};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::decode::{Batch, DeadLetter};
+use crate::decode::{Batch, DeadLetter, Form};
 use crate::error::IngestError;
 use crate::health::SourceHealth;
 use crate::kafka::TopicFacts;
@@ -480,6 +480,9 @@ fn dead_letter_rows(letters: &[(Log, &DeadLetter)]) -> Result<RecordBatch, arrow
             Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.place))),
             Arc::new(BinaryArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.raw))),
             array_of(FeatureType::Scalar(Type::Timestamp), &times),
+            Arc::new(StringArray::from_iter(
+                letters.iter().map(|(_, letter)| letter.form.as_ref().map(Form::to_json)),
+            )),
         ],
     )
 }

@@ -58,12 +58,19 @@ impl Tally {
         source: &SourcePlan,
         views: impl Iterator<Item = &'p FeaturePlan>,
     ) -> Self {
-        let mut tally = Self { records: batch.events.num_rows() as u64, ..Self::default() };
+        let mut tally = Self::of_rejected(batch);
+        tally.records += batch.events.num_rows() as u64;
+        tally.look_at_events(batch, source, views);
+        tally
+    }
+
+    /// What became of those records of a batch that are no events.
+    pub(crate) fn of_rejected(batch: &Batch) -> Self {
+        let mut tally = Self::default();
         for letter in batch.dead.iter().filter(|letter| letter.is_record()) {
             tally.records += 1;
             tally.rejected.add(1, letter.code, &letter.reason, &letter.place);
         }
-        tally.look_at_events(batch, source, views);
         tally
     }
 
@@ -161,7 +168,7 @@ impl Reasons {
 
 /// A reason without what is of the single record: the value that was found, and numbers and times, but not digits in
 /// the names of fields.
-fn kind(text: &str) -> String {
+pub(crate) fn kind(text: &str) -> String {
     let text = text.split_once(", got ").map_or(text, |(before, _)| before);
     let mut named = false;
     text.chars()

@@ -10,5 +10,6 @@ pub(crate) mod fixture;
 mod forgetting;
 mod lost;
 mod push;
+mod retries;
 mod rivals;
 mod views;

@@ -33,8 +33,10 @@ pub mod compact;
 mod data_file;
 mod error;
 pub mod facts;
+mod held;
 pub mod layout;
 mod log;
+mod remove;
 mod scan;
 mod statistics;
 mod take_back;
@@ -45,6 +47,8 @@ mod tests;
 
 pub use error::TableError;
 pub use facts::Facts;
+pub use held::{Held, HeldField};
+pub use remove::Places;
 pub use scan::Rows;
 pub use statistics::LogStatistics;
 
@@ -96,10 +100,12 @@ impl std::fmt::Debug for EventTable {
 }
 
 impl EventTable {
-    /// Opens a source's `events`, creates it, or adds columns for fields that the source has gained.
+    /// Opens a source's `events`, creates it, or changes its columns: those of fields that the source has gained are added,
+    /// and one that no row holds takes the declared type. The column of a field that the source has no more stays.
     ///
     /// # Errors
-    /// Fails where the source's fields no longer fit the table, a newer version wrote it, or it cannot be written.
+    /// [`TableError::Retyped`] where rows hold a field as another type. Fails where a newer version wrote the table, or it
+    /// cannot be written.
     pub async fn open_or_create(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
         let folder = location.table(&source.name, "events");
         Self::make(folder, &source.name, layout::events(source)).await
@@ -138,28 +144,26 @@ impl EventTable {
     async fn existing(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
         let log =
             TableLog::open(&folder, source).await?.ok_or_else(|| TableError::Missing(folder.clone()))?;
-        let change = layout::compare(&log.columns(&folder)?, &schema);
-        TableError::incompatible(&folder, change).map_or(Ok(Self::new(folder, schema, log)), Err)
+        let table = Self::new(folder, schema, log);
+        table.check_types()?;
+        Ok(table)
     }
 
     async fn make(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
-        let mut log = match TableLog::open(&folder, source).await? {
+        let log = match TableLog::open(&folder, source).await? {
             Some(log) => log,
             None => TableLog::create(&folder, source, &schema).await?,
         };
+        let mut table = Self::new(folder, schema, log);
         loop {
-            let added = match layout::compare(&log.columns(&folder)?, &schema) {
-                layout::Change::Added(fields) if fields.is_empty() => {
-                    return Ok(Self::new(folder, schema, log));
-                }
-                layout::Change::Added(fields) => fields,
-                change => {
-                    return TableError::incompatible(&folder, change)
-                        .map_or(Ok(Self::new(folder, schema, log)), Err);
-                }
-            };
-            if matches!(log.add_columns(&folder, added).await?, Outcome::LostRace) {
-                log.reload(&folder).await?;
+            // A type changes only where this very state of the table has no row with it: who comes first is seen.
+            table.check_types()?;
+            let change = layout::compare(&table.log.columns(&table.folder)?, &table.schema);
+            if change == layout::Change::default() {
+                return Ok(table);
+            }
+            if matches!(table.log.change_columns(&table.folder, change).await?, Outcome::LostRace) {
+                table.reload().await?;
             }
         }
     }
@@ -255,6 +259,7 @@ impl EventTable {
     /// Whether the source still has our version, and every log that is moved on stands where the caller believes.
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
+        self.check_columns()?;
         let positions = self.log.positions();
         let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
         if from.keys().chain(to.keys()).all(|log| stands(positions, log) == stands(from, log)) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
 use tidemark_kernel::service::ServicePlan;
 use tidemark_kernel::source::{Feed, SourcePlan};
+use tidemark_kernel::value::Type;
 
 use crate::file::{Files, Place};
 use crate::problem::{Problem, Problems};
@@ -74,13 +75,35 @@ impl fmt::Display for Change {
     }
 }
 
-/// What `new` changes of `old`: sources, then views, then services, each by name.
+/// What the stored events of a source need of its definition. Rows bind a definition, not what was declared before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The fields that the new definition declares as another type than rows hold.
+    pub fields: Vec<HeldField>,
+    /// The topic that positions were read of; none where no topic was ever read.
+    pub topic: Option<String>,
+}
+
+/// A field that rows hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldField {
+    /// Its name.
+    pub field: String,
+    /// Its type in the rows.
+    pub stored: Type,
+    /// How many rows have it.
+    pub rows: u64,
+    /// Where these are, for people; empty where that is not known.
+    pub place: String,
+}
+
+/// What `new` changes of `old`: sources, then views, then services, each by name. `needs` are those of the sources of
+/// `new`, by name; a source without is bound by nothing.
 ///
 /// # Errors
-/// Refuses, with the place, what existing events cannot follow: a source's field that is retyped or removed, and
-/// another topic.
-pub fn diff(old: &Repo, new: &Repo) -> Result<Vec<Change>, Problems> {
-    let problems: Vec<Problem> = refusals(old, new);
+/// Refuses, with the place, what stored events cannot follow: a field of which rows have another type, and another topic.
+pub fn diff(old: &Repo, new: &Repo, needs: &BTreeMap<String, Needs>) -> Result<Vec<Change>, Problems> {
+    let problems: Vec<Problem> = refusals(new, needs);
     if problems.is_empty() {
         return Ok(changes(old, new));
     }
@@ -234,12 +257,12 @@ fn named<T>(
     kept.chain(gone.map(|item| format!("{what}{} removed", name(item)))).collect()
 }
 
-/// What events that were kept already cannot follow.
-fn refusals(old: &Repo, new: &Repo) -> Vec<Problem> {
-    let both = old.sources.iter().filter_map(|(name, was)| Some((was, new.sources.get(name)?)));
-    let refused = both.flat_map(|(was, is)| {
-        let fields = was.fields.iter().filter_map(|field| field_refusal(new, is, field));
-        fields.chain(topic_refusal(new, was, is))
+/// What stored events cannot follow.
+fn refusals(new: &Repo, needs: &BTreeMap<String, Needs>) -> Vec<Problem> {
+    let both = needs.iter().filter_map(|(name, needs)| Some((new.sources.get(name)?, needs)));
+    let refused = both.flat_map(|(source, needs)| {
+        let fields = needs.fields.iter().filter_map(|held| field_refusal(new, source, held));
+        fields.chain(topic_refusal(new, source, needs.topic.as_deref()))
     });
     refused.collect()
 }
@@ -248,31 +271,30 @@ fn place(repo: &Repo, path: &str) -> Place {
     repo.places.get(path).copied().unwrap_or(Place { file: 0, start: 0, end: 0 })
 }
 
-fn field_refusal(new: &Repo, source: &SourcePlan, was: &Field) -> Option<Problem> {
-    let (name, field) = (&source.name, &was.name);
-    let help = "events that were kept already have it as it was: declare a new source";
-    let problem = match source.field(field).map(|index| source.fields[index].ty) {
-        Some(ty) if ty == was.ty => return None,
-        Some(ty) => {
-            let message = format!("field `{field}` of source `{name}` was {} and is {ty}", was.ty);
-            let place = place(new, &format!("source.{name}.{field}"));
-            Problem::error(place, message).label(format!("was {}", was.ty))
-        }
-        None => {
-            let message = format!("field `{field}` of source `{name}` was removed");
-            let place = place(new, &format!("source.{name}"));
-            Problem::error(place, message).label(format!("had `{field}`, {}", was.ty))
-        }
-    };
-    Some(problem.help(help.to_owned()))
-}
-
-fn topic_refusal(new: &Repo, was: &SourcePlan, is: &SourcePlan) -> Option<Problem> {
-    let (Feed::Kafka(was), Feed::Kafka(feed)) = (&was.feed, &is.feed) else { return None };
-    if was.topic == feed.topic {
+fn field_refusal(new: &Repo, source: &SourcePlan, held: &HeldField) -> Option<Problem> {
+    let HeldField { field, stored, rows, place: at } = held;
+    let ty = source.fields[source.field(field)?].ty;
+    if ty == *stored {
         return None;
     }
-    let (name, was, topic) = (&is.name, &was.topic, &feed.topic);
+    let name = &source.name;
+    let hold = if *rows == 1 { "1 row holds".to_owned() } else { format!("{rows} rows hold") };
+    let at = if at.is_empty() { String::new() } else { format!(" ({at})") };
+    let message = format!("field `{field}` of source `{name}` is {ty} now, but {hold} it as {stored}{at}");
+    let help = format!(
+        "give it another name, with `from: {{column: {}}}` for what it is called in the data, or declare a new source",
+        source.path(field).join(".")
+    );
+    let place = place(new, &format!("source.{name}.{field}"));
+    Some(Problem::error(place, message).label(format!("was {stored}")).help(help))
+}
+
+fn topic_refusal(new: &Repo, is: &SourcePlan, read: Option<&str>) -> Option<Problem> {
+    let (Some(was), Feed::Kafka(feed)) = (read, &is.feed) else { return None };
+    if was == feed.topic {
+        return None;
+    }
+    let (name, topic) = (&is.name, &feed.topic);
     let message = format!("source `{name}` read topic `{was}` and is to read `{topic}`");
     let problem = Problem::error(place(new, &format!("source.{name}")), message);
     let help = "declare a new source for the other topic";

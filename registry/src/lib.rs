@@ -31,7 +31,7 @@ mod tree;
 mod view;
 
 pub use applied::{Applied, AppliedError};
-pub use diff::{Change, diff};
+pub use diff::{Change, HeldField, Needs, diff};
 pub use entity::Entity;
 pub use environment::{Environment, SettingError, expand};
 pub use file::{File, Files, Place, Position};

@@ -1,10 +1,12 @@
 //! Applied versions: recorded, read back, compared.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use tidemark_kernel::time::Time;
+use tidemark_kernel::value::Type;
 use tidemark_registry::applied::{load_applied, record};
-use tidemark_registry::{AppliedError, Online, Repo, diff, parse};
+use tidemark_registry::{AppliedError, HeldField, Needs, Online, Problems, Repo, parse};
 
 const GOOD: &str = include_str!("../../feature_repo/payments.yaml");
 
@@ -15,6 +17,11 @@ fn repo(text: &str) -> Repo {
 fn edited(from: &str, to: &str) -> Repo {
     assert!(GOOD.contains(from), "{from}");
     repo(&GOOD.replacen(from, to, 1))
+}
+
+/// What changes where no event was kept.
+fn diff(old: &Repo, new: &Repo) -> Result<Vec<tidemark_registry::Change>, Problems> {
+    tidemark_registry::diff(old, new, &BTreeMap::new())
 }
 
 fn changes(from: &str, to: &str) -> Vec<String> {
@@ -122,19 +129,41 @@ fn changes_are_told_in_words() {
 }
 
 #[test]
-fn what_old_events_cannot_follow_is_refused() {
-    let refused = |from: &str, to: &str| match diff(&repo(GOOD), &edited(from, to)) {
-        Ok(changes) => panic!("{changes:?}"),
-        Err(problems) => problems.to_string(),
+fn what_stored_events_cannot_follow_is_refused() {
+    let held = |field: &str, stored, rows| HeldField {
+        field: field.to_owned(),
+        stored,
+        rows,
+        place: "log file offsets 0 to 11".to_owned(),
     };
-    let retyped = refused("{name: payment_id,  type: int64}", "{name: payment_id, type: string}");
+    let (was, is) = ("{name: payment_id,  type: int64}", "{name: payment_id, type: string}");
+    let needs = |fields| BTreeMap::from([("payments".to_owned(), Needs { fields, topic: None })]);
+    let diff = |needs| tidemark_registry::diff(&repo(GOOD), &edited(was, is), &needs);
+    let refused =
+        diff(needs(vec![held("payment_id", Type::Int64, 12)])).expect_err("rows hold it").to_string();
+    let first = "error: field `payment_id` of source `payments` is string now, but 12 rows hold it as int64 \
+                 (log file offsets 0 to 11)\n";
+    assert!(refused.starts_with(first), "{refused}");
     assert!(
-        retyped.starts_with("error: field `payment_id` of source `payments` was int64 and is string\n"),
-        "{retyped}"
+        refused.contains("`from: {column: payment_id}`") && refused.contains("^^^^^^ was int64"),
+        "{refused}"
     );
-    assert!(retyped.contains("declare a new source") && retyped.contains("^^^^^^ was int64"), "{retyped}");
-    let removed = refused("      - {name: currency,    type: string}\n", "");
-    assert!(removed.starts_with("error: field `currency` of source `payments` was removed\n"), "{removed}");
+    let refused =
+        diff(needs(vec![held("payment_id", Type::Int64, 1)])).expect_err("a row holds it").to_string();
+    assert!(refused.contains("but 1 row holds it as int64"), "{refused}");
+    diff(needs(vec![held("payment_id", Type::String, 1), held("gone", Type::Int64, 9)])).expect("rows fit");
+}
+
+#[test]
+fn fields_that_no_row_holds_may_change_and_go() {
+    assert_eq!(
+        changes("{name: payment_id,  type: int64}", "{name: payment_id, type: string}"),
+        ["changed source payments: field payment_id changed"]
+    );
+    assert_eq!(
+        changes("      - {name: currency,    type: string}\n", ""),
+        ["changed source payments: field currency removed"]
+    );
 }
 
 /// The example with its source on a topic.
@@ -170,11 +199,15 @@ fn another_reading_of_a_topic_fills_its_views_anew() {
 #[test]
 fn another_topic_is_another_source() {
     let (was, is) = (on_topic("{topic: payments}"), on_topic("{topic: payments-v2}"));
-    let refused = diff(&was, &is).expect_err("positions of another topic").to_string();
+    let read = Needs { topic: Some("payments".to_owned()), ..Needs::default() };
+    let needs = BTreeMap::from([("payments".to_owned(), read)]);
+    let refused =
+        tidemark_registry::diff(&was, &is, &needs).expect_err("positions of another topic").to_string();
     let first = "error: source `payments` read topic `payments` and is to read `payments-v2`\n";
     assert!(refused.starts_with(first), "{refused}");
     assert!(refused.contains("^^^^^^^^ its positions are those of `payments`"), "{refused}");
     assert!(refused.contains("= help: declare a new source for the other topic"), "{refused}");
+    diff(&was, &is).expect("a topic that was never read, such as one that does not exist");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod bad_input;
 mod compact;
 mod containers;
 mod damage;
+mod dead_letters;
 mod demo;
 mod deployments;
 mod dev;

@@ -20,7 +20,8 @@ fn a_file_without_any_event_is_an_error() {
     let ran = repo.run("ingest --from commas.csv --source payments");
     let error = "error: none of the 2 rows of commas.csv is an event\n  \
                  2 rows: field `amount`: expected a number, got `9,50` (first: commas.csv:2)\n\
-                 help: correct the definition or the file; the rows are kept in data/offline/payments/dead_letters\n";
+                 help: correct the definition, and take the rows again with `tidemark dead-letters --source payments \
+                 --retry`, or correct the file; they are kept in data/offline/payments/dead_letters\n";
     told(&ran, 1, &[error]);
     assert!(ran.stdout.contains("0 events"), "the result is printed all the same: {ran:#?}");
 
@@ -28,6 +29,9 @@ fn a_file_without_any_event_is_an_error() {
     told(&repo.run("ingest --from empty.csv --source payments"), 0, &[]);
     let again = repo.run("ingest --from commas.csv --source payments").done();
     assert!(again.stdout.contains("skipped: taken in before"), "{again:#?}");
+    let warning = "warning: commas.csv: 2 rows rejected when it was taken in, and not read again\nhelp: \
+                   `tidemark dead-letters --source payments` says why; with `--retry` it takes them again";
+    told(&again, 0, &[warning]);
 }
 
 #[test]
@@ -40,7 +44,7 @@ fn a_file_with_some_events_is_a_warning() {
     let warning = "warning: 3 of the 4 rows of some.csv are not events\n  \
                    2 rows: field `amount`: expected a number, got `x` (first: some.csv:3)\n  \
                    1 row: no event time: field created_at is null or missing (first: some.csv:4)\n\
-                   help: correct the definition or the file";
+                   help: correct the definition, and take the rows again";
     told(&ran, 0, &[warning]);
     let rejected = &ran.json()["files"][0]["rejected"];
     assert_eq!(rejected[0]["count"], 2);

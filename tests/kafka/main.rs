@@ -24,6 +24,7 @@ mod definitions;
 mod demo;
 mod disk;
 mod flights;
+mod letters;
 mod online;
 mod traffic;
 mod unusable;

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use tempfile::TempDir;
 use tidemark_host::Host;
-use tidemark_ingest::decode::{Batch, Chunk, Place, Raw};
+use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
 use tidemark_ingest::{Advance, ViewWriter};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
@@ -116,6 +116,8 @@ impl World {
             numbers: offsets.clone(),
             offsets,
             raw: Raw::Columns,
+            forms: Forms::All(Form::Columns),
+            logs: None,
             place: Place::Push,
             dead: Vec::new(),
             from,

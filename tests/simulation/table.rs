@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::value::arrow::data_type;
+use tidemark_kernel::{Log, Position, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
-    Committed, CompactOptions, Compacted, Facts, LogStatistics, OfflineStore, OfflineTable, Positions,
-    TableError, TableKind,
+    Committed, CompactOptions, Compacted, Facts, HeldField, LogStatistics, OfflineStore, OfflineTable,
+    Places, Positions, TableError, TableKind,
 };
 
 use crate::mutant::Mutant;
@@ -109,21 +110,24 @@ fn schema(source: &SourcePlan, kind: TableKind) -> SchemaRef {
     }
 }
 
-/// Why a table cannot hold rows of this schema, if it cannot.
-fn incompatible(path: &Path, stored: &Schema, declared: &Schema) -> Option<TableError> {
-    stored.fields().iter().find_map(|field| {
-        let (path, name) = (path.to_owned(), field.name().clone());
-        match declared.field_with_name(field.name()) {
-            Err(_) => Some(TableError::Removed { path, field: name }),
-            Ok(now) if now.data_type() != field.data_type() => Some(TableError::Retyped {
-                path,
-                field: name,
-                stored: field.data_type().to_string(),
-                declared: now.data_type().to_string(),
-            }),
-            Ok(_) => None,
-        }
-    })
+/// Why a table cannot hold rows of this schema, if it cannot: others have a column as another type.
+fn incompatible(path: &Path, rows: &[RecordBatch], declared: &Schema) -> Option<TableError> {
+    let retyped = |rows: &RecordBatch| {
+        let schema = rows.schema();
+        let fields = declared.fields().iter();
+        let field = fields.into_iter().find(|field| {
+            schema.field_with_name(field.name()).is_ok_and(|stored| stored.data_type() != field.data_type())
+        })?;
+        let stored = schema.field_with_name(field.name()).expect("a column").data_type().clone();
+        Some((field.name().clone(), stored, field.data_type().clone(), rows.num_rows() as u64))
+    };
+    let (field, stored, declared, rows) = rows.iter().find_map(retyped)?;
+    let ty = |ty: &DataType| {
+        Type::ALL.into_iter().find(|known| data_type(*known) == *ty).expect("a type of a field")
+    };
+    let (stored, declared) = (ty(&stored), ty(&declared));
+    let held = HeldField { field, stored, declared, rows, places: Vec::new() };
+    Some(TableError::Retyped { path: path.to_owned(), held })
 }
 
 #[async_trait]
@@ -143,7 +147,7 @@ impl OfflineStore for Offline {
             Arc::new(Version { number: 0, schema: Arc::clone(&schema), rows: Vec::new(), positions, facts })
         };
         let version = tables.entry((source.name.clone(), kind)).or_insert_with(empty);
-        if let Some(error) = incompatible(&folder, &version.schema, &schema) {
+        if let Some(error) = incompatible(&folder, &version.rows, &schema) {
             return Err(error);
         }
         if version.schema != schema {
@@ -159,7 +163,7 @@ impl OfflineStore for Offline {
         self.reach().await;
         let folder = folder(source, kind);
         let seen = self.version(&source.name, kind).ok_or_else(|| TableError::Missing(folder.clone()))?;
-        match incompatible(&folder, &seen.schema, &schema(source, kind)) {
+        match incompatible(&folder, &seen.rows, &schema(source, kind)) {
             Some(error) => Err(error),
             None => Ok(self.handle(source, kind, seen)),
         }
@@ -271,6 +275,15 @@ fn within(rows: &RecordBatch, range: impl Fn(Log) -> (Position, Position)) -> Re
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
+/// The rows that are at none of these places.
+fn without(rows: &RecordBatch, places: &Places) -> RecordBatch {
+    let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
+    let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
+    let kept = logs.values().iter().zip(offsets.values());
+    let kept = kept.map(|(log, offset)| places.get(&Log(*log)).is_none_or(|gone| !gone.contains(offset)));
+    filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
+}
+
 #[async_trait]
 impl OfflineTable for Handle {
     fn folder(&self) -> &Path {
@@ -372,6 +385,19 @@ impl OfflineTable for Handle {
         let range = |log: Log| (Position::START, keep.get(&log).copied().unwrap_or(Position(i64::MAX)));
         next.rows = next.rows.iter().map(|rows| within(rows, range)).collect();
         self.commit(next).await
+    }
+
+    async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
+        loop {
+            self.reload().await?;
+            let mut next = self.next();
+            next.rows = next.rows.iter().map(|rows| without(rows, places)).collect();
+            let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+            let removed = count(&self.seen.rows) - count(&next.rows);
+            if removed == 0 || self.commit(next).await? {
+                return Ok(removed);
+            }
+        }
     }
 
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {

@@ -1,9 +1,12 @@
 //! `tidemark apply`: the definitions of the folder become the ones that run.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Value as Json, json};
+use tidemark_offline::{EventTable, Held, Location};
 use tidemark_registry::applied::record;
-use tidemark_registry::{Applied, Change, Repo, diff};
+use tidemark_registry::{Applied, Change, HeldField, Needs, Repo, diff};
 
 use crate::args::Global;
 use crate::clock;
@@ -14,7 +17,7 @@ use crate::project::{Folder, Intake, Project, catch_up};
 
 pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
     let folder = Folder::find(global)?;
-    let candidate = Candidate::read(&folder)?;
+    let candidate = Candidate::read(&folder).await?;
     check::show(&candidate.repo.warnings);
     let changes = candidate.changes.clone();
     let changed = candidate.is_change();
@@ -31,7 +34,7 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
 
 /// Applies a repo for the first time.
 pub(crate) async fn first(folder: Folder) -> Result<Project> {
-    let project = Candidate::read(&folder)?.apply(folder).await?;
+    let project = Candidate::read(&folder).await?.apply(folder).await?;
     say("note: nothing was applied here before, so the definitions were applied as they are");
     Ok(project)
 }
@@ -48,13 +51,13 @@ impl Candidate {
     /// Reads and checks the folder.
     ///
     /// # Errors
-    /// Fails with every problem of the definitions, and with what existing events cannot follow.
-    pub(crate) fn read(folder: &Folder) -> Result<Self> {
+    /// Fails with every problem of the definitions, and with what stored events cannot follow.
+    pub(crate) async fn read(folder: &Folder) -> Result<Self> {
         let repo = tidemark_registry::load(folder.path())?;
         let running = folder.running()?;
         let nothing = tidemark_registry::parse(Vec::<(String, String)>::new())?;
         let before = running.as_ref().map_or(&nothing, |applied| &applied.repo);
-        let changes = diff(before, &repo)?;
+        let changes = diff(before, &repo, &needs(folder, &repo).await?)?;
         Ok(Self { repo, running, changes })
     }
 
@@ -80,6 +83,21 @@ impl Candidate {
         catch_up(&mut ingest).await?;
         Ok(project)
     }
+}
+
+/// What the event tables need of each source.
+async fn needs(folder: &Folder, repo: &Repo) -> Result<BTreeMap<String, Needs>> {
+    let location = Location::parse(&repo.project.offline.path, folder.path())?;
+    let mut needs = BTreeMap::new();
+    for source in repo.sources.values() {
+        let Held { fields, topic } = EventTable::held(&location, source).await?;
+        let fields = fields.into_iter().map(|held| {
+            let place = held.place();
+            HeldField { field: held.field, stored: held.stored, rows: held.rows, place }
+        });
+        needs.insert(source.name.clone(), Needs { fields: fields.collect(), topic });
+    }
+    Ok(needs)
 }
 
 pub(crate) fn describe(change: &Change) -> Json {

@@ -55,7 +55,7 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
     let payments = generate(&shape);
     write(&asked.dir, &services, &payments, &shape).await?;
     drop(payments);
-    let project = Candidate::read(&Folder::at(&asked.dir))?.apply(Folder::at(&asked.dir)).await?;
+    let project = Candidate::read(&Folder::at(&asked.dir)).await?.apply(Folder::at(&asked.dir)).await?;
     let found = find(&project, &services, &shape, &asked.dir).await?;
     output.result(|| report::json(&found), || report::text(&found, &services, &asked.dir))?;
     report::tell(&found.compared.mismatches);

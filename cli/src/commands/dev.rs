@@ -47,11 +47,11 @@ pub(super) async fn run(asked: Dev, global: &Global) -> Result<()> {
 
 /// The definitions of the folder, or the version before where they are wrong.
 async fn start(folder: Folder) -> Result<Project> {
-    let Some(running) = folder.running()? else { return Candidate::read(&folder)?.apply(folder).await };
+    let Some(running) = folder.running()? else { return Candidate::read(&folder).await?.apply(folder).await };
     if !running.differs(folder.path()) {
         return Ok(Project::of(folder, running.version, running.repo));
     }
-    match Candidate::read(&folder) {
+    match Candidate::read(&folder).await {
         Ok(candidate) => {
             candidate.changes.iter().for_each(say);
             candidate.apply(folder).await

@@ -95,7 +95,7 @@ fn table(error: &TableError) -> bool {
     match error {
         TableError::File(error) => io(error.source.kind()),
         TableError::Missing(_) | TableError::Newer { .. } => true,
-        TableError::Retyped { .. } | TableError::Removed { .. } => true,
+        TableError::Retyped { .. } => true,
         _ => false,
     }
 }

@@ -76,6 +76,8 @@ pub(crate) enum Made {
     CsvColumns,
     /// Records with members: how many were looked at.
     Records(usize),
+    /// A row that was kept with the members of fields that were declared then.
+    Kept,
 }
 
 impl Names {
@@ -109,6 +111,7 @@ impl Names {
         let Some((first, more)) = missing.split_first() else { return Ok(()) };
         let (what, within) = match made {
             Made::Columns | Made::CsvColumns => ("column", String::new()),
+            Made::Kept => ("column", " was kept of this row, since no field took it then".to_owned()),
             Made::Records(1) => ("member", " in the first record".to_owned()),
             Made::Records(records) => ("member", format!(" in any of the first {records} records")),
         };
@@ -120,6 +123,7 @@ impl Names {
     fn found(&self, made: Made) -> String {
         let (all, none) = match made {
             Made::Columns | Made::CsvColumns => ("the file has", "no columns at all"),
+            Made::Kept => ("the row was kept with", "no column at all"),
             Made::Records(_) => ("the records have", "no members at all"),
         };
         match self.order.len() {
@@ -173,7 +177,7 @@ pub(crate) fn path(source: &SourcePlan, field: &Field, made: Made) -> Vec<String
     let path = source.path(&field.name);
     match made {
         Made::CsvColumns => vec![path.join(".").trim().to_owned()],
-        Made::Columns | Made::Records(_) => path.into_iter().map(str::to_owned).collect(),
+        Made::Columns | Made::Kept | Made::Records(_) => path.into_iter().map(str::to_owned).collect(),
     }
 }
 

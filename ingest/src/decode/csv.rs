@@ -8,6 +8,7 @@
 //! belongs into quotes.
 
 use std::io::{self, BufRead};
+use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
 use tidemark_kernel::value::{Type, Value};
@@ -15,7 +16,7 @@ use tidemark_kernel::{Position, SourcePlan};
 
 use super::columns::{self, Made, Names};
 use super::lines::{LONGEST, Lines, content};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder, text};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Form, Place, RowsBuilder, text};
 
 /// What is wrong with a record that ends before its line does.
 const CUT: &str = "goes on after a carriage return; end lines with a line feed, or quote the field";
@@ -23,10 +24,46 @@ const CUT: &str = "goes on after a carriage return; end lines with a line feed, 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
     records: Records<R>,
+    header: Header,
+    row: Vec<Value>,
+}
+
+/// What the header of a file says of its records.
+#[derive(Clone, Debug)]
+struct Header {
+    /// As it stands in the file, without the end of its line.
+    text: Arc<str>,
     width: usize,
     /// The column of each declared field; none where the file lacks one that is optional.
     columns: Vec<Option<usize>>,
-    row: Vec<Value>,
+}
+
+/// Reads single records of a file whose header was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptRecords(Header);
+
+impl KeptRecords {
+    /// Finds the source's fields in a header.
+    ///
+    /// # Errors
+    /// Says why records of such a file cannot be read as the source's fields.
+    pub(crate) fn new(header: &str, source: &SourcePlan) -> Result<Self, String> {
+        let records = CsvRecords::open(header.as_bytes(), source).map_err(|error| error.to_string())?;
+        records.map(|records| Self(records.header)).map_err(|error| error.to_string())
+    }
+
+    /// Reads one record: fills `row` with one value for each declared field.
+    ///
+    /// # Errors
+    /// Says why it cannot be read; `row` then holds nothing of use.
+    pub(crate) fn read(&self, source: &SourcePlan, raw: &[u8], row: &mut Vec<Value>) -> Result<(), String> {
+        let records = Records::new(raw);
+        let mut reader = CsvRecords { records, header: self.0.clone(), row: std::mem::take(row) };
+        let is_one = reader.records.next().map_err(|error| error.to_string())?;
+        let read = if is_one { reader.record(source) } else { Err("the record is empty".to_owned()) };
+        *row = reader.row;
+        read
+    }
 }
 
 impl<R: BufRead> CsvRecords<R> {
@@ -37,11 +74,13 @@ impl<R: BufRead> CsvRecords<R> {
         if records.cut {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the header {CUT}")));
         }
+        let text = String::from_utf8_lossy(content(&records.raw)).into();
         let header: Vec<String> =
             records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
         let columns = find(source, &names);
-        Ok(columns.map(|columns| Self { records, width: header.len(), columns, row: Vec::new() }))
+        let header = |columns| Header { text, width: header.len(), columns };
+        Ok(columns.map(|columns| Self { records, header: header(columns), row: Vec::new() }))
     }
 
     /// How many bytes have been read.
@@ -62,7 +101,8 @@ impl<R: BufRead> CsvRecords<R> {
         from: Position,
         limit: usize,
     ) -> io::Result<Option<Chunk>> {
-        let mut rows = RowsBuilder::new(source, place.clone(), from);
+        let form = Form::Csv { header: Arc::clone(&self.header.text) };
+        let mut rows = RowsBuilder::new(source, place.clone(), from).read_as(form);
         while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.records.next()? {
             let outcome = self.record(source);
             let raw = content(&self.records.raw);
@@ -80,10 +120,10 @@ impl<R: BufRead> CsvRecords<R> {
             return Err(format!("the record {CUT}"));
         }
         let width = self.records.ends.len();
-        if width != self.width {
-            return Err(format!("the record has {width} fields, the header has {}", self.width));
+        if width != self.header.width {
+            return Err(format!("the record has {width} fields, the header has {}", self.header.width));
         }
-        for (field, column) in source.fields.iter().zip(&self.columns) {
+        for (field, column) in source.fields.iter().zip(&self.header.columns) {
             let Some(column) = *column else {
                 self.row.push(Value::Null);
                 continue;

@@ -38,6 +38,8 @@ struct Declared {
     ty: Type,
     /// Whether an object or array is taken as its text.
     whole: bool,
+    /// Whether a float that JSON has no number for is spelled by its name.
+    spelled: bool,
 }
 
 /// Is told each member that no field takes: the names that lead to its object, each with a dot behind it, and its own.
@@ -53,6 +55,13 @@ impl RecordReader {
     /// A reader of the values of Kafka records: the fields from beside the value stay null.
     pub(crate) fn of_values(source: &SourcePlan) -> Self {
         Self { fields: declared(source), members: Members::of_values(source) }
+    }
+
+    /// A reader of rows that were [spelled out](spell).
+    pub(crate) fn of_spelled(source: &SourcePlan) -> Self {
+        let mut reader = Self::new(source);
+        reader.fields.iter_mut().for_each(|field| field.spelled = true);
+        reader
     }
 
     /// Reads one record: fills `row` with one value for each declared field, null where the record has none.
@@ -84,7 +93,12 @@ impl RecordReader {
 fn declared(source: &SourcePlan) -> Vec<Declared> {
     let fields = source.fields.iter().map(|field| {
         let named = matches!(source.origins.get(&field.name), Some(Origin::Column(_) | Origin::Path(_)));
-        Declared { name: field.name.clone(), ty: field.ty, whole: named && field.ty == Type::String }
+        Declared {
+            name: field.name.clone(),
+            ty: field.ty,
+            whole: named && field.ty == Type::String,
+            spelled: false,
+        }
     });
     fields.collect()
 }
@@ -178,6 +192,7 @@ fn value(field: &Declared, text: &str) -> Result<Value, String> {
     let read = match ty {
         Type::Bool => text.parse().ok().map(Value::Bool),
         Type::Int64 => text.parse().ok().map(Value::Int64),
+        Type::Float64 if field.spelled => number(text).or_else(|| special(text)).map(Value::float),
         Type::Float64 => number(text).map(Value::float),
         Type::String => string(text).map(|text| Value::string(&text)),
         Type::Timestamp => string(text).and_then(|text| Time::parse(&text)).map(Value::Timestamp),
@@ -193,6 +208,13 @@ fn number(text: &str) -> Option<f64> {
     let starts = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     text.parse().ok().filter(|number: &f64| starts && number.is_finite())
 }
+
+/// A float that JSON has no number for, as [`spell`] writes it.
+fn special(text: &str) -> Option<f64> {
+    SPECIAL.into_iter().find_map(|(name, number)| (text.trim_matches('"') == name).then_some(number))
+}
+
+const SPECIAL: [(&str, f64); 3] = [("NaN", f64::NAN), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY)];
 
 fn string(text: &str) -> Option<Cow<'_, str>> {
     text.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(text).ok()).flatten().map(|text| text.0)
@@ -222,7 +244,7 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// Spells a row out as the object that it would be read from: `members` are those of its source.
-pub(super) fn spell(members: &Members, row: &[Value]) -> String {
+pub(crate) fn spell(members: &Members, row: &[Value]) -> String {
     let spelled = members.list.iter().map(|member| {
         let value = match member.fields.first().and_then(|field| row.get(*field)) {
             Some(value) if member.inside.list.is_empty() => spell_value(value),
@@ -237,6 +259,10 @@ fn spell_value(value: &Value) -> String {
     let value: serde_json::Value = match value {
         Value::Bool(value) => (*value).into(),
         Value::Int64(value) => (*value).into(),
+        // JSON has no number for these, and null would be another value.
+        Value::Float64(value) if value.is_nan() => "NaN".into(),
+        Value::Float64(value) if *value == f64::INFINITY => "inf".into(),
+        Value::Float64(value) if *value == f64::NEG_INFINITY => "-inf".into(),
         Value::Float64(value) => (*value).into(),
         Value::String(value) => value.as_ref().into(),
         Value::Timestamp(value) => value.to_string().into(),
@@ -305,7 +331,7 @@ fn next_record(lines: &mut Lines<impl BufRead>, line: &mut Vec<u8>) -> io::Resul
 }
 
 /// The names of the members of a record; none where it is no JSON object.
-pub(super) fn members_of(source: &SourcePlan, record: &[u8]) -> Names {
+pub(crate) fn members_of(source: &SourcePlan, record: &[u8]) -> Names {
     let mut found = names::Found::new(source);
     found.add(record);
     found.names

@@ -20,7 +20,7 @@ use tidemark_kernel::value::{Type, arrow::data_type};
 use tidemark_kernel::{Position, SourcePlan};
 
 use super::columns::{Made, Names};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Place, Raw};
+use super::{BATCH_BYTES, Chunk, ColumnsError, Form, Forms, Place, Raw};
 use crate::error::IngestError;
 
 /// Reads rows of one Parquet file.
@@ -95,6 +95,8 @@ impl ParquetRows {
             added: None,
             numbers: (first + 1..=first + rows).collect(),
             raw: Raw::Columns,
+            forms: Forms::All(Form::Columns),
+            logs: None,
             place: place.clone(),
             dead: Vec::new(),
             from,

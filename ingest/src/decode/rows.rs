@@ -5,7 +5,8 @@ use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::{FeatureType, Value, arrow::array_of};
 use tidemark_kernel::{Position, SourcePlan, Time};
 
-use super::{Chunk, DeadLetter, Place, Raw};
+use super::form::EachForm;
+use super::{Chunk, DeadLetter, Form, Forms, Place, Raw};
 
 /// A chunk in the making.
 pub(crate) struct RowsBuilder<'s> {
@@ -18,13 +19,17 @@ pub(crate) struct RowsBuilder<'s> {
     raw: Vec<u8>,
     ends: Vec<usize>,
     dead: Vec<DeadLetter>,
+    /// How records are read that do not say it themselves.
+    form: Form,
+    /// How each row is read, where it says so itself.
+    forms: Option<EachForm>,
     bytes: usize,
     from: Position,
     to: Position,
 }
 
 impl<'s> RowsBuilder<'s> {
-    /// No rows yet; the first will have the offset `from`.
+    /// No rows yet; the first will have the offset `from`. They are JSON, unless it is [said](Self::read_as) what they are.
     pub(crate) fn new(source: &'s SourcePlan, place: Place, from: Position) -> Self {
         Self {
             columns: vec![Vec::new(); source.fields.len()],
@@ -36,10 +41,17 @@ impl<'s> RowsBuilder<'s> {
             raw: Vec::new(),
             ends: Vec::new(),
             dead: Vec::new(),
+            form: Form::Json,
+            forms: None,
             bytes: 0,
             from,
             to: from,
         }
+    }
+
+    /// All records have this form.
+    pub(crate) fn read_as(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// How many records there are, readable or not.
@@ -65,30 +77,63 @@ impl<'s> RowsBuilder<'s> {
         raw: &[u8],
         row: Result<&mut Vec<Value>, String>,
     ) {
+        match row {
+            Ok(values) => self.add(number, time, raw, values),
+            Err(reason) => self.reject(number, time, raw, reason, self.form.clone()),
+        }
+    }
+
+    /// Like [`push`](Self::push), for records of which each has a form of its own, [encoded](Form::encode).
+    pub(crate) fn push_as(
+        &mut self,
+        form: &[u8],
+        number: i64,
+        time: Option<Time>,
+        raw: &[u8],
+        row: Result<&mut Vec<Value>, String>,
+    ) {
+        match row {
+            Ok(values) => {
+                self.forms.get_or_insert_default().push(form);
+                self.add(number, time, raw, values);
+            }
+            Err(reason) => {
+                let form = Form::decode(form).unwrap_or_else(|_| self.form.clone());
+                self.reject(number, time, raw, reason, form);
+            }
+        }
+    }
+
+    fn add(&mut self, number: i64, time: Option<Time>, raw: &[u8], values: &mut Vec<Value>) {
+        let offset = self.next(raw);
+        self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
+        self.offsets.push(offset);
+        self.times.push(time);
+        self.numbers.push(number);
+        self.raw.extend_from_slice(raw);
+        self.ends.push(self.raw.len());
+    }
+
+    fn reject(&mut self, number: i64, time: Option<Time>, raw: &[u8], reason: String, form: Form) {
+        let offset = self.next(raw);
+        let rejection = Rejection::Undecodable(reason);
+        self.dead.push(DeadLetter {
+            offset,
+            code: rejection.code(),
+            reason: rejection.to_string(),
+            place: self.place.at(number),
+            raw: raw.to_vec(),
+            form: Some(form),
+            record_time: time.filter(|time| time.is_valid()),
+        });
+    }
+
+    /// The offset of the next record, whose bytes are counted.
+    fn next(&mut self, raw: &[u8]) -> Offset {
         let offset = self.to.0;
         self.to = Position::after(offset);
         self.bytes += raw.len();
-        match row {
-            Ok(values) => {
-                self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
-                self.offsets.push(offset);
-                self.times.push(time);
-                self.numbers.push(number);
-                self.raw.extend_from_slice(raw);
-                self.ends.push(self.raw.len());
-            }
-            Err(reason) => {
-                let rejection = Rejection::Undecodable(reason);
-                self.dead.push(DeadLetter {
-                    offset,
-                    code: rejection.code(),
-                    reason: rejection.to_string(),
-                    place: self.place.at(number),
-                    raw: raw.to_vec(),
-                    record_time: time.filter(|time| time.is_valid()),
-                });
-            }
-        }
+        offset
     }
 
     /// The chunk.
@@ -102,6 +147,8 @@ impl<'s> RowsBuilder<'s> {
             added: None,
             numbers: self.numbers,
             raw: Raw::Text { bytes: self.raw, ends: self.ends },
+            forms: self.forms.map_or(Forms::All(self.form), Forms::Each),
+            logs: None,
             place: self.place,
             dead: self.dead,
             from: self.from,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{ReadOnlyTable, TableDefinition};
+use redb::{ReadOnlyTable, TableDefinition, WriteTransaction};
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::{Position, Time};
 
@@ -85,13 +85,7 @@ impl Journal {
         hash: [u8; 32],
         added: Time,
     ) -> Result<KnownFile, JournalError> {
-        let last = self.last_file(source)?;
-        let first = match &last {
-            None => Some(0),
-            Some(last) => last.rows.map(|rows| last.first + rows),
-        };
-        let first = first.ok_or_else(|| self.damaged("a file follows one that was not read to its end"))?;
-        let ordinal = last.map_or(0, |last| last.ordinal + 1);
+        let (first, ordinal) = next_file(self, source)?;
         let (path, added) = (path.to_owned(), Some(added));
         let file = KnownFile { ordinal, path, size, hash, first, rows: None, added };
         self.put_file(source, &file)?;
@@ -104,17 +98,34 @@ impl Journal {
     }
 
     fn put_file(&self, source: &str, file: &KnownFile) -> Result<(), JournalError> {
-        let path = file.path.to_string_lossy();
-        self.write(|transaction| {
-            let mut table = transaction.open_table(FILES)?;
-            let row = (path.as_ref(), file.size, file.hash, file.first, file.rows);
-            table.insert((source, file.ordinal), row)?;
-            if let Some(added) = file.added {
-                transaction.open_table(ADDED)?.insert((source, file.ordinal), added.millis())?;
-            }
-            Ok(())
-        })
+        self.write(|transaction| insert(transaction, source, file))
     }
+}
+
+/// The offset of the first row and the ordinal of the file that comes next.
+pub(super) fn next_file(journal: &Journal, source: &str) -> Result<(Offset, u64), JournalError> {
+    let last = journal.last_file(source)?;
+    let first = match &last {
+        None => Some(0),
+        Some(last) => last.rows.map(|rows| last.first + rows),
+    };
+    let first = first.ok_or_else(|| journal.damaged("a file follows one that was not read to its end"))?;
+    Ok((first, last.map_or(0, |last| last.ordinal + 1)))
+}
+
+/// Writes what is known of a file.
+pub(super) fn insert(
+    transaction: &WriteTransaction,
+    source: &str,
+    file: &KnownFile,
+) -> Result<(), redb::Error> {
+    let path = file.path.to_string_lossy();
+    let row = (path.as_ref(), file.size, file.hash, file.first, file.rows);
+    transaction.open_table(FILES)?.insert((source, file.ordinal), row)?;
+    if let Some(added) = file.added {
+        transaction.open_table(ADDED)?.insert((source, file.ordinal), added.millis())?;
+    }
+    Ok(())
 }
 
 fn known(ordinal: u64, (path, size, hash, first, rows): Row<'_>, added: Option<Time>) -> KnownFile {

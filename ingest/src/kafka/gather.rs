@@ -132,7 +132,10 @@ impl<'s> Gathered<'s> {
                 let mut unknown = false;
                 let outcome = self.reader.read(message, payload, &mut self.row, &mut unknown);
                 self.metrics.unknown_members(unknown);
-                rows.push(offset, record::time(message), payload, outcome.map(|()| &mut self.row));
+                let form = record::form(message);
+                // Kept with the record until it is decided about.
+                self.bytes += form.len();
+                rows.push_as(&form, offset, record::time(message), payload, outcome.map(|()| &mut self.row));
             }
         }
         partition.next = Position::after(offset);

@@ -2,23 +2,25 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rdkafka::message::{Headers, Message};
+use rdkafka::Timestamp;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use tidemark_kernel::source::Origin;
 use tidemark_kernel::value::{Type, Value};
 use tidemark_kernel::{SourcePlan, Time};
 
+use crate::decode::form::{Beside, Form};
 use crate::decode::json::RecordReader;
 use crate::decode::text;
 
 /// Reads the records of a topic.
-pub(super) struct TopicReader {
+pub(crate) struct TopicReader {
     values: RecordReader,
     /// The fields from beside the value: their indices, types and origins.
     beside: Vec<(usize, Type, Origin)>,
 }
 
 impl TopicReader {
-    pub(super) fn new(source: &SourcePlan) -> Self {
+    pub(crate) fn new(source: &SourcePlan) -> Self {
         let fields = source.fields.iter().enumerate();
         let beside = fields.filter_map(|(index, field)| {
             let origin = source.origins.get(&field.name).filter(|origin| origin.is_beside_value())?;
@@ -32,7 +34,7 @@ impl TopicReader {
     ///
     /// # Errors
     /// Says why the record cannot be read; `row` then holds nothing of use.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         record: &impl Message,
         payload: &[u8],
@@ -45,6 +47,29 @@ impl TopicReader {
         }
         Ok(())
     }
+}
+
+/// How a record is read, with what is beside its value, [encoded](Form::encode).
+pub(super) fn form(record: &impl Message) -> Vec<u8> {
+    let headers = || match record.headers() {
+        Some(headers) => headers.iter().map(|header| (header.key, header.value)).collect(),
+        None => Vec::new(),
+    };
+    // As in `header`: of a record with such a name nothing beside its value is kept.
+    match catch_unwind(AssertUnwindSafe(headers)) {
+        Ok(headers) => Form::encode_kafka(record.key(), &headers),
+        Err(_) => Form::Kafka(None).encode(),
+    }
+}
+
+/// The record that has this value, and this beside it.
+pub(crate) fn kept(payload: &[u8], beside: &Beside, time: Option<Time>) -> OwnedMessage {
+    let headers = beside.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: value.as_deref() })
+    });
+    let time = time.map_or(Timestamp::NotAvailable, |time| Timestamp::CreateTime(time.millis()));
+    // Its topic, partition and offset play no part in how it is read.
+    OwnedMessage::new(Some(payload.to_vec()), beside.key.clone(), String::new(), time, 0, 0, Some(headers))
 }
 
 /// The record's own timestamp.

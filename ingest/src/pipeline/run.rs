@@ -260,7 +260,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Keeps the tables in shape from now on, as the source is now: one that knows fewer columns cannot open them. And
+    /// Keeps the tables in shape from now on, as the source is now: one with other types cannot open them. And
     /// keeps the online store free of states that are not needed any more.
     fn keep_up(&mut self) {
         let shared = &self.shared;

@@ -46,6 +46,8 @@ pub enum FileOutcome {
     Skipped {
         /// Under which name.
         known_as: PathBuf,
+        /// How many of its rows are dead letters.
+        rejected: u64,
     },
 }
 
@@ -142,28 +144,31 @@ impl Pipeline {
         }
         let total = found.iter().map(|(_, identity)| identity.size).sum();
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
+        let mut skipped = Vec::new();
         for (path, identity) in found {
             let outcome = match known.get(&identity).cloned() {
-                Some(known_as) => {
+                Some(known) => {
                     meter.report(path, identity.size);
-                    FileOutcome::Skipped { known_as }
+                    skipped.push(known.clone());
+                    FileOutcome::Skipped { known_as: known.path, rejected: 0 }
                 }
                 None => {
                     let file = self.add_file(path, identity).await?;
-                    known.insert(identity, file.path.clone());
+                    known.insert(identity, file.clone());
                     self.read_file(&file, &mut meter).await?
                 }
             };
             meter.before += identity.size;
             report.files.push(FileReport { path: path.clone(), outcome });
         }
+        self.count_rejected(&mut report, &skipped).await?;
         Ok(report)
     }
 
-    /// The files of the log: what each is known by, and where it was first taken in.
-    async fn known(&self) -> Result<BTreeMap<Identity, PathBuf>, IngestError> {
+    /// The files of the log, by what each is known by.
+    async fn known(&self) -> Result<BTreeMap<Identity, KnownFile>, IngestError> {
         let files = self.files().await?.into_iter();
-        Ok(files.map(|file| (Identity { size: file.size, hash: file.hash }, file.path)).collect())
+        Ok(files.map(|file| (Identity { size: file.size, hash: file.hash }, file)).collect())
     }
 
     async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
@@ -213,7 +218,9 @@ impl Pipeline {
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         let mut report = FilesReport::default();
         for file in rest {
-            let outcome = if self.shall_give_up(&file) {
+            let outcome = if self.is_retry(&file).await? {
+                self.read_retry(&file).await?
+            } else if self.shall_give_up(&file) {
                 self.give_up_file(&file).await?
             } else {
                 self.find_again(&file).await?;
@@ -261,6 +268,7 @@ impl Pipeline {
             reason: format!("the rest of the file, from row {} on, was given up", before + 1),
             place: format!("{name} row {}", before + 1),
             raw: Vec::new(),
+            form: None,
             record_time: None,
         };
         // A worker that was killed may have left views ahead of `events`, with rows that will not be there.

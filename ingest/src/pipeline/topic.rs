@@ -333,6 +333,7 @@ impl Pipeline {
             ),
             place: format!("{topic}/{log}@{position}"),
             raw: Vec::new(),
+            form: None,
             record_time: None,
         };
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());

@@ -29,7 +29,7 @@ async fn files_go_into_both_stores_and_no_file_twice() {
     project.file("c.jsonl", &lines(0, 100));
     let again = ingest.take_in_files("payments", &pattern, &unwatched).await.expect("skipped");
     assert_eq!((again.events(), again.dead_letters(), again.files.len()), (0, 0, 3));
-    let FileOutcome::Skipped { known_as } = &again.files[2].outcome else { panic!("skipped") };
+    let FileOutcome::Skipped { known_as, .. } = &again.files[2].outcome else { panic!("skipped") };
     assert!(known_as.ends_with("b.jsonl"), "under its first name");
     assert_eq!(project.held().await, held);
 
@@ -85,7 +85,7 @@ async fn two_files_of_one_content_are_taken_in_once() {
     let project = Project::new(memory());
     let paths = ["a.jsonl", "b.jsonl"].map(|name| project.file(name, &lines(0, 20)));
     let report = project.open().await.take_in_files("payments", &paths, &unwatched).await.expect("taken in");
-    let FileOutcome::Skipped { known_as } = &report.files[1].outcome else { panic!("skipped") };
+    let FileOutcome::Skipped { known_as, .. } = &report.files[1].outcome else { panic!("skipped") };
     assert!(known_as.ends_with("a.jsonl"));
     let held = project.held().await;
     assert_eq!(held.events.len() + held.dead_letters.len(), 20);

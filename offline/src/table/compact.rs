@@ -3,10 +3,13 @@
 //! A row is copied only together with at least as many bytes of others as its file has. So it moves to a file of at
 //! least twice the size each time, and is copied a handful of times in all, however often the table is compacted.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::Add;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
@@ -14,7 +17,7 @@ use tokio::runtime::Handle;
 use super::log::Outcome;
 use super::scan::read_in_order;
 use super::statistics::{self, Logs};
-use super::{DataFile, EventTable, TableError, data_file};
+use super::{DataFile, EventTable, TableError, data_file, held};
 use crate::durable::FileError;
 use crate::session::{Limits, session};
 
@@ -92,7 +95,7 @@ impl EventTable {
 
     /// Writes the rows of files, one after the other, into a new file, which goes where the first of them stands.
     async fn write_merged(&self, parts: &[DataFile]) -> Result<Add, TableError> {
-        let schema = self.log.stored_columns(&self.folder)?;
+        let schema = self.columns_of(parts)?;
         let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
         let paths: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
         let (columns, folder) = (schema.as_ref().clone(), self.folder.clone());
@@ -104,6 +107,18 @@ impl EventTable {
         let runtime = Handle::current();
         let rows = std::iter::from_fn(move || runtime.block_on(batches.next()));
         self.write_file(data_file::name_in_place_of(parts[0].name()), schema, rows).await
+    }
+
+    /// The columns that one of these files has. A column that none has stays out of a merged file as well: its type may still
+    /// change.
+    fn columns_of(&self, files: &[DataFile]) -> Result<SchemaRef, TableError> {
+        let mut written = BTreeSet::new();
+        for file in files {
+            written.extend(held::written(&self.folder, file)?.0);
+        }
+        let schema = self.log.stored_columns(&self.folder)?;
+        let kept = schema.fields().iter().filter(|field| written.contains(field.name()));
+        Ok(Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>())))
     }
 
     /// Commits a merged file in place of its parts; not where somebody else has replaced one of them.

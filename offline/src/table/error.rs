@@ -11,7 +11,7 @@ use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use super::{Facts, Positions, layout::Change, log::log_folder};
+use super::{Facts, HeldField, Positions, log::log_folder};
 use crate::durable::{self, FileError};
 
 /// What went wrong with an event table.
@@ -34,33 +34,17 @@ pub enum TableError {
         /// What is needed.
         detail: String,
     },
-    /// A field has another type than the table's column.
+    /// Rows hold a field as another type than it is declared as.
     #[error(
-        "field {field} is declared as {declared}, but the table {} holds it as {stored}; \
-         give the new field another name, or the source",
+        "in the table {}, {held}; give the field another name (`from` says what it is called in the data), or the \
+         source",
         path.display()
     )]
     Retyped {
         /// The table.
         path: PathBuf,
-        /// The field.
-        field: String,
-        /// The table's type, as Delta names it.
-        stored: String,
-        /// The declared type, as Delta names it.
-        declared: String,
-    },
-    /// A column of the table is declared no more.
-    #[error(
-        "the table {} has a column {field} that the source declares no more; declare the field again \
-         (events without it have null), or give the source another name",
-        path.display()
-    )]
-    Removed {
-        /// The table.
-        path: PathBuf,
-        /// The column.
-        field: String,
+        /// The field, and the rows that are in the way.
+        held: HeldField,
     },
     /// Somebody else has committed some of these rows: nothing was written. Skip what the positions cover and go on.
     #[error("the table {} has moved on to {positions:?}; skip what is in and append the rest", path.display())]
@@ -182,15 +166,6 @@ impl TableError {
 
     pub(super) fn rows(path: &Path) -> impl FnOnce(ArrowError) -> Self + '_ {
         move |source| Self::Rows { path: path.into(), source }
-    }
-
-    pub(super) fn incompatible(path: &Path, change: Change) -> Option<Self> {
-        let path = path.to_owned();
-        match change {
-            Change::Retyped(field, stored, declared) => Some(Self::Retyped { path, field, stored, declared }),
-            Change::Removed(field) => Some(Self::Removed { path, field }),
-            Change::Added(_) => None,
-        }
     }
 }
 

@@ -35,6 +35,9 @@ pub const DETAIL: &str = "detail";
 pub const PLACE: &str = "place";
 /// The payload of a dead letter.
 pub const DEAD_RAW: &str = "raw";
+/// How the payload of a dead letter is read, with what was received beside it, in JSON. Null where nothing was received, and
+/// in rows of versions that kept no such thing.
+pub const DEAD_FORM: &str = "form";
 
 /// The columns of a source's `events`: its declared fields, all nullable, then the event's times and place, and its
 /// payload where the source keeps it. Rows are handed over, and read back, with exactly these types.
@@ -65,6 +68,7 @@ pub fn dead_letters() -> SchemaRef {
         Field::new(PLACE, DataType::Utf8, true),
         Field::new(DEAD_RAW, DataType::Binary, true),
         Field::new(ARRIVAL_TIME, data_type(Type::Timestamp), true),
+        Field::new(DEAD_FORM, DataType::Utf8, true),
     ]))
 }
 
@@ -101,33 +105,39 @@ pub(super) fn delta(schema: &Schema) -> Vec<StructField> {
     schema.fields().iter().map(field).collect()
 }
 
-/// What a table must change to hold these columns.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// A column of the table has another type, by (column, table's type, our type).
-    Retyped(String, String, String),
-    /// A column of the table is declared no more.
-    Removed(String),
-    /// Columns that the table lacks, perhaps none.
-    Added(Vec<StructField>),
+/// The kernel's type of a column, by Delta's metadata; none for a column of integers that no field can have.
+pub(super) fn type_of(column: &DeltaType) -> Option<Type> {
+    let types = [
+        (DeltaType::BOOLEAN, Type::Bool),
+        (DeltaType::LONG, Type::Int64),
+        (DeltaType::DOUBLE, Type::Float64),
+        (DeltaType::TIMESTAMP, Type::Timestamp),
+        (DeltaType::BINARY, Type::Bytes),
+        (DeltaType::STRING, Type::String),
+    ];
+    types.into_iter().find_map(|(delta, ty)| (delta == *column).then_some(ty))
 }
 
-/// Compares a table's columns with ours. A payload once kept stays, even if new rows have none.
+/// What a table must change to hold these columns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Columns that the table has with another type, as we have them. It can change where no row holds one.
+    pub(super) retyped: Vec<StructField>,
+    /// Columns that the table lacks.
+    pub(super) added: Vec<StructField>,
+}
+
+/// Compares a table's columns with ours. A column of the table that we lack stays: new rows have null there.
 pub(super) fn compare(table: &StructType, ours: &Schema) -> Change {
-    let mut ours: Vec<StructField> = delta(ours);
-    for theirs in table.fields() {
-        match ours.iter().position(|field| field.name() == theirs.name()) {
-            Some(at) if ours[at].data_type() == theirs.data_type() => drop(ours.remove(at)),
-            Some(at) => {
-                let (theirs_type, our_type) =
-                    (theirs.data_type().to_string(), ours[at].data_type().to_string());
-                return Change::Retyped(theirs.name().clone(), theirs_type, our_type);
-            }
-            None if theirs.name() == RAW => {}
-            None => return Change::Removed(theirs.name().clone()),
+    let mut change = Change::default();
+    for field in delta(ours) {
+        match table.field(field.name()) {
+            None => change.added.push(field),
+            Some(theirs) if theirs.data_type() != field.data_type() => change.retyped.push(field),
+            Some(_) => {}
         }
     }
-    Change::Added(ours)
+    change
 }
 
 /// Rows as they are stored. `stored` is their [`stored`] schema.
@@ -193,18 +203,30 @@ mod tests {
     }
 
     #[test]
-    fn only_new_columns_may_appear() {
+    fn what_a_table_must_change_is_told() {
         let field = |name: &str, ty| Field::new(name, data_type(ty), true);
         let schema = |fields: Vec<Field>| Schema::new(fields);
         let table =
             StructType::try_new(delta(&schema(vec![field("a", Type::Int64), field(RAW, Type::Bytes)])))
                 .unwrap();
         let compare = |fields| compare(&table, &schema(fields));
-        assert_eq!(compare(vec![field("a", Type::Int64)]), Change::Added(vec![]));
-        let grown = vec![field("a", Type::Int64), field("b", Type::String)];
-        assert_eq!(compare(grown), Change::Added(delta(&schema(vec![field("b", Type::String)]))));
-        assert_eq!(compare(vec![field("b", Type::Int64)]), Change::Removed("a".into()));
-        let retyped = compare(vec![field("a", Type::String)]);
-        assert_eq!(retyped, Change::Retyped("a".into(), "long".into(), "string".into()));
+        let change = |retyped: Vec<Field>, added: Vec<Field>| Change {
+            retyped: delta(&schema(retyped)),
+            added: delta(&schema(added)),
+        };
+        assert_eq!(compare(vec![field("a", Type::Int64)]), change(vec![], vec![]));
+        let (same, new) = (field("a", Type::Int64), field("b", Type::String));
+        assert_eq!(compare(vec![same, new.clone()]), change(vec![], vec![new.clone()]));
+        assert_eq!(compare(vec![new.clone()]), change(vec![], vec![new]), "what we lack stays");
+        let retyped = field("a", Type::String);
+        assert_eq!(compare(vec![retyped.clone()]), change(vec![retyped], vec![]));
+    }
+
+    #[test]
+    fn every_type_is_found_again() {
+        for ty in [Type::Bool, Type::Int64, Type::Float64, Type::String, Type::Timestamp, Type::Bytes] {
+            let columns = delta(&Schema::new(vec![Field::new("a", data_type(ty), true)]));
+            assert_eq!(type_of(columns[0].data_type()), Some(ty));
+        }
     }
 }

@@ -154,18 +154,24 @@ impl TableLog {
         Ok(())
     }
 
-    /// Adds columns to the table.
-    pub(super) async fn add_columns(
+    /// Adds columns to the table, and gives others another type.
+    pub(super) async fn change_columns(
         &mut self,
         folder: &Path,
-        fields: Vec<StructField>,
+        change: layout::Change,
     ) -> Result<Outcome, TableError> {
+        let layout::Change { retyped, added } = change;
         let state = self.state(folder)?;
-        let nullable =
-            fields.iter().map(|field| StructField::nullable(field.name(), field.data_type().clone()));
-        let columns = state.schema().fields().cloned().chain(nullable).collect::<Vec<_>>();
+        let nullable = |field: &StructField| StructField::nullable(field.name(), field.data_type().clone());
+        let schema = state.schema();
+        let kept = schema.fields().map(|field| {
+            let retyped = retyped.iter().find(|retyped| retyped.name() == field.name());
+            retyped.map_or_else(|| field.clone(), nullable)
+        });
+        let columns = kept.chain(added.iter().map(nullable)).collect::<Vec<_>>();
         let schema = StructType::try_new(columns).map_err(TableError::log(folder))?;
         let metadata = state.metadata().clone().with_schema(&schema).map_err(TableError::log(folder))?;
+        let fields = [retyped, added].concat();
         self.commit(folder, vec![Action::Metadata(metadata)], DeltaOperation::AddColumn { fields }).await
     }
 
@@ -231,6 +237,20 @@ impl TableLog {
         actions.extend(rests.into_iter().map(Action::Add));
         actions.extend(self.moves(back));
         actions.push(Action::Metadata(metadata));
+        self.commit(folder, actions, DeltaOperation::Delete { predicate: None }).await
+    }
+
+    /// Puts the rests of data files in their place: rows of them are gone.
+    pub(super) async fn cut(
+        &mut self,
+        folder: &Path,
+        cut: &[DataFile],
+        rests: Vec<Add>,
+    ) -> Result<Outcome, TableError> {
+        let files = self.state(folder)?.log_data();
+        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
+        let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
+        actions.extend(rests.into_iter().map(Action::Add));
         self.commit(folder, actions, DeltaOperation::Delete { predicate: None }).await
     }
 

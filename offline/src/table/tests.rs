@@ -12,6 +12,7 @@ use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Time, Value};
 
+use super::compact::CompactOptions;
 use super::*;
 
 mod compaction;
@@ -221,11 +222,110 @@ async fn fields_may_be_gained_but_not_change() {
     let amounts: Vec<Value> = read.iter().map(|batch| value_at(batch.column(0), 0)).collect();
     assert_eq!(amounts, [Value::Null, Value::Int64(1)]);
 
-    let removed = open(&folder, &payments()).await.unwrap_err();
-    assert!(matches!(&removed, TableError::Removed { field, .. } if field == "amount"), "{removed}");
     let retyped = source(&[("user", Type::Int64), ("amount", Type::Int64), ("at", Type::Timestamp)]);
-    let retyped = open(&folder, &retyped).await.unwrap_err();
-    assert!(matches!(&retyped, TableError::Retyped { field, .. } if field == "user"), "{retyped}");
+    let refused = open(&folder, &retyped).await.unwrap_err();
+    assert!(matches!(&refused, TableError::Retyped { held, .. } if held.field == "user"), "{refused}");
+    let says = "field `user` is declared as int64, but 2 rows hold it as string (log 0 offsets 0 to 1)";
+    assert!(refused.to_string().contains(says), "{refused}");
+    let refused = EventTable::open(&Location::local(folder.path()), &retyped).await.unwrap_err();
+    assert!(matches!(refused, TableError::Retyped { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_field_may_go_and_come_back() {
+    let folder = TempDir::new().unwrap();
+    let grown = source(&[("user", Type::String), ("amount", Type::Int64), ("at", Type::Timestamp)]);
+    for (at_offset, source) in (0..).zip([&grown, &payments(), &grown]) {
+        let mut table = open(&folder, source).await.unwrap();
+        let (from, to) = (at([(Log(0), at_offset)]), at([(Log(0), at_offset + 1)]));
+        table.append(&[rows(&table, Log(0), &[at_offset])], &from, &to).await.unwrap();
+    }
+    let mut table = open(&folder, &grown).await.unwrap();
+    table.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
+    let read: Vec<RecordBatch> =
+        table.scan(&["amount"], &at([]), &at([(Log(0), 3)])).unwrap().try_collect().await.unwrap();
+    let amounts =
+        read.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| value_at(batch.column(0), row)));
+    assert_eq!(amounts.collect::<Vec<_>>(), [Value::Int64(0), Value::Null, Value::Int64(2)]);
+
+    let other = source(&[("user", Type::String), ("amount", Type::String), ("at", Type::Timestamp)]);
+    let refused = open(&folder, &other).await.unwrap_err();
+    assert!(matches!(&refused, TableError::Retyped { held, .. } if held.field == "amount"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_type_may_change_that_no_row_holds() {
+    let folder = TempDir::new().unwrap();
+    let typed = |ty| source(&[("user", ty), ("at", Type::Timestamp)]);
+    let mut earlier = open(&folder, &typed(Type::Float64)).await.unwrap();
+    open(&folder, &typed(Type::String)).await.unwrap();
+    // Whoever has the table open as it was writes no rows that others cannot read.
+    let late = rows(&open(&folder, &typed(Type::String)).await.unwrap(), Log(0), &[]);
+    let refused = earlier.append(&[late], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("is declared as float64, but by now the column is string"),
+        "{refused}"
+    );
+
+    let mut table = open(&folder, &payments()).await.unwrap();
+    for offset in 0..2 {
+        let (from, to) = (at([(Log(0), offset)]), at([(Log(0), offset + 1)]));
+        table.append(&[rows(&table, Log(0), &[offset])], &from, &to).await.unwrap();
+    }
+    let location = Location::local(folder.path());
+    let grown = |ty| source(&[("user", Type::String), ("amount", ty), ("at", Type::Timestamp)]);
+    let mut wrong = open(&folder, &grown(Type::String)).await.unwrap();
+    let merged = wrong.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
+    assert_eq!((merged.files_before, merged.files_after), (2, 1), "no column is made up");
+    assert_eq!(EventTable::held(&location, &grown(Type::Int64)).await.unwrap(), Held::default());
+    EventTable::open(&location, &grown(Type::Int64)).await.unwrap();
+    let mut table = open(&folder, &grown(Type::Int64)).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)])).await.unwrap();
+    let held = EventTable::held(&location, &grown(Type::String)).await.unwrap().fields;
+    assert_eq!(
+        held[0].to_string(),
+        "field `amount` is declared as string, but 1 row holds it as int64 (log 0 offset 2)"
+    );
+    assert_eq!(offsets(&table, &at([]), &at([(Log(0), 3)])).await, [(0, 0), (0, 1), (0, 2)]);
+}
+
+#[tokio::test]
+async fn single_rows_are_removed() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let mut from = at([(Log::FILE, 0), (Log(7), 0)]);
+    for (file, topic) in [(0, 10), (2, 20), (4, 30)] {
+        let to = at([(Log::FILE, file + 2), (Log(7), topic + 2)]);
+        let appended =
+            [rows(&table, Log::FILE, &[file, file + 1]), rows(&table, Log(7), &[topic, topic + 1])];
+        table.append(&appended, &from, &to).await.unwrap();
+        from = to;
+    }
+    // Another process appends, and merges files, in between.
+    let mut other = open(&folder, &payments()).await.unwrap();
+    other
+        .append(&[rows(&other, Log::FILE, &[6])], &at([(Log::FILE, 6)]), &at([(Log::FILE, 7)]))
+        .await
+        .unwrap();
+    other.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
+    let offsets_of = |log, offsets: &[i64]| (log, offsets.iter().copied().collect());
+    let places = Places::from([offsets_of(Log::FILE, &[0, 3, 4, 5, 99]), offsets_of(Log(7), &[10, 11])]);
+    assert_eq!(table.remove(&places).await.unwrap(), 6);
+    assert_eq!(table.remove(&places).await.unwrap(), 0, "they are gone");
+    let end = at([(Log::FILE, 7), (Log(7), 32)]);
+    assert_eq!(table.positions(), &end, "positions stay");
+    let left = [(-1, 1), (-1, 2), (7, 20), (7, 21), (7, 30), (7, 31), (-1, 6)];
+    let mut again = open(&folder, &payments()).await.unwrap();
+    let mut found = offsets(&again, &at([]), &end).await;
+    found.sort_unstable();
+    let mut sorted = left;
+    sorted.sort_unstable();
+    assert_eq!(found, sorted);
+    let held = again.log_statistics().await.unwrap();
+    assert_eq!((held[&Log::FILE].rows, held[&Log(7)].rows), (3, 4));
+    let all = Places::from([offsets_of(Log::FILE, &[1, 2, 6]), offsets_of(Log(7), &[20, 21, 30, 31])]);
+    assert_eq!(again.remove(&all).await.unwrap(), 7);
+    assert_eq!(again.files().unwrap(), []);
 }
 
 #[tokio::test]
@@ -253,6 +353,7 @@ async fn dead_letters_have_a_table_of_their_own() {
         Arc::new(StringArray::from(vec![Some("a.jsonl:5")])),
         Arc::new(BinaryArray::from(vec![Some([0xff, 0].as_slice())])),
         Arc::new(TimestampMillisecondArray::from(vec![None::<i64>]).with_timezone("UTC")),
+        Arc::new(StringArray::from(vec![Some(r#"{"format":"json"}"#)])),
     ];
     let letter = RecordBatch::try_new(Arc::clone(table.schema()), columns).unwrap();
     table.append(std::slice::from_ref(&letter), &at([]), &at([(Log::FILE, 5)])).await.unwrap();

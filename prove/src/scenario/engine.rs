@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use tidemark_ingest::decode::{Batch, Chunk, Place, Raw};
+use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::array_of;
 use tidemark_kernel::{Position, Status, Value};
@@ -83,6 +83,8 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         added: None,
         numbers: vec![record.offset + 1],
         raw: Raw::Columns,
+        forms: Forms::All(Form::Columns),
+        logs: None,
         place: Place::Row(Arc::from("scenario")),
         dead: Vec::new(),
         from: record.from,

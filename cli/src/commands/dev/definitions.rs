@@ -76,7 +76,7 @@ impl Definitions {
     }
 
     async fn change(&mut self) -> Result<()> {
-        let candidate = match Candidate::read(self.project.folder()) {
+        let candidate = match Candidate::read(self.project.folder()).await {
             Ok(candidate) => candidate,
             Err(error) => {
                 self.refused = true;

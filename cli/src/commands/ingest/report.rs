@@ -57,8 +57,11 @@ pub(crate) fn table(reports: &Reports) -> String {
                     let note = format!("given up after {}", counted(*rows, "row"));
                     ["0".to_owned(), "1".to_owned(), "-".to_owned(), note]
                 }
-                FileOutcome::Skipped { known_as } => {
-                    let note = format!("skipped: taken in before as {}", known_as.display());
+                FileOutcome::Skipped { known_as, rejected } => {
+                    let mut note = format!("skipped: taken in before as {}", known_as.display());
+                    if *rejected > 0 {
+                        note += &format!("; {} of its rows rejected", count(*rejected));
+                    }
                     ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
                 }
             };
@@ -88,9 +91,9 @@ fn describe(source: &str, file: &FileReport) -> Json {
             "source": source, "file": path, "events": 0, "dead_letters": 1, "rows_before": rows, "skipped": false,
             "given_up": true,
         }),
-        FileOutcome::Skipped { known_as } => json!({
+        FileOutcome::Skipped { known_as, rejected } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": true,
-            "known_as": known_as.display().to_string(),
+            "known_as": known_as.display().to_string(), "rejected_before": rejected,
         }),
     }
 }

@@ -50,8 +50,30 @@ pub(crate) fn of_files(project: &Project, reports: &[(String, FilesReport)]) -> 
                 Records { tally: &all, one: "row", of: name(&files), held: "the file", root: &root };
             complaints.extend(records.complaints(source, level));
         }
+        complaints.extend(of_skipped(source, report));
     }
     Ok(complaints)
+}
+
+/// The message about rows of files that were taken in before, and are no events since.
+fn of_skipped(source: &str, report: &FilesReport) -> Option<Complaint> {
+    let rejected = report.files.iter().filter_map(|file| match file.outcome {
+        FileOutcome::Skipped { rejected, .. } if rejected > 0 => Some((file, rejected)),
+        _ => None,
+    });
+    let rejected: Vec<(&FileReport, u64)> = rejected.collect();
+    let rows = rejected.iter().map(|(_, rows)| rows).sum();
+    let of = match rejected.as_slice() {
+        [] => return None,
+        [(file, _)] => file.path.display().to_string(),
+        files => counted(files.len() as u64, "file"),
+    };
+    let message = format!("{of}: {} rejected when it was taken in, and not read again", counted(rows, "row"));
+    let help = format!(
+        "`tidemark dead-letters --source {source}` says why; with `--retry` it takes them again, after a fix of the \
+         definition"
+    );
+    Some(Complaint { level: Level::Warning, message, help })
 }
 
 /// The messages about records from topics and pushes. With `must_give` it is an error if there were records but no event.
@@ -77,7 +99,7 @@ pub(crate) fn of_records(
 }
 
 /// The reasons of a kind of records, for machines.
-pub(super) fn json(reasons: &Reasons) -> Vec<Json> {
+pub(crate) fn json(reasons: &Reasons) -> Vec<Json> {
     let kinds = reasons.kinds().into_iter().map(|reason| {
         json!({"reason": reason.code, "detail": reason.text, "place": reason.first, "count": reason.count})
     });
@@ -135,17 +157,18 @@ impl Records<'_> {
                 self.share(rejected, ["is not an event", "are not events"])
             };
             let help = format!(
-                "correct the definition or {held}; the {}s are kept in {root}/{source}/dead_letters",
+                "correct the definition, and take the {}s again with `tidemark dead-letters --source {source} --retry`, or \
+                 correct {held}; they are kept in {root}/{source}/dead_letters",
                 self.one
             );
             let level = if is_all { level } else { Level::Warning };
-            complaints.push(Complaint { level, message: message + &self.lines(&tally.rejected), help });
+            complaints.push(Complaint { level, message: message + &lines(&tally.rejected, self.one), help });
         }
         // A few null keys are nothing unusual.
         if unseen * 2 > tally.events() {
             let message = self
                 .share(unseen, ["is an event that no view can use", "are events that no view can use"])
-                + &self.lines(&tally.unseen);
+                + &lines(&tally.unseen, self.one);
             let help =
                 format!("correct the definition or {held}; the events are kept in {root}/{source}/events");
             complaints.push(Complaint { level: Level::Warning, message, help });
@@ -164,18 +187,18 @@ impl Records<'_> {
         let all = counted(self.tally.records, self.one);
         format!("{} of the {all} of {} {}", count(some), self.of, if some == 1 { one } else { many })
     }
+}
 
-    /// Each kind on a line of its own.
-    fn lines(&self, reasons: &Reasons) -> String {
-        let kinds = reasons.kinds().into_iter().map(|reason| {
-            format!("\n  {}: {} (first: {})", counted(reason.count, self.one), reason.text, reason.first)
-        });
-        let others = match reasons.others() {
-            0 => String::new(),
-            others => format!("\n  {} for other reasons", counted(others, self.one)),
-        };
-        kinds.collect::<String>() + &others
-    }
+/// Each kind on a line of its own; `one` is what a record is called.
+pub(crate) fn lines(reasons: &Reasons, one: &str) -> String {
+    let kinds = reasons.kinds().into_iter().map(|reason| {
+        format!("\n  {}: {} (first: {})", counted(reason.count, one), reason.text, reason.first)
+    });
+    let others = match reasons.others() {
+        0 => String::new(),
+        others => format!("\n  {} for other reasons", counted(others, one)),
+    };
+    kinds.collect::<String>() + &others
 }
 
 fn root(project: &Project) -> Result<String> {

@@ -1,0 +1,224 @@
+//! Dead letters, read back: why they are, and once more as records.
+//!
+//! A rejection is rarely the fault of the data alone: a unit, a type, a name or a limit was declared wrongly. So a row of
+//! `dead_letters` keeps what it takes to read its record again ([`Form`]), and [`decide`] asks today's source about it.
+//! The rules are those of the partition that the record came from, with the record's own timestamp: whoever decides it,
+//! and when, decides the same. Rows of earlier versions keep less; what cannot be read again is counted with the reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, cast::AsArray};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
+use tidemark_kernel::value::Value;
+use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_offline::table::layout;
+
+use crate::decode::csv::KeptRecords;
+use crate::decode::form::{Beside, Form};
+use crate::decode::json::RecordReader;
+use crate::decode::{Batch, GIVEN_UP, LONGEST, LOST, Made, Place, RowsBuilder, members_of};
+use crate::error::IngestError;
+use crate::files::accept;
+use crate::kafka::record::{TopicReader, kept};
+
+mod summary;
+
+pub use summary::{Kind, Summary, summary};
+
+/// A record that was rejected, as it can be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Letter {
+    /// The partition that it was first read from: its rules decide about it.
+    pub(crate) log: Log,
+    /// Its offset there.
+    pub(crate) offset: i64,
+    /// Where it came from, for people.
+    pub(crate) place: String,
+    /// The record's own timestamp, where it has one.
+    pub(crate) time: Option<Time>,
+    /// How its bytes are read.
+    pub(crate) form: Form,
+    /// The bytes received.
+    pub(crate) raw: Vec<u8>,
+}
+
+/// A row of `dead_letters`.
+pub(crate) struct Row<'a> {
+    pub(crate) log: Log,
+    pub(crate) offset: i64,
+    pub(crate) code: &'a str,
+    pub(crate) detail: &'a str,
+    pub(crate) place: &'a str,
+    pub(crate) raw: &'a [u8],
+    pub(crate) time: Option<Time>,
+    pub(crate) form: Option<&'a str>,
+}
+
+impl Row<'_> {
+    /// The record, or why it cannot be read again.
+    pub(crate) fn letter(&self) -> Result<Letter, &'static str> {
+        if !is_record(self.code) {
+            return Err("they stand for records that were never read");
+        }
+        if self.raw.is_empty() {
+            return Err("their bytes were not kept");
+        }
+        let form = match self.form {
+            Some(form) => Form::from_json(form).ok_or("a newer version of Tidemark kept them")?,
+            None => self.likely_form()?,
+        };
+        if matches!(form, Form::Json | Form::Csv { .. }) && self.log == Log::FILE && self.raw.len() >= LONGEST
+        {
+            return Err("only the beginnings of such long records are kept");
+        }
+        let (log, offset, place) = (self.log, self.offset, self.place.to_owned());
+        Ok(Letter { log, offset, place, time: self.time, form, raw: self.raw.to_vec() })
+    }
+
+    /// The form of a record that an earlier version kept, which did not say it.
+    fn likely_form(&self) -> Result<Form, &'static str> {
+        match self.log {
+            Log::PUSH => Ok(Form::Json),
+            Log::FILE => {
+                let (file, _) = self.place.rsplit_once(':').unwrap_or((self.place, ""));
+                let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
+                match extension.to_ascii_lowercase().as_str() {
+                    "csv" => {
+                        Err("an earlier version kept these rows of CSV without the header of their file")
+                    }
+                    "jsonl" | "ndjson" | "json" => Ok(Form::Json),
+                    _ => Ok(Form::Columns),
+                }
+            }
+            _ => Ok(Form::Kafka(None)),
+        }
+    }
+}
+
+/// The rows of a batch of `dead_letters` with all of its columns.
+pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>> {
+    let column = |name| batch.column_by_name(name);
+    let logs = column(layout::LOG)?.as_primitive_opt::<Int32Type>()?;
+    let offsets = column(layout::OFFSET)?.as_primitive_opt::<Int64Type>()?;
+    let text = |name| column(name)?.as_string_opt::<i32>();
+    let (codes, details) = (text(layout::REASON)?, text(layout::DETAIL)?);
+    let (places, forms) = (text(layout::PLACE)?, text(layout::DEAD_FORM)?);
+    let raws = column(layout::DEAD_RAW)?.as_binary_opt::<i32>()?;
+    let times = column(layout::ARRIVAL_TIME)?.as_primitive_opt::<TimestampMillisecondType>()?;
+    Some((0..batch.num_rows()).map(move |row| Row {
+        log: Log(logs.value(row)),
+        offset: offsets.value(row),
+        code: codes.value(row),
+        detail: if details.is_null(row) { "" } else { details.value(row) },
+        place: if places.is_null(row) { "" } else { places.value(row) },
+        raw: if raws.is_null(row) { &[] } else { raws.value(row) },
+        time: times.is_valid(row).then(|| Time::from_millis(times.value(row))),
+        form: forms.is_valid(row).then(|| forms.value(row)),
+    }))
+}
+
+/// Whether a dead letter with this code is a record that was read.
+fn is_record(code: &str) -> bool {
+    ![GIVEN_UP, LOST].contains(&code)
+}
+
+/// The columns of `dead_letters` that [`offsets_of_records`] reads.
+pub(crate) const PLACED: [&str; 2] = [layout::OFFSET, layout::REASON];
+
+/// The offsets of the records among the rows of a batch of `dead_letters`.
+pub(crate) fn offsets_of_records(batch: &RecordBatch) -> Option<impl Iterator<Item = i64>> {
+    let offsets = batch.column_by_name(layout::OFFSET)?.as_primitive_opt::<Int64Type>()?;
+    let codes = batch.column_by_name(layout::REASON)?.as_string_opt::<i32>()?;
+    let records = offsets.values().iter().zip(codes.iter());
+    Some(records.filter(|(_, code)| code.is_none_or(is_record)).map(|(offset, _)| *offset))
+}
+
+/// Decides about records of which each came from elsewhere, as a run of the file partition from `first` on.
+///
+/// # Errors
+/// Fails where the columns are not those of the source, which cannot be.
+pub(crate) fn decide(
+    source: &SourcePlan,
+    letters: &[Letter],
+    first: Position,
+    added: Option<Time>,
+) -> Result<Batch, IngestError> {
+    let places: Arc<[String]> = letters.iter().map(|letter| letter.place.clone()).collect();
+    let mut rows = RowsBuilder::new(source, Place::Known(places), first);
+    let (mut reader, mut row, mut logs) = (LetterReader::new(source), Vec::new(), Vec::new());
+    for (number, letter) in (0..).zip(letters) {
+        let read = reader.read(letter, &mut row);
+        if read.is_ok() {
+            logs.push(letter.log);
+        }
+        rows.push_as(&letter.form.encode(), number, letter.time, &letter.raw, read.map(|()| &mut row));
+    }
+    let mut chunk = rows.finish();
+    (chunk.logs, chunk.added) = (Some(logs), added);
+    accept(source, chunk, Log::FILE)
+}
+
+/// Reads records as today's source has them.
+struct LetterReader<'s> {
+    source: &'s SourcePlan,
+    json: RecordReader,
+    spelled: RecordReader,
+    topic: TopicReader,
+    csv: BTreeMap<Arc<str>, Result<KeptRecords, String>>,
+}
+
+impl<'s> LetterReader<'s> {
+    fn new(source: &'s SourcePlan) -> Self {
+        Self {
+            source,
+            json: RecordReader::new(source),
+            spelled: RecordReader::of_spelled(source),
+            topic: TopicReader::new(source),
+            csv: BTreeMap::new(),
+        }
+    }
+
+    /// Fills `row` with one value for each declared field, or says why the record cannot be read.
+    fn read(&mut self, letter: &Letter, row: &mut Vec<Value>) -> Result<(), String> {
+        let source = self.source;
+        match &letter.form {
+            Form::Json => self.json.read(&letter.raw, row),
+            Form::Csv { header } => {
+                let known = self.csv.entry(Arc::clone(header));
+                let known = known.or_insert_with(|| KeptRecords::new(header, source));
+                known.as_ref().map_err(Clone::clone)?.read(source, &letter.raw, row)
+            }
+            Form::Columns => {
+                // Not null: the file may have the column, which was not declared then.
+                let names = members_of(source, &letter.raw);
+                names.check(source, Made::Kept).map_err(|error| error.to_string())?;
+                self.spelled.read(&letter.raw, row)
+            }
+            Form::Kafka(beside) => {
+                let nothing = Beside::default();
+                let beside = match (beside, self.field_from_beside()) {
+                    (Some(beside), _) => beside,
+                    (None, None) => &nothing,
+                    (None, Some(field)) => {
+                        return Err(format!(
+                            "field `{field}` comes from the key or a header, which were not kept with this record"
+                        ));
+                    }
+                };
+                let record = kept(&letter.raw, beside, letter.time);
+                self.topic.read(&record, &letter.raw, row, &mut false)
+            }
+        }
+    }
+
+    /// A field that comes from the key or a header of a Kafka record.
+    fn field_from_beside(&self) -> Option<&str> {
+        use tidemark_kernel::source::Origin;
+        let beside = |origin: &Origin| matches!(origin, Origin::Key | Origin::Header(_));
+        self.source.origins.iter().find_map(|(field, origin)| beside(origin).then_some(field.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What rows hold: which changes of a source's definition the stored events cannot follow.
+//!
+//! A definition is bound by rows that exist, not by what was declared before. So a type can change where no row has the
+//! column, and a field that is declared no more leaves its column behind.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+
+use datafusion::error::DataFusionError;
+use deltalake_core::kernel::StructField;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use tidemark_kernel::{Log, SourcePlan, Type};
+
+use super::log::TableLog;
+use super::statistics::{self, Logs};
+use super::{DataFile, EventTable, TableError, facts, layout};
+use crate::durable::FileError;
+use crate::location::Location;
+
+/// What the stored events of a source need of its definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The declared fields that rows hold as another type.
+    pub fields: Vec<HeldField>,
+    /// The topic whose positions the table has; none where no topic was ever read.
+    pub topic: Option<String>,
+}
+
+/// A field that rows hold as another type than it is declared as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldField {
+    /// Its name.
+    pub field: String,
+    /// The type that rows have.
+    pub stored: Type,
+    /// The type that is declared.
+    pub declared: Type,
+    /// How many rows have it, null or not.
+    pub rows: u64,
+    /// Where they are: for each partition, the least and the greatest offset.
+    pub places: Vec<(Log, i64, i64)>,
+}
+
+impl HeldField {
+    /// Where the rows are: `log file offsets 0 to 11`; empty where that is not known.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let place = |(log, first, last): &(Log, i64, i64)| match last == first {
+            true => format!("log {log} offset {first}"),
+            false => format!("log {log} offsets {first} to {last}"),
+        };
+        self.places.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// ``field `qty` is declared as float64, but 1 row holds it as int64 (log file offset 0)``
+impl fmt::Display for HeldField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, stored, declared, rows, .. } = self;
+        write!(f, "field `{field}` is declared as {declared}, but ")?;
+        match rows {
+            0 => return write!(f, "by now the column is {stored}"),
+            1 => write!(f, "1 row holds it as {stored}")?,
+            rows => write!(f, "{rows} rows hold it as {stored}")?,
+        }
+        match self.place() {
+            place if place.is_empty() => Ok(()),
+            place => write!(f, " ({place})"),
+        }
+    }
+}
+
+impl EventTable {
+    /// What the `events` of a source need of this definition of it; nothing where there is no table yet.
+    ///
+    /// # Errors
+    /// Fails where a newer version wrote the table, or it cannot be read.
+    pub async fn held(location: &Location, source: &SourcePlan) -> Result<Held, TableError> {
+        let folder = location.table(&source.name, "events");
+        let Some(log) = TableLog::open(&folder, &source.name).await? else { return Ok(Held::default()) };
+        let table = Self::new(folder, layout::events(source), log);
+        let topic = table.facts().get(facts::TOPIC);
+        let topic = topic.and_then(|topic| topic.split(' ').next()).map(str::to_owned);
+        Ok(Held { fields: table.held_fields()?, topic })
+    }
+
+    /// Whether no row holds a column as another type than ours.
+    pub(super) fn check_types(&self) -> Result<(), TableError> {
+        match self.held_fields()?.into_iter().next() {
+            Some(held) => Err(TableError::Retyped { path: self.folder.clone(), held }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the columns still have our types: another process may have given them others, as newer definitions say.
+    pub(super) fn check_columns(&self) -> Result<(), TableError> {
+        let Some(field) = self.retyped()?.into_iter().next() else { return Ok(()) };
+        let held = self.held_field(&field)?;
+        Err(TableError::Retyped { path: self.folder.clone(), held })
+    }
+
+    fn retyped(&self) -> Result<Vec<StructField>, TableError> {
+        Ok(layout::compare(&self.log.columns(&self.folder)?, &self.schema).retyped)
+    }
+
+    fn held_fields(&self) -> Result<Vec<HeldField>, TableError> {
+        let fields = self.retyped()?;
+        let fields = fields.iter().map(|field| self.held_field(field)).collect::<Result<Vec<_>, _>>()?;
+        Ok(fields.into_iter().filter(|held| held.rows > 0).collect())
+    }
+
+    /// The rows of the files that have this column, whatever is in it: a reader of the table finds it there.
+    fn held_field(&self, ours: &StructField) -> Result<HeldField, TableError> {
+        let columns = self.log.columns(&self.folder)?;
+        let stored = columns.field(ours.name()).and_then(|field| layout::type_of(field.data_type()));
+        let (mut rows, mut logs) = (0, Logs::new());
+        for file in self.files()? {
+            let held = rows_with(&self.folder, &file, ours.name())?;
+            if held > 0 {
+                rows += held;
+                statistics::merge(&mut logs, file.logs.as_ref().unwrap_or(&Logs::new()));
+            }
+        }
+        Ok(HeldField {
+            field: ours.name().clone(),
+            // A column that no field can have is none that a field was stored in.
+            stored: stored.unwrap_or(Type::Bytes),
+            declared: layout::type_of(ours.data_type()).unwrap_or(Type::Bytes),
+            rows,
+            places: logs.iter().map(|(log, held)| (*log, held.first, held.last)).collect(),
+        })
+    }
+}
+
+/// How many rows of a data file have a column; 0 where the file was written without it.
+fn rows_with(folder: &Path, file: &DataFile, column: &str) -> Result<u64, TableError> {
+    let (columns, rows) = written(folder, file)?;
+    Ok(if columns.contains(column) { rows } else { 0 })
+}
+
+/// The columns that a data file was written with, and how many rows it has.
+pub(super) fn written(folder: &Path, file: &DataFile) -> Result<(BTreeSet<String>, u64), TableError> {
+    let opened = File::open(&file.path).map_err(FileError::of("read", &file.path))?;
+    let reader = SerializedFileReader::new(opened)
+        .map_err(|error| TableError::read(folder)(DataFusionError::External(error.into())))?;
+    let metadata = reader.metadata().file_metadata();
+    let columns = metadata.schema_descr().columns().iter().map(|column| column.name().to_owned());
+    Ok((columns.collect(), metadata.num_rows().max(0).unsigned_abs()))
+}

@@ -1,0 +1,107 @@
+//! Removing single rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::error::ArrowError;
+use deltalake_core::kernel::Add;
+use futures::TryStreamExt;
+use tidemark_kernel::Log;
+use tidemark_kernel::event::Offset;
+
+use super::log::Outcome;
+use super::scan::read_in_order;
+use super::{DataFile, EventTable, TableError, data_file, layout};
+use crate::session::{Limits, session};
+
+/// Rows by their places: for each partition, offsets.
+pub type Places = BTreeMap<Log, BTreeSet<Offset>>;
+
+impl EventTable {
+    /// Removes the rows at these places in one commit; positions stay as they are. How many rows that was: a row that is
+    /// not there is none.
+    ///
+    /// # Errors
+    /// Fails where the table cannot be read or written; then none was removed, or all, as the same call finds out.
+    pub async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
+        loop {
+            self.reload().await?;
+            let (cut, rests, removed) = self.write_without(places).await?;
+            if removed == 0 {
+                return Ok(0);
+            }
+            // What others append meanwhile has other places. Files that they have merged are read again.
+            let committed = loop {
+                match self.log.cut(&self.folder, &cut, rests.clone()).await {
+                    Ok(Outcome::Committed(_)) => break Ok(true),
+                    Ok(Outcome::LostRace) => match self.has_all(&cut).await {
+                        Ok(true) => {}
+                        other => break other,
+                    },
+                    Err(error) => break Err(error),
+                }
+            };
+            if let Ok(true) = committed {
+                return Ok(removed);
+            }
+            for rest in &rests {
+                self.discard(rest).await;
+            }
+            committed?;
+        }
+    }
+
+    /// Whether the table, as it is by now, still has all of these files.
+    async fn has_all(&mut self, files: &[DataFile]) -> Result<bool, TableError> {
+        self.reload().await?;
+        let now = self.files()?;
+        Ok(files.iter().all(|file| now.iter().any(|known| known.path == file.path)))
+    }
+
+    /// The files with rows at these places; for each, if it has any others, a file with these; and how many rows are left out.
+    async fn write_without(&self, places: &Places) -> Result<(Vec<DataFile>, Vec<Add>, u64), TableError> {
+        let schema = self.log.stored_columns(&self.folder)?;
+        let (mut cut, mut rests, mut removed) = (Vec::new(), Vec::new(), 0);
+        for file in self.files()?.into_iter().filter(|file| may_hold(file, places)) {
+            let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
+            let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone());
+            let rows = async { rows.await?.try_collect::<Vec<_>>().await };
+            let rows = rows.await.map_err(TableError::read(&self.folder))?;
+            let left = rows.iter().map(|rows| without(rows, places)).collect::<Result<Vec<_>, _>>();
+            let left = left.map_err(TableError::rows(&self.folder))?;
+            let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+            let gone = count(&rows) - count(&left);
+            if gone == 0 {
+                continue;
+            }
+            removed += gone;
+            if count(&left) > 0 {
+                let name = data_file::name_in_place_of(file.name());
+                rests.push(self.write_file(name, schema.clone(), left.into_iter().map(Ok)).await?);
+            }
+            cut.push(file);
+        }
+        Ok((cut, rests, removed))
+    }
+}
+
+/// Whether a file may have a row at one of these places, as far as its statistics tell.
+fn may_hold(file: &DataFile, places: &Places) -> bool {
+    file.logs.as_ref().is_none_or(|logs| {
+        let wanted = |log: &Log, first, last| {
+            places.get(log).is_some_and(|offsets| offsets.range(first..=last).next().is_some())
+        };
+        logs.iter().any(|(log, held)| wanted(log, held.first, held.last))
+    })
+}
+
+/// The rows, as they are stored, that are at none of these places.
+fn without(rows: &RecordBatch, places: &Places) -> Result<RecordBatch, ArrowError> {
+    let logs = rows.column(rows.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>();
+    let offsets = rows.column(rows.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
+    let kept = logs.values().iter().zip(offsets.values());
+    let kept = kept.map(|(log, offset)| places.get(&Log(*log)).is_none_or(|gone| !gone.contains(offset)));
+    filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
+}
