@@ -32,13 +32,16 @@ use crate::tables::{CommitRule, Since, Tables};
 use crate::view::{Advance, SharedView};
 use backfill::Backfills;
 use kept::Kept;
+use retract::TakenBack;
 use take_in::FileReport;
 use topic::Topic;
 
 mod backfill;
+mod changed;
 mod count;
 mod history;
 pub(crate) mod kept;
+pub(crate) mod retract;
 pub(crate) mod run;
 pub(crate) mod take_in;
 mod topic;
@@ -97,6 +100,8 @@ pub(crate) struct Pipeline {
     is_running: bool,
     /// The files that were ended where they stood.
     given_up: Vec<FileReport>,
+    /// What was taken back.
+    taken_back: Vec<TakenBack>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
     /// What keeps its tables in shape, while [running](run).
@@ -131,6 +136,7 @@ impl Pipeline {
             backfills: Backfills::default(),
             is_running: false,
             given_up: Vec::new(),
+            taken_back: Vec::new(),
             topic: None,
             upkeep: JoinSet::new(),
             metrics,
@@ -415,9 +421,12 @@ impl Pipeline {
         let mut wait = health.wait();
         loop {
             let settled = async {
+                // What was taken back since a generation was begun is in it still.
+                let retracted = self.tables.retracted();
                 let settling = self.views.iter().enumerate();
                 let settling = settling.map(async |(index, view)| {
-                    let live = view.is_live().await?;
+                    let current = retracted.is_none_or(|retracted| view.retractions() == retracted);
+                    let live = current && view.is_live().await?;
                     let settled = if live { view.settle(&expected).await? } else { Advance::Lost };
                     Ok::<_, IngestError>((index, settled))
                 });

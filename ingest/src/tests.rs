@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 
+mod changed;
 mod definitions;
 mod faults;
 mod files;
@@ -9,5 +10,6 @@ pub(crate) mod fixture;
 mod forgetting;
 mod lost;
 mod push;
+mod retracting;
 mod rivals;
 mod views;

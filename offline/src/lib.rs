@@ -25,6 +25,6 @@ pub use contract::{OfflineStore, OfflineTable, TableKind};
 pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
 pub use table::compact::{CompactOptions, Compacted};
-pub use table::{Committed, EventTable, Facts, LogStatistics, Positions, TableError};
+pub use table::{Committed, EventTable, Facts, LogStatistics, Positions, Retraction, TableError};
 pub use training::answers::answer_labels;
 pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, train};

@@ -35,6 +35,7 @@ mod error;
 pub mod facts;
 pub mod layout;
 mod log;
+pub mod retract;
 mod scan;
 mod statistics;
 mod take_back;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use error::TableError;
 pub use facts::Facts;
+pub use retract::Retraction;
 pub use scan::Rows;
 pub use statistics::LogStatistics;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
@@ -46,6 +46,8 @@ pub(crate) enum Instant {
 pub(crate) struct Entity<'p> {
     plan: &'p FeaturePlan,
     logs: Vec<(Log, LogState)>,
+    /// As of [`ViewToken::retractions`].
+    retractions: Position,
 }
 
 impl<'p> Entity<'p> {
@@ -57,6 +59,7 @@ impl<'p> Entity<'p> {
         plan: &'p FeaturePlan,
         key: Option<&EntityKey>,
         stored: &Stored,
+        retractions: Position,
     ) -> Result<Self, RowError> {
         let decode = |(log, bytes): &(Log, Vec<u8>)| match LogState::decode(plan, bytes) {
             Ok(state) => Ok((*log, state)),
@@ -68,7 +71,7 @@ impl<'p> Entity<'p> {
         };
         let stored = stored.as_ref().map_err(|damage| RowError::Damaged(damage.clone()))?;
         let logs = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
-        Ok(Self { plan, logs })
+        Ok(Self { plan, logs, retractions })
     }
 
     /// The entity's `R` in this view.
@@ -83,7 +86,8 @@ impl<'p> Entity<'p> {
 
     fn token(&self) -> (String, ViewToken) {
         let last = self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect();
-        (self.plan.view.clone(), ViewToken { fingerprint: self.plan.fingerprint(), last })
+        let (fingerprint, retractions) = (self.plan.fingerprint(), self.retractions);
+        (self.plan.view.clone(), ViewToken { fingerprint, last, retractions })
     }
 }
 

@@ -8,6 +8,7 @@ mod away;
 mod bad_input;
 mod compact;
 mod containers;
+mod corrected;
 mod damage;
 mod demo;
 mod deployments;

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::durable::FileError;
+use tidemark_offline::table::retract::{retractions, with_retraction};
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
     Committed, CompactOptions, Compacted, Facts, LogStatistics, OfflineStore, OfflineTable, Positions,
-    TableError, TableKind,
+    Retraction, TableError, TableKind,
 };
 
 use crate::mutant::Mutant;
@@ -372,6 +373,26 @@ impl OfflineTable for Handle {
         let range = |log: Log| (Position::START, keep.get(&log).copied().unwrap_or(Position(i64::MAX)));
         next.rows = next.rows.iter().map(|rows| within(rows, range)).collect();
         self.commit(next).await
+    }
+
+    async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
+        loop {
+            self.reload().await?;
+            let known = retractions(&self.seen.facts).expect("facts that this program has written");
+            if known.contains(&retraction) {
+                return Ok(None);
+            }
+            let mut next = self.next();
+            let count = |rows: &[RecordBatch]| rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+            let before = count(&next.rows);
+            let rest = next.rows.iter().map(|rows| retraction.without(rows).expect("columns"));
+            next.rows = rest.collect();
+            next.facts = with_retraction(&next.facts, &retraction);
+            let removed = before - count(&next.rows);
+            if self.commit(next).await? {
+                return Ok(Some(removed as u64));
+            }
+        }
     }
 
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {

@@ -102,6 +102,10 @@ impl EventTable {
             if committed_at(&commit).is_none_or(|time| time < since) {
                 break;
             }
+            // Files with what is left of others hold nothing new.
+            if commit.iter().any(|action| matches!(action, Action::Remove(_))) {
+                continue;
+            }
             let added = commit.iter().filter_map(|action| match action {
                 Action::Add(file) if file.data_change => of_file(file),
                 _ => None,
