@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-use tidemark_kernel::{Span, Time, Visibility};
+use tidemark_kernel::{Log, Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
 #[derive(Debug, Parser)]
@@ -94,9 +94,12 @@ Examples:
   tidemark ingest --from 'data/*.csv' 'more/*.jsonl' --source payments
   tidemark ingest --until-idle                                what there is, then end
   tidemark ingest --source payments --member worker-1 --http 0.0.0.0:8080 --log json
+  tidemark ingest --source payments --from january.csv --replace    it was corrected
+  tidemark ingest --source payments --forget january.csv            it should never have come in
 
-A file is known by its content: seen again, under any name, it is skipped. Killed at any moment and
-started again, an ingest goes on where it was. Records that are no events are kept as dead letters, and
+A file is known by its content: seen again, under any name, it is skipped. A file that was taken in before
+with other content is refused until you say what it is (--replace, --append, --as-new). Killed at any moment
+and started again, an ingest goes on where it was. Records that are no events are kept as dead letters, and
 the reasons are printed. The exit code is 1 where no row of a file, or with --until-idle no record at
 all, was an event.
 
@@ -152,8 +155,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   tidemark status
+  tidemark status --files            with the files that were taken in
   tidemark status --format json | jq '.sources[].logs | map_values(.lag)'")]
-    Status,
+    Status(Status),
     /// List the records that were rejected, by reason, or take them again after a fix
     #[command(after_help = "\
 Examples:
@@ -268,6 +272,24 @@ pub(crate) struct Ingest {
     /// Go on where Kafka threw records away before they were read, and note each gap in `dead_letters`
     #[arg(long)]
     pub(crate) skip_lost: bool,
+    /// With --from: where a file was taken in before with other content, take those rows back and read it again
+    #[arg(long, requires = "from", conflicts_with_all = ["append", "as_new"])]
+    pub(crate) replace: bool,
+    /// With --from: where a CSV or JSON lines file has grown, keep its rows and take in the ones behind them
+    #[arg(long, requires = "from", conflicts_with = "as_new")]
+    pub(crate) append: bool,
+    /// With --from: where a file was taken in before with other content, keep those rows and count it as a new file
+    #[arg(long, requires = "from")]
+    pub(crate) as_new: bool,
+    /// Take back all rows of these files: delete them from the history and from every view
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "source", conflicts_with_all = ["from", "until_idle", "http"])]
+    pub(crate) forget: Vec<PathBuf>,
+    /// Take back these records, TO not included, such as 100..120
+    #[arg(long, value_name = "FROM..TO", requires = "source", value_parser = offsets, conflicts_with_all = ["from", "forget", "until_idle", "http"])]
+    pub(crate) forget_offsets: Option<(i64, i64)>,
+    /// With --forget-offsets: of which partition of the source, `file`, `push` or a number [default: file]
+    #[arg(long, value_name = "PARTITION", requires = "forget_offsets", value_parser = partition)]
+    pub(crate) partition: Option<Log>,
     /// Give up these partly ingested files: rows already ingested stay, and a dead letter records the rest
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) give_up: Vec<PathBuf>,
@@ -365,6 +387,13 @@ pub(crate) struct Verify {
     pub(crate) sample: Option<NonZeroUsize>,
 }
 
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Status {
+    /// Also the files that were taken in, with their first offsets and rows, and what was taken back of them
+    #[arg(long)]
+    pub(crate) files: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Test {
     /// Only scenarios whose path contains this
@@ -380,6 +409,24 @@ fn pair(text: &str) -> Result<(String, String), String> {
 fn time(text: &str) -> Result<Time, String> {
     Time::parse(text)
         .ok_or_else(|| "expected an instant in RFC 3339, such as 2026-11-20T08:00:00Z".to_owned())
+}
+
+fn offsets(text: &str) -> Result<(i64, i64), String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    range
+        .filter(|(from, to)| 0 <= *from && from < to)
+        .ok_or_else(|| "expected a range of offsets with the end behind it, such as 100..120".to_owned())
+}
+
+fn partition(text: &str) -> Result<Log, String> {
+    match text {
+        "file" => Ok(Log::FILE),
+        "push" => Ok(Log::PUSH),
+        number => match number.parse() {
+            Ok(partition @ 0..) => Ok(Log(partition)),
+            _ => Err("expected `file`, `push`, or the number of a partition of the topic".to_owned()),
+        },
+    }
 }
 
 fn age(text: &str) -> Result<Age, String> {

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Verify(verify) => verify::run(verify, &global, output).await,
             Command::Test(test) => test::run(&test, &global, output).await,
             Command::Serve(serve) => serve::run(serve, &global).await,
-            Command::Status => status::run(&global, output).await,
+            Command::Status(asked) => status::run(asked, &global, output).await,
             Command::DeadLetters(asked) => dead_letters::run(&asked, &global, output).await,
             Command::Compact(compact) => compact::run(&compact, &global, output).await,
         }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use tidemark_kernel::SourcePlan;
+use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tidemark_offline::table::facts;
+use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Location};
-use tidemark_store::{OnlineStore, StoreError};
+use tidemark_store::{OnlineStore, StoreError, begun_at};
 
 use crate::project::Project;
 
@@ -35,6 +36,31 @@ impl Histories {
             }
             checked => checked,
         }
+    }
+
+    /// Whether a view holds records that were taken back since: the process that took them back was killed before it had
+    /// brought the view up again.
+    pub(crate) async fn hold_taken_back(
+        &self,
+        store: &dyn OnlineStore,
+        views: &[Arc<FeaturePlan>],
+    ) -> Result<bool, StoreError> {
+        for source in &self.sources {
+            // What is wrong with a table is said by those who need it.
+            let Ok(table) = EventTable::open(&self.location, source).await else { continue };
+            let retracted = retracted(table.facts());
+            for view in views.iter().filter(|view| view.source == source.name) {
+                let Some(live) = store.live(&view.view).await? else { continue };
+                let begun = match store.positions(&live).await {
+                    Err(StoreError::Gone(_)) => continue,
+                    positions => begun_at(&positions?),
+                };
+                if begun != retracted {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     async fn check_found(&mut self, store: &dyn OnlineStore) -> Result<(), StoreError> {

@@ -233,12 +233,15 @@ impl Project {
         })))
     }
 
-    /// Lookups of every service over a store. Where a fill was cut short, and nobody else can be at it, it is
-    /// finished first.
+    /// Lookups of every service over a store. Where a fill or a retraction was cut short, and nobody else can be at it,
+    /// it is finished first.
     pub(crate) async fn lookups(&self, store: Arc<dyn OnlineStore>) -> Result<Lookups> {
         let lookups = Lookups::new(Arc::clone(&store), clock::shared());
         lookups.serve(self.repo.services.values().cloned())?;
-        if self.is_embedded() && lookups.ready().await.is_err() {
+        if self.is_embedded()
+            && (lookups.ready().await.is_err()
+                || Histories::of(self)?.hold_taken_back(&*store, &self.views()).await?)
+        {
             catch_up(&mut self.ingest(store, Intake::of_history(self)).await?).await?;
         }
         Ok(lookups)

@@ -51,6 +51,9 @@ pub(crate) const BATCH_BYTES: usize = 16 << 20;
 /// The [`DeadLetter::code`] of the rest of a file that was given up.
 pub(crate) const GIVEN_UP: &str = "given_up";
 
+/// The [`DeadLetter::code`] of an entry of the file partition that takes records back.
+pub(crate) const RETRACTED: &str = "retracted";
+
 /// The [`DeadLetter::code`] of records that were gone from Kafka before they were read.
 pub(crate) const LOST: &str = "lost";
 
@@ -75,10 +78,10 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// Whether it is a record that was read. One that was not read stands for any number of records, which were passed
-    /// over because the user asked for it.
+    /// over or taken back because the user asked for it.
     #[must_use]
     pub fn is_record(&self) -> bool {
-        ![GIVEN_UP, LOST].contains(&self.code)
+        ![GIVEN_UP, LOST, RETRACTED].contains(&self.code)
     }
 }
 

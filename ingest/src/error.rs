@@ -11,6 +11,7 @@ use tidemark_offline::TableError;
 use tidemark_store::{Generation, Remedy, StoreError};
 
 use crate::decode::ColumnsError;
+use crate::files::Earlier;
 use crate::journal::JournalError;
 use crate::kafka::Timestamps;
 
@@ -98,7 +99,7 @@ pub enum IngestError {
     /// A file that was taken in halfway has other content now.
     #[error(
         "{} was taken in up to row {row} of source `{}` and has changed since; put back what it held and start \
-         again, or end it where it is with `tidemark ingest --give-up {}`; the new content can be taken in afterwards",
+         again, or end it where it is with `tidemark ingest --give-up {}`, after which `--from` with `--replace` takes in what it holds now",
         path.display(), source_name, path.display()
     )]
     FileChanged {
@@ -109,6 +110,54 @@ pub enum IngestError {
         /// The next row to read.
         row: i64,
     },
+    /// Files would count rows twice. Nothing was taken in.
+    #[error("{}; {}", counted_before(.0), .0.first().map(Earlier::help).unwrap_or_default())]
+    CountedBefore(Vec<Earlier>),
+    /// The rows behind those that are in cannot be told from them.
+    #[error(
+        "{} cannot be appended to what is in of source `{source_name}`: {reason}; --replace takes those rows back and \
+         reads the file again, --as-new keeps them and counts the file as a new one",
+        path.display()
+    )]
+    NotAppended {
+        /// The file.
+        path: PathBuf,
+        /// The source.
+        source_name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A file whose rows are to be taken back was never taken in.
+    #[error(
+        "{} was never taken into source `{source_name}`; `tidemark status --files` lists the files that were",
+        path.display()
+    )]
+    NotTakenIn {
+        /// The file.
+        path: PathBuf,
+        /// The source.
+        source_name: String,
+    },
+    /// Records that are to be taken back are not in.
+    #[error(
+        "offsets {from}..{to} of partition {log} of source `{source_name}` are not all in: the event table has those from 0 to \
+         before {end}; name a range FROM..TO within that, TO not included"
+    )]
+    NotIn {
+        /// The source.
+        source_name: String,
+        /// The partition.
+        log: Log,
+        /// The first offset.
+        from: Position,
+        /// The position after the last one.
+        to: Position,
+        /// Where the event table stands.
+        end: Position,
+    },
+    /// Another process has taken records back since this one last looked.
+    #[error("records were taken back from the source of view `{0}` meanwhile; start again")]
+    TakenBackMeanwhile(String),
     /// The journal (`ingest.redb`) cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -351,6 +400,8 @@ impl IngestError {
                 Remedy::Fix
             }
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
+            Self::CountedBefore(_) | Self::NotAppended { .. } => Remedy::Fix,
+            Self::NotTakenIn { .. } | Self::NotIn { .. } => Remedy::Fix,
             Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => Remedy::Fix,
             Self::Contended(_) | Self::Replaced(_) | Self::Superseded | Self::KeepsNothing { .. } => {
                 Remedy::Fix
@@ -360,7 +411,7 @@ impl IngestError {
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
             Self::OtherTopic { .. } | Self::Recreated { .. } | Self::Timestamps { .. } => Remedy::Fix,
             Self::Overtaken { .. } | Self::Shrunk { .. } => Remedy::Fix,
-            Self::Unreachable { .. } | Self::LostAgain(_) => Remedy::Wait,
+            Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => Remedy::Wait,
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
         }
@@ -395,5 +446,18 @@ impl IngestError {
 
     pub(crate) fn stopped(error: impl ToString) -> Self {
         Self::Stopped(error.to_string())
+    }
+}
+
+/// The first file, and the names of the others.
+fn counted_before(files: &[Earlier]) -> String {
+    let Some((first, others)) = files.split_first() else { return String::new() };
+    let named: Vec<String> = others.iter().take(3).map(|file| file.path.display().to_string()).collect();
+    let more = others.len() - named.len();
+    let named = named.join(", ");
+    match (others.len(), more) {
+        (0, _) => first.to_string(),
+        (_, 0) => format!("{first}, and rows of {named} are in as well"),
+        (_, more) => format!("{first}, and rows of {named} and {more} more files are in as well"),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The log of a source is all its files in the order first taken in, and an offset is the number of rows before it.
 //! The [journal](crate::journal::files) keeps the list. A file is known by its size and content: seen again under
-//! any name it is skipped; changed, it is a new file. One that was taken in halfway is taken up again at the very row.
+//! any name it is skipped. One that was taken in before with [other content](Changed) is refused until the user says what
+//! it is. One that was taken in halfway is taken up again at the very row.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,6 +22,10 @@ use crate::decode::parquet::ParquetRows;
 use crate::decode::{Batch, Chunk, Place};
 use crate::error::IngestError;
 use crate::journal::files::KnownFile;
+
+pub(crate) mod earlier;
+
+pub use earlier::{Changed, Earlier, EarlierKind, place};
 
 /// How many rows of a file make a batch.
 pub(crate) const BATCH_ROWS: usize = 16 * 1024;
@@ -260,7 +265,8 @@ async fn read_all(
 ) -> Result<(), IngestError> {
     let (of, at) = (Arc::clone(source), file.clone());
     // It was checked when it was added to the log, and under the version of the source that it is read under.
-    let open = move || FileRows::open_again(&at.path, at.size, &of, start.0 - at.first);
+    let skip = file.before + start.0 - file.first;
+    let open = move || FileRows::open_again(&at.path, at.size, &of, skip);
     let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
     let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
@@ -284,7 +290,7 @@ async fn read_all(
     let (of, at) = (Arc::clone(source), file.clone());
     let check = move || check_unchanged(&of, &at, position);
     host.blocking(check).await.map_err(IngestError::stopped)??;
-    drop(send.send(Ok(FileRead::End(skipped + position.0 - start.0))).await);
+    drop(send.send(Ok(FileRead::End(skipped - file.before + position.0 - start.0))).await);
     Ok(())
 }
 
@@ -294,7 +300,7 @@ fn check_unchanged(source: &SourcePlan, file: &KnownFile, position: Position) ->
         return Ok(());
     }
     let (path, source_name) = (file.path.clone(), source.name.clone());
-    Err(IngestError::FileChanged { path, source_name, row: position.0 - file.first })
+    Err(IngestError::FileChanged { path, source_name, row: file.before + position.0 - file.first })
 }
 
 /// Decides which rows of a chunk are events.

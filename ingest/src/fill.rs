@@ -15,6 +15,7 @@ use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::retention::least;
 use tidemark_kernel::{FeaturePlan, Log, Position};
+use tidemark_offline::table::retract::retracted;
 use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
@@ -113,6 +114,11 @@ impl Fill<'_> {
         }
         let live = self.store.live(&self.plan.view).await?;
         self.check_replaced(live.as_ref())?;
+        if let Some(live) = &live
+            && self.is_ahead(live).await?
+        {
+            return Err(IngestError::TakenBackMeanwhile(self.plan.view.clone()));
+        }
         let mut current = live.as_ref().filter(|live| self.is_ours(live));
         let (generation, view, lacked) = loop {
             let Some((generation, view)) = self.open_or_begin(live.as_ref(), current).await? else {
@@ -171,6 +177,8 @@ impl Fill<'_> {
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
         let (host, plan, store) = (self.host.clone(), Arc::clone(self.plan), Arc::clone(self.store));
         let view = ViewWriter::open(host, plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
+        // One that was begun at another position has rows that were taken back, or lacks some that were not.
+        let view = view.filter(|view| view.retractions() == retracted(self.events.facts()));
         let Some(view) = view else { return Ok(None) };
         for (log, end) in self.ends {
             if view.highest(*log).await > *end {
@@ -203,10 +211,17 @@ impl Fill<'_> {
             if let Some(view) = self.open(generation).await? {
                 return Ok(Some((generation.clone(), view)));
             }
-            self.discard(generation).await?;
+            if !self.is_ahead(generation).await? {
+                self.discard(generation).await?;
+            }
         }
         let generation = begin(&**self.store, self.plan, self.events).await?;
         Ok(self.open(&generation).await?.map(|view| (generation, view)))
+    }
+
+    /// Whether a generation was begun by a process that has seen a retraction which this one has not seen yet.
+    async fn is_ahead(&self, generation: &Generation) -> Result<bool, StoreError> {
+        Ok(begun_at(&**self.store, generation).await? > retracted(self.events.facts()))
     }
 
     fn is_ours(&self, generation: &Generation) -> bool {
@@ -236,7 +251,7 @@ impl Fill<'_> {
     async fn drop_replaced(&self, live: &Generation, before: Option<&Generation>) -> Result<(), IngestError> {
         for old in self.store.unpublished(&self.plan.view).await? {
             let is_last = before == Some(live) || before == Some(&old);
-            if old.number < live.number && !(is_last && self.still_answers(&old)) {
+            if old.number < live.number && !(is_last && self.still_answers(&old).await?) {
                 self.discard(&old).await?;
             }
         }
@@ -253,8 +268,9 @@ impl Fill<'_> {
 
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
     /// has them. One of the same plan was replaced because it had lost something.
-    fn still_answers(&self, old: &Generation) -> bool {
-        old.fingerprint != self.plan.fingerprint() && old.number >= since(self.events)
+    async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
+        let counts = old.fingerprint != self.plan.fingerprint() && old.number >= since(self.events);
+        Ok(counts && begun_at(&**self.store, old).await? == retracted(self.events.facts()))
     }
 }
 
@@ -271,13 +287,26 @@ fn since(events: &dyn OfflineTable) -> u64 {
     events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
-/// Begins a generation of a view, from the first record of every partition.
+/// The position in [`Log::RETRACTIONS`] that a generation was begun at; the start where it is gone.
+async fn begun_at(store: &dyn OnlineStore, generation: &Generation) -> Result<Position, StoreError> {
+    match store.positions(generation).await {
+        Err(StoreError::Gone(_)) => Ok(Position::START),
+        positions => positions.map(|positions| tidemark_store::begun_at(&positions)),
+    }
+}
+
+/// Begins a generation of a view, from the first record of every partition. It notes up to which retraction its events
+/// will be without the rows that were taken back.
 pub(crate) async fn begin(
     store: &dyn OnlineStore,
     plan: &FeaturePlan,
     events: &dyn OfflineTable,
 ) -> Result<Generation, StoreError> {
-    let starts = logs(events).into_iter().map(|log| (log, Position::START)).collect();
+    let mut starts: Positions = logs(events).into_iter().map(|log| (log, Position::START)).collect();
+    let retracted = retracted(events.facts());
+    if retracted > Position::START {
+        starts.insert(Log::RETRACTIONS, retracted);
+    }
     store.begin(&plan.view, plan.fingerprint(), &starts, least(plan)).await
 }
 

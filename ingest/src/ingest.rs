@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::IngestError;
+use crate::files::Changed;
 use crate::health::Health;
 use crate::journal::Journal;
 use crate::kafka::Topics;
 use crate::maintenance::{Names, drop_replaced};
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
+use crate::pipeline::retract::{Retract, TakenBack};
 use crate::pipeline::retry::Retried;
 use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::{FileReport, FilesReport};
@@ -180,8 +182,8 @@ impl Ingest {
     /// in before are skipped.
     ///
     /// # Errors
-    /// Before anything is taken in: where the source is unknown, a pattern names no file, or a file's columns do not
-    /// fit the source. Later: where a file, the store or a table cannot be read or written; what was taken in stays
+    /// Before anything is taken in: where the source is unknown, a pattern names no file, a file's columns do not
+    /// fit the source, or a file would count rows twice ([`IngestError::CountedBefore`]). Later: where a file, the store or a table cannot be read or written; what was taken in stays
     /// so, and the same call goes on from there.
     pub async fn take_in_files(
         &mut self,
@@ -189,9 +191,41 @@ impl Ingest {
         patterns: &[String],
         watch: Watch<'_>,
     ) -> Result<FilesReport, IngestError> {
+        self.take_in_files_as(source, patterns, Changed::Refuse, watch).await
+    }
+
+    /// Takes in files, and does with those that would count rows twice what `changed` says.
+    ///
+    /// # Errors
+    /// As of [`take_in_files`](Self::take_in_files). Before anything is taken in also where a file cannot be
+    /// [appended](Changed::Append).
+    pub async fn take_in_files_as(
+        &mut self,
+        source: &str,
+        patterns: &[String],
+        changed: Changed,
+        watch: Watch<'_>,
+    ) -> Result<FilesReport, IngestError> {
         self.pipeline(source)?;
         self.catch_up(watch).await?;
-        self.pipeline(source)?.take_in(patterns, watch).await
+        self.pipeline(source)?.take_in(patterns, changed, watch).await
+    }
+
+    /// Takes records of a source back that should never have come in: they are deleted from the event tables, and the
+    /// views of the source are backfilled without them. What was taken back before stays so.
+    ///
+    /// # Errors
+    /// Before anything is changed: where the source is unknown, a file was never taken in, or records are not in. Later:
+    /// where the journal, the store or a table cannot be read or written; the next call of anything goes on from there.
+    pub async fn retract(
+        &mut self,
+        source: &str,
+        wanted: &Retract,
+        watch: Watch<'_>,
+    ) -> Result<Vec<TakenBack>, IngestError> {
+        self.pipeline(source)?;
+        self.catch_up(watch).await?;
+        self.pipeline(source)?.retract(wanted, watch).await
     }
 
     /// Takes the dead letters of a source again, under its present definition. Those that are events by now get new offsets of
@@ -281,6 +315,15 @@ impl Ingest {
     pub fn given_up(&self) -> Vec<(String, FileReport)> {
         let of = |(source, pipeline): (&String, &Pipeline)| {
             pipeline.given_up().iter().map(|file| (source.clone(), file.clone())).collect::<Vec<_>>()
+        };
+        self.pipelines.iter().flat_map(of).collect()
+    }
+
+    /// What was taken back since this was opened, with the sources: also what an earlier process had begun to.
+    #[must_use]
+    pub fn taken_back(&self) -> Vec<(String, TakenBack)> {
+        let of = |(source, pipeline): (&String, &Pipeline)| {
+            pipeline.taken_back().iter().map(|records| (source.clone(), records.clone())).collect::<Vec<_>>()
         };
         self.pipelines.iter().flat_map(of).collect()
     }
@@ -400,12 +443,14 @@ impl Ingest {
                 }
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Command::TakeIn { source, patterns, answer } => match running.take_in(&source, patterns) {
-                Some(report) => {
-                    answers.spawn(async move { drop(answer.send(report.await)) });
+            Command::TakeIn { source, patterns, changed, answer } => {
+                match running.take_in(&source, patterns, changed) {
+                    Some(report) => {
+                        answers.spawn(async move { drop(answer.send(report.await)) });
+                    }
+                    None => drop(answer.send(Err(self.unknown(&source)))),
                 }
-                None => drop(answer.send(Err(self.unknown(&source)))),
-            },
+            }
             Command::Settle { answer } => {
                 let settled = running.settle();
                 answers.spawn(async move { drop(answer.send(settled.await)) });

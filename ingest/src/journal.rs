@@ -1,8 +1,8 @@
 //! `ingest.redb`: what the logs that Tidemark itself keeps are made of.
 //!
-//! It holds, for each source, the list of files that make up the [file log](files), the records of the
-//! [push log](push), rejected records that are [taken again](retries), and the version of the source that they are
-//! [read](sources) under. One process at a time has it open.
+//! It holds, for each source, the list of files and retractions that make up the [file log](files), the records of the
+//! [push log](push), rejected records that are [taken again](retries), the files of its feed that were [refused](refused), and
+//! the version of the source that they are [read](sources) under. One process at a time has it open.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,11 +13,16 @@ use tidemark_store::{Remedy, ensure_database};
 
 pub mod files;
 pub mod push;
+pub mod refused;
 pub mod retries;
 pub mod sources;
 
-/// The version of the layout of `ingest.redb`.
-pub const FORMAT: u64 = 1;
+/// The newest version of the layout of `ingest.redb` that is read. A journal is given a version as soon as it holds
+/// something that older versions would misread: 2 knows retractions, and files of which only the end is an entry.
+pub const FORMAT: u64 = 2;
+
+/// The version of a new journal.
+const FIRST_FORMAT: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
@@ -141,7 +146,7 @@ impl Journal {
             let found = meta.get(FORMAT_KEY)?.map(|found| found.value());
             match found {
                 Some(found) => Ok(found),
-                None => meta.insert(FORMAT_KEY, FORMAT).map(|_| FORMAT).map_err(Into::into),
+                None => meta.insert(FORMAT_KEY, FIRST_FORMAT).map(|_| FIRST_FORMAT).map_err(Into::into),
             }
         })
         .and_then(|found| match found {
@@ -165,6 +170,16 @@ impl Journal {
             *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
         written.map_err(error(&self.0.path, "write"))
+    }
+
+    /// Gives the journal this version at least, so that older ones leave it alone.
+    fn raise_format(transaction: &WriteTransaction, format: u64) -> Result<(), redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        let known = meta.get(FORMAT_KEY)?.map_or(FIRST_FORMAT, |known| known.value());
+        if known < format {
+            meta.insert(FORMAT_KEY, format)?;
+        }
+        Ok(())
     }
 
     /// Reads as of one instant.

@@ -43,10 +43,13 @@ mod view;
 mod tests;
 
 pub use error::IngestError;
+pub use files::{Changed, Earlier, EarlierKind};
 pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
+pub use journal::files::Records;
 pub use kafka::{KafkaConfig, Topics};
 pub use metrics::Metrics;
+pub use pipeline::retract::{Retract, TakenBack};
 pub use pipeline::retry::Retried;
 pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
 pub use progress::{Progress, Task, Watch, unwatched};

@@ -18,7 +18,7 @@ use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::OnlineStore;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::decode::Batch;
@@ -34,15 +34,18 @@ use crate::view::SharedView;
 use backfill::Backfills;
 use kept::{Kept, Pushes};
 use live::{Fallen, FallenSender, Live};
+use retract::TakenBack;
 use take_in::FileReport;
 use topic::Topic;
 
 pub(crate) mod arrivals;
 mod backfill;
+mod changed;
 mod count;
 mod history;
 pub(crate) mod kept;
 mod live;
+pub(crate) mod retract;
 pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod take_in;
@@ -107,6 +110,8 @@ pub(crate) struct Pipeline {
     is_running: bool,
     /// The files that were ended where they stood.
     given_up: Vec<FileReport>,
+    /// What was taken back.
+    taken_back: Vec<TakenBack>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
     /// What keeps its tables in shape, while [running](run).
@@ -153,6 +158,7 @@ impl Pipeline {
             backfills: Backfills::default(),
             is_running: false,
             given_up: Vec::new(),
+            taken_back: Vec::new(),
             topic: None,
             upkeep: JoinSet::new(),
             metrics,
@@ -464,7 +470,7 @@ impl Pipeline {
     /// The views that cannot go on. They say so for themselves as well.
     async fn settle_once(&self, partitions: &[Log]) -> Vec<SharedView> {
         let settling = self.views.iter().map(async |view| {
-            let settled = view.settle(self.expected(partitions)).await;
+            let settled = self.settle_view(view, partitions).await;
             settled.err().map(|_| Arc::clone(view.writer()))
         });
         join_all(settling).await.into_iter().flatten().collect()
@@ -475,7 +481,14 @@ impl Pipeline {
         let mut idle = self.logs();
         idle.retain(|partition| self.room.is_drained(*partition));
         // A view that cannot go on says so itself.
-        self.views.iter().for_each(|view| drop(view.settle(self.expected(&idle))));
+        self.views.iter().for_each(|view| drop(self.settle_view(view, &idle)));
+    }
+
+    fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
+        // What was taken back since a generation was begun is in it still.
+        let retracted = self.tables.retracted();
+        let current = retracted.is_none_or(|retracted| view.writer().retractions() == retracted);
+        view.settle(self.expected(partitions), current)
     }
 
     /// Where views that have everything should be in these partitions.

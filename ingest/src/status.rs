@@ -1,17 +1,20 @@
 //! Where every source and view stands.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{FeaturePlan, Log, Position, SourcePlan, Span, Time};
+use tidemark_kernel::{FeaturePlan, Log, Offset, Position, SourcePlan, Span, Time};
 use tidemark_offline::table::{LogStatistics, layout};
 use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
+use crate::decode::RETRACTED;
 use crate::error::IngestError;
 use crate::health::Ahead;
+use crate::journal::files::KnownFile;
 use crate::pipeline::Shared;
 use crate::pipeline::arrivals::newest_ahead;
 use crate::tally::FEW;
@@ -42,6 +45,41 @@ pub struct SourceStatus {
     /// The newest arrival among its events, where that is ahead of the clock of this process by more than the source's
     /// `max_arrival_ahead`.
     pub ahead: Option<Ahead>,
+    /// The files that were taken in, in the order of their rows in the file partition. Empty where this process keeps no
+    /// journal.
+    pub files: Vec<FileStatus>,
+    /// The files of its feed that were left out when it was last looked at, by absolute path, and why.
+    pub refused: Vec<(PathBuf, String)>,
+}
+
+/// A file that was taken in, or the end of one that has grown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Its absolute path when it was taken in.
+    pub path: PathBuf,
+    /// Where its first row is in the file partition.
+    pub first: Offset,
+    /// How many rows were taken in, dead letters included; none until it was read to its end.
+    pub rows: Option<u64>,
+    /// How many of them were taken back.
+    pub taken_back: u64,
+    /// How many rows of the file come before these: they were taken in earlier.
+    pub before: u64,
+}
+
+impl FileStatus {
+    /// The files among the entries of a file log.
+    fn all(entries: &[KnownFile]) -> Vec<Self> {
+        let files = entries.iter().filter(|entry| entry.retracts.is_none());
+        let status = |file: &KnownFile| Self {
+            path: file.path.clone(),
+            first: file.first,
+            rows: file.rows.map(i64::unsigned_abs),
+            taken_back: file.records().retracted(entries).unsigned_abs(),
+            before: file.before.unsigned_abs(),
+        };
+        files.map(status).collect()
+    }
 }
 
 /// Records of which most are no events: those committed over the last minute, or, where no record of the source ever was
@@ -141,7 +179,9 @@ impl Shared {
         let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
         let all = (all(|log| log.events), all(|log| log.dead_letters));
         let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
-        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead })
+        let files = FileStatus::all(&self.files(&source.name).await?);
+        let refused = self.refused(&source.name).await?;
+        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead, files, refused })
     }
 }
 
@@ -163,10 +203,13 @@ async fn rejecting(
     let most = most.or_else(|| held.iter().max_by_key(|(_, held)| held.rows).map(|(log, _)| *log));
     let Some((log, last)) = most.and_then(|log| Some((log, held.get(&log)?.last))) else { return Ok(None) };
     let at = |position| BTreeMap::from([(log, position)]);
-    let columns = [layout::DETAIL, layout::PLACE];
+    let columns = [layout::DETAIL, layout::PLACE, layout::REASON];
     let mut rows = table.scan(&columns, &at(Position(last)), &at(Position::after(last)))?;
     let Some(row) = rows.try_next().await? else { return Ok(None) };
     let text = |column| value_at(row.column(column), 0).to_string();
+    if text(2) == RETRACTED {
+        return Ok(None);
+    }
     Ok(Some(Rejecting { events, dead_letters, reason: text(0), place: text(1) }))
 }
 
@@ -214,7 +257,9 @@ async fn held(generation: &Generation, store: &dyn OnlineStore) -> Result<Option
     let held = async {
         let reached = store.positions(generation).await?.into_iter();
         let reached = reached.filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)));
-        let reached = reached.filter(|(_, position)| *position > Position::START).collect();
+        let is_partition = |log: &Log| *log != Log::RETRACTIONS;
+        let reached =
+            reached.filter(|(log, position)| *position > Position::START && is_partition(log)).collect();
         Ok((reached, store.sizes(generation).await?))
     };
     match held.await {

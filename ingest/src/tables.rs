@@ -11,8 +11,9 @@ use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray
 use tidemark_host::Host;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::table::retract::retracted;
 use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, TableError, TableKind};
+use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::{Batch, DeadLetter, Form};
@@ -141,6 +142,20 @@ impl Tables {
         let waiting = self.pending.spans.get(&log).map(|(_, to)| *to);
         let waiting = waiting.max(self.leaving.get(&log).copied());
         waiting.map_or_else(|| self.committed(log), |to| to.max(self.committed(log)))
+    }
+
+    /// Where the list of retractions ends, as far as we have seen; none while a commit is under way.
+    pub(crate) fn retracted(&self) -> Option<Position> {
+        self.open.as_ref().map(|open| retracted(open.events.facts()))
+    }
+
+    /// Deletes the rows of a retraction from both tables; how many events that were, none where it was done before.
+    pub(crate) async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, IngestError> {
+        let open = self.open_tables().await?;
+        open.dead_letters.retract(retraction).await?;
+        let events = open.events.retract(retraction).await?;
+        self.committed = open.events.positions().clone();
+        Ok(events)
     }
 
     /// Whether a commit is under way, or has ended and was not looked at yet.

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 
 mod arrivals;
+mod changed;
 mod definitions;
 mod faults;
 mod files;
@@ -10,6 +11,7 @@ pub(crate) mod fixture;
 mod forgetting;
 mod lost;
 mod push;
+mod retracting;
 mod retries;
 mod rivals;
 mod views;

@@ -15,7 +15,7 @@ use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Log, Position};
 use tidemark_offline::Positions as LogPositions;
-use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, names_every_bucket};
+use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, begun_at, names_every_bucket};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
@@ -48,6 +48,8 @@ pub enum Advance {
 #[derive(Debug)]
 pub struct ViewWriter {
     target: Arc<Target>,
+    /// The position in [`Log::RETRACTIONS`] that it was begun at.
+    retractions: Position,
     logs: Mutex<BTreeMap<Log, Arc<tokio::sync::Mutex<LogWriter>>>>,
 }
 
@@ -78,10 +80,12 @@ impl ViewWriter {
     ) -> Result<Option<Self>, IngestError> {
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
-        let stored = match store.positions(&generation).await {
+        let mut stored = match store.positions(&generation).await {
             Err(StoreError::Gone(_)) if !is_on(Mutant::LostView) => return Ok(None),
             stored => stored?,
         };
+        let retractions = begun_at(&stored);
+        stored.remove(&Log::RETRACTIONS);
         if !names_every_bucket(&stored) {
             return Ok(None);
         }
@@ -92,7 +96,7 @@ impl ViewWriter {
             let Some(buckets) = buckets(&stored, *log) else { return Ok(None) };
             logs.insert(*log, shared(LogWriter::new(Arc::clone(&target), *log, buckets)));
         }
-        Ok(Some(Self { target, logs: Mutex::new(logs) }))
+        Ok(Some(Self { target, retractions, logs: Mutex::new(logs) }))
     }
 
     /// The plan it carries out.
@@ -103,6 +107,11 @@ impl ViewWriter {
     /// The generation it writes.
     pub(crate) fn generation(&self) -> &Generation {
         &self.target.generation
+    }
+
+    /// The position in [`Log::RETRACTIONS`] that it was begun at: rows that were taken back before are not in it.
+    pub(crate) const fn retractions(&self) -> Position {
+        self.retractions
     }
 
     /// The position that every bucket has reached in a log.

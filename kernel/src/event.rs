@@ -14,6 +14,9 @@ impl Log {
     pub const FILE: Self = Self(-1);
     /// The one push log of a source: events sent to the ingest service.
     pub const PUSH: Self = Self(-2);
+    /// The list of a source's retractions. It has no events: states are begun at a position in it, and stay there. States
+    /// that stand before its end hold rows that were taken back since.
+    pub const RETRACTIONS: Self = Self(-3);
 }
 
 impl fmt::Display for Log {
@@ -21,6 +24,7 @@ impl fmt::Display for Log {
         match *self {
             Self::FILE => f.write_str("file"),
             Self::PUSH => f.write_str("push"),
+            Self::RETRACTIONS => f.write_str("retractions"),
             Self(partition) => write!(f, "{partition}"),
         }
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::event::{Log, Offset};
+use crate::event::{Log, Offset, Position};
 use crate::plan::Fingerprint;
 use crate::time::Time;
 
@@ -23,6 +23,8 @@ pub struct ViewToken {
     pub last: BTreeMap<Log, Offset>,
     /// Whether the instant was before the entity's horizon, so that the view was not answered.
     pub too_early: bool,
+    /// Up to where the states were made without the rows that were taken back: a position in [`Log::RETRACTIONS`].
+    pub retractions: Position,
 }
 
 /// What one lookup saw: the instant it was asked about, and what of each view.
@@ -64,8 +66,11 @@ impl fmt::Display for Token {
         for (view, token) in &self.views {
             out.bytes(view.as_bytes());
             out.raw(&token.fingerprint.0);
-            out.varint(token.last.len() as u64);
-            for (log, offset) in &token.last {
+            // Written as an offset like any other: versions that know no retractions refuse the token.
+            let retraction = (token.retractions > Position::START).then(|| token.retractions.0 - 1);
+            let retraction = retraction.map(|last| (Log::RETRACTIONS, last));
+            out.varint(token.last.len() as u64 + u64::from(retraction.is_some()));
+            for (log, offset) in retraction.iter().map(|(log, last)| (log, last)).chain(&token.last) {
                 out.zigzag(i64::from(log.0));
                 out.zigzag(*offset);
             }
@@ -111,8 +116,11 @@ impl Token {
                 let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a log"))?;
                 last.insert(Log(log), from.zigzag()?);
             }
+            let retractions = last
+                .remove(&Log::RETRACTIONS)
+                .map_or(Position::START, |last| Position(last.saturating_add(1)));
             let too_early = is_partial && from.u8()? == 1;
-            views.insert(name, ViewToken { fingerprint, last, too_early });
+            views.insert(name, ViewToken { fingerprint, last, too_early, retractions });
         }
         from.finish()?;
         Ok(Self { at, views })
@@ -125,7 +133,8 @@ mod tests {
 
     fn token() -> Token {
         let last = BTreeMap::from([(Log::FILE, 12), (Log(3), 70_000)]);
-        let view = ViewToken { fingerprint: Fingerprint([7; 16]), last, too_early: false };
+        let retractions = Position(2);
+        let view = ViewToken { fingerprint: Fingerprint([7; 16]), last, too_early: false, retractions };
         Token { at: Time::from_millis(-5), views: BTreeMap::from([("payments".into(), view)]) }
     }
 

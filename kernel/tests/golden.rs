@@ -14,7 +14,8 @@ use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{
-    EntityKey, FeaturePlan, Log, LogState, SourcePlan, Span, Stamp, Time, Token, Type, Value, Window,
+    EntityKey, FeaturePlan, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type, Value,
+    Window,
 };
 
 fn plan() -> FeaturePlan {
@@ -78,7 +79,8 @@ fn source() -> SourcePlan {
 
 fn token(plan: &FeaturePlan) -> Token {
     let last = BTreeMap::from([(Log::PUSH, 0), (Log::FILE, 70_000), (Log(3), 18)]);
-    let view = ViewToken { fingerprint: plan.fingerprint(), last, too_early: false };
+    let (fingerprint, retractions) = (plan.fingerprint(), Position::START);
+    let view = ViewToken { fingerprint, last, too_early: false, retractions };
     let at = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
     Token { at, views: BTreeMap::from([("payments".into(), view)]) }
 }

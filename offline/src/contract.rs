@@ -14,7 +14,9 @@ use tidemark_kernel::{Log, SourcePlan, Time};
 
 use crate::location::Location;
 use crate::table::compact::{CompactOptions, Compacted};
-use crate::table::{Committed, EventTable, Facts, LogStatistics, Places, Positions, Rows, TableError};
+use crate::table::{
+    Committed, EventTable, Facts, LogStatistics, Places, Positions, Retraction, Rows, TableError,
+};
 
 /// Which table of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +70,7 @@ pub trait OfflineTable: Send + Sync + Debug {
     async fn check_source(&mut self) -> Result<(), TableError>;
     async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError>;
     async fn remove(&mut self, places: &Places) -> Result<u64, TableError>;
+    async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError>;
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError>;
     async fn recent(&self, since: Time) -> Result<BTreeMap<Log, u64>, TableError>;
     async fn compact(&mut self, options: CompactOptions) -> Result<Compacted, TableError>;
@@ -144,6 +147,9 @@ impl OfflineTable for EventTable {
     }
     async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
         self.remove(places).await
+    }
+    async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
+        self.retract(retraction).await
     }
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
         self.log_statistics().await

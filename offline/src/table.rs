@@ -37,6 +37,7 @@ mod held;
 pub mod layout;
 mod log;
 mod remove;
+pub mod retract;
 mod scan;
 mod statistics;
 mod take_back;
@@ -49,6 +50,7 @@ pub use error::TableError;
 pub use facts::Facts;
 pub use held::{Held, HeldField};
 pub use remove::Places;
+pub use retract::Retraction;
 pub use scan::Rows;
 pub use statistics::LogStatistics;
 

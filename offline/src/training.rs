@@ -226,7 +226,7 @@ impl Questions {
         answered: impl FnMut(&History, usize),
     ) -> Result<ViewColumns, TrainError> {
         let plan = &request.service.views[view];
-        tokens::check(&self.labels, &self.tokens, plan, table.positions())?;
+        tokens::check(&self.labels, &self.tokens, plan, table)?;
         let asked = Asked::new(&self.keys[view]);
         let history = History::open(table, plan, Some(asked.entities()), request.effort).await?;
         let features = request.service.features.iter().filter(|feature| feature.view == view);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
@@ -51,6 +51,8 @@ const SKEW: Span = SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD;
 pub(crate) struct Entity<'p> {
     plan: &'p FeaturePlan,
     logs: Vec<(Log, LogState)>,
+    /// As of [`ViewToken::retractions`].
+    retractions: Position,
 }
 
 impl<'p> Entity<'p> {
@@ -62,6 +64,7 @@ impl<'p> Entity<'p> {
         plan: &'p FeaturePlan,
         key: Option<&EntityKey>,
         stored: &Stored,
+        retractions: Position,
     ) -> Result<Self, RowError> {
         let decode = |(log, bytes): &(Log, Vec<u8>)| match LogState::decode(plan, bytes) {
             Ok(state) => Ok((*log, state)),
@@ -73,7 +76,7 @@ impl<'p> Entity<'p> {
         };
         let stored = stored.as_ref().map_err(|damage| RowError::Damaged(damage.clone()))?;
         let logs = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
-        Ok(Self { plan, logs })
+        Ok(Self { plan, logs, retractions })
     }
 
     /// The entity's `R` in this view.
@@ -93,8 +96,9 @@ impl<'p> Entity<'p> {
 
     fn token(&self, at: Time) -> (String, ViewToken) {
         let last = self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect();
-        let fingerprint = self.plan.fingerprint();
-        (self.plan.view.clone(), ViewToken { fingerprint, last, too_early: self.is_after(at) })
+        let (fingerprint, retractions) = (self.plan.fingerprint(), self.retractions);
+        let too_early = self.is_after(at);
+        (self.plan.view.clone(), ViewToken { fingerprint, last, too_early, retractions })
     }
 }
 

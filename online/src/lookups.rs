@@ -19,7 +19,7 @@ use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
 use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
-use crate::states::{States, Stored};
+use crate::states::{Read, States};
 
 /// One question: a value for each key and each request field of the service, by name.
 pub type Row = BTreeMap<String, Value>;
@@ -194,7 +194,7 @@ impl Lookups {
         plan: &FeaturePlan,
         view: usize,
         keys: &[Vec<Option<EntityKey>>],
-    ) -> Result<Vec<Stored>, LookupError> {
+    ) -> Result<Read, LookupError> {
         let keys: Vec<Option<&EntityKey>> = keys.iter().map(|row| row[view].as_ref()).collect();
         self.states.read(plan, &keys).await
     }
@@ -222,9 +222,11 @@ impl Lookups {
 fn entities<'p>(
     service: &'p ServicePlan,
     keys: &[Vec<Option<EntityKey>>],
-    views: &[Vec<Stored>],
+    views: &[Read],
     row: usize,
 ) -> Result<Vec<Entity<'p>>, RowError> {
     let views = service.views.iter().zip(&keys[row]).zip(views);
-    views.map(|((plan, key), stored)| Entity::decode(plan, key.as_ref(), &stored[row])).collect()
+    views
+        .map(|((plan, key), read)| Entity::decode(plan, key.as_ref(), &read.stored[row], read.retractions))
+        .collect()
 }

@@ -3,15 +3,34 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidemark_kernel::event::Position;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
-use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError};
+use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError, begun_at};
 
 use crate::answer::name_entity;
 use crate::error::{Damage, DamageReason, LookupError};
 
 /// One entity's stored states by log, none for a null key; or what is wrong with them.
 pub(crate) type Stored = Result<Option<LogStates>, Damage>;
+
+/// What was read of one view for several entities.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// The states of each entity.
+    pub(crate) stored: Vec<Stored>,
+    /// Up to where they were made without the rows that were taken back: a position in
+    /// [`Log::RETRACTIONS`](tidemark_kernel::Log::RETRACTIONS).
+    pub(crate) retractions: Position,
+}
+
+/// A generation that was live.
+#[derive(Debug)]
+struct Known {
+    generation: Generation,
+    /// As of [`Read::retractions`], once it is known. It never changes.
+    retractions: Option<Position>,
+}
 
 /// How often to ask for the live generation again when the one just asked for is gone: it can be replaced and dropped
 /// between the two questions. One that stays live and gone is lost.
@@ -26,7 +45,7 @@ const TRIES: usize = 5;
 pub(crate) struct States {
     store: Arc<dyn OnlineStore>,
     /// For each plan the last generation of it that was live.
-    known: Mutex<BTreeMap<Fingerprint, Generation>>,
+    known: Mutex<BTreeMap<Fingerprint, Known>>,
 }
 
 impl States {
@@ -41,8 +60,8 @@ impl States {
         let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
         if wanted == live {
             let mut known = self.known();
-            if known.get(&wanted) != Some(&generation) {
-                known.insert(wanted, generation.clone());
+            if known.get(&wanted).is_none_or(|known| known.generation != generation) {
+                known.insert(wanted, Known { generation: generation.clone(), retractions: None });
             }
             drop(known);
             Ok(generation)
@@ -60,7 +79,24 @@ impl States {
     }
 
     fn replaced(&self, plan: &FeaturePlan) -> Option<Generation> {
-        self.known().get(&plan.fingerprint()).filter(|known| known.view == plan.view).cloned()
+        let known = self.known();
+        let generation = known.get(&plan.fingerprint()).map(|known| &known.generation);
+        generation.filter(|generation| generation.view == plan.view).cloned()
+    }
+
+    /// As of [`Read::retractions`].
+    async fn retractions(&self, generation: &Generation) -> Result<Position, StoreError> {
+        let remembered = |known: &Known| known.retractions.filter(|_| known.generation == *generation);
+        if let Some(retractions) = self.known().get(&generation.fingerprint).and_then(remembered) {
+            return Ok(retractions);
+        }
+        let retractions = begun_at(&self.store.positions(generation).await?);
+        if let Some(known) = self.known().get_mut(&generation.fingerprint)
+            && known.generation == *generation
+        {
+            known.retractions = Some(retractions);
+        }
+        Ok(retractions)
     }
 
     /// Makes sure that every entity of a view can be looked up.
@@ -80,21 +116,30 @@ impl States {
         &self,
         plan: &FeaturePlan,
         entities: &[Option<&EntityKey>],
-    ) -> Result<Vec<Stored>, LookupError> {
+    ) -> Result<Read, LookupError> {
         let keys: Vec<EntityKey> = entities.iter().copied().flatten().cloned().collect();
-        let mut found = self.lookup(plan, &keys).await?.into_iter();
+        let (found, retractions) = self.lookup(plan, &keys).await?;
+        let mut found = found.into_iter();
         let stored = entities.iter().map(|entity| match entity.and_then(|_| found.next()) {
             None => Ok(Ok(None)),
             Some(Ok(states)) => Ok(Ok(Some(states))),
             Some(Err(error)) => damage(error, plan).map(Err),
         });
-        stored.collect()
+        Ok(Read { stored: stored.collect::<Result<_, _>>()?, retractions })
     }
 
-    async fn lookup(&self, plan: &FeaturePlan, keys: &[EntityKey]) -> Result<Vec<EntityLookup>, LookupError> {
+    async fn lookup(
+        &self,
+        plan: &FeaturePlan,
+        keys: &[EntityKey],
+    ) -> Result<(Vec<EntityLookup>, Position), LookupError> {
         for _ in 0..TRIES {
             let generation = self.generation(plan).await?;
-            match self.store.lookup(&generation, keys).await {
+            let found = async {
+                let retractions = self.retractions(&generation).await?;
+                Ok((self.store.lookup(&generation, keys).await?, retractions))
+            };
+            match found.await {
                 Err(StoreError::Gone(_)) => self.forget(plan),
                 found => return found.map_err(LookupError::Store),
             }
@@ -108,7 +153,7 @@ impl States {
     }
 
     /// No panic leaves the map half changed.
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Generation>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

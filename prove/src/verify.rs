@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_kernel::{EntityKey, FeaturePlan, Fingerprint, Log, Position, SourcePlan, Time};
+use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{Effort, EntityEvents, EventTable, History, HistoryError, Location, TableError};
-use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore, StoreError};
+use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore, StoreError, begun_at};
 
 mod answers;
 mod difference;
@@ -99,6 +100,12 @@ pub enum VerifyError {
         "the state of view {0} is lost from the online store; `tidemark ingest` or `tidemark apply` backfills it"
     )]
     Lost(String),
+    /// A view's live state holds records that were taken back since.
+    #[error(
+        "the state of view {0} was made before records of its source were taken back; `tidemark ingest` or \
+         `tidemark apply` backfills it"
+    )]
+    TakenBack(String),
     /// A view's live state belongs to another definition.
     #[error(
         "the live state of view {view} belongs to version {live}, not to {wanted}; `tidemark apply` fills it anew"
@@ -175,7 +182,10 @@ impl<'r> View<'r> {
         if !request.store.is_whole(&generation).await? {
             return Err(VerifyError::Lost(plan.view.clone()));
         }
-        let applied = request.store.positions(&generation).await?.into_iter().map(|(log, buckets)| {
+        let mut positions = request.store.positions(&generation).await?;
+        let retractions = begun_at(&positions);
+        positions.remove(&Log::RETRACTIONS);
+        let applied = positions.into_iter().map(|(log, buckets)| {
             let position = |bucket| buckets.get(&bucket).copied().unwrap_or(Position::START);
             (log, (0..BUCKETS).map(position).collect())
         });
@@ -183,6 +193,9 @@ impl<'r> View<'r> {
         let missing = || VerifyError::Source { view: plan.view.clone(), name: plan.source.clone() };
         let source = request.sources.get(&plan.source).ok_or_else(missing)?;
         let table = EventTable::open(&request.location, source).await?;
+        if retractions != retracted(table.facts()) {
+            return Err(VerifyError::TakenBack(plan.view.clone()));
+        }
         let view = Self { request, plan, generation, applied, table };
         view.check_covered()?;
         Ok(view)

@@ -306,6 +306,14 @@ pub fn names_every_bucket(positions: &Positions) -> bool {
     (0..BUCKETS).all(|bucket| positions.values().any(|buckets| buckets.contains_key(&bucket)))
 }
 
+/// The position in [`Log::RETRACTIONS`] that a generation with these positions was begun at: records that were taken back
+/// before are not in its states. It never changes.
+#[must_use]
+pub fn begun_at(positions: &Positions) -> Position {
+    let buckets = positions.get(&Log::RETRACTIONS).into_iter().flat_map(|buckets| buckets.values());
+    buckets.min().copied().unwrap_or(Position::START)
+}
+
 /// One entity and its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityStates {

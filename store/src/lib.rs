@@ -27,7 +27,7 @@ pub mod sweep;
 
 pub use contract::{
     BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
-    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, names_every_bucket,
+    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, begun_at, names_every_bucket,
 };
 pub use database::ensure_database;
 pub use embedded::EmbeddedStore;

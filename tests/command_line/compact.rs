@@ -8,9 +8,10 @@ use crate::repo::TestRepo;
 fn small_files_become_one_and_go_once_they_are_old() {
     let repo = TestRepo::ingested();
     let at = "2026-11-20T08:59:00Z";
-    for rows in [format!("3,1,settled,{at}\n"), format!("4,2,settled,{at}\n5,x,settled,now\n")] {
-        repo.write("more.csv", &format!("user_id,amount,status,created_at\n{rows}"));
-        repo.run("ingest --from more.csv --source payments").done();
+    let rows = [format!("3,1,settled,{at}\n"), format!("4,2,settled,{at}\n5,x,settled,now\n")];
+    for (file, rows) in ["more.csv", "yet_more.csv"].into_iter().zip(rows) {
+        repo.write(file, &format!("user_id,amount,status,created_at\n{rows}"));
+        repo.run(&format!("ingest --from {file} --source payments")).done();
     }
     let logs = || repo.run("status --format json").done().json()["sources"][0]["logs"]["file"].clone();
     let before = logs();

@@ -9,6 +9,7 @@ mod away;
 mod bad_input;
 mod compact;
 mod containers;
+mod corrected;
 mod damage;
 mod dead_letters;
 mod demo;

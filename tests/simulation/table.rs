@@ -14,10 +14,11 @@ use futures::stream::{self, StreamExt};
 use tidemark_kernel::value::arrow::data_type;
 use tidemark_kernel::{Log, Position, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
+use tidemark_offline::table::retract::{retractions, with_retraction};
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
     Committed, CompactOptions, Compacted, Facts, HeldField, LogStatistics, OfflineStore, OfflineTable,
-    Places, Positions, TableError, TableKind,
+    Places, Positions, Retraction, TableError, TableKind,
 };
 
 use crate::mutant::Mutant;
@@ -396,6 +397,26 @@ impl OfflineTable for Handle {
             let removed = count(&self.seen.rows) - count(&next.rows);
             if removed == 0 || self.commit(next).await? {
                 return Ok(removed);
+            }
+        }
+    }
+
+    async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
+        loop {
+            self.reload().await?;
+            let known = retractions(&self.seen.facts).expect("facts that this program has written");
+            if known.contains(&retraction) {
+                return Ok(None);
+            }
+            let mut next = self.next();
+            let count = |rows: &[RecordBatch]| rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+            let before = count(&next.rows);
+            let rest = next.rows.iter().map(|rows| retraction.without(rows).expect("columns"));
+            next.rows = rest.collect();
+            next.facts = with_retraction(&next.facts, &retraction);
+            let removed = before - count(&next.rows);
+            if self.commit(next).await? {
+                return Ok(Some(removed as u64));
             }
         }
     }

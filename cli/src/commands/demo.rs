@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_ingest::FilesReport;
+use tidemark_ingest::{Changed, FilesReport};
 use tidemark_kernel::Visibility;
 use tidemark_offline::training::Summary;
 use tidemark_offline::{Effort, TrainRequest, train};
@@ -119,7 +119,7 @@ async fn read_files(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) 
     let intake = Intake { journal: true, ..Intake::default() };
     let mut ingest = project.ingest(store, intake).await?;
     let pattern = dir.join(PAYMENTS).join("*.parquet").display().to_string();
-    let reports = take_in(&mut ingest, &[(SOURCE.to_owned(), vec![pattern])]).await?;
+    let reports = take_in(&mut ingest, &[(SOURCE.to_owned(), vec![pattern])], Changed::Refuse).await?;
     let sum = |count: fn(&FilesReport) -> u64| reports.iter().map(|(_, report)| count(report)).sum();
     Ok((sum(FilesReport::events), sum(FilesReport::dead_letters)))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use tidemark_ingest::Changed;
 use tidemark_online::Lookups;
 
 use crate::args::{Dev, Global};
@@ -26,7 +27,7 @@ pub(super) async fn run(asked: Dev, global: &Global) -> Result<()> {
     let intake = Intake { journal: true, topics: true, ..Intake::default() };
     let mut ingest = project.ingest(Arc::clone(&store), intake).await?;
     catch_up(&mut ingest).await?;
-    let reports = ingest::take_in(&mut ingest, &ingest::feeds(&project)).await?;
+    let reports = ingest::take_in(&mut ingest, &ingest::feeds(&project), Changed::SetAside).await?;
     if !reports.is_empty() {
         say(ingest::table(&reports).trim_end());
     }

@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tidemark_ingest::{FileOutcome, FilesReport, Ingest, Watch};
+use tidemark_ingest::{Changed, FileOutcome, FilesReport, Ingest, Watch, files};
 use tidemark_kernel::source::Feed;
 use tidemark_online::listen::listen;
 
 use crate::args::{self, Global};
 use crate::clock;
-use crate::failure::{Failure, io_failure};
+use crate::failure::Failure;
 use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
 use crate::project::{Intake, Project, catch_up};
 use topics::{Reading, read};
 
 mod report;
+mod retract;
 pub(crate) mod topics;
 pub(crate) mod unusable;
 
@@ -23,6 +24,9 @@ pub(crate) use report::table;
 
 pub(super) async fn run(asked: &args::Ingest, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
+    if retract::run(asked, &project, output).await? {
+        return Ok(());
+    }
     let wanted = wanted(asked, &project)?;
     let topics = topics(asked, &project);
     if topics.is_empty() {
@@ -52,7 +56,9 @@ async fn take_in_files(
     let mut ingest = project.ingest(project.store().await?, intake).await?;
     catch_up(&mut ingest).await?;
     check_given_up(asked, &ingest)?;
-    let reports = take_in(&mut ingest, wanted).await?;
+    // Begun by a process that was killed.
+    ingest.taken_back().iter().for_each(|(source, taken_back)| say(retract::line(source, taken_back)));
+    let reports = take_in(&mut ingest, wanted, changed(asked)).await?;
     ingest.drain_push().await?;
     let took = began.elapsed();
     output.result(|| report::files_json(&reports, took), || report::files_text(&reports, took))?;
@@ -115,8 +121,7 @@ async fn take_in_topics(
 
 /// Paths as the journal has them.
 fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let absolute = |path: &PathBuf| Ok(std::path::absolute(path).map_err(io_failure("find", path))?);
-    paths.iter().map(absolute).collect()
+    paths.iter().map(|path| Ok(files::place(path)?)).collect()
 }
 
 /// Says what became of the files to give up. Only a file that was taken in halfway can be.
@@ -138,6 +143,18 @@ fn check_given_up(asked: &args::Ingest, ingest: &Ingest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What to do about files that would count rows twice. Those of a feed must not keep the others out: there may be no
+/// person to ask.
+const fn changed(asked: &args::Ingest) -> Changed {
+    match asked {
+        args::Ingest { replace: true, .. } => Changed::Replace,
+        args::Ingest { append: true, .. } => Changed::Append,
+        args::Ingest { as_new: true, .. } => Changed::AsNew,
+        asked if asked.from.is_empty() => Changed::SetAside,
+        _ => Changed::Refuse,
+    }
 }
 
 /// A source and the path patterns of its files.
@@ -184,12 +201,16 @@ pub(crate) fn feeds(project: &Project) -> Vec<Wanted> {
 }
 
 /// Takes in files with progress on stderr.
-pub(crate) async fn take_in(ingest: &mut Ingest, wanted: &[Wanted]) -> Result<Vec<(String, FilesReport)>> {
+pub(crate) async fn take_in(
+    ingest: &mut Ingest,
+    wanted: &[Wanted],
+    changed: Changed,
+) -> Result<Vec<(String, FilesReport)>> {
     let bars = Bars::default();
     let watch: Watch<'_> = &|progress| bars.ingest(progress);
     let mut reports = Vec::new();
     for (source, patterns) in wanted {
-        reports.push((source.clone(), ingest.take_in_files(source, patterns, watch).await?));
+        reports.push((source.clone(), ingest.take_in_files_as(source, patterns, changed, watch).await?));
     }
     Ok(reports)
 }

@@ -6,23 +6,36 @@ use tidemark_ingest::Status;
 use tidemark_ingest::status::{LogStatus, Rejecting, SourceStatus, ViewStatus};
 use tidemark_kernel::{Log, Position};
 
-use crate::args::Global;
+use crate::args::{self, Global};
 use crate::failure::{Level, show};
 use crate::output::{Output, Table, bytes, count, counted, time};
 use crate::progress::say;
 use crate::project::{Intake, Project};
 
-pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
+mod files;
+
+pub(super) async fn run(asked: args::Status, global: &Global, output: Output) -> Result<()> {
     let project = Project::open(global).await?;
     // Whoever takes in events keeps the journal, and goes on meanwhile where the store is shared.
     let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
     let status = project.ingest(project.store().await?, intake).await?.status().await?;
     let version = project.version;
     output.result(
-        || json!({"version": version, "sources": sources_json(&status), "views": views_json(&status)}),
-        || format!("version {version}\n\n{}\n{}", sources_text(&status), views_text(&status)),
+        || {
+            let mut result =
+                json!({"version": version, "sources": sources_json(&status), "views": views_json(&status)});
+            if asked.files {
+                result["files"] = files::json(&status).into();
+            }
+            result
+        },
+        || {
+            let files = if asked.files { format!("\n{}", files::text(&status)) } else { String::new() };
+            format!("version {version}\n\n{}\n{}{files}", sources_text(&status), views_text(&status))
+        },
     )?;
     for source in &status.sources {
+        files::say_refused(source);
         if let Some(rejecting) = &source.rejecting {
             say_rejecting(&source.source, rejecting);
         }

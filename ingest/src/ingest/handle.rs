@@ -6,13 +6,14 @@ use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::IngestError;
+use crate::files::Changed;
 use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::FilesReport;
 use crate::status::Status;
 
 pub(super) enum Command {
     Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
-    TakeIn { source: String, patterns: Vec<String>, answer: Answer<FilesReport> },
+    TakeIn { source: String, patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     Settle { answer: Answer<()> },
     Status { answer: Answer<Status> },
     Idle { answer: Answer<()> },
@@ -61,7 +62,20 @@ impl IngestHandle {
         source: &str,
         patterns: Vec<String>,
     ) -> Result<FilesReport, IngestError> {
-        self.ask(|answer| Command::TakeIn { source: source.to_owned(), patterns, answer }).await
+        self.take_in_files_as(source, patterns, Changed::Refuse).await
+    }
+
+    /// Takes in files, as [`Ingest::take_in_files_as`](super::Ingest::take_in_files_as) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take_in_files_as(
+        &self,
+        source: &str,
+        patterns: Vec<String>,
+        changed: Changed,
+    ) -> Result<FilesReport, IngestError> {
+        self.ask(|answer| Command::TakeIn { source: source.to_owned(), patterns, changed, answer }).await
     }
 
     /// Waits until everything that was pushed before is in both stores.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::IngestError;
+use crate::files::Changed;
 use crate::pipeline::run::{Answer, Idle, Line, Request};
 use crate::pipeline::take_in::FilesReport;
 use crate::pipeline::{Pipeline, Shared};
@@ -125,9 +126,10 @@ impl Running {
         &self,
         source: &str,
         patterns: Vec<String>,
+        changed: Changed,
     ) -> Option<impl Future<Output = Result<FilesReport, IngestError>> + Send + use<>> {
         let requests = self.sources.get(source)?.requests.clone();
-        Some(async move { ask(&requests, |answer| Request::TakeIn { patterns, answer }).await })
+        Some(async move { ask(&requests, |answer| Request::TakeIn { patterns, changed, answer }).await })
     }
 
     /// Waits until everything that was pushed before is in both stores.

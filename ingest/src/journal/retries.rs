@@ -8,7 +8,7 @@ use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::{Log, Time};
 
-use super::files::{KnownFile, insert, next_file};
+use super::files::{KnownFile, insert, next_entry};
 use super::{Journal, JournalError, opened};
 use crate::decode::form::Form;
 use crate::letters::Letter;
@@ -28,7 +28,7 @@ impl Journal {
         letters: &[Letter],
         added: Time,
     ) -> Result<KnownFile, JournalError> {
-        let (first, ordinal) = next_file(self, source)?;
+        let (first, ordinal) = next_entry(self, source)?;
         let records: Vec<Vec<u8>> = letters.iter().map(encode).collect();
         let (mut hasher, mut size) = (Hasher::new(), 0);
         for record in &records {
@@ -44,6 +44,8 @@ impl Journal {
             first,
             rows: Some(records.len() as i64),
             added: Some(added),
+            before: 0,
+            retracts: None,
         };
         self.write(|transaction| {
             insert(transaction, source, &file)?;

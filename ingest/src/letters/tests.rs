@@ -35,7 +35,8 @@ fn letter(log: Log, form: Form, raw: impl AsRef<[u8]>) -> Letter {
 
 /// The values and the arrival of the one event that a letter is; else why it is none.
 fn decided(source: &SourcePlan, letter: Letter) -> Result<String, String> {
-    let batch = decide(source, std::slice::from_ref(&letter), Position(40), None).expect("columns of the source");
+    let batch =
+        decide(source, std::slice::from_ref(&letter), Position(40), None).expect("columns of the source");
     assert_eq!((batch.log, batch.from, batch.to), (Log::FILE, Position(40), Position(41)));
     if let [dead] = batch.dead.as_slice() {
         assert_eq!((&dead.place, &dead.raw, &dead.form), (&letter.place, &letter.raw, &Some(letter.form)));

@@ -46,6 +46,8 @@ enum Order {
 
 struct Settle {
     expected: Positions,
+    /// Whether its generation has what `events` has.
+    current: bool,
     answer: oneshot::Sender<()>,
 }
 
@@ -81,10 +83,10 @@ impl Live {
     }
 
     /// Compares partitions that have nothing on the way with where the view should be in them, and stores how far it is.
-    /// Resolves once that is done; with an error where the view cannot go on.
-    pub(super) fn settle(&self, expected: Positions) -> oneshot::Receiver<()> {
+    /// Resolves once that is done; with an error where the view cannot go on, as one cannot that is not `current`.
+    pub(super) fn settle(&self, expected: Positions, current: bool) -> oneshot::Receiver<()> {
         let (answer, settled) = oneshot::channel();
-        drop(self.orders.send(Order::Settle(Settle { expected, answer })));
+        drop(self.orders.send(Order::Settle(Settle { expected, current, answer })));
         settled
     }
 
@@ -184,7 +186,7 @@ impl Task {
         if self.is_settling {
             return;
         }
-        let Some(Settle { mut expected, answer }) = self.settles.pop_front() else { return };
+        let Some(Settle { mut expected, current, answer }) = self.settles.pop_front() else { return };
         self.is_settling = true;
         // What is being applied is compared by that.
         expected.retain(|partition, _| !self.busy.contains(partition));
@@ -192,7 +194,10 @@ impl Task {
         self.busy.extend(&partitions);
         let (writer, health) = (Arc::clone(&self.writer), self.health.clone());
         self.working.push(Box::pin(async move {
-            let outcome = settle(&writer, &health, &expected).await;
+            let outcome = match current {
+                true => settle(&writer, &health, &expected).await,
+                false => Ok(Advance::Lost),
+            };
             if matches!(outcome, Ok(Advance::Done)) {
                 // It may have been asked for only to be done some time.
                 answer.send(()).unwrap_or_default();

@@ -148,7 +148,7 @@ impl Pipeline {
             self.take(vec![batch])?;
         }
         self.drain_push().await?;
-        Ok(FileOutcome::TakenIn { tally, before, took: stopwatch.elapsed() })
+        Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: stopwatch.elapsed() })
     }
 
     /// Removes from `dead_letters` what was taken again and is in `events`.
@@ -198,14 +198,15 @@ impl Pipeline {
         self.journal(move |journal| journal.end_retries(&name, &ended)).await
     }
 
-    /// Counts the dead letters of files that were skipped, in the order of their reports.
+    /// Counts the dead letters of files that were skipped, in the order of their reports; none of those without a file.
     pub(super) async fn count_rejected(
         &mut self,
         report: &mut FilesReport,
-        skipped: &[KnownFile],
+        skipped: &[Option<KnownFile>],
     ) -> Result<(), IngestError> {
-        let ranges = skipped.iter().map(|file| (file.first, file.first + file.rows.unwrap_or(0)));
-        let ranges: Vec<(i64, i64)> = ranges.collect();
+        let range = |file: &KnownFile| (file.first, file.first + file.rows.unwrap_or(0));
+        let ranges: Vec<(i64, i64)> =
+            skipped.iter().map(|file| file.as_ref().map_or((0, 0), range)).collect();
         let (Some(from), Some(to)) =
             (ranges.iter().map(|range| range.0).min(), ranges.iter().map(|range| range.1).max())
         else {

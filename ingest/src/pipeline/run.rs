@@ -14,6 +14,7 @@ use super::take_in::FilesReport;
 use super::topic::Topic;
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::files::Changed;
 use crate::health::Condition;
 use crate::kafka::Input;
 use crate::maintenance::{Forgetting, maintain};
@@ -33,7 +34,7 @@ pub(crate) enum Request {
     /// To be defined otherwise; answered once every view is up.
     Switch { source: Arc<SourcePlan>, plans: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     /// To take in files.
-    TakeIn { patterns: Vec<String>, answer: Answer<FilesReport> },
+    TakeIn { patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     /// To take in everything that was pushed before, and commit it.
     Settle { answer: Answer<()> },
 }
@@ -228,8 +229,8 @@ impl Pipeline {
                 Ok(()) => self.backfills.answer_at_end(answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Request::TakeIn { patterns, answer } => {
-                drop(answer.send(self.take_in(&patterns, &unwatched).await))
+            Request::TakeIn { patterns, changed, answer } => {
+                drop(answer.send(self.take_in(&patterns, changed, &unwatched).await))
             }
             Request::Settle { answer } => {
                 let settled = async {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tidemark_kernel::{Log, Position};
 
-use super::Pipeline;
+use super::changed::Decision;
+use super::{Pipeline, Shared};
 use crate::decode::{Batch, DeadLetter, GIVEN_UP};
 use crate::error::IngestError;
-use crate::files::{FileRead, FileReader, FileRows, Identity, find_again, matching};
-use crate::journal::files::KnownFile;
+use crate::files::earlier::place;
+use crate::files::{Changed, Earlier, FileRead, FileReader, FileRows, Identity, find_again, matching};
+use crate::journal::files::{KnownFile, NewEntry};
 use crate::progress::{Progress, Task, Watch};
 use crate::tally::Tally;
 
@@ -34,6 +36,8 @@ pub enum FileOutcome {
         tally: Tally,
         /// How many of its rows had been taken in before.
         before: u64,
+        /// How many events of earlier content were taken back for it.
+        taken_back: u64,
         /// How long it took.
         took: Duration,
     },
@@ -49,6 +53,8 @@ pub enum FileOutcome {
         /// How many of its rows are dead letters.
         rejected: u64,
     },
+    /// It would count rows twice, and was left out.
+    SetAside(Earlier),
 }
 
 /// What became of the files of one command, in the order in which they were looked at.
@@ -64,7 +70,7 @@ impl FilesReport {
     pub fn events(&self) -> u64 {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { tally, .. } => tally.events(),
-            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => 0,
+            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => 0,
         })
     }
 
@@ -74,7 +80,7 @@ impl FilesReport {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { tally, .. } => tally.rejected.count(),
             FileOutcome::GivenUp { .. } => 1,
-            FileOutcome::Skipped { .. } => 0,
+            FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => 0,
         })
     }
 
@@ -99,18 +105,38 @@ impl Meter<'_> {
     }
 }
 
+impl Shared {
+    /// The entries of the file partition of a source.
+    pub(crate) async fn files(&self, source: &str) -> Result<Vec<KnownFile>, IngestError> {
+        let Some(kept) = &self.kept else { return Ok(Vec::new()) };
+        let (journal, source) = (kept.journal.clone(), source.to_owned());
+        let files = self.host.blocking(move || journal.files(&source)).await;
+        Ok(files.map_err(IngestError::stopped)??)
+    }
+
+    /// The files of a source's feed that are left out, and why.
+    pub(crate) async fn refused(&self, source: &str) -> Result<Vec<(PathBuf, String)>, IngestError> {
+        let Some(kept) = &self.kept else { return Ok(Vec::new()) };
+        let (journal, source) = (kept.journal.clone(), source.to_owned());
+        let refused = self.host.blocking(move || journal.refused(&source)).await;
+        Ok(refused.map_err(IngestError::stopped)??)
+    }
+}
+
 impl Pipeline {
     /// Takes in the files that patterns name, sorted by path, each as a whole before the next, and commits them.
     ///
     /// # Errors
-    /// Before anything is taken in: where a pattern names no file, or a file's columns do not fit the source.
+    /// Before anything is taken in: where a pattern names no file, a file's columns do not fit the source, or it would
+    /// count rows twice and is to be [refused](Changed::Refuse) then.
     /// Afterwards everything that was taken in stays so, and the same command goes on from there.
     pub(crate) async fn take_in(
         &mut self,
         patterns: &[String],
+        changed: Changed,
         watch: Watch<'_>,
     ) -> Result<FilesReport, IngestError> {
-        let taken = self.take_in_all(patterns, watch).await;
+        let taken = self.take_in_all(patterns, changed, watch).await;
         self.end_files(taken).await
     }
 
@@ -127,6 +153,7 @@ impl Pipeline {
     async fn take_in_all(
         &mut self,
         patterns: &[String],
+        changed: Changed,
         watch: Watch<'_>,
     ) -> Result<FilesReport, IngestError> {
         let mut report = self.resume_files(watch).await?;
@@ -136,47 +163,99 @@ impl Pipeline {
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
             watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
-            found.push((path, self.identify(path).await?));
+            found.push((path.clone(), self.identify(path).await?));
         }
-        let mut known = self.known().await?;
-        for (path, identity) in found.iter().filter(|(_, identity)| !known.contains_key(identity)) {
-            self.check_file(path, identity.size).await?;
+        let decisions = self.decide(&found, changed).await?;
+        if changed == Changed::SetAside {
+            self.note_set_aside(&decisions).await?;
         }
+        let mut taken = BTreeMap::new();
         let total = found.iter().map(|(_, identity)| identity.size).sum();
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         let mut skipped = Vec::new();
-        for (path, identity) in found {
-            let outcome = match known.get(&identity).cloned() {
-                Some(known) => {
-                    meter.report(path, identity.size);
-                    skipped.push(known.clone());
+        for ((path, identity), decision) in found.into_iter().zip(decisions) {
+            let outcome = match (decision, taken.get(&identity)) {
+                (Decision::SetAside(earlier), _) => FileOutcome::SetAside(earlier),
+                (Decision::Skip(known, entries), _) => {
+                    self.add_and_read(&entries, &mut meter).await?;
+                    skipped.push(Some(known.clone()));
                     FileOutcome::Skipped { known_as: known.path, rejected: 0 }
                 }
-                None => {
-                    let file = self.add_file(path, identity).await?;
-                    known.insert(identity, file.clone());
-                    self.read_file(&file, &mut meter).await?
+                (Decision::TakeIn(entries), None) => {
+                    taken.insert(identity, place(&path)?);
+                    let outcome = self.add_and_read(&entries, &mut meter).await?;
+                    outcome.ok_or_else(|| IngestError::stopped("no file was added"))?
+                }
+                // Two of one content.
+                (Decision::TakeIn(entries), Some(known_as)) => {
+                    let known_as = known_as.clone();
+                    let is_file = |entry: &NewEntry| matches!(entry, NewEntry::File(..));
+                    let entries: Vec<NewEntry> =
+                        entries.into_iter().filter(|entry| !is_file(entry)).collect();
+                    self.add_and_read(&entries, &mut meter).await?;
+                    // What was rejected of it is told for the other.
+                    skipped.push(None);
+                    FileOutcome::Skipped { known_as, rejected: 0 }
                 }
             };
+            if !matches!(outcome, FileOutcome::TakenIn { .. }) {
+                meter.report(&path, identity.size);
+            }
             meter.before += identity.size;
-            report.files.push(FileReport { path: path.clone(), outcome });
+            report.files.push(FileReport { path, outcome });
         }
         self.count_rejected(&mut report, &skipped).await?;
         Ok(report)
     }
 
-    /// The files of the log, by what each is known by.
-    async fn known(&self) -> Result<BTreeMap<Identity, KnownFile>, IngestError> {
-        let files = self.files().await?.into_iter();
-        Ok(files.map(|file| (Identity { size: file.size, hash: file.hash }, file)).collect())
+    /// Adds entries to the file log and carries them out; what became of the file among them.
+    async fn add_and_read(
+        &mut self,
+        entries: &[NewEntry],
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<FileOutcome>, IngestError> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let (name, entries, now) = (self.source.name.clone(), entries.to_vec(), self.now());
+        let added = self.journal(move |journal| journal.add_entries(&name, &entries, now)).await?;
+        let retracting = added.partition_point(|entry| entry.retracts.is_some());
+        let (retractions, files) = added.split_at(retracting);
+        let mut removed = 0;
+        if !retractions.is_empty() {
+            let report = self.take_back(retractions, meter.watch).await?;
+            removed = report.iter().filter_map(|taken_back| taken_back.events).sum();
+        }
+        let Some(file) = files.first() else { return Ok(None) };
+        let mut outcome = self.read_file(file, meter).await?;
+        if let FileOutcome::TakenIn { taken_back, .. } = &mut outcome {
+            *taken_back = removed;
+        }
+        Ok(Some(outcome))
     }
 
-    async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
-        if self.shared.kept.is_none() {
-            return Ok(Vec::new());
+    /// Says which files of a feed are left out, in the log and for `status`.
+    async fn note_set_aside(&self, decisions: &[Decision]) -> Result<(), IngestError> {
+        let mut refused = Vec::new();
+        for decision in decisions {
+            if let Decision::SetAside(earlier) = decision {
+                tracing::warn!(source = self.source.name, help = earlier.help(), "{earlier}");
+                refused.push((place(&earlier.path)?, earlier.to_string()));
+            }
         }
         let name = self.source.name.clone();
-        self.journal(move |journal| journal.files(&name)).await
+        self.journal(move |journal| {
+            // Most feeds never have any.
+            if refused.is_empty() && journal.refused(&name)?.is_empty() {
+                return Ok(());
+            }
+            journal.set_refused(&name, &refused)
+        })
+        .await
+    }
+
+    pub(super) async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
+        self.shared.files(&self.source.name).await
     }
 
     async fn identify(&self, path: &Path) -> Result<Identity, IngestError> {
@@ -185,16 +264,10 @@ impl Pipeline {
     }
 
     /// Whether a file is one that this source could read.
-    async fn check_file(&self, path: &Path, size: u64) -> Result<(), IngestError> {
+    pub(super) async fn check_file(&self, path: &Path, size: u64) -> Result<(), IngestError> {
         let (path, source) = (path.to_owned(), Arc::clone(&self.source));
         let check = self.shared.host.blocking(move || FileRows::open(&path, size, &source, 0).map(drop));
         check.await.map_err(IngestError::stopped)?
-    }
-
-    async fn add_file(&self, path: &Path, identity: Identity) -> Result<KnownFile, IngestError> {
-        let place = std::path::absolute(path).map_err(IngestError::file("find", path))?;
-        let (name, now) = (self.source.name.clone(), self.now());
-        self.journal(move |journal| journal.add_file(&name, &place, identity.size, identity.hash, now)).await
     }
 
     /// Takes in the rest of every file that the event table does not hold to its end, or gives it up where that was
@@ -217,23 +290,28 @@ impl Pipeline {
         let total = rest.iter().map(|file| file.size).sum();
         let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
         let mut report = FilesReport::default();
-        for file in rest {
-            let outcome = if self.is_retry(&file).await? {
-                self.read_retry(&file).await?
-            } else if self.shall_give_up(&file) {
-                self.give_up_file(&file).await?
+        let are_retractions = |a: &KnownFile, b: &KnownFile| a.retracts.is_some() && b.retracts.is_some();
+        for run in rest.chunk_by(are_retractions) {
+            let [file, ..] = run else { continue };
+            let outcome = if file.retracts.is_some() {
+                self.take_back(run, watch).await?;
+                continue;
+            } else if self.is_retry(file).await? {
+                self.read_retry(file).await?
+            } else if self.shall_give_up(file) {
+                self.give_up_file(file).await?
             } else {
-                self.find_again(&file).await?;
-                self.read_file(&file, &mut meter).await?
+                self.find_again(file).await?;
+                self.read_file(file, &mut meter).await?
             };
             meter.before += file.size;
-            report.files.push(FileReport { path: file.path, outcome });
+            report.files.push(FileReport { path: file.path.clone(), outcome });
         }
         Ok(report)
     }
 
     async fn find_again(&self, file: &KnownFile) -> Result<(), IngestError> {
-        let row = (self.tables.taken(Log::FILE).0 - file.first).max(0);
+        let row = file.before + (self.tables.taken(Log::FILE).0 - file.first).max(0);
         let (source, file) = (Arc::clone(&self.source), file.clone());
         let search = self.shared.host.blocking(move || find_again(&source, &file, row));
         search.await.map_err(IngestError::stopped)?
@@ -246,7 +324,7 @@ impl Pipeline {
             IngestError::File { source, .. } => source.to_string(),
             other => return other,
         };
-        let row = (self.tables.taken(Log::FILE).0 - file.first).max(0);
+        let row = file.before + (self.tables.taken(Log::FILE).0 - file.first).max(0);
         let (path, source_name) = (file.path.clone(), self.source.name.clone());
         IngestError::CutShort { path, source_name, row, reason }
     }
@@ -254,7 +332,7 @@ impl Pipeline {
     /// Whether a file is to be given up. Once it was, its path may stand for another file.
     fn shall_give_up(&self, file: &KnownFile) -> bool {
         let done = self.given_up.iter().any(|done| done.path == file.path);
-        self.shared.give_up.contains(&file.path) && !done
+        place(&file.path).is_ok_and(|place| self.shared.give_up.contains(&place)) && !done
     }
 
     /// Ends a file where it stands: its rows stay, and a dead letter takes the place of the rest.
@@ -265,8 +343,8 @@ impl Pipeline {
         let letter = DeadLetter {
             offset: from.0,
             code: GIVEN_UP,
-            reason: format!("the rest of the file, from row {} on, was given up", before + 1),
-            place: format!("{name} row {}", before + 1),
+            reason: format!("the rest of the file, from row {} on, was given up", file.before + before + 1),
+            place: format!("{name} row {}", file.before + before + 1),
             raw: Vec::new(),
             form: None,
             record_time: None,
@@ -311,7 +389,7 @@ impl Pipeline {
         };
         let (name, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
-        let before = (start.0 - file.first).clamp(0, rows).unsigned_abs();
-        Ok(FileOutcome::TakenIn { tally, before, took: watch.elapsed() })
+        let before = (file.before + (start.0 - file.first).clamp(0, rows)).unsigned_abs();
+        Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: watch.elapsed() })
     }
 }

@@ -7,7 +7,7 @@ use parquet::file::properties::WriterProperties;
 use tidemark_kernel::{Log, Position};
 
 use super::fixture::{Project, RECEIVED, lines, memory, states};
-use crate::{FileOutcome, IngestError, Progress, Task, unwatched};
+use crate::{Changed, FileOutcome, IngestError, Progress, Task, unwatched};
 
 #[tokio::test]
 async fn files_go_into_both_stores_and_no_file_twice() {
@@ -34,8 +34,9 @@ async fn files_go_into_both_stores_and_no_file_twice() {
     assert_eq!(project.held().await, held);
 
     project.file("c.jsonl", &lines(0, 101));
-    let changed = ingest.take_in_files("payments", &pattern, &unwatched).await.expect("taken in");
-    assert_eq!(changed.events() + changed.dead_letters(), 101, "a changed file is a new one");
+    let changed = ingest.take_in_files_as("payments", &pattern, Changed::AsNew, &unwatched).await;
+    let changed = changed.expect("taken in");
+    assert_eq!(changed.events() + changed.dead_letters(), 101, "counted as a new one");
     let status = ingest.status().await.expect("status");
     let log = &status.sources[0].logs[&Log::FILE];
     assert_eq!((log.position, log.end), (Position(251), Some(Position(251))));

@@ -152,7 +152,7 @@ impl EventTable {
 
 /// Makes files that are about to be replaced as young as what replaces them: somebody may just have begun to read
 /// them, and `vacuum` goes by their age.
-fn touch(parts: &[DataFile], merged: &Path) -> Result<(), FileError> {
+pub(super) fn touch(parts: &[DataFile], merged: &Path) -> Result<(), FileError> {
     let now = merged.metadata().and_then(|metadata| metadata.modified());
     let now = now.map_err(FileError::of("read", merged))?;
     parts.iter().try_for_each(|part| {

@@ -13,7 +13,7 @@ use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
 use tidemark_kernel::value::{Type, arrow::data_type};
-use tidemark_kernel::{Log, SourcePlan};
+use tidemark_kernel::{Log, Offset, SourcePlan};
 
 use super::Positions;
 
@@ -160,10 +160,18 @@ fn to_micros(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 
 /// The rows, stored or not, that are before `to`, or of a log that it does not name.
 pub(super) fn before(rows: &RecordBatch, to: &Positions) -> Result<RecordBatch, ArrowError> {
+    filter(rows, |log, offset| to.get(&log).is_none_or(|to| to.covers(offset)))
+}
+
+/// The rows, stored or not, of the partitions and offsets that are wanted.
+pub(super) fn filter(
+    rows: &RecordBatch,
+    is_wanted: impl Fn(Log, Offset) -> bool,
+) -> Result<RecordBatch, ArrowError> {
     let logs = rows.column(rows.schema().index_of(LOG)?).as_primitive::<Int32Type>();
     let offsets = rows.column(rows.schema().index_of(OFFSET)?).as_primitive::<Int64Type>();
-    let is_before = |(log, offset): (&i32, &i64)| to.get(&Log(*log)).is_none_or(|to| to.covers(*offset));
-    let kept = logs.values().iter().zip(offsets.values()).map(is_before);
+    let kept = logs.values().iter().zip(offsets.values());
+    let kept = kept.map(|(log, offset)| is_wanted(Log(*log), *offset));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
 }
 

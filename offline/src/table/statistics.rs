@@ -102,10 +102,12 @@ impl EventTable {
             if committed_at(&commit).is_none_or(|time| time < since) {
                 break;
             }
-            // What is left of files whose rows were removed is not new.
-            let removes = commit.iter().any(|action| matches!(action, Action::Remove(_)));
+            // Files with what is left of others hold nothing new.
+            if commit.iter().any(|action| matches!(action, Action::Remove(_))) {
+                continue;
+            }
             let added = commit.iter().filter_map(|action| match action {
-                Action::Add(file) if file.data_change && !removes => of_file(file),
+                Action::Add(file) if file.data_change => of_file(file),
                 _ => None,
             });
             for (log, held) in added.flatten() {

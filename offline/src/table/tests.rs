@@ -19,6 +19,7 @@ mod compaction;
 mod delta_log;
 mod facts;
 mod full_disk;
+mod retract;
 mod take_back;
 
 fn source(fields: &[(&str, Type)]) -> SourcePlan {

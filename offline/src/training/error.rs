@@ -216,6 +216,36 @@ pub enum TokenProblem {
         /// What the lookup saw.
         last: Offset,
     },
+    /// It may have seen events that were taken back since.
+    #[error(
+        "the lookup was answered before the records of offsets {from}..={} of partition {log} of source {source_name} were taken \
+         back, and may have seen them: what it saw cannot be made again; leave the row out, or train on it with \
+         --visibility as_known",
+        to.0 - 1
+    )]
+    Retracted {
+        /// The source.
+        source_name: String,
+        /// The partition.
+        log: Log,
+        /// The first offset that was taken back.
+        from: Position,
+        /// The position after the last one.
+        to: Position,
+    },
+    /// It did not see events that the table has again.
+    #[error(
+        "the lookup was answered after {seen} retractions in source {source_name}, of which its event table knows {known}: it \
+         is older than the lookup; restore the newer one"
+    )]
+    Restored {
+        /// The source.
+        source_name: String,
+        /// How many retractions the states were made after.
+        seen: usize,
+        /// How many the table knows.
+        known: usize,
+    },
 }
 
 fn cast_name(ty: Type) -> &'static str {

@@ -15,7 +15,7 @@ use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{Answer, EntityKey, Event, Log, Offset, Position, Span, Stamp, Value, Window, oracle};
 
 use super::*;
-use crate::table::layout;
+use crate::table::{Retraction, layout};
 
 /// An event of the test's source: log, offset, event time, arrival time, user, amount.
 type Row = (i32, i64, i64, i64, Option<i64>, Option<f64>);
@@ -237,7 +237,8 @@ async fn every_visibility_equals_the_oracle() {
     let lasts: Vec<BTreeMap<Log, Offset>> =
         (0..400).map(|_| BTreeMap::from([(Log(-1), next(750)), (Log(0), next(750))])).collect();
     let token = |(label, last): (&(Option<i64>, i64), &BTreeMap<Log, Offset>)| {
-        let view = ViewToken { fingerprint: plan().fingerprint(), last: last.clone(), too_early: false };
+        let (fingerprint, last, retractions) = (plan().fingerprint(), last.clone(), Position::START);
+        let view = ViewToken { fingerprint, last, too_early: false, retractions };
         Token { at: Time::from_millis(label.1), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
     };
     let tokens = labels.iter().zip(&lasts).map(token);
@@ -441,7 +442,8 @@ async fn wrong_label_files_are_explained() {
 async fn tokens_must_fit_labels_views_and_tables() {
     let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
     let token = |fingerprint, log: i32, last| {
-        let view = ViewToken { fingerprint, last: BTreeMap::from([(Log(log), last)]), too_early: false };
+        let (last, retractions) = (BTreeMap::from([(Log(log), last)]), Position::START);
+        let view = ViewToken { fingerprint, last, too_early: false, retractions };
         Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
     };
     let ours = plan().fingerprint();
@@ -466,6 +468,39 @@ async fn tokens_must_fit_labels_views_and_tables() {
     request.token = None;
     let none = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
     assert!(none.contains("--token"), "{none}");
+}
+
+#[tokio::test]
+async fn tokens_of_lookups_that_may_have_seen_what_was_taken_back_are_refused() {
+    let repo =
+        Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0)), (0, 1, 1000, 1000, Some(1), Some(5.0))]).await;
+    let labels = |last, retractions| {
+        let (fingerprint, last) = (plan().fingerprint(), BTreeMap::from([(Log(0), last)]));
+        let view = ViewToken { fingerprint, last, too_early: false, retractions: Position(retractions) };
+        let token = Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) };
+        repo.parquet(vec![
+            ("user", Arc::new(Int64Array::from(vec![1]))),
+            ("t", millis([2000].into_iter())),
+            ("asked", Arc::new(Float64Array::from(vec![1.0]))),
+            ("token", Arc::new(StringArray::from(vec![token.to_string()]))),
+        ])
+    };
+    let refusal = async |last, retractions| {
+        repo.build(labels(last, retractions), Visibility::AsServed).await.err().map(|error| error.to_string())
+    };
+    let unknown = refusal(1, 1).await.expect("the table knows of none");
+    assert!(
+        unknown.contains("after 1 retractions in source payments, of which its event table knows 0"),
+        "{unknown}"
+    );
+
+    let mut table = EventTable::open(&repo.location(), &source()).await.unwrap();
+    let taken_back = Retraction { log: Log(0), from: Position(1), to: Position(2), at: 0 };
+    assert_eq!(table.retract(taken_back).await.unwrap(), Some(1));
+    let before = refusal(1, 0).await.expect("it saw the second event");
+    assert!(before.contains("offsets 1..=1 of partition 0 of source payments were taken back"), "{before}");
+    assert_eq!(refusal(0, 0).await, None, "it saw the first event alone");
+    assert_eq!((refusal(0, 1).await, refusal(1, 1).await), (None, None), "it was answered afterwards");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use tidemark_kernel::{FeaturePlan, Position, Time, Token};
 
 use super::error::{TokenProblem, TrainError};
 use super::labels::Labels;
-use crate::table::Positions;
+use crate::table::{EventTable, Retraction};
 
 /// The labels' tokens, each of a lookup about its label's time.
 pub(super) fn read(labels: &Labels, column: &str, times: &[Time]) -> Result<Vec<Token>, TrainError> {
@@ -19,17 +19,17 @@ pub(super) fn read(labels: &Labels, column: &str, times: &[Time]) -> Result<Vec<
     Ok(tokens)
 }
 
-/// Checks that the tokens are of this version of the view and that its table, which stands at `positions`, holds
-/// what they saw.
+/// Checks that the tokens are of this version of the view and that its table holds what they saw.
 pub(super) fn check(
     labels: &Labels,
     tokens: &[Token],
     plan: &FeaturePlan,
-    positions: &Positions,
+    table: &EventTable,
 ) -> Result<(), TrainError> {
+    let retractions = if tokens.is_empty() { Vec::new() } else { table.retractions()? };
     let checked = |token: &Token| {
         let view = token.views.get(&plan.view).ok_or_else(|| TokenProblem::NoView(plan.view.clone()))?;
-        check_view(view, plan, positions)
+        check_view(view, plan, table, &retractions)
     };
     tokens
         .iter()
@@ -37,17 +37,37 @@ pub(super) fn check(
         .try_for_each(|(at, token)| checked(token).map_err(|problem| labels.bad_token(at, problem)))
 }
 
-fn check_view(token: &ViewToken, plan: &FeaturePlan, positions: &Positions) -> Result<(), TokenProblem> {
+fn check_view(
+    token: &ViewToken,
+    plan: &FeaturePlan,
+    table: &EventTable,
+    retractions: &[Retraction],
+) -> Result<(), TokenProblem> {
     if token.fingerprint != plan.fingerprint() {
         let (view, token, plan) = (plan.view.clone(), token.fingerprint, plan.fingerprint());
         return Err(TokenProblem::Foreign { view, token, plan });
     }
     for (log, last) in &token.last {
-        let position = positions.get(log).copied().unwrap_or(Position::START);
+        let position = table.positions().get(log).copied().unwrap_or(Position::START);
         if !position.covers(*last) {
             let source_name = plan.source.clone();
             return Err(TokenProblem::Uncovered { source_name, log: *log, position, last: *last });
         }
     }
-    Ok(())
+    // What was taken back behind the last event of the entity did not change what the lookup saw.
+    let may_have_seen = |taken_back: &&Retraction| {
+        token.last.get(&taken_back.log).is_some_and(|last| taken_back.from.0 <= *last)
+    };
+    let seen = usize::try_from(token.retractions.0).unwrap_or(usize::MAX);
+    if seen > retractions.len() {
+        let (source_name, known) = (plan.source.clone(), retractions.len());
+        return Err(TokenProblem::Restored { source_name, seen, known });
+    }
+    match retractions.iter().skip(seen).find(may_have_seen) {
+        Some(taken_back) => {
+            let (source_name, log) = (plan.source.clone(), taken_back.log);
+            Err(TokenProblem::Retracted { source_name, log, from: taken_back.from, to: taken_back.to })
+        }
+        None => Ok(()),
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use tidemark_ingest::IngestHandle;
+use tidemark_ingest::{Changed, IngestHandle};
 use tidemark_online::Lookups;
 use tidemark_registry::Repo;
 use tidemark_registry::applied::record;
@@ -16,7 +16,7 @@ use tidemark_registry::applied::record;
 use super::tell;
 use crate::clock;
 use crate::commands::apply::Candidate;
-use crate::commands::ingest::feeds;
+use crate::commands::ingest::{feeds, unusable};
 use crate::output::duration;
 use crate::progress::say;
 use crate::project::Project;
@@ -114,8 +114,9 @@ impl Definitions {
         let before = feeds(&self.project);
         self.project = project;
         for (source, patterns) in feeds(&self.project).into_iter().filter(|feed| !before.contains(feed)) {
-            if let Err(error) = self.ingest.take_in_files(&source, patterns).await {
-                tell(&error.into());
+            match self.ingest.take_in_files_as(&source, patterns, Changed::SetAside).await {
+                Ok(report) => unusable::say_set_aside(&source, &report),
+                Err(error) => tell(&error.into()),
             }
         }
         say(format_args!("applied version {} in {}", self.project.version, duration(began.elapsed())));

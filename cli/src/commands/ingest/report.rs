@@ -47,9 +47,14 @@ pub(crate) fn table(reports: &Reports) -> String {
         for file in &report.files {
             let path = file.path.display().to_string();
             let cells = match &file.outcome {
-                FileOutcome::TakenIn { tally, before, took } => {
-                    let resumed = format!("{} were in before", counted(*before, "row"));
-                    let note = if *before > 0 { resumed } else { String::new() };
+                FileOutcome::TakenIn { tally, before, taken_back, took } => {
+                    let note = match (before, taken_back) {
+                        (0, 0) => String::new(),
+                        (0, taken_back) => {
+                            format!("{} of earlier content taken back", counted(*taken_back, "event"))
+                        }
+                        (before, _) => format!("{} were in before", counted(*before, "row")),
+                    };
                     let (events, dead_letters) = (count(tally.events()), count(tally.rejected.count()));
                     [events, dead_letters, rate(tally.records, *took), note]
                 }
@@ -62,6 +67,10 @@ pub(crate) fn table(reports: &Reports) -> String {
                     if *rejected > 0 {
                         note += &format!("; {} of its rows rejected", count(*rejected));
                     }
+                    ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
+                }
+                FileOutcome::SetAside(_) => {
+                    let note = "left out: it would count rows twice".to_owned();
                     ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
                 }
             };
@@ -82,9 +91,9 @@ fn files(reports: &Reports) -> Vec<Json> {
 fn describe(source: &str, file: &FileReport) -> Json {
     let path = file.path.display().to_string();
     match &file.outcome {
-        FileOutcome::TakenIn { tally, before, took } => json!({
+        FileOutcome::TakenIn { tally, before, taken_back, took } => json!({
             "source": source, "file": path, "events": tally.events(), "dead_letters": tally.rejected.count(),
-            "rows_before": before, "seconds": took.as_secs_f64(), "skipped": false,
+            "rows_before": before, "events_taken_back": taken_back, "seconds": took.as_secs_f64(), "skipped": false,
             "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen),
         }),
         FileOutcome::GivenUp { rows } => json!({
@@ -94,6 +103,10 @@ fn describe(source: &str, file: &FileReport) -> Json {
         FileOutcome::Skipped { known_as, rejected } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": true,
             "known_as": known_as.display().to_string(), "rejected_before": rejected,
+        }),
+        FileOutcome::SetAside(earlier) => json!({
+            "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": false, "left_out": true,
+            "reason": earlier.to_string(),
         }),
     }
 }

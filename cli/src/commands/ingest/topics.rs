@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tidemark_ingest::{
-    Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
+    Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
 use tidemark_online::http;
 use tokio::net::TcpListener;
@@ -90,7 +90,7 @@ async fn run(
     [stop_files, stop]: [impl Future<Output = ()> + Send; 2],
 ) -> Result<()> {
     let reports = tokio::select! {
-        reports = take_in(&mut ingest, &wanted) => reports?,
+        reports = take_in(&mut ingest, &wanted, Changed::SetAside) => reports?,
         // A file that is under way is taken up by the next start.
         () = stop_files => return Ok(()),
     };

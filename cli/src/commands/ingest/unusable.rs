@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_ingest::tally::Reasons;
-use tidemark_ingest::{FileOutcome, FileReport, FilesReport, Tally};
+use tidemark_ingest::{EarlierKind, FileOutcome, FileReport, FilesReport, Tally};
 
 use crate::failure::{Failure, Level, show};
 use crate::output::{count, counted};
@@ -51,6 +51,7 @@ pub(crate) fn of_files(project: &Project, reports: &[(String, FilesReport)]) -> 
             complaints.extend(records.complaints(source, level));
         }
         complaints.extend(of_skipped(source, report));
+        complaints.extend(set_aside(source, report));
     }
     Ok(complaints)
 }
@@ -74,6 +75,28 @@ fn of_skipped(source: &str, report: &FilesReport) -> Option<Complaint> {
          definition"
     );
     Some(Complaint { level: Level::Warning, message, help })
+}
+
+/// The messages about files of a feed that were left out: errors, although the others were taken in.
+fn set_aside(source: &str, report: &FilesReport) -> Vec<Complaint> {
+    let complaint = |file: &FileReport| {
+        let FileOutcome::SetAside(earlier) = &file.outcome else { return None };
+        let help = match earlier.kind {
+            EarlierKind::TakenBack => earlier.help(),
+            _ => format!(
+                "`tidemark ingest --source {source} --from {}` with {}",
+                file.path.display(),
+                earlier.help()
+            ),
+        };
+        Some(Complaint { level: Level::Error, message: earlier.to_string(), help })
+    };
+    report.files.iter().filter_map(complaint).collect()
+}
+
+/// Says which files of a feed were left out.
+pub(crate) fn say_set_aside(source: &str, report: &FilesReport) {
+    say_all(&set_aside(source, report));
 }
 
 /// The messages about records from topics and pushes. With `must_give` it is an error if there were records but no event.
@@ -121,7 +144,7 @@ impl<'r> File<'r> {
                 let is_useless = *before == 0 && tally.records > 0 && tally.events() == 0;
                 Some(Self { report, tally, is_useless })
             }
-            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => None,
+            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => None,
         }
     }
 }

@@ -156,7 +156,17 @@ async fn a_member_that_any_of_the_first_records_has_is_there() {
 
 fn known(path: &Path) -> KnownFile {
     let Identity { size, hash } = Identity::of(path).expect("readable");
-    KnownFile { ordinal: 0, path: path.into(), size, hash, first: 0, rows: None, added: None }
+    KnownFile {
+        ordinal: 0,
+        path: path.into(),
+        size,
+        hash,
+        first: 0,
+        rows: None,
+        added: None,
+        before: 0,
+        retracts: None,
+    }
 }
 
 #[tokio::test]

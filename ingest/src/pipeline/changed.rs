@@ -1,0 +1,185 @@
+//! What becomes of each file of a command, decided before anything is taken in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Pipeline;
+use crate::error::IngestError;
+use crate::files::earlier::{check_appended, longest_beginning, place};
+use crate::files::{Changed, Earlier, EarlierKind, Identity};
+use crate::journal::files::{KnownFile, NewEntry};
+
+/// What becomes of a file.
+pub(super) enum Decision {
+    /// Its content is in already, as this file. Rows that are in under its own path may have to be taken back.
+    Skip(KnownFile, Vec<NewEntry>),
+    /// It is left out.
+    SetAside(Earlier),
+    /// These entries are added to the file log: retractions, then the file.
+    TakeIn(Vec<NewEntry>),
+}
+
+/// The rows of a file that are in.
+struct Known<'k> {
+    kind: EarlierKind,
+    entries: Vec<&'k KnownFile>,
+    /// The entry that the file goes on from, if there is one.
+    beginning: Option<KnownFile>,
+}
+
+/// The files of a file log.
+struct FileLog<'k> {
+    /// Those of which something is in, each with its path as [`place`] spells it.
+    live: Vec<(PathBuf, &'k KnownFile)>,
+    /// Those of which everything was taken back.
+    taken_back: Vec<&'k KnownFile>,
+}
+
+impl<'k> FileLog<'k> {
+    fn of(entries: &'k [KnownFile]) -> Result<Self, IngestError> {
+        let files = entries.iter().filter(|entry| entry.retracts.is_none());
+        let (taken_back, live): (Vec<_>, Vec<_>) =
+            files.partition(|file| file.records().are_retracted(entries));
+        let live = live.into_iter().map(|file| Ok((place(&file.path)?, file)));
+        Ok(Self { live: live.collect::<Result<_, IngestError>>()?, taken_back })
+    }
+
+    fn of_path(&self, place: &Path) -> Vec<&'k KnownFile> {
+        self.live.iter().filter(|(path, _)| path == place).map(|(_, file)| *file).collect()
+    }
+
+    fn of_content(&self) -> BTreeMap<Identity, &'k KnownFile> {
+        let identity = |file: &KnownFile| Identity { size: file.size, hash: file.hash };
+        self.live.iter().map(|(_, file)| (identity(file), *file)).collect()
+    }
+}
+
+impl Pipeline {
+    /// Decides what becomes of files.
+    ///
+    /// # Errors
+    /// Fails where a file would count rows twice and the user did not say what it is, where it cannot be appended, or where
+    /// its columns do not fit the source. Nothing was changed.
+    pub(super) async fn decide(
+        &self,
+        found: &[(PathBuf, Identity)],
+        changed: Changed,
+    ) -> Result<Vec<Decision>, IngestError> {
+        let entries: Vec<KnownFile> = self.files().await?;
+        let log = FileLog::of(&entries)?;
+        let known = log.of_content();
+        let mut decisions = Vec::with_capacity(found.len());
+        let mut refused = Vec::new();
+        for (path, identity) in found {
+            if let Some(known) = known.get(identity) {
+                let of_path = log.of_path(&place(path)?);
+                let is_elsewhere = !of_path.iter().any(|file| identity.is(file));
+                let is_replaced = is_elsewhere && changed == Changed::Replace;
+                let entries = if is_replaced { retractions(&of_path) } else { Vec::new() };
+                decisions.push(Decision::Skip((*known).clone(), entries));
+                continue;
+            }
+            self.check_file(path, identity.size).await?;
+            match self.decide_new(path, *identity, &log, changed).await? {
+                Decision::SetAside(earlier) if changed == Changed::Refuse => refused.push(earlier),
+                decision => decisions.push(decision),
+            }
+        }
+        if refused.is_empty() { Ok(decisions) } else { Err(IngestError::CountedBefore(refused)) }
+    }
+
+    /// Decides what becomes of a file whose content is not in.
+    async fn decide_new(
+        &self,
+        path: &Path,
+        identity: Identity,
+        log: &FileLog<'_>,
+        changed: Changed,
+    ) -> Result<Decision, IngestError> {
+        let at = place(path)?;
+        let file = |before| NewEntry::File(at.clone(), identity.size, identity.hash, before);
+        let known = match self.earlier(path, identity, log.of_path(&at), &log.live).await? {
+            Some(known) => known,
+            // A feed must not bring back what the user has taken back.
+            None => match log.taken_back.iter().find(|file| identity.is(file)) {
+                Some(file) if changed == Changed::SetAside => {
+                    Known { kind: EarlierKind::TakenBack, entries: vec![*file], beginning: None }
+                }
+                _ => return Ok(Decision::TakeIn(vec![file(0)])),
+            },
+        };
+        Ok(match changed {
+            Changed::Refuse | Changed::SetAside => {
+                let entries: Vec<KnownFile> = known.entries.iter().map(|file| (*file).clone()).collect();
+                Decision::SetAside(Earlier::new(path, &self.source.name, known.kind, &entries))
+            }
+            Changed::AsNew => Decision::TakeIn(vec![file(0)]),
+            Changed::Replace => {
+                Decision::TakeIn(retractions(&known.entries).into_iter().chain([file(0)]).collect())
+            }
+            Changed::Append => {
+                let before = self.check_appended(path, identity, known.beginning).await?;
+                Decision::TakeIn(vec![file(before)])
+            }
+        })
+    }
+
+    /// The rows of a file that are in, under its path or another; none where it is new.
+    async fn earlier<'k>(
+        &self,
+        path: &Path,
+        identity: Identity,
+        mut of_path: Vec<&'k KnownFile>,
+        live: &[(PathBuf, &'k KnownFile)],
+    ) -> Result<Option<Known<'k>>, IngestError> {
+        of_path.retain(|file| file.rows.is_some_and(|rows| rows > 0));
+        let own: Vec<KnownFile> = of_path.iter().map(|file| (*file).clone()).collect();
+        let all: Vec<KnownFile> =
+            if own.is_empty() { live.iter().map(|(_, file)| (*file).clone()).collect() } else { own };
+        let (looked_at, size) = (path.to_owned(), identity.size);
+        let look = self.shared.host.blocking(move || longest_beginning(&looked_at, size, &all));
+        let beginning = look.await.map_err(IngestError::stopped)??;
+        let kind = match (&beginning, of_path.is_empty()) {
+            (None, true) => return Ok(None),
+            (None, false) => EarlierKind::Changed,
+            (Some(_), false) => EarlierKind::Grown,
+            (Some(_), true) => EarlierKind::Continues,
+        };
+        if let Some(beginning) = beginning.as_ref().filter(|_| of_path.is_empty()) {
+            let entry = live.iter().find(|(_, file)| file.ordinal == beginning.ordinal);
+            of_path.extend(entry.map(|(_, file)| *file));
+        }
+        Ok(Some(Known { kind, entries: of_path, beginning }))
+    }
+
+    /// How many rows of a file that goes on from another one are in.
+    async fn check_appended(
+        &self,
+        path: &Path,
+        identity: Identity,
+        beginning: Option<KnownFile>,
+    ) -> Result<i64, IngestError> {
+        let (of, source_name) = (path.to_owned(), self.source.name.clone());
+        let refused = |reason: &str| {
+            let reason = reason.to_owned();
+            IngestError::NotAppended { path: of.clone(), source_name: source_name.clone(), reason }
+        };
+        let Some(known) = beginning else {
+            return Err(refused("what was taken in before is not what it begins with now"));
+        };
+        let before = known.before + known.rows.unwrap_or(0);
+        let (path, source) = (path.to_owned(), Arc::clone(&self.source));
+        let check = move || check_appended(&path, identity.size, &known, &source);
+        match self.shared.host.blocking(check).await.map_err(IngestError::stopped)?? {
+            Some(reason) => Err(refused(reason)),
+            None => Ok(before),
+        }
+    }
+}
+
+/// What takes the rows of these files back.
+pub(super) fn retractions(files: &[&KnownFile]) -> Vec<NewEntry> {
+    let with_rows = files.iter().filter(|file| file.rows.is_some_and(|rows| rows > 0));
+    with_rows.map(|file| NewEntry::Retraction(file.path.clone(), file.records())).collect()
+}

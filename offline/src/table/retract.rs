@@ -1,0 +1,245 @@
+//! Taking rows back that should never have come in.
+//!
+//! The rows are deleted, and the table's facts name the retraction, in one commit: no reader finds one without the other,
+//! and whoever reads the table without knowing of retractions finds no row too many. Positions stay as they are. States
+//! that were made before hold the rows still; they are told by the position in [`Log::RETRACTIONS`] that they were begun
+//! at.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use deltalake_core::kernel::Add;
+use futures::stream::StreamExt;
+use tidemark_kernel::{Log, Offset, Position};
+use tokio::runtime::Handle;
+
+use super::log::Outcome;
+use super::scan::read_in_order;
+use super::{DataFile, EventTable, Facts, Positions, TableError, compact, data_file, layout, statistics};
+use crate::durable::FileError;
+use crate::session::{Limits, session};
+
+/// The fact that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
+pub const RETRACTED: &str = "retracted";
+
+/// Records of one partition that were taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Retraction {
+    /// The partition.
+    pub log: Log,
+    /// The first offset.
+    pub from: Position,
+    /// The position after the last one.
+    pub to: Position,
+    /// The offset of the retraction's own entry in the file partition. No two retractions of a source have the same.
+    pub at: Offset,
+}
+
+impl fmt::Display for Retraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}..{}@{}", self.log.0, self.from.0, self.to.0, self.at)
+    }
+}
+
+impl Retraction {
+    fn parse(text: &str) -> Option<Self> {
+        let (log, rest) = text.split_once(':')?;
+        let (span, at) = rest.split_once('@')?;
+        let (from, to) = span.split_once("..")?;
+        let position = |text: &str| text.parse().ok().map(Position);
+        let log = Log(log.parse().ok()?);
+        Some(Self { log, from: position(from)?, to: position(to)?, at: at.parse().ok()? })
+    }
+
+    /// Whether a record is one of them.
+    #[must_use]
+    pub fn holds(&self, log: Log, offset: Offset) -> bool {
+        self.log == log && (self.from.0..self.to.0).contains(&offset)
+    }
+
+    /// The rows, stored or not, that are none of them.
+    ///
+    /// # Errors
+    /// Fails where the rows have no partition or no offset.
+    pub fn without(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        layout::filter(rows, |log, offset| !self.holds(log, offset))
+    }
+}
+
+/// The retractions that facts name, oldest first. None where a newer version has written them in another form.
+#[must_use]
+pub fn retractions(facts: &Facts) -> Option<Vec<Retraction>> {
+    named(facts).map(Retraction::parse).collect()
+}
+
+/// The position in [`Log::RETRACTIONS`] that a table with these facts stands at.
+#[must_use]
+pub fn retracted(facts: &Facts) -> Position {
+    Position(named(facts).count() as i64)
+}
+
+/// The facts with one retraction more.
+#[must_use]
+pub fn with_retraction(facts: &Facts, retraction: &Retraction) -> Facts {
+    let mut facts = facts.clone();
+    let all = named(&facts).map(str::to_owned).chain([retraction.to_string()]).collect::<Vec<_>>();
+    facts.insert(RETRACTED.to_owned(), all.join(","));
+    facts
+}
+
+fn named(facts: &Facts) -> impl Iterator<Item = &str> {
+    let all = facts.get(RETRACTED).map_or("", String::as_str);
+    all.split(',').filter(|one| !one.is_empty())
+}
+
+/// The files that hold rows to be taken back, and what takes their place.
+#[derive(Default)]
+struct Cut {
+    files: Vec<DataFile>,
+    rests: Vec<Add>,
+    /// How many rows the files have and the rests have not.
+    rows: u64,
+}
+
+impl EventTable {
+    /// The retractions of the source as this handle has seen them, oldest first.
+    ///
+    /// # Errors
+    /// [`TableError::Newer`] where a newer version has written them in another form.
+    pub fn retractions(&self) -> Result<Vec<Retraction>, TableError> {
+        let unreadable = || {
+            let detail = format!("its property tidemark.{RETRACTED} has another form");
+            TableError::Newer { path: self.folder.clone(), detail }
+        };
+        retractions(self.facts()).ok_or_else(unreadable)
+    }
+
+    /// Deletes the rows of a retraction and adds it to the table's facts, in one commit. How many rows that were; none
+    /// where the facts name it already, and nothing is changed then.
+    ///
+    /// Others may append and compact meanwhile. Readers that have begun before go on reading the files that held the rows,
+    /// until [`vacuum`](Self::vacuum).
+    ///
+    /// # Errors
+    /// Fails where the table cannot be read or written. The commit may be in; the next call finds out.
+    pub async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
+        let mut cut = Cut::default();
+        let outcome = self.try_retract(retraction, &mut cut).await;
+        if !matches!(outcome, Ok(Some(_))) {
+            for rest in &cut.rests {
+                self.discard(rest).await;
+            }
+        }
+        outcome
+    }
+
+    async fn try_retract(
+        &mut self,
+        retraction: Retraction,
+        cut: &mut Cut,
+    ) -> Result<Option<u64>, TableError> {
+        loop {
+            self.reload().await?;
+            if self.retractions()?.contains(&retraction) {
+                return Ok(None);
+            }
+            self.cut(retraction, cut).await?;
+            let facts = with_retraction(self.facts(), &retraction);
+            let rests = cut.rests.clone();
+            let taken_back =
+                self.log.take_back(&self.folder, &cut.files, rests, &Positions::new(), &facts).await?;
+            if let Outcome::Committed(_) = taken_back {
+                return Ok(Some(cut.rows));
+            }
+        }
+    }
+
+    /// Writes what is left of the files that hold rows of a retraction. What was written for an earlier try is used again
+    /// where the files are still the same.
+    async fn cut(&self, retraction: Retraction, cut: &mut Cut) -> Result<(), TableError> {
+        let mut files = self.files()?;
+        files.retain(|file| may_hold(file, retraction));
+        if files == cut.files && self.renew_rests(cut)? {
+            return Ok(());
+        }
+        // What was written before names no commit: `vacuum` takes it some day.
+        *cut = Cut { files, ..Cut::default() };
+        for file in &cut.files {
+            let (rest, removed) = self.write_rest(file, retraction).await?;
+            cut.rests.extend(rest);
+            cut.rows += removed;
+        }
+        Ok(())
+    }
+
+    /// Gives the rests of a commit that has lost its race other names: `vacuum` may have had its eye on the old ones. False
+    /// where one of them is gone.
+    fn renew_rests(&self, cut: &mut Cut) -> Result<bool, TableError> {
+        for rest in &mut cut.rests {
+            let name = data_file::name_in_place_of(&rest.path);
+            match data_file::rename(&self.folder, rest, name)? {
+                Some(renewed) => *rest = renewed,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A file with the rows of another that are not taken back, if there are any, and how many are.
+    async fn write_rest(
+        &self,
+        file: &DataFile,
+        retraction: Retraction,
+    ) -> Result<(Option<Add>, u64), TableError> {
+        let schema = self.log.stored_columns(&self.folder)?;
+        let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
+        let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone()).await;
+        let mut rows = rows.map_err(TableError::read(&self.folder))?;
+        let removed = Arc::new(AtomicU64::new(0));
+        let (runtime, folder, count) = (Handle::current(), self.folder.clone(), Arc::clone(&removed));
+        let rest = std::iter::from_fn(move || runtime.block_on(rows.next())).map(move |rows| {
+            let rows = rows.map_err(TableError::read(&folder))?;
+            let rest = retraction.without(&rows).map_err(TableError::rows(&folder))?;
+            count.fetch_add((rows.num_rows() - rest.num_rows()) as u64, Ordering::Relaxed);
+            Ok(rest)
+        });
+        let rest = self.write_file(data_file::name_in_place_of(file.name()), schema, rest).await?;
+        let (path, removed) = (self.folder.join(&rest.path), removed.load(Ordering::Relaxed));
+        compact::touch(std::slice::from_ref(file), &path)?;
+        if statistics::of_file(&rest).is_some_and(|held| held.is_empty()) {
+            std::fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
+            return Ok((None, removed));
+        }
+        Ok((Some(rest), removed))
+    }
+}
+
+/// Whether a file may hold rows of a retraction, as far as its statistics tell.
+fn may_hold(file: &DataFile, retraction: Retraction) -> bool {
+    file.logs.as_ref().is_none_or(|logs| {
+        let held = logs.get(&retraction.log);
+        held.is_some_and(|held| retraction.from.0 <= held.last && held.first < retraction.to.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_name_retractions_in_their_order() {
+        let one = Retraction { log: Log::FILE, from: Position(0), to: Position(3), at: 3 };
+        let two = Retraction { log: Log(7), from: Position(10), to: Position(12), at: 9 };
+        let facts = with_retraction(&with_retraction(&Facts::new(), &one), &two);
+        assert_eq!(facts[RETRACTED], "-1:0..3@3,7:10..12@9");
+        assert_eq!((retractions(&facts), retracted(&facts)), (Some(vec![one, two]), Position(2)));
+        assert_eq!((retractions(&Facts::new()), retracted(&Facts::new())), (Some(vec![]), Position(0)));
+        let other = Facts::from([(RETRACTED.to_owned(), "-1:0..3@3,{}".to_owned())]);
+        assert_eq!((retractions(&other), retracted(&other)), (None, Position(2)));
+        assert!(two.holds(Log(7), 10) && two.holds(Log(7), 11));
+        assert!(!two.holds(Log(7), 12) && !two.holds(Log(7), 9) && !two.holds(Log(6), 10));
+    }
+}
