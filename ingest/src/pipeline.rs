@@ -221,6 +221,8 @@ impl Pipeline {
         let changed = source.version() != self.source.version();
         if changed {
             self.finish(watch).await?;
+            // What was acknowledged is seen by lookups also while the successors of these views are backfilled.
+            self.room.drained(&self.logs()).await;
         }
         // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
         let mut accepting = match &self.shared.kept {
@@ -232,7 +234,10 @@ impl Pipeline {
         }
         match self.commit().await {
             // Others read the source otherwise already: what is not in is read again like that.
-            Err(error) if changed && error.is_outdated() => self.tables.forget(),
+            Err(error) if changed && error.is_outdated() => {
+                self.tables.forget();
+                self.room.tables_are_full(false);
+            }
             committed => committed?,
         }
         let tables =
@@ -249,14 +254,13 @@ impl Pipeline {
             self.tables = tables;
         }
         self.source = source;
+        if changed {
+            self.pushes = None;
+        }
         self.claim(plans).await?;
         if changed {
-            // What was acknowledged is seen by lookups also while their successors are backfilled.
-            let (room, partitions) = (self.room.clone(), self.logs());
-            self.attend(room.drained(&partitions)).await?;
             // They read fields as they were.
             self.views.clear();
-            self.pushes = None;
         }
         if self.is_running {
             self.bring_up_beside(plans).await?;
@@ -397,7 +401,8 @@ impl Pipeline {
         if self.tables.is_full() {
             self.tables.start_commit(&self.health);
         }
-        self.room.tables_are_full(self.tables.is_full());
+        // While none is under way, the next batch or tick starts one.
+        self.room.tables_are_full(self.tables.is_full() && self.tables.is_committing());
     }
 
     /// Waits until a batch of a partition may be taken.
@@ -410,14 +415,37 @@ impl Pipeline {
     async fn attend(&mut self, work: impl Future<Output = ()>) -> Result<(), IngestError> {
         let mut work = std::pin::pin!(work);
         loop {
+            if !self.tables.is_committing() {
+                self.commit_if_full();
+            }
             let committing = self.tables.is_committing();
             tokio::select! {
                 biased;
                 () = &mut work => return Ok(()),
-                Some(fallen) = self.fallen.recv() => self.restore(fallen).await?,
+                Some(fallen) = self.fallen.recv() => self.restore_or_keep(fallen).await?,
                 () = self.tables.finished(), if committing => self.end_commit().await?,
             }
         }
+    }
+
+    /// As [`restore`](Self::restore), for work that fails alone: where this fails, the loop that serves the source finds the view
+    /// again, or the error that ends it.
+    async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+        if !self.is_running {
+            return self.restore(fallen).await;
+        }
+        // This end of the channel is always open.
+        if let Err(error) = &fallen.outcome {
+            let told = IngestError::stopped(error);
+            drop(self.falls.send(fallen));
+            return Err(told);
+        }
+        let writer = Arc::clone(&fallen.writer);
+        let restored = self.restore(fallen).await;
+        if restored.is_err() {
+            drop(self.falls.send(Fallen { writer, outcome: Ok(()) }));
+        }
+        restored
     }
 
     /// Brings a view that fell back to where the event table stands, which is made to be all that was taken; beside what
@@ -459,10 +487,10 @@ impl Pipeline {
             }
             // What they say for themselves first: it may not be possible to bring them back.
             while let Ok(fallen) = self.fallen.try_recv() {
-                self.restore(fallen).await?;
+                self.restore_or_keep(fallen).await?;
             }
             for writer in fallen {
-                self.restore(Fallen { writer, outcome: Ok(()) }).await?;
+                self.restore_or_keep(Fallen { writer, outcome: Ok(()) }).await?;
             }
         }
     }
@@ -522,7 +550,9 @@ impl Pipeline {
     /// Waits for the end of the commit that is under way, if one is.
     pub(crate) async fn end_commit(&mut self) -> Result<(), IngestError> {
         let before = self.tables.committed(Log::PUSH);
-        let Some(took) = self.tables.commit_ended().await? else { return Ok(()) };
+        let ended = self.tables.commit_ended().await;
+        self.room.tables_are_full(false);
+        let Some(took) = ended? else { return Ok(()) };
         self.metrics.committed(took);
         self.commit_if_full();
         if let Some(topic) = &self.topic {

@@ -105,7 +105,7 @@ fn records(batch: &Batch) -> usize {
     batch.events.num_rows() + batch.dead.len()
 }
 
-/// Where it is told what every view that is up has applied.
+/// Where batches are reported that every view that is up has applied.
 pub(crate) struct Arrivals {
     pub(crate) source: String,
     pub(crate) host: Host,

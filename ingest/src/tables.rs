@@ -397,7 +397,14 @@ impl Open {
         // Rows of one log lie together: they compress better, and are read back in longer runs.
         pending.batches.sort_by_key(|batch| batch.log);
         self.commit_dead_letters(pending).await?;
-        self.commit_events(pending).await
+        self.commit_events(pending).await?;
+        if pending.batches.iter().any(|batch| !batch.dead.is_empty()) {
+            // In between, another version may have been claimed, which takes dead letters back whose events are not in, and
+            // this one again, so that the events could follow.
+            self.dead_letters.reload().await?;
+            self.commit_dead_letters(pending).await?;
+        }
+        Ok(())
     }
 
     async fn commit_dead_letters(&mut self, pending: &Pending) -> Result<(), IngestError> {

@@ -78,8 +78,6 @@ impl ViewWriter {
         generation: Generation,
         metrics: Arc<ViewMetrics>,
     ) -> Result<Option<Self>, IngestError> {
-        let evaluator = ViewEvaluator::new(&plan)
-            .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
         let mut stored = match store.positions(&generation).await {
             Err(StoreError::Gone(_)) if !is_on(Mutant::LostView) => return Ok(None),
             stored => stored?,
@@ -89,6 +87,8 @@ impl ViewWriter {
         if !names_every_bucket(&stored) {
             return Ok(None);
         }
+        let evaluator = ViewEvaluator::new(&plan)
+            .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
         let (evaluator, writers) = (Arc::new(evaluator), AtomicUsize::new(0));
         let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, writers });
         let mut logs = BTreeMap::new();

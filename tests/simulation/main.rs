@@ -32,8 +32,8 @@ const SEEDS: u64 = 500;
 /// From how many seeds on every kind of fault must have happened.
 const ENOUGH: u64 = 100;
 
-/// After how many seeds a mutant must have been found. The rarest is found once in about a thousand.
-const PATIENCE: u64 = 4000;
+/// After how many seeds a mutant must have been found.
+const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
 const HAPPENS: [&str; 26] = [

@@ -39,6 +39,9 @@ const FILE_ROWS: usize = 25;
 /// How much virtual time everything may take to get in after the last fault, in seconds.
 const BOUND: u64 = 300;
 
+/// Within how many seconds the trouble must be over. It usually takes less than one minute.
+const TROUBLE: u64 = 900;
+
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -213,7 +216,12 @@ async fn simulate(project: Arc<Project>) -> Result<(), String> {
     work.spawn(push(Arc::clone(&project)));
     work.spawn(feed(Arc::clone(&project)));
     let trouble = chaos::trouble(Arc::clone(&project));
-    trouble.await;
+    // It waits for what it asks for, which may never be answered.
+    tokio::select! {
+        biased;
+        () = trouble => {}
+        () = world.sleep(1000 * TROUBLE) => return Err("stuck: what was asked for is never done".into()),
+    }
     world.say("calm");
     let deadline = world.elapsed() + Duration::from_secs(BOUND);
     loop {

@@ -18,10 +18,6 @@ use crate::room::Room;
 /// How many records are gathered at most, of all partitions together.
 pub(super) const ROWS: usize = 65_536;
 
-/// How many records of one partition are gathered at most while there is no room for them, where few partitions are assigned. Of
-/// many, they share half of [`ROWS`], so that those without room never keep others from being read.
-const CROWD: usize = ROWS / 8;
-
 /// The assigned partitions, and what was read of them and not handed over: how every implementation of
 /// [`Topics`](super::Topics) turns records into batches.
 pub struct Gathered<'s> {
@@ -92,10 +88,12 @@ impl<'s> Gathered<'s> {
         self.partitions.iter().filter(|(_, it)| it.gathered.is_some()).map(|(log, _)| *log)
     }
 
-    /// Whether so much of a partition is gathered, and so little room for it, that no more of it must be read.
+    /// Whether so much of a partition is gathered, and so little room for it, that no more of it must be read: its share of
+    /// half of what is gathered at most, so that partitions without room never keep others from being read.
     pub fn is_crowded(&self, log: Log) -> bool {
-        let most = CROWD.min(ROWS / 2 / self.partitions.len().max(1));
-        self.partitions.get(&log).is_some_and(|it| it.records > most) && !self.room.has(log)
+        let share = |most: usize| most / 2 / self.partitions.len().max(4);
+        let is_large = |it: &Partition<'_>| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
+        self.partitions.get(&log).is_some_and(is_large) && !self.room.has(log)
     }
 
     /// Whether no more must be read before the next cut.
@@ -122,7 +120,7 @@ impl<'s> Gathered<'s> {
         if partition.next.covers(offset) {
             return;
         }
-        let bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
+        let mut bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
         self.metrics.read(bytes, message.payload().is_none());
         let rows = partition.rows(self.source, &self.topic, log);
         rows.skip_to(Position(offset));
@@ -134,7 +132,7 @@ impl<'s> Gathered<'s> {
                 self.metrics.unknown_members(unknown);
                 let form = record::form(message);
                 // Kept with the record until it is decided about.
-                self.bytes += form.len();
+                bytes += form.len();
                 rows.push_as(&form, offset, record::time(message), payload, outcome.map(|()| &mut self.row));
             }
         }

@@ -313,7 +313,7 @@ impl<'s> Reader<'s> {
     /// Waits for the receiver, and for room. Once that takes long, nothing more is fetched.
     fn make_room(&mut self) -> Result<(), IngestError> {
         let (task, gathered) = (self.task, self.gathered.gathered().collect::<Vec<_>>());
-        let is_waiting = !self.waiting.is_empty();
+        let is_waiting = !self.waiting.is_empty() || gathered.is_empty();
         let room = async {
             if !is_waiting {
                 task.room.free_for_any(&gathered).await;

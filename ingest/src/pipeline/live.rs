@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::error::IngestError;
 use crate::health::SourceHealth;
 use crate::room::InFlight;
-use crate::view::{Advance, SharedView};
+use crate::view::{Advance, SharedView, ViewWriter};
 
 /// A view that is up. Dropped, it ends where it is; what it has not applied is missing in it from then on.
 pub(super) struct Live {
@@ -55,13 +55,17 @@ impl Live {
     /// Starts the task of a view that has everything that was taken so far.
     pub(super) fn start(writer: SharedView, health: SourceHealth, fallen: FallenSender) -> Self {
         let (orders, receive) = mpsc::unbounded_channel();
-        let (mut tasks, of) = (JoinSet::new(), Arc::clone(&writer));
+        // A task that has nothing to do keeps neither the writer nor its store: a store can be opened again as soon as those
+        // who used it are dropped.
+        let (mut tasks, of) = (JoinSet::new(), Arc::downgrade(&writer));
         tasks.spawn(async move {
-            let mut task = Task::new(Arc::clone(&of), health, receive);
+            let mut task = Task::new(Weak::clone(&of), health, receive);
             let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
             let outcome = ended.unwrap_or_else(|_| Err(IngestError::stopped("the writer of a view died")));
             // Before it lets go of what it had, so that its end is known by then. A source that is gone does not care.
-            drop(fallen.send(Fallen { writer: of, outcome }));
+            if let Some(writer) = of.upgrade() {
+                drop(fallen.send(Fallen { writer, outcome }));
+            }
         });
         Self { writer, orders, _task: tasks }
     }
@@ -103,11 +107,13 @@ struct Done {
     partitions: Vec<Log>,
     /// What was applied; none where it was settling.
     batch: Option<Arc<InFlight>>,
+    /// Where it is told that it was settled.
+    answer: Option<oneshot::Sender<()>>,
     outcome: Result<Advance, IngestError>,
 }
 
 struct Task {
-    writer: SharedView,
+    writer: Weak<ViewWriter>,
     health: SourceHealth,
     orders: mpsc::UnboundedReceiver<Order>,
     queues: BTreeMap<Log, VecDeque<Arc<InFlight>>>,
@@ -117,12 +123,12 @@ struct Task {
     is_settling: bool,
     /// What is settled once that has ended.
     settles: VecDeque<Settle>,
-    /// The batch that could not be applied.
-    refused: Option<Arc<InFlight>>,
+    /// The batch that could not be applied, and the answer that cannot be given: let go of once the end is known.
+    refused: (Option<Arc<InFlight>>, Option<oneshot::Sender<()>>),
 }
 
 impl Task {
-    fn new(writer: SharedView, health: SourceHealth, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+    fn new(writer: Weak<ViewWriter>, health: SourceHealth, orders: mpsc::UnboundedReceiver<Order>) -> Self {
         Self {
             writer,
             health,
@@ -132,7 +138,7 @@ impl Task {
             working: FuturesUnordered::new(),
             is_settling: false,
             settles: VecDeque::new(),
-            refused: None,
+            refused: (None, None),
         }
     }
 
@@ -143,7 +149,7 @@ impl Task {
                 biased;
                 Some(done) = self.working.next() => {
                     if !matches!(done.outcome, Ok(Advance::Done)) {
-                        self.refused = done.batch;
+                        self.refused = (done.batch, done.answer);
                         return done.outcome.map(drop);
                     }
                     for partition in done.partitions {
@@ -151,6 +157,10 @@ impl Task {
                         self.go_on(partition);
                     }
                     self.is_settling &= done.batch.is_some();
+                    if let Some(answer) = done.answer {
+                        // The caller may not wait for it.
+                        answer.send(()).unwrap_or_default();
+                    }
                     self.settle_next();
                 }
                 order = self.orders.recv() => match order {
@@ -186,23 +196,20 @@ impl Task {
         if self.is_settling {
             return;
         }
+        let Some(writer) = self.writer.upgrade() else { return };
         let Some(Settle { mut expected, current, answer }) = self.settles.pop_front() else { return };
         self.is_settling = true;
-        // What is being applied is compared by that.
+        // Applying a batch checks the positions of its partition.
         expected.retain(|partition, _| !self.busy.contains(partition));
         let partitions: Vec<Log> = expected.keys().copied().collect();
         self.busy.extend(&partitions);
-        let (writer, health) = (Arc::clone(&self.writer), self.health.clone());
+        let health = self.health.clone();
         self.working.push(Box::pin(async move {
             let outcome = match current {
                 true => settle(&writer, &health, &expected).await,
                 false => Ok(Advance::Lost),
             };
-            if matches!(outcome, Ok(Advance::Done)) {
-                // It may have been asked for only to be done some time.
-                answer.send(()).unwrap_or_default();
-            }
-            Done { partitions, batch: None, outcome }
+            Done { partitions, batch: None, answer: Some(answer), outcome }
         }));
     }
 
@@ -211,15 +218,16 @@ impl Task {
         if self.busy.contains(&partition) {
             return;
         }
+        let Some(writer) = self.writer.upgrade() else { return };
         let Some(batch) = self.queues.get_mut(&partition).and_then(VecDeque::pop_front) else {
             self.queues.remove(&partition);
             return;
         };
         self.busy.insert(partition);
-        let (writer, health) = (Arc::clone(&self.writer), self.health.clone());
+        let health = self.health.clone();
         self.working.push(Box::pin(async move {
             let outcome = apply(&writer, &health, &batch).await;
-            Done { partitions: vec![partition], batch: Some(batch), outcome }
+            Done { partitions: vec![partition], batch: Some(batch), answer: None, outcome }
         }));
     }
 }

@@ -255,7 +255,7 @@ impl Pipeline {
         self.keep_up();
         if self.topic.is_none() {
             self.join_topic().await?;
-            // Whatever the reader before was waiting for, this one has not met with it yet.
+            // The new reader has not reported that the brokers are away.
             self.health.set(Condition::Running);
         }
         Ok(())

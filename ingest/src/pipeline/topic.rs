@@ -132,11 +132,19 @@ impl Pipeline {
         if !is_kafka || !self.health.longest_wait().is_zero() {
             return Ok(());
         }
-        if self.shared.store.check_history(&self.source.name, self.tables.history()).await.is_err() {
-            return Ok(());
+        let reached = self.shared.store.check_history(&self.source.name, self.tables.history()).await;
+        match reached.map_err(IngestError::from) {
+            Err(error) if error.remedy() == Remedy::Wait => {
+                self.health.set(Condition::Waiting { reason: error.to_string() });
+                return Ok(());
+            }
+            reached => reached?,
         }
         tracing::info!(source = self.source.name, "nothing is waited for any more; reading the topic again");
-        self.join_topic().await
+        self.join_topic().await?;
+        // The reader before may have reported that the brokers are away.
+        self.health.set(Condition::Running);
+        Ok(())
     }
 
     async fn give_back(&mut self) {
@@ -146,7 +154,9 @@ impl Pipeline {
             seconds,
             "still waiting; giving the partitions back to the group"
         );
+        let partitions: Vec<Log> = self.topic.iter().flat_map(Topic::assigned).collect();
         self.leave_topic().await;
+        self.metrics.given_up(&partitions);
     }
 
     /// Leaves the topic, as quickly for those who take over as it can be done.
@@ -212,13 +222,12 @@ impl Pipeline {
         match input {
             Input::Batches(batches) => self.take(batches),
             Input::Assigned { logs, answer } => {
-                let host = self.shared.host.clone();
-                let Some(positions) = host.timeout(GIVE_BACK, self.take_over(&logs)).await else {
+                let Some(positions) = self.take_over(&logs).await? else {
                     self.give_back().await;
                     return Ok(());
                 };
                 // A reader that does not wait any more was given something else meanwhile.
-                drop(answer.send(positions?));
+                drop(answer.send(positions));
                 Ok(())
             }
             Input::Revoked { logs, lost, done } => {
@@ -250,13 +259,17 @@ impl Pipeline {
         }
     }
 
-    /// Brings the views to where `events` holds these partitions, which is from where they are read.
-    async fn take_over(&mut self, logs: &[Log]) -> Result<Positions, IngestError> {
-        let health = self.health.clone();
+    /// Brings the views to where `events` holds these partitions, which is from where they are read. Nothing where the
+    /// store, the disk or the brokers could not be reached for too long.
+    async fn take_over(&mut self, logs: &[Log]) -> Result<Option<Positions>, IngestError> {
+        let (health, since) = (self.health.clone(), self.shared.host.stopwatch());
         let mut wait = health.wait();
         loop {
             match self.try_take_over(logs).await {
-                Ok(positions) => break Ok(positions),
+                Ok(positions) => break Ok(Some(positions)),
+                Err(error) if error.remedy() == Remedy::Wait && since.elapsed() >= GIVE_BACK => {
+                    break Ok(None);
+                }
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => break Err(error),
             }
@@ -300,7 +313,7 @@ impl Pipeline {
         let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
         for view in views {
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
-                // It is brought back later, by what is not cut short. This end of the channel is always open.
+                // The loop restores it. This end of the channel is always open.
                 drop(self.falls.send(Fallen { writer: view, outcome: Ok(()) }));
             }
         }
@@ -344,7 +357,7 @@ impl Pipeline {
     async fn give_up(&mut self, logs: &[Log], lost: bool) -> Result<(), IngestError> {
         if !lost {
             let host = self.shared.host.clone();
-            // Views that cannot go on are brought back later, by what is not cut short.
+            // Views that cannot go on are restored later, outside this timeout.
             let hand_over = async {
                 self.room.drained(logs).await;
                 self.settle_once(logs).await;
