@@ -81,21 +81,31 @@ pub trait Topics: Send + Sync + fmt::Debug {
     /// Like [`describe`](Self::describe).
     async fn starts(&self, topic: &str, start: Start) -> Result<Positions, IngestError>;
 
-    /// Starts reading the topic of a Kafka source, as long as the topic has this id; call it in a Tokio runtime. The
-    /// inputs must be received until the reader is stopped. Those who read the topic into the same `history` share its
-    /// partitions.
+    /// Starts reading the topic of a Kafka source; call it in a Tokio runtime. The inputs must be received until the reader is
+    /// stopped.
     ///
     /// # Errors
     /// Fails where the settings are not librdkafka's. Brokers that cannot be reached are waited for.
     fn read(
         &self,
         host: &Host,
-        source: Arc<SourcePlan>,
-        history: &str,
-        id: Option<String>,
-        metrics: Arc<TopicMetrics>,
-        room: Room,
+        subscription: Subscription,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError>;
+}
+
+/// What a reader reads, and how it hands that over.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The source, which is one of a topic.
+    pub source: Arc<SourcePlan>,
+    /// The id of the history that the records go to: those who read the topic into the same one share its partitions.
+    pub history: String,
+    /// The id of the topic, where the brokers give one: the reader ends where the topic has another.
+    pub id: Option<String>,
+    /// What the reader counts.
+    pub metrics: Arc<TopicMetrics>,
+    /// How much of each partition may be handed over.
+    pub room: Room,
 }
 
 /// A member of the consumer group of a source. Dropped, it stops reading and leaves the group soon afterwards.
@@ -207,13 +217,9 @@ impl Topics for KafkaConfig {
     fn read(
         &self,
         host: &Host,
-        source: Arc<SourcePlan>,
-        history: &str,
-        id: Option<String>,
-        metrics: Arc<TopicMetrics>,
-        room: Room,
+        subscription: Subscription,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
-        let (reader, inputs) = TopicReader::start(self, host, source, history, id, metrics, room)?;
+        let (reader, inputs) = TopicReader::start(self, host, subscription)?;
         Ok((Box::new(reader), inputs))
     }
 }
@@ -231,19 +237,16 @@ impl TopicReader {
     pub(crate) fn start(
         config: &KafkaConfig,
         host: &Host,
-        source: Arc<SourcePlan>,
-        history: &str,
-        id: Option<String>,
-        metrics: Arc<TopicMetrics>,
-        room: Room,
+        subscription: Subscription,
     ) -> Result<(Self, mpsc::Receiver<Input>), IngestError> {
+        let Subscription { source, history, id, metrics, room } = subscription;
         let orders = Arc::new(Orders::default());
         let (send, inputs) = mpsc::channel(AHEAD);
         let task = reader::Task {
             host: host.clone(),
             config: config.clone(),
             source,
-            history: history.to_owned(),
+            history,
             id,
             metrics,
             room,

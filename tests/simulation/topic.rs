@@ -9,10 +9,9 @@ use async_trait::async_trait;
 use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
-use tidemark_ingest::Room;
-use tidemark_ingest::kafka::{Gathered, Input, Reader, Timestamps, TopicFacts, TopicMetrics, Topics};
+use tidemark_ingest::kafka::{Gathered, Input, Reader, Subscription, Timestamps, TopicFacts, Topics};
 use tidemark_kernel::source::{KafkaFeed, Start};
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Log, Position, Time};
 use tidemark_offline::Positions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -194,12 +193,9 @@ impl Topics for Kafka {
     fn read(
         &self,
         _: &Host,
-        source: Arc<SourcePlan>,
-        _: &str,
-        _: Option<String>,
-        metrics: Arc<TopicMetrics>,
-        room: Room,
+        subscription: Subscription,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
+        let Subscription { source, metrics, room, .. } = subscription;
         let (inputs, receive) = mpsc::channel(1);
         let id = Arc::new(Mutex::new(self.join()));
         let mut task = JoinSet::new();

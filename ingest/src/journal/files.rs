@@ -245,11 +245,14 @@ impl NewEntry {
     }
 }
 
+type Numbers = ReadOnlyTable<(&'static str, u64), i64>;
+type Spans = ReadOnlyTable<(&'static str, u64), (i32, i64, i64)>;
+
 /// What is kept of entries in tables of their own, which a journal may not have yet.
 struct Beside {
-    added: Option<ReadOnlyTable<(&'static str, u64), i64>>,
-    appended: Option<ReadOnlyTable<(&'static str, u64), i64>>,
-    retractions: Option<ReadOnlyTable<(&'static str, u64), (i32, i64, i64)>>,
+    added: Option<Numbers>,
+    appended: Option<Numbers>,
+    retractions: Option<Spans>,
 }
 
 impl Beside {
@@ -266,7 +269,7 @@ impl Beside {
         key: (&str, u64),
         (path, size, hash, first, rows): Row<'_>,
     ) -> Result<KnownFile, redb::Error> {
-        let number = |table: &Option<ReadOnlyTable<(&'static str, u64), i64>>| match table {
+        let number = |table: &Option<Numbers>| match table {
             Some(table) => Ok::<_, redb::Error>(table.get(key)?.map(|number| number.value())),
             None => Ok(None),
         };

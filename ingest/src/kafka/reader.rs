@@ -306,7 +306,9 @@ impl<'s> Reader<'s> {
 
     fn list(&self, logs: impl IntoIterator<Item = Log>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        logs.into_iter().for_each(|log| drop(list.add_partition(self.task.topic(), log.0)));
+        for log in logs {
+            list.add_partition(self.task.topic(), log.0);
+        }
         list
     }
 

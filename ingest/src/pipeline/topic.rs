@@ -20,7 +20,7 @@ use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
-use crate::kafka::{Input, Reader, Topics};
+use crate::kafka::{Input, Reader, Subscription, Topics};
 use crate::progress::unwatched;
 use crate::view::SharedView;
 
@@ -98,10 +98,14 @@ impl Pipeline {
             }
         };
         drop(wait);
-        let (host, metrics) = (&self.shared.host, self.metrics.topic());
-        let history = self.tables.history();
-        let (source, room) = (Arc::clone(&self.source), self.room.clone());
-        let (reader, inputs) = topics.read(host, source, history, id, metrics, room)?;
+        let subscription = Subscription {
+            source: Arc::clone(&self.source),
+            history: self.tables.history().to_owned(),
+            id,
+            metrics: self.metrics.topic(),
+            room: self.room.clone(),
+        };
+        let (reader, inputs) = topics.read(&self.shared.host, subscription)?;
         self.topic =
             Some(Topic { reader, inputs, assigned: BTreeSet::new(), at_end: false, caught_up: false });
         Ok(())

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{numbers, source};
 use crate::error::IngestError;
-use crate::kafka::{Input, KafkaConfig, TopicMetrics, TopicReader, Topics as _};
+use crate::kafka::{Input, KafkaConfig, Subscription, TopicMetrics, TopicReader, Topics as _};
 use crate::room::Room;
 
 /// The history that all read into.
@@ -80,8 +80,9 @@ impl Reading {
         let id = config.describe(topic).await.expect("described").id;
         let (metrics, host) = (Arc::new(TopicMetrics::default()), Host::real(Arc::new(Time::default)));
         let source = Arc::new(source(topic));
-        let started =
-            TopicReader::start(config, &host, source, HISTORY, id, Arc::clone(&metrics), Room::default());
+        let (history, room) = (HISTORY.to_owned(), Room::default());
+        let subscription = Subscription { source, history, id, metrics: Arc::clone(&metrics), room };
+        let started = TopicReader::start(config, &host, subscription);
         let (reader, inputs) = started.expect("started");
         Self {
             reader,
