@@ -233,8 +233,8 @@ impl Project {
         })))
     }
 
-    /// Lookups of every service over a store. Where a fill or a retraction was cut short, and nobody else can be at it,
-    /// it is finished first.
+    /// Lookups of every service over a store. A backfill or a retraction that was interrupted is finished first, unless
+    /// another process may be doing so.
     pub(crate) async fn lookups(&self, store: Arc<dyn OnlineStore>) -> Result<Lookups> {
         let lookups = Lookups::new(Arc::clone(&store), clock::shared());
         lookups.serve(self.repo.services.values().cloned())?;

@@ -2,8 +2,8 @@
 //!
 //! A rejection is rarely the fault of the data alone: a unit, a type, a name or a limit was declared wrongly. So a row of
 //! `dead_letters` keeps what it takes to read its record again ([`Form`]), and `decide` asks today's source about it.
-//! The rules are those of the partition that the record came from, with the record's own timestamp: whoever decides it,
-//! and when, decides the same. Rows of earlier versions keep less; what cannot be read again is counted with the reason.
+//! The rules are those of the partition that the record came from, with the record's own timestamp, so every process decides
+//! the same at any time. Rows of earlier versions keep less; what cannot be read again is counted with the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -54,10 +54,10 @@ fn int64(name: &str, unit: tidemark_kernel::source::Unit) -> SourcePlan {
     }
 }
 
-/// Reads a whole file as the file log would, from a row on.
-async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
+/// A file as the first of a file partition.
+fn known(path: &Path) -> Result<KnownFile, IngestError> {
     let Identity { size, hash } = Identity::of(path)?;
-    let file = KnownFile {
+    Ok(KnownFile {
         ordinal: 0,
         path: path.into(),
         size,
@@ -67,7 +67,12 @@ async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>,
         added: None,
         before: 0,
         retracts: None,
-    };
+    })
+}
+
+/// Reads a whole file as the file log would, from a row on.
+async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
+    let file = known(path)?;
     let mut reads = FileReader::start(&host(), Arc::new(source.clone()), &file, Position(skip));
     let mut batches = Vec::new();
     while let FileRead::Rows(batch, _) = reads.next().await? {
@@ -376,18 +381,7 @@ async fn what_is_appended_while_a_file_is_read_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = Arc::new(int64("count", tidemark_kernel::source::Unit::Seconds));
     let path = written(&folder, "file.jsonl", b"{\"count\":1}\n");
-    let Identity { size, hash } = Identity::of(&path).expect("readable");
-    let file = KnownFile {
-        ordinal: 0,
-        path: path.clone(),
-        size,
-        hash,
-        first: 0,
-        rows: None,
-        added: None,
-        before: 0,
-        retracts: None,
-    };
+    let file = known(&path).expect("readable");
     written(&folder, "file.jsonl", b"{\"count\":1}\n{\"count\":2}\n");
     let mut reads = FileReader::start(&host(), Arc::clone(&source), &file, Position::START);
     let first = reads.next().await.expect("readable");

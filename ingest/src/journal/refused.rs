@@ -1,4 +1,5 @@
-//! The files of a source's feed that were left out, and why: nobody may have looked at the screen when they were.
+//! The files of a source's feed that were left out, and why. They are kept for `tidemark status`, because a feed is often read
+//! without a user present.
 
 use std::path::{Path, PathBuf};
 

@@ -128,8 +128,8 @@ impl Backfills {
             .for_each(|backfill| backfill.metrics.backfill_rest(0));
     }
 
-    /// A pass of a view has ended. What is to be joined now: the view, or once none of those that are published together has
-    /// a pass under way, all of these.
+    /// Records that a pass of a view has ended, and returns the backfills to join now: the view's own, or, once no pass of the
+    /// views that are published together is running, those of all of them.
     fn take_ended(&mut self, view: &str) -> Vec<Backfill> {
         let Some(ended) = self.under_way.get_mut(view) else { return Vec::new() };
         ended.pass = None;

@@ -165,7 +165,7 @@ impl Task {
                 }
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order),
-                    // Nobody hands over anything any more.
+                    // The source has dropped the view.
                     None => return Ok(()),
                 },
             }
@@ -179,7 +179,7 @@ impl Task {
                 self.queues.entry(partition).or_default().push_back(batch);
                 self.go_on(partition);
             }
-            // While the store is away these are asked for again and again, and nobody waits for them.
+            // While the store is unavailable, each tick of the loop sends another one and does not wait for it.
             Order::Settle(settle) if self.is_settling && settle.answer.is_closed() => {}
             Order::Settle(settle) => {
                 self.settles.push_back(settle);

@@ -19,7 +19,7 @@ use crate::files::earlier::place;
 use crate::journal::files::{KnownFile, NewEntry, Records};
 use crate::progress::Watch;
 
-/// What is to be taken back.
+/// The rows that a retraction deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retract {
     /// All rows that are in of these files, by the paths under which they were taken in.

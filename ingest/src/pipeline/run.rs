@@ -242,7 +242,7 @@ impl Pipeline {
         }
     }
 
-    /// Applies other definitions. A topic that is read otherwise is left and joined anew.
+    /// Applies other definitions. Where the source has changed, its topic is left and joined again.
     async fn switch_topic(
         &mut self,
         source: Arc<SourcePlan>,

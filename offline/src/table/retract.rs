@@ -1,9 +1,9 @@
 //! Taking rows back that should never have come in.
 //!
-//! The rows are deleted, and the table's facts name the retraction, in one commit: no reader finds one without the other,
-//! and whoever reads the table without knowing of retractions finds no row too many. Positions stay as they are. States
-//! that were made before hold the rows still; they are told by the position in [`Log::RETRACTIONS`] that they were begun
-//! at.
+//! The rows are deleted, and the table's properties name the retraction, in one commit: no reader finds one without the
+//! other, and a reader that knows nothing of retractions does not find the rows either. Positions stay as they are. States
+//! that were made before the retraction still hold the rows; the position in [`Log::RETRACTIONS`] at which their generation
+//! was begun identifies them.
 
 use std::fmt;
 use std::sync::Arc;

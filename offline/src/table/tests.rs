@@ -260,7 +260,7 @@ async fn a_type_may_change_that_no_row_holds() {
     let typed = |ty| source(&[("user", ty), ("at", Type::Timestamp)]);
     let mut earlier = open(&folder, &typed(Type::Float64)).await.unwrap();
     open(&folder, &typed(Type::String)).await.unwrap();
-    // Whoever has the table open as it was writes no rows that others cannot read.
+    // A handle that was opened before the change cannot write rows of the earlier type.
     let late = rows(&open(&folder, &typed(Type::String)).await.unwrap(), Log(0), &[]);
     let refused = earlier.append(&[late], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap_err();
     assert!(

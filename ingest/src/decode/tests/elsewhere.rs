@@ -150,23 +150,9 @@ async fn a_member_that_any_of_the_first_records_has_is_there() {
     let many = "{\"cnt\":1}\n".repeat(crate::files::BATCH_ROWS) + "{\"count\":1}\n";
     let path = written(&folder, "file.jsonl", many.as_bytes());
     assert!(refused(&path, &source).contains("in any of the first 16384 records"));
-    let mut reads = FileReader::start(&host(), Arc::new(source), &known(&path), Position::START);
+    let mut reads =
+        FileReader::start(&host(), Arc::new(source), &known(&path).expect("readable"), Position::START);
     assert!(reads.next().await.is_ok(), "what is in the log already is read on as it was begun");
-}
-
-fn known(path: &Path) -> KnownFile {
-    let Identity { size, hash } = Identity::of(path).expect("readable");
-    KnownFile {
-        ordinal: 0,
-        path: path.into(),
-        size,
-        hash,
-        first: 0,
-        rows: None,
-        added: None,
-        before: 0,
-        retracts: None,
-    }
 }
 
 #[tokio::test]
