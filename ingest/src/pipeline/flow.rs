@@ -1,0 +1,206 @@
+//! What was taken, on its way into both stores: the queues of the views, and the commits of the event tables.
+//!
+//! A view that cannot go on is restored from `events` here, by what no timeout cuts short.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tidemark_kernel::Log;
+use tidemark_offline::Positions;
+use tokio::sync::oneshot;
+
+use super::Pipeline;
+use super::live::{Fallen, Live};
+use super::topic::Topic;
+use crate::decode::Batch;
+use crate::error::IngestError;
+use crate::view::SharedView;
+
+impl Pipeline {
+    /// Takes batches: they go into the queues of every view, and into the event tables with the next commit.
+    pub(super) fn take(&mut self, batches: Vec<Batch>) -> Result<(), IngestError> {
+        for batch in &batches {
+            let taken = self.tables.taken(batch.log);
+            if batch.from > taken {
+                return Err(self.tables.gap(batch.log, taken, batch.from));
+            }
+        }
+        for batch in batches {
+            self.count(&batch);
+            let batch = self.room.enter(batch, &self.arrivals);
+            self.views.iter().for_each(|view| view.apply(Arc::clone(&batch)));
+            self.tables.add(Arc::clone(&batch.batch))?;
+        }
+        self.commit_if_full();
+        Ok(())
+    }
+
+    /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
+    fn commit_if_full(&mut self) {
+        if self.tables.is_full() {
+            self.tables.start_commit(&self.health);
+        }
+        // While none is under way, the next batch or tick starts one.
+        self.room.tables_are_full(self.tables.is_full() && self.tables.is_committing());
+    }
+
+    /// Waits until a batch of a partition may be taken.
+    pub(super) async fn make_room(&mut self, partition: Log) -> Result<(), IngestError> {
+        let room = self.room.clone();
+        self.attend(room.free(partition)).await
+    }
+
+    /// Waits for what the views or the next commit are to do, and sees to it that they can.
+    async fn attend(&mut self, work: impl Future<Output = ()>) -> Result<(), IngestError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if !self.tables.is_committing() {
+                self.commit_if_full();
+            }
+            let committing = self.tables.is_committing();
+            tokio::select! {
+                biased;
+                () = &mut work => return Ok(()),
+                Some(fallen) = self.fallen.recv() => self.restore_or_keep(fallen).await?,
+                () = self.tables.finished(), if committing => self.end_commit().await?,
+            }
+        }
+    }
+
+    /// As [`restore`](Self::restore), for work that fails alone: where this fails, the loop that serves the source finds the view
+    /// again, or the error that ends it.
+    async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+        if !self.is_running {
+            return self.restore(fallen).await;
+        }
+        // This end of the channel is always open.
+        if let Err(error) = &fallen.outcome {
+            let told = IngestError::stopped(error);
+            drop(self.falls.send(fallen));
+            return Err(told);
+        }
+        let writer = Arc::clone(&fallen.writer);
+        let restored = self.restore(fallen).await;
+        if restored.is_err() {
+            drop(self.falls.send(Fallen { writer, outcome: Ok(()) }));
+        }
+        restored
+    }
+
+    /// Brings a view that fell back to where the event table stands, which is made to be all that was taken; beside what
+    /// comes in where that takes long.
+    pub(super) async fn restore(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+        if !self.views.iter().any(|view| Arc::ptr_eq(view.writer(), &fallen.writer)) {
+            return Ok(());
+        }
+        fallen.outcome?;
+        let health = self.health.clone();
+        let mut wait = health.wait();
+        loop {
+            match self.commit_and_reload().await {
+                Ok(()) => break,
+                Err(error) if wait.out(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        drop(wait);
+        self.metrics.rewound();
+        tracing::warn!(source = self.source.name, generation = %fallen.writer.generation(), "the online store is behind; catching up");
+        self.replace(&fallen.writer).await
+    }
+
+    async fn commit_and_reload(&mut self) -> Result<(), IngestError> {
+        self.commit().await?;
+        self.tables.reload().await
+    }
+
+    /// Waits until the views have these partitions, makes the store's positions those that were reached, finds out
+    /// whether it has fallen back or answers from another generation, and if so brings it to where the event table stands.
+    pub(super) async fn settle(&mut self, partitions: &[Log]) -> Result<(), IngestError> {
+        loop {
+            let room = self.room.clone();
+            self.attend(room.drained(partitions)).await?;
+            let fallen = self.settle_once(partitions).await;
+            if fallen.is_empty() {
+                return Ok(());
+            }
+            // What they say for themselves first: it may not be possible to bring them back.
+            while let Ok(fallen) = self.fallen.try_recv() {
+                self.restore_or_keep(fallen).await?;
+            }
+            for writer in fallen {
+                self.restore_or_keep(Fallen { writer, outcome: Ok(()) }).await?;
+            }
+        }
+    }
+
+    /// The views that cannot go on. They say so for themselves as well.
+    pub(super) async fn settle_once(&self, partitions: &[Log]) -> Vec<SharedView> {
+        let settling = self.views.iter().map(async |view| {
+            let settled = self.settle_view(view, partitions).await;
+            settled.err().map(|_| Arc::clone(view.writer()))
+        });
+        join_all(settling).await.into_iter().flatten().collect()
+    }
+
+    /// As [`settle`](Self::settle) does with what no batch is on the way of, and without waiting.
+    pub(super) fn settle_beside(&self) {
+        let mut idle = self.logs();
+        idle.retain(|partition| self.room.is_drained(*partition));
+        // A view that cannot go on says so itself.
+        self.views.iter().for_each(|view| drop(self.settle_view(view, &idle)));
+    }
+
+    fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
+        // What was taken back since a generation was begun is in it still.
+        let retracted = self.tables.retracted();
+        let current = retracted.is_none_or(|retracted| view.writer().retractions() == retracted);
+        view.settle(self.expected(partitions), current)
+    }
+
+    /// Where views that have everything should be in these partitions.
+    fn expected(&self, partitions: &[Log]) -> Positions {
+        partitions.iter().map(|partition| (*partition, self.tables.taken(*partition))).collect()
+    }
+
+    /// Every log that this process writes.
+    pub(super) fn logs(&self) -> Vec<Log> {
+        let partitions = self.topic.iter().flat_map(Topic::assigned);
+        let kept = self.shared.kept.as_ref().map_or(&[][..], |_| &[Log::PUSH, Log::FILE]);
+        kept.iter().copied().chain(partitions).collect()
+    }
+
+    /// Brings everything that was taken into both stores.
+    pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
+        let partitions = self.logs();
+        self.settle(&partitions).await?;
+        self.commit().await
+    }
+
+    /// Commits what waits for the event tables, and lets go of the pushed records that are in.
+    pub(super) async fn commit(&mut self) -> Result<(), IngestError> {
+        while self.tables.is_behind() {
+            self.tables.start_commit(&self.health);
+            self.end_commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of the commit that is under way, if one is.
+    pub(super) async fn end_commit(&mut self) -> Result<(), IngestError> {
+        let before = self.tables.committed(Log::PUSH);
+        let ended = self.tables.commit_ended().await;
+        self.room.tables_are_full(false);
+        let Some(took) = ended? else { return Ok(()) };
+        self.metrics.committed(took);
+        self.commit_if_full();
+        if let Some(topic) = &self.topic {
+            topic.committed(self.tables.positions());
+        }
+        let committed = self.tables.committed(Log::PUSH);
+        if let Some(kept) = self.shared.kept.as_ref().filter(|_| committed > before) {
+            kept.push.trim(&self.source.name, committed).await;
+        }
+        Ok(())
+    }
+}
