@@ -418,7 +418,8 @@ impl IngestError {
     }
 
     /// Whether others run newer definitions already.
-    pub(crate) const fn is_outdated(&self) -> bool {
+    #[must_use]
+    pub const fn is_outdated(&self) -> bool {
         matches!(
             self,
             Self::Replaced(_) | Self::Table(TableError::Superseded { .. } | TableError::Retyped { .. })

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::retract::{Retract, TakenBack};
 use crate::pipeline::retry::Retried;
-use crate::pipeline::run::Answer;
+use crate::pipeline::run::{Answer, Definitions};
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
@@ -167,9 +167,7 @@ impl Ingest {
             return Ok(());
         }
         let ups = self.pipelines.values_mut().map(async |pipeline| {
-            let source = self.sources.iter().find(|source| source.name == pipeline.source().name);
-            let source = source.map_or_else(|| Arc::clone(pipeline.source()), Arc::clone);
-            let plans = plans_of(&self.views, &source);
+            let (source, plans) = definitions(&self.sources, &self.views, pipeline);
             pipeline.switch(source, &plans, watch).await?;
             pipeline.finish_all().await
         });
@@ -267,18 +265,10 @@ impl Ingest {
         self.shared.health.wait_for_ever();
         self.pipelines.values_mut().for_each(Pipeline::begin_running);
         let mut shutdown = std::pin::pin!(shutdown);
-        let begun = tokio::select! {
-            biased;
-            () = &mut shutdown => Some(Ok(())),
-            caught_up = self.catch_up(&unwatched) => caught_up.err().map(Err),
-        };
-        if let Some(ended) = begun {
-            for pipeline in self.pipelines.values_mut() {
-                pipeline.end_running().await;
-            }
-            return ended;
-        }
-        let mut running = Running::start(std::mem::take(&mut self.pipelines), self.shared.clone());
+        let pipelines = std::mem::take(&mut self.pipelines);
+        let mut running = Running::start(pipelines, self.shared.clone(), |pipeline| {
+            (!self.ready).then(|| definitions(&self.sources, &self.views, pipeline))
+        });
         // What is filled beside may not be up when this ends.
         self.ready = false;
         let (mut answers, mut defining) = (JoinSet::new(), JoinSet::<Defined>::new());
@@ -479,6 +469,14 @@ impl Ingest {
         let known = self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
         IngestError::UnknownSource { given: source.to_owned(), known }
     }
+}
+
+/// How a source and its views are to be defined.
+fn definitions(sources: &[Arc<SourcePlan>], views: &[Arc<FeaturePlan>], pipeline: &Pipeline) -> Definitions {
+    let source = sources.iter().find(|source| source.name == pipeline.source().name);
+    let source = Arc::clone(source.unwrap_or(pipeline.source()));
+    let plans = plans_of(views, &source);
+    (source, plans)
 }
 
 /// The views of a source.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::error::IngestError;
 use crate::files::Changed;
-use crate::pipeline::run::{Answer, Idle, Line, Request};
+use crate::pipeline::run::{Answer, Definitions, Idle, Line, Request};
 use crate::pipeline::take_in::FilesReport;
 use crate::pipeline::{Pipeline, Shared};
 use crate::progress::unwatched;
@@ -36,19 +36,26 @@ struct Source {
 }
 
 impl Running {
-    /// Starts every source.
-    pub(super) fn start(pipelines: BTreeMap<String, Pipeline>, shared: Shared) -> Self {
+    /// Starts every source, which first [switches](Pipeline::switch) to these definitions of it, if there are any.
+    pub(super) fn start(
+        pipelines: BTreeMap<String, Pipeline>,
+        shared: Shared,
+        mut first: impl FnMut(&Pipeline) -> Option<Definitions>,
+    ) -> Self {
         let mut running = Self { shared, sources: BTreeMap::new(), tasks: JoinSet::new() };
-        pipelines.into_values().for_each(|pipeline| running.add(pipeline));
+        for pipeline in pipelines.into_values() {
+            let first = first(&pipeline);
+            running.add(pipeline, first);
+        }
         running
     }
 
-    fn add(&mut self, pipeline: Pipeline) {
+    fn add(&mut self, pipeline: Pipeline, first: Option<Definitions>) {
         let (requests, receive) = mpsc::channel(WAITING);
         let (stop, stopped) = watch::channel(false);
         let idle = watch::Sender::new(Idle::Unasked);
         let (reads, is_read) = watch::channel(Arc::clone(pipeline.source()));
-        let line = Line { requests: receive, stop: stopped, idle: idle.clone(), reads };
+        let line = Line { first, requests: receive, stop: stopped, idle: idle.clone(), reads };
         let name = pipeline.source().name.clone();
         self.tasks.spawn(pipeline.run(line));
         self.sources.insert(name, Source { requests, stop, idle, reads: is_read });
@@ -117,7 +124,7 @@ impl Running {
         pipeline.begin_running();
         pipeline.switch(source, &plans, &unwatched).await?;
         let up = pipeline.all_up();
-        self.add(pipeline);
+        self.add(pipeline, None);
         Ok(up.boxed())
     }
 

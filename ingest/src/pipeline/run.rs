@@ -39,8 +39,13 @@ pub(crate) enum Request {
     Settle { answer: Answer<()> },
 }
 
+/// A source and its views.
+pub(crate) type Definitions = (Arc<SourcePlan>, Vec<Arc<FeaturePlan>>);
+
 /// What connects a running source with those who run it.
 pub(crate) struct Line {
+    /// The definitions that take effect before anything is taken in; none where they have.
+    pub(crate) first: Option<Definitions>,
     /// What it is asked to do.
     pub(crate) requests: mpsc::Receiver<Request>,
     /// Whether it is to stop.
@@ -93,13 +98,16 @@ impl Pipeline {
 
     async fn serve(&mut self, line: &mut Line) -> Result<(), IngestError> {
         let host = self.shared.host.clone();
+        let first = line.first.take();
         tokio::select! {
             biased;
             () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
-            joined = self.join_topic() => joined?,
+            begun = self.begin(first) => match begun {
+                // They came after this process has read the definitions, and before it knew what else runs.
+                Err(error) if error.is_outdated() => self.wait_for_newer(line, error).await?,
+                begun => begun?,
+            },
         }
-        self.health.set(Condition::Running);
-        self.keep_up();
         let mut ticks = host.ticks(self.shared.rule.every);
         loop {
             self.begin_pushes();
@@ -127,6 +135,16 @@ impl Pipeline {
                 ticks.reset();
             }
         }
+    }
+
+    async fn begin(&mut self, first: Option<Definitions>) -> Result<(), IngestError> {
+        if let Some((source, plans)) = first {
+            self.switch(source, &plans, &unwatched).await?;
+        }
+        self.join_topic().await?;
+        self.health.set(Condition::Running);
+        self.keep_up();
+        Ok(())
     }
 
     /// Others run newer definitions already. Reads nothing more until this process is told of them, which it is soon

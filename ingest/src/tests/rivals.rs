@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tidemark_host::Host;
-use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span, Type};
 use tidemark_offline::EventTable;
 use tidemark_offline::table::facts;
 use tidemark_store::{
@@ -13,9 +13,11 @@ use tidemark_store::{
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
-use super::fixture::{Patient, Project, RECEIVED, by_user, clock, lines, memory, payments, states};
+use super::fixture::{
+    Patient, Project, RECEIVED, by_user, clock, field, lines, memory, payments, states, view,
+};
 use crate::journal::Journal;
-use crate::{Ingest, IngestError, unwatched};
+use crate::{Condition, Ingest, IngestError, unwatched};
 
 /// An ingestion with a journal of its own, but the stores of a project.
 async fn rival(project: &Project, name: &str) -> Ingest {
@@ -288,6 +290,36 @@ async fn another_process_is_named_only_where_there_is_one() {
         assert_eq!(states(&(Arc::clone(&store) as _), "by_user").await, expected);
         store.lose();
     }
+}
+
+/// Newer definitions may come between the reading of the older ones and the start: the source waits to be told of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newer_definitions_that_come_as_it_starts_are_waited_for() {
+    let store = Arc::new(MemoryStore::new(clock()));
+    let failover = Arc::new(Failover::new(Arc::clone(&store) as _));
+    let mut project = Project { views: vec![by_user()], ..Project::new(Arc::clone(&failover) as _) };
+    project.open().await.take_in_files("payments", &files(&project), &unwatched).await.expect("taken in");
+    let newer = project.views.clone();
+    project.views = vec![view("by_user", &field("user", Type::Int64), Some("amount > 10"))];
+    failover.meddle(Meddling::Publishing);
+    let mut ingest = project.open().await;
+    let (handle, health) = (ingest.handle(), ingest.health());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+    let is_told = |condition: &Condition| match condition {
+        Condition::Waiting { reason } => reason.contains("was defined otherwise"),
+        Condition::Starting | Condition::Running => false,
+    };
+    while !health.conditions().get("payments").is_some_and(is_told) {
+        assert!(!running.is_finished(), "it goes on");
+        tokio::task::yield_now().await;
+    }
+    *failover.meddling.lock().expect("no panic") = None;
+    handle.reload(project.sources.clone(), newer).await.expect("reloaded");
+    let store: Arc<dyn OnlineStore> = store;
+    assert_eq!(states(&store, "by_user").await, states(&store_after(12).await, "by_user").await);
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
 }
 
 /// A load may see what a failover takes back before the flush: such states must not be used.

@@ -165,6 +165,10 @@ async fn follow(
             reloaded = &mut reload => {
                 match reloaded {
                     (_, Err(IngestError::Stopped(_))) => return Ok(()),
+                    // Those that replaced it come next. If not, the ingestion ends, and says itself why.
+                    (version, Err(error)) if error.is_outdated() => {
+                        tracing::warn!(version, %error, "a newer version was replaced before it was applied");
+                    }
                     (_, Err(error)) => return Err(error.into()),
                     (version, Ok(())) => tracing::info!(version, "a newer version was applied and runs"),
                 }
