@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tempfile::TempDir;
 use tidemark_host::Host;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Metrics};
+use tidemark_ingest::{
+    CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Memory, Metrics,
+};
 use tidemark_offline::Location;
 use tidemark_registry::Repo;
 use tidemark_store::OnlineStore;
@@ -47,6 +49,7 @@ impl Engine {
             topics: Some(Arc::new(kafka)),
             skip_lost: false,
             give_up: Vec::new(),
+            memory: Memory::default(),
             host: Host::real(Arc::new(now)),
         };
         let mut ingest = Ingest::open(config).await.expect("opened");

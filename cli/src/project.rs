@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tidemark_host::Host;
 use tidemark_ingest::journal::Journal;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, KafkaConfig, Topics, Watch};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, KafkaConfig, Memory, Topics, Watch};
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::Location;
@@ -187,7 +187,8 @@ impl Project {
     pub(crate) async fn store(&self) -> Result<Arc<dyn OnlineStore>> {
         let store: Arc<dyn OnlineStore> = match self.repo.project.online.expanded(&variable)? {
             Online::Embedded { path } => {
-                Arc::new(EmbeddedStore::open(&self.folder.join(path), clock::shared())?)
+                let cache = self.memory().embedded_store();
+                Arc::new(EmbeddedStore::open_within(cache, &self.folder.join(path), clock::shared())?)
             }
             Online::Redis { url } => {
                 Arc::new(RedisStore::open(RedisConfig { url, prefix: self.prefix() }).await?)
@@ -216,9 +217,15 @@ impl Project {
             topics: if intake.topics { self.topics(intake.member)? } else { None },
             skip_lost: intake.skip_lost,
             give_up: intake.give_up,
+            memory: self.memory(),
             host: Host::real(clock::shared()),
         };
         Ok(Ingest::open(config).await?)
+    }
+
+    /// What a process may hold in memory.
+    fn memory(&self) -> Memory {
+        Memory::of(self.repo.project.memory)
     }
 
     /// How to reach the brokers, if there are any.

@@ -22,6 +22,7 @@ use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
 use crate::mutant::{Mutant, is_on};
 use crate::progress::{Progress, Task, Watch, unwatched};
@@ -46,6 +47,8 @@ pub(crate) struct Fill<'a> {
     pub(crate) began: Option<&'a Generation>,
     /// Its counters.
     pub(crate) metrics: &'a Arc<ViewMetrics>,
+    /// What its writers share.
+    pub(crate) memory: &'a Memory,
 }
 
 /// What became of an attempt to catch a view up.
@@ -176,7 +179,15 @@ impl Fill<'_> {
     /// name, or the pointer to it, may be all that is left.
     async fn open(&self, generation: &Generation) -> Result<Option<SharedView>, IngestError> {
         let (host, plan, store) = (self.host.clone(), Arc::clone(self.plan), Arc::clone(self.store));
-        let view = ViewWriter::open(host, plan, store, generation.clone(), Arc::clone(self.metrics)).await?;
+        let view = ViewWriter::open(
+            host,
+            plan,
+            store,
+            generation.clone(),
+            Arc::clone(self.metrics),
+            self.memory.clone(),
+        )
+        .await?;
         // One that was begun at another position has rows that were taken back, or lacks some that were not.
         let view = view.filter(|view| view.retractions() == retracted(self.events.facts()));
         let Some(view) = view else { return Ok(None) };

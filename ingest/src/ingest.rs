@@ -20,6 +20,7 @@ use crate::health::Health;
 use crate::journal::Journal;
 use crate::kafka::Topics;
 use crate::maintenance::{Names, drop_replaced};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::retract::{Retract, TakenBack};
@@ -66,6 +67,8 @@ pub struct IngestConfig {
     /// Partly ingested files to give up, as absolute paths: rows already ingested stay, and a dead letter records the rest.
     /// A file that is not known, or was read to its end, is left as it is.
     pub give_up: Vec<PathBuf>,
+    /// The memory that may be used.
+    pub memory: Memory,
     /// The machine that this process runs on.
     pub host: Host,
 }
@@ -126,6 +129,7 @@ impl Ingest {
             kept,
             topics: config.topics,
             rule: config.commit,
+            memory: config.memory,
             skip_lost: config.skip_lost,
             give_up: config.give_up.into(),
             metrics: Arc::default(),

@@ -25,6 +25,7 @@ pub mod journal;
 pub mod kafka;
 pub mod letters;
 mod maintenance;
+mod memory;
 pub mod metrics;
 pub mod monitor;
 #[cfg(feature = "mutants")]
@@ -49,6 +50,7 @@ pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
 pub use journal::files::Records;
 pub use kafka::{KafkaConfig, Topics};
+pub use memory::Memory;
 pub use metrics::Metrics;
 pub use pipeline::retract::{Retract, TakenBack};
 pub use pipeline::retry::Retried;

@@ -25,6 +25,7 @@ use crate::error::IngestError;
 use crate::fill::{Fill, begin, counts};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
+use crate::memory::{Memory, SourceMemory};
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::progress::Watch;
 use crate::room::{Arrivals, Room};
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     /// How to reach the brokers, if there are any.
     pub(crate) topics: Option<Arc<dyn Topics>>,
     pub(crate) rule: CommitRule,
+    pub(crate) memory: Memory,
     /// Whether records that Kafka has thrown away before they were read may be passed over.
     pub(crate) skip_lost: bool,
     /// Files that are ended where they stand, by absolute path.
@@ -83,8 +85,12 @@ pub(crate) async fn drop_view(store: &dyn OnlineStore, view: &str) -> Result<(),
 
 impl Shared {
     /// Opens the tables of a source, creating them where they do not exist.
-    async fn tables(&self, source: Arc<SourcePlan>) -> Result<Tables, IngestError> {
-        Tables::open(&*self.offline, &self.host, source, self.rule).await
+    async fn tables(
+        &self,
+        source: Arc<SourcePlan>,
+        memory: &Arc<SourceMemory>,
+    ) -> Result<Tables, IngestError> {
+        Tables::open(&*self.offline, &self.host, source, self.rule, Arc::clone(memory)).await
     }
 }
 
@@ -101,6 +107,8 @@ pub(crate) struct Pipeline {
     falls: FallenSender,
     /// What is on its way to them.
     room: Room,
+    /// What that and the next commit may take.
+    memory: Arc<SourceMemory>,
     arrivals: Arc<Arrivals>,
     /// What reads the push partition, once it is read.
     pushes: Option<Pushes>,
@@ -132,9 +140,10 @@ impl Pipeline {
     pub(crate) async fn open(shared: Shared, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
         let before = shared.kept.as_ref().map(|kept| kept.source(&source.name)).transpose()?.flatten();
         let before = before.filter(|before| before.version() != source.version()).map(Arc::new);
+        let memory = Arc::new(shared.memory.for_source());
         let (source, tables) = match before {
-            Some(before) => Self::open_as_it_was(&shared, before, source).await?,
-            None => (Arc::clone(&source), shared.tables(source).await?),
+            Some(before) => Self::open_as_it_was(&shared, &memory, before, source).await?,
+            None => (Arc::clone(&source), shared.tables(source, &memory).await?),
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
@@ -152,7 +161,8 @@ impl Pipeline {
             views: Vec::new(),
             fallen,
             falls,
-            room: Room::default(),
+            room: Room::within(Arc::clone(&memory)),
+            memory,
             arrivals: Arc::new(arrivals),
             pushes: None,
             backfills: Backfills::default(),
@@ -173,12 +183,13 @@ impl Pipeline {
     /// before: everything under the old one is in.
     async fn open_as_it_was(
         shared: &Shared,
+        memory: &Arc<SourceMemory>,
         before: Arc<SourcePlan>,
         now: Arc<SourcePlan>,
     ) -> Result<(Arc<SourcePlan>, Tables), IngestError> {
-        match shared.tables(Arc::clone(&before)).await {
+        match shared.tables(Arc::clone(&before), memory).await {
             Err(IngestError::Table(TableError::Retyped { .. })) => {
-                Ok((Arc::clone(&now), shared.tables(now).await?))
+                Ok((Arc::clone(&now), shared.tables(now, memory).await?))
             }
             tables => Ok((before, tables?)),
         }
@@ -240,8 +251,11 @@ impl Pipeline {
             }
             committed => committed?,
         }
-        let tables =
-            if source == self.source { None } else { Some(self.shared.tables(Arc::clone(&source)).await?) };
+        let tables = if source == self.source {
+            None
+        } else {
+            Some(self.shared.tables(Arc::clone(&source), &self.memory).await?)
+        };
         self.keep_source(&source).await?;
         // All at once: whatever fails or is given up before leaves everything as it was.
         if let Some(accepting) = &mut accepting {
@@ -360,11 +374,13 @@ impl Pipeline {
         watch: Watch<'_>,
     ) -> Result<Vec<SharedView>, IngestError> {
         let events = &self.tables.open_tables().await?.events;
-        let (host, store, metrics) = (&self.shared.host, &self.shared.store, &self.shared.metrics);
+        let Shared { host, store, metrics, memory, .. } = &self.shared;
         let views = plans.iter().map(async |plan| {
             let metrics = metrics.view(&plan.view);
             let events = &**events;
-            Fill { host, store, plan, events, ends, began: None, metrics: &metrics }.bring_up(watch).await
+            Fill { host, store, plan, events, ends, began: None, metrics: &metrics, memory }
+                .bring_up(watch)
+                .await
         });
         try_join_all(views).await
     }

@@ -11,6 +11,7 @@ use tidemark_kernel::Log;
 use tokio::sync::watch;
 
 use crate::decode::Batch;
+use crate::memory::{Memory, SourceMemory};
 use crate::metrics::SourceMetrics;
 use crate::push::Applied;
 
@@ -21,42 +22,52 @@ const BATCHES: usize = 2;
 const RECORDS: usize = 4 * 65_536;
 
 /// What is on its way to the views of one source. Clones are the same room.
-#[derive(Clone, Debug, Default)]
-pub struct Room(Arc<watch::Sender<Occupied>>);
+#[derive(Clone, Debug)]
+pub struct Room {
+    occupied: Arc<watch::Sender<Occupied>>,
+    memory: Arc<SourceMemory>,
+}
 
 #[derive(Debug, Default)]
 struct Occupied {
     batches: BTreeMap<Log, usize>,
     records: usize,
+    bytes: usize,
     /// Whether as much waits for the next commit as may.
     tables_are_full: bool,
 }
 
 impl Occupied {
-    fn has_room(&self, partition: Log) -> bool {
+    /// The second half of the memory is for partitions that have nothing on their way, so that slow ones do not take all.
+    fn has_room(&self, partition: Log, memory: usize) -> bool {
         match self.batches.get(&partition) {
             _ if self.tables_are_full => false,
-            None => true,
-            Some(batches) => *batches < BATCHES && self.records < RECORDS,
+            None => self.bytes == 0 || self.bytes < memory,
+            Some(batches) => *batches < BATCHES && self.records < RECORDS && self.bytes < memory / 2,
         }
     }
 }
 
 impl Room {
+    pub(crate) fn within(memory: Arc<SourceMemory>) -> Self {
+        Self { occupied: Arc::default(), memory }
+    }
+
     /// Whether another batch of a partition may be handed over.
     #[must_use]
     pub fn has(&self, partition: Log) -> bool {
-        self.0.borrow().has_room(partition)
+        self.occupied.borrow().has_room(partition, self.memory.queued())
     }
 
     /// Waits until another batch of a partition may be handed over.
     pub async fn free(&self, partition: Log) {
-        self.until(|occupied| occupied.has_room(partition)).await;
+        self.until(|occupied| occupied.has_room(partition, self.memory.queued())).await;
     }
 
     /// Waits until another batch of any of these partitions may be handed over.
     pub async fn free_for_any(&self, partitions: &[Log]) {
-        self.until(|occupied| partitions.iter().any(|log| occupied.has_room(*log))).await;
+        self.until(|occupied| partitions.iter().any(|log| occupied.has_room(*log, self.memory.queued())))
+            .await;
     }
 
     /// Waits until nothing of these partitions is on its way.
@@ -66,31 +77,34 @@ impl Room {
 
     /// Whether nothing of a partition is on its way.
     pub(crate) fn is_drained(&self, partition: Log) -> bool {
-        !self.0.borrow().batches.contains_key(&partition)
+        !self.occupied.borrow().batches.contains_key(&partition)
     }
 
     /// Whether as much waits for the next commit as may: there is no room until it does not.
     pub(crate) fn tables_are_full(&self, full: bool) {
-        self.0.send_if_modified(|occupied| std::mem::replace(&mut occupied.tables_are_full, full) != full);
+        self.occupied
+            .send_if_modified(|occupied| std::mem::replace(&mut occupied.tables_are_full, full) != full);
     }
 
     async fn until(&self, mut holds: impl FnMut(&Occupied) -> bool) {
         // The sender lives as long as this.
-        drop(self.0.subscribe().wait_for(|occupied| holds(occupied)).await.map(drop));
+        drop(self.occupied.subscribe().wait_for(|occupied| holds(occupied)).await.map(drop));
     }
 
     /// A batch begins its way to the views.
     pub(crate) fn enter(&self, batch: Batch, arrivals: &Arc<Arrivals>) -> Arc<InFlight> {
-        self.0.send_modify(|occupied| {
+        self.occupied.send_modify(|occupied| {
             *occupied.batches.entry(batch.log).or_default() += 1;
             occupied.records += records(&batch);
+            occupied.bytes += batch.bytes();
         });
         Arc::new(InFlight { batch: Arc::new(batch), room: self.clone(), arrivals: Arc::clone(arrivals) })
     }
 
     fn leave(&self, batch: &Batch) {
-        self.0.send_modify(|occupied| {
+        self.occupied.send_modify(|occupied| {
             occupied.records -= records(batch);
+            occupied.bytes -= batch.bytes();
             if let Some(batches) = occupied.batches.get_mut(&batch.log) {
                 *batches -= 1;
                 if *batches == 0 {
@@ -112,6 +126,13 @@ pub(crate) struct Arrivals {
     pub(crate) metrics: Arc<SourceMetrics>,
     /// The senders who wait for it, where this process takes pushes.
     pub(crate) applied: Option<Applied>,
+}
+
+/// Within the share of the only source.
+impl Default for Room {
+    fn default() -> Self {
+        Self::within(Arc::new(Memory::default().for_source()))
+    }
 }
 
 /// A batch on its way to the views. It has arrived once the last view lets go of it: one that fell behind is not up any

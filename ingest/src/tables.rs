@@ -20,10 +20,8 @@ use crate::decode::{Batch, DeadLetter, Form};
 use crate::error::IngestError;
 use crate::health::SourceHealth;
 use crate::kafka::TopicFacts;
+use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
-
-/// How many bytes in memory make a commit, however few records they are.
-const COMMIT_BYTES: usize = 256 << 20;
 
 /// When what was taken in is committed to the event tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +44,7 @@ pub(crate) struct Tables {
     host: Host,
     source: Arc<SourcePlan>,
     rule: CommitRule,
+    memory: Arc<SourceMemory>,
     /// The id of the history that `events` holds.
     history: String,
     /// Both tables; away while a commit is under way.
@@ -103,6 +102,7 @@ impl Tables {
         host: &Host,
         source: Arc<SourcePlan>,
         rule: CommitRule,
+        memory: Arc<SourceMemory>,
     ) -> Result<Self, IngestError> {
         let mut events = offline.open_or_create(&source, TableKind::Events).await?;
         let history = identify(&mut *events, host).await?;
@@ -112,6 +112,7 @@ impl Tables {
             host: host.clone(),
             source: Arc::clone(&source),
             rule,
+            memory,
             history,
             open: Some(Open { source, events, dead_letters }),
             commit: JoinSet::new(),
@@ -169,8 +170,8 @@ impl Tables {
     }
 
     /// Whether enough waits for a commit of a good size.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.pending.rows >= self.rule.rows || self.pending.bytes >= COMMIT_BYTES
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending.rows >= self.rule.rows || self.pending.bytes >= self.memory.commit()
     }
 
     /// Adds a batch to the next commit.

@@ -7,7 +7,6 @@
 //! Logs do not wait for each other: each has a [writer](LogWriter) of its own, with its own positions and cache.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, be
 
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
 use crate::mutant::{Mutant, is_on};
 use log::LogWriter;
@@ -62,8 +62,7 @@ struct Target {
     store: Arc<dyn OnlineStore>,
     generation: Generation,
     metrics: Arc<ViewMetrics>,
-    /// How many logs share the memory for cached states.
-    writers: AtomicUsize,
+    memory: Memory,
 }
 
 impl ViewWriter {
@@ -77,6 +76,7 @@ impl ViewWriter {
         store: Arc<dyn OnlineStore>,
         generation: Generation,
         metrics: Arc<ViewMetrics>,
+        memory: Memory,
     ) -> Result<Option<Self>, IngestError> {
         let mut stored = match store.positions(&generation).await {
             Err(StoreError::Gone(_)) if !is_on(Mutant::LostView) => return Ok(None),
@@ -89,8 +89,8 @@ impl ViewWriter {
         }
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
-        let (evaluator, writers) = (Arc::new(evaluator), AtomicUsize::new(0));
-        let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, writers });
+        let evaluator = Arc::new(evaluator);
+        let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, memory });
         let mut logs = BTreeMap::new();
         for log in stored.keys() {
             let Some(buckets) = buckets(&stored, *log) else { return Ok(None) };

@@ -8,6 +8,7 @@ use crate::shape::{Reading, Shape};
 use crate::tree::Node;
 
 mod kafka;
+mod memory;
 mod online;
 
 pub use kafka::Kafka;
@@ -24,6 +25,8 @@ pub struct Project {
     pub offline: Offline,
     /// The Kafka cluster that sources read from, if there is one.
     pub kafka: Option<Kafka>,
+    /// How many bytes of memory a process that ingests may use for what it holds.
+    pub memory: usize,
     /// Where it listens.
     pub ports: Ports,
 }
@@ -60,7 +63,7 @@ impl Default for Ports {
     }
 }
 
-const KEYS: [&str; 5] = ["project", "online", "offline", "kafka", "ports"];
+const KEYS: [&str; 6] = ["project", "online", "offline", "kafka", "memory", "ports"];
 
 /// The shortest and the longest time between commits: each one is a file that readers open.
 const COMMIT_EVERY: [Span; 2] = [Span::from_millis(100), Span::from_secs(600)];
@@ -74,6 +77,7 @@ impl Project {
             online: Online::default(),
             offline: Offline::default(),
             kafka: None,
+            memory: memory::DEFAULT,
             ports: Ports::default(),
         }
     }
@@ -92,12 +96,14 @@ impl Project {
         let online = shape.get("online").and_then(|node| Online::read(node, reading));
         let offline = shape.get("offline").map(|node| offline(node, reading));
         let kafka = shape.get("kafka").map(|node| Kafka::read(node, reading));
+        let memory = memory::read(&shape, "memory", reading);
         let ports = shape.get("ports").map(|node| ports(node, reading));
         Some(Self {
             name: name?.value.clone(),
             online: online.unwrap_or_default(),
             offline: offline.unwrap_or_default(),
             kafka,
+            memory: memory.unwrap_or(memory::DEFAULT),
             ports: ports.unwrap_or_default(),
         })
     }

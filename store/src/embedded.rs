@@ -46,6 +46,9 @@ pub struct EmbeddedStore {
     file: Arc<File>,
 }
 
+/// How much of the file is kept in memory unless told: 256 MiB.
+const CACHE: usize = 256 << 20;
+
 impl EmbeddedStore {
     /// The name of the file in its directory.
     pub const FILE_NAME: &str = "online.redb";
@@ -57,10 +60,19 @@ impl EmbeddedStore {
     /// [`StoreError::InUse`] if another process has it open, [`StoreError::Newer`] if a newer version wrote it,
     /// [`StoreError::Corrupt`] if it is damaged, [`StoreError::Full`] or [`StoreError::Io`].
     pub fn open(directory: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_within(CACHE, directory, clock)
+    }
+
+    /// As [`open`](Self::open) does, but at most `cache` bytes of the file are kept in memory, not 256 MiB. What is not kept, the
+    /// operating system's page cache often has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_within(cache: usize, directory: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = directory.join(Self::FILE_NAME);
         let failed = |error| StoreError::io(&path.display().to_string(), "create", error);
         create_directory(directory).map_err(failed)?;
-        Self::prepare(File::open(&path)?, clock)
+        Self::prepare(File::open(&path, cache)?, clock)
     }
 
     /// Where the store of `directory` lies.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_host::Host;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Memory};
 use tidemark_kernel::Time;
 use tidemark_offline::{EventTable, Location};
 use tidemark_services::{Redis, unique, until};
@@ -191,6 +191,7 @@ async fn owner(world: &World<'_>, group: &str) -> Ingest {
         })),
         skip_lost: false,
         give_up: Vec::new(),
+        memory: Memory::default(),
         host: Host::real(Arc::new(|| Time::MIN)),
     };
     Ingest::open(config).await.expect("opened")

@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use tempfile::TempDir;
 use tidemark_host::Host;
 use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
-use tidemark_ingest::{Advance, ViewWriter};
+use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
 use tidemark_kernel::{
@@ -206,6 +206,7 @@ async fn writer(
         Arc::clone(store),
         generation.clone(),
         Arc::default(),
+        Memory::default(),
     )
     .await;
     writer.expect("a store that works").expect("a generation with all its positions")

@@ -7,7 +7,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use tidemark_ingest::decode::Batch;
-use tidemark_ingest::{Advance, ViewWriter};
+use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::{FeaturePlan, Fingerprint, Log, Position, Span, Stamp, Time};
 use tidemark_offline::table::layout;
 use tidemark_offline::{Positions, TableKind};
@@ -169,7 +169,15 @@ async fn states_are_what_events_amount_to(
     let generation = begun.map_err(|error| failed(&error))?;
     let host = Simulated::host(&project.world, Span::from_millis(0));
     let shared: Arc<dyn OnlineStore> = store.clone();
-    let writer = ViewWriter::open(host, Arc::clone(plan), shared, generation.clone(), Arc::default()).await;
+    let writer = ViewWriter::open(
+        host,
+        Arc::clone(plan),
+        shared,
+        generation.clone(),
+        Arc::default(),
+        Memory::default(),
+    )
+    .await;
     let writer = writer.map_err(|error| failed(&error))?.ok_or("a new generation is not whole")?;
     for batch in batches(source) {
         let advanced = writer.advance(&batch).await.map_err(|error| failed(&error))?;

@@ -36,7 +36,8 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 26] = [
+const HAPPENS: [&str; 27] = [
+    "little memory",
     "brokers away",
     "commit lost its race",
     "definitions changed",

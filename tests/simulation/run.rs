@@ -7,7 +7,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::mutant::put_back;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Metrics, PushLog};
+use tidemark_ingest::{
+    CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Memory, Metrics, PushLog,
+};
 use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Token, Value};
 use tidemark_offline::TableKind;
 use tidemark_online::{Lookups, Row};
@@ -323,6 +325,12 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         }
         _ => None,
     };
+    let memory = if world.chance(20) {
+        world.fault("little memory", "");
+        Memory::of(64 << 10)
+    } else {
+        Memory::default()
+    };
     let definitions = project.definitions();
     let config = IngestConfig {
         journal,
@@ -334,6 +342,7 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         topics: Some(Arc::new(project.kafka.clone())),
         skip_lost: false,
         give_up: Vec::new(),
+        memory,
         host,
     };
     let mut ingest = Ingest::open(config).await?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use tidemark_host::Host;
 use tidemark_ingest::journal::Journal;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, unwatched};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, Memory, unwatched};
 use tidemark_kernel::{SourcePlan, Time, Value};
 use tidemark_offline::{Location, OfflineStore, OfflineTable, TableError, TableKind};
 use tidemark_online::{LookupError, Lookups, Row};
@@ -89,6 +89,7 @@ async fn lookups_go_on_while_two_views_are_filled_anew() {
         topics: None,
         skip_lost: false,
         give_up: Vec::new(),
+        memory: Memory::default(),
         host: Host::real(Arc::new(|| NOW)),
     })
     .await

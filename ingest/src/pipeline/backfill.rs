@@ -184,8 +184,8 @@ impl Pipeline {
         let (health, ends, metrics) =
             (self.health.clone(), self.ends()?, self.shared.metrics.view(&plan.view));
         let events = &*self.tables.open_tables().await?.events;
-        let (host, store) = (&self.shared.host, &self.shared.store);
-        let fill = Fill { host, store, plan, events, ends: &ends, began: None, metrics: &metrics };
+        let Shared { host, store, memory, .. } = &self.shared;
+        let fill = Fill { host, store, plan, events, ends: &ends, began: None, metrics: &metrics, memory };
         let mut wait = health.wait();
         loop {
             match fill.standing().await {
@@ -329,9 +329,9 @@ impl Pipeline {
         let near = if self.is_running && backfill.passes < PASSES { near(&self.shared) } else { u64::MAX };
         let ends = self.ends()?;
         let events = &*self.tables.open_tables().await?.events;
-        let (host, store) = (&self.shared.host, &self.shared.store);
+        let Shared { host, store, memory, .. } = &self.shared;
         let (plan, began, metrics) = (&backfill.plan, backfill.began.as_ref(), &backfill.metrics);
-        Fill { host, store, plan, events, ends: &ends, began, metrics }.join(near).await
+        Fill { host, store, plan, events, ends: &ends, began, metrics, memory }.join(near).await
     }
 }
 
@@ -375,8 +375,9 @@ impl Pass {
         let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
         loop {
             let ends = shared.ends(&self.source.name)?;
-            let (host, store, began) = (&shared.host, &shared.store, self.began.as_ref());
-            let fill = Fill { host, store, plan, events: &*events, ends: &ends, began, metrics: &metrics };
+            let (events, ends, began, metrics) = (&*events, &ends, self.began.as_ref(), &metrics);
+            let Shared { host, store, memory, .. } = shared;
+            let fill = Fill { host, store, plan, events, ends, began, metrics, memory };
             if fill.prepare(&watch).await? <= near(shared) {
                 return Ok(());
             }

@@ -20,7 +20,7 @@ use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
 use crate::journal::Journal;
 use crate::journal::push::PushedRecord;
-use crate::{CommitRule, Ingest, IngestConfig, IngestError, Tally, push};
+use crate::{CommitRule, Ingest, IngestConfig, IngestError, Memory, Tally, push};
 
 /// A machine whose time passes only while it is waited for. Something may happen whenever the disk is asked.
 #[derive(Default)]
@@ -213,6 +213,7 @@ impl Project {
             topics: None,
             skip_lost: false,
             give_up: self.give_up.clone(),
+            memory: Memory::default(),
             host: self.host.clone(),
         }
     }

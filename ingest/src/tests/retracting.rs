@@ -15,6 +15,7 @@ use crate::files::Identity;
 use crate::fill::Fill;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
+use crate::memory::Memory;
 use crate::{
     Changed, FileOutcome, Ingest, IngestConfig, IngestError, Records, Retract, TakenBack, unwatched,
 };
@@ -272,7 +273,7 @@ async fn states_with_retracted_records_do_not_come_back() {
     let (plan, store) = (by_user(), Arc::clone(&project.store));
     let metrics = Arc::default();
     let ends = BTreeMap::from([(Log::FILE, Position(i64::MAX))]);
-    let host = Host::real(clock());
+    let (host, memory) = (Host::real(clock()), Memory::default());
     let fill = |events| Fill {
         host: &host,
         store: &store,
@@ -281,6 +282,7 @@ async fn states_with_retracted_records_do_not_come_back() {
         ends: &ends,
         began: None,
         metrics: &metrics,
+        memory: &memory,
     };
     let error = fill(&stale).bring_up(&unwatched).await.expect_err("it has not seen the retraction");
     assert!(matches!(error, IngestError::TakenBackMeanwhile(_)), "{error}");

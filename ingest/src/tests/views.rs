@@ -17,7 +17,7 @@ use super::fixture::{
 use crate::decode::Batch;
 use crate::journal::Journal;
 use crate::maintenance::{KEPT_FOR_SERVERS, drop_expired};
-use crate::{Advance, CommitRule, Ingest, IngestConfig, ViewWriter, unwatched};
+use crate::{Advance, CommitRule, Ingest, IngestConfig, Memory, ViewWriter, unwatched};
 
 /// A project with files and pushes taken in, with these views from the start.
 async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn OnlineStore>) -> Project {
@@ -183,9 +183,10 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
     let (store, plan) = (memory(), by_user());
     let starts = [(Log::FILE, Position::START)].into();
     let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
-    let view = ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default())
-        .await
-        .expect("a store");
+    let view =
+        ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default(), Memory::default())
+            .await
+            .expect("a store");
     let view = view.expect("whole");
     let events = RecordBatch::new_empty(layout::events(&payments()));
     let batch = |log| {

@@ -10,7 +10,7 @@ use tidemark_store::BUCKETS;
 
 use super::log::Touched;
 
-/// What a state costs besides its bytes.
+/// What an entity costs besides its state: its key, and its place in the map.
 const OVERHEAD: usize = 128;
 
 /// States of one log as they stand at the positions we know, by bucket.
@@ -50,15 +50,19 @@ impl Cache {
         old.remove(key).map(|cached| cached.state)
     }
 
-    /// Keeps the states that were just stored, each with its number of bytes.
-    pub(super) fn keep(&mut self, bucket: usize, entities: Vec<Touched>, bytes: &[usize]) {
-        for (entity, bytes) in entities.into_iter().zip(bytes) {
+    /// Keeps the states that were just stored; how many bytes of memory they have.
+    pub(super) fn keep(&mut self, bucket: usize, entities: Vec<Touched>) -> usize {
+        let mut kept = 0;
+        for entity in entities {
             let Some(state) = entity.state else { continue };
-            let cached = Cached { state, bytes: bytes + OVERHEAD };
-            self.young += cached.bytes;
+            let bytes = state.memory() + OVERHEAD;
+            let cached = Cached { state, bytes };
+            kept += bytes;
+            self.young += bytes;
             let before = self.buckets[bucket].young.insert(entity.key, cached);
             self.young -= before.map_or(0, |before| before.bytes);
         }
+        kept
     }
 
     /// Forgets what is known of a bucket's states.
@@ -84,8 +88,6 @@ mod tests {
 
     use super::*;
 
-    const BYTES: usize = 1 << 20;
-
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
         Touched::new(key, Some(LogState::new()))
@@ -94,11 +96,11 @@ mod tests {
     #[test]
     fn what_was_not_used_lately_goes_first() {
         let mut cache = Cache::default();
-        cache.keep(0, vec![touched(1), touched(2)], &[BYTES / 2, 1]);
-        cache.trim(BYTES);
+        let two = cache.keep(0, vec![touched(1), touched(2)]);
+        cache.trim(two);
         let used = cache.take(0, &touched(2).key).expect("the old half is still there");
-        cache.keep(0, vec![Touched::new(touched(2).key, Some(used)), touched(3)], &[1, BYTES / 2]);
-        cache.trim(BYTES);
+        cache.keep(0, vec![Touched::new(touched(2).key, Some(used)), touched(3)]);
+        cache.trim(two);
         assert!(cache.take(0, &touched(1).key).is_none());
         assert!(cache.take(0, &touched(2).key).is_some());
         assert!(cache.take(0, &touched(3).key).is_some());
@@ -108,8 +110,8 @@ mod tests {
     #[test]
     fn a_bucket_is_forgotten_alone() {
         let mut cache = Cache::default();
-        cache.keep(3, vec![touched(1)], &[1]);
-        cache.keep(4, vec![touched(1)], &[1]);
+        cache.keep(3, vec![touched(1)]);
+        cache.keep(4, vec![touched(1)]);
         cache.forget(3);
         assert!(cache.take(3, &touched(1).key).is_none());
         assert!(cache.take(4, &touched(1).key).is_some());

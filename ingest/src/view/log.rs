@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::try_join_all;
 use tidemark_expr::ViewRows;
@@ -14,6 +13,7 @@ use super::{Advance, Target};
 use crate::apply::{self, Rows};
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::memory::WriterMemory;
 use crate::mutant::{Mutant, is_on};
 
 /// How far a bucket that nothing happens in may fall behind before its position is written all the same. Small
@@ -27,8 +27,8 @@ const LOADED: usize = 256;
 /// longer than the work itself.
 const INLINE: usize = 256;
 
-/// How many encoded bytes of states are kept per view, shared by its logs. Decoded they take several times as much.
-const CACHE_BYTES: usize = 48 << 20;
+/// How many bytes a state is taken to have in memory until one was seen.
+const TYPICAL: usize = 16 << 10;
 
 /// One log on its way into one generation of a view.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub(super) struct LogWriter {
     /// Where each bucket stands, as far as we know.
     buckets: Vec<Standing>,
     cache: Cache,
+    memory: WriterMemory,
+    /// How many bytes a state that was written lately has in memory.
+    typical: usize,
 }
 
 /// Where a bucket stands.
@@ -73,18 +76,13 @@ struct Step {
     entities: Vec<Touched>,
 }
 
-impl Drop for LogWriter {
-    fn drop(&mut self) {
-        self.target.writers.fetch_sub(1, Relaxed);
-    }
-}
-
 impl LogWriter {
     /// A writer of a log whose buckets stand at these positions.
     pub(super) fn new(target: Arc<Target>, log: Log, buckets: Vec<Position>) -> Self {
-        target.writers.fetch_add(1, Relaxed);
+        let memory = target.memory.for_writer();
         let standing = |position| Standing { stored: position, reached: position };
-        Self { target, log, buckets: buckets.into_iter().map(standing).collect(), cache: Cache::default() }
+        let buckets = buckets.into_iter().map(standing).collect();
+        Self { target, log, buckets, cache: Cache::default(), memory, typical: TYPICAL }
     }
 
     /// The position that every bucket has reached.
@@ -111,7 +109,6 @@ impl LogWriter {
         loop {
             let lowest = self.lowest();
             if lowest >= batch.to {
-                self.cache.trim(CACHE_BYTES / self.target.writers.load(Relaxed).max(1));
                 return Ok(Advance::Done);
             }
             if lowest < batch.from {
@@ -171,9 +168,37 @@ impl LogWriter {
         self.target.host.blocking(work).await.map_err(IngestError::stopped)
     }
 
-    /// Loads, applies and flushes once. False where a bucket has lost its position.
+    /// Loads, applies and flushes once, as many buckets at a time as the memory allows. False where one of them has lost its
+    /// position.
     async fn step(&mut self, batch: &Arc<Batch>, seen: &Arc<ViewRows>) -> Result<bool, IngestError> {
-        let steps = self.steps(batch, seen);
+        let mut steps = self.steps(batch, seen);
+        while !steps.is_empty() {
+            let rest = steps.split_off(self.fitting(&steps));
+            if !self.work_on(batch, seen, steps).await? {
+                return Ok(false);
+            }
+            steps = rest;
+        }
+        Ok(true)
+    }
+
+    /// How many of these steps, at least one, fit into memory together.
+    fn fitting(&self, steps: &[Step]) -> usize {
+        let mut entities = self.memory.worked_on() / self.typical.max(1);
+        let fits = |step: &&Step| {
+            let left = entities.checked_sub(step.entities.len());
+            entities = left.unwrap_or(0);
+            left.is_some()
+        };
+        steps.iter().take_while(fits).count().max(1)
+    }
+
+    async fn work_on(
+        &mut self,
+        batch: &Arc<Batch>,
+        seen: &Arc<ViewRows>,
+        steps: Vec<Step>,
+    ) -> Result<bool, IngestError> {
         let Some(steps) = self.load(steps).await? else { return Ok(false) };
         if steps.is_empty() {
             return Ok(true);
@@ -182,18 +207,23 @@ impl LogWriter {
         let (of, rows) = (Arc::clone(batch), Arc::clone(seen));
         let apply = move || apply_all(&target, log, &of, &rows, steps);
         let (steps, flushes) = self.compute(seen.rows.len(), apply).await??;
-        let sizes: Vec<Vec<usize>> = flushes.iter().map(written).collect();
         self.target.metrics.flushes(flushes.len());
-        self.target.metrics.written(sizes.iter().flatten().sum());
+        self.target.metrics.written(flushes.iter().map(written).sum());
         let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
         let mut whole = true;
-        for ((step, sizes), outcome) in steps.into_iter().zip(sizes).zip(outcomes) {
+        let (mut entities, mut bytes) = (0, 0);
+        for (step, outcome) in steps.into_iter().zip(outcomes) {
             let position = position_after(outcome, batch.to);
             whole &= self.moved(step.bucket, position, batch.to);
             if position == Some(batch.to) {
-                self.cache.keep(step.bucket, step.entities, &sizes);
+                entities += step.entities.len();
+                bytes += self.cache.keep(step.bucket, step.entities);
             }
         }
+        if let Some(typical) = bytes.checked_div(entities) {
+            self.typical = typical;
+        }
+        self.cache.trim(self.memory.cached());
         Ok(whole)
     }
 
@@ -353,7 +383,7 @@ fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
     }
 }
 
-/// How many bytes each state of a flush has.
-fn written(flush: &BucketFlush) -> Vec<usize> {
-    flush.writes.iter().map(|(_, state)| state.as_ref().map_or(0, |state| state.bytes.len())).collect()
+/// How many bytes the states of a flush have.
+fn written(flush: &BucketFlush) -> usize {
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.bytes.len()).sum()
 }

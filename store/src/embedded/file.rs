@@ -12,9 +12,6 @@ use super::barrier;
 use crate::database::ensure_database;
 use crate::error::StoreError;
 
-/// How much of the file redb may keep in memory. What it does not keep, the operating system's page cache often does.
-const CACHE_BYTES: usize = 256 << 20;
-
 /// An open database file.
 pub(super) struct File {
     place: String,
@@ -38,9 +35,9 @@ pub(super) enum Fault {
 }
 
 impl File {
-    /// Opens or creates the file at `path`, and repairs it after an unclean end.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::with(path, |builder| {
+    /// Opens or creates the file at `path`, and repairs it after an unclean end. `cache` bytes of it may be kept in memory.
+    pub(super) fn open(path: &Path, cache: usize) -> Result<Self, StoreError> {
+        Self::with(path, cache, |builder| {
             ensure_database(path)?;
             builder.create(path)
         })
@@ -49,16 +46,17 @@ impl File {
     /// Opens what `backend` holds; `path` is what messages call it.
     #[cfg(test)]
     pub(super) fn open_backend(path: &Path, backend: impl redb::StorageBackend) -> Result<Self, StoreError> {
-        Self::with(path, |builder| builder.create_with_backend(backend))
+        Self::with(path, super::CACHE, |builder| builder.create_with_backend(backend))
     }
 
     fn with(
         path: &Path,
+        cache: usize,
         open: impl FnOnce(&Builder) -> Result<Database, redb::DatabaseError>,
     ) -> Result<Self, StoreError> {
         let (place, broken) = (path.display().to_string(), OnceLock::new());
         let file = Self { place, database: RwLock::new(None), broken };
-        let database = file.guard("open", || Ok(open(Database::builder().set_cache_size(CACHE_BYTES))?))?;
+        let database = file.guard("open", || Ok(open(Database::builder().set_cache_size(cache))?))?;
         *file.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok(file)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_ingest::{Advance, ViewWriter};
+use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::{Log, Position, Time, Token, Visibility};
 use tidemark_online::{Lookups, RowError};
 use tidemark_store::{Generation, OnlineStore};
@@ -81,8 +81,15 @@ impl<'s> Stream<'s> {
         self.writers.clear();
         for (plan, generation) in self.script.repo.views.values().zip(self.generations.values()) {
             let (plan, store) = (Arc::clone(plan), Arc::clone(&self.store));
-            let writer =
-                ViewWriter::open(self.host.clone(), plan, store, generation.clone(), Arc::default()).await?;
+            let writer = ViewWriter::open(
+                self.host.clone(),
+                plan,
+                store,
+                generation.clone(),
+                Arc::default(),
+                Memory::default(),
+            )
+            .await?;
             self.writers.push(writer.ok_or(RunError::Lost)?);
         }
         Ok(())

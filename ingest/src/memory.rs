@@ -1,0 +1,143 @@
+//! How the memory of a process is shared by what an ingestion holds.
+//!
+//! One setting bounds it. Every user of memory has a share that depends on how many users there are, and not on what
+//! the others hold: nothing waits for memory that another one would have to give back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The memory that an ingestion may use. Clones share it.
+///
+/// A quarter is for the states that views keep decoded between batches, an eighth for those they work on, an eighth for
+/// records that wait for a commit, a sixteenth for records on their way to views, and a quarter for the cache of an
+/// [embedded store](Self::embedded_store). The rest is left for what cannot be counted: buffers of readers and writers,
+/// and what the allocator does not give back.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Users>);
+
+#[derive(Debug)]
+struct Users {
+    bytes: usize,
+    /// How many partitions of views are written.
+    writers: AtomicUsize,
+    /// How many sources are read.
+    sources: AtomicUsize,
+}
+
+impl Memory {
+    /// What is used unless a project says otherwise: 1 GiB.
+    pub const DEFAULT: usize = 1 << 30;
+
+    /// So many bytes.
+    #[must_use]
+    pub fn of(bytes: usize) -> Self {
+        Self(Arc::new(Users { bytes, writers: AtomicUsize::new(0), sources: AtomicUsize::new(0) }))
+    }
+
+    /// How many bytes an embedded store may keep in its cache.
+    #[must_use]
+    pub fn embedded_store(&self) -> usize {
+        self.0.bytes / 4
+    }
+
+    /// The share of a partition of a view.
+    pub(crate) fn for_writer(&self) -> WriterMemory {
+        self.0.writers.fetch_add(1, Relaxed);
+        WriterMemory(self.clone())
+    }
+
+    /// The share of a source.
+    pub(crate) fn for_source(&self) -> SourceMemory {
+        self.0.sources.fetch_add(1, Relaxed);
+        SourceMemory(self.clone())
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::of(Self::DEFAULT)
+    }
+}
+
+/// The share of one partition of one view. Dropped, the others have it.
+#[derive(Debug)]
+pub(crate) struct WriterMemory(Memory);
+
+impl WriterMemory {
+    /// How many bytes of decoded states it may keep between batches.
+    pub(crate) fn cached(&self) -> usize {
+        self.share(4)
+    }
+
+    /// How many bytes of states it may work on at a time.
+    pub(crate) fn worked_on(&self) -> usize {
+        self.share(8)
+    }
+
+    fn share(&self, part: usize) -> usize {
+        let users = &self.0.0;
+        users.bytes / part / users.writers.load(Relaxed).max(1)
+    }
+}
+
+impl Drop for WriterMemory {
+    fn drop(&mut self) {
+        self.0.0.writers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The share of one source. Dropped, the others have it.
+#[derive(Debug)]
+pub(crate) struct SourceMemory(Memory);
+
+impl SourceMemory {
+    /// How many bytes of records may be on their way to the views.
+    pub(crate) fn queued(&self) -> usize {
+        self.share(16)
+    }
+
+    /// How many bytes of records make a commit: as many wait while it is under way.
+    pub(crate) fn commit(&self) -> usize {
+        self.share(16)
+    }
+
+    fn share(&self, part: usize) -> usize {
+        let users = &self.0.0;
+        users.bytes / part / users.sources.load(Relaxed).max(1)
+    }
+}
+
+impl Drop for SourceMemory {
+    fn drop(&mut self) {
+        self.0.0.sources.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_less_than_the_whole() {
+        let memory = Memory::of(Memory::DEFAULT);
+        let writers: Vec<_> = (0..240).map(|_| memory.for_writer()).collect();
+        let sources: Vec<_> = (0..3).map(|_| memory.for_source()).collect();
+        let states: usize = writers.iter().map(|writer| writer.cached() + writer.worked_on()).sum();
+        let records: usize = sources.iter().map(|source| source.queued() + 2 * source.commit()).sum();
+        let all = states + records + memory.embedded_store();
+        assert!(all <= Memory::DEFAULT / 16 * 13 && all > Memory::DEFAULT / 2, "{all}");
+    }
+
+    #[test]
+    fn a_share_that_is_given_back_goes_to_the_others() {
+        let memory = Memory::of(1 << 20);
+        let (one, other) = (memory.for_writer(), memory.for_writer());
+        assert_eq!(one.cached(), 1 << 17);
+        drop(other);
+        assert_eq!(one.cached(), 1 << 18);
+        let (source, gone) = (memory.for_source(), memory.for_source());
+        assert_eq!(source.commit(), 1 << 15);
+        drop(gone);
+        assert_eq!(source.commit(), 1 << 16);
+    }
+}
