@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::heap::COUNTS;
 use crate::time::Time;
 
 pub mod arrow;

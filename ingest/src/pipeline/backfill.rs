@@ -375,9 +375,9 @@ impl Pass {
         let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
         loop {
             let ends = shared.ends(&self.source.name)?;
-            let (events, ends, began, metrics) = (&*events, &ends, self.began.as_ref(), &metrics);
             let Shared { host, store, memory, .. } = shared;
-            let fill = Fill { host, store, plan, events, ends, began, metrics, memory };
+            let (began, metrics) = (self.began.as_ref(), &metrics);
+            let fill = Fill { host, store, plan, events: &*events, ends: &ends, began, metrics, memory };
             if fill.prepare(&watch).await? <= near(shared) {
                 return Ok(());
             }
