@@ -225,7 +225,7 @@ impl Project {
 
     /// What a process may hold in memory.
     fn memory(&self) -> Memory {
-        Memory::of(self.repo.project.memory)
+        self.repo.project.memory.map_or_else(Memory::default, Memory::of)
     }
 
     /// How to reach the brokers, if there are any.

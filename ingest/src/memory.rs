@@ -13,15 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// [embedded store](Self::embedded_store). The rest is left for what cannot be counted: buffers of readers and writers,
 /// and what the allocator does not give back.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Users>);
-
-#[derive(Debug)]
-struct Users {
+pub struct Memory {
     bytes: usize,
     /// How many partitions of views are written.
-    writers: AtomicUsize,
+    writers: Arc<AtomicUsize>,
     /// How many sources are read.
-    sources: AtomicUsize,
+    sources: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -31,25 +28,23 @@ impl Memory {
     /// So many bytes.
     #[must_use]
     pub fn of(bytes: usize) -> Self {
-        Self(Arc::new(Users { bytes, writers: AtomicUsize::new(0), sources: AtomicUsize::new(0) }))
+        Self { bytes, writers: Arc::default(), sources: Arc::default() }
     }
 
     /// How many bytes an embedded store may keep in its cache.
     #[must_use]
-    pub fn embedded_store(&self) -> usize {
-        self.0.bytes / 4
+    pub const fn embedded_store(&self) -> usize {
+        self.bytes / 4
     }
 
     /// The share of a partition of a view.
     pub(crate) fn for_writer(&self) -> WriterMemory {
-        self.0.writers.fetch_add(1, Relaxed);
-        WriterMemory(self.clone())
+        WriterMemory(Share::new(self.bytes, &self.writers))
     }
 
     /// The share of a source.
     pub(crate) fn for_source(&self) -> SourceMemory {
-        self.0.sources.fetch_add(1, Relaxed);
-        SourceMemory(self.clone())
+        SourceMemory(Share::new(self.bytes, &self.sources))
     }
 }
 
@@ -59,57 +54,61 @@ impl Default for Memory {
     }
 }
 
-/// The share of one partition of one view. Dropped, the others have it.
+/// An equal share for each of those who use some of the memory for the same. Dropped, the others have it.
 #[derive(Debug)]
-pub(crate) struct WriterMemory(Memory);
+struct Share {
+    /// The whole memory.
+    bytes: usize,
+    users: Arc<AtomicUsize>,
+}
+
+impl Share {
+    fn new(bytes: usize, users: &Arc<AtomicUsize>) -> Self {
+        users.fetch_add(1, Relaxed);
+        Self { bytes, users: Arc::clone(users) }
+    }
+
+    /// The share of one `part`th of the memory.
+    fn of(&self, part: usize) -> usize {
+        self.bytes / part / self.users.load(Relaxed).max(1)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.users.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The share of one partition of one view.
+#[derive(Debug)]
+pub(crate) struct WriterMemory(Share);
 
 impl WriterMemory {
     /// How many bytes of decoded states it may keep between batches.
     pub(crate) fn cached(&self) -> usize {
-        self.share(4)
+        self.0.of(4)
     }
 
     /// How many bytes of states it may work on at a time.
     pub(crate) fn worked_on(&self) -> usize {
-        self.share(8)
-    }
-
-    fn share(&self, part: usize) -> usize {
-        let users = &self.0.0;
-        users.bytes / part / users.writers.load(Relaxed).max(1)
+        self.0.of(8)
     }
 }
 
-impl Drop for WriterMemory {
-    fn drop(&mut self) {
-        self.0.0.writers.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The share of one source. Dropped, the others have it.
+/// The share of one source.
 #[derive(Debug)]
-pub(crate) struct SourceMemory(Memory);
+pub(crate) struct SourceMemory(Share);
 
 impl SourceMemory {
     /// How many bytes of records may be on their way to the views.
     pub(crate) fn queued(&self) -> usize {
-        self.share(16)
+        self.0.of(16)
     }
 
     /// How many bytes of records make a commit: as many wait while it is under way.
     pub(crate) fn commit(&self) -> usize {
-        self.share(16)
-    }
-
-    fn share(&self, part: usize) -> usize {
-        let users = &self.0.0;
-        users.bytes / part / users.sources.load(Relaxed).max(1)
-    }
-}
-
-impl Drop for SourceMemory {
-    fn drop(&mut self) {
-        self.0.0.sources.fetch_sub(1, Relaxed);
+        self.0.of(16)
     }
 }
 

@@ -161,6 +161,7 @@ mod tests {
     use tidemark_kernel::{Position, Time};
 
     use super::*;
+    use crate::decode::{DeadLetter, LOST};
 
     fn arrivals() -> Arc<Arrivals> {
         let host = Host::real(Arc::new(Time::default));
@@ -186,6 +187,30 @@ mod tests {
         assert!(room.has(Log(0)) && !room.is_drained(Log(0)));
         drop(second);
         assert!(room.is_drained(Log(0)));
+    }
+
+    #[test]
+    fn slow_partitions_take_half_of_the_memory_at_most() {
+        let room = Room::within(Arc::new(Memory::of(16 * 1000).for_source()));
+        let arrivals = arrivals();
+        let large = |log| {
+            let letter = DeadLetter {
+                offset: 0,
+                code: LOST,
+                reason: String::new(),
+                place: String::new(),
+                raw: vec![b'x'; 600],
+                form: None,
+                record_time: None,
+            };
+            Batch { dead: vec![letter], ..batch(log) }
+        };
+        let first = room.enter(large(Log(0)), &arrivals);
+        assert!(!room.has(Log(0)) && room.has(Log(1)), "the second half is for others");
+        let second = room.enter(large(Log(1)), &arrivals);
+        assert!(!room.has(Log(2)), "all of it is in use");
+        drop((first, second));
+        assert!(room.has(Log(0)) && room.has(Log(2)));
     }
 
     #[test]

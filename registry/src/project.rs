@@ -25,8 +25,8 @@ pub struct Project {
     pub offline: Offline,
     /// The Kafka cluster that sources read from, if there is one.
     pub kafka: Option<Kafka>,
-    /// How many bytes of memory a process that ingests may use for what it holds.
-    pub memory: usize,
+    /// How many bytes of memory a process that ingests may use for what it holds, where that is set.
+    pub memory: Option<usize>,
     /// Where it listens.
     pub ports: Ports,
 }
@@ -77,7 +77,7 @@ impl Project {
             online: Online::default(),
             offline: Offline::default(),
             kafka: None,
-            memory: memory::DEFAULT,
+            memory: None,
             ports: Ports::default(),
         }
     }
@@ -103,7 +103,7 @@ impl Project {
             online: online.unwrap_or_default(),
             offline: offline.unwrap_or_default(),
             kafka,
-            memory: memory.unwrap_or(memory::DEFAULT),
+            memory,
             ports: ports.unwrap_or_default(),
         })
     }

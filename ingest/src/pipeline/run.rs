@@ -137,6 +137,7 @@ impl Pipeline {
         }
     }
 
+    /// Brings the first definitions into effect, and joins those who read the topic.
     async fn begin(&mut self, first: Option<Definitions>) -> Result<(), IngestError> {
         if let Some((source, plans)) = first {
             self.switch(source, &plans, &unwatched).await?;

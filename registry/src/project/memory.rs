@@ -3,9 +3,6 @@
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
 
-/// What is used unless the project says otherwise: 1 GiB.
-pub(super) const DEFAULT: usize = 1 << 30;
-
 /// The least: what readers, writers and an embedded store need beside the states.
 const LEAST: usize = 64 << 20;
 
