@@ -6,6 +6,9 @@
 //! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Any other is its value's
 //! text. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
 //! belongs into quotes.
+//!
+//! A record that is longer than [`LONGEST`] is one dead letter, wherever it ends: what follows on a line inside quotes is
+//! text, and would be read as records if reading began again there.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -17,9 +20,6 @@ use tidemark_kernel::{Position, SourcePlan};
 use super::columns::{self, Made, Names};
 use super::lines::{LONGEST, Lines, content};
 use super::{BATCH_BYTES, Chunk, ColumnsError, Form, Place, RowsBuilder, text};
-
-/// What is wrong with a record that ends before its line does.
-const CUT: &str = "goes on after a carriage return; end lines with a line feed, or quote the field";
 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
@@ -71,8 +71,8 @@ impl<R: BufRead> CsvRecords<R> {
     pub(crate) fn open(from: R, source: &SourcePlan) -> io::Result<Result<Self, ColumnsError>> {
         let mut records = Records::new(from);
         records.next()?;
-        if records.cut {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the header {CUT}")));
+        if let Some(fault) = records.fault {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the header {fault}")));
         }
         let text = String::from_utf8_lossy(content(&records.raw)).into();
         let header: Vec<String> =
@@ -105,19 +105,15 @@ impl<R: BufRead> CsvRecords<R> {
         let mut rows = RowsBuilder::new(source, place.clone(), from).read_as(form);
         while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.records.next()? {
             let outcome = self.record(source);
-            let raw = content(&self.records.raw);
-            rows.push(self.records.number, None, raw, outcome.map(|()| &mut self.row));
+            rows.push(self.records.number, None, self.records.kept(), outcome.map(|()| &mut self.row));
         }
         Ok((rows.len() > 0).then(|| rows.finish()))
     }
 
     fn record(&mut self, source: &SourcePlan) -> Result<(), String> {
         self.row.clear();
-        if self.records.too_long {
-            return Err(format!("the record is longer than {LONGEST} bytes; is a quote not closed?"));
-        }
-        if self.records.cut {
-            return Err(format!("the record {CUT}"));
+        if let Some(fault) = self.records.fault {
+            return Err(format!("the record {fault}"));
         }
         let width = self.records.ends.len();
         if width != self.header.width {
@@ -159,21 +155,42 @@ fn value(ty: Type, text: &str) -> Result<Value, String> {
     if text.is_empty() { Ok(Value::Null) } else { text::value(ty, text) }
 }
 
+/// Why a record cannot be read, though it is known where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Its line goes on after its end.
+    Cut,
+    /// Only its beginning was kept.
+    TooLong,
+    /// The file ends inside a quoted field.
+    Unclosed,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cut => {
+                f.write_str("goes on after a carriage return; end lines with a line feed, or quote the field")
+            }
+            Self::TooLong => write!(f, "is longer than {LONGEST} bytes; is a quote not closed?"),
+            Self::Unclosed => f.write_str("has a quote that is not closed before the file ends; close it"),
+        }
+    }
+}
+
 /// Splits lines into records: a quoted field may go on over several lines.
 struct Records<R> {
     lines: Lines<R>,
     parser: csv_core::Reader,
-    /// The record as it stands in the file.
+    /// The record as the file has it, its first [`LONGEST`] bytes at most.
     raw: Vec<u8>,
     /// The line on which it starts.
     number: i64,
-    /// Its fields without quotes, one after the other.
+    /// Its fields without quotes, one after the other. Not kept of a record that is too long.
     text: Vec<u8>,
     /// Where each field ends in `text`.
     ends: Vec<usize>,
-    too_long: bool,
-    /// Whether its line goes on after its end.
-    cut: bool,
+    fault: Option<Fault>,
 }
 
 impl<R: BufRead> Records<R> {
@@ -185,18 +202,18 @@ impl<R: BufRead> Records<R> {
             number: 0,
             text: Vec::new(),
             ends: Vec::new(),
-            too_long: false,
-            cut: false,
+            fault: None,
         }
     }
 
-    /// Reads the next record. False at the end of the file.
+    /// Reads the next record, to its end however long it is. False at the end of the file.
     fn next(&mut self) -> io::Result<bool> {
         self.start();
+        let mut end = None;
         loop {
             let start = self.raw.len();
-            if !self.lines.read(&mut self.raw)? {
-                return Ok(start > 0 && self.parse_end());
+            if !self.lines.read_part(&mut self.raw)? {
+                return Ok(start > 0 && (end.is_some() || self.parse_end()));
             }
             if start == 0 {
                 self.number = self.lines.number();
@@ -205,8 +222,15 @@ impl<R: BufRead> Records<R> {
                     continue;
                 }
             }
-            self.too_long = self.raw.len() >= LONGEST;
-            if self.too_long || self.parse_line(start) {
+            end = end.or_else(|| self.parse_from(start));
+            if self.fault.is_none() && end.is_some_and(|end| !content(&self.raw[end..]).is_empty()) {
+                self.fault = Some(Fault::Cut);
+            }
+            if self.raw.len() >= LONGEST {
+                self.raw.truncate(LONGEST);
+                self.fault = self.fault.or(Some(Fault::TooLong));
+            }
+            if end.is_some() && !self.lines.goes_on() {
                 return Ok(true);
             }
         }
@@ -218,37 +242,48 @@ impl<R: BufRead> Records<R> {
         self.raw.clear();
         self.text.clear();
         self.ends.clear();
-        self.too_long = false;
-        self.cut = false;
+        self.fault = None;
     }
 
-    /// Parses the line that starts at `start`. Whether it ends the record.
-    fn parse_line(&mut self, start: usize) -> bool {
+    /// Parses what was read from `start` on. Where in it the record ends, if it does.
+    fn parse_from(&mut self, start: usize) -> Option<usize> {
         let mut read = start;
         while read < self.raw.len() {
             let (result, consumed) = self.parse(read);
             read += consumed;
             if matches!(result, ReadRecordResult::Record) {
-                self.cut = !content(&self.raw[read..]).is_empty();
-                return true;
+                return Some(read);
             }
         }
-        false
+        None
     }
 
-    /// The file ends within the record.
+    /// The file ends within the record, whose last line may lack its end. False where there was none.
     fn parse_end(&mut self) -> bool {
+        let end = self.raw.len();
+        self.raw.push(b'\n');
+        let is_closed = self.parse_from(end).is_some();
+        self.raw.truncate(end);
+        if is_closed {
+            return true;
+        }
         loop {
-            match self.parse(self.raw.len()).0 {
-                ReadRecordResult::Record => return true,
-                ReadRecordResult::End => return !self.ends.is_empty(),
+            match self.parse(end).0 {
+                ReadRecordResult::Record => break,
+                ReadRecordResult::End => return false,
                 _ => {}
             }
         }
+        self.fault = Some(Fault::Unclosed);
+        true
     }
 
     /// Feeds the parser what was read from `from` on.
     fn parse(&mut self, from: usize) -> (ReadRecordResult, usize) {
+        if self.fault.is_some() {
+            self.text.clear();
+            self.ends.clear();
+        }
         let (text, ends) = (self.text.len(), self.ends.len());
         let room = (self.raw.len() - from).max(64);
         self.text.resize(text + room, 0);
@@ -258,6 +293,11 @@ impl<R: BufRead> Records<R> {
         self.text.truncate(text + written);
         self.ends.truncate(ends + ended);
         (result, consumed)
+    }
+
+    /// The record as it is kept: without the end of its last line, or its beginning.
+    fn kept(&self) -> &[u8] {
+        if self.raw.len() < LONGEST { content(&self.raw) } else { &self.raw }
     }
 
     fn fields(&self) -> impl Iterator<Item = &[u8]> {

@@ -331,6 +331,83 @@ async fn a_long_line_is_one_dead_letter() {
     assert!(reason.starts_with("the line is longer than"), "{reason}");
 }
 
+/// Events and dead letters of a CSV file with the columns `at` and `text`, from a row on. All of its bytes are counted.
+async fn read_csv(text: &str, skip: i64) -> (Vec<String>, Vec<DeadLetter>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut source = source();
+    source.fields.retain(|field| ["at", "text"].contains(&field.name.as_str()));
+    let path = written(&folder, "file.csv", format!("at,text\n{text}").as_bytes());
+    let file = known(&path).expect("readable");
+    let mut reads = FileReader::start(&host(), Arc::new(source), &file, Position(skip));
+    let (mut events, mut letters, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while let FileRead::Rows(batch, read) = reads.next().await.expect("readable") {
+        events.extend(rows(&batch));
+        letters.extend(batch.dead);
+        bytes = read;
+    }
+    assert_eq!(bytes, file.size);
+    (events, letters)
+}
+
+#[tokio::test]
+async fn a_long_csv_record_is_one_dead_letter_wherever_it_ends() {
+    let long = "x".repeat(lines::LONGEST + 100_000);
+    let inside = "2026-01-03,inside\n".repeat(lines::LONGEST / 18 + 10);
+    for (what, record) in [
+        ("many lines", format!("\"{inside}\"")),
+        ("one line and what follows on it", format!("\"{long}\n2026-01-03,inside\n\"")),
+        ("a quote after what is kept", format!("\"{long}\",\"\n2026-01-03,inside\n\"")),
+        ("without quotes", long),
+    ] {
+        let text = format!("2026-01-01,before\n2026-01-02,{record}\r\n2026-01-04,after\n");
+        let (events, letters) = read_csv(&text, 0).await;
+        let after = "2026-01-04T00:00:00.000Z | after";
+        assert_eq!(events, ["2026-01-01T00:00:00.000Z | before", after], "{what}");
+        let [letter] = letters.as_slice() else { panic!("{what}: {} dead letters", letters.len()) };
+        assert_eq!((letter.offset, letter.place.as_str()), (1, "file.csv:3"), "{what}");
+        assert_eq!(
+            letter.reason, "the record is longer than 4194304 bytes; is a quote not closed?",
+            "{what}"
+        );
+        assert_eq!(letter.raw, text.as_bytes()[18..][..lines::LONGEST], "{what}");
+        for (skip, dead) in [(1, 1), (2, 0)] {
+            let (events, letters) = read_csv(&text, skip).await;
+            assert_eq!(
+                (events.as_slice(), letters.len()),
+                (&[after.to_owned()][..], dead),
+                "{what} from {skip}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quote_that_is_never_closed_takes_the_rest_of_a_csv_file() {
+    let inside = "2026-01-03,inside\n";
+    for lines in [1, lines::LONGEST / inside.len() + 10] {
+        let rest = format!("2026-01-02,\"{}", inside.repeat(lines));
+        let (events, letters) = read_csv(&format!("2026-01-01,before\n{rest}"), 0).await;
+        assert_eq!(events, ["2026-01-01T00:00:00.000Z | before"], "{lines} lines");
+        let [letter] = letters.as_slice() else { panic!("{} dead letters", letters.len()) };
+        assert_eq!((letter.offset, letter.place.as_str()), (1, "file.csv:3"));
+        assert_eq!(letter.reason, "the record has a quote that is not closed before the file ends; close it");
+        assert!(rest.as_bytes().starts_with(&letter.raw), "{lines} lines");
+        assert_eq!(letter.raw.len(), (rest.len() - 1).min(lines::LONGEST));
+    }
+}
+
+/// Lines are read in parts of 64 KiB.
+#[tokio::test]
+async fn csv_records_are_read_across_parts_of_a_line() {
+    for length in (64 << 10) - 15..(64 << 10) + 3 {
+        let (plain, quoted) = ("x".repeat(length), "\"\"".repeat(length / 2));
+        let text = format!("2026-01-01,{plain}\r\n2026-01-02,\"{quoted}\"\r\n2026-01-03,{plain}");
+        let (events, letters) = read_csv(&text, 0).await;
+        assert_eq!((events.len(), letters.len()), (3, 0), "{length}");
+        assert_eq!(events[1], format!("2026-01-02T00:00:00.000Z | {}", "\"".repeat(length / 2)));
+    }
+}
+
 #[tokio::test]
 async fn large_records_make_small_batches() {
     let folder = tempfile::tempdir().expect("a folder");
