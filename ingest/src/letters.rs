@@ -118,12 +118,21 @@ pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>>
     }))
 }
 
+/// The codes of dead letters that are no record that was read. Such a letter may have the offset of a record's.
+pub(crate) const NO_RECORDS: [&str; 2] = [GIVEN_UP, LOST];
+
 /// Whether a dead letter with this code is a record that was read.
 fn is_record(code: &str) -> bool {
-    ![GIVEN_UP, LOST].contains(&code)
+    !NO_RECORDS.contains(&code)
 }
 
-/// The columns of `dead_letters` that [`offsets_of_records`] reads.
+/// Whether rows of a batch of `dead_letters` are there for records that were gone from Kafka before they were read.
+pub(crate) fn tells_of_lost(batch: &RecordBatch) -> bool {
+    let codes = batch.column_by_name(layout::REASON).and_then(|codes| codes.as_string_opt::<i32>());
+    codes.is_some_and(|codes| codes.iter().any(|code| code == Some(LOST)))
+}
+
+/// The columns of `dead_letters` that [`offsets_of_records`] and [`tells_of_lost`] read.
 pub(crate) const PLACED: [&str; 2] = [layout::OFFSET, layout::REASON];
 
 /// The offsets of the records among the rows of a batch of `dead_letters`.

@@ -1,14 +1,17 @@
 //! A source's event tables: what was taken in goes there in large commits, while more is taken in.
 //!
 //! Dead letters commit first, skipping those below that table's own position; `events` carries the positions that
-//! count. A crash in between leaves dead letters whose records are read again, and skipped there.
+//! count. A crash in between leaves dead letters whose records are read again, and skipped there. Where Kafka has deleted the
+//! records meanwhile, the letter that tells of their loss is below that position and is not in: it is looked for by its row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use futures::TryStreamExt;
 use tidemark_host::Host;
+use tidemark_kernel::event::Offset;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::retract::retracted;
@@ -16,10 +19,11 @@ use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::decode::{Batch, DeadLetter, Form};
+use crate::decode::{Batch, DeadLetter, Form, LOST};
 use crate::error::IngestError;
 use crate::health::SourceHealth;
 use crate::kafka::TopicFacts;
+use crate::letters;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
 
@@ -410,6 +414,7 @@ impl Open {
 
     async fn commit_dead_letters(&mut self, pending: &Pending) -> Result<(), IngestError> {
         loop {
+            self.commit_lost(pending).await?;
             let standing = self.dead_letters.positions().clone();
             let new = |log, letter: &DeadLetter| !stands(&standing, log).covers(letter.offset);
             let dead =
@@ -431,6 +436,37 @@ impl Open {
                 outcome => return Ok(outcome.map(drop)?),
             }
         }
+    }
+
+    /// Commits the letters of lost records that are below this table's position: a worker that has read the records died
+    /// before their events were in. Such a letter may have the offset of one of these records.
+    async fn commit_lost(&mut self, pending: &Pending) -> Result<(), IngestError> {
+        for batch in &pending.batches {
+            for letter in batch.dead.iter().filter(|letter| letter.code == LOST) {
+                while self.lacks_lost(batch.log, letter.offset).await? {
+                    let rows =
+                        dead_letter_rows(&[(batch.log, letter)]).map_err(|error| self.broken(&error))?;
+                    self.dead_letters.append_unmoved(&[rows]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the table, as it is now, is past this offset without a letter of lost records there.
+    async fn lacks_lost(&mut self, log: Log, offset: Offset) -> Result<bool, IngestError> {
+        self.dead_letters.reload().await?;
+        if !stands(self.dead_letters.positions(), log).covers(offset) {
+            return Ok(false);
+        }
+        let at = |offset| Positions::from([(log, Position(offset))]);
+        let mut rows = self.dead_letters.scan(&letters::PLACED, &at(offset), &at(offset + 1))?;
+        while let Some(rows) = rows.try_next().await? {
+            if letters::tells_of_lost(&rows) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn commit_events(&mut self, pending: &Pending) -> Result<(), IngestError> {
@@ -509,3 +545,6 @@ fn dead_letter_rows(letters: &[(Log, &DeadLetter)]) -> Result<RecordBatch, arrow
         ],
     )
 }
+
+#[cfg(test)]
+mod tests;

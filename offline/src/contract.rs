@@ -64,12 +64,13 @@ pub trait OfflineTable: Send + Sync + Debug {
         from: &Positions,
         to: &Positions,
     ) -> Result<Committed, TableError>;
+    async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError>;
     async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError>;
     async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError>;
     async fn begin(&mut self, expected: &Facts, new: &Facts, starts: &Positions) -> Result<(), TableError>;
     async fn check_source(&mut self) -> Result<(), TableError>;
     async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError>;
-    async fn remove(&mut self, places: &Places) -> Result<u64, TableError>;
+    async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError>;
     async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError>;
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError>;
     async fn recent(&self, since: Time) -> Result<BTreeMap<Log, u64>, TableError>;
@@ -130,6 +131,9 @@ impl OfflineTable for EventTable {
     ) -> Result<Committed, TableError> {
         self.append(rows, from, to).await
     }
+    async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
+        self.append_unmoved(rows).await
+    }
     async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
         self.set_facts(expected, new).await
     }
@@ -145,8 +149,8 @@ impl OfflineTable for EventTable {
     async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
         self.take_back(to, facts).await
     }
-    async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
-        self.remove(places).await
+    async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError> {
+        self.remove(places, except).await
     }
     async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
         self.retract(retraction).await

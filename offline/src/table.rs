@@ -258,6 +258,23 @@ impl EventTable {
         }
     }
 
+    /// Appends rows and leaves every log where it stands, provided that nobody has committed anything since this handle was
+    /// last reloaded. Whether that was so; otherwise nothing was changed.
+    ///
+    /// # Errors
+    /// Fails like [`append`](Self::append). The commit may be in then: positions do not tell, the rows do.
+    pub async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
+        let unmoved = Positions::new();
+        self.check(&unmoved, &unmoved)?;
+        let file = self.write(rows).await?;
+        let outcome = self.log.append(&self.folder, Some(file.clone()), &unmoved).await;
+        if let Ok(Outcome::Committed(_)) = outcome {
+            return Ok(true);
+        }
+        self.discard(&file).await;
+        outcome.map(|_| false)
+    }
+
     /// Whether the source still has our version, and every log that is moved on stands where the caller believes.
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;

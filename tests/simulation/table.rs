@@ -276,12 +276,15 @@ fn within(rows: &RecordBatch, range: impl Fn(Log) -> (Position, Position)) -> Re
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
-/// The rows that are at none of these places.
-fn without(rows: &RecordBatch, places: &Places) -> RecordBatch {
+/// The rows that are at none of these places, or there for one of the reasons in `except`.
+fn without(rows: &RecordBatch, places: &Places, except: &[&str]) -> RecordBatch {
+    let reasons = rows.column_by_name(layout::REASON).and_then(|reasons| reasons.as_string_opt::<i32>());
+    let stays = |row| reasons.is_some_and(|reasons| except.contains(&reasons.value(row)));
     let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
     let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
-    let kept = logs.values().iter().zip(offsets.values());
-    let kept = kept.map(|(log, offset)| places.get(&Log(*log)).is_none_or(|gone| !gone.contains(offset)));
+    let is_gone = |log, offset| places.get(&Log(log)).is_some_and(|gone| gone.contains(&offset));
+    let rows_kept = logs.values().iter().zip(offsets.values()).enumerate();
+    let kept = rows_kept.map(|(row, (log, offset))| !is_gone(*log, *offset) || stays(row));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
@@ -358,6 +361,13 @@ impl OfflineTable for Handle {
         }
     }
 
+    async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
+        self.check_version()?;
+        let mut next = self.next();
+        next.rows.extend(rows.iter().cloned());
+        self.commit(next).await
+    }
+
     async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
         self.declare(Some((expected, new)), &Positions::new()).await
     }
@@ -388,11 +398,11 @@ impl OfflineTable for Handle {
         self.commit(next).await
     }
 
-    async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
+    async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError> {
         loop {
             self.reload().await?;
             let mut next = self.next();
-            next.rows = next.rows.iter().map(|rows| without(rows, places)).collect();
+            next.rows = next.rows.iter().map(|rows| without(rows, places, except)).collect();
             let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
             let removed = count(&self.seen.rows) - count(&next.rows);
             if removed == 0 || self.commit(next).await? {

@@ -192,7 +192,8 @@ impl Pipeline {
         if ended.is_empty() {
             return Ok(());
         }
-        let removed = self.tables.open_tables().await?.dead_letters.remove(&places).await?;
+        let dead_letters = &mut self.tables.open_tables().await?.dead_letters;
+        let removed = dead_letters.remove(&places, &letters::NO_RECORDS).await?;
         tracing::info!(source = self.source.name, removed, "dead letters that were taken again have left");
         let name = self.source.name.clone();
         self.journal(move |journal| journal.end_retries(&name, &ended)).await

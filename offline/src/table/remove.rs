@@ -21,14 +21,14 @@ pub type Places = BTreeMap<Log, BTreeSet<Offset>>;
 
 impl EventTable {
     /// Removes the rows at these places in one commit; positions stay as they are. How many rows that was: a row that is
-    /// not there is none.
+    /// not there is none. Rows whose [`layout::REASON`] is one of `except` stay.
     ///
     /// # Errors
     /// Fails where the table cannot be read or written; then none was removed, or all, as the same call finds out.
-    pub async fn remove(&mut self, places: &Places) -> Result<u64, TableError> {
+    pub async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError> {
         loop {
             self.reload().await?;
-            let (cut, rests, removed) = self.write_without(places).await?;
+            let (cut, rests, removed) = self.write_without(places, except).await?;
             if removed == 0 {
                 return Ok(0);
             }
@@ -61,7 +61,11 @@ impl EventTable {
     }
 
     /// The files with rows at these places; for each, if it has any others, a file with these; and how many rows are left out.
-    async fn write_without(&self, places: &Places) -> Result<(Vec<DataFile>, Vec<Add>, u64), TableError> {
+    async fn write_without(
+        &self,
+        places: &Places,
+        except: &[&str],
+    ) -> Result<(Vec<DataFile>, Vec<Add>, u64), TableError> {
         let schema = self.log.stored_columns(&self.folder)?;
         let (mut cut, mut rests, mut removed) = (Vec::new(), Vec::new(), 0);
         for file in self.files()?.into_iter().filter(|file| may_hold(file, places)) {
@@ -69,7 +73,7 @@ impl EventTable {
             let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone());
             let rows = async { rows.await?.try_collect::<Vec<_>>().await };
             let rows = rows.await.map_err(TableError::read(&self.folder))?;
-            let left = rows.iter().map(|rows| without(rows, places)).collect::<Result<Vec<_>, _>>();
+            let left = rows.iter().map(|rows| without(rows, places, except)).collect::<Result<Vec<_>, _>>();
             let left = left.map_err(TableError::rows(&self.folder))?;
             let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
             let gone = count(&rows) - count(&left);
@@ -97,11 +101,14 @@ fn may_hold(file: &DataFile, places: &Places) -> bool {
     })
 }
 
-/// The rows, as they are stored, that are at none of these places.
-fn without(rows: &RecordBatch, places: &Places) -> Result<RecordBatch, ArrowError> {
+/// The rows, as they are stored, that are at none of these places, or there for one of the reasons in `except`.
+fn without(rows: &RecordBatch, places: &Places, except: &[&str]) -> Result<RecordBatch, ArrowError> {
+    let reasons = rows.column_by_name(layout::REASON).and_then(|reasons| reasons.as_string_opt::<i32>());
+    let stays = |row| reasons.is_some_and(|reasons| except.contains(&reasons.value(row)));
     let logs = rows.column(rows.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>();
     let offsets = rows.column(rows.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
-    let kept = logs.values().iter().zip(offsets.values());
-    let kept = kept.map(|(log, offset)| places.get(&Log(*log)).is_none_or(|gone| !gone.contains(offset)));
+    let is_gone = |log, offset| places.get(&Log(log)).is_some_and(|gone| gone.contains(&offset));
+    let rows_kept = logs.values().iter().zip(offsets.values()).enumerate();
+    let kept = rows_kept.map(|(row, (log, offset))| !is_gone(*log, *offset) || stays(row));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
 }

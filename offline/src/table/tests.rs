@@ -311,8 +311,8 @@ async fn single_rows_are_removed() {
     other.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
     let offsets_of = |log, offsets: &[i64]| (log, offsets.iter().copied().collect());
     let places = Places::from([offsets_of(Log::FILE, &[0, 3, 4, 5, 99]), offsets_of(Log(7), &[10, 11])]);
-    assert_eq!(table.remove(&places).await.unwrap(), 6);
-    assert_eq!(table.remove(&places).await.unwrap(), 0, "they are gone");
+    assert_eq!(table.remove(&places, &[]).await.unwrap(), 6);
+    assert_eq!(table.remove(&places, &[]).await.unwrap(), 0, "they are gone");
     let end = at([(Log::FILE, 7), (Log(7), 32)]);
     assert_eq!(table.positions(), &end, "positions stay");
     let left = [(-1, 1), (-1, 2), (7, 20), (7, 21), (7, 30), (7, 31), (-1, 6)];
@@ -325,8 +325,23 @@ async fn single_rows_are_removed() {
     let held = again.log_statistics().await.unwrap();
     assert_eq!((held[&Log::FILE].rows, held[&Log(7)].rows), (3, 4));
     let all = Places::from([offsets_of(Log::FILE, &[1, 2, 6]), offsets_of(Log(7), &[20, 21, 30, 31])]);
-    assert_eq!(again.remove(&all).await.unwrap(), 7);
+    assert_eq!(again.remove(&all, &[]).await.unwrap(), 7);
     assert_eq!(again.files().unwrap(), []);
+}
+
+#[tokio::test]
+async fn rows_that_move_nothing_are_appended_to_what_was_seen_alone() {
+    let folder = TempDir::new().unwrap();
+    let mut one = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log(0), 3)]);
+    one.append(&[rows(&one, Log(0), &[1, 2])], &at([]), &end).await.unwrap();
+    let mut two = open(&folder, &payments()).await.unwrap();
+    assert!(one.append_unmoved(&[rows(&one, Log(0), &[0])]).await.unwrap());
+    assert!(!two.append_unmoved(&[rows(&two, Log(0), &[0])]).await.unwrap(), "another came first");
+    two.reload().await.unwrap();
+    assert_eq!((one.positions(), two.positions()), (&end, &end));
+    assert_eq!(offsets(&two, &at([]), &end).await, [(0, 1), (0, 2), (0, 0)]);
+    assert_eq!(fs::read_dir(two.folder()).unwrap().count(), 3, "two files and the log");
 }
 
 #[tokio::test]

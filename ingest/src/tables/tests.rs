@@ -1,0 +1,126 @@
+//! Letters of records that Kafka has deleted, around a crash between the two commits of a source's tables.
+
+use std::collections::BTreeSet;
+
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::{Span, Time};
+use tidemark_offline::{EventTable, Location, Places};
+
+use super::*;
+use crate::memory::Memory;
+
+const PARTITION: Log = Log(3);
+
+const UNDECODABLE: &str = "undecodable";
+
+fn source() -> Arc<SourcePlan> {
+    Arc::new(SourcePlan {
+        name: "payments".into(),
+        fields: vec![Field { name: "at".into(), ty: Type::Timestamp }],
+        origins: BTreeMap::new(),
+        optional: BTreeSet::new(),
+        event_time: TimeField { field: "at".into(), unit: None },
+        arrival: Arrival::Record,
+        max_ahead: Span::from_secs(60),
+        max_arrival_ahead: None,
+        keep_raw: false,
+        feed: Feed::Push,
+    })
+}
+
+/// Records of the partition of which these are dead letters, and the others are not looked at.
+fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
+    let letter = |(offset, code): &(i64, &'static str)| DeadLetter {
+        offset: *offset,
+        code,
+        reason: "why".into(),
+        place: format!("topic/3@{offset}"),
+        raw: Vec::new(),
+        form: None,
+        record_time: None,
+    };
+    Batch {
+        log: PARTITION,
+        from: Position(from),
+        to: Position(to),
+        events: RecordBatch::new_empty(layout::events(&source())),
+        dead: dead.iter().map(letter).collect(),
+    }
+}
+
+/// A worker that has taken these batches in.
+async fn taken(location: &Location, batches: Vec<Batch>) -> Tables {
+    let (host, memory) = (Host::real(Arc::new(Time::default)), Arc::new(Memory::default().for_source()));
+    let tables = Tables::open(location, &host, source(), CommitRule::default(), memory).await;
+    let mut tables = tables.expect("opened");
+    tables.claim(Since::NoViews).await.expect("claimed");
+    batches.into_iter().for_each(|batch| tables.add(Arc::new(batch)).expect("it follows"));
+    tables
+}
+
+/// Commits dead letters, and dies before their events.
+async fn dies_in_between(mut tables: Tables) {
+    let pending = std::mem::take(&mut tables.pending);
+    let open = tables.open_tables().await.expect("open");
+    open.commit_dead_letters(&pending).await.expect("committed");
+}
+
+async fn commits(mut tables: Tables) {
+    let mut pending = std::mem::take(&mut tables.pending);
+    tables.open_tables().await.expect("open").commit(&mut pending).await.expect("committed");
+}
+
+/// Offsets and codes of all dead letters, in order.
+async fn held(location: &Location) -> Vec<(i64, String)> {
+    let table = EventTable::open_dead_letters(location, &source()).await.expect("opened");
+    let scan = table.scan(&[], &Positions::new(), table.positions()).expect("a scan");
+    let batches: Vec<RecordBatch> = scan.try_collect().await.expect("rows");
+    let rows = batches.iter().flat_map(|batch| letters::rows(batch).expect("all columns"));
+    let mut held: Vec<(i64, String)> = rows.map(|row| (row.offset, row.code.to_owned())).collect();
+    held.sort();
+    held
+}
+
+fn letters_of(letters: &[(i64, &str)]) -> Vec<(i64, String)> {
+    letters.iter().map(|(offset, code)| (*offset, (*code).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn the_letter_of_lost_records_is_in_once_whatever_was_read_before() {
+    // How far dead letters were committed before the crash: not so far as the gap, as far, or further.
+    for read in [3, 6, 10] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = Location::local(folder.path());
+        dies_in_between(taken(&location, vec![batch(0, read, &[(0, UNDECODABLE), (2, UNDECODABLE)])]).await)
+            .await;
+        let lost = || batch(0, 6, &[(0, LOST)]);
+        let expected = letters_of(&[(0, LOST), (0, UNDECODABLE), (2, UNDECODABLE)]);
+        for _ in 0..3 {
+            dies_in_between(taken(&location, vec![lost()]).await).await;
+            assert_eq!(held(&location).await, expected, "{read} were read");
+        }
+        commits(taken(&location, vec![lost(), batch(6, 12, &[(11, UNDECODABLE)])]).await).await;
+        let expected = [expected, letters_of(&[(11, UNDECODABLE)])].concat();
+        assert_eq!(held(&location).await, expected, "{read} were read");
+
+        let mut tables = taken(&location, Vec::new()).await;
+        assert_eq!(tables.committed(PARTITION), Position(12));
+        let retried = Places::from([(PARTITION, BTreeSet::from([0]))]);
+        let dead_letters = &mut tables.open_tables().await.expect("open").dead_letters;
+        assert_eq!(dead_letters.remove(&retried, &letters::NO_RECORDS).await.expect("removed"), 1);
+        let expected = letters_of(&[(0, LOST), (2, UNDECODABLE), (11, UNDECODABLE)]);
+        assert_eq!(held(&location).await, expected, "a retry takes the record's letter and no other");
+    }
+}
+
+#[tokio::test]
+async fn workers_that_miss_the_same_records_leave_one_letter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    dies_in_between(taken(&location, vec![batch(0, 10, &[(2, UNDECODABLE)])]).await).await;
+    let lost = || vec![batch(0, 6, &[(0, LOST)])];
+    let (one, two) = (taken(&location, lost()).await, taken(&location, lost()).await);
+    tokio::join!(commits(one), commits(two));
+    assert_eq!(held(&location).await, letters_of(&[(0, LOST), (2, UNDECODABLE)]));
+}
