@@ -13,6 +13,7 @@ use tidemark_store::{Generation, Remedy, StoreError};
 use crate::decode::ColumnsError;
 use crate::files::Earlier;
 use crate::journal::JournalError;
+use crate::journal::push::KeyUsed;
 use crate::kafka::Timestamps;
 
 /// Why events could not be taken in. A record that is no event is not an error: it becomes a dead letter.
@@ -161,6 +162,9 @@ pub enum IngestError {
     /// The journal (`ingest.redb`) cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A pushed request has the key of another one.
+    #[error(transparent)]
+    KeyUsed(#[from] KeyUsed),
     /// The event tables cannot be used.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -400,7 +404,7 @@ impl IngestError {
                 Remedy::Fix
             }
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
-            Self::CountedBefore(_) | Self::NotAppended { .. } => Remedy::Fix,
+            Self::CountedBefore(_) | Self::NotAppended { .. } | Self::KeyUsed(_) => Remedy::Fix,
             Self::NotTakenIn { .. } | Self::NotIn { .. } => Remedy::Fix,
             Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => Remedy::Fix,
             Self::Contended(_) | Self::Replaced(_) | Self::Superseded | Self::KeepsNothing { .. } => {

@@ -1,7 +1,7 @@
 //! `ingest.redb`: what the logs that Tidemark itself keeps are made of.
 //!
 //! It holds, for each source, the list of files and retractions that make up the [file log](files), the records of the
-//! [push log](push), rejected records that are [taken again](retries), the files of its feed that were [refused], and
+//! [push log](push) with the keys of their requests, rejected records that are [taken again](retries), the files of its feed that were [refused], and
 //! the version of the source that they are [read](sources) under. One process at a time has it open.
 
 use std::path::{Path, PathBuf};

@@ -15,8 +15,8 @@ use crate::decode::json::{RecordReader, Unknown};
 use crate::decode::{Batch, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
-use crate::journal::push::{Pushed, PushedRecord};
-use crate::journal::{Journal, JournalError};
+use crate::journal::Journal;
+use crate::journal::push::{Appended, Pushed, PushedRecord};
 
 mod applied;
 mod body;
@@ -52,9 +52,11 @@ pub(crate) struct PushWriter {
     _task: Box<dyn Send + Sync>,
 }
 
+type Answer = oneshot::Sender<Result<Appended, IngestError>>;
+
 #[derive(Debug)]
 enum Request {
-    Append(Pushed, oneshot::Sender<Result<i64, JournalError>>),
+    Append(Pushed, Answer),
     Trim(String, Position),
 }
 
@@ -71,10 +73,15 @@ impl PushLog {
         received: Time,
         records: Vec<Vec<u8>>,
     ) -> Result<Position, IngestError> {
+        let pushed = Pushed { source: source.to_owned(), received, records, once: None };
+        Ok(Position(self.append_once(pushed).await?.first))
+    }
+
+    /// Like [`append`](Self::append), but records of a request whose key is known are not appended again.
+    pub(crate) async fn append_once(&self, pushed: Pushed) -> Result<Appended, IngestError> {
         let (answer, answered) = oneshot::channel();
-        let pushed = Pushed { source: source.to_owned(), received, records };
         self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| Self::closed())?;
-        Ok(Position(answered.await.map_err(|_| Self::closed())??))
+        answered.await.map_err(|_| Self::closed())?
     }
 
     /// The error of a log that is not written any more.
@@ -149,7 +156,7 @@ async fn write(
 #[derive(Default)]
 struct Gathered {
     pushed: Vec<Pushed>,
-    answers: Vec<oneshot::Sender<Result<i64, JournalError>>>,
+    answers: Vec<Answer>,
     trims: Vec<(String, Position)>,
     bytes: usize,
 }
@@ -171,17 +178,24 @@ impl Gathered {
         requests >= GATHERED || self.bytes >= GATHERED_BYTES
     }
 
-    /// Whoever stopped waiting for an answer may send the records again: they are then two events.
+    /// Where a sender has stopped waiting for the answer and sends the records again, they are two events, unless the
+    /// request has a key.
     fn write(self, journal: &Journal, changed: &broadcast::Sender<()>) {
         if !self.pushed.is_empty() {
-            let appended = journal.append(&self.pushed);
-            for (index, answer) in self.answers.into_iter().enumerate() {
-                drop(answer.send(appended.as_ref().map(|firsts| firsts[index]).map_err(Clone::clone)));
-            }
-            match appended {
-                // Without a receiver nothing runs yet: it takes in everything first.
-                Ok(_) => drop(changed.send(())),
-                Err(error) => tracing::error!(%error, "pushed records were refused"),
+            match journal.append(&self.pushed) {
+                Ok(appended) => {
+                    for (answer, appended) in self.answers.into_iter().zip(appended) {
+                        drop(answer.send(appended.map_err(IngestError::from)));
+                    }
+                    // Without a receiver nothing runs yet: it takes in everything first.
+                    drop(changed.send(()));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "pushed records were refused");
+                    for answer in self.answers {
+                        drop(answer.send(Err(error.clone().into())));
+                    }
+                }
             }
         }
         for (source, position) in &self.trims {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use crate::http::{get, post};
+use crate::http::{get, post, post_with};
 use crate::repo::{DEFINITIONS, TestRepo};
 use crate::running::{PATIENCE, Running};
 
@@ -65,10 +65,18 @@ fn pushed_events_are_served_at_once_and_edits_are_filled() {
 
     let event =
         json!({"user_id": 3, "amount": 0.75, "status": "settled", "created_at": "2026-11-20T10:00:00Z"});
-    let (status, answer) = post(&dev.0.http, "/v1/sources/payments/events", &event.to_string());
-    assert_eq!(status, 200, "{answer}");
+    let push_once = || {
+        let key = "Idempotency-Key: 8e03978e-40d5-43e8-bc93-6894a57f9324\r\n";
+        let (status, answer) = post_with(&dev.0.http, "/v1/sources/payments/events", key, &event.to_string());
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Json>(&answer).expect("JSON")
+    };
+    let first = push_once();
     let pushed = Instant::now();
     dev.await_value(3, "user_payments.total", &json!(122.0));
+    let again = push_once();
+    assert_eq!((&again["first_offset"], &again["repeated"]), (&first["first_offset"], &json!(true)));
+    assert_eq!(dev.lookup(3)["user_payments.total"], json!(122.0), "it counts once");
     assert!(pushed.elapsed() < Duration::from_secs(10), "{:?}", pushed.elapsed());
     let (status, answer) = post(&dev.0.http, "/v1/sources/payments/events", &event.to_string()[..30]);
     assert_eq!(status, 400, "{answer}");

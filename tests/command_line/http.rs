@@ -5,11 +5,16 @@ use std::net::TcpStream;
 
 /// The status and the body of an answer.
 pub(crate) fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+    post_with(address, path, "", body)
+}
+
+/// Likewise, with more lines in the head.
+pub(crate) fn post_with(address: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let length = body.len();
     ask(
         address,
         &format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         ),
     )
 }

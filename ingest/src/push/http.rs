@@ -10,6 +10,10 @@
 //! The answer waits until every view that is up has the records, so that the sender's next lookup sees them, and says
 //! `"applied": true`. Where that takes longer than [`PATIENCE`], or the sender asks with `?wait=durable` not to wait, it
 //! says `"applied": false`: the records are durable and are applied later.
+//!
+//! A sender that gets no answer cannot tell whether its records are in. With an `Idempotency-Key` it may send the request
+//! again for a day: the records are appended once, and the answer to a request that was appended before is the first one,
+//! with `"repeated": true`. The same key with another body is refused with 422.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,11 +22,11 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidemark_host::Host;
 use tidemark_kernel::{Position, SourcePlan, Time};
@@ -30,9 +34,9 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
 use super::{Applied, PushLog, body, decode_telling};
-use crate::decode::DeadLetter;
+use crate::decode::json::shortened;
 use crate::error::IngestError;
-use crate::journal::push::PushedRecord;
+use crate::journal::push::{Appended, Once, Pushed, PushedRecord};
 use crate::pipeline::kept::Kept;
 
 /// How long a body may be.
@@ -43,6 +47,12 @@ const EXPLAINED: usize = 10;
 
 /// How many members that no field takes are named.
 const NAMED: usize = 20;
+
+/// The header that makes a request count once, however often it is sent.
+const KEY: &str = "Idempotency-Key";
+
+/// How long a key may be.
+const KEY_BYTES: usize = 255;
 
 /// How long a request waits until its records are applied.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -101,38 +111,92 @@ async fn push(
     State(pushing): State<Pushing>,
     Path(source): Path<String>,
     asked: Result<Query<Asked>, QueryRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let received = pushing.host.now();
     let Query(Asked { wait }) = asked.map_err(|_| Refusal::of_query())?;
+    let key = key(&headers)?;
     let body = body.map_err(Refusal::of_body)?;
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
     let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
-    let judged = judge(&pushing.host, Arc::clone(source), received, body).await?;
-    let count = judged.records.len();
-    let appended = pushing.log.append(&source.name, received, judged.records).await;
-    let first = appended.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?.0;
+    let (pushed, judgement) = judge(&pushing.host, Arc::clone(source), received, key, body).await?;
+    let Appended { first, before } = pushing.log.append_once(pushed).await.map_err(Refusal::of_append)?;
     let source = source.name.clone();
     // Other versions of it need not wait for what follows.
     drop(sources);
-    let end = Position(first + count as i64);
+    let repeated = before.is_some();
+    let judgement = before.map_or(Ok(judgement), |answer| Judgement::read(&answer))?;
+    let end = Position(first + judgement.records());
     let applied = wait == WaitFor::Applied
         && pushing.host.timeout(PATIENCE, pushing.applied.wait(&source, end)).await == Some(true);
-    Ok(acknowledgement(first, count, &judged.dead, &judged.unknown, applied))
+    Ok(acknowledgement(first, &judgement, applied, repeated))
 }
 
-/// What a body holds.
-struct Judged {
-    records: Vec<Vec<u8>>,
-    /// The records that are no events, numbered from 0.
-    dead: Vec<DeadLetter>,
+/// The key of a request, if it has one.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let mut given = headers.get_all(KEY).iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Refusal::of_key("is given more than once"));
+    }
+    let text = String::from_utf8_lossy(key.as_bytes());
+    if key.is_empty() {
+        Err(Refusal::of_key("is empty"))
+    } else if !key.as_bytes().iter().all(u8::is_ascii_graphic) {
+        Err(Refusal::of_key(&format!("`{}` has other characters", shortened(&text))))
+    } else if key.len() > KEY_BYTES {
+        Err(Refusal::of_key(&format!("`{}` has {} characters", shortened(&text), key.len())))
+    } else {
+        Ok(Some(text.into_owned()))
+    }
+}
+
+/// What was decided on the records of a body. It is kept with the key of the request, in JSON.
+#[derive(Serialize, Deserialize)]
+struct Judgement {
+    accepted: i64,
+    dead_letters: i64,
+    /// The first [`EXPLAINED`] dead letters.
+    rejected: Vec<Rejected>,
     /// The first [`NAMED`] members that no field takes; nested ones with the names that lead to them.
     unknown: BTreeSet<String>,
 }
 
-/// Decides on a body's records as the log's reader will, on a thread where it may take long.
-async fn judge(host: &Host, source: Arc<SourcePlan>, received: Time, body: Bytes) -> Result<Judged, Refusal> {
+/// A record that is no event.
+#[derive(Serialize, Deserialize)]
+struct Rejected {
+    /// Its place in the body, from 0.
+    record: i64,
+    code: String,
+    reason: String,
+}
+
+impl Judgement {
+    fn read(kept: &[u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(kept).map_err(|error| {
+            let reason = format!(
+                "the records are in, but the first answer cannot be read ({error}); use the version that wrote it"
+            );
+            Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, reason }
+        })
+    }
+
+    const fn records(&self) -> i64 {
+        self.accepted + self.dead_letters
+    }
+}
+
+/// Decides on a body's records as the log's reader will, on a thread where it may take long. What is to be appended, and
+/// what was decided.
+async fn judge(
+    host: &Host,
+    source: Arc<SourcePlan>,
+    received: Time,
+    key: Option<String>,
+    body: Bytes,
+) -> Result<(Pushed, Judgement), Refusal> {
     let judge = move || {
         let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
         let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };
@@ -144,7 +208,23 @@ async fn judge(host: &Host, source: Arc<SourcePlan>, received: Time, body: Bytes
             }
         });
         let dead = batch.map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?.dead;
-        Ok(Judged { records: records.into_iter().map(|record| record.json).collect(), dead, unknown })
+        let dead_letters = dead.len() as i64;
+        let rejected = dead.into_iter().take(EXPLAINED);
+        let rejected = rejected.map(|letter| Rejected {
+            record: letter.offset,
+            code: letter.code.to_owned(),
+            reason: letter.reason,
+        });
+        let accepted = records.len() as i64 - dead_letters;
+        let judgement = Judgement { accepted, dead_letters, rejected: rejected.collect(), unknown };
+        let once = |key| {
+            let answer = serde_json::to_vec(&judgement)?;
+            Ok(Once { key, body: *blake3::hash(&body).as_bytes(), answer })
+        };
+        let once = key.map(once).transpose();
+        let once = once.map_err(Refusal::by::<serde_json::Error>(StatusCode::INTERNAL_SERVER_ERROR))?;
+        let records = records.into_iter().map(|record| record.json).collect();
+        Ok((Pushed { source: source.name.clone(), received, records, once }, judgement))
     };
     let judged = host.blocking(judge).await.map_err(IngestError::stopped);
     judged.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?
@@ -155,26 +235,23 @@ fn unknown(given: &str, sources: &Sources) -> Refusal {
     Refusal::by(StatusCode::NOT_FOUND)(IngestError::UnknownSource { given: given.to_owned(), known })
 }
 
-fn acknowledgement(
-    first: i64,
-    count: usize,
-    dead: &[DeadLetter],
-    unknown: &BTreeSet<String>,
-    applied: bool,
-) -> Response {
-    let explained = dead.iter().take(EXPLAINED);
-    let explained = explained.map(
-        |letter| json!({ "offset": first + letter.offset, "code": letter.code, "reason": letter.reason }),
-    );
-    let body = json!({
-        "accepted": count - dead.len(),
-        "dead_letters": dead.len(),
+fn acknowledgement(first: i64, judgement: &Judgement, applied: bool, repeated: bool) -> Response {
+    let rejected = judgement.rejected.iter().map(|rejected| {
+        let Rejected { record, code, reason } = rejected;
+        json!({ "offset": first + record, "code": code, "reason": reason })
+    });
+    let mut body = json!({
+        "accepted": judgement.accepted,
+        "dead_letters": judgement.dead_letters,
         "first_offset": first,
-        "last_offset": first + count as i64 - 1,
-        "rejected": explained.collect::<Vec<_>>(),
-        "unknown": unknown,
+        "last_offset": first + judgement.records() - 1,
+        "rejected": rejected.collect::<Vec<_>>(),
+        "unknown": judgement.unknown,
         "applied": applied,
     });
+    if repeated {
+        body["repeated"] = true.into();
+    }
     (StatusCode::OK, Json(body)).into_response()
 }
 
@@ -192,6 +269,19 @@ impl Refusal {
     fn of_query() -> Self {
         let reason = "the only parameter is `wait`: `applied` (the default) or `durable`".to_owned();
         Self { status: StatusCode::BAD_REQUEST, reason }
+    }
+
+    fn of_key(what: &str) -> Self {
+        let reason = format!(
+            "the {KEY} {what}; give one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID, or none"
+        );
+        Self { status: StatusCode::BAD_REQUEST, reason }
+    }
+
+    fn of_append(error: IngestError) -> Self {
+        let is_used = matches!(error, IngestError::KeyUsed(_));
+        let status = if is_used { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE };
+        Self::by(status)(error)
     }
 
     fn of_body(rejection: BytesRejection) -> Self {

@@ -8,6 +8,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::journal::JournalError;
 
 fn host() -> Host {
     Host::real(Arc::new(Time::default))

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use serde_json::{Value as Json, json};
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Log, Position, Time};
 use tower::ServiceExt;
 
 use super::fixture::{Patient, Project, RECEIVED, lines, memory, states};
@@ -19,7 +19,17 @@ async fn send(ingest: &Ingest, source: &str, body: impl Into<Body>) -> (StatusCo
 }
 
 async fn post(router: Router, uri: &str, body: impl Into<Body>) -> (StatusCode, Json) {
-    let request = Request::post(uri).body(body.into()).expect("a request");
+    ask(router, Request::post(uri).body(body.into()).expect("a request")).await
+}
+
+/// Pushes payments under these keys.
+async fn send_under(router: Router, keys: &[&[u8]], body: &str) -> (StatusCode, Json) {
+    let request = Request::post("/v1/sources/payments/events");
+    let request = keys.iter().fold(request, |request, key| request.header("Idempotency-Key", *key));
+    ask(router, request.body(body.to_owned().into()).expect("a request")).await
+}
+
+async fn ask(router: Router, request: Request<Body>) -> (StatusCode, Json) {
     let response = router.oneshot(request).await.expect("an answer");
     let status = response.status();
     let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
@@ -62,6 +72,112 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
     let status = ingest.status().await.expect("status");
     assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);
+}
+
+/// Two payments, of which the second is a dead letter, and a member that no field takes.
+fn two_payments() -> String {
+    format!(
+        "{{\"user\":1,\"amount\":2,\"at\":\"{RECEIVED}\",\"Shop\":1}}\n{{\"user\":\"x\",\"at\":\"{RECEIVED}\"}}"
+    )
+}
+
+#[tokio::test]
+async fn a_push_with_a_key_counts_once() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let body = two_payments();
+    let (status, first) = send_under(ingest.push_router(), &[b"k-1"], &body).await;
+    assert_eq!((status, &first["first_offset"], first.get("repeated")), (StatusCode::OK, &json!(0), None));
+    assert_eq!((&first["rejected"][0]["offset"], &first["unknown"]), (&json!(1), &json!(["Shop"])));
+    let mut repeated = first;
+    repeated["repeated"] = json!(true);
+    for _ in 0..2 {
+        let again = send_under(ingest.push_router(), &[b"k-1"], &body).await;
+        assert_eq!(again, (StatusCode::OK, repeated.clone()));
+    }
+    let (status, answer) = send_under(ingest.push_router(), &[b"k-1"], &format!("{body}\n")).await;
+    let reason = format!(
+        "the Idempotency-Key `k-1` was received at {RECEIVED} with another body; send these records under another key"
+    );
+    assert_eq!((status, answer), (StatusCode::UNPROCESSABLE_ENTITY, json!({ "error": reason })));
+    let (_, other) = send_under(ingest.push_router(), &[b"k-2"], &body).await;
+    assert_eq!(
+        (&other["first_offset"], other.get("repeated")),
+        (&json!(2), None),
+        "another key counts again"
+    );
+    let (_, keyless) = send(&ingest, "payments", body.clone()).await;
+    assert_eq!(keyless["first_offset"], json!(4));
+    ingest.catch_up(&unwatched).await.expect("caught up");
+    drop(ingest);
+
+    let mut ingest = project.open().await;
+    let again = send_under(ingest.push_router(), &[b"k-1"], &body).await;
+    assert_eq!(again, (StatusCode::OK, repeated), "after a restart, with the records trimmed");
+    ingest.catch_up(&unwatched).await.expect("caught up");
+    let held = project.held().await;
+    assert_eq!((held.events.len(), held.dead_letters.len()), (3, 3), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_key_is_known_for_a_day() {
+    let clock = Arc::new(AtomicI64::new(RECEIVED.millis()));
+    let now = Arc::clone(&clock);
+    let host = Host::real(Arc::new(move || Time::from_millis(now.load(SeqCst))));
+    let project = Project { host, ..Project::new(memory()) };
+    let ingest = project.open().await;
+    let body = two_payments();
+    let mut places = Vec::new();
+    for later in [0, 86_399_999, 86_400_000, 2 * 86_400_000 - 1, 2 * 86_400_000] {
+        clock.store(RECEIVED.millis() + later, SeqCst);
+        let (status, answer) = send_under(ingest.push_router(), &[b"k"], &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        places.push((answer["first_offset"].as_i64().expect("an offset"), answer.get("repeated").is_some()));
+    }
+    assert_eq!(places, [(0, false), (0, true), (2, false), (2, true), (4, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_requests_at_once_with_one_key_one_is_appended() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    let body = two_payments();
+    let requests = (0..40).map(|_| {
+        let (router, body) = (ingest.push_router(), body.clone());
+        tokio::spawn(async move { send_under(router, &[b"k"], &body).await })
+    });
+    let answers = futures::future::join_all(requests).await;
+    let mut appended = 0;
+    for answer in answers {
+        let (status, answer) = answer.expect("no panic");
+        assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(0)));
+        appended += usize::from(answer.get("repeated").is_none());
+    }
+    assert_eq!(appended, 1);
+    assert_eq!(send(&ingest, "payments", body).await.1["first_offset"], json!(2));
+}
+
+#[tokio::test]
+async fn keys_that_are_none_are_refused() {
+    let project = Project::new(memory());
+    let ingest = project.open().await;
+    let long = [b'k'; 256];
+    let with_space = b"two words".as_slice();
+    let refused: [(&[&[u8]], &str); 5] = [
+        (&[b""], "the Idempotency-Key is empty"),
+        (&[with_space], "the Idempotency-Key `two words` has other characters"),
+        (&[b"k\xfc"], "the Idempotency-Key `k\u{fffd}` has other characters"),
+        (&[&long], "the Idempotency-Key `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…` has 256 characters"),
+        (&[b"a", b"a"], "the Idempotency-Key is given more than once"),
+    ];
+    for (keys, what) in refused {
+        let (status, answer) = send_under(ingest.push_router(), keys, &two_payments()).await;
+        let reason =
+            format!("{what}; give one of 1 to 255 visible ASCII characters, such as a UUID, or none");
+        assert_eq!((status, answer), (StatusCode::BAD_REQUEST, json!({ "error": reason })));
+    }
+    let (status, answer) = send_under(ingest.push_router(), &[&long[1..]], &two_payments()).await;
+    assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(0)), "nothing was appended before");
 }
 
 #[tokio::test]
@@ -189,7 +305,7 @@ async fn senders_that_never_pause_do_not_keep_a_turn_from_ending() {
         if until.load(SeqCst) > 0 {
             until.fetch_sub(1, SeqCst);
             let records = vec![lines(1, 1).trim().as_bytes().to_vec()];
-            let pushed = Pushed { source: "payments".into(), received: RECEIVED, records };
+            let pushed = Pushed { source: "payments".into(), received: RECEIVED, records, once: None };
             of.get().expect("opened").append(&[pushed]).expect("appended");
         }
     });
