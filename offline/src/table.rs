@@ -259,7 +259,8 @@ impl EventTable {
     }
 
     /// Appends rows and leaves every log where it stands, provided that nobody has committed anything since this handle was
-    /// last reloaded. Whether that was so; otherwise nothing was changed.
+    /// last reloaded. Whether that was so; otherwise nothing was changed. For tables of dead letters: a log is no longer read
+    /// in order of offset where these rows come after others.
     ///
     /// # Errors
     /// Fails like [`append`](Self::append). The commit may be in then: positions do not tell, the rows do.

@@ -145,7 +145,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     if key.is_empty() {
         Err(Refusal::of_key("is empty"))
     } else if !key.as_bytes().iter().all(u8::is_ascii_graphic) {
-        Err(Refusal::of_key(&format!("`{}` has other characters", shortened(&text))))
+        Err(Refusal::of_key(&format!("`{}` is not visible ASCII", shortened(&text))))
     } else if key.len() > KEY_BYTES {
         Err(Refusal::of_key(&format!("`{}` has {} characters", shortened(&text), key.len())))
     } else {
@@ -273,7 +273,7 @@ impl Refusal {
 
     fn of_key(what: &str) -> Self {
         let reason = format!(
-            "the {KEY} {what}; give one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID, or none"
+            "the {KEY} {what}; send one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID"
         );
         Self { status: StatusCode::BAD_REQUEST, reason }
     }
