@@ -126,13 +126,17 @@ fn is_record(code: &str) -> bool {
     !NO_RECORDS.contains(&code)
 }
 
-/// Whether rows of a batch of `dead_letters` are there for records that were gone from Kafka before they were read.
-pub(crate) fn tells_of_lost(batch: &RecordBatch) -> bool {
-    let codes = batch.column_by_name(layout::REASON).and_then(|codes| codes.as_string_opt::<i32>());
-    codes.is_some_and(|codes| codes.iter().any(|code| code == Some(LOST)))
+/// The columns of `dead_letters` that [`tells_of_lost`] reads.
+pub(crate) const TOLD: [&str; 2] = [layout::REASON, layout::DETAIL];
+
+/// Whether a row of a batch of `dead_letters` is there for these records that were gone from Kafka before they were read.
+pub(crate) fn tells_of_lost(batch: &RecordBatch, reason: &str) -> bool {
+    let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
+    let (Some(codes), Some(details)) = (text(layout::REASON), text(layout::DETAIL)) else { return false };
+    codes.iter().zip(details).any(|told| told == (Some(LOST), Some(reason)))
 }
 
-/// The columns of `dead_letters` that [`offsets_of_records`] and [`tells_of_lost`] read.
+/// The columns of `dead_letters` that [`offsets_of_records`] reads.
 pub(crate) const PLACED: [&str; 2] = [layout::OFFSET, layout::REASON];
 
 /// The offsets of the records among the rows of a batch of `dead_letters`.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use futures::TryStreamExt;
 use tidemark_host::Host;
-use tidemark_kernel::event::Offset;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::retract::retracted;
@@ -443,7 +442,7 @@ impl Open {
     async fn commit_lost(&mut self, pending: &Pending) -> Result<(), IngestError> {
         for batch in &pending.batches {
             for letter in batch.dead.iter().filter(|letter| letter.code == LOST) {
-                while self.lacks_lost(batch.log, letter.offset).await? {
+                while self.lacks_lost(batch.log, letter).await? {
                     let rows =
                         dead_letter_rows(&[(batch.log, letter)]).map_err(|error| self.broken(&error))?;
                     self.dead_letters.append_unmoved(&[rows]).await?;
@@ -453,16 +452,18 @@ impl Open {
         Ok(())
     }
 
-    /// Whether the table, as it is now, is past this offset without a letter of lost records there.
-    async fn lacks_lost(&mut self, log: Log, offset: Offset) -> Result<bool, IngestError> {
+    /// Whether the table, as it is now, is past this letter of lost records without having it. One that tells of fewer
+    /// records is another: retention has deleted more since.
+    async fn lacks_lost(&mut self, log: Log, letter: &DeadLetter) -> Result<bool, IngestError> {
         self.dead_letters.reload().await?;
-        if !stands(self.dead_letters.positions(), log).covers(offset) {
+        if !stands(self.dead_letters.positions(), log).covers(letter.offset) {
             return Ok(false);
         }
         let at = |offset| Positions::from([(log, Position(offset))]);
-        let mut rows = self.dead_letters.scan(&letters::PLACED, &at(offset), &at(offset + 1))?;
+        let (from, to) = (at(letter.offset), at(letter.offset + 1));
+        let mut rows = self.dead_letters.scan(&letters::TOLD, &from, &to)?;
         while let Some(rows) = rows.try_next().await? {
-            if letters::tells_of_lost(&rows) {
+            if letters::tells_of_lost(&rows, &letter.reason) {
                 return Ok(false);
             }
         }

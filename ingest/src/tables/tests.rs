@@ -34,7 +34,7 @@ fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
     let letter = |(offset, code): &(i64, &'static str)| DeadLetter {
         offset: *offset,
         code,
-        reason: "why".into(),
+        reason: format!("{code}: {from} to {to}"),
         place: format!("topic/3@{offset}"),
         raw: Vec::new(),
         form: None,
@@ -123,4 +123,16 @@ async fn workers_that_miss_the_same_records_leave_one_letter() {
     let (one, two) = (taken(&location, lost()).await, taken(&location, lost()).await);
     tokio::join!(commits(one), commits(two));
     assert_eq!(held(&location).await, letters_of(&[(0, LOST), (2, UNDECODABLE)]));
+}
+
+#[tokio::test]
+async fn a_gap_that_has_grown_is_told_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    dies_in_between(taken(&location, vec![batch(0, 10, &[(2, UNDECODABLE)])]).await).await;
+    dies_in_between(taken(&location, vec![batch(0, 6, &[(0, LOST)])]).await).await;
+    for _ in 0..2 {
+        dies_in_between(taken(&location, vec![batch(0, 8, &[(0, LOST)])]).await).await;
+        assert_eq!(held(&location).await, letters_of(&[(0, LOST), (0, LOST), (2, UNDECODABLE)]));
+    }
 }
