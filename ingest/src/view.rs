@@ -138,7 +138,7 @@ impl ViewWriter {
         }
         let (store, generation) = (&self.target.store, &self.target.generation);
         for _ in 0..ATTEMPTS {
-            let stored = store.positions(generation).await?;
+            let stored = store.positions_of(generation, &[log]).await?;
             if let Some(buckets) = buckets(&stored, log) {
                 self.logs().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
                 return Ok(true);
@@ -169,13 +169,15 @@ impl ViewWriter {
     /// Stores the positions that were reached in these partitions, and compares what the store then holds with where each
     /// should be: the store may have fallen back while nothing was written.
     pub(crate) async fn settle(&self, expected: &LogPositions) -> Result<Advance, IngestError> {
-        let stored = match self.target.store.positions(&self.target.generation).await {
+        let logs: Vec<Log> = expected.keys().copied().collect();
+        let stored = match self.target.store.positions_of(&self.target.generation, &logs).await {
             Err(StoreError::Gone(_)) => return Ok(Advance::Lost),
             stored => stored?,
         };
         for (log, expected) in expected {
-            let Some(writer) = self.writer(*log) else { return Ok(Advance::Lost) };
             let Some(buckets) = buckets(&stored, *log) else { return Ok(Advance::Lost) };
+            // It was let go of meanwhile.
+            let Some(writer) = self.writer(*log) else { continue };
             let settled = found(writer.lock().await.settle(&buckets, *expected).await)?;
             if settled != Advance::Done {
                 return Ok(settled);

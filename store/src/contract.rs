@@ -116,6 +116,13 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// cannot be continued, drop it and fill anew.
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
 
+    /// As [`positions`](Self::positions), for these logs only. A worker reads few of the partitions of a large topic.
+    async fn positions_of(&self, generation: &Generation, logs: &[Log]) -> Result<Positions, StoreError> {
+        let mut positions = self.positions(generation).await?;
+        positions.retain(|log, _| logs.contains(log));
+        Ok(positions)
+    }
+
     /// Makes sure that the states of a source's views are those of this history, and records that they are where nothing is
     /// recorded. Of several that do so at once the first wins.
     ///

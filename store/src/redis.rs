@@ -137,6 +137,11 @@ impl OnlineStore for RedisStore {
         generations::positions(&self.link, generation).await
     }
 
+    async fn positions_of(&self, generation: &Generation, logs: &[Log]) -> Result<Positions, StoreError> {
+        self.watch.look(&self.link).await?;
+        generations::positions_of(&self.link, generation, logs).await
+    }
+
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
         histories::claim(&self.link, source, history).await
     }

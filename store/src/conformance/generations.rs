@@ -8,7 +8,7 @@ use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::plan::Fingerprint;
 
 use super::{LOG, Subject, VIEW, begin, flush, key, states, step};
-use crate::contract::{BUCKETS, Generation, PublishOutcome, Sizes};
+use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome, Sizes};
 use crate::error::StoreError;
 use crate::sweep::Sweep;
 
@@ -17,12 +17,20 @@ pub async fn begin_sets_every_bucket(store: Subject) {
     let generation = store.begin(VIEW, Fingerprint([9; 16]), &positions, None).await.unwrap();
     assert_eq!((generation.view.as_str(), generation.fingerprint), (VIEW, Fingerprint([9; 16])));
     let everywhere = |position| (0..BUCKETS).map(|bucket| (bucket, position)).collect();
-    let expected = positions.iter().map(|(log, position)| (*log, everywhere(*position))).collect();
+    let expected: Positions = positions.iter().map(|(log, at)| (*log, everywhere(*at))).collect();
     assert_eq!(store.positions(&generation).await.unwrap(), expected);
+    let some = store.positions_of(&generation, &[Log(5), Log(11)]).await.unwrap();
+    assert_eq!(some, Positions::from([(Log(11), everywhere(Position(1 << 40)))]));
+    assert_eq!(store.positions_of(&generation, &[]).await.unwrap(), Positions::new());
     let sizes = store.sizes(&generation).await.unwrap();
     assert_eq!(Sizes { memory: None, ..sizes }, Sizes::default());
     let bare = store.begin(VIEW, Fingerprint([9; 16]), &BTreeMap::new(), None).await.unwrap();
     assert_eq!(store.positions(&bare).await.unwrap(), BTreeMap::new());
+    store.drop_generation(&generation).await.unwrap();
+    for logs in [&[Log(11)][..], &[]] {
+        let gone = store.positions_of(&generation, logs).await;
+        assert!(matches!(gone, Err(StoreError::Gone(of)) if of == generation));
+    }
 }
 
 pub async fn a_late_log_is_added_once(store: Subject) {

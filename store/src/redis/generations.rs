@@ -99,9 +99,37 @@ pub(super) async fn add_log(
 
 /// The positions of all buckets that are there.
 pub(super) async fn positions(link: &Link, generation: &Generation) -> Result<Positions, StoreError> {
+    by_log(generation, buckets(link, generation).await?)
+}
+
+/// The positions of some logs in all buckets that are there.
+pub(super) async fn positions_of(
+    link: &Link,
+    generation: &Generation,
+    logs: &[Log],
+) -> Result<Positions, StoreError> {
+    let keys = Keys::new(link.prefix(), generation);
+    let names: Vec<String> =
+        logs.iter().map(|log| log.0.to_string()).chain(["fingerprint".to_owned()]).collect();
+    let mut calls = Pipeline::new();
+    for bucket in 0..BUCKETS {
+        calls.cmd("HMGET").arg(keys.bucket(bucket)).arg(&names);
+    }
+    let answers = link.send(&calls).await?.into_iter().map(|answer| {
+        let values: Vec<Option<String>> = link.read(answer)?;
+        let fields = names.iter().cloned().zip(values).filter_map(|(name, value)| Some((name, value?)));
+        bucket(link, generation, fields.collect())
+    });
+    by_log(generation, answers.collect::<Result<_, _>>()?)
+}
+
+fn by_log(
+    generation: &Generation,
+    buckets: Vec<Option<BTreeMap<Log, Position>>>,
+) -> Result<Positions, StoreError> {
     let mut positions = Positions::new();
     let mut found = false;
-    for (bucket, fields) in (0..BUCKETS).zip(buckets(link, generation).await?) {
+    for (bucket, fields) in (0..BUCKETS).zip(buckets) {
         let Some(fields) = fields else { continue };
         found = true;
         for (log, position) in fields {
