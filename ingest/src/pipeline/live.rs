@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidemark_kernel::{FeaturePlan, Log};
 use tidemark_offline::Positions;
@@ -41,7 +41,7 @@ pub(super) struct Fallen {
 enum Order {
     Apply(Arc<InFlight>),
     Settle(Settle),
-    Forget(Vec<Log>),
+    Forget(Vec<Log>, oneshot::Sender<()>),
 }
 
 struct Settle {
@@ -94,9 +94,12 @@ impl Live {
         settled
     }
 
-    /// Lets go of partitions: what waits of them is not applied any more.
-    pub(super) fn forget(&self, partitions: &[Log]) {
-        drop(self.orders.send(Order::Forget(partitions.to_vec())));
+    /// Lets go of partitions: what waits of them is not applied any more, and what is being applied ends where it is.
+    pub(super) async fn forget(&self, partitions: &[Log]) {
+        let (answer, forgotten) = oneshot::channel();
+        drop(self.orders.send(Order::Forget(partitions.to_vec(), answer)));
+        // A view that has ended applies nothing.
+        forgotten.await.unwrap_or_default();
         partitions.iter().for_each(|partition| self.writer.forget(*partition));
     }
 }
@@ -119,7 +122,10 @@ struct Task {
     queues: BTreeMap<Log, VecDeque<Arc<InFlight>>>,
     /// The partitions that something is being done for.
     busy: BTreeSet<Log>,
-    working: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// What is being done, which gives nothing where it was ended.
+    working: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
+    /// What ends the batch of a partition that is being applied.
+    applying: BTreeMap<Log, AbortHandle>,
     is_settling: bool,
     /// What is settled once that has ended.
     settles: VecDeque<Settle>,
@@ -136,6 +142,7 @@ impl Task {
             queues: BTreeMap::new(),
             busy: BTreeSet::new(),
             working: FuturesUnordered::new(),
+            applying: BTreeMap::new(),
             is_settling: false,
             settles: VecDeque::new(),
             refused: (None, None),
@@ -148,12 +155,14 @@ impl Task {
             tokio::select! {
                 biased;
                 Some(done) = self.working.next() => {
+                    let Some(done) = done else { continue };
                     if !matches!(done.outcome, Ok(Advance::Done)) {
                         self.refused = (done.batch, done.answer);
                         return done.outcome.map(drop);
                     }
                     for partition in done.partitions {
                         self.busy.remove(&partition);
+                        self.applying.remove(&partition);
                         self.go_on(partition);
                     }
                     self.is_settling &= done.batch.is_some();
@@ -185,8 +194,16 @@ impl Task {
                 self.settles.push_back(settle);
                 self.settle_next();
             }
-            Order::Forget(partitions) => {
+            Order::Forget(partitions, answer) => {
                 self.queues.retain(|partition, _| !partitions.contains(partition));
+                for (partition, applying) in
+                    self.applying.extract_if(.., |partition, _| partitions.contains(partition))
+                {
+                    applying.abort();
+                    self.busy.remove(&partition);
+                }
+                // The caller may not wait for it.
+                answer.send(()).unwrap_or_default();
             }
         }
     }
@@ -209,7 +226,7 @@ impl Task {
                 true => settle(&writer, &health, &expected).await,
                 false => Ok(Advance::Lost),
             };
-            Done { partitions, batch: None, answer: Some(answer), outcome }
+            Some(Done { partitions, batch: None, answer: Some(answer), outcome })
         }));
     }
 
@@ -225,10 +242,12 @@ impl Task {
         };
         self.busy.insert(partition);
         let health = self.health.clone();
-        self.working.push(Box::pin(async move {
+        let (applying, end) = abortable(async move {
             let outcome = apply(&writer, &health, &batch).await;
             Done { partitions: vec![partition], batch: Some(batch), answer: None, outcome }
-        }));
+        });
+        self.applying.insert(partition, end);
+        self.working.push(Box::pin(applying.map(Result::ok)));
     }
 }
 
@@ -259,5 +278,56 @@ async fn settle(
             Err(error) if wait.out(&error).await => {}
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_host::Host;
+    use tidemark_kernel::Position;
+    use tidemark_store::OnlineStore;
+
+    use super::*;
+    use crate::decode::Batch;
+    use crate::health::Health;
+    use crate::memory::Memory;
+    use crate::push;
+    use crate::room::{Arrivals, Room};
+    use crate::tests::faults::Faulty;
+    use crate::tests::fixture::{by_user, clock, payments, pushed};
+
+    #[tokio::test]
+    async fn a_partition_is_let_go_of_while_its_store_is_away() {
+        let (store, plan, host) = (Arc::new(Faulty::new()), by_user(), Host::real(clock()));
+        let starts = [0, 1].map(|log| (Log(log), Position::START)).into();
+        let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
+        let (shared, memory) = (Arc::clone(&store) as Arc<dyn OnlineStore>, Memory::default());
+        let writer =
+            ViewWriter::open(host.clone(), plan, shared, generation.clone(), Arc::default(), memory).await;
+        let writer = Arc::new(writer.expect("a store").expect("whole"));
+        let (falls, mut fallen) = mpsc::unbounded_channel();
+        let health = Arc::new(Health::default()).of("payments", &host);
+        let live = Live::start(writer, health.clone(), falls);
+        let applied = None;
+        let arrivals =
+            Arc::new(Arrivals { source: "payments".into(), host, metrics: Arc::default(), applied });
+        let room = Room::default();
+        store.set_away(Some("by_user"));
+        for log in [Log(0), Log(1)] {
+            let batch = push::decode(&payments(), &pushed(40)).expect("decoded");
+            live.apply(room.enter(Batch { log, ..batch }, &arrivals));
+        }
+        while health.longest_wait().is_zero() {
+            tokio::task::yield_now().await;
+        }
+        live.forget(&[Log(0)]).await;
+        room.drained(&[Log(0)]).await;
+        assert!(!room.is_drained(Log(1)), "its partition is still waited for");
+        store.set_away(None);
+        room.drained(&[Log(1)]).await;
+        assert!(fallen.try_recv().is_err(), "the view goes on");
+        let stored = store.positions(&generation).await.expect("a generation");
+        assert!(stored[&Log(0)].values().all(|position| *position == Position::START));
+        assert!(stored[&Log(1)].values().any(|position| *position == Position(40)));
     }
 }

@@ -18,7 +18,7 @@ use crate::{IngestError, unwatched};
 
 /// A store that breaks down now and then, before or after doing what it was asked.
 #[derive(Debug)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     store: MemoryStore,
     /// Twice the number of calls before the one that breaks; one more where only its answer is lost.
     left: AtomicI64,
@@ -27,12 +27,12 @@ pub(super) struct Faulty {
 }
 
 impl Faulty {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { store: MemoryStore::new(clock()), left: AtomicI64::new(i64::MAX), away: Mutex::default() }
     }
 
     /// From now on this view cannot be written, or every view can.
-    pub(super) fn set_away(&self, view: Option<&str>) {
+    pub(crate) fn set_away(&self, view: Option<&str>) {
         *self.away.lock().expect("no panic") = view.map(str::to_owned);
     }
 
