@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, cast::AsArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::error::ArrowError;
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::source::Rejection;
@@ -114,7 +114,7 @@ impl Batch {
 
     /// The arrival times, in milliseconds.
     pub(crate) fn arrival_times(&self) -> &[i64] {
-        column(&self.events, layout::ARRIVAL_TIME)
+        arrival_times(&self.events)
     }
 
     /// About how much memory it takes.
@@ -122,6 +122,14 @@ impl Batch {
         let form = |letter: &DeadLetter| letter.form.as_ref().map_or(0, Form::bytes);
         let dead = self.dead.iter().map(|letter| letter.raw.len() + letter.reason.len() + form(letter));
         self.events.get_array_memory_size() + dead.sum::<usize>()
+    }
+
+    /// Batches of one log that follow one another, as one; none of none.
+    pub(crate) fn join(batches: &[Arc<Self>]) -> Result<Option<Self>, ArrowError> {
+        let ([first, ..], [.., last]) = (batches, batches) else { return Ok(None) };
+        let events = concat_batches(first.events.schema_ref(), batches.iter().map(|batch| &batch.events))?;
+        let dead = batches.iter().flat_map(|batch| batch.dead.iter().cloned()).collect();
+        Ok(Some(Self { log: first.log, from: first.from, to: last.to, events, dead }))
     }
 
     /// What it holds from a position within it on.
@@ -135,6 +143,11 @@ impl Batch {
         let first = self.offsets().partition_point(|offset| position.covers(*offset));
         self.events.slice(first, self.events.num_rows() - first)
     }
+}
+
+/// The arrival times of events, in milliseconds.
+pub(crate) fn arrival_times(events: &RecordBatch) -> &[i64] {
+    column(events, layout::ARRIVAL_TIME)
 }
 
 /// A column of 64-bit numbers; empty where there is none such, which the table's layout rules out.

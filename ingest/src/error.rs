@@ -380,6 +380,25 @@ pub enum IngestError {
         "view `{0}` was lost from the online store again each time it was backfilled; see that nothing deletes its keys"
     )]
     LostAgain(String),
+    /// A source has more ids to find repetitions by than it has memory for.
+    #[error(
+        "source `{source_name}` has {ids} ids to find repetitions by, which take {} MiB of the {} MiB that there are for them; \
+         shorten {within} in `unique` of the source, or raise `memory` in tidemark.yaml, of which a sixteenth is for the ids \
+         of all sources",
+        bytes >> 20, share >> 20
+    )]
+    TooManyIds {
+        /// The source.
+        source_name: String,
+        /// How many ids there are.
+        ids: usize,
+        /// For how long each is known.
+        within: Span,
+        /// How many bytes they take.
+        bytes: usize,
+        /// How many they may take.
+        share: usize,
+    },
     /// Rows cannot be made into a batch: a bug in Tidemark.
     #[error("cannot build a batch for source `{source_name}`: {reason}")]
     Batch {
@@ -414,7 +433,7 @@ impl IngestError {
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
             Self::OtherTopic { .. } | Self::Recreated { .. } | Self::Timestamps { .. } => Remedy::Fix,
-            Self::Overtaken { .. } | Self::Shrunk { .. } => Remedy::Fix,
+            Self::Overtaken { .. } | Self::Shrunk { .. } | Self::TooManyIds { .. } => Remedy::Fix,
             Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => Remedy::Wait,
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
@@ -428,6 +447,11 @@ impl IngestError {
             self,
             Self::Replaced(_) | Self::Table(TableError::Superseded { .. } | TableError::Retyped { .. })
         )
+    }
+
+    /// Whether it is about a single file, which cannot be read, or not as the source's.
+    pub(crate) const fn is_of_file(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } | Self::Format(_))
     }
 
     /// A request came to what is not running.

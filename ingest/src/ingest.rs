@@ -339,6 +339,11 @@ impl Ingest {
         router(kept, self.shared.host.clone())
     }
 
+    #[cfg(test)]
+    pub(crate) const fn kept(&self) -> Option<&Kept> {
+        self.shared.kept.as_ref()
+    }
+
     /// The push logs, for pushing without HTTP; none where no journal is kept.
     #[must_use]
     pub fn push_log(&self) -> Option<PushLog> {

@@ -6,7 +6,7 @@
 //! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
 //!
 //! Reading order: `record` (one record), `gather` (batches), `reader` (the thread), `context` (what librdkafka tells
-//! it); `probe`, `timestamps` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
+//! it); `probe`, `topic_settings`, `timestamps` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,12 +38,14 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod timestamps;
+mod topic_settings;
 mod watch;
 
 pub use gather::Gathered;
 pub use metrics::TopicMetrics;
 pub use probe::TopicFacts;
 pub use timestamps::Timestamps;
+pub use topic_settings::TopicSettings;
 
 /// How many inputs wait for whoever receives them. More would make batches smaller, not faster.
 const AHEAD: usize = 1;
@@ -63,11 +65,11 @@ pub trait Topics: Send + Sync + fmt::Debug {
     /// Fails where there is no topic of this name, or the brokers do not answer.
     async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError>;
 
-    /// Who sets the timestamps of the topic's records, and how far ahead they may be.
+    /// How the brokers treat the topic's records.
     ///
     /// # Errors
     /// Like [`describe`](Self::describe). Brokers that do not tell are no error.
-    async fn timestamps(&self, topic: &str) -> Result<Timestamps, IngestError>;
+    async fn settings(&self, topic: &str) -> Result<TopicSettings, IngestError>;
 
     /// The first and the next offset of each partition. What is not stable yet lies behind the end.
     ///
@@ -202,8 +204,8 @@ impl Topics for KafkaConfig {
         probe::describe(self, topic).await
     }
 
-    async fn timestamps(&self, topic: &str) -> Result<Timestamps, IngestError> {
-        timestamps::ask(self, topic).await
+    async fn settings(&self, topic: &str) -> Result<TopicSettings, IngestError> {
+        topic_settings::ask(self, topic).await
     }
 
     async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {

@@ -118,7 +118,8 @@ pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>>
     }))
 }
 
-/// The codes of dead letters that are no record that was read. Such a letter may have the offset of a record's.
+/// Codes of dead letters that stand for a gap, not for a record. Such a letter can have the same offset as the dead letter
+/// of a record.
 pub(crate) const NO_RECORDS: [&str; 2] = [GIVEN_UP, LOST];
 
 /// Whether a dead letter with this code is a record that was read.

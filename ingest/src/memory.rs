@@ -6,11 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+/// What the ids of a source may take, however little memory there is: some ten thousand of them.
+const FEW_IDS: usize = 1 << 20;
+
 /// The memory that an ingestion may use. Clones share it.
 ///
 /// A quarter is for the states that views keep decoded between batches, an eighth for those they work on, an eighth for
-/// records that wait for a commit, a sixteenth for records on their way to views, and a quarter for the cache of an
-/// [embedded store](Self::embedded_store). The rest is left for what cannot be counted: buffers of readers and writers,
+/// records that wait for a commit and a sixteenth for records on their way to views (of a compacted topic three sixteenths for
+/// both together), a sixteenth for the ids of sources that leave
+/// repetitions out, and a quarter for the cache of an [embedded store](Self::embedded_store). The rest is left for what cannot be counted: buffers of readers and writers,
 /// and what the allocator does not give back.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -110,6 +114,11 @@ impl SourceMemory {
     pub(crate) fn commit(&self) -> usize {
         self.0.of(16)
     }
+
+    /// How many bytes the ids may take by which repetitions are found.
+    pub(crate) fn ids(&self) -> usize {
+        self.0.of(16).max(FEW_IDS)
+    }
 }
 
 #[cfg(test)]
@@ -122,9 +131,10 @@ mod tests {
         let writers: Vec<_> = (0..240).map(|_| memory.for_writer()).collect();
         let sources: Vec<_> = (0..3).map(|_| memory.for_source()).collect();
         let states: usize = writers.iter().map(|writer| writer.cached() + writer.worked_on()).sum();
-        let records: usize = sources.iter().map(|source| source.queued() + 2 * source.commit()).sum();
+        let records: usize =
+            sources.iter().map(|source| source.queued() + 2 * source.commit() + source.ids()).sum();
         let all = states + records + memory.embedded_store();
-        assert!(all <= Memory::DEFAULT / 16 * 13 && all > Memory::DEFAULT / 2, "{all}");
+        assert!(all <= Memory::DEFAULT / 16 * 14 && all > Memory::DEFAULT / 2, "{all}");
     }
 
     #[test]

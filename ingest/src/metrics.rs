@@ -38,6 +38,7 @@ pub(crate) struct SourceMetrics {
     events: AtomicU64,
     commits: AtomicU64,
     rewinds: AtomicU64,
+    repeated: AtomicU64,
     dead: Mutex<BTreeMap<&'static str, u64>>,
     /// The greatest event time taken, in milliseconds; the least there is before any.
     newest: AtomicI64,
@@ -72,6 +73,7 @@ impl Default for SourceMetrics {
             events: AtomicU64::default(),
             commits: AtomicU64::default(),
             rewinds: AtomicU64::default(),
+            repeated: AtomicU64::default(),
             dead: Mutex::default(),
             newest: AtomicI64::new(i64::MIN),
             ahead: AtomicI64::new(i64::MIN),
@@ -126,6 +128,11 @@ impl SourceMetrics {
     /// A view was found behind and caught up from history.
     pub(crate) fn rewound(&self) {
         self.rewinds.fetch_add(1, Relaxed);
+    }
+
+    /// Events were left out as repetitions of others.
+    pub(crate) fn repeated(&self, count: u64) {
+        self.repeated.fetch_add(count, Relaxed);
     }
 
     /// What the reader of the source's topic counts.
@@ -267,8 +274,9 @@ fn partitions(text: &mut Text, sources: &Sources) {
 /// A counter: its name, what it counts, and where it is.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_SOURCES: [Counter<SourceMetrics>; 7] = [
+const OF_SOURCES: [Counter<SourceMetrics>; 8] = [
     ("tidemark_ingest_events_total", "events accepted", |source| &source.events),
+    ("tidemark_ingest_repeated_total", "events left out as repetitions", |source| &source.repeated),
     ("tidemark_ingest_commits_total", "commits to the event tables", |source| &source.commits),
     ("tidemark_ingest_rewinds_total", "views caught up from history", |source| &source.rewinds),
     ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| {

@@ -1,4 +1,4 @@
-//! Faults that were found and mended, for the simulation to put back: it must find them again. Only its build, with the
+//! Faults for the simulation to put in, most of which were found and mended: it must find them. Only its build, with the
 //! feature `mutants`, can.
 
 #[cfg(feature = "mutants")]
@@ -15,6 +15,10 @@ pub enum Mutant {
     LostView,
     /// A batch that overlaps what waits for the next commit is added whole.
     Overlap,
+    /// Views get the records of a compacted topic before `events` holds them.
+    AppliedFirst,
+    /// Whoever takes a partition over does not know the ids of its events.
+    ForgottenIds,
 }
 
 #[cfg(feature = "mutants")]

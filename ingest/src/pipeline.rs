@@ -1,20 +1,21 @@
 //! One source: its logs, through its views, into the online store and the event tables.
 //!
-//! Batches go to the queues of the views at once and to the event tables with the next large commit. Each of them keeps a
-//! position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
+//! Batches go to the queues of the views at once and to the event tables with the next large commit; views of a compacted topic
+//! get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 //!
 //! [`kept`] has the partitions that this process keeps itself, [`take_in`] the files, [`retry`] the records that are taken again,
-//! [`topic`] the partitions of a Kafka topic, [`flow`] the way of what was taken into both stores, [`live`] the views that are
+//! [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are
 //! up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{FeaturePlan, SourcePlan, Time};
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::OnlineStore;
@@ -34,6 +35,7 @@ use crate::view::SharedView;
 use backfill::Backfills;
 use kept::{Kept, Pushes};
 use live::{Fallen, FallenSender, Live};
+use repeated::Known;
 use retract::TakenBack;
 use take_in::FileReport;
 use topic::Topic;
@@ -46,6 +48,7 @@ mod flow;
 mod history;
 pub(crate) mod kept;
 mod live;
+mod repeated;
 pub(crate) mod retract;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -110,10 +113,14 @@ pub(crate) struct Pipeline {
     /// What that and the next commit may take.
     memory: Arc<SourceMemory>,
     arrivals: Arc<Arrivals>,
+    /// The ids of each partition, where the source leaves repetitions out.
+    known: BTreeMap<Log, Known>,
     /// What reads the push partition, once it is read.
     pushes: Option<Pushes>,
     /// The views that are not yet, while [running](run).
     backfills: Backfills,
+    /// Whether the topic was left to be read again from where `events` stands.
+    joins_again: bool,
     /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
     is_running: bool,
     /// The files that were ended where they stood.
@@ -164,8 +171,10 @@ impl Pipeline {
             room: Room::within(Arc::clone(&memory)),
             memory,
             arrivals: Arc::new(arrivals),
+            known: BTreeMap::new(),
             pushes: None,
             backfills: Backfills::default(),
+            joins_again: false,
             is_running: false,
             given_up: Vec::new(),
             taken_back: Vec::new(),
@@ -247,6 +256,7 @@ impl Pipeline {
             // Others read the source otherwise already: what is not in is read again like that.
             Err(error) if changed && error.is_outdated() => {
                 self.tables.forget();
+                self.known.clear();
                 self.room.tables_are_full(false);
             }
             committed => committed?,
@@ -269,6 +279,7 @@ impl Pipeline {
         }
         self.source = source;
         if changed {
+            self.known.clear();
             self.pushes = None;
         }
         self.claim(plans).await?;

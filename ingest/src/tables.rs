@@ -4,27 +4,28 @@
 //! count. A crash in between leaves dead letters whose records are read again, and skipped there. Where Kafka has deleted the
 //! records meanwhile, the letter that tells of their loss is below that position and is not in: it is looked for by its row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use futures::TryStreamExt;
-use tidemark_host::Host;
-use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
+use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::table::facts;
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
+use tidemark_offline::{OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::decode::{Batch, DeadLetter, Form, LOST};
+use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::health::SourceHealth;
 use crate::kafka::TopicFacts;
-use crate::letters;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
+pub(crate) use open::is_partition;
+use open::{Conflicts, Pending, stands};
+pub(crate) use open::{Open, Since};
+
+mod open;
 
 /// When what was taken in is committed to the event tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,10 @@ impl Default for CommitRule {
         Self { every: Duration::from_secs(5), rows: 128 * 1024 }
     }
 }
+
+/// How long views wait for records that they get from a commit, before it begins: commits of a topic with few records stay
+/// that far apart.
+const PACE: Duration = Duration::from_secs(1);
 
 /// The tables of one source, what is on its way there, and what is waiting for the next commit.
 #[derive(Debug)]
@@ -58,44 +63,45 @@ pub(crate) struct Tables {
     ended: Option<Result<Ended, JoinError>>,
     /// Up to where `events` holds each log, as far as we have seen.
     committed: Positions,
+    /// Where the list of retractions ends, as far as we have seen.
+    retracted: Position,
     /// Up to where a commit is under way.
     leaving: Positions,
     pending: Pending,
+    /// Whether views get the records of a topic from commits.
+    commits_first: bool,
+    /// What views are to get from the last ones.
+    landed: Landed,
+    /// How long ago the last one began.
+    since_commit: Stopwatch,
 }
 
-/// Both tables, as far as we have seen them.
-#[derive(Debug)]
-pub(crate) struct Open {
-    source: Arc<SourcePlan>,
-    /// The events that are in.
-    pub(crate) events: Box<dyn OfflineTable>,
-    /// The dead letters that are in.
-    pub(crate) dead_letters: Box<dyn OfflineTable>,
-}
-
-/// A commit that has ended: well, and how long it took, or not.
-type Ended = (Open, Pending, Result<Duration, IngestError>);
-
-/// From which generation number on the states of a source's views count, where its version changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Since {
-    /// The version is not expected to change.
-    Unchanged,
-    /// No view reads the source.
-    NoViews,
-    /// This number, which is greater than that of any generation before.
-    Generation(u64),
-}
-
-/// What waits for a commit.
+/// What commits brought that views get from them.
 #[derive(Debug, Default)]
-struct Pending {
-    /// Log by log in order and without gaps.
-    batches: Vec<Arc<Batch>>,
-    /// For each log, the position of the first batch and the position after the last.
-    spans: BTreeMap<Log, (Position, Position)>,
-    rows: usize,
-    bytes: usize,
+pub(crate) struct Landed {
+    /// At most one for each partition of a topic.
+    pub(crate) batches: Vec<Batch>,
+    /// The partitions that others have committed part of first. Other records may have been there when they read them, so
+    /// that views are restored from `events`.
+    pub(crate) overtaken: BTreeSet<Log>,
+    /// Those of them that are read again from where `events` stands.
+    pub(crate) discarded: BTreeSet<Log>,
+}
+
+impl Landed {
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.overtaken.is_empty()
+    }
+}
+
+/// A commit that has ended: well, or not.
+type Ended = (Open, Pending, Result<Done, IngestError>);
+
+/// A commit that went well.
+#[derive(Debug)]
+struct Done {
+    took: Duration,
+    conflicts: Conflicts,
 }
 
 impl Tables {
@@ -110,7 +116,7 @@ impl Tables {
         let mut events = offline.open_or_create(&source, TableKind::Events).await?;
         let history = identify(&mut *events, host).await?;
         let dead_letters = offline.open_or_create(&source, TableKind::DeadLetters).await?;
-        let committed = events.positions().clone();
+        let (committed, retracted) = (events.positions().clone(), retracted(events.facts()));
         Ok(Self {
             host: host.clone(),
             source: Arc::clone(&source),
@@ -121,8 +127,12 @@ impl Tables {
             commit: JoinSet::new(),
             ended: None,
             committed,
+            retracted,
             leaving: Positions::new(),
             pending: Pending::default(),
+            commits_first: false,
+            landed: Landed::default(),
+            since_commit: host.stopwatch(),
         })
     }
 
@@ -148,9 +158,58 @@ impl Tables {
         waiting.map_or_else(|| self.committed(log), |to| to.max(self.committed(log)))
     }
 
-    /// Where the list of retractions ends, as far as we have seen; none while a commit is under way.
-    pub(crate) fn retracted(&self) -> Option<Position> {
-        self.open.as_ref().map(|open| retracted(open.events.facts()))
+    /// Decides whether views get the records of the topic from commits, or at once. What no commit holds may be gone from a
+    /// compacted topic when it is read again.
+    pub(crate) const fn set_commits_first(&mut self, commits_first: bool) {
+        self.commits_first = commits_first;
+    }
+
+    /// Whether views get the records of the topic from commits.
+    pub(crate) const fn commits_first(&self) -> bool {
+        self.commits_first
+    }
+
+    /// Whether views get the records of a log from commits.
+    pub(crate) const fn is_committed_first(&self, log: Log) -> bool {
+        self.commits_first && is_partition(log)
+    }
+
+    /// Up to where a log was handed to the views.
+    pub(crate) fn handed_over(&self, log: Log) -> Position {
+        if !self.is_committed_first(log) {
+            return self.taken(log);
+        }
+        let landed = self.landed.batches.iter().find(|batch| batch.log == log);
+        landed.map_or_else(|| self.committed(log), |batch| batch.from)
+    }
+
+    /// The time until a commit is to begin that views wait for: zero where committed batches wait to be handed over, none
+    /// where no view waits for a commit.
+    pub(crate) fn until_due(&self) -> Option<Duration> {
+        if !self.landed.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let wait =
+            !self.is_committing() && self.pending.spans.keys().any(|log| self.is_committed_first(*log));
+        wait.then(|| PACE.saturating_sub(self.since_commit.elapsed()))
+    }
+
+    /// What the last commits brought that views get from them; the next call gives it no more.
+    pub(crate) fn take_landed(&mut self) -> Landed {
+        std::mem::take(&mut self.landed)
+    }
+
+    /// Where the list of retractions ends, as far as we have seen.
+    pub(crate) const fn retracted(&self) -> Position {
+        self.retracted
+    }
+
+    /// Takes note of where `events` stands.
+    fn look(&mut self) {
+        if let Some(open) = &self.open {
+            self.committed = open.events.positions().clone();
+            self.retracted = retracted(open.events.facts());
+        }
     }
 
     /// Deletes the rows of a retraction from both tables; how many events that were, none where it was done before.
@@ -158,7 +217,7 @@ impl Tables {
         let open = self.open_tables().await?;
         open.dead_letters.retract(retraction).await?;
         let events = open.events.retract(retraction).await?;
-        self.committed = open.events.positions().clone();
+        self.look();
         Ok(events)
     }
 
@@ -189,6 +248,9 @@ impl Tables {
         // A reader may hand over again what it has handed over before.
         let overlaps = batch.from < taken && !is_on(Mutant::Overlap);
         let batch = if overlaps { Arc::new(batch.starting_at(taken)) } else { batch };
+        if self.source.unique.is_some() {
+            self.pending.decided_at.get_or_insert(self.retracted);
+        }
         self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();
@@ -201,6 +263,12 @@ impl Tables {
         IngestError::Gap { source_name: self.source.name.clone(), log, from, to }
     }
 
+    /// Whether a partition is discarded and read again once another worker has committed part of it. On a compacted topic the
+    /// two may have read different records, so that decisions about repetitions can rest on ids that `events` lacks.
+    fn rereads_overtaken(&self) -> bool {
+        self.commits_first && self.source.unique.is_some()
+    }
+
     /// Starts to commit what is pending, unless a commit is under way. What may come back by itself, as room on a disk, is
     /// waited for meanwhile.
     pub(crate) fn start_commit(&mut self, health: &SourceHealth) {
@@ -210,17 +278,18 @@ impl Tables {
         let Some(mut open) = self.open.take() else { return };
         let mut pending = std::mem::take(&mut self.pending);
         self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
-        let (watch, health) = (self.host.stopwatch(), health.clone());
+        self.since_commit = self.host.stopwatch();
+        let (watch, health, rereads) = (self.host.stopwatch(), health.clone(), self.rereads_overtaken());
         self.commit.spawn(async move {
             let mut wait = health.wait();
             let outcome = loop {
-                match open.commit(&mut pending).await {
+                match open.commit(&mut pending, rereads).await {
                     Err(error) if wait.out(&error).await => {}
                     outcome => break outcome,
                 }
             };
             drop(wait);
-            (open, pending, outcome.map(|()| watch.elapsed()))
+            (open, pending, outcome.map(|conflicts| Done { took: watch.elapsed(), conflicts }))
         });
     }
 
@@ -240,13 +309,52 @@ impl Tables {
         let Some(ended) = self.ended.take() else { return Ok(None) };
         let (open, pending, outcome) = ended.map_err(IngestError::stopped)?;
         self.leaving.clear();
-        self.committed = open.events.positions().clone();
         self.open = Some(open);
-        if outcome.is_err() {
-            let later = std::mem::replace(&mut self.pending, pending);
-            self.pending.append(later);
+        self.look();
+        match outcome {
+            Ok(Done { took, conflicts }) => {
+                self.land(pending, conflicts)?;
+                Ok(Some(took))
+            }
+            Err(error) => {
+                let later = std::mem::replace(&mut self.pending, pending);
+                self.pending.append(later);
+                Err(error)
+            }
         }
-        outcome.map(Some)
+    }
+
+    /// Keeps what was committed for the views, where they get it from commits.
+    fn land(&mut self, pending: Pending, conflicts: Conflicts) -> Result<(), IngestError> {
+        let Conflicts { overtaken, discarded } = conflicts;
+        discarded.iter().for_each(|log| self.pending.forget(*log));
+        if self.commits_first {
+            self.landed.overtaken.extend(overtaken.into_iter().filter(|log| is_partition(*log)));
+        }
+        self.landed.overtaken.extend(&discarded);
+        self.landed.discarded.extend(&discarded);
+        let earlier = std::mem::take(&mut self.landed.batches).into_iter().map(Arc::new);
+        let mut of_logs = BTreeMap::<Log, Vec<Arc<Batch>>>::new();
+        for batch in earlier.chain(pending.batches) {
+            if !self.is_committed_first(batch.log) {
+                continue;
+            }
+            let of_log = of_logs.entry(batch.log).or_default();
+            if of_log.last().is_some_and(|last| last.to != batch.from) {
+                // Others have committed what lies in between.
+                self.landed.overtaken.insert(batch.log);
+            }
+            of_log.push(batch);
+        }
+        of_logs.retain(|log, _| !self.landed.overtaken.contains(log));
+        let joined = of_logs.into_values().filter_map(|batches| Batch::join(&batches).transpose());
+        self.landed.batches = joined.collect::<Result<_, _>>().map_err(|error| self.broken(&error))?;
+        Ok(())
+    }
+
+    /// The error for rows that do not become a batch.
+    pub(crate) fn broken(&self, error: &arrow::error::ArrowError) -> IngestError {
+        IngestError::Batch { source_name: self.source.name.clone(), reason: error.to_string() }
     }
 
     /// Both tables, once no commit is under way.
@@ -260,7 +368,7 @@ impl Tables {
         let open = self.open_tables().await?;
         open.events.reload().await?;
         open.dead_letters.reload().await?;
-        self.committed = open.events.positions().clone();
+        self.look();
         Ok(())
     }
 
@@ -277,7 +385,7 @@ impl Tables {
     pub(crate) async fn claim(&mut self, since: Since) -> Result<bool, IngestError> {
         let version = self.source.version().to_string();
         let claimed = self.open_tables().await?.claim(&version, since).await?;
-        self.committed = self.open_tables().await?.events.positions().clone();
+        self.look();
         Ok(claimed)
     }
 
@@ -336,169 +444,8 @@ impl Tables {
                 outcome => outcome?,
             }
         }
-        self.committed = self.open_tables().await?.events.positions().clone();
+        self.look();
         Ok(())
-    }
-}
-
-impl Pending {
-    /// These batches and later ones.
-    fn append(&mut self, later: Self) {
-        for (log, (first, last)) in later.spans {
-            self.spans.entry(log).or_insert((first, last)).1 = last;
-        }
-        self.batches.extend(later.batches);
-        self.rows += later.rows;
-        self.bytes += later.bytes;
-    }
-}
-
-impl Open {
-    async fn claim(&mut self, version: &str, since: Since) -> Result<bool, IngestError> {
-        let changes = |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
-        let claimed = |facts: &Facts| {
-            let mut claimed = facts.clone();
-            claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
-            if let Since::Generation(number) = since {
-                let known = facts.get(facts::GENERATIONS_SINCE).and_then(|known| known.parse::<u64>().ok());
-                if changes(facts) || known.is_some_and(|known| number < known) {
-                    claimed.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
-                }
-            }
-            claimed
-        };
-        loop {
-            self.events.reload().await?;
-            let before = self.events.facts().clone();
-            if changes(&before) && since == Since::Unchanged {
-                return Ok(false);
-            }
-            match self.events.set_facts(&before, &claimed(&before)).await {
-                Err(TableError::OtherFacts { .. }) => {}
-                outcome => break outcome?,
-            }
-        }
-        self.events.work_under(version.to_owned());
-        // Dead letters are committed first. Those whose events can never follow are taken back: the records are read
-        // again, and may be events now.
-        loop {
-            self.dead_letters.reload().await?;
-            let before = self.dead_letters.facts().clone();
-            if claimed(&before) == before {
-                break;
-            }
-            // In this order: from here on nobody has claimed the events who did not come first with the dead letters.
-            self.events.check_source().await?;
-            if self.dead_letters.take_back(self.events.positions(), &claimed(&before)).await? {
-                break;
-            }
-        }
-        self.dead_letters.work_under(version.to_owned());
-        Ok(true)
-    }
-
-    async fn commit(&mut self, pending: &mut Pending) -> Result<(), IngestError> {
-        // Rows of one log lie together: they compress better, and are read back in longer runs.
-        pending.batches.sort_by_key(|batch| batch.log);
-        self.commit_dead_letters(pending).await?;
-        self.commit_events(pending).await?;
-        if pending.batches.iter().any(|batch| !batch.dead.is_empty()) {
-            // In between, another version may have been claimed, which takes dead letters back whose events are not in, and
-            // this one again, so that the events could follow.
-            self.dead_letters.reload().await?;
-            self.commit_dead_letters(pending).await?;
-        }
-        Ok(())
-    }
-
-    async fn commit_dead_letters(&mut self, pending: &Pending) -> Result<(), IngestError> {
-        loop {
-            self.commit_lost(pending).await?;
-            let standing = self.dead_letters.positions().clone();
-            let new = |log, letter: &DeadLetter| !stands(&standing, log).covers(letter.offset);
-            let dead =
-                pending.batches.iter().flat_map(|batch| batch.dead.iter().map(|letter| (batch.log, letter)));
-            let letters: Vec<(Log, &DeadLetter)> = dead.filter(|(log, letter)| new(*log, letter)).collect();
-            if letters.is_empty() {
-                return Ok(());
-            }
-            let (mut from, mut to) = (Positions::new(), Positions::new());
-            for (log, _) in &letters {
-                let stands = stands(&standing, *log);
-                let taken = pending.spans.get(log).map_or(stands, |(_, last)| *last);
-                from.insert(*log, stands);
-                to.insert(*log, taken.max(stands));
-            }
-            let rows = dead_letter_rows(&letters).map_err(|error| self.broken(&error))?;
-            match self.dead_letters.append(&[rows], &from, &to).await {
-                Err(TableError::Behind { .. }) => self.dead_letters.reload().await?,
-                outcome => return Ok(outcome.map(drop)?),
-            }
-        }
-    }
-
-    /// Commits the letters of lost records that are below this table's position: a worker that has read the records died
-    /// before their events were in. Such a letter may have the offset of one of these records.
-    async fn commit_lost(&mut self, pending: &Pending) -> Result<(), IngestError> {
-        for batch in &pending.batches {
-            for letter in batch.dead.iter().filter(|letter| letter.code == LOST) {
-                while self.lacks_lost(batch.log, letter).await? {
-                    let rows =
-                        dead_letter_rows(&[(batch.log, letter)]).map_err(|error| self.broken(&error))?;
-                    self.dead_letters.append_unmoved(&[rows]).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the table, as it is now, is past this letter of lost records without having it. One that tells of fewer
-    /// records is another: retention has deleted more since.
-    async fn lacks_lost(&mut self, log: Log, letter: &DeadLetter) -> Result<bool, IngestError> {
-        self.dead_letters.reload().await?;
-        if !stands(self.dead_letters.positions(), log).covers(letter.offset) {
-            return Ok(false);
-        }
-        let at = |offset| Positions::from([(log, Position(offset))]);
-        let (from, to) = (at(letter.offset), at(letter.offset + 1));
-        let mut rows = self.dead_letters.scan(&letters::TOLD, &from, &to)?;
-        while let Some(rows) = rows.try_next().await? {
-            if letters::tells_of_lost(&rows, &letter.reason) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    async fn commit_events(&mut self, pending: &Pending) -> Result<(), IngestError> {
-        loop {
-            let (mut from, mut to) = (Positions::new(), Positions::new());
-            let committed = self.events.positions().clone();
-            for (log, (first, last)) in &pending.spans {
-                let standing = stands(&committed, *log);
-                if standing < *first {
-                    let source_name = self.source.name.clone();
-                    return Err(IngestError::FellBack { source_name, log: *log, from: *first, to: standing });
-                }
-                if standing < *last {
-                    from.insert(*log, standing);
-                    to.insert(*log, *last);
-                }
-            }
-            if to.is_empty() {
-                return Ok(());
-            }
-            let rows = pending.batches.iter().map(|batch| batch.events_from(stands(&committed, batch.log)));
-            let rows: Vec<RecordBatch> = rows.filter(|rows| rows.num_rows() > 0).collect();
-            match self.events.append(&rows, &from, &to).await {
-                Err(TableError::Behind { .. }) => self.events.reload().await?,
-                outcome => return Ok(outcome.map(drop)?),
-            }
-        }
-    }
-
-    fn broken(&self, error: &arrow::error::ArrowError) -> IngestError {
-        IngestError::Batch { source_name: self.source.name.clone(), reason: error.to_string() }
     }
 }
 
@@ -517,34 +464,6 @@ async fn identify(events: &mut dyn OfflineTable, host: &Host) -> Result<String, 
             outcome => outcome?,
         }
     }
-}
-
-fn stands(positions: &Positions, log: Log) -> Position {
-    positions.get(&log).copied().unwrap_or(Position::START)
-}
-
-fn dead_letter_rows(letters: &[(Log, &DeadLetter)]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let times: Vec<Value> = letters
-        .iter()
-        .map(|(_, letter)| {
-            letter.record_time.filter(|time| time.is_valid()).map_or(Value::Null, Value::Timestamp)
-        })
-        .collect();
-    RecordBatch::try_new(
-        layout::dead_letters(),
-        vec![
-            Arc::new(Int32Array::from_iter_values(letters.iter().map(|(log, _)| log.0))),
-            Arc::new(Int64Array::from_iter_values(letters.iter().map(|(_, letter)| letter.offset))),
-            Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| letter.code))),
-            Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.reason))),
-            Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.place))),
-            Arc::new(BinaryArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.raw))),
-            array_of(FeatureType::Scalar(Type::Timestamp), &times),
-            Arc::new(StringArray::from_iter(
-                letters.iter().map(|(_, letter)| letter.form.as_ref().map(Form::to_json)),
-            )),
-        ],
-    )
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ const PLAUSIBLE: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 pub struct Tally {
     /// How many records there were. One that stands for records that were never read is not counted.
     pub records: u64,
+    /// How many of them were left out as repetitions of others.
+    pub repeated: u64,
     /// Why some of them are no events.
     pub rejected: Reasons,
     /// Why some of them are events that are hardly meant so: no view can see them, or their time is in the wrong unit.
@@ -74,10 +76,17 @@ impl Tally {
         tally
     }
 
+    /// With so many records more, which are repetitions.
+    pub(crate) const fn with_repeated(mut self, repeated: u64) -> Self {
+        self.records += repeated;
+        self.repeated += repeated;
+        self
+    }
+
     /// How many of the records are events.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.records - self.rejected.count()
+        self.records - self.rejected.count() - self.repeated
     }
 
     /// How many of the records are of use.
@@ -96,6 +105,7 @@ impl Tally {
     /// Adds what became of other records, which came later.
     pub fn merge(&mut self, later: &Self) {
         self.records += later.records;
+        self.repeated += later.repeated;
         self.rejected.merge(&later.rejected);
         self.unseen.merge(&later.unseen);
     }

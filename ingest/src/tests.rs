@@ -5,12 +5,13 @@
 mod arrivals;
 mod changed;
 mod definitions;
-mod faults;
+pub(crate) mod faults;
 mod files;
 pub(crate) mod fixture;
 mod forgetting;
 mod lost;
 mod push;
+mod repeated;
 mod retracting;
 mod retries;
 mod rivals;

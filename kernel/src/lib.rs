@@ -28,6 +28,7 @@ pub mod span;
 pub mod state;
 pub mod time;
 pub mod token;
+pub mod unique;
 pub mod value;
 pub mod visibility;
 pub mod window;

@@ -12,6 +12,7 @@ use crate::codec::Writer;
 use crate::event::Log;
 use crate::plan::Field;
 use crate::time::{Span, Time};
+use crate::unique::Unique;
 use crate::value::Value;
 
 /// The unit of a numeric time.
@@ -209,6 +210,8 @@ pub struct SourcePlan {
     /// How far an arrival may be ahead of the receipt of its record. None, which only plans of earlier versions have,
     /// allows any.
     pub max_arrival_ahead: Option<Span>,
+    /// Which of its records are repetitions of others. None where each counts.
+    pub unique: Option<Unique>,
     /// Whether the event table keeps the raw payload as well.
     pub keep_raw: bool,
     /// Where its events come from.
@@ -350,7 +353,7 @@ impl SourcePlan {
     }
 
     /// The hash of what decides which records are accepted and how they are read: fields, where they come from and
-    /// whether they are optional, times, `max_ahead`, `max_arrival_ahead`.
+    /// whether they are optional, times, `max_ahead`, `max_arrival_ahead`, `unique`.
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         let mut out = Writer::new();
@@ -385,6 +388,13 @@ impl SourcePlan {
             // No optional field has an empty name: this is told apart from what may stand before it.
             out.bytes(b"");
             out.varint(bound.millis() as u64);
+        }
+        if let Some(Unique { field, within }) = &self.unique {
+            // Two of them, and more behind: told apart from a bound of 0.
+            out.bytes(b"");
+            out.bytes(b"");
+            out.bytes(field.as_bytes());
+            out.varint(within.millis() as u64);
         }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
@@ -435,6 +445,7 @@ mod tests {
             arrival,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
             max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+            unique: None,
             keep_raw: false,
             feed: Feed::Push,
         }
@@ -538,6 +549,7 @@ mod tests {
         assert!(!with(|other| other.arrival = Arrival::EventTime));
         assert!(!with(|other| other.arrival = Arrival::Field(other.event_time.clone())));
         assert!(!with(|other| other.max_ahead = Span::ZERO));
+        assert!(!with(|other| other.unique = Some(Unique { field: "at".into(), within: Span::ZERO })));
         let path = |names: &[&str]| Origin::Path(names.iter().map(|name| (*name).to_owned()).collect());
         let origins = [
             Origin::Key,

@@ -72,6 +72,7 @@ fn source() -> SourcePlan {
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
         max_arrival_ahead: None,
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     }

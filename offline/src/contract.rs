@@ -57,6 +57,7 @@ pub trait OfflineTable: Send + Sync + Debug {
     fn facts(&self) -> &Facts;
     fn work_under(&mut self, source_version: String);
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError>;
+    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError>;
     async fn reload(&mut self) -> Result<(), TableError>;
     async fn append(
         &mut self,
@@ -119,6 +120,9 @@ impl OfflineTable for EventTable {
     }
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
         self.scan(columns, from, to)
+    }
+    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
+        self.scan_since(columns, log, since)
     }
     async fn reload(&mut self) -> Result<(), TableError> {
         self.reload().await

@@ -225,7 +225,7 @@ impl EventTable {
     ///
     /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
     /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on; one that it does not
-    /// name, at its start.
+    /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Log::RETRACTIONS`].
     ///
     /// # Errors
     /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
@@ -280,9 +280,12 @@ impl EventTable {
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
         self.check_columns()?;
-        let positions = self.log.positions();
-        let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
-        if from.keys().chain(to.keys()).all(|log| stands(positions, log) == stands(from, log)) {
+        let expected = |log| from.get(log).copied().unwrap_or(Position::START);
+        let stands = |log: &Log| match *log {
+            Log::RETRACTIONS => retract::retracted(self.facts()),
+            _ => self.log.positions().get(log).copied().unwrap_or(Position::START),
+        };
+        if from.keys().chain(to.keys()).all(|log| stands(log) == expected(log)) {
             return Ok(());
         }
         Err(self.behind())

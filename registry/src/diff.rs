@@ -163,6 +163,7 @@ fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
     changed(&mut reasons, old.arrival != new.arrival, "arrival");
     changed(&mut reasons, old.max_ahead != new.max_ahead, "max_ahead");
     changed(&mut reasons, old.max_arrival_ahead != new.max_arrival_ahead, "max_arrival_ahead");
+    changed(&mut reasons, old.unique != new.unique, "unique");
     changed(&mut reasons, old.keep_raw != new.keep_raw, "raw");
     match (&old.feed, &new.feed) {
         (Feed::Kafka(was), Feed::Kafka(is)) => {

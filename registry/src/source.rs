@@ -1,19 +1,21 @@
 //! Sources: the streams of events.
 
+use tidemark_kernel::Span;
 use tidemark_kernel::source::{Arrival, Feed, SourcePlan, TimeField, Unit};
+use tidemark_kernel::unique::Unique;
 use tidemark_kernel::value::Type;
 
 use crate::field::FieldDeclaration;
 use crate::file::Place;
 use crate::name;
 use crate::problem::Problem;
-use crate::shape::{self, Reading, Shape};
+use crate::shape::{self, Reading, SPAN_HELP, Shape};
 use crate::suggest;
 use crate::tree::{Kind, Node, Text};
 
 mod kafka;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "description",
     "kafka",
@@ -24,6 +26,7 @@ const KEYS: [&str; 11] = [
     "arrival",
     "max_ahead",
     "max_arrival_ahead",
+    "unique",
     "raw",
 ];
 
@@ -47,12 +50,12 @@ impl SourceDeclaration {
         let before = reading.problems.len();
         let fields = fields(&shape, reading);
         let whole = reading.problems.len() == before;
-        let times = Times { fields: &fields, whole };
+        let declared = Declared { fields: &fields, whole };
         let event_time =
-            shape.require("event_time", reading).and_then(|node| times.event_time(node, reading));
+            shape.require("event_time", reading).and_then(|node| declared.event_time(node, reading));
         let arrival = match shape.get("arrival") {
             None => Some(Arrival::Record),
-            Some(node) => times.arrival(node, reading),
+            Some(node) => declared.arrival(node, reading),
         };
         let feed = feed(&shape, reading);
         let kafka = shape.entry("kafka").map(|(key, _)| key.place);
@@ -73,6 +76,7 @@ impl SourceDeclaration {
         let max_ahead = shape.span("max_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_AHEAD);
         let max_arrival_ahead =
             shape.span("max_arrival_ahead", reading).unwrap_or(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
+        let unique = shape.text("unique", reading).and_then(|text| declared.unique(text, reading));
         let keep_raw = keep_raw(&shape, reading);
         let description = shape.description(reading);
         let name = name?;
@@ -89,6 +93,7 @@ impl SourceDeclaration {
             arrival,
             max_ahead,
             max_arrival_ahead: Some(max_arrival_ahead),
+            unique,
             keep_raw,
             feed,
         });
@@ -190,13 +195,13 @@ fn keep_raw(shape: &Shape<'_>, reading: &mut Reading<'_>) -> bool {
     raw.value == "keep"
 }
 
-/// The times of a source with these fields.
-struct Times<'d> {
+/// What a source names of its fields.
+struct Declared<'d> {
     fields: &'d [FieldDeclaration],
     whole: bool,
 }
 
-impl Times<'_> {
+impl Declared<'_> {
     fn event_time(&self, node: &Node, reading: &mut Reading<'_>) -> Option<TimeField> {
         match &node.kind {
             Kind::Text(field) => self.time(field, None, reading),
@@ -223,10 +228,7 @@ impl Times<'_> {
     }
 
     fn time(&self, name: &Text, unit: Option<&Text>, reading: &mut Reading<'_>) -> Option<TimeField> {
-        let Some(field) = self.fields.iter().find(|field| field.name.value == name.value) else {
-            self.missing(name, reading);
-            return None;
-        };
+        let field = self.find(&name.value, name.place, "a time is one of the source's fields", reading)?;
         let unit = match (field.ty, unit) {
             (Type::Timestamp, None) => None,
             (Type::Int64, Some(unit)) => Some(read_unit(unit, reading)?),
@@ -238,14 +240,47 @@ impl Times<'_> {
         Some(TimeField { field: name.value.clone(), unit })
     }
 
-    fn missing(&self, name: &Text, reading: &mut Reading<'_>) {
-        if !self.whole {
-            return;
+    /// `FIELD within SPAN`.
+    fn unique(&self, text: &Text, reading: &mut Reading<'_>) -> Option<Unique> {
+        let words: Vec<&str> = text.value.split_whitespace().collect();
+        let [name, "within", span] = words[..] else {
+            let problem = Problem::error(text.place, format!("`{}` does not say what is unique", text.value));
+            reading
+                .report(problem.help("write `FIELD within SPAN`, such as `event_id within 1d`".to_owned()));
+            return None;
+        };
+        let place = text.within(reading.files, 0..name.len());
+        let field = self.find(name, place, "an id is one of the source's fields", reading)?;
+        let within = Span::parse(span).filter(|span| *span > Span::ZERO);
+        if within.is_none() {
+            let problem = Problem::error(text.place, format!("`{span}` is no length of time"));
+            reading.report(problem.help(SPAN_HELP.to_owned()));
         }
-        let known = self.fields.iter().map(|field| field.name.value.as_str());
-        let help = suggest::help(&name.value, "fields", known);
-        let problem = Problem::error(name.place, format!("unknown field `{}`", name.value));
-        reading.report(problem.label("a time is one of the source's fields").help(help));
+        if !Unique::may_be(field.ty) {
+            let problem = Problem::error(place, format!("`{name}` is {}, which is no id", field.ty));
+            let problem = problem.related(field.ty_place, format!("declared {}", field.ty));
+            reading.report(problem.help("an id is an int64, a string or bytes".to_owned()));
+            return None;
+        }
+        Some(Unique { field: name.to_owned(), within: within? })
+    }
+
+    /// A field by its name, which stands at `place`.
+    fn find(
+        &self,
+        name: &str,
+        place: Place,
+        label: &'static str,
+        reading: &mut Reading<'_>,
+    ) -> Option<&FieldDeclaration> {
+        let found = self.fields.iter().find(|field| field.name.value == name);
+        if found.is_none() && self.whole {
+            let known = self.fields.iter().map(|field| field.name.value.as_str());
+            let help = suggest::help(name, "fields", known);
+            let problem = Problem::error(place, format!("unknown field `{name}`"));
+            reading.report(problem.label(label).help(help));
+        }
+        found
     }
 }
 

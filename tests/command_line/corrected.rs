@@ -207,6 +207,17 @@ fn a_changed_file_of_a_feed_does_not_stop_the_others() {
     let ran = repo.run("ingest");
     assert!(ran.stderr.contains("days/more.csv holds rows that were taken back"), "{ran:#?}");
     assert_values(&repo, 3, 60.0);
+
+    repo.write("days/broken.csv", "user_id,price,ts\n1,7,2026-01-01T11:00:00Z\n");
+    repo.write("days/whole.csv", "user_id,amount,ts\n1,8,2026-01-01T11:00:00Z\n");
+    let ran = repo.run("ingest");
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    for part in ["error: days/broken.csv: no column `amount`", "correct the file or the definition"] {
+        assert!(ran.stderr.contains(part), "no `{part}` in {ran:#?}");
+    }
+    assert!(ran.stdout.contains("left out: it cannot be read"), "{ran:#?}");
+    assert_values(&repo, 4, 68.0);
+    assert!(repo.run("status").done().stderr.contains("left out of its feed: days/broken.csv: no column"));
 }
 
 /// What a process leaves behind that was killed once the events were deleted.

@@ -56,6 +56,19 @@ impl Standing {
         ends.iter().all(at_end) && self.is_level()
     }
 
+    /// Whether every view has some records.
+    pub(crate) fn has_records_in_views(&self) -> bool {
+        let has_some = |positions: &Vec<Position>| positions.iter().any(|at| *at > Position::START);
+        self.views.values().all(|view| view.values().any(has_some))
+    }
+
+    /// Whether no view has a record that `events` lacks.
+    pub(crate) fn views_follow_events(&self) -> bool {
+        let at = |log| self.events.get(log).copied().unwrap_or(Position::START);
+        let logs = self.views.values().flatten();
+        logs.into_iter().all(|(log, buckets)| buckets.iter().all(|position| *position <= at(log)))
+    }
+
     /// Whether every bucket of every view is where `events` is.
     pub(crate) fn is_level(&self) -> bool {
         let level = |buckets: Option<&Vec<Position>>, position: &Position| match buckets {

@@ -20,6 +20,7 @@ use tidemark_services::Kafka;
 mod arrivals;
 mod broker;
 mod check;
+mod compacted;
 mod definitions;
 mod demo;
 mod disk;

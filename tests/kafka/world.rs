@@ -40,6 +40,8 @@ pub(crate) struct Setup<'k> {
     /// Whether workers reach Redis through a [`Proxy`].
     pub(crate) proxied: bool,
     pub(crate) partitions: i32,
+    /// Settings of the topic.
+    pub(crate) topic: &'static [(&'static str, &'static str)],
     pub(crate) session: Duration,
     /// Where the event tables are; in the repo unless told otherwise.
     pub(crate) offline: Option<PathBuf>,
@@ -58,6 +60,7 @@ impl<'k> Setup<'k> {
             redis: Redis::start(),
             proxied: false,
             partitions: 6,
+            topic: &[],
             session: session(kafka),
             offline: None,
         }
@@ -90,10 +93,10 @@ impl World<'static> {
 impl<'k> World<'k> {
     pub(crate) fn of(setup: Setup<'k>) -> Self {
         let turn = block_on(TURNS.acquire()).expect("never closed");
-        let Setup { kafka, redis, proxied, partitions, session, offline } = setup;
+        let Setup { kafka, redis, proxied, partitions, topic: settings, session, offline } = setup;
         let topic = unique("payments");
         // The timestamps are of long ago, and must not be a reason to delete anything.
-        kafka.create_topic(&topic, partitions, &[("retention.ms", "-1")]);
+        kafka.create_topic(&topic, partitions, &[&[("retention.ms", "-1")], settings].concat());
         let proxy = proxied.then(|| Proxy::in_front_of(redis.port()));
         let source = Mutex::new((Traffic::new(&topic), kafka.producer_with(&[("linger.ms", "5")])));
         let folder = tempfile::tempdir().expect("a folder");

@@ -22,7 +22,7 @@ pub(crate) async fn trouble(project: Arc<Project>) {
         if number % 3 == 0 {
             snapshot = project.store.snapshot();
         }
-        match world.draw(0..22) {
+        match world.draw(0..23) {
             0..4 => kill(&project, world.draw(0..WORKERS as u64) as usize),
             4 => weather(&project, &mut under_way, "store away", |weather, is| weather.store_away = is),
             5 => weather(&project, &mut under_way, "store slow", |weather, is| weather.store_slow = is),
@@ -33,7 +33,8 @@ pub(crate) async fn trouble(project: Arc<Project>) {
             10 => weather(&project, &mut under_way, "table slow", |weather, is| weather.tables_slow = is),
             11 => weather(&project, &mut under_way, "journal full", |weather, is| weather.journal_full = is),
             12 => weather(&project, &mut under_way, "brokers away", |weather, is| weather.brokers_away = is),
-            13..15 => {
+            // What views had before the topic was compacted must not come back.
+            13..15 if !project.kafka.has_begun_compaction() => {
                 world.fault("store fell back", "");
                 project.store.fall_back(&snapshot);
             }
@@ -55,6 +56,11 @@ pub(crate) async fn trouble(project: Arc<Project>) {
             18 if project.kafka.partitions() < 5 => {
                 world.fault("partition added", "");
                 project.kafka.add_partition();
+            }
+            // As it is to be done: while no worker runs.
+            20 if project.kafka.begin_compaction() => {
+                world.fault("compaction began", "");
+                (0..WORKERS).for_each(|worker| kill(&project, worker));
             }
             19 => {
                 under_way.spawn(hide_file(Arc::clone(&project)));

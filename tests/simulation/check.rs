@@ -103,14 +103,44 @@ fn is_right(id: i64, kind: Kind, found: Option<Option<i64>>) -> bool {
 
 fn topic_records_are_in_one_place(project: &Project, payments: &Source) -> Result<(), String> {
     let mut found = once(payments).map_err(|twice| format!("payments: {twice}"))?;
-    for (log, offset, known) in &project.truth().topic {
+    let truth = project.truth();
+    // Those of one id, in order of offset, as far as they are events whenever they are read.
+    let mut events: BTreeMap<(Log, i64), Vec<Sent>> = BTreeMap::new();
+    for (log, offset, known) in &truth.topic {
         let found = found.remove(&(*log, *offset));
-        let holds = known.map_or(found.is_none(), |(id, kind)| is_right(id, kind, found));
+        let is_compacted = truth.compacted.contains(&(*log, *offset));
+        let holds = match known {
+            Some((id, Kind::Event)) if project.is_unique => {
+                let sent = Sent { is_found: found.is_some(), is_compacted };
+                events.entry((*log, *id)).or_default().push(sent);
+                found.is_none_or(|found| found == Some(*id))
+            }
+            Some((id, kind)) => is_right(*id, *kind, found) || (found.is_none() && is_compacted),
+            None => found.is_none(),
+        };
         if !holds {
             return Err(format!("payments {log} {offset}: {known:?} was found as {found:?}"));
         }
     }
+    for (event, sent) in events {
+        let count = sent.iter().filter(|sent| sent.is_found).count();
+        let holds = match sent.iter().all(|sent| sent.is_compacted) {
+            true => count <= 1,
+            // Only one that was removed before it was read makes way for a later one.
+            false => count == 1 && (sent[0].is_found || sent[0].is_compacted),
+        };
+        if !holds {
+            return Err(format!("payments {event:?} was sent and found as {sent:?}"));
+        }
+    }
     found.into_keys().next().map_or(Ok(()), |place| Err(format!("payments: nothing was ever at {place:?}")))
+}
+
+/// What became of a record with an id.
+#[derive(Debug)]
+struct Sent {
+    is_found: bool,
+    is_compacted: bool,
 }
 
 fn clicks_are_in_one_place(project: &Project, clicks: &Source) -> Result<(), String> {

@@ -36,10 +36,11 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 27] = [
+const HAPPENS: [&str; 30] = [
     "little memory",
     "brokers away",
     "commit lost its race",
+    "compaction began",
     "definitions changed",
     "file away",
     "file unreadable",
@@ -51,6 +52,8 @@ const HAPPENS: [&str; 27] = [
     "lookup compared",
     "partition added",
     "rebalance",
+    "record compacted",
+    "record sent again",
     "records read again",
     "store away",
     "store failed",

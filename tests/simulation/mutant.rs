@@ -20,7 +20,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const NAMED: [(&str, Self); 8] = [
+    pub(crate) const NAMED: [(&str, Self); 10] = [
         ("epochs", Self::Epochs),
         ("split-flush", Self::SplitFlush),
         ("unchecked-flush", Self::UncheckedFlush),
@@ -29,6 +29,8 @@ impl Mutant {
         ("uncompared", Self::Ingestion(Ingestion::Uncompared)),
         ("lost-view", Self::Ingestion(Ingestion::LostView)),
         ("overlap", Self::Ingestion(Ingestion::Overlap)),
+        ("applied-first", Self::Ingestion(Ingestion::AppliedFirst)),
+        ("forgotten-ids", Self::Ingestion(Ingestion::ForgottenIds)),
     ];
 
     /// The fault of ingestion that a run puts back, if one.

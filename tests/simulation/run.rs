@@ -1,5 +1,6 @@
 //! One run: two workers, a server, producers, and everything that goes wrong; then calm, and a bounded wait.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub(crate) struct Project {
     pub(crate) folder: TempDir,
     /// The number of the definitions that are in force.
     version: Mutex<usize>,
+    /// Whether records of the topic that were sent again are left out.
+    pub(crate) is_unique: bool,
     alive: Mutex<[Option<Alive>; WORKERS]>,
     /// Changes when a worker is to be killed.
     pub(crate) kills: [watch::Sender<u64>; WORKERS],
@@ -101,6 +104,8 @@ type Slot = (Log, i64, Option<(i64, Kind)>);
 pub(crate) struct Truth {
     next_id: i64,
     pub(crate) topic: Vec<Slot>,
+    /// What compaction has removed of it, be it read before or not.
+    pub(crate) compacted: BTreeSet<(Log, i64)>,
     /// Pushed records with their ids, and their offsets where the push was acknowledged.
     pub(crate) pushed: Vec<(i64, Kind, Option<i64>)>,
     /// The rows of all files in the order in which they were taken in.
@@ -127,6 +132,8 @@ impl Project {
         let store = Arc::new(MemoryStore::new(Arc::new(move || clock.now())));
         let host = Simulated::host(world, Span::from_millis(0));
         let lookups = Lookups::on(host, Arc::new(Store::new(world, &store)));
+        let is_unique = world.chance(50);
+        world.say(&format!("ids are unique: {is_unique}"));
         Self {
             world: Arc::clone(world),
             offline: Offline::new(world),
@@ -134,10 +141,11 @@ impl Project {
             disk: Disk::new(world),
             folder,
             version: Mutex::new(0),
+            is_unique,
             alive: Mutex::default(),
             kills: [watch::Sender::new(0), watch::Sender::new(0)],
             lookups,
-            served: Mutex::new(Arc::clone(&definitions(0).service)),
+            served: Mutex::new(Arc::clone(&definitions(0, is_unique).service)),
             truth: Mutex::default(),
             store,
         }
@@ -148,7 +156,7 @@ impl Project {
     }
 
     pub(crate) fn definitions(&self) -> &'static Definitions {
-        definitions(*self.version.lock().unwrap_or_else(PoisonError::into_inner))
+        definitions(*self.version.lock().unwrap_or_else(PoisonError::into_inner), self.is_unique)
     }
 
     pub(crate) fn define(&self, version: usize) {
@@ -213,6 +221,7 @@ async fn simulate(project: Arc<Project>) -> Result<(), String> {
         processes.spawn(keep_running(Arc::clone(&project), worker));
     }
     processes.spawn(look_up(Arc::clone(&project)));
+    processes.spawn(compact(Arc::clone(&project)));
     let mut work = JoinSet::new();
     work.spawn(produce(Arc::clone(&project)));
     work.spawn(push(Arc::clone(&project)));
@@ -243,6 +252,10 @@ async fn simulate(project: Arc<Project>) -> Result<(), String> {
     }
     world.say("everything is in");
     processes.shutdown().await;
+    if project.kafka.has_begun_compaction() {
+        // Records were served that were gone before they were committed.
+        project.truth().readings += 1;
+    }
     check::promises(&project).await
 }
 
@@ -373,13 +386,22 @@ impl Drop for Tally {
 /// Fills the topic.
 async fn produce(project: Arc<Project>) {
     let world = &project.world;
+    let mut sent: BTreeMap<i32, (i64, Vec<u8>)> = BTreeMap::new();
     for _ in 0..TOPIC_SLOTS {
         let partition = world.draw(0..project.kafka.partitions() as u64) as i32;
-        let (slot, known) = match world.draw(0..20) {
-            0 => (None, None),
-            1 => (Some(None), None),
+        let again = sent.get(&partition).cloned();
+        let (slot, known) = match (world.draw(0..20), again) {
+            (0, _) => (None, None),
+            (1, _) => (Some(None), None),
+            (2..5, Some((id, json))) => {
+                world.fault("record sent again", &id.to_string());
+                (Some(Some(json)), Some((id, Kind::Event)))
+            }
             _ => {
                 let (id, kind, json) = project.record();
+                if kind == Kind::Event && world.chance(50) {
+                    sent.insert(partition, (id, json.clone()));
+                }
                 (Some(Some(json)), Some((id, kind)))
             }
         };
@@ -388,6 +410,17 @@ async fn produce(project: Arc<Project>) {
         if world.chance(20) {
             world.sleep(world.draw(0..1500)).await;
         }
+    }
+}
+
+/// Compacts the topic again and again, where it is compacted.
+async fn compact(project: Arc<Project>) {
+    let world = &project.world;
+    loop {
+        world.sleep(world.draw(100..3000)).await;
+        let removed = project.kafka.compact();
+        removed.iter().for_each(|_| world.count("record compacted"));
+        project.truth().compacted.extend(removed);
     }
 }
 

@@ -25,14 +25,16 @@ impl Definitions {
     }
 }
 
-/// Every way of defining the project, by number.
-pub(crate) fn definitions(version: usize) -> &'static Definitions {
-    static ALL: OnceLock<Vec<Definitions>> = OnceLock::new();
-    &ALL.get_or_init(|| (0..VERSIONS).map(parse).collect())[version]
+/// Every way of defining the project, by number; once more with records that are left out as repetitions.
+pub(crate) fn definitions(version: usize, is_unique: bool) -> &'static Definitions {
+    static ALL: OnceLock<[Vec<Definitions>; 2]> = OnceLock::new();
+    let all = |is_unique| (0..VERSIONS).map(|version| parse(version, is_unique)).collect();
+    &ALL.get_or_init(|| [false, true].map(all))[usize::from(is_unique)][version]
 }
 
-fn parse(version: usize) -> Definitions {
+fn parse(version: usize, is_unique: bool) -> Definitions {
     let is = |bit: usize| version & (1 << bit) != 0;
+    let unique = if is_unique { ", unique: id within 1h" } else { "" };
     let filter = if is(0) { ", where: amount > 30" } else { "" };
     let max_ahead = if is(1) { "2m" } else { "1m" };
     let (more, also) = if is(2) { (MORE, ", more") } else { ("", "") };
@@ -42,7 +44,7 @@ fn parse(version: usize) -> Definitions {
   - {{name: user, keys: [{{name: user_id, type: int64}}]}}
   - {{name: shop, keys: [{{name: shop_id, type: string}}]}}
 sources:
-  - {{name: payments, kafka: {{topic: payments}}, fields: {FIELDS}, event_time: ts, max_ahead: {max_ahead}}}
+  - {{name: payments, kafka: {{topic: payments}}, fields: {FIELDS}, event_time: ts, max_ahead: {max_ahead}{unique}}}
   - {{name: clicks, fields: {FIELDS}, event_time: ts, arrival: record}}
 views:
   - {{name: by_user, entity: user, source: payments{filter}, head: 2s, features: [

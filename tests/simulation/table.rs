@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use tidemark_kernel::value::arrow::data_type;
 use tidemark_kernel::{Log, Position, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
-use tidemark_offline::table::retract::{retractions, with_retraction};
+use tidemark_offline::table::retract::{retracted, retractions, with_retraction};
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
     Committed, CompactOptions, Compacted, Facts, HeldField, LogStatistics, OfflineStore, OfflineTable,
@@ -211,8 +211,12 @@ impl Handle {
 
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
-        let stands = |positions: &Positions, log| positions.get(log).copied().unwrap_or(Position::START);
-        let stands_there = |log| stands(&self.seen.positions, log) == stands(from, log);
+        let stands =
+            |positions: &Positions, log: &Log| positions.get(log).copied().unwrap_or(Position::START);
+        let stands_there = |log: &Log| match *log {
+            Log::RETRACTIONS => retracted(&self.seen.facts) == stands(from, log),
+            _ => stands(&self.seen.positions, log) == stands(from, log),
+        };
         if self.place.world.mutant == Some(Mutant::UncheckedCommit)
             || from.keys().chain(to.keys()).all(stands_there)
         {
@@ -288,6 +292,27 @@ fn without(rows: &RecordBatch, places: &Places, except: &[&str]) -> RecordBatch 
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
+impl Handle {
+    /// Some columns of rows, batch by batch.
+    fn read(&self, columns: &[&str], rows: impl Iterator<Item = RecordBatch>) -> Rows {
+        let indices: Vec<usize> = match columns {
+            [] => (0..self.schema.fields().len()).collect(),
+            names => names.iter().map(|name| self.schema.index_of(name).expect("a column")).collect(),
+        };
+        let rows = rows.filter(|rows| rows.num_rows() > 0);
+        let rows: Vec<RecordBatch> = rows.map(|rows| rows.project(&indices).expect("columns")).collect();
+        let place = self.place.clone();
+        let rows = stream::iter(rows).then(move |rows| {
+            let place = place.clone();
+            async move {
+                place.reach().await;
+                Ok(rows)
+            }
+        });
+        rows.boxed()
+    }
+}
+
 #[async_trait]
 impl OfflineTable for Handle {
     fn folder(&self) -> &Path {
@@ -314,21 +339,20 @@ impl OfflineTable for Handle {
         let stands = |positions: &Positions, log| positions.get(&log).copied().unwrap_or(Position::START);
         let rows = self.seen.rows(&self.schema).into_iter();
         let rows = rows.map(|rows| within(&rows, |log| (stands(from, log), stands(to, log))));
-        let indices: Vec<usize> = match columns {
-            [] => (0..self.schema.fields().len()).collect(),
-            names => names.iter().map(|name| self.schema.index_of(name).expect("a column")).collect(),
-        };
-        let rows = rows.filter(|rows| rows.num_rows() > 0);
-        let rows: Vec<RecordBatch> = rows.map(|rows| rows.project(&indices).expect("columns")).collect();
-        let place = self.place.clone();
-        let rows = stream::iter(rows).then(move |rows| {
-            let place = place.clone();
-            async move {
-                place.reach().await;
-                Ok(rows)
-            }
+        Ok(self.read(columns, rows))
+    }
+
+    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
+        let rows = self.seen.rows(&self.schema).into_iter().map(|rows| {
+            let of_log = within(&rows, |other| {
+                (Position::START, if other == log { Position(i64::MAX) } else { Position::START })
+            });
+            let arrivals = of_log.column_by_name(layout::ARRIVAL_TIME).expect("a column");
+            let arrivals = arrivals.as_primitive::<TimestampMillisecondType>();
+            let later = arrivals.values().iter().map(|arrival| Some(*arrival > since.millis()));
+            filter_record_batch(&of_log, &later.collect()).expect("one flag for each row")
         });
-        Ok(rows.boxed())
+        Ok(self.read(columns, rows))
     }
 
     async fn reload(&mut self) -> Result<(), TableError> {
@@ -432,7 +456,24 @@ impl OfflineTable for Handle {
     }
 
     async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
-        Ok(BTreeMap::new())
+        let mut held = BTreeMap::<Log, LogStatistics>::new();
+        for rows in self.seen.rows(&self.schema) {
+            let numbers = |name: &str| rows.column_by_name(name).expect("a column").clone();
+            let (logs, offsets) = (numbers(layout::LOG), numbers(layout::OFFSET));
+            let (event, arrival) = (numbers(layout::EVENT_TIME), numbers(layout::ARRIVAL_TIME));
+            let millis = |times: &ArrayRef, row| {
+                Some(Time::from_millis(times.as_primitive::<TimestampMillisecondType>().value(row)))
+            };
+            for row in 0..rows.num_rows() {
+                let log = Log(logs.as_primitive::<Int32Type>().value(row));
+                let offset = offsets.as_primitive::<Int64Type>().value(row);
+                let (newest_event, newest_arrival) = (millis(&event, row), millis(&arrival, row));
+                let row =
+                    LogStatistics { rows: 1, first: offset, last: offset, newest_event, newest_arrival };
+                held.entry(log).and_modify(|held| held.merge(&row)).or_insert(row);
+            }
+        }
+        Ok(held)
     }
 
     async fn recent(&self, _: Time) -> Result<BTreeMap<Log, u64>, TableError> {

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
-use tidemark_ingest::kafka::{Gathered, Input, Reader, Subscription, Timestamps, TopicFacts, Topics};
+use tidemark_ingest::kafka::{
+    Gathered, Input, Reader, Subscription, Timestamps, TopicFacts, TopicSettings, Topics,
+};
 use tidemark_kernel::source::{KafkaFeed, Start};
 use tidemark_kernel::{Log, Position, Time};
 use tidemark_offline::Positions;
@@ -42,6 +44,12 @@ struct Cluster {
     partitions: Vec<Vec<Slot>>,
     /// Who reads each partition; its next reader waits until this one lets go.
     owners: BTreeMap<i32, u64>,
+    /// Whether records are removed that others of their key have replaced.
+    is_compacted: bool,
+    /// Whether they never are.
+    stays_whole: bool,
+    /// Whether they are since some time.
+    has_begun_compaction: bool,
     members: BTreeMap<u64, Member>,
     next_member: u64,
 }
@@ -88,8 +96,12 @@ impl Cluster {
 }
 
 impl Kafka {
+    /// In some runs the topic is compacted, from the beginning or from some time on.
     pub(crate) fn new(world: &Arc<World>, partitions: usize) -> Self {
-        let cluster = Cluster { partitions: vec![Vec::new(); partitions], ..Cluster::default() };
+        let partitions = vec![Vec::new(); partitions];
+        let (is_compacted, stays_whole) = (world.chance(25), world.chance(50));
+        world.say(&format!("the topic is compacted: {is_compacted}"));
+        let cluster = Cluster { partitions, is_compacted, stays_whole, ..Cluster::default() };
         Self { world: Arc::clone(world), cluster: Arc::new(Mutex::new(cluster)) }
     }
 
@@ -113,6 +125,38 @@ impl Kafka {
         let mut cluster = self.cluster();
         cluster.partitions.push(Vec::new());
         cluster.rebalance();
+    }
+
+    /// Has the topic compacted from now on. False where it is already, or never is.
+    pub(crate) fn begin_compaction(&self) -> bool {
+        let mut cluster = self.cluster();
+        let begins = !cluster.is_compacted && !cluster.stays_whole;
+        cluster.is_compacted |= begins;
+        cluster.has_begun_compaction |= begins;
+        begins
+    }
+
+    pub(crate) fn has_begun_compaction(&self) -> bool {
+        self.cluster().has_begun_compaction
+    }
+
+    /// Removes some records, where the topic is compacted: never the last one of a partition. Where they were.
+    pub(crate) fn compact(&self) -> Vec<(Log, i64)> {
+        let mut cluster = self.cluster();
+        let mut removed = Vec::new();
+        if !cluster.is_compacted {
+            return removed;
+        }
+        for (log, slots) in (0..).zip(&mut cluster.partitions) {
+            let Some((_, replaced)) = slots.split_last_mut() else { continue };
+            for (offset, slot) in (0..).zip(replaced) {
+                if slot.is_some() && self.world.chance(20) {
+                    *slot = None;
+                    removed.push((Log(log), offset));
+                }
+            }
+        }
+        removed
     }
 
     /// Where each partition ends.
@@ -175,9 +219,11 @@ impl Topics for Kafka {
         Ok(TopicFacts { topic: topic.to_owned(), id: Some("one".into()), partitions: self.partitions() })
     }
 
-    /// As Kafka 4 has it by default. It takes no time: what can fail here is asked for just before.
-    async fn timestamps(&self, _: &str) -> Result<Timestamps, IngestError> {
-        Ok(Timestamps::Producers(Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD)))
+    /// As Kafka 4 has them by default, but for compaction.
+    async fn settings(&self, _: &str) -> Result<TopicSettings, IngestError> {
+        self.ask().await?;
+        let timestamps = Timestamps::Producers(Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD));
+        Ok(TopicSettings { timestamps, is_compacted: self.cluster().is_compacted })
     }
 
     async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
@@ -361,7 +407,9 @@ impl Reading<'_> {
         for (log, position) in self.gathered.positions() {
             let Some(slots) = cluster.partitions.get(log.0 as usize) else { continue };
             let from = (position.0 as usize).min(slots.len());
-            let to = slots.len().min(from + self.kafka.world.draw(1..24) as usize);
+            // Compaction may have left nothing for a long way.
+            let first = slots[from..].iter().position(Option::is_some).unwrap_or(slots.len() - from);
+            let to = slots.len().min(from + first + self.kafka.world.draw(1..24) as usize);
             slots[from..to].iter().flatten().for_each(|record| self.gathered.take(record));
             if to == slots.len() {
                 self.gathered.ended(log);

@@ -141,7 +141,8 @@ fn outcome(source: &str, retried: &Retried) -> Json {
     let Retried { tally, lost } = retried;
     json!({
         "source": source, "events": tally.events(), "dead_letters": tally.rejected.count(),
-        "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen), "not_retriable": lost,
+        "repeated": tally.repeated, "rejected": unusable::json(&tally.rejected),
+        "unseen": unusable::json(&tally.unseen), "not_retriable": lost,
     })
 }
 

@@ -231,6 +231,7 @@ mod tests {
             arrival: Arrival::EventTime,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
             max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+            unique: None,
             keep_raw: false,
             feed: Feed::Push,
         }

@@ -7,7 +7,7 @@
 //! text. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
 //! belongs into quotes.
 //!
-//! A record that is longer than [`LONGEST`] is one dead letter, wherever it ends: what follows on a line inside quotes is
+//! A record that is longer than 4 MiB is one dead letter, wherever it ends: what follows on a line inside quotes is
 //! text, and would be read as records if reading began again there.
 
 use std::io::{self, BufRead};
@@ -173,7 +173,7 @@ impl std::fmt::Display for Fault {
                 f.write_str("goes on after a carriage return; end lines with a line feed, or quote the field")
             }
             Self::TooLong => write!(f, "is longer than {LONGEST} bytes; is a quote not closed?"),
-            Self::Unclosed => f.write_str("has a quote that is not closed before the file ends; close it"),
+            Self::Unclosed => f.write_str("has a quote that is not closed; close it"),
         }
     }
 }

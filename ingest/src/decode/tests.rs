@@ -41,6 +41,7 @@ fn source() -> SourcePlan {
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     }
@@ -390,7 +391,7 @@ async fn a_quote_that_is_never_closed_takes_the_rest_of_a_csv_file() {
         assert_eq!(events, ["2026-01-01T00:00:00.000Z | before"], "{lines} lines");
         let [letter] = letters.as_slice() else { panic!("{} dead letters", letters.len()) };
         assert_eq!((letter.offset, letter.place.as_str()), (1, "file.csv:3"));
-        assert_eq!(letter.reason, "the record has a quote that is not closed before the file ends; close it");
+        assert_eq!(letter.reason, "the record has a quote that is not closed; close it");
         assert!(rest.as_bytes().starts_with(&letter.raw), "{lines} lines");
         assert_eq!(letter.raw.len(), (rest.len() - 1).min(lines::LONGEST));
     }
@@ -469,4 +470,25 @@ async fn what_is_appended_while_a_file_is_read_is_left_alone() {
     let mut reads = FileReader::start(&host(), source, &file, Position::START);
     reads.next().await.expect("readable");
     assert!(matches!(reads.next().await, Err(IngestError::FileChanged { row: 1, .. })));
+}
+
+/// 20 rows with `amount` 0, 1.25, 2.5, … whose pages have checksums, written by PyArrow 26
+/// (`pq.write_table(table, path, write_page_checksum=True, compression="none", use_dictionary=False)`).
+const WITH_CHECKSUMS: &[u8] = include_bytes!("tests/checksums.parquet");
+
+#[tokio::test]
+async fn a_page_that_is_not_what_its_checksum_says_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut source = source();
+    source.fields.retain(|field| ["at", "amount"].contains(&field.name.as_str()));
+    let whole = written(&folder, "whole.parquet", WITH_CHECKSUMS);
+    let batches = read(&source, &whole, 0).await.expect("readable");
+    assert_eq!(batches.iter().map(|batch| batch.events.num_rows()).sum::<usize>(), 20);
+    let amount = 3.75_f64.to_le_bytes();
+    let at = WITH_CHECKSUMS.windows(8).position(|bytes| bytes == amount).expect("it is there");
+    let mut damaged = WITH_CHECKSUMS.to_vec();
+    damaged[at + 6] ^= 1;
+    let damaged = written(&folder, "damaged.parquet", &damaged);
+    let error = read(&source, &damaged, 0).await.expect_err("another amount").to_string();
+    assert!(error.contains("damaged.parquet") && error.contains("CRC"), "{error}");
 }

@@ -9,6 +9,7 @@ use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField, Unit};
+use tidemark_kernel::unique::Unique;
 use tidemark_kernel::{SourcePlan, Span, Type};
 
 use super::{Journal, JournalError, opened};
@@ -17,8 +18,9 @@ use super::{Journal, JournalError, opened};
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
 /// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins. Layout 2 ends
-/// before the optional fields, and its origins are beside the values of records. Layout 3 has no bound of arrivals.
-const LAYOUT: u8 = 4;
+/// before the optional fields, and its origins are beside the values of records. Layout 3 has no bound of arrivals. Layout
+/// 4 does not know repetitions; it is written where a source has none, for versions that know it and no later one.
+const LAYOUT: u8 = 5;
 
 impl Journal {
     /// The version under which a source's logs are read; none if none of them ever was.
@@ -43,7 +45,7 @@ impl Journal {
 
 fn encode(source: &SourcePlan) -> Vec<u8> {
     let mut out = Writer::new();
-    out.u8(LAYOUT);
+    out.u8(if source.unique.is_some() { LAYOUT } else { LAYOUT - 1 });
     out.varint(source.fields.len() as u64);
     for field in &source.fields {
         out.bytes(field.name.as_bytes());
@@ -69,6 +71,10 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     source.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
     out.u8(u8::from(source.max_arrival_ahead.is_some()));
     out.zigzag(source.max_arrival_ahead.map_or(0, Span::millis));
+    if let Some(Unique { field, within }) = &source.unique {
+        out.bytes(field.as_bytes());
+        out.zigzag(within.millis());
+    }
     out.into_bytes()
 }
 
@@ -125,6 +131,7 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     let optional: Result<BTreeSet<String>, DecodeError> = (0..count).map(|_| text(&mut from)).collect();
     let optional = optional?;
     let max_arrival_ahead = if layout > 3 { decode_bound(&mut from)? } else { None };
+    let unique = if layout > 4 { Some(decode_unique(&mut from)?) } else { None };
     from.finish()?;
     Ok(SourcePlan {
         name: name.into(),
@@ -135,6 +142,7 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
         arrival,
         max_ahead,
         max_arrival_ahead,
+        unique,
         keep_raw,
         feed: Feed::Push,
     })
@@ -144,6 +152,10 @@ fn decode_bound(from: &mut Reader<'_>) -> Result<Option<Span>, DecodeError> {
     let is_bounded = from.u8()? == 1;
     let bound = Span::from_millis(from.zigzag()?);
     Ok(is_bounded.then_some(bound))
+}
+
+fn decode_unique(from: &mut Reader<'_>) -> Result<Unique, DecodeError> {
+    Ok(Unique { field: text(from)?, within: Span::from_millis(from.zigzag()?) })
 }
 
 fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
@@ -197,6 +209,7 @@ mod tests {
             arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
             max_ahead: Span::from_secs(5),
             max_arrival_ahead: None,
+            unique: None,
             keep_raw: true,
             feed: Feed::Push,
         }
@@ -217,6 +230,7 @@ mod tests {
                 origins: origins.map(|(field, origin)| (field.to_owned(), origin)).into(),
                 optional: BTreeSet::from(["seen".into()]),
                 max_arrival_ahead: Some(Span::from_secs(90)),
+                unique: Some(Unique { field: "at".into(), within: Span::from_secs(3600) }),
                 ..payments()
             };
             journal.set_source(&source).expect("written");
@@ -263,7 +277,17 @@ mod tests {
             assert_eq!(encode(&source), bytes);
             assert_eq!(decode("payments", &bytes), Ok(source));
         }
-        let newer = [&b"\x05"[..], &LAYOUT_1[1..]].concat();
-        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 5, supported: 4 }));
+    }
+
+    #[test]
+    fn layout_5_has_what_repetitions_are() {
+        let unique = b"\x02at\x90\x4e";
+        let bytes = [&b"\x05"[..], &LAYOUT_1[1..], b"\x00\x00\x00\x00", unique].concat();
+        let unique = Some(Unique { field: "at".into(), within: Span::from_secs(5) });
+        let source = SourcePlan { unique, ..payments() };
+        assert_eq!(encode(&source), bytes);
+        assert_eq!(decode("payments", &bytes), Ok(source));
+        let newer = [&b"\x06"[..], &LAYOUT_1[1..]].concat();
+        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 6, supported: 5 }));
     }
 }

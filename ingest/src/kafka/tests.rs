@@ -50,6 +50,7 @@ fn source(topic: &str) -> SourcePlan {
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+        unique: None,
         keep_raw: false,
         feed: Feed::Kafka(KafkaFeed {
             topic: topic.into(),

@@ -3,17 +3,10 @@
 //! A record's timestamp is its time of receipt, by which its arrival is bounded. Where producers set it, only the brokers
 //! can tell that it lies in the future, and only while they receive the record.
 
-use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::admin::ConfigResource;
 use tidemark_kernel::Span;
-use tokio::task::spawn_blocking;
 
-use super::failure::{self, Meaning, meaning};
-use super::probe::{PATIENCE, Probe};
-use super::{KafkaConfig, context};
+use super::topic_settings::value;
 use crate::error::IngestError;
 
 /// Who sets the timestamps.
@@ -36,15 +29,14 @@ pub enum Timestamps {
 
 impl Timestamps {
     /// What the settings of a topic say.
-    fn of(topic: &ConfigResource) -> Self {
-        let value = |name| topic.get(name).and_then(|entry| entry.value.as_deref());
-        match value(TYPE) {
+    pub(super) fn of(topic: &ConfigResource) -> Self {
+        match value(topic, TYPE) {
             Some("LogAppendTime") => return Self::Brokers,
             Some(_) => {}
             // rdkafka passes over the error of a single topic.
             None => return Self::Unknown("most likely this process may not describe its configs".to_owned()),
         }
-        let bounds = BOUNDS.iter().filter_map(|name| value(name)?.parse().ok());
+        let bounds = BOUNDS.iter().filter_map(|name| value(topic, name)?.parse().ok());
         Self::Producers(bounds.filter(|millis| *millis < i64::MAX).map(Span::from_millis).next())
     }
 
@@ -78,74 +70,13 @@ impl std::fmt::Display for Timestamps {
     }
 }
 
-/// Asks the brokers for the settings of a topic.
-///
-/// # Errors
-/// Fails where there is no topic of this name, or the brokers do not answer. Brokers that answer and do not tell are no
-/// error.
-pub(super) async fn ask(config: &KafkaConfig, topic: &str) -> Result<Timestamps, IngestError> {
-    let (config, topic) = (config.clone(), topic.to_owned());
-    let asked = spawn_blocking(move || ask_now(&config, &topic));
-    asked.await.map_err(IngestError::stopped)?
-}
-
-fn ask_now(config: &KafkaConfig, topic: &str) -> Result<Timestamps, IngestError> {
-    let probe = Probe::open(config, topic)?;
-    // A client that asks for settings is told nothing of a topic that is missing.
-    probe.describe()?;
-    // By itself librdkafka would wait for the controller.
-    let broker = probe.broker()?;
-    let failed = |error: &KafkaError| match meaning(error) {
-        Meaning::Away | Meaning::NoTopic => {
-            Err(failure::asking(&config.bootstrap_servers, topic, error, None))
-        }
-        _ => Ok(Timestamps::Unknown(failure::told(error))),
-    };
-    describe(config, topic, broker).map_or_else(|error| failed(&error), |topic| Ok(Timestamps::of(&topic)))
-}
-
-fn describe(config: &KafkaConfig, topic: &str, broker: i32) -> KafkaResult<ConfigResource> {
-    let client = AdminClient::from_config_and_context(&config.probe(), Quiet(topic.to_owned()))?;
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).broker_id(broker);
-    let described = block_on(client.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
-    let described = described.map_err(|error| match error {
-        KafkaError::AdminOp(code) => KafkaError::Global(code),
-        error => error,
-    });
-    let first = described?.into_iter().next();
-    first.unwrap_or(Err(RDKafkaErrorCode::UnknownTopicOrPartition)).map_err(KafkaError::Global)
-}
-
-/// What librdkafka logs of this client says nothing that its answer does not: its settings are those of a consumer, too.
-struct Quiet(String);
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(&self.0, RDKafkaLogLevel::Debug, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(topic = self.0, %error, reason, "asking for the settings of a topic");
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
-
     use super::*;
+    use crate::kafka::topic_settings::described;
 
     fn settings(entries: &[(&str, &str)]) -> Timestamps {
-        let entry = |(name, value): &(&str, &str)| ConfigEntry {
-            name: (*name).to_owned(),
-            value: Some((*value).to_owned()),
-            source: ConfigSource::Default,
-            is_read_only: false,
-            is_default: true,
-            is_sensitive: false,
-        };
-        let entries = entries.iter().map(entry).collect();
-        Timestamps::of(&ConfigResource { specifier: OwnedResourceSpecifier::Topic("t".into()), entries })
+        Timestamps::of(&described(entries))
     }
 
     #[test]

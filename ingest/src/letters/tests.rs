@@ -20,6 +20,7 @@ fn orders(origins: &[(&str, Origin)]) -> SourcePlan {
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),
         max_arrival_ahead: None,
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     }
@@ -108,6 +109,8 @@ fn what_is_still_no_event_says_why_with_its_place() {
     let reason = decided(&source, letter(Log::FILE, csv("user,amount,ts"), &record)).expect_err("no column");
     assert!(reason.starts_with("no column `qty`; the file has user, amount, ts"), "{reason}");
     let reason = decided(&source, letter(Log::FILE, csv("user,qty,ts"), format!("1,\"2.5,{TS}")));
+    assert_eq!(reason, Err("the record has a quote that is not closed; close it".into()));
+    let reason = decided(&source, letter(Log::FILE, csv("user,qty,ts"), format!("1,{TS}")));
     assert_eq!(reason, Err("the record has 2 fields, the header has 3".into()));
     let ahead = "{\"user\":1,\"qty\":1,\"ts\":\"2026-01-01T09:01:01Z\"}";
     let reason = decided(&source, letter(Log::PUSH, Form::Json, ahead)).expect_err("too far ahead");

@@ -14,8 +14,10 @@ use crate::journal::files::{KnownFile, NewEntry};
 pub(super) enum Decision {
     /// Its content is in already, as this file. Rows that are in under its own path may have to be taken back.
     Skip(KnownFile, Vec<NewEntry>),
-    /// It is left out.
+    /// It is left out: it would count rows twice.
     SetAside(Earlier),
+    /// It is left out: it cannot be read as the source's, for this reason.
+    Refuse(String),
     /// These entries are added to the file log: retractions, then the file.
     TakeIn(Vec<NewEntry>),
 }
@@ -60,7 +62,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// Fails where a file would count rows twice and the user did not say what it is, where it cannot be appended, or where
-    /// its columns do not fit the source. Nothing was changed.
+    /// its columns do not fit the source and it is not one of a feed. Nothing was changed.
     pub(super) async fn decide(
         &self,
         found: &[(PathBuf, Identity)],
@@ -80,7 +82,13 @@ impl Pipeline {
                 decisions.push(Decision::Skip((*known).clone(), entries));
                 continue;
             }
-            self.check_file(path, identity.size).await?;
+            match self.check_file(path, identity.size).await {
+                Err(error) if changed == Changed::SetAside && error.is_of_file() => {
+                    decisions.push(Decision::Refuse(error.to_string()));
+                    continue;
+                }
+                checked => checked?,
+            }
             match self.decide_new(path, *identity, &log, changed).await? {
                 Decision::SetAside(earlier) if changed == Changed::Refuse => refused.push(earlier),
                 decision => decisions.push(decision),

@@ -12,14 +12,16 @@ impl Pipeline {
         Tally::of(batch, &self.source, self.views.iter().map(|view| &**view.plan()))
     }
 
-    /// Counts a batch that every view has taken. Rows of files are counted file by file, for those who asked for them.
-    pub(super) fn count(&self, batch: &Batch) {
+    /// Counts a batch, and its events that were left out as repetitions. Rows of files are counted file by file, for those who
+    /// asked for them.
+    pub(super) fn count(&self, batch: &Batch, repeated: u64) {
         self.watch_arrivals(batch);
+        self.metrics.repeated(repeated);
         if batch.log == Log::FILE {
             return;
         }
         let tally = self.tally(batch);
-        self.health.taken(&tally);
+        self.health.taken(&tally.clone().with_repeated(repeated));
         // Who pushes is told in the answer, and must not make the process unready for everybody else.
         if batch.log != Log::PUSH {
             self.health.judge(&tally);

@@ -2,6 +2,7 @@
 //!
 //! A view that cannot go on is restored from `events` here, by what no timeout cuts short.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -11,28 +12,90 @@ use tokio::sync::oneshot;
 
 use super::Pipeline;
 use super::live::{Fallen, Live};
+use super::repeated::Deduplicated;
 use super::topic::Topic;
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::room::InFlight;
+use crate::tables::{Landed, is_partition};
 use crate::view::SharedView;
 
 impl Pipeline {
-    /// Takes batches: they go into the queues of every view, and into the event tables with the next commit.
-    pub(super) fn take(&mut self, batches: Vec<Batch>) -> Result<(), IngestError> {
-        for batch in &batches {
+    /// Takes batches: they go into the event tables with the next commit, and into the queues of every view, at once or
+    /// [from there](Self::hand_to_views).
+    ///
+    /// How many of their events were repetitions of others, and were left out.
+    pub(super) async fn take(&mut self, batches: Vec<Batch>) -> Result<u64, IngestError> {
+        // A commit may have ended without a look at what it brought.
+        self.hand_to_views().await;
+        let mut all_repeated = 0;
+        for batch in batches {
+            if self.is_read_again(batch.log) {
+                continue;
+            }
             let taken = self.tables.taken(batch.log);
             if batch.from > taken {
                 return Err(self.tables.gap(batch.log, taken, batch.from));
             }
-        }
-        for batch in batches {
-            self.count(&batch);
-            let batch = self.room.enter(batch, &self.arrivals);
-            self.views.iter().for_each(|view| view.apply(Arc::clone(&batch)));
-            self.tables.add(Arc::clone(&batch.batch))?;
+            let Some(Deduplicated { batch, repeated }) = self.without_repetitions(batch).await? else {
+                continue;
+            };
+            if self.is_read_again(batch.log) {
+                continue;
+            }
+            all_repeated += repeated;
+            self.count(&batch, repeated);
+            if self.tables.is_committed_first(batch.log) {
+                self.tables.add(Arc::new(batch))?;
+            } else {
+                let batch = self.apply(batch);
+                self.tables.add(Arc::clone(&batch.batch))?;
+            }
         }
         self.commit_if_full();
-        Ok(())
+        Ok(all_repeated)
+    }
+
+    /// Whether a log is a partition that was given back, and is read again by whoever gets it.
+    fn is_read_again(&self, log: Log) -> bool {
+        is_partition(log) && self.topic.is_none()
+    }
+
+    /// A batch begins its way into every view.
+    fn apply(&self, batch: Batch) -> Arc<InFlight> {
+        let batch = self.room.enter(batch, &self.arrivals);
+        self.views.iter().for_each(|view| view.apply(Arc::clone(&batch)));
+        batch
+    }
+
+    /// Hands to the views what they get from commits. Batches of partitions that were taken away are dropped: their next
+    /// reader catches the views up from `events`.
+    pub(super) async fn hand_to_views(&mut self) {
+        let Landed { mut batches, mut overtaken, discarded } = self.tables.take_landed();
+        self.known.retain(|log, _| !overtaken.contains(log));
+        let assigned: BTreeSet<Log> = self.topic.iter().flat_map(Topic::assigned).collect();
+        batches.retain(|batch| assigned.contains(&batch.log));
+        overtaken.retain(|log| assigned.contains(log));
+        for batch in batches {
+            self.apply(batch);
+        }
+        if overtaken.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            source = self.source.name,
+            ?overtaken,
+            "others have committed some of these partitions first, or the answer to a commit was lost"
+        );
+        for view in &self.views {
+            // They are restored from `events`. This end of the channel is always open.
+            drop(self.falls.send(Fallen { writer: Arc::clone(view.writer()), outcome: Ok(()) }));
+        }
+        if !discarded.is_empty() {
+            self.metrics.given_up(&assigned.into_iter().collect::<Vec<_>>());
+            self.leave_topic().await;
+            self.joins_again = true;
+        }
     }
 
     /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
@@ -105,7 +168,7 @@ impl Pipeline {
         }
         drop(wait);
         self.metrics.rewound();
-        tracing::warn!(source = self.source.name, generation = %fallen.writer.generation(), "the online store is behind; catching up");
+        tracing::warn!(source = self.source.name, generation = %fallen.writer.generation(), "the view is behind the event table; catching up");
         self.replace(&fallen.writer).await
     }
 
@@ -153,14 +216,13 @@ impl Pipeline {
 
     fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
         // What was taken back since a generation was begun is in it still.
-        let retracted = self.tables.retracted();
-        let current = retracted.is_none_or(|retracted| view.writer().retractions() == retracted);
+        let current = view.writer().retractions() == self.tables.retracted();
         view.settle(self.expected(partitions), current)
     }
 
     /// Where views that have everything should be in these partitions.
     fn expected(&self, partitions: &[Log]) -> Positions {
-        partitions.iter().map(|partition| (*partition, self.tables.taken(*partition))).collect()
+        partitions.iter().map(|partition| (*partition, self.tables.handed_over(*partition))).collect()
     }
 
     /// Every log that this process writes.
@@ -172,9 +234,9 @@ impl Pipeline {
 
     /// Brings everything that was taken into both stores.
     pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
+        self.commit().await?;
         let partitions = self.logs();
-        self.settle(&partitions).await?;
-        self.commit().await
+        self.settle(&partitions).await
     }
 
     /// Commits what waits for the event tables, and lets go of the pushed records that are in.
@@ -183,6 +245,7 @@ impl Pipeline {
             self.tables.start_commit(&self.health);
             self.end_commit().await?;
         }
+        self.hand_to_views().await;
         Ok(())
     }
 
@@ -193,6 +256,7 @@ impl Pipeline {
         self.room.tables_are_full(false);
         let Some(took) = ended? else { return Ok(()) };
         self.metrics.committed(took);
+        self.hand_to_views().await;
         self.commit_if_full();
         if let Some(topic) = &self.topic {
             topic.committed(self.tables.positions());

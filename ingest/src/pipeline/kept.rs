@@ -91,7 +91,7 @@ impl Pipeline {
             let Some(batch) = read_pushes(&mut self.pushes).await else { break };
             let batch = batch?;
             taken += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.take(vec![batch])?;
+            self.take(vec![batch]).await?;
         }
         Ok(taken)
     }

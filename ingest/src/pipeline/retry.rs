@@ -141,11 +141,11 @@ impl Pipeline {
         if start > batch.from {
             batch = batch.starting_at(start.min(batch.to));
         }
-        let tally = self.tally(&batch);
+        let mut tally = self.tally(&batch);
         let before = (batch.from.0 - file.first).unsigned_abs();
         if batch.from < batch.to {
             self.make_room(Log::FILE).await?;
-            self.take(vec![batch])?;
+            tally.repeated = self.take(vec![batch]).await?;
         }
         self.drain_push().await?;
         Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: stopwatch.elapsed() })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
+use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -74,9 +75,14 @@ enum Next {
     Pushed(Batch),
     Read(Input),
     Fallen(Fallen),
-    PassEnded { view: String, ended: Result<(), IngestError> },
+    PassEnded {
+        view: String,
+        ended: Result<(), IngestError>,
+    },
     Tick,
     Committed,
+    /// Views have waited long enough for a commit.
+    Due,
 }
 
 impl Pipeline {
@@ -177,12 +183,21 @@ impl Pipeline {
 
     async fn next(&mut self, line: &mut Line, ticks: &mut Ticks) -> Result<Next, IngestError> {
         let committing = self.tables.is_committing();
+        let due = if self.joins_again { Some(Duration::ZERO) } else { self.tables.until_due() };
+        let host = self.shared.host.clone();
+        let pause = async move {
+            // A timer without a span may take a turn to run out, and what comes without a pause would go first.
+            if let Some(due) = due.filter(|due| !due.is_zero()) {
+                host.sleep(due).await;
+            }
+        };
         // What comes seldom goes before what may come without a pause.
         let next = tokio::select! {
             biased;
             () = stopped(&self.shared.host, line.stop.clone(), Duration::ZERO) => Next::Stop,
             Some(request) = line.requests.recv() => Next::Asked(request),
             () = self.tables.finished(), if committing => Next::Committed,
+            () = pause, if due.is_some() => Next::Due,
             () = ticks.tick() => Next::Tick,
             Some(fallen) = self.fallen.recv() => Next::Fallen(fallen),
             (view, ended) = self.backfills.next() => Next::PassEnded { view, ended },
@@ -201,7 +216,7 @@ impl Pipeline {
             }
             Next::Fallen(fallen) => self.restore(fallen).await,
             Next::Pushed(batch) => {
-                self.take(vec![batch])?;
+                self.take(vec![batch]).await?;
                 // Pushes go before the topic, but not before all of it.
                 match self.topic.as_mut().and_then(Topic::next_if_any) {
                     Some(input) => self.receive(input).await,
@@ -223,6 +238,14 @@ impl Pipeline {
                 self.tell_idle(idle).await
             }
             Next::Committed => self.end_commit().await,
+            Next::Due => {
+                self.hand_to_views().await;
+                self.tables.start_commit(&self.health);
+                match std::mem::take(&mut self.joins_again) {
+                    true => self.give_back_or_join().await,
+                    false => Ok(()),
+                }
+            }
         }
     }
 
@@ -231,7 +254,9 @@ impl Pipeline {
         if *idle.borrow() == Idle::Unasked {
             return Ok(());
         }
-        let mut end = self.topic.as_ref().is_none_or(Topic::is_at_end);
+        // A topic that was left is joined again.
+        let is_kafka = matches!(self.source.feed, Feed::Kafka(_));
+        let mut end = self.topic.as_ref().map_or(!is_kafka, Topic::is_at_end);
         if end {
             self.drain_push().await?;
             self.finish_all().await?;

@@ -55,6 +55,11 @@ pub enum FileOutcome {
     },
     /// It would count rows twice, and was left out.
     SetAside(Earlier),
+    /// It is one of a feed, cannot be read as the source's, and was left out.
+    Refused {
+        /// Why not, with its path.
+        reason: String,
+    },
 }
 
 /// What became of the files of one command, in the order in which they were looked at.
@@ -70,7 +75,7 @@ impl FilesReport {
     pub fn events(&self) -> u64 {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { tally, .. } => tally.events(),
-            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => 0,
+            _ => 0,
         })
     }
 
@@ -80,7 +85,7 @@ impl FilesReport {
         self.sum(|outcome| match outcome {
             FileOutcome::TakenIn { tally, .. } => tally.rejected.count(),
             FileOutcome::GivenUp { .. } => 1,
-            FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => 0,
+            FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) | FileOutcome::Refused { .. } => 0,
         })
     }
 
@@ -163,11 +168,17 @@ impl Pipeline {
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
             watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
-            found.push((path.clone(), self.identify(path).await?));
+            match self.identify(path).await {
+                Err(error) if changed == Changed::SetAside && error.is_of_file() => {
+                    let outcome = FileOutcome::Refused { reason: error.to_string() };
+                    report.files.push(FileReport { path: path.clone(), outcome });
+                }
+                identity => found.push((path.clone(), identity?)),
+            }
         }
         let decisions = self.decide(&found, changed).await?;
         if changed == Changed::SetAside {
-            self.note_set_aside(&decisions).await?;
+            self.note_left_out(&report, &found, &decisions).await?;
         }
         let mut taken = BTreeMap::new();
         let total = found.iter().map(|(_, identity)| identity.size).sum();
@@ -176,6 +187,7 @@ impl Pipeline {
         for ((path, identity), decision) in found.into_iter().zip(decisions) {
             let outcome = match (decision, taken.get(&identity)) {
                 (Decision::SetAside(earlier), _) => FileOutcome::SetAside(earlier),
+                (Decision::Refuse(reason), _) => FileOutcome::Refused { reason },
                 (Decision::Skip(known, entries), _) => {
                     self.add_and_read(&entries, &mut meter).await?;
                     skipped.push(Some(known.clone()));
@@ -235,13 +247,25 @@ impl Pipeline {
     }
 
     /// Says which files of a feed are left out, in the log and for `status`.
-    async fn note_set_aside(&self, decisions: &[Decision]) -> Result<(), IngestError> {
+    async fn note_left_out(
+        &self,
+        report: &FilesReport,
+        found: &[(PathBuf, Identity)],
+        decisions: &[Decision],
+    ) -> Result<(), IngestError> {
+        let unread = report.files.iter().filter_map(|file| match &file.outcome {
+            FileOutcome::Refused { reason } => Some((&file.path, reason.clone(), String::new())),
+            _ => None,
+        });
+        let decided = found.iter().zip(decisions).filter_map(|((path, _), decision)| match decision {
+            Decision::SetAside(earlier) => Some((path, earlier.to_string(), earlier.help())),
+            Decision::Refuse(reason) => Some((path, reason.clone(), String::new())),
+            Decision::Skip(..) | Decision::TakeIn(_) => None,
+        });
         let mut refused = Vec::new();
-        for decision in decisions {
-            if let Decision::SetAside(earlier) = decision {
-                tracing::warn!(source = self.source.name, help = earlier.help(), "{earlier}");
-                refused.push((place(&earlier.path)?, earlier.to_string()));
-            }
+        for (path, reason, help) in unread.chain(decided) {
+            tracing::warn!(source = self.source.name, help, "{reason}");
+            refused.push((place(path)?, reason));
         }
         let name = self.source.name.clone();
         self.journal(move |journal| {
@@ -356,7 +380,7 @@ impl Pipeline {
         self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
         let to = Position::after(from.0);
-        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }])?;
+        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
         self.commit().await?;
         tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
         let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };
@@ -382,7 +406,7 @@ impl Pipeline {
             tally.merge(&self.tally(&batch));
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
             self.make_room(Log::FILE).await?;
-            self.take(vec![batch])?;
+            tally.repeated += self.take(vec![batch]).await?;
             meter.report(&file.path, bytes);
             // Pushed events do not wait for the file's end.
             self.drain_push().await?;

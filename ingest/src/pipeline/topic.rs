@@ -3,15 +3,16 @@
 //! Kafka's group says who reads what, and nothing rests on it: two who believe that a partition is theirs write the
 //! same bytes. Where a partition is read from is what `events` says; what is committed to Kafka is for lag tools.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
-use tidemark_store::Remedy;
+use tidemark_store::{Generation, Remedy, StoreError};
 use tokio::sync::mpsc;
 
 use super::live::Fallen;
@@ -21,7 +22,9 @@ use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
 use crate::kafka::{Input, Reader, Subscription, Topics};
+use crate::mutant::{Mutant, is_on};
 use crate::progress::unwatched;
+use crate::tables::is_partition;
 use crate::view::SharedView;
 
 /// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
@@ -165,6 +168,7 @@ impl Pipeline {
 
     /// Leaves the topic, as quickly for those who take over as it can be done.
     pub(super) async fn leave_topic(&mut self) {
+        self.forget_ids(is_partition);
         if let Some(topic) = self.topic.take() {
             drop(topic.inputs);
             if !topic.reader.stop().await {
@@ -183,7 +187,7 @@ impl Pipeline {
     ) -> Result<Option<String>, IngestError> {
         let found = topics.describe(&feed.topic).await?;
         if let Some(max) = feed.max_timestamp_ahead {
-            topics.timestamps(&feed.topic).await?.check(&self.source.name, &feed.topic, max)?;
+            topics.settings(&feed.topic).await?.timestamps.check(&self.source.name, &feed.topic, max)?;
         }
         let starts = topics.starts(&feed.topic, feed.start).await?;
         if !self.tables.has_topic().await? {
@@ -224,7 +228,7 @@ impl Pipeline {
             topic.at_end = at_end;
         }
         match input {
-            Input::Batches(batches) => self.take(batches),
+            Input::Batches(batches) => self.take(batches).await.map(drop),
             Input::Assigned { logs, answer } => {
                 let Some(positions) = self.take_over(&logs).await? else {
                     self.give_back().await;
@@ -286,6 +290,7 @@ impl Pipeline {
         let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Positions::new()) };
         let Some(topics) = self.shared.topics.clone() else { return Ok(Positions::new()) };
         let ends = topics.ends(&feed.topic).await?;
+        self.ask_cleanup_policy(&*topics, &feed.topic).await?;
         // A partition that the topic did not have when it was first read belongs to it from its first record, also
         // where that is gone from Kafka already: then it is missed below.
         let new = logs.iter().filter(|log| !self.tables.positions().contains_key(log));
@@ -295,6 +300,10 @@ impl Pipeline {
             topic.assigned.extend(logs);
         }
         self.catch_up_views(logs).await?;
+        if self.tables.commits_first() {
+            self.refill_ahead(logs).await?;
+        }
+        self.know_ids(logs).await?;
         for log in logs {
             let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else {
                 continue;
@@ -311,9 +320,69 @@ impl Pipeline {
         Ok(positions)
     }
 
+    /// Asks whether the topic is compacted. Call it only while nothing is pending.
+    async fn ask_cleanup_policy(&mut self, topics: &dyn Topics, topic: &str) -> Result<(), IngestError> {
+        let is_compacted = topics.settings(topic).await?.is_compacted && !is_on(Mutant::AppliedFirst);
+        if is_compacted && !self.tables.commits_first() {
+            tracing::info!(
+                source = self.source.name,
+                topic,
+                "the topic is compacted, or its brokers do not tell; views get records once the event table has them"
+            );
+        }
+        self.tables.set_commits_first(is_compacted);
+        Ok(())
+    }
+
+    /// Fills the views anew that have records which `events` lacks, read before the topic was compacted: they may be gone from
+    /// it.
+    async fn refill_ahead(&mut self, logs: &[Log]) -> Result<(), IngestError> {
+        if self.ahead(logs).await?.is_empty() {
+            return Ok(());
+        }
+        // Whoever had them before may have committed in between.
+        self.tables.reload().await?;
+        let ahead = self.ahead(logs).await?;
+        if !ahead.is_empty() {
+            tracing::warn!(
+                source = self.source.name,
+                ?ahead,
+                "views have records that may be gone from the topic"
+            );
+            self.refill_beyond(ahead.into_iter()).await?;
+        }
+        Ok(())
+    }
+
+    /// Those of these logs that a view has more of than `events`, and where that ends.
+    async fn ahead(&self, logs: &[Log]) -> Result<Vec<(Log, Position)>, IngestError> {
+        let store = &self.shared.store;
+        let mut generations: Vec<Generation> =
+            self.views.iter().map(|view| view.writer().generation().clone()).collect();
+        // What a backfill may go on from.
+        for plan in self.backfills.plans(&[]) {
+            generations.extend(store.live(&plan.view).await?);
+            generations.extend(store.unpublished(&plan.view).await?);
+        }
+        let mut ahead = BTreeMap::new();
+        for generation in generations {
+            let stored = match store.positions_of(&generation, logs).await {
+                Err(StoreError::Gone(_)) => continue,
+                stored => stored?,
+            };
+            for (log, buckets) in stored {
+                let committed = self.tables.committed(log);
+                if buckets.values().any(|position| *position > committed) {
+                    ahead.insert(log, committed);
+                }
+            }
+        }
+        Ok(ahead.into_iter().collect())
+    }
+
     /// Others may have written these logs: reads again where the views stand in them.
     async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
-        self.views.iter().for_each(|view| view.forget(logs));
+        join_all(self.views.iter().map(|view| view.forget(logs))).await;
         let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
         for view in views {
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
@@ -354,7 +423,7 @@ impl Pipeline {
             record_time: None,
         };
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
-        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }])
+        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }]).await.map(drop)
     }
 
     /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
@@ -363,9 +432,10 @@ impl Pipeline {
             let host = self.shared.host.clone();
             // Views that cannot go on are restored later, outside this timeout.
             let hand_over = async {
+                self.commit().await?;
                 self.room.drained(logs).await;
                 self.settle_once(logs).await;
-                self.commit().await
+                Ok::<_, IngestError>(())
             };
             // Whoever takes over reads again what is not in by then.
             host.timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
@@ -374,7 +444,8 @@ impl Pipeline {
             topic.assigned.retain(|log| !logs.contains(log));
         }
         self.metrics.given_up(logs);
-        self.views.iter().for_each(|view| view.forget(logs));
+        self.forget_ids(|log| logs.contains(&log));
+        join_all(self.views.iter().map(|view| view.forget(logs))).await;
         Ok(())
     }
 }

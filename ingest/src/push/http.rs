@@ -14,6 +14,8 @@
 //! A sender that gets no answer cannot tell whether its records are in. With an `Idempotency-Key` it may send the request
 //! again for a day: the records are appended once, and the answer to a request that was appended before is the first one,
 //! with `"repeated": true`. The same key with another body is refused with 422.
+//!
+//! While [`BACKLOG`] records of the source wait for its views, requests are refused with 429 and `Retry-After`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -53,6 +55,13 @@ const KEY: &str = "Idempotency-Key";
 
 /// How long a key may be.
 const KEY_BYTES: usize = 255;
+
+/// How many pushed records of a source may wait for its views. Senders who come faster than they are applied must not fill the
+/// disk.
+const BACKLOG: i64 = 5_000_000;
+
+/// After how many seconds a sender may try again that was refused for that.
+const RETRY_AFTER: &str = "5";
 
 /// How long a request waits until its records are applied.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -121,6 +130,9 @@ async fn push(
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
     let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
+    if pushing.applied.backlog(&source.name) >= BACKLOG {
+        return Err(Refusal::of_backlog(&source.name));
+    }
     let (pushed, judgement) = judge(&pushing.host, Arc::clone(source), received, key, body).await?;
     let Appended { first, before } = pushing.log.append_once(pushed).await.map_err(Refusal::of_append)?;
     let source = source.name.clone();
@@ -129,6 +141,7 @@ async fn push(
     let repeated = before.is_some();
     let judgement = before.map_or(Ok(judgement), |answer| Judgement::read(&answer))?;
     let end = Position(first + judgement.records());
+    pushing.applied.appended(&source, end);
     let applied = wait == WaitFor::Applied
         && pushing.host.timeout(PATIENCE, pushing.applied.wait(&source, end)).await == Some(true);
     Ok(acknowledgement(first, &judgement, applied, repeated))
@@ -153,7 +166,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// What was decided on the records of a body. It is kept with the key of the request, in JSON.
+/// What was decided on the records of a body. It is kept with the key of the request, in JSON, for a day: a member that is
+/// added needs a default.
 #[derive(Serialize, Deserialize)]
 struct Judgement {
     accepted: i64,
@@ -271,6 +285,14 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, reason }
     }
 
+    fn of_backlog(source: &str) -> Self {
+        let reason = format!(
+            "{BACKLOG} records that were pushed to source `{source}` wait for its views; send these again later, \
+             and see `tidemark status` for what holds the views up"
+        );
+        Self { status: StatusCode::TOO_MANY_REQUESTS, reason }
+    }
+
     fn of_key(what: &str) -> Self {
         let reason = format!(
             "the {KEY} {what}; send one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID"
@@ -296,6 +318,50 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.reason }))).into_response()
+        let mut response = (self.status, Json(json!({ "error": self.reason }))).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::tests::fixture::{Project, RECEIVED, memory};
+
+    #[test]
+    fn an_answer_that_was_kept_is_read() {
+        let kept = br#"{"accepted":2,"dead_letters":1,"rejected":[{"record":1,"code":"undecodable","reason":"no JSON"}],"unknown":["Shop"]}"#;
+        let answer = Judgement::read(kept).ok().expect("as it was written");
+        assert_eq!((answer.records(), answer.rejected[0].record, answer.unknown.len()), (3, 1, 1));
+        assert_eq!(serde_json::to_vec(&answer).expect("JSON"), kept);
+    }
+
+    #[tokio::test]
+    async fn a_backlog_is_bounded() {
+        let project = Project::new(memory());
+        let ingest = project.open().await;
+        let kept = ingest.kept().expect("a journal");
+        let push = async || {
+            let body = format!("{{\"user\":1,\"at\":\"{RECEIVED}\"}}");
+            let request = Request::post("/v1/sources/payments/events?wait=durable").body(Body::from(body));
+            let router = router(kept, project.host.clone());
+            router.oneshot(request.expect("a request")).await.expect("an answer")
+        };
+        kept.applied.begin("payments", Position::START);
+        assert_eq!(push().await.status(), StatusCode::OK);
+        assert_eq!(kept.applied.backlog("payments"), 1);
+        kept.applied.appended("payments", Position(BACKLOG));
+        let refused = push().await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers()[header::RETRY_AFTER], RETRY_AFTER);
+        kept.applied.reached("payments", Position(1));
+        assert_eq!(push().await.status(), StatusCode::OK);
     }
 }

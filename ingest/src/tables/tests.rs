@@ -1,13 +1,21 @@
-//! Letters of records that Kafka has deleted, around a crash between the two commits of a source's tables.
+//! Two workers that commit the same partition, and letters of records that Kafka has deleted, around a crash between the two
+//! commits of a source's tables.
 
 use std::collections::BTreeSet;
 
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
-use tidemark_kernel::{Span, Time};
+use tidemark_kernel::unique::Unique;
+use tidemark_kernel::{Span, Time, Type};
+use tidemark_offline::table::layout;
 use tidemark_offline::{EventTable, Location, Places};
 
 use super::*;
+use crate::decode::{DeadLetter, LOST};
+use crate::health::Health;
+use crate::letters;
 use crate::memory::Memory;
 
 const PARTITION: Log = Log(3);
@@ -24,6 +32,7 @@ fn source() -> Arc<SourcePlan> {
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),
         max_arrival_ahead: None,
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     })
@@ -51,12 +60,83 @@ fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
 
 /// A worker that has taken these batches in.
 async fn taken(location: &Location, batches: Vec<Batch>) -> Tables {
-    let (host, memory) = (Host::real(Arc::new(Time::default)), Arc::new(Memory::default().for_source()));
-    let tables = Tables::open(location, &host, source(), CommitRule::default(), memory).await;
+    taken_of(source(), location, batches).await
+}
+
+async fn taken_of(source: Arc<SourcePlan>, location: &Location, batches: Vec<Batch>) -> Tables {
+    let (host, memory) = (host(), Arc::new(Memory::default().for_source()));
+    let tables = Tables::open(location, &host, source, CommitRule::default(), memory).await;
     let mut tables = tables.expect("opened");
     tables.claim(Since::NoViews).await.expect("claimed");
     batches.into_iter().for_each(|batch| tables.add(Arc::new(batch)).expect("it follows"));
     tables
+}
+
+fn host() -> Host {
+    Host::real(Arc::new(Time::default))
+}
+
+/// Commits what waits; what views get from that.
+async fn lands(tables: &mut Tables) -> Landed {
+    tables.start_commit(&Arc::new(Health::default()).of("payments", &host()));
+    tables.commit_ended().await.expect("committed");
+    tables.take_landed()
+}
+
+#[tokio::test]
+async fn views_of_a_compacted_topic_get_what_this_worker_has_committed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let mut ours = taken(&location, vec![batch(0, 4, &[]), batch(4, 10, &[])]).await;
+    assert_eq!((ours.until_due(), ours.handed_over(PARTITION)), (None, Position(10)), "not compacted");
+    ours.set_commits_first(true);
+    assert!(ours.until_due().is_some_and(|due| due <= PACE));
+    assert_eq!((ours.taken(PARTITION), ours.handed_over(PARTITION)), (Position(10), Position(0)));
+    let landed = lands(&mut ours).await;
+    let [all] = landed.batches.as_slice() else { panic!("{landed:?}") };
+    assert_eq!((all.from, all.to, landed.overtaken.len()), (Position(0), Position(10), 0));
+    assert_eq!((ours.until_due(), ours.handed_over(PARTITION)), (None, Position(10)));
+
+    // Another worker has committed part of it, or all; then a commit of our own whose answer was lost looks the same.
+    for (from, others, to) in [(10, 14, 20), (20, 30, 30), (30, 44, 40)] {
+        let mut ours = taken(&location, vec![batch(from, to, &[])]).await;
+        ours.set_commits_first(true);
+        commits(taken(&location, vec![batch(from, others, &[])]).await).await;
+        let landed = lands(&mut ours).await;
+        assert_eq!((landed.batches.len(), landed.discarded.len()), (0, 0), "{landed:?}");
+        assert_eq!(landed.overtaken, BTreeSet::from([PARTITION]));
+        assert_eq!(ours.committed(PARTITION), Position(to.max(others)));
+    }
+}
+
+#[tokio::test]
+async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let unique = Some(Unique { field: "at".into(), within: Span::from_secs(60) });
+    let unique = Arc::new(SourcePlan { unique, ..SourcePlan::clone(&source()) });
+    let mut ours = taken_of(Arc::clone(&unique), &location, vec![batch(0, 10, &[])]).await;
+    ours.set_commits_first(true);
+    commits(taken_of(Arc::clone(&unique), &location, vec![batch(0, 4, &[])]).await).await;
+    let landed = lands(&mut ours).await;
+    assert_eq!((landed.batches.len(), &landed.discarded), (0, &BTreeSet::from([PARTITION])));
+    assert_eq!((ours.committed(PARTITION), ours.taken(PARTITION)), (Position(4), Position(4)));
+
+    // Also where the topic is not compacted: what was taken back may have been what they rest on.
+    for commits_first in [false, true] {
+        let mut ours = taken_of(Arc::clone(&unique), &location, vec![batch(4, 10, &[])]).await;
+        ours.set_commits_first(commits_first);
+        let mut other = taken_of(Arc::clone(&unique), &location, Vec::new()).await;
+        let at = other.retracted().0;
+        let (from, to) = (Position(0), Position(1));
+        other.retract(Retraction { log: PARTITION, from, to, at }).await.expect("taken back");
+        let landed = lands(&mut ours).await;
+        assert_eq!(landed.discarded, BTreeSet::from([PARTITION]), "{commits_first}");
+        assert_eq!((ours.committed(PARTITION), ours.taken(PARTITION)), (Position(4), Position(4)));
+    }
+    let mut ours = taken_of(unique, &location, vec![batch(4, 10, &[])]).await;
+    assert!(lands(&mut ours).await.discarded.is_empty());
+    assert_eq!(ours.committed(PARTITION), Position(10));
 }
 
 /// Commits dead letters, and dies before their events.
@@ -68,7 +148,7 @@ async fn dies_in_between(mut tables: Tables) {
 
 async fn commits(mut tables: Tables) {
     let mut pending = std::mem::take(&mut tables.pending);
-    tables.open_tables().await.expect("open").commit(&mut pending).await.expect("committed");
+    tables.open_tables().await.expect("open").commit(&mut pending, false).await.expect("committed");
 }
 
 /// Offsets and codes of all dead letters, in order.

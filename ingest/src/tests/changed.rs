@@ -107,6 +107,38 @@ async fn a_file_of_a_feed_is_set_aside_and_the_others_go_on() {
     );
 }
 
+#[tokio::test]
+async fn a_file_of_a_feed_that_cannot_be_read_does_not_stop_the_others() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let other = project.file("a.csv", "user,shop,price,at\n1,s,1,2026-01-01\n");
+    let broken = project.file("b.parquet", "PAR1 and then nothing of the kind");
+    let unknown = project.file("c.xml", "<payments/>");
+    let whole = project.file("d.jsonl", &lines(0, 20));
+    let all = [other, broken, unknown, whole];
+    let refused = ingest.take_in_files("payments", &all, &unwatched).await;
+    refused.expect_err("named on the command line, nothing is taken in");
+    let feed = async |ingest: &mut Ingest| {
+        ingest.take_in_files_as("payments", &all, Changed::SetAside, &unwatched).await.expect("the others")
+    };
+    let report = feed(&mut ingest).await;
+    let reasons = report.files.iter().filter_map(|file| match &file.outcome {
+        FileOutcome::Refused { reason } => Some(reason.as_str()),
+        _ => None,
+    });
+    let reasons: Vec<&str> = reasons.collect();
+    let expected = ["a.csv: no column `amount`", "b.parquet", "c.xml"];
+    assert!(reasons.iter().zip(expected).all(|(reason, part)| reason.contains(part)), "{reasons:?}");
+    assert_eq!((reasons.len(), report.events() + report.dead_letters()), (3, 20));
+    let left_out = ingest.status().await.expect("status").sources[0].refused.clone();
+    assert_eq!(left_out.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>(), reasons);
+    // Once it is corrected, the feed takes it in.
+    project.file("a.csv", "user,shop,amount,at\n1,s,1,2026-01-01\n");
+    let report = feed(&mut ingest).await;
+    assert_eq!(report.events(), 1);
+    assert_eq!(ingest.status().await.expect("status").sources[0].refused.len(), 2);
+}
+
 /// The text of payments as CSV.
 fn csv(from: usize, count: usize) -> String {
     let row = |number: usize| {

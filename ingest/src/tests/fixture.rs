@@ -62,13 +62,13 @@ impl Machine for Patient {
 }
 
 /// When everything that is pushed is received.
-pub(super) const RECEIVED: Time = Time::from_millis(1_767_225_600_000);
+pub(crate) const RECEIVED: Time = Time::from_millis(1_767_225_600_000);
 
-pub(super) fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Arc::new(|| RECEIVED)
 }
 
-pub(super) fn memory() -> Arc<dyn OnlineStore> {
+pub(crate) fn memory() -> Arc<dyn OnlineStore> {
     Arc::new(MemoryStore::new(clock()))
 }
 
@@ -77,7 +77,7 @@ pub(super) fn field(name: &str, ty: Type) -> Field {
 }
 
 /// Payments: who, how much, when.
-pub(super) fn payments() -> Arc<SourcePlan> {
+pub(crate) fn payments() -> Arc<SourcePlan> {
     Arc::new(SourcePlan {
         name: "payments".into(),
         fields: vec![
@@ -92,6 +92,7 @@ pub(super) fn payments() -> Arc<SourcePlan> {
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     })
@@ -128,7 +129,7 @@ pub(super) fn view(name: &str, key: &Field, filter: Option<&str>) -> Arc<Feature
     Arc::new(FeaturePlan::new(spec).expect("a plan"))
 }
 
-pub(super) fn by_user() -> Arc<FeaturePlan> {
+pub(crate) fn by_user() -> Arc<FeaturePlan> {
     view("by_user", &field("user", Type::Int64), None)
 }
 
@@ -155,6 +156,15 @@ pub(super) fn lines(first: usize, count: usize) -> String {
     text
 }
 
+/// So many pushed records.
+pub(crate) fn pushed(count: usize) -> Vec<PushedRecord> {
+    let lines = lines(0, count);
+    let records = lines.lines().zip(0..);
+    records
+        .map(|(json, offset)| PushedRecord { offset, received: RECEIVED, json: json.as_bytes().to_vec() })
+        .collect()
+}
+
 /// What became of so many records: events, dead letters, and events without a user or shop.
 pub(crate) fn tally(events: u64, dead_letters: u64, keyless: u64) -> Tally {
     let (event, keyless_event) =
@@ -168,17 +178,17 @@ pub(crate) fn tally(events: u64, dead_letters: u64, keyless: u64) -> Tally {
 }
 
 /// A project.
-pub(super) struct Project {
+pub(crate) struct Project {
     pub(super) folder: tempfile::TempDir,
     pub(super) store: Arc<dyn OnlineStore>,
     pub(super) sources: Vec<Arc<SourcePlan>>,
     pub(super) views: Vec<Arc<FeaturePlan>>,
     pub(super) give_up: Vec<PathBuf>,
-    pub(super) host: Host,
+    pub(crate) host: Host,
 }
 
 impl Project {
-    pub(super) fn new(store: Arc<dyn OnlineStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn OnlineStore>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         Self {
             folder,
@@ -218,7 +228,7 @@ impl Project {
         }
     }
 
-    pub(super) async fn open(&self) -> Ingest {
+    pub(crate) async fn open(&self) -> Ingest {
         self.try_open().await.expect("opened")
     }
 

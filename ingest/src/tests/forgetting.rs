@@ -37,6 +37,7 @@ fn bookings() -> Arc<SourcePlan> {
         max_ahead: Span::from_secs(60 * 86_400),
         // Years of bookings are taken in at once.
         max_arrival_ahead: Some(Span::from_secs(10 * 365 * 86_400)),
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     })

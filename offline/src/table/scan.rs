@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int32Type, Int64Type, Schema};
+use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Log, Position, Time};
 
 use super::{DataFile, EventTable, LogStatistics, Positions, TableError, layout};
 use crate::session::{Limits, read_parquet, session};
@@ -28,7 +28,20 @@ impl EventTable {
     /// Fails where a column is unknown or the table's log cannot be read; the stream fails where a data file cannot.
     pub fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
         let all: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let wanted = Wanted::new(if columns.is_empty() { &all } else { columns }, from.clone(), to.clone());
+        let columns = if columns.is_empty() { &all } else { columns };
+        self.read(Wanted::new(columns, from.clone(), to.clone()))
+    }
+
+    /// The rows of a log that arrived after `since`, in order of offset. Files that cannot hold any are not read.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    pub fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
+        let to = self.positions().get(&log).map(|end| (log, *end)).into_iter().collect();
+        self.read(Wanted { since: Some(since), ..Wanted::new(columns, Positions::new(), to) })
+    }
+
+    fn read(&self, wanted: Wanted) -> Result<Rows, TableError> {
         let schema =
             wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(&self.folder))?;
         let files: Vec<DataFile> = self.files()?.into_iter().filter(|file| wanted.may_hold(file)).collect();
@@ -61,19 +74,21 @@ struct Wanted {
     columns: Vec<String>,
     from: Positions,
     to: Positions,
+    /// Only those that arrived later.
+    since: Option<Time>,
 }
 
 impl Wanted {
     fn new(columns: &[&str], from: Positions, to: Positions) -> Self {
-        Self { columns: columns.iter().map(|&name| name.to_owned()).collect(), from, to }
+        Self { columns: columns.iter().map(|&name| name.to_owned()).collect(), from, to, since: None }
     }
 
     /// The columns to read: the wanted ones, then those that rows are chosen by.
     fn read_schema(&self, stored: &Schema) -> Result<Schema, arrow::error::ArrowError> {
         let mut names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
-        names.extend(
-            [layout::LOG, layout::OFFSET].iter().filter(|name| !self.columns.iter().any(|c| c == *name)),
-        );
+        let mut chosen_by = vec![layout::LOG, layout::OFFSET];
+        chosen_by.extend(self.since.map(|_| layout::ARRIVAL_TIME));
+        names.extend(chosen_by.iter().filter(|name| !self.columns.iter().any(|c| c == *name)));
         let fields = names.iter().map(|name| stored.field_with_name(name).cloned());
         Ok(Schema::new(fields.collect::<Result<Vec<_>, _>>()?))
     }
@@ -88,7 +103,8 @@ impl Wanted {
     fn may_hold(&self, file: &DataFile) -> bool {
         let overlaps = |(log, held): (&Log, &LogStatistics)| {
             let (from, to) = self.range(*log);
-            from.0 <= held.last && held.first < to.0
+            let is_later = self.since.is_none_or(|since| held.newest_arrival > Some(since));
+            from.0 <= held.last && held.first < to.0 && is_later
         };
         file.logs.as_ref().is_none_or(|logs| logs.iter().any(overlaps))
     }
@@ -100,7 +116,17 @@ impl Wanted {
             let (from, to) = self.range(Log(*log));
             (from.0..to.0).contains(offset)
         });
-        let rows = filter_record_batch(batch, &BooleanArray::from_iter(wanted.map(Some)))?;
+        let mut wanted: Vec<bool> = wanted.collect();
+        if let Some(since) = self.since {
+            let arrivals = batch.column(batch.schema().index_of(layout::ARRIVAL_TIME)?);
+            let arrivals = arrivals.as_primitive::<TimestampMicrosecondType>();
+            let since = since.millis().saturating_mul(1000);
+            wanted
+                .iter_mut()
+                .zip(arrivals)
+                .for_each(|(wanted, at)| *wanted &= at.is_some_and(|at| at > since));
+        }
+        let rows = filter_record_batch(batch, &BooleanArray::from(wanted))?;
         let columns: Vec<usize> = (0..self.columns.len()).collect();
         layout::from_stored(&rows.project(&columns)?)
     }

@@ -32,7 +32,8 @@ pub struct LogStatistics {
 }
 
 impl LogStatistics {
-    fn merge(&mut self, other: &Self) {
+    /// Adds the statistics of other rows of the same log.
+    pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);

@@ -32,6 +32,7 @@ fn source(fields: &[(&str, Type)]) -> SourcePlan {
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+        unique: None,
         keep_raw: true,
         feed: Feed::Push,
     }
@@ -86,8 +87,11 @@ async fn open(folder: &TempDir, source: &SourcePlan) -> Result<EventTable, Table
 }
 
 async fn offsets(table: &EventTable, from: &Positions, to: &Positions) -> Vec<(i32, i64)> {
-    let batches: Vec<RecordBatch> =
-        table.scan(&[layout::OFFSET, layout::LOG], from, to).unwrap().try_collect().await.unwrap();
+    places(table.scan(&[layout::OFFSET, layout::LOG], from, to).unwrap()).await
+}
+
+async fn places(rows: Rows) -> Vec<(i32, i64)> {
+    let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
     let pair = |batch: &RecordBatch, row: usize| match value_at(batch.column(0), row) {
         Value::Int64(offset) => {
             let logs = batch.column(1).as_any().downcast_ref::<Int32Array>().unwrap();
@@ -115,6 +119,35 @@ async fn rows_and_positions_survive() {
     assert_eq!(all[0].schema(), first.schema());
     let some = offsets(&again, &at([(Log::FILE, 1)]), &at([(Log::FILE, 2), (Log(7), 100)])).await;
     assert_eq!(some, [(-1, 1), (7, 10), (7, 12)]);
+}
+
+#[tokio::test]
+async fn rows_that_arrived_later_are_found() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let mut positions = at([(Log(0), 0), (Log(1), 0)]);
+    for offsets in [&[0, 1, 2][..], &[10, 11], &[20, 3_000]] {
+        let end = Position::after(*offsets.last().unwrap());
+        let moved = Positions::from([(Log(0), end), (Log(1), end)]);
+        let both = [rows(&table, Log(0), offsets), rows(&table, Log(1), offsets)];
+        table.append(&both, &positions, &moved).await.unwrap();
+        positions = moved;
+    }
+    // Each arrived five milliseconds before its offset.
+    for (since, expected) in [
+        (-6, &[0, 1, 2, 10, 11, 20, 3_000][..]),
+        (-5, &[1, 2, 10, 11, 20, 3_000]),
+        (5, &[11, 20, 3_000]),
+        (15, &[3_000]),
+        (2_995, &[]),
+    ] {
+        let since = Time::from_millis(since);
+        let found = table.scan_since(&[layout::OFFSET, layout::LOG], Log(1), since).unwrap();
+        let expected: Vec<_> = expected.iter().map(|offset| (1, *offset)).collect();
+        assert_eq!(places(found).await, expected, "since {since}");
+    }
+    let none = table.scan_since(&[layout::OFFSET, layout::LOG], Log(7), Time::MIN).unwrap();
+    assert_eq!(places(none).await, []);
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ fn source() -> Arc<SourcePlan> {
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
+        unique: None,
         keep_raw: false,
         feed: Feed::Push,
     })

@@ -90,5 +90,9 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         from: record.from,
         to: Position::after(record.offset),
     };
-    chunk.accept(source, record.log)
+    let mut batch = chunk.accept(source, record.log)?;
+    if record.is_repeated {
+        batch.events = batch.events.slice(0, 0);
+    }
+    Ok(batch)
 }

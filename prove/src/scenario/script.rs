@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidemark_kernel::source::Rejection;
 use tidemark_kernel::{Log, Offset, Position, ServicePlan, SourcePlan, Time, Value, Visibility};
 use tidemark_registry::{Problem, Problems, Repo};
 
@@ -39,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) time: Option<Time>,
     /// One value for each field of the source.
     pub(crate) fields: Vec<Value>,
+    /// Whether it is a repetition of an event before it, and counts for nothing.
+    pub(crate) is_repeated: bool,
     /// The cell that says why it is a dead letter, where the table has that column.
     pub(crate) dead: Option<Cell>,
     pub(crate) place: Place,
@@ -58,6 +61,18 @@ pub(crate) struct Question {
     /// `as_served`: it is asked as a lookup.
     pub(crate) visibility: Visibility,
     pub(crate) expected: Vec<Expected>,
+}
+
+impl Record {
+    /// The value of a field; null where the source has none of this name.
+    pub(crate) fn field(&self, name: &str) -> Value {
+        self.source.field(name).map_or(Value::Null, |index| self.fields[index].clone())
+    }
+
+    /// When it happened and arrived, where it is an event.
+    pub(crate) fn accept(&self) -> Result<(Time, Time), Rejection> {
+        self.source.accept(self.log, self.time, |name| self.field(name))
+    }
 }
 
 impl Question {

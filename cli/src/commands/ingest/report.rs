@@ -48,13 +48,17 @@ pub(crate) fn table(reports: &Reports) -> String {
             let path = file.path.display().to_string();
             let cells = match &file.outcome {
                 FileOutcome::TakenIn { tally, before, taken_back, took } => {
-                    let note = match (before, taken_back) {
-                        (0, 0) => String::new(),
+                    let mut notes = match (before, taken_back) {
+                        (0, 0) => Vec::new(),
                         (0, taken_back) => {
-                            format!("{} of earlier content taken back", counted(*taken_back, "event"))
+                            vec![format!("{} of earlier content taken back", counted(*taken_back, "event"))]
                         }
-                        (before, _) => format!("{} were in before", counted(*before, "row")),
+                        (before, _) => vec![format!("{} were in before", counted(*before, "row"))],
                     };
+                    if tally.repeated > 0 {
+                        notes.push(format!("{} left out as repetitions", counted(tally.repeated, "row")));
+                    }
+                    let note = notes.join("; ");
                     let (events, dead_letters) = (count(tally.events()), count(tally.rejected.count()));
                     [events, dead_letters, rate(tally.records, *took), note]
                 }
@@ -71,6 +75,10 @@ pub(crate) fn table(reports: &Reports) -> String {
                 }
                 FileOutcome::SetAside(_) => {
                     let note = "left out: it would count rows twice".to_owned();
+                    ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
+                }
+                FileOutcome::Refused { .. } => {
+                    let note = "left out: it cannot be read".to_owned();
                     ["0".to_owned(), "0".to_owned(), "-".to_owned(), note]
                 }
             };
@@ -93,8 +101,8 @@ fn describe(source: &str, file: &FileReport) -> Json {
     match &file.outcome {
         FileOutcome::TakenIn { tally, before, taken_back, took } => json!({
             "source": source, "file": path, "events": tally.events(), "dead_letters": tally.rejected.count(),
-            "rows_before": before, "events_taken_back": taken_back, "seconds": took.as_secs_f64(), "skipped": false,
-            "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen),
+            "repeated": tally.repeated, "rows_before": before, "events_taken_back": taken_back,
+            "seconds": took.as_secs_f64(), "skipped": false, "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen),
         }),
         FileOutcome::GivenUp { rows } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 1, "rows_before": rows, "skipped": false,
@@ -107,6 +115,10 @@ fn describe(source: &str, file: &FileReport) -> Json {
         FileOutcome::SetAside(earlier) => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": false, "left_out": true,
             "reason": earlier.to_string(),
+        }),
+        FileOutcome::Refused { reason } => json!({
+            "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": false, "left_out": true,
+            "reason": reason,
         }),
     }
 }

@@ -79,17 +79,23 @@ fn of_skipped(source: &str, report: &FilesReport) -> Option<Complaint> {
 
 /// The messages about files of a feed that were left out: errors, although the others were taken in.
 fn set_aside(source: &str, report: &FilesReport) -> Vec<Complaint> {
-    let complaint = |file: &FileReport| {
-        let FileOutcome::SetAside(earlier) = &file.outcome else { return None };
-        let help = match earlier.kind {
-            EarlierKind::TakenBack => earlier.help(),
-            _ => format!(
-                "`tidemark ingest --source {source} --from {}` with {}",
-                file.path.display(),
-                earlier.help()
-            ),
-        };
-        Some(Complaint { level: Level::Error, message: earlier.to_string(), help })
+    let complaint = |file: &FileReport| match &file.outcome {
+        FileOutcome::SetAside(earlier) => {
+            let help = match earlier.kind {
+                EarlierKind::TakenBack => earlier.help(),
+                _ => format!(
+                    "`tidemark ingest --source {source} --from {}` with {}",
+                    file.path.display(),
+                    earlier.help()
+                ),
+            };
+            Some(Complaint { level: Level::Error, message: earlier.to_string(), help })
+        }
+        FileOutcome::Refused { reason } => {
+            let help = "correct the file or the definition, or remove it from the feed; the other files were taken in";
+            Some(Complaint { level: Level::Error, message: reason.clone(), help: help.to_owned() })
+        }
+        FileOutcome::TakenIn { .. } | FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => None,
     };
     report.files.iter().filter_map(complaint).collect()
 }
@@ -141,10 +147,13 @@ impl<'r> File<'r> {
     fn of(report: &'r FileReport) -> Option<Self> {
         match &report.outcome {
             FileOutcome::TakenIn { tally, before, .. } => {
-                let is_useless = *before == 0 && tally.records > 0 && tally.events() == 0;
+                let is_useless = *before == 0 && tally.records > 0 && tally.events() + tally.repeated == 0;
                 Some(Self { report, tally, is_useless })
             }
-            FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } | FileOutcome::SetAside(_) => None,
+            FileOutcome::GivenUp { .. }
+            | FileOutcome::Skipped { .. }
+            | FileOutcome::SetAside(_)
+            | FileOutcome::Refused { .. } => None,
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn json(status: &Status) -> Vec<Json> {
 pub(super) fn say_refused(source: &SourceStatus) {
     for (path, why) in &source.refused {
         let help = format!(
-            "say what it is: `tidemark ingest --source {} --from {}` with --replace, --append or --as-new",
+            "`tidemark ingest --source {} --from {}` says what can be done about it",
             source.source,
             path.display()
         );

@@ -112,10 +112,11 @@ async fn brokers_that_are_away_may_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_that_does_not_tell_how_it_bounds_timestamps() {
+async fn a_cluster_that_does_not_tell_its_settings() {
     let (_cluster, servers) = cluster(1);
-    let told = config(&servers).timestamps("t").await.expect("an answer");
-    assert!(matches!(&told, Timestamps::Unknown(reason) if !reason.is_empty()), "{told:?}");
-    let away = config("127.0.0.1:1").timestamps("t").await.expect_err("away");
+    let told = config(&servers).settings("t").await.expect("an answer");
+    assert!(matches!(&told.timestamps, Timestamps::Unknown(reason) if !reason.is_empty()), "{told:?}");
+    assert!(told.is_compacted, "that is safe whatever it is");
+    let away = config("127.0.0.1:1").settings("t").await.expect_err("away");
     assert!(matches!(away, IngestError::Unreachable { .. }), "{away}");
 }

@@ -17,7 +17,7 @@ use tidemark_services::{Kafka, unique};
 
 use super::reading::{HISTORY, PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
-use crate::kafka::{KafkaConfig, Reader as _, Timestamps, Topics as _};
+use crate::kafka::{KafkaConfig, Reader as _, Timestamps, TopicSettings, Topics as _};
 
 /// A topic of a test's own.
 struct Topic {
@@ -329,8 +329,9 @@ async fn compressed_records_are_read() {
 async fn brokers_tell_who_sets_timestamps_and_how_far_ahead() {
     let Some(topic) = Topic::new("timestamps", 1).await else { return };
     let (config, hour) = (topic.config(), Span::from_secs(3600));
-    let told = config.timestamps(&topic.name).await.expect("told");
-    assert_eq!(told, Timestamps::Producers(Some(hour)), "the default of Kafka 4");
+    let told = config.settings(&topic.name).await.expect("told");
+    let by_default = TopicSettings { timestamps: Timestamps::Producers(Some(hour)), is_compacted: false };
+    assert_eq!(told, by_default, "the default of Kafka 4");
     let any = i64::MAX.to_string();
     for (name, value, expected) in [
         ("message.timestamp.after.max.ms", "60000", Timestamps::Producers(Some(Span::from_secs(60)))),
@@ -341,11 +342,11 @@ async fn brokers_tell_who_sets_timestamps_and_how_far_ahead() {
         let changed = topic.admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
         changed[0].as_ref().expect("changed");
         let began = Instant::now();
-        while config.timestamps(&topic.name).await.expect("told") != expected {
+        while config.settings(&topic.name).await.expect("told").timestamps != expected {
             assert!(began.elapsed() < PATIENCE, "{name} is not {value}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let missing = config.timestamps("no-such-topic").await.expect_err("no topic");
+    let missing = config.settings("no-such-topic").await.expect_err("no topic");
     assert!(matches!(missing, IngestError::NoTopic { .. }), "{missing}");
 }

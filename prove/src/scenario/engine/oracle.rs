@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
-use tidemark_kernel::{Answer, EntityKey, FeaturePlan, SourcePlan, Stamp, Value, Visibility};
+use tidemark_kernel::{Answer, EntityKey, FeaturePlan, SourcePlan, Stamp, Visibility};
 
 use super::Reply;
 use crate::scenario::RunError;
@@ -29,8 +29,11 @@ impl<'s> Oracle<'s> {
         let decided: Vec<Result<Stamp, Rejection>> = script.records.iter().map(stamp).collect();
         let mut histories = BTreeMap::new();
         for plan in script.repo.views.values() {
-            let of_source =
-                script.records.iter().zip(&decided).filter(|(record, _)| record.source.name == plan.source);
+            let of_source = script
+                .records
+                .iter()
+                .zip(&decided)
+                .filter(|(record, _)| record.source.name == plan.source && !record.is_repeated);
             let accepted = of_source.filter_map(|(record, stamp)| Some((record, *stamp.as_ref().ok()?)));
             let (records, stamps): (Vec<&Record>, Vec<Stamp>) = accepted.unzip();
             let mut history = ViewHistory::new(Arc::clone(plan));
@@ -84,9 +87,7 @@ impl<'s> Oracle<'s> {
 }
 
 fn stamp(record: &Record) -> Result<Stamp, Rejection> {
-    let source = &record.source;
-    let field = |name: &str| source.field(name).map_or(Value::Null, |index| record.fields[index].clone());
-    let (event_time, arrival_time) = source.accept(record.log, record.time, field)?;
+    let (event_time, arrival_time) = record.accept()?;
     Ok(Stamp { log: record.log, offset: record.offset, event_time, arrival_time })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::{Log, Offset, Position, SourcePlan, Value};
+use tidemark_kernel::{Log, Offset, Position, SourcePlan, Time, Value};
 
 use super::{Context, Record, cell};
 use crate::scenario::document::{Cell, Table};
@@ -24,7 +24,27 @@ pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, S
     }
     let table = Events { context, table, is_field: &is_field };
     let mut next: BTreeMap<(String, Log), Offset> = BTreeMap::new();
-    table.table.rows.iter().map(|row| table.record(row, &mut next)).collect()
+    let rows = table.table.rows.iter();
+    let mut records = rows.map(|row| table.record(row, &mut next)).collect::<Result<Vec<_>, _>>()?;
+    for index in 0..records.len() {
+        records[index].is_repeated = repeats(&records[index], &records[..index]);
+    }
+    Ok(records)
+}
+
+/// Whether a record is a repetition of an event before it, found as [`tidemark_kernel::unique`] says and not as it does it.
+fn repeats(record: &Record, before: &[Record]) -> bool {
+    let Some(unique) = &record.source.unique else { return false };
+    let (id, Ok((_, arrival))) = (record.field(&unique.field), record.accept()) else { return false };
+    let of_partition = |other: &&Record| {
+        other.source.name == record.source.name && other.log == record.log && !other.is_repeated
+    };
+    let events = before.iter().filter(of_partition);
+    let events: Vec<(Value, Time)> =
+        events.filter_map(|other| Some((other.field(&unique.field), other.accept().ok()?.1))).collect();
+    let newest = events.iter().map(|(_, arrival)| *arrival).fold(arrival, Time::max);
+    let is_known = |(known, at): &(Value, Time)| *known == id && *at > newest.minus(unique.within);
+    id != Value::Null && events.iter().any(is_known)
 }
 
 struct Events<'a> {
@@ -65,7 +85,7 @@ impl<'a> Events<'a> {
         let has_dead = self.table.column("dead_letter").filter(|_| !(self.is_field)("dead_letter"));
         let dead = has_dead.map(|column| row[column].clone());
         let fields = self.fields(&source, row)?;
-        Ok(Record { source, log, offset, from, time, fields, dead, place })
+        Ok(Record { source, log, offset, from, time, fields, is_repeated: false, dead, place })
     }
 
     fn source(&self, row: &[Cell]) -> Result<Arc<SourcePlan>, ScenarioError> {
