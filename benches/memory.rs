@@ -10,19 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidemark_benches::engine::Engine;
-use tidemark_benches::shop::{self, PARTITIONS, Payment, Payments, TOPIC};
+use tidemark_benches::setting;
+use tidemark_benches::shop::{self, PARTITIONS, Payment, TOPIC};
 use tidemark_benches::table::{Table, grouped, rate};
-use tidemark_benches::{now, setting};
-use tidemark_kernel::{Span, Time};
 use tidemark_services::{Kafka, Record, Redis};
 use tidemark_store::{RedisConfig, RedisStore};
 use tokio::time::sleep;
 
 /// Events for each user, and in the end once more.
 const ROUNDS: usize = 3;
-
-/// Over how long the events are spread, the last one now.
-const SPAN: Span = Span::from_secs(24 * 60 * 60);
 
 /// The first argument of a worker.
 const WORKER: &str = "worker";
@@ -48,12 +44,11 @@ fn main() {
 /// Every user has one event in each round, in an order that jumps about.
 fn produce(kafka: &Kafka, users: usize) {
     let producer = kafka.producer_with(&[("linger.ms", "20"), ("batch.size", "262144")]);
-    let (end, events, mut payments) = (now(), (ROUNDS + 1) * users, Payments::default());
-    for event in 0..events {
-        let ago = SPAN.millis() as f64 * (events - event) as f64 / events as f64;
+    let events = (ROUNDS + 1) * users;
+    for (event, payment) in shop::backlog(events as u64).enumerate() {
         // A prime far from the number of users meets each of them once.
         let user = event.wrapping_mul(7_368_787) % users;
-        let payment = Payment { user, ..payments.next(Time::from_millis(end.millis() - ago as i64)) };
+        let payment = Payment { user, ..payment };
         let record = Record::new(TOPIC, payment.to_string()).key(user.to_string());
         producer.send(&record.at(payment.at.millis()));
     }

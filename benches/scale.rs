@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidemark_benches::engine::Engine;
-use tidemark_benches::shop::{self, Payments, TOPIC};
+use tidemark_benches::setting;
+use tidemark_benches::shop::{self, TOPIC};
 use tidemark_benches::table::{Table, rate};
-use tidemark_benches::{now, setting};
-use tidemark_kernel::{Span, Time};
 use tidemark_services::{Kafka, Record, Redis};
 use tidemark_store::{RedisConfig, RedisStore};
 use tokio::time::sleep;
 
 const PARTITIONS: [i32; 3] = [12, 100, 1000];
-
-/// Over how long the events are spread, the last one now.
-const SPAN: Span = Span::from_secs(24 * 60 * 60);
 
 /// For how long nothing comes in: several ticks.
 const STILL: Duration = Duration::from_secs(20);
@@ -66,10 +62,7 @@ async fn main() {
 /// The topic, filled beforehand, keyed by user.
 fn produce(kafka: &Kafka, events: u64) {
     let producer = kafka.producer_with(&[("linger.ms", "20"), ("batch.size", "262144")]);
-    let (end, mut payments) = (now(), Payments::default());
-    for event in 0..events {
-        let ago = SPAN.millis() as f64 * (events - event) as f64 / events as f64;
-        let payment = payments.next(Time::from_millis(end.millis() - ago as i64));
+    for payment in shop::backlog(events) {
         let record = Record::new(TOPIC, payment.to_string()).key(payment.user.to_string());
         producer.send(&record.at(payment.at.millis()));
     }

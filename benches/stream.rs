@@ -13,16 +13,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tidemark_benches::engine::Engine;
 use tidemark_benches::recorder::{Recorder, Recording};
-use tidemark_benches::shop::{self, PARTITIONS, Payments, TOPIC};
+use tidemark_benches::setting;
+use tidemark_benches::shop::{self, PARTITIONS, TOPIC};
 use tidemark_benches::table::{Table, grouped, rate};
-use tidemark_benches::{now, setting};
 use tidemark_ingest::decode::json::RecordReader;
-use tidemark_kernel::{Span, Time};
 use tidemark_services::{Kafka, Record, Redis};
 use tidemark_store::{OnlineStore, RedisConfig, RedisStore};
-
-/// Over how long the events are spread, the last one now.
-const SPAN: Span = Span::from_secs(24 * 60 * 60);
 
 /// How many events the stream library gets.
 const FEWER: u64 = 100_000;
@@ -91,10 +87,7 @@ async fn main() {
 /// The topic, filled beforehand. Each record's timestamp is its event time, its key the user.
 fn produce(kafka: &Kafka, events: u64) {
     let producer = kafka.producer_with(&[("linger.ms", "20"), ("batch.size", "262144")]);
-    let (end, mut payments) = (now(), Payments::default());
-    for event in 0..events {
-        let ago = SPAN.millis() as f64 * (events - event) as f64 / events as f64;
-        let payment = payments.next(Time::from_millis(end.millis() - ago as i64));
+    for payment in shop::backlog(events) {
         let record = Record::new(TOPIC, payment.to_string()).key(payment.user.to_string());
         producer.send(&record.at(payment.at.millis()));
     }

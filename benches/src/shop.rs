@@ -4,8 +4,10 @@ use std::fmt;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tidemark_kernel::Time;
+use tidemark_kernel::{Span, Time};
 use tidemark_registry::{Repo, parse};
+
+use crate::now;
 
 /// The topic that the source reads.
 pub const TOPIC: &str = "payments";
@@ -15,6 +17,9 @@ pub const PARTITIONS: i32 = 12;
 
 /// How many entities each view has, unless a benchmark makes others.
 pub const ENTITIES: usize = 10_000;
+
+/// Over how long a backlog is spread.
+const DAY: Span = Span::from_secs(24 * 60 * 60);
 
 /// Zipf's law for the entities: the most frequent of 10,000 has a seventh of all events.
 const EXPONENT: f64 = 1.1;
@@ -133,6 +138,15 @@ impl Default for Payments {
         });
         Self { random: ChaCha8Rng::seed_from_u64(7), weights: weights.collect(), next: 0 }
     }
+}
+
+/// A backlog of payments, spread over the day before now.
+pub fn backlog(events: u64) -> impl Iterator<Item = Payment> {
+    let (end, mut payments) = (now(), Payments::default());
+    (0..events).map(move |event| {
+        let ago = DAY.millis() as f64 * (events - event) as f64 / events as f64;
+        payments.next(Time::from_millis(end.millis() - ago as i64))
+    })
 }
 
 impl Payments {

@@ -17,7 +17,7 @@ pub enum Mutant {
     Overlap,
     /// Views get the records of a compacted topic before `events` holds them.
     AppliedFirst,
-    /// Whoever takes a partition over does not know the ids of its events.
+    /// A worker that takes over a partition starts without the ids of its events.
     ForgottenIds,
 }
 

@@ -89,7 +89,8 @@ pub(crate) struct Landed {
 }
 
 impl Landed {
-    fn is_empty(&self) -> bool {
+    /// Whether there is nothing for the views.
+    pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.overtaken.is_empty()
     }
 }

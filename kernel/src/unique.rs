@@ -126,7 +126,7 @@ mod tests {
         let mut known = KnownIds::new(Span::from_secs(10));
         let (one, other) = (Value::Int64(1), Value::Int64(2));
         assert!(known.counts(&one, at(100)) && known.counts(&other, at(100)));
-        assert!(!known.counts(&one, at(109)), "a repetition is not known anew");
+        assert!(!known.counts(&one, at(109)), "a repetition does not extend the span");
         assert!(known.counts(&one, at(110)), "the span is over");
         assert!(!known.counts(&one, at(119)));
         assert!(known.counts(&Value::Null, at(119)) && known.counts(&Value::Null, at(119)));

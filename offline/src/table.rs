@@ -258,9 +258,9 @@ impl EventTable {
         }
     }
 
-    /// Appends rows and leaves every log where it stands, provided that nobody has committed anything since this handle was
-    /// last reloaded. Whether that was so; otherwise nothing was changed. For tables of dead letters: a log is no longer read
-    /// in order of offset where these rows come after others.
+    /// Appends rows without moving the position of any log, and returns true. Returns false, and changes nothing, where
+    /// another commit was made since this handle was last reloaded. For tables of dead letters: a log is no longer read in
+    /// order of offset where these rows come after others.
     ///
     /// # Errors
     /// Fails like [`append`](Self::append). The commit may be in then: positions do not tell, the rows do.

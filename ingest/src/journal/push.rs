@@ -63,7 +63,7 @@ pub(crate) struct Once {
     pub(crate) key: String,
     /// The BLAKE3 hash of its body.
     pub(crate) body: [u8; 32],
-    /// What is to be answered, but for the offsets.
+    /// The answer without the offsets.
     pub(crate) answer: Vec<u8>,
 }
 

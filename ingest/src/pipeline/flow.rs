@@ -56,7 +56,7 @@ impl Pipeline {
         Ok(all_repeated)
     }
 
-    /// Whether a log is a partition that was given back, and is read again by whoever gets it.
+    /// Whether a log is a partition of the topic, and this worker has left the topic. Its next reader reads it again.
     fn is_read_again(&self, log: Log) -> bool {
         is_partition(log) && self.topic.is_none()
     }
@@ -71,8 +71,12 @@ impl Pipeline {
     /// Hands to the views what they get from commits. Batches of partitions that were taken away are dropped: their next
     /// reader catches the views up from `events`.
     pub(super) async fn hand_to_views(&mut self) {
-        let Landed { mut batches, mut overtaken, discarded } = self.tables.take_landed();
-        self.known.retain(|log, _| !overtaken.contains(log));
+        let landed = self.tables.take_landed();
+        if landed.is_empty() {
+            return;
+        }
+        let Landed { mut batches, mut overtaken, discarded } = landed;
+        self.forget_ids(|log| overtaken.contains(&log));
         let assigned: BTreeSet<Log> = self.topic.iter().flat_map(Topic::assigned).collect();
         batches.retain(|batch| assigned.contains(&batch.log));
         overtaken.retain(|log| assigned.contains(log));

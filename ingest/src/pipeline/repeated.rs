@@ -81,9 +81,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Lets go of partitions that others read from now on.
-    pub(super) fn forget_ids(&mut self, is_gone: impl Fn(Log) -> bool) {
-        self.known.retain(|log, _| !is_gone(*log));
+    /// Forgets the ids of these partitions.
+    pub(super) fn forget_ids(&mut self, of: impl Fn(Log) -> bool) {
+        self.known.retain(|log, _| !of(*log));
     }
 
     /// Finds the ids of a partition in the event table, which is made to hold all that was taken of it.

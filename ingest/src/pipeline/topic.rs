@@ -334,13 +334,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Fills the views anew that have records which `events` lacks, read before the topic was compacted: they may be gone from
-    /// it.
+    /// Backfills the views that are ahead of `events`: they were written before the topic was compacted, and their records may
+    /// have been removed from it.
     async fn refill_ahead(&mut self, logs: &[Log]) -> Result<(), IngestError> {
         if self.ahead(logs).await?.is_empty() {
             return Ok(());
         }
-        // Whoever had them before may have committed in between.
+        // The previous reader may have committed in between.
         self.tables.reload().await?;
         let ahead = self.ahead(logs).await?;
         if !ahead.is_empty() {

@@ -202,8 +202,8 @@ impl Judgement {
     }
 }
 
-/// Decides on a body's records as the log's reader will, on a thread where it may take long. What is to be appended, and
-/// what was decided.
+/// Validates the records of a body as the reader of the push partition will, on a thread where it may take long. Returns what
+/// is to be appended, and which of the records are events.
 async fn judge(
     host: &Host,
     source: Arc<SourcePlan>,

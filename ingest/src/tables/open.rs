@@ -114,7 +114,8 @@ impl Open {
             if claimed(&before) == before {
                 break;
             }
-            // In this order: from here on nobody has claimed the events who did not come first with the dead letters.
+            // The order matters: where another version has claimed the events before, this check fails, and one that claims them later
+            // writes the dead letters later, or makes this write lose its race.
             self.events.check_source().await?;
             if self.dead_letters.take_back(self.events.positions(), &claimed(&before)).await? {
                 break;

@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::unique::Unique;
-use tidemark_kernel::{Span, Time, Type};
+use tidemark_kernel::{Span, Time};
 use tidemark_offline::table::layout;
 use tidemark_offline::{EventTable, Location, Places};
 
@@ -17,26 +15,11 @@ use crate::decode::{DeadLetter, LOST};
 use crate::health::Health;
 use crate::letters;
 use crate::memory::Memory;
+use crate::tests::fixture::payments;
 
 const PARTITION: Log = Log(3);
 
 const UNDECODABLE: &str = "undecodable";
-
-fn source() -> Arc<SourcePlan> {
-    Arc::new(SourcePlan {
-        name: "payments".into(),
-        fields: vec![Field { name: "at".into(), ty: Type::Timestamp }],
-        origins: BTreeMap::new(),
-        optional: BTreeSet::new(),
-        event_time: TimeField { field: "at".into(), unit: None },
-        arrival: Arrival::Record,
-        max_ahead: Span::from_secs(60),
-        max_arrival_ahead: None,
-        unique: None,
-        keep_raw: false,
-        feed: Feed::Push,
-    })
-}
 
 /// Records of the partition of which these are dead letters, and the others are not looked at.
 fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
@@ -53,14 +36,14 @@ fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
         log: PARTITION,
         from: Position(from),
         to: Position(to),
-        events: RecordBatch::new_empty(layout::events(&source())),
+        events: RecordBatch::new_empty(layout::events(&payments())),
         dead: dead.iter().map(letter).collect(),
     }
 }
 
 /// A worker that has taken these batches in.
 async fn taken(location: &Location, batches: Vec<Batch>) -> Tables {
-    taken_of(source(), location, batches).await
+    taken_of(payments(), location, batches).await
 }
 
 async fn taken_of(source: Arc<SourcePlan>, location: &Location, batches: Vec<Batch>) -> Tables {
@@ -113,8 +96,8 @@ async fn views_of_a_compacted_topic_get_what_this_worker_has_committed() {
 async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::local(folder.path());
-    let unique = Some(Unique { field: "at".into(), within: Span::from_secs(60) });
-    let unique = Arc::new(SourcePlan { unique, ..SourcePlan::clone(&source()) });
+    let unique = Some(Unique { field: "shop".into(), within: Span::from_secs(60) });
+    let unique = Arc::new(SourcePlan { unique, ..SourcePlan::clone(&payments()) });
     let mut ours = taken_of(Arc::clone(&unique), &location, vec![batch(0, 10, &[])]).await;
     ours.set_commits_first(true);
     commits(taken_of(Arc::clone(&unique), &location, vec![batch(0, 4, &[])]).await).await;
@@ -153,7 +136,7 @@ async fn commits(mut tables: Tables) {
 
 /// Offsets and codes of all dead letters, in order.
 async fn held(location: &Location) -> Vec<(i64, String)> {
-    let table = EventTable::open_dead_letters(location, &source()).await.expect("opened");
+    let table = EventTable::open_dead_letters(location, &payments()).await.expect("opened");
     let scan = table.scan(&[], &Positions::new(), table.positions()).expect("a scan");
     let batches: Vec<RecordBatch> = scan.try_collect().await.expect("rows");
     let rows = batches.iter().flat_map(|batch| letters::rows(batch).expect("all columns"));

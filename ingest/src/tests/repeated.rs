@@ -1,4 +1,4 @@
-//! Records that were sent twice count once, whoever reads them and from where on.
+//! Records that were sent twice count once, for every reader and after every restart.
 
 use std::fmt::Write;
 use std::sync::Arc;
