@@ -24,8 +24,8 @@ use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
-use crate::mutant::{Mutant, is_on};
 use crate::progress::{Progress, Task, Watch, unwatched};
+use crate::tables::generations_since;
 use crate::view::{Advance, SharedView, ViewWriter};
 
 /// How often a view is brought up again when other processes, or a store that loses it, get in the way.
@@ -280,22 +280,14 @@ impl Fill<'_> {
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
     /// has them. One of the same plan was replaced because it had lost something.
     async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
-        let counts = old.fingerprint != self.plan.fingerprint() && old.number >= since(self.events);
+        let counts = old.fingerprint != self.plan.fingerprint() && old.number >= generations_since(self.events.facts());
         Ok(counts && begun_at(&**self.store, old).await? == retracted(self.events.facts()))
     }
 }
 
 /// Whether a generation is of this plan, and made from records as `events` has them.
 pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: &Generation) -> bool {
-    generation.fingerprint == plan.fingerprint() && generation.number >= since(events)
-}
-
-/// The number of the first generation that was made from records as `events` has them.
-fn since(events: &dyn OfflineTable) -> u64 {
-    if is_on(Mutant::EarlierReading) {
-        return 0;
-    }
-    events.facts().get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
+    generation.fingerprint == plan.fingerprint() && generation.number >= generations_since(events.facts())
 }
 
 /// The position in [`Log::RETRACTIONS`] that a generation was begun at; the start where it is gone.

@@ -322,18 +322,21 @@ impl Pipeline {
     async fn try_claim(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<bool, IngestError> {
         let since = match plans.first() {
             None => Since::NoViews,
-            Some(plan) if self.begins_anew(plan).await? => {
-                let events = &*self.tables.open_tables().await?.events;
-                Since::Generation(begin(&*self.shared.store, plan, events).await?.number)
-            }
+            Some(plan) if self.has_none_that_counts(plan).await? => self.begin_anew(plan).await?,
             Some(_) => Since::Unchanged,
         };
         self.tables.claim(since).await
     }
 
+    /// Begins a generation of a view that is newer than any of the source's views, and counts from then on as the first one.
+    async fn begin_anew(&mut self, plan: &FeaturePlan) -> Result<Since, IngestError> {
+        let events = &*self.tables.open_tables().await?.events;
+        Ok(Since::Generation(begin(&*self.shared.store, plan, events).await?.number))
+    }
+
     /// Whether no generation of a view counts: because the version of its source changes, or because the store is not the
     /// one that it was when the version changed last, and its numbers may be lower.
-    async fn begins_anew(&mut self, plan: &FeaturePlan) -> Result<bool, IngestError> {
+    async fn has_none_that_counts(&mut self, plan: &FeaturePlan) -> Result<bool, IngestError> {
         if self.tables.has_other_version().await? {
             return Ok(true);
         }

@@ -12,7 +12,7 @@ use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::facts;
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::{OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
+use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::Batch;
@@ -22,7 +22,7 @@ use crate::kafka::TopicFacts;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
 pub(crate) use open::is_partition;
-use open::{Conflicts, Pending, stands};
+use open::{Conflicts, Pending, note_compacted, stands};
 pub(crate) use open::{Open, Since};
 
 mod open;
@@ -65,10 +65,12 @@ pub(crate) struct Tables {
     committed: Positions,
     /// Where the list of retractions ends, as far as we have seen.
     retracted: Position,
+    /// The number of the first generation that counts, as far as we have seen.
+    generations_since: u64,
     /// Up to where a commit is under way.
     leaving: Positions,
     pending: Pending,
-    /// Whether views get the records of a topic from commits.
+    /// Whether the topic is compacted, as far as we have seen.
     commits_first: bool,
     /// What views are to get from the last ones.
     landed: Landed,
@@ -117,8 +119,7 @@ impl Tables {
         let mut events = offline.open_or_create(&source, TableKind::Events).await?;
         let history = identify(&mut *events, host).await?;
         let dead_letters = offline.open_or_create(&source, TableKind::DeadLetters).await?;
-        let (committed, retracted) = (events.positions().clone(), retracted(events.facts()));
-        Ok(Self {
+        let mut tables = Self {
             host: host.clone(),
             source: Arc::clone(&source),
             rule,
@@ -127,14 +128,17 @@ impl Tables {
             open: Some(Open { source, events, dead_letters }),
             commit: JoinSet::new(),
             ended: None,
-            committed,
-            retracted,
+            committed: Positions::new(),
+            retracted: Position::START,
+            generations_since: 0,
             leaving: Positions::new(),
             pending: Pending::default(),
             commits_first: false,
             landed: Landed::default(),
             since_commit: host.stopwatch(),
-        })
+        };
+        tables.look();
+        Ok(tables)
     }
 
     /// The id of the history that `events` holds: made with the table, and moved with it.
@@ -159,15 +163,30 @@ impl Tables {
         waiting.map_or_else(|| self.committed(log), |to| to.max(self.committed(log)))
     }
 
-    /// Decides whether views get the records of the topic from commits, or at once. What no commit holds may be gone from a
-    /// compacted topic when it is read again.
-    pub(crate) const fn set_commits_first(&mut self, commits_first: bool) {
-        self.commits_first = commits_first;
-    }
-
-    /// Whether views get the records of the topic from commits.
+    /// Whether the topic is compacted, as far as we have seen: then views get its records from commits. What no commit holds
+    /// may be gone from a compacted topic when it is read again.
     pub(crate) const fn commits_first(&self) -> bool {
         self.commits_first
+    }
+
+    /// Notes in the event table whether the topic is compacted. False, and nothing was changed, where another worker has changed the
+    /// table's properties since we last saw them.
+    ///
+    /// `since` is a generation that is newer than any that may hold records which are not in `events`. From then on
+    /// older generations do not count.
+    pub(crate) async fn set_compacted(
+        &mut self,
+        is_compacted: bool,
+        since: Since,
+    ) -> Result<bool, IngestError> {
+        let is_noted = self.open_tables().await?.set_compacted(is_compacted, since).await?;
+        self.look();
+        Ok(is_noted)
+    }
+
+    /// The number of the first generation that counts: older ones may hold records that are not in `events`.
+    pub(crate) const fn generations_since(&self) -> u64 {
+        self.generations_since
     }
 
     /// Whether views get the records of a log from commits.
@@ -208,8 +227,11 @@ impl Tables {
     /// Takes note of where `events` stands.
     fn look(&mut self) {
         if let Some(open) = &self.open {
+            let facts = open.events.facts();
             self.committed = open.events.positions().clone();
-            self.retracted = retracted(open.events.facts());
+            self.retracted = retracted(facts);
+            self.generations_since = generations_since(facts);
+            self.commits_first = facts.contains_key(facts::COMPACTED);
         }
     }
 
@@ -406,6 +428,7 @@ impl Tables {
     pub(crate) async fn begin(
         &mut self,
         topic: &TopicFacts,
+        is_compacted: bool,
         starts: &Positions,
     ) -> Result<bool, IngestError> {
         let source_name = self.source.name.clone();
@@ -419,6 +442,7 @@ impl Tables {
             }
             let mut facts = before.clone();
             facts.insert(facts::TOPIC.to_owned(), topic.to_string());
+            note_compacted(&mut facts, is_compacted);
             let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
             let unnamed = unnamed.map(|(log, start)| (*log, *start)).collect();
             match events.begin(&before, &facts, &unnamed).await {
@@ -448,6 +472,14 @@ impl Tables {
         self.look();
         Ok(())
     }
+}
+
+/// The number of the first generation that was made from records as `events` has them.
+pub(crate) fn generations_since(facts: &Facts) -> u64 {
+    if is_on(Mutant::EarlierReading) {
+        return 0;
+    }
+    facts.get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
 /// The id of the history that `events` holds, made where there is none: by a version that knew no ids, or because the table is

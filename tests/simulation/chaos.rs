@@ -33,8 +33,7 @@ pub(crate) async fn trouble(project: Arc<Project>) {
             10 => weather(&project, &mut under_way, "table slow", |weather, is| weather.tables_slow = is),
             11 => weather(&project, &mut under_way, "journal full", |weather, is| weather.journal_full = is),
             12 => weather(&project, &mut under_way, "brokers away", |weather, is| weather.brokers_away = is),
-            // What views had before the topic was compacted must not come back.
-            13..15 if !project.kafka.has_begun_compaction() => {
+            13..15 => {
                 world.fault("store fell back", "");
                 project.store.fall_back(&snapshot);
             }
@@ -57,10 +56,12 @@ pub(crate) async fn trouble(project: Arc<Project>) {
                 world.fault("partition added", "");
                 project.kafka.add_partition();
             }
-            // As it is to be done: while no worker runs.
+            // While workers run, or between their runs.
             20 if project.kafka.begin_compaction() => {
                 world.fault("compaction began", "");
-                (0..WORKERS).for_each(|worker| kill(&project, worker));
+                if number % 2 == 0 {
+                    (0..WORKERS).for_each(|worker| kill(&project, worker));
+                }
             }
             19 => {
                 under_way.spawn(hide_file(Arc::clone(&project)));

@@ -219,8 +219,11 @@ impl Pipeline {
     }
 
     fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
-        // What was taken back since a generation was begun is in it still.
-        let current = view.writer().retractions() == self.tables.retracted();
+        // What was taken back since a generation was begun is in it still, and one that does not count any more may hold records
+        // that are not in `events`.
+        let writer = view.writer();
+        let current = writer.retractions() == self.tables.retracted()
+            && writer.generation().number >= self.tables.generations_since();
         view.settle(self.expected(partitions), current)
     }
 

@@ -3,7 +3,7 @@
 //! Kafka's group says who reads what, and nothing rests on it: two who believe that a partition is theirs write the
 //! same bytes. Where a partition is read from is what `events` says; what is committed to Kafka is for lag tools.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
-use tidemark_store::{Generation, Remedy, StoreError};
+use tidemark_store::Remedy;
 use tokio::sync::mpsc;
 
 use super::live::Fallen;
@@ -24,7 +24,7 @@ use crate::health::Condition;
 use crate::kafka::{Input, Reader, Subscription, Topics};
 use crate::mutant::{Mutant, is_on};
 use crate::progress::unwatched;
-use crate::tables::is_partition;
+use crate::tables::{Since, is_partition};
 use crate::view::SharedView;
 
 /// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
@@ -190,12 +190,13 @@ impl Pipeline {
             topics.settings(&feed.topic).await?.timestamps.check(&self.source.name, &feed.topic, max)?;
         }
         let starts = topics.starts(&feed.topic, feed.start).await?;
+        let is_compacted = self.is_compacted(topics, &feed.topic).await?;
         if !self.tables.has_topic().await? {
             // Before the topic is begun, so that whatever cuts this short, it is done again.
             // A view that claims to have read any of it was made from another history.
             self.refill_beyond(starts.keys().map(|log| (*log, Position::START))).await?;
         }
-        if self.tables.begin(&found, &starts).await? {
+        if self.tables.begin(&found, is_compacted, &starts).await? {
             tracing::info!(
                 source = self.source.name,
                 topic = feed.topic,
@@ -300,9 +301,6 @@ impl Pipeline {
             topic.assigned.extend(logs);
         }
         self.catch_up_views(logs).await?;
-        if self.tables.commits_first() {
-            self.refill_ahead(logs).await?;
-        }
         self.know_ids(logs).await?;
         for log in logs {
             let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else {
@@ -320,64 +318,39 @@ impl Pipeline {
         Ok(positions)
     }
 
-    /// Asks whether the topic is compacted. Call it only while nothing is pending.
+    /// Asks whether the topic is compacted, and notes it in the event table where that has changed.
+    ///
+    /// Where it is compacted from now on, records that views have and `events` lacks may be gone from it, so that no generation
+    /// from before counts. A worker that begins or takes up a newer one has seen the note, and has it from commits alone.
     async fn ask_cleanup_policy(&mut self, topics: &dyn Topics, topic: &str) -> Result<(), IngestError> {
-        let is_compacted = topics.settings(topic).await?.is_compacted && !is_on(Mutant::AppliedFirst);
-        if is_compacted && !self.tables.commits_first() {
-            tracing::info!(
-                source = self.source.name,
-                topic,
-                "the topic is compacted, or its brokers do not tell; views get records once the event table has them"
-            );
-        }
-        self.tables.set_commits_first(is_compacted);
-        Ok(())
-    }
-
-    /// Backfills the views that are ahead of `events`: they were written before the topic was compacted, and their records may
-    /// have been removed from it.
-    async fn refill_ahead(&mut self, logs: &[Log]) -> Result<(), IngestError> {
-        if self.ahead(logs).await?.is_empty() {
-            return Ok(());
-        }
-        // The previous reader may have committed in between.
-        self.tables.reload().await?;
-        let ahead = self.ahead(logs).await?;
-        if !ahead.is_empty() {
-            tracing::warn!(
-                source = self.source.name,
-                ?ahead,
-                "views have records that may be gone from the topic"
-            );
-            self.refill_beyond(ahead.into_iter()).await?;
-        }
-        Ok(())
-    }
-
-    /// Those of these logs that a view has more of than `events`, and where that ends.
-    async fn ahead(&self, logs: &[Log]) -> Result<Vec<(Log, Position)>, IngestError> {
-        let store = &self.shared.store;
-        let mut generations: Vec<Generation> =
-            self.views.iter().map(|view| view.writer().generation().clone()).collect();
-        // What a backfill may go on from.
-        for plan in self.backfills.plans(&[]) {
-            generations.extend(store.live(&plan.view).await?);
-            generations.extend(store.unpublished(&plan.view).await?);
-        }
-        let mut ahead = BTreeMap::new();
-        for generation in generations {
-            let stored = match store.positions_of(&generation, logs).await {
-                Err(StoreError::Gone(_)) => continue,
-                stored => stored?,
+        loop {
+            // In this order: the answer is newer than the note that it replaces.
+            self.tables.reload().await?;
+            let is_compacted = self.is_compacted(topics, topic).await?;
+            if is_compacted == self.tables.commits_first() {
+                return Ok(());
+            }
+            let since = match self.backfills.plans(&self.views).first() {
+                _ if !is_compacted => Since::Unchanged,
+                Some(plan) => self.begin_anew(plan).await?,
+                None => Since::NoViews,
             };
-            for (log, buckets) in stored {
-                let committed = self.tables.committed(log);
-                if buckets.values().any(|position| *position > committed) {
-                    ahead.insert(log, committed);
-                }
+            if self.tables.set_compacted(is_compacted, since).await? {
+                tracing::info!(
+                    source = self.source.name,
+                    topic,
+                    is_compacted,
+                    "`cleanup.policy` has changed; views of a compacted topic get records once the event table has them, \
+                     and are backfilled"
+                );
+                return Ok(());
             }
         }
-        Ok(ahead.into_iter().collect())
+    }
+
+    /// Whether the topic is compacted, or its brokers do not tell.
+    async fn is_compacted(&self, topics: &dyn Topics, topic: &str) -> Result<bool, IngestError> {
+        Ok(topics.settings(topic).await?.is_compacted && !is_on(Mutant::AppliedFirst))
     }
 
     /// Others may have written these logs: reads again where the views stand in them.

@@ -25,10 +25,10 @@ pub(crate) struct Open {
     pub(crate) dead_letters: Box<dyn OfflineTable>,
 }
 
-/// From which generation number on the states of a source's views count, where its version changes.
+/// From which generation number on the states of a source's views count, where those from before do not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Since {
-    /// The version is not expected to change.
+    /// Those that count now still do.
     Unchanged,
     /// No view reads the source.
     NoViews,
@@ -123,6 +123,24 @@ impl Open {
         }
         self.dead_letters.work_under(version.to_owned());
         Ok(true)
+    }
+
+    /// As of [`Tables::set_compacted`](super::Tables::set_compacted).
+    pub(super) async fn set_compacted(
+        &mut self,
+        is_compacted: bool,
+        since: Since,
+    ) -> Result<bool, IngestError> {
+        let before = self.events.facts().clone();
+        let mut now = before.clone();
+        note_compacted(&mut now, is_compacted);
+        if let Since::Generation(number) = since {
+            now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+        }
+        match self.events.set_facts(&before, &now).await {
+            Err(TableError::OtherFacts { .. }) => Ok(false),
+            outcome => Ok(outcome.map(|()| true)?),
+        }
     }
 
     /// Commits what is pending. With `rereads_overtaken`, nothing of a partition that another worker has committed part of
@@ -254,6 +272,15 @@ impl Open {
 
     fn broken(&self, error: &arrow::error::ArrowError) -> IngestError {
         IngestError::Batch { source_name: self.source.name.clone(), reason: error.to_string() }
+    }
+}
+
+/// Has a table's properties say whether the topic is compacted.
+pub(super) fn note_compacted(facts: &mut Facts, is_compacted: bool) {
+    if is_compacted {
+        facts.insert(facts::COMPACTED.to_owned(), true.to_string());
+    } else {
+        facts.remove(facts::COMPACTED);
     }
 }
 

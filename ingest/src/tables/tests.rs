@@ -59,6 +59,13 @@ fn host() -> Host {
     Host::real(Arc::new(Time::default))
 }
 
+/// Notes whether the topic is compacted.
+async fn is_compacted(tables: &mut Tables, is_compacted: bool) {
+    tables.reload().await.expect("a table");
+    assert!(tables.set_compacted(is_compacted, Since::NoViews).await.expect("noted"));
+    assert_eq!(tables.commits_first(), is_compacted);
+}
+
 /// Commits what waits; what views get from that.
 async fn lands(tables: &mut Tables) -> Landed {
     tables.start_commit(&Arc::new(Health::default()).of("payments", &host()));
@@ -72,7 +79,7 @@ async fn views_of_a_compacted_topic_get_what_this_worker_has_committed() {
     let location = Location::local(folder.path());
     let mut ours = taken(&location, vec![batch(0, 4, &[]), batch(4, 10, &[])]).await;
     assert_eq!((ours.until_due(), ours.handed_over(PARTITION)), (None, Position(10)), "not compacted");
-    ours.set_commits_first(true);
+    is_compacted(&mut ours, true).await;
     assert!(ours.until_due().is_some_and(|due| due <= PACE));
     assert_eq!((ours.taken(PARTITION), ours.handed_over(PARTITION)), (Position(10), Position(0)));
     let landed = lands(&mut ours).await;
@@ -83,7 +90,7 @@ async fn views_of_a_compacted_topic_get_what_this_worker_has_committed() {
     // Another worker has committed part of it, or all; then a commit of our own whose answer was lost looks the same.
     for (from, others, to) in [(10, 14, 20), (20, 30, 30), (30, 44, 40)] {
         let mut ours = taken(&location, vec![batch(from, to, &[])]).await;
-        ours.set_commits_first(true);
+        assert!(ours.commits_first(), "as the table says");
         commits(taken(&location, vec![batch(from, others, &[])]).await).await;
         let landed = lands(&mut ours).await;
         assert_eq!((landed.batches.len(), landed.discarded.len()), (0, 0), "{landed:?}");
@@ -99,7 +106,7 @@ async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() 
     let unique = Some(Unique { field: "shop".into(), within: Span::from_secs(60) });
     let unique = Arc::new(SourcePlan { unique, ..SourcePlan::clone(&payments()) });
     let mut ours = taken_of(Arc::clone(&unique), &location, vec![batch(0, 10, &[])]).await;
-    ours.set_commits_first(true);
+    is_compacted(&mut ours, true).await;
     commits(taken_of(Arc::clone(&unique), &location, vec![batch(0, 4, &[])]).await).await;
     let landed = lands(&mut ours).await;
     assert_eq!((landed.batches.len(), &landed.discarded), (0, &BTreeSet::from([PARTITION])));
@@ -108,7 +115,7 @@ async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() 
     // Also where the topic is not compacted: what was taken back may have been what they rest on.
     for commits_first in [false, true] {
         let mut ours = taken_of(Arc::clone(&unique), &location, vec![batch(4, 10, &[])]).await;
-        ours.set_commits_first(commits_first);
+        is_compacted(&mut ours, commits_first).await;
         let mut other = taken_of(Arc::clone(&unique), &location, Vec::new()).await;
         let at = other.retracted().0;
         let (from, to) = (Position(0), Position(1));

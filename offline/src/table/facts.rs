@@ -18,9 +18,12 @@ pub const TOPIC: &str = "topic";
 /// The fact that tells under which version of the source records are read.
 pub const SOURCE_VERSION: &str = "source_version";
 
-/// The fact that tells from which generation number on states were made from records read under this version. The same
-/// version may have been in force before: states of that time may hold records that were read again in between.
+/// The fact that tells from which generation number on states were made from records as this table has them. States from before
+/// may hold records that were read again under another version of the source, or that a compacted topic has lost.
 pub const GENERATIONS_SINCE: &str = "generations_since";
+
+/// The fact that is there while the topic is compacted, as far as its readers know: `true`.
+pub const COMPACTED: &str = "compacted";
 
 /// The fact that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
 /// to be written, and moved and restored with it.
