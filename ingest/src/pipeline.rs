@@ -4,7 +4,7 @@
 //! get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
 //! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
 //!
-//! [`kept`] has the partitions that this process keeps itself, [`take_in`] the files, [`retry`] the records that are taken again,
+//! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands over, [`retry`] the records that are taken again,
 //! [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are
 //! up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
 
@@ -33,6 +33,7 @@ use crate::room::{Arrivals, Room};
 use crate::tables::{CommitRule, Since, Tables};
 use crate::view::SharedView;
 use backfill::Backfills;
+use intake::{Intake, Order};
 use kept::{Kept, Pushes};
 use live::{Fallen, FallenSender, Live};
 use repeated::Known;
@@ -46,6 +47,7 @@ mod changed;
 mod count;
 mod flow;
 mod history;
+pub(crate) mod intake;
 pub(crate) mod kept;
 mod live;
 mod repeated;
@@ -115,6 +117,8 @@ pub(crate) struct Pipeline {
     arrivals: Arc<Arrivals>,
     /// The ids of each partition, where the source leaves repetitions out.
     known: BTreeMap<Log, Known>,
+    /// What is to be done with files, while [running](run).
+    intake: Intake,
     /// What reads the push partition, once it is read.
     pushes: Option<Pushes>,
     /// The views that are not yet, while [running](run).
@@ -172,6 +176,7 @@ impl Pipeline {
             memory,
             arrivals: Arc::new(arrivals),
             known: BTreeMap::new(),
+            intake: Intake::default(),
             pushes: None,
             backfills: Backfills::default(),
             joins_again: false,
@@ -222,6 +227,8 @@ impl Pipeline {
     /// It is not any more. Backfills end where they are.
     pub(crate) async fn end_running(&mut self) {
         self.is_running = false;
+        // What waits is not done any more, and whoever waits for it finds out.
+        drop(self.intake.stop());
         self.backfills.stop(IngestError::not_running()).await;
     }
 
@@ -292,8 +299,12 @@ impl Pipeline {
         } else {
             self.bring_up(plans, watch).await?;
         }
-        self.resume_files(watch).await?;
-        self.finish_retries().await?;
+        if self.is_running && self.shared.kept.is_some() {
+            self.order(Order::Rest).await;
+        } else {
+            self.resume_files(watch).await?;
+            self.finish_retries().await?;
+        }
         self.drain_push().await.map(drop)
     }
 

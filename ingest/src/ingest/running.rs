@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::error::IngestError;
 use crate::files::Changed;
+use crate::pipeline::intake::Switch;
 use crate::pipeline::run::{Answer, Definitions, Idle, Line, Request};
 use crate::pipeline::take_in::FilesReport;
 use crate::pipeline::{Pipeline, Shared};
@@ -116,7 +117,7 @@ impl Running {
         if let Some(known) = self.sources.get(&source.name) {
             // Sent now: of two switches the later one counts.
             let (answer, up) = oneshot::channel();
-            let sent = known.requests.send(Request::Switch { source, plans, answer }).await;
+            let sent = known.requests.send(Request::Switch(Switch { source, plans, answer })).await;
             sent.map_err(|_| IngestError::not_running())?;
             return Ok(async move { up.await.unwrap_or_else(|_| Err(IngestError::not_running())) }.boxed());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Pipeline;
+use super::take_in::TakeIn;
 use crate::error::IngestError;
 use crate::files::earlier::{check_appended, longest_beginning, place};
 use crate::files::{Changed, Earlier, EarlierKind, Identity};
@@ -57,7 +57,7 @@ impl<'k> FileLog<'k> {
     }
 }
 
-impl Pipeline {
+impl TakeIn<'_> {
     /// Decides what becomes of files.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Pipeline {
         found: &[(PathBuf, Identity)],
         changed: Changed,
     ) -> Result<Vec<Decision>, IngestError> {
-        let entries: Vec<KnownFile> = self.files().await?;
+        let entries: Vec<KnownFile> = self.shared.files(&self.source.name).await?;
         let log = FileLog::of(&entries)?;
         let known = log.of_content();
         let mut decisions = Vec::with_capacity(found.len());

@@ -110,10 +110,7 @@ impl Pipeline {
         &self,
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, IngestError> {
-        let keeps_nothing = || IngestError::KeepsNothing { source_name: self.source.name.clone() };
-        let journal = self.shared.kept.as_ref().ok_or_else(keeps_nothing)?.journal.clone();
-        let done = self.shared.host.blocking(move || work(&journal));
-        Ok(done.await.map_err(IngestError::stopped)??)
+        self.shared.journal(&self.source.name, work).await
     }
 }
 

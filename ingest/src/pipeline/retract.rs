@@ -56,7 +56,7 @@ impl Pipeline {
         watch: Watch<'_>,
     ) -> Result<Vec<TakenBack>, IngestError> {
         self.resume_files(watch).await?;
-        let files = self.files().await?;
+        let files = self.shared.files(&self.source.name).await?;
         let mut entries = Vec::new();
         let mut report = Vec::new();
         match wanted {

@@ -14,7 +14,7 @@ use tidemark_kernel::{Log, Position, Time};
 use tidemark_offline::{Places, Positions};
 
 use super::Pipeline;
-use super::take_in::{FileOutcome, FilesReport};
+use super::take_in::FileOutcome;
 use crate::decode::BATCH_BYTES;
 use crate::error::IngestError;
 use crate::files::BATCH_ROWS;
@@ -123,13 +123,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether an input of the file partition is one of records that are taken again.
-    pub(super) async fn is_retry(&self, file: &KnownFile) -> Result<bool, IngestError> {
-        let (name, ordinal) = (self.source.name.clone(), file.ordinal);
-        Ok(self.journal(move |journal| journal.open_retries(&name)).await?.contains(&ordinal))
-    }
-
-    /// Takes in such an input from where the partition stands.
+    /// Takes in an input of the file partition that is one of records that are taken again, from where the partition stands.
     pub(super) async fn read_retry(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
         let (start, stopwatch) = (self.tables.taken(Log::FILE), self.shared.host.stopwatch());
         let (name, ordinal, first) = (self.source.name.clone(), file.ordinal, Position(file.first));
@@ -147,7 +141,6 @@ impl Pipeline {
             self.make_room(Log::FILE).await?;
             tally.repeated = self.take(vec![batch]).await?;
         }
-        self.drain_push().await?;
         Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: stopwatch.elapsed() })
     }
 
@@ -197,37 +190,5 @@ impl Pipeline {
         tracing::info!(source = self.source.name, removed, "dead letters that were taken again have left");
         let name = self.source.name.clone();
         self.journal(move |journal| journal.end_retries(&name, &ended)).await
-    }
-
-    /// Counts the dead letters of files that were skipped, in the order of their reports; none of those without a file.
-    pub(super) async fn count_rejected(
-        &mut self,
-        report: &mut FilesReport,
-        skipped: &[Option<KnownFile>],
-    ) -> Result<(), IngestError> {
-        let range = |file: &KnownFile| (file.first, file.first + file.rows.unwrap_or(0));
-        let ranges: Vec<(i64, i64)> =
-            skipped.iter().map(|file| file.as_ref().map_or((0, 0), range)).collect();
-        let (Some(from), Some(to)) =
-            (ranges.iter().map(|range| range.0).min(), ranges.iter().map(|range| range.1).max())
-        else {
-            return Ok(());
-        };
-        let at = |position| Positions::from([(Log::FILE, Position(position))]);
-        let dead_letters = &self.tables.open_tables().await?.dead_letters;
-        let mut batches = dead_letters.scan(&letters::PLACED, &at(from), &at(to))?;
-        let mut offsets: Vec<i64> = Vec::new();
-        while let Some(batch) = batches.try_next().await? {
-            offsets.extend(letters::offsets_of_records(&batch).into_iter().flatten());
-        }
-        offsets.sort_unstable();
-        let before = |end: &i64| offsets.partition_point(|offset| offset < end) as u64;
-        let mut counts = ranges.iter().map(|(from, to)| before(to) - before(from));
-        for file in &mut report.files {
-            if let FileOutcome::Skipped { rejected, .. } = &mut file.outcome {
-                *rejected = counts.next().unwrap_or_default();
-            }
-        }
-        Ok(())
     }
 }

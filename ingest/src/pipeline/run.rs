@@ -9,6 +9,7 @@ use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pipeline;
+use super::intake::{FileEvent, Order, Switch};
 use super::kept::read_pushes;
 use super::live::Fallen;
 use super::take_in::FilesReport;
@@ -32,8 +33,8 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
 
 /// What a running source can be asked to do.
 pub(crate) enum Request {
-    /// To be defined otherwise; answered once every view is up.
-    Switch { source: Arc<SourcePlan>, plans: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
+    /// To apply definitions.
+    Switch(Switch),
     /// To take in files.
     TakeIn { patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     /// To take in everything that was pushed before, and commit it.
@@ -74,6 +75,7 @@ enum Next {
     Asked(Request),
     Pushed(Batch),
     Read(Input),
+    File(FileEvent),
     Fallen(Fallen),
     PassEnded {
         view: String,
@@ -160,15 +162,18 @@ impl Pipeline {
         tracing::warn!(source = self.source.name, %error, "waiting for the newer definitions");
         self.health.set(Condition::Waiting { reason: error.to_string() });
         self.leave_topic().await;
+        // What waits for the end of a file that cannot be taken in does not wait any more.
+        let mut waiting = self.intake.stop();
         let host = self.shared.host.clone();
         loop {
             let request = tokio::select! {
                 biased;
                 () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
-                request = host.timeout(TOLD, line.requests.recv()) => request.flatten(),
+                request = host.timeout(TOLD, line.requests.recv()), if waiting.is_none() => request.flatten(),
+                else => waiting.take().map(Request::Switch),
             };
             let Some(request) = request else { return Err(error) };
-            let newer = matches!(request, Request::Switch { .. });
+            let newer = matches!(request, Request::Switch(_));
             tokio::select! {
                 biased;
                 () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
@@ -202,6 +207,7 @@ impl Pipeline {
             Some(fallen) = self.fallen.recv() => Next::Fallen(fallen),
             (view, ended) = self.backfills.next() => Next::PassEnded { view, ended },
             Some(pushed) = read_pushes(&mut self.pushes) => Next::Pushed(pushed?),
+            event = self.intake.next() => Next::File(event),
             input = read(&mut self.topic) => Next::Read(input),
         };
         Ok(next)
@@ -215,13 +221,21 @@ impl Pipeline {
                 Ok(())
             }
             Next::Fallen(fallen) => self.restore(fallen).await,
+            // Pushes go before files, and files before the topic, but not before all of them.
             Next::Pushed(batch) => {
                 self.take(vec![batch]).await?;
-                // Pushes go before the topic, but not before all of it.
-                match self.topic.as_mut().and_then(Topic::next_if_any) {
-                    Some(input) => self.receive(input).await,
-                    None => Ok(()),
+                if let Some(input) = self.intake.next_if_any() {
+                    self.take_file_input(input, &unwatched).await;
                 }
+                self.receive_if_any().await
+            }
+            Next::File(FileEvent::Input(input)) => {
+                self.take_file_input(input, &unwatched).await;
+                self.receive_if_any().await
+            }
+            Next::File(FileEvent::Ended(ended)) => {
+                self.files_ended(ended).await?;
+                self.tell_idle(idle).await
             }
             Next::Read(input) => {
                 self.receive(input).await?;
@@ -249,6 +263,14 @@ impl Pipeline {
         }
     }
 
+    /// Takes what the topic's reader has handed over already, if anything.
+    async fn receive_if_any(&mut self) -> Result<(), IngestError> {
+        match self.topic.as_mut().and_then(Topic::next_if_any) {
+            Some(input) => self.receive(input).await,
+            None => Ok(()),
+        }
+    }
+
     /// Where somebody waits for the end of everything, brings all there is into both stores and says so.
     async fn tell_idle(&mut self, idle: &watch::Sender<Idle>) -> Result<(), IngestError> {
         if *idle.borrow() == Idle::Unasked {
@@ -256,7 +278,7 @@ impl Pipeline {
         }
         // A topic that was left is joined again.
         let is_kafka = matches!(self.source.feed, Feed::Kafka(_));
-        let mut end = self.topic.as_ref().map_or(!is_kafka, Topic::is_at_end);
+        let mut end = self.intake.is_idle() && self.topic.as_ref().map_or(!is_kafka, Topic::is_at_end);
         if end {
             self.drain_push().await?;
             self.finish_all().await?;
@@ -269,12 +291,16 @@ impl Pipeline {
     async fn obey(&mut self, request: Request) {
         // Whoever asked and did not wait for the answer does not want it.
         match request {
-            Request::Switch { source, plans, answer } => match self.switch_topic(source, &plans).await {
-                Ok(()) => self.backfills.answer_at_end(answer),
-                Err(error) => drop(answer.send(Err(error))),
-            },
+            Request::Switch(switch) => {
+                let reads_otherwise = switch.source.version() != self.source.version();
+                if reads_otherwise && !self.intake.is_idle() {
+                    self.order(Order::Switch(switch)).await;
+                } else {
+                    self.apply_definitions(switch).await;
+                }
+            }
             Request::TakeIn { patterns, changed, answer } => {
-                drop(answer.send(self.take_in(&patterns, changed, &unwatched).await))
+                self.order(Order::Files { patterns, changed, answer }).await;
             }
             Request::Settle { answer } => {
                 let settled = async {
@@ -283,6 +309,16 @@ impl Pipeline {
                 };
                 drop(answer.send(settled.await));
             }
+        }
+    }
+
+    /// Applies definitions, and answers once every view is up.
+    pub(super) async fn apply_definitions(&mut self, switch: Switch) {
+        let Switch { source, plans, answer } = switch;
+        match self.switch_topic(source, &plans).await {
+            Ok(()) => self.backfills.answer_at_end(answer),
+            // The caller may not wait for it.
+            Err(error) => drop(answer.send(Err(error))),
         }
     }
 

@@ -1,21 +1,30 @@
-//! Taking in files.
+//! Taking in files: the reader of the file partition.
+//!
+//! It finds out which files are new, adds them to the journal and reads them, and hands what it reads to the source input by
+//! input, as the readers of the other partitions do. So it can be run beside everything else, and a large file holds up nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use tidemark_kernel::{Log, Position};
+use futures::TryStreamExt;
+use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::{Positions, TableKind};
+use tokio::sync::{mpsc, oneshot};
 
+use super::Shared;
 use super::changed::Decision;
-use super::{Pipeline, Shared};
-use crate::decode::{Batch, DeadLetter, GIVEN_UP};
+use super::run::Answer;
+use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::files::earlier::place;
 use crate::files::{Changed, Earlier, FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::{KnownFile, NewEntry};
+use crate::journal::{Journal, JournalError};
+use crate::letters;
 use crate::progress::{Progress, Task, Watch};
+use crate::room::Room;
 use crate::tally::Tally;
 
 /// What became of one file.
@@ -110,7 +119,54 @@ impl Meter<'_> {
     }
 }
 
+/// Which files are taken in.
+pub(super) enum Wanted {
+    /// What was cut short.
+    Rest,
+    /// That, and then the files that path patterns name.
+    Files(Vec<String>, Changed),
+}
+
+/// What the reader of files asks of the source, one after the other.
+pub(super) enum FileInput {
+    /// To take rows in; what became of them.
+    Rows(Batch, Told<Tally>),
+    /// To take in records that are retried; what became of them.
+    Retry(KnownFile, Told<FileOutcome>),
+    /// To end a file where it is.
+    GiveUp(KnownFile, Told<FileOutcome>),
+    /// To carry out retractions that the journal has; how many events were deleted.
+    TakeBack(Vec<KnownFile>, Told<u64>),
+}
+
+/// Where the reader is answered: with the outcome, and up to where the file partition is taken in then.
+pub(super) type Told<T> = Answer<(T, Position)>;
+
+/// The reader of the file partition of a source.
+pub(super) struct TakeIn<'w> {
+    pub(super) shared: Shared,
+    pub(super) source: Arc<SourcePlan>,
+    pub(super) room: Room,
+    /// Up to where the file partition is taken in.
+    pub(super) taken: Position,
+    /// The files that were ended where they are since the process started: their paths may be other files by now.
+    pub(super) given_up: Vec<PathBuf>,
+    pub(super) inputs: mpsc::Sender<FileInput>,
+    pub(super) watch: Watch<'w>,
+}
+
 impl Shared {
+    /// Asks the journal on a thread that may wait for the disk.
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        source: &str,
+        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let keeps_nothing = || IngestError::KeepsNothing { source_name: source.to_owned() };
+        let journal = self.kept.as_ref().ok_or_else(keeps_nothing)?.journal.clone();
+        Ok(self.host.blocking(move || work(&journal)).await.map_err(IngestError::stopped)??)
+    }
+
     /// The entries of the file partition of a source.
     pub(crate) async fn files(&self, source: &str) -> Result<Vec<KnownFile>, IngestError> {
         let Some(kept) = &self.kept else { return Ok(Vec::new()) };
@@ -128,46 +184,32 @@ impl Shared {
     }
 }
 
-impl Pipeline {
-    /// Takes in the files that patterns name, sorted by path, each as a whole before the next, and commits them.
+impl<'w> TakeIn<'w> {
+    /// Takes files in, sorted by path, each as a whole before the next.
     ///
     /// # Errors
     /// Before anything is taken in: where a pattern names no file, a file's columns do not fit the source, or it would
     /// count rows twice and is to be [refused](Changed::Refuse) then.
-    /// Afterwards everything that was taken in stays so, and the same command goes on from there.
-    pub(crate) async fn take_in(
-        &mut self,
-        patterns: &[String],
-        changed: Changed,
-        watch: Watch<'_>,
-    ) -> Result<FilesReport, IngestError> {
-        let taken = self.take_in_all(patterns, changed, watch).await;
-        self.end_files(taken).await
+    /// Afterwards everything that was taken in stays so, and the same order goes on from there.
+    pub(super) async fn run(mut self, wanted: Wanted) -> Result<FilesReport, IngestError> {
+        let report = self.resume().await?;
+        match wanted {
+            Wanted::Rest => Ok(report),
+            Wanted::Files(patterns, changed) => self.take_in(report, patterns, changed).await,
+        }
     }
 
-    /// Brings what was taken in of files into both stores, also where one of them could not be read to its end: views
-    /// must not know rows that `events` lacks.
-    async fn end_files(
+    async fn take_in(
         &mut self,
-        taken: Result<FilesReport, IngestError>,
-    ) -> Result<FilesReport, IngestError> {
-        let ended = self.finish_all().await;
-        taken.and_then(|report| ended.map(|()| report))
-    }
-
-    async fn take_in_all(
-        &mut self,
-        patterns: &[String],
+        mut report: FilesReport,
+        patterns: Vec<String>,
         changed: Changed,
-        watch: Watch<'_>,
     ) -> Result<FilesReport, IngestError> {
-        let mut report = self.resume_files(watch).await?;
-        let patterns = patterns.to_vec();
-        let paths =
-            self.shared.host.blocking(move || matching(&patterns)).await.map_err(IngestError::stopped)??;
+        let paths = self.blocking(move || matching(&patterns)).await??;
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
-            watch(Progress { task: Task::Identify, done: done as u64, total: paths.len() as u64, rows: 0 });
+            let task = Task::Identify;
+            (self.watch)(Progress { task, done: done as u64, total: paths.len() as u64, rows: 0 });
             match self.identify(path).await {
                 Err(error) if changed == Changed::SetAside && error.is_of_file() => {
                     let outcome = FileOutcome::Refused { reason: error.to_string() };
@@ -182,7 +224,7 @@ impl Pipeline {
         }
         let mut taken = BTreeMap::new();
         let total = found.iter().map(|(_, identity)| identity.size).sum();
-        let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
+        let mut meter = self.meter(total);
         let mut skipped = Vec::new();
         for ((path, identity), decision) in found.into_iter().zip(decisions) {
             let outcome = match (decision, taken.get(&identity)) {
@@ -220,6 +262,33 @@ impl Pipeline {
         Ok(report)
     }
 
+    fn meter(&self, total: u64) -> Meter<'w> {
+        Meter { watch: self.watch, source: self.source.name.clone(), before: 0, total, rows: 0 }
+    }
+
+    /// Hands something to the source, and waits until it is done.
+    async fn hand_over<T>(&mut self, input: impl FnOnce(Told<T>) -> FileInput) -> Result<T, IngestError> {
+        let (answer, told) = oneshot::channel();
+        self.inputs.send(input(answer)).await.map_err(|_| IngestError::not_running())?;
+        let (done, taken) = told.await.map_err(|_| IngestError::not_running())??;
+        self.taken = taken;
+        Ok(done)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, IngestError> {
+        self.shared.host.blocking(work).await.map_err(IngestError::stopped)
+    }
+
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        self.shared.journal(&self.source.name, work).await
+    }
+
     /// Adds entries to the file log and carries them out; what became of the file among them.
     async fn add_and_read(
         &mut self,
@@ -229,14 +298,13 @@ impl Pipeline {
         if entries.is_empty() {
             return Ok(None);
         }
-        let (name, entries, now) = (self.source.name.clone(), entries.to_vec(), self.now());
+        let (name, entries, now) = (self.source.name.clone(), entries.to_vec(), self.shared.host.now());
         let added = self.journal(move |journal| journal.add_entries(&name, &entries, now)).await?;
         let retracting = added.partition_point(|entry| entry.retracts.is_some());
         let (retractions, files) = added.split_at(retracting);
         let mut removed = 0;
         if !retractions.is_empty() {
-            let report = self.take_back(retractions, meter.watch).await?;
-            removed = report.iter().filter_map(|taken_back| taken_back.events).sum();
+            removed = self.hand_over(|answer| FileInput::TakeBack(retractions.to_vec(), answer)).await?;
         }
         let Some(file) = files.first() else { return Ok(None) };
         let mut outcome = self.read_file(file, meter).await?;
@@ -278,52 +346,37 @@ impl Pipeline {
         .await
     }
 
-    pub(super) async fn files(&self) -> Result<Vec<KnownFile>, IngestError> {
-        self.shared.files(&self.source.name).await
-    }
-
     async fn identify(&self, path: &Path) -> Result<Identity, IngestError> {
         let path = path.to_owned();
-        self.shared.host.blocking(move || Identity::of(&path)).await.map_err(IngestError::stopped)?
+        self.blocking(move || Identity::of(&path)).await?
     }
 
     /// Whether a file is one that this source could read.
     pub(super) async fn check_file(&self, path: &Path, size: u64) -> Result<(), IngestError> {
         let (path, source) = (path.to_owned(), Arc::clone(&self.source));
-        let check = self.shared.host.blocking(move || FileRows::open(&path, size, &source, 0).map(drop));
-        check.await.map_err(IngestError::stopped)?
+        self.blocking(move || FileRows::open(&path, size, &source, 0).map(drop)).await?
     }
 
-    /// Takes in the rest of every file that the event table does not hold to its end, or gives it up where that was
-    /// asked for.
+    /// Takes in the rest of every file that is not taken in to its end, or gives it up where that was asked for.
     ///
     /// # Errors
-    /// Fails where one of them is gone, has changed, or cannot be read. What was read before is in both stores.
-    pub(crate) async fn resume_files(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
-        let resumed = self.resume_all(watch).await;
-        if resumed.as_ref().is_ok_and(|report| report.files.is_empty()) {
-            return resumed;
-        }
-        self.end_files(resumed).await
-    }
-
-    async fn resume_all(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
-        let files = self.files().await?;
-        let taken = self.tables.taken(Log::FILE);
-        let rest: Vec<KnownFile> = files.into_iter().filter(|file| !file.is_before(taken)).collect();
+    /// Fails where one of them is gone, has changed, or cannot be read.
+    async fn resume(&mut self) -> Result<FilesReport, IngestError> {
+        let files = self.shared.files(&self.source.name).await?;
+        let rest: Vec<KnownFile> = files.into_iter().filter(|file| !file.is_before(self.taken)).collect();
         let total = rest.iter().map(|file| file.size).sum();
-        let mut meter = Meter { watch, source: self.source.name.clone(), before: 0, total, rows: 0 };
+        let mut meter = self.meter(total);
         let mut report = FilesReport::default();
         let are_retractions = |a: &KnownFile, b: &KnownFile| a.retracts.is_some() && b.retracts.is_some();
         for run in rest.chunk_by(are_retractions) {
             let [file, ..] = run else { continue };
             let outcome = if file.retracts.is_some() {
-                self.take_back(run, watch).await?;
+                self.hand_over(|answer| FileInput::TakeBack(run.to_vec(), answer)).await?;
                 continue;
             } else if self.is_retry(file).await? {
-                self.read_retry(file).await?
+                self.hand_over(|answer| FileInput::Retry(file.clone(), answer)).await?
             } else if self.shall_give_up(file) {
-                self.give_up_file(file).await?
+                self.hand_over(|answer| FileInput::GiveUp(file.clone(), answer)).await?
             } else {
                 self.find_again(file).await?;
                 self.read_file(file, &mut meter).await?
@@ -334,11 +387,26 @@ impl Pipeline {
         Ok(report)
     }
 
+    /// Whether an input of the file partition is one of records that are retried.
+    async fn is_retry(&self, file: &KnownFile) -> Result<bool, IngestError> {
+        let (name, ordinal) = (self.source.name.clone(), file.ordinal);
+        Ok(self.journal(move |journal| journal.open_retries(&name)).await?.contains(&ordinal))
+    }
+
+    /// Whether a file is to be given up. Once it was, its path may be another file's.
+    fn shall_give_up(&self, file: &KnownFile) -> bool {
+        place(&file.path).is_ok_and(|place| self.shared.give_up.contains(&place))
+            && !self.given_up.contains(&file.path)
+    }
+
+    /// The row of a file that is read next.
+    fn row(&self, file: &KnownFile) -> i64 {
+        file.before + (self.taken.0 - file.first).max(0)
+    }
+
     async fn find_again(&self, file: &KnownFile) -> Result<(), IngestError> {
-        let row = file.before + (self.tables.taken(Log::FILE).0 - file.first).max(0);
-        let (source, file) = (Arc::clone(&self.source), file.clone());
-        let search = self.shared.host.blocking(move || find_again(&source, &file, row));
-        search.await.map_err(IngestError::stopped)?
+        let (row, source, file) = (self.row(file), Arc::clone(&self.source), file.clone());
+        self.blocking(move || find_again(&source, &file, row)).await?
     }
 
     /// What to do about a file that cannot be read any further.
@@ -348,53 +416,17 @@ impl Pipeline {
             IngestError::File { source, .. } => source.to_string(),
             other => return other,
         };
-        let row = file.before + (self.tables.taken(Log::FILE).0 - file.first).max(0);
         let (path, source_name) = (file.path.clone(), self.source.name.clone());
-        IngestError::CutShort { path, source_name, row, reason }
+        IngestError::CutShort { path, source_name, row: self.row(file), reason }
     }
 
-    /// Whether a file is to be given up. Once it was, its path may stand for another file.
-    fn shall_give_up(&self, file: &KnownFile) -> bool {
-        let done = self.given_up.iter().any(|done| done.path == file.path);
-        place(&file.path).is_ok_and(|place| self.shared.give_up.contains(&place)) && !done
-    }
-
-    /// Ends a file where it stands: its rows stay, and a dead letter takes the place of the rest.
-    async fn give_up_file(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
-        let from = self.tables.taken(Log::FILE);
-        let before = from.0 - file.first;
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        let letter = DeadLetter {
-            offset: from.0,
-            code: GIVEN_UP,
-            reason: format!("the rest of the file, from row {} on, was given up", file.before + before + 1),
-            place: format!("{name} row {}", file.before + before + 1),
-            raw: Vec::new(),
-            form: None,
-            record_time: None,
-        };
-        // A worker that was killed may have left views ahead of `events`, with rows that will not be there.
-        self.refill_beyond([(Log::FILE, from)].into_iter()).await?;
-        // In this order: cut short in between, the file is not given up, and is resumed at the same row.
-        let (source, ended) = (self.source.name.clone(), file.clone());
-        self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
-        let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
-        let to = Position::after(from.0);
-        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
-        self.commit().await?;
-        tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
-        let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };
-        self.given_up.push(FileReport { path: file.path.clone(), outcome: outcome.clone() });
-        Ok(outcome)
-    }
-
-    /// Takes in a file of the log from where the log stands.
+    /// Reads a file of the partition from where the partition is taken in.
     async fn read_file(
         &mut self,
         file: &KnownFile,
         meter: &mut Meter<'_>,
     ) -> Result<FileOutcome, IngestError> {
-        let (start, watch) = (self.tables.taken(Log::FILE), self.shared.host.stopwatch());
+        let (start, stopwatch) = (self.taken, self.shared.host.stopwatch());
         let mut tally = Tally::default();
         let mut reader = FileReader::start(&self.shared.host, Arc::clone(&self.source), file, start);
         let rows = loop {
@@ -403,17 +435,47 @@ impl Pipeline {
                 FileRead::Rows(batch, bytes) => (batch, bytes),
                 FileRead::End(rows) => break rows,
             };
-            tally.merge(&self.tally(&batch));
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.make_room(Log::FILE).await?;
-            tally.repeated += self.take(vec![batch]).await?;
+            self.room.free(Log::FILE).await;
+            tally.merge(&self.hand_over(|answer| FileInput::Rows(batch, answer)).await?);
             meter.report(&file.path, bytes);
-            // Pushed events do not wait for the file's end.
-            self.drain_push().await?;
         };
         let (name, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
         let before = (file.before + (start.0 - file.first).clamp(0, rows)).unsigned_abs();
-        Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: watch.elapsed() })
+        Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: stopwatch.elapsed() })
+    }
+
+    /// Counts the dead letters of files that were skipped, in the order of their reports; none of those without a file.
+    async fn count_rejected(
+        &self,
+        report: &mut FilesReport,
+        skipped: &[Option<KnownFile>],
+    ) -> Result<(), IngestError> {
+        let range = |file: &KnownFile| (file.first, file.first + file.rows.unwrap_or(0));
+        let ranges: Vec<(i64, i64)> =
+            skipped.iter().map(|file| file.as_ref().map_or((0, 0), range)).collect();
+        let (Some(from), Some(to)) =
+            (ranges.iter().map(|range| range.0).min(), ranges.iter().map(|range| range.1).max())
+        else {
+            return Ok(());
+        };
+        let at = |position| Positions::from([(Log::FILE, Position(position))]);
+        // What was rejected of them was committed before they were known.
+        let dead_letters = self.shared.offline.open(&self.source, TableKind::DeadLetters).await?;
+        let mut batches = dead_letters.scan(&letters::PLACED, &at(from), &at(to))?;
+        let mut offsets: Vec<i64> = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            offsets.extend(letters::offsets_of_records(&batch).into_iter().flatten());
+        }
+        offsets.sort_unstable();
+        let before = |end: &i64| offsets.partition_point(|offset| offset < end) as u64;
+        let mut counts = ranges.iter().map(|(from, to)| before(to) - before(from));
+        for file in &mut report.files {
+            if let FileOutcome::Skipped { rejected, .. } = &mut file.outcome {
+                *rejected = counts.next().unwrap_or_default();
+            }
+        }
+        Ok(())
     }
 }
