@@ -300,7 +300,7 @@ impl Pipeline {
             self.bring_up(plans, watch).await?;
         }
         if self.is_running && self.shared.kept.is_some() {
-            self.order(Order::Rest).await;
+            self.order(Order::Rest);
         } else {
             self.resume_files(watch).await?;
             self.finish_retries().await?;

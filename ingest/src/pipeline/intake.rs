@@ -1,8 +1,8 @@
 //! Files on their way in: what their [reader](super::take_in) hands over, and the orders that wait for it.
 //!
 //! One order after the other uses the file partition. A [running](super::run) source takes files in beside everything else:
-//! topics, pushes, commits and definitions of views do not wait for them. Definitions that read files otherwise do wait: a file
-//! is read under one version as a whole.
+//! topics, pushes, commits and definitions of views do not wait for them. Definitions that change the source do wait: all of a file is read under one
+//! version.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) enum Order {
     Rest,
     /// To take in files.
     Files { patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
-    /// To apply definitions that read files otherwise.
+    /// To apply definitions under which files are read differently.
     Switch(Switch),
 }
 
@@ -60,6 +60,8 @@ pub(super) enum FileEvent {
     Input(FileInput),
     /// An order was carried out, or could not be.
     Ended(Result<FilesReport, IngestError>),
+    /// Definitions are to be applied now.
+    Switch(Switch),
 }
 
 impl Intake {
@@ -68,9 +70,14 @@ impl Intake {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// What happens next. Never resolves while no order is being carried out.
+    /// What happens next. Never resolves while there is no order.
     pub(super) async fn next(&mut self) -> FileEvent {
-        let Some(current) = &mut self.current else { return std::future::pending().await };
+        let Some(current) = &mut self.current else {
+            return match self.waiting.pop_front_if(|order| matches!(order, Order::Switch(_))) {
+                Some(Order::Switch(switch)) => FileEvent::Switch(switch),
+                _ => std::future::pending().await,
+            };
+        };
         if let Some(input) = current.inputs.recv().await {
             return FileEvent::Input(input);
         }
@@ -87,16 +94,26 @@ impl Intake {
     /// Ends what is being carried out, and everything that waits, where they are. The last definitions among that, which are to be
     /// applied all the same.
     pub(super) fn stop(&mut self) -> Option<Switch> {
-        // Nobody waits for an answer any more: the caller finds the sender gone.
+        // Who waits for an answer finds its sender gone.
         self.current = None;
-        let switches = std::mem::take(&mut self.waiting).into_iter().filter_map(|order| match order {
-            Order::Switch(switch) => Some(switch),
-            Order::Rest | Order::Files { .. } => None,
-        });
-        switches.reduce(|earlier, later| {
-            drop(earlier.answer.send(Err(IngestError::Superseded)));
-            later
-        })
+        let mut switch = None;
+        for order in std::mem::take(&mut self.waiting) {
+            if let Order::Switch(waiting) = order {
+                switch = Some(waiting);
+            }
+        }
+        switch
+    }
+
+    /// Definitions that wait are not applied any more: newer ones are.
+    pub(super) fn supersede(&mut self) {
+        for order in std::mem::take(&mut self.waiting) {
+            match order {
+                // The caller may not wait for it.
+                Order::Switch(switch) => drop(switch.answer.send(Err(IngestError::Superseded))),
+                order => self.waiting.push_back(order),
+            }
+        }
     }
 }
 
@@ -214,31 +231,28 @@ impl Pipeline {
     }
 
     /// Carries an order out beside everything else, after those that wait already.
-    pub(super) async fn order(&mut self, order: Order) {
+    pub(super) fn order(&mut self, order: Order) {
         self.intake.waiting.push_back(order);
-        self.begin_next().await;
+        self.begin_next_order();
     }
 
-    /// Begins with the next order, unless one is being carried out.
-    async fn begin_next(&mut self) {
-        while self.intake.current.is_none()
-            && let Some(order) = self.intake.waiting.pop_front()
-        {
-            let (wanted, answer) = match order {
-                Order::Rest => (Wanted::Rest, None),
-                Order::Files { patterns, changed, answer } => {
-                    (Wanted::Files(patterns, changed), Some(answer))
-                }
-                Order::Switch(switch) => {
-                    Box::pin(self.apply_definitions(switch)).await;
-                    continue;
-                }
-            };
-            let (send, inputs) = mpsc::channel(1);
-            let mut reader = JoinSet::new();
-            reader.spawn(self.reader_of_files(send, &unwatched).run(wanted));
-            self.intake.current = Some(Current { inputs, reader, answer });
+    /// Begins with the next order, unless one is being carried out or the next one is for the [loop](super::run).
+    pub(super) fn begin_next_order(&mut self) {
+        if self.intake.current.is_some() {
+            return;
         }
+        let is_of_files = |order: &mut Order| !matches!(order, Order::Switch(_));
+        let (wanted, answer) = match self.intake.waiting.pop_front_if(is_of_files) {
+            Some(Order::Files { patterns, changed, answer }) => {
+                (Wanted::Files(patterns, changed), Some(answer))
+            }
+            Some(Order::Rest) => (Wanted::Rest, None),
+            Some(Order::Switch(_)) | None => return,
+        };
+        let (send, inputs) = mpsc::channel(1);
+        let mut reader = JoinSet::new();
+        reader.spawn(self.reader_of_files(send, &unwatched).run(wanted));
+        self.intake.current = Some(Current { inputs, reader, answer });
     }
 
     /// An order was carried out, or could not be. Where nobody waits for it, its error is the source's.
@@ -257,7 +271,7 @@ impl Pipeline {
             }
             None => ended.and(retries),
         };
-        self.begin_next().await;
+        self.begin_next_order();
         outcome
     }
 

@@ -166,11 +166,13 @@ impl Pipeline {
         let mut waiting = self.intake.stop();
         let host = self.shared.host.clone();
         loop {
-            let request = tokio::select! {
-                biased;
-                () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
-                request = host.timeout(TOLD, line.requests.recv()), if waiting.is_none() => request.flatten(),
-                else => waiting.take().map(Request::Switch),
+            let request = match waiting.take() {
+                Some(switch) => Some(Request::Switch(switch)),
+                None => tokio::select! {
+                    biased;
+                    () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
+                    request = host.timeout(TOLD, line.requests.recv()) => request.flatten(),
+                },
             };
             let Some(request) = request else { return Err(error) };
             let newer = matches!(request, Request::Switch(_));
@@ -237,6 +239,11 @@ impl Pipeline {
                 self.files_ended(ended).await?;
                 self.tell_idle(idle).await
             }
+            Next::File(FileEvent::Switch(switch)) => {
+                self.apply_definitions(switch).await;
+                self.begin_next_order();
+                Ok(())
+            }
             Next::Read(input) => {
                 self.receive(input).await?;
                 self.tell_idle(idle).await
@@ -292,15 +299,16 @@ impl Pipeline {
         // Whoever asked and did not wait for the answer does not want it.
         match request {
             Request::Switch(switch) => {
+                self.intake.supersede();
                 let reads_otherwise = switch.source.version() != self.source.version();
                 if reads_otherwise && !self.intake.is_idle() {
-                    self.order(Order::Switch(switch)).await;
+                    self.order(Order::Switch(switch));
                 } else {
                     self.apply_definitions(switch).await;
                 }
             }
             Request::TakeIn { patterns, changed, answer } => {
-                self.order(Order::Files { patterns, changed, answer }).await;
+                self.order(Order::Files { patterns, changed, answer });
             }
             Request::Settle { answer } => {
                 let settled = async {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::future::try_join_all;
 use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::unusable::{self, Complaint};
-use super::{Wanted, table, take_in};
+use super::{Wanted, table};
 use crate::clock;
 use crate::failure::Failure;
 use crate::newer::{Newer, PERIOD};
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How topics are read.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// Files to take in before.
+    /// Files to take in beside the topics.
     pub(crate) files: Vec<Wanted>,
     /// The only source, if there is only one.
     pub(crate) source: Option<String>,
@@ -51,7 +52,7 @@ pub(crate) struct Read {
     pub(crate) idle: Option<Status>,
 }
 
-/// Takes in files, then topics, until it is stopped or told to end. Versions that are applied meanwhile take effect.
+/// Takes in files and topics until it is stopped or told to end. Versions that are applied meanwhile take effect.
 ///
 /// # Errors
 /// Fails where something must be seen to: what was taken in stays so, and the next start goes on from there.
@@ -63,16 +64,21 @@ pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) ->
         service.serve(async move { Ok(http::serve(router, listener, stop).await?) });
     }
     let health = ingest.health();
-    let (tell_idle, mut idle) = oneshot::channel();
+    let ((tell_files, mut files), (tell_idle, mut idle)) = (oneshot::channel(), oneshot::channel());
+    let taken_in = take_in(project.clone(), ingest.handle(), reading.files, tell_files);
+    let (handle, stop) = (ingest.handle(), service.stopped());
     if reading.until_idle {
-        let idle = until_idle(ingest.handle(), ingest.health(), service.stopped(), tell_idle);
-        service.work(idle);
+        service.work(until_idle(taken_in, handle, ingest.health(), stop, tell_idle));
+    } else {
+        service.work(async move {
+            taken_in.await?;
+            Ok(stop.await)
+        });
     }
     let newer = Newer::than(project);
     service.work(follow(newer, ingest.handle(), reading.source, service.stopped()));
-    let (tell_files, mut files) = oneshot::channel();
-    let stops = [service.stopped(), service.stopped()];
-    service.work(run(project.clone(), ingest, reading.files, tell_files, stops));
+    let stop = service.stopped();
+    service.work(async move { Ok(ingest.run(stop).await?) });
     service.run().await?;
     // All have ended: what was not told by now will not be.
     let (files, complaints) = files.try_recv().unwrap_or_default();
@@ -82,17 +88,21 @@ pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) ->
 /// Each source with what became of its files, and what was said of them.
 type Files = (Vec<(String, FilesReport)>, Vec<Complaint>);
 
-async fn run(
+/// Takes files in beside everything else, those of one source beside those of another.
+async fn take_in(
     project: Project,
-    mut ingest: Ingest,
+    handle: IngestHandle,
     wanted: Vec<Wanted>,
     tell: oneshot::Sender<Files>,
-    [stop_files, stop]: [impl Future<Output = ()> + Send; 2],
 ) -> Result<()> {
-    let reports = tokio::select! {
-        reports = take_in(&mut ingest, &wanted, Changed::SetAside) => reports?,
-        // A file that is under way is taken up by the next start.
-        () = stop_files => return Ok(()),
+    let reports = wanted.into_iter().map(async |(source, patterns)| {
+        let report = handle.take_in_files_as(&source, patterns, Changed::SetAside).await?;
+        Ok((source, report))
+    });
+    let reports = match try_join_all(reports).await {
+        // The ingestion has ended, and says itself why. A file that is under way is taken up by the next start.
+        Err(IngestError::Stopped(_)) => return Ok(()),
+        reports => reports?,
     };
     if !reports.is_empty() {
         say(table(&reports).trim_end());
@@ -100,11 +110,12 @@ async fn run(
     let complaints = unusable::of_files(&project, &reports)?;
     unusable::say_all(&complaints);
     drop(tell.send((reports, complaints)));
-    Ok(ingest.run(stop).await?)
+    Ok(())
 }
 
 /// Ends once everything there is was taken in and committed, and tells where everything stands then.
 async fn until_idle(
+    files: impl Future<Output = Result<()>>,
     handle: IngestHandle,
     health: Arc<Health>,
     stop: impl Future<Output = ()>,
@@ -114,8 +125,12 @@ async fn until_idle(
         handle.idle().await?;
         handle.status().await
     };
+    let ended = async {
+        files.await?;
+        Ok::<_, anyhow::Error>(idle.await)
+    };
     tokio::select! {
-        status = idle => match status {
+        ended = ended => match ended? {
             Ok(status) => drop(tell.send(status)),
             // The ingestion has ended, and says itself why.
             Err(IngestError::Stopped(_)) => {}
