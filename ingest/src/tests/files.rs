@@ -1,13 +1,22 @@
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use futures::poll;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Log, Position, SourcePlan, Type};
+use tidemark_store::OnlineStore;
 
-use super::fixture::{Project, RECEIVED, lines, memory, states};
-use crate::{Changed, FileOutcome, IngestError, Progress, Task, unwatched};
+use super::faults::Faulty;
+use super::fixture::{Project, RECEIVED, field, lines, memory, payments, states, view};
+use crate::files::BATCH_ROWS;
+use crate::journal::Journal;
+use crate::{
+    Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, Task, unwatched,
+};
 
 #[tokio::test]
 async fn files_go_into_both_stores_and_no_file_twice() {
@@ -207,4 +216,62 @@ async fn a_file_that_breaks_off_is_in_up_to_there_and_can_be_given_up() {
     let mut again = rebuilt.open().await;
     again.catch_up(&unwatched).await.expect("once is enough");
     assert!(again.given_up().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_definitions() {
+    const ROWS: usize = 5 * BATCH_ROWS;
+    let store = Arc::new(Faulty::new());
+    let mut project = Project::new(Arc::clone(&store) as Arc<dyn OnlineStore>);
+    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
+    let commit = CommitRule { every: Duration::from_millis(50), ..CommitRule::default() };
+    let config = IngestConfig { commit, ..project.config(journal) };
+    let mut ingest = Ingest::open(config).await.expect("opened");
+    ingest.catch_up(&unwatched).await.expect("nothing is there yet");
+    let (handle, pushes) = (ingest.handle(), ingest.push_log().expect("a journal"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+
+    store.set_away(Some("by_shop"));
+    let (path, taking) = (project.file("large.jsonl", &lines(0, ROWS)), handle.clone());
+    let wanted = vec![path.clone()];
+    let taking = tokio::spawn(async move { taking.take_in_files("payments", wanted).await });
+    let records: Vec<_> = lines(0, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
+    pushes.append("payments", RECEIVED, records.clone()).await.expect("appended");
+    let committed = async |log| {
+        let status = handle.status().await.expect("a status");
+        status.sources[0].logs.get(&log).map_or(Position::START, |stands| stands.position)
+    };
+    while committed(Log::PUSH).await < Position(60) || committed(Log::FILE).await == Position::START {
+        tokio::task::yield_now().await;
+    }
+    project.views.push(view("large", &field("user", Type::Int64), Some("amount > 100")));
+    handle.reload(project.sources.clone(), project.views.clone()).await.expect("a view more");
+    assert!(store.live("large").await.expect("a store").is_some());
+    // What changes the source waits until the file is in, and what comes later counts.
+    let changed = |extra| {
+        let optional = BTreeSet::from([String::from(extra)]);
+        vec![Arc::new(SourcePlan { optional, ..SourcePlan::clone(&payments()) })]
+    };
+    let mut earlier = Box::pin(handle.reload(changed("shop"), project.views.clone()));
+    assert!(poll!(&mut earlier).is_pending());
+    let mut later = Box::pin(handle.reload(changed("amount"), project.views.clone()));
+    assert!(poll!(&mut later).is_pending());
+    assert!(matches!(earlier.await, Err(IngestError::Superseded)));
+    assert!(!taking.is_finished(), "its view is away");
+    store.set_away(None);
+    let report = taking.await.expect("no panic").expect("taken in");
+    assert_eq!(report.events() + report.dead_letters(), ROWS as u64);
+    later.await.expect("applied");
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+
+    let undisturbed = Project { views: project.views.clone(), ..Project::new(memory()) };
+    let mut ingest = undisturbed.open().await;
+    ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+    ingest.drain_push().await.expect("drained");
+    for view in ["by_user", "by_shop", "large"] {
+        assert_eq!(states(&project.store, view).await, states(&undisturbed.store, view).await, "{view}");
+    }
 }
