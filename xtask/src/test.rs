@@ -51,7 +51,7 @@ fn set_up() -> Result<Environment> {
     let mut environment = crate::services::prepare()?;
     environment.push(("TIDEMARK_TEST_PYTHON", python.into()));
     // The command-line tests run the binary, which `cargo test` alone would not build.
-    cargo(&["build", "--workspace", "--all-targets"], &environment)?;
+    cargo(&["build", "--workspace", "--lib", "--bins", "--tests"], &environment)?;
     Ok(environment)
 }
 
