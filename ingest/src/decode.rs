@@ -16,6 +16,7 @@ use tidemark_kernel::event::Offset;
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
 mod cause;
@@ -98,6 +99,9 @@ pub struct Batch {
     pub events: RecordBatch,
     /// The other records, in order of offset.
     pub dead: Vec<DeadLetter>,
+    /// The leader epoch of the last record that was read of a partition of a topic up to `to`, which may be one before `from`;
+    /// none where the brokers tell none, and for other logs.
+    pub epoch: Option<Epoch>,
 }
 
 impl Batch {
@@ -129,13 +133,15 @@ impl Batch {
         let ([first, ..], [.., last]) = (batches, batches) else { return Ok(None) };
         let events = concat_batches(first.events.schema_ref(), batches.iter().map(|batch| &batch.events))?;
         let dead = batches.iter().flat_map(|batch| batch.dead.iter().cloned()).collect();
-        Ok(Some(Self { log: first.log, from: first.from, to: last.to, events, dead }))
+        let epoch = batches.iter().rev().find_map(|batch| batch.epoch);
+        Ok(Some(Self { log: first.log, from: first.from, to: last.to, events, dead, epoch }))
     }
 
     /// What it holds from a position within it on.
     pub(crate) fn starting_at(&self, position: Position) -> Self {
         let dead = self.dead.iter().filter(|letter| !position.covers(letter.offset)).cloned().collect();
-        Self { log: self.log, from: position, to: self.to, events: self.events_from(position), dead }
+        let (log, to, epoch) = (self.log, self.to, self.epoch);
+        Self { log, from: position, to, events: self.events_from(position), dead, epoch }
     }
 
     /// The events that are not before `position`.
@@ -252,7 +258,7 @@ impl Chunk {
         }
         dead.sort_by_key(|letter| letter.offset);
         let events = self.events(source, &members, log, &decisions)?;
-        Ok(Batch { log, from: self.from, to: self.to, events, dead })
+        Ok(Batch { log, from: self.from, to: self.to, events, dead, epoch: None })
     }
 
     fn decide(&self, source: &SourcePlan, log: Log, row: usize) -> Result<(Time, Time), Rejection> {

@@ -328,6 +328,27 @@ pub enum IngestError {
         /// Where the partition ends.
         end: Position,
     },
+    /// Kafka lost records that were read, and the partition may have grown beyond them again.
+    #[error(
+        "{} of topic `{topic}` was truncated after source `{source_name}` was read up to {position}: Kafka lost records that \
+         were read{}, and has or will have others in their place; find out how (an unclean leader election, a broker \
+         restored from a copy), and give the source another name to read the topic from the start",
+        one_of(logs),
+        end.map_or_else(String::new, |end| format!(", from offset {end} on or earlier"))
+    )]
+    Truncated {
+        /// The source.
+        source_name: String,
+        /// The topic.
+        topic: String,
+        /// The partition; several where it is not known which of them it is.
+        logs: Vec<Log>,
+        /// The position right after the last record that was read of it.
+        position: Position,
+        /// Where the leader's records end that are of the epoch of the last record that was read, or of the last epoch before;
+        /// none where it has neither.
+        end: Option<Position>,
+    },
     /// A topic cannot be read any further.
     #[error("cannot read topic `{topic}` of source `{source_name}` any further: {reason}; start again")]
     TopicFailed {
@@ -412,6 +433,17 @@ pub enum IngestError {
     Stopped(String),
 }
 
+/// `partition 3`, or where there are several, `one of the partitions 3, 5`.
+fn one_of(logs: &[Log]) -> String {
+    match logs {
+        [log] => format!("partition {log}"),
+        _ => {
+            let logs: Vec<String> = logs.iter().map(Log::to_string).collect();
+            format!("one of the partitions {}", logs.join(", "))
+        }
+    }
+}
+
 impl IngestError {
     /// What to do about it.
     #[must_use]
@@ -433,7 +465,8 @@ impl IngestError {
             Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
             Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
             Self::OtherTopic { .. } | Self::Recreated { .. } | Self::Timestamps { .. } => Remedy::Fix,
-            Self::Overtaken { .. } | Self::Shrunk { .. } | Self::TooManyIds { .. } => Remedy::Fix,
+            Self::Overtaken { .. } | Self::Shrunk { .. } | Self::Truncated { .. } => Remedy::Fix,
+            Self::TooManyIds { .. } => Remedy::Fix,
             Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => Remedy::Wait,
             Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,

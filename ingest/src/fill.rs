@@ -369,7 +369,7 @@ async fn pass(
     for (log, to) in to {
         let from = next.get(&log).copied().unwrap_or(to);
         let events = RecordBatch::new_empty(schema(events, &columns));
-        match advance_all(view, vec![Batch { log, from, to, events, dead: Vec::new() }]).await? {
+        match advance_all(view, vec![Batch { log, from, to, events, dead: Vec::new(), epoch: None }]).await? {
             (Advance::Done, length) => meter.advance(length, watch),
             (other, _) => return Ok(other),
         }
@@ -445,7 +445,8 @@ fn runs(rows: &RecordBatch, next: &mut Positions) -> BTreeMap<Log, Vec<Batch>> {
         let events = rows.slice(start, run.len());
         start += run.len();
         let log = Log(run[0]);
-        let mut batch = Batch { log, from: Position::START, to: Position::START, events, dead: Vec::new() };
+        let mut batch =
+            Batch { log, from: Position::START, to: Position::START, events, dead: Vec::new(), epoch: None };
         batch.to = batch.offsets().last().map_or(Position::START, |last| Position::after(*last));
         batch.from = next.insert(log, batch.to).unwrap_or(batch.to);
         batches.entry(log).or_default().push(batch);

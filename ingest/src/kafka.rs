@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tidemark_host::Host;
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::Positions;
+use tidemark_offline::{Epochs, Positions};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -156,7 +156,7 @@ pub enum Input {
         /// The partitions.
         logs: Vec<Log>,
         /// Where to answer. A reader that gets no answer ends.
-        answer: oneshot::Sender<Positions>,
+        answer: oneshot::Sender<Resume>,
     },
     /// Decoded records: at most one batch for each log, each going on where its log's last one ended. A batch may be
     /// without any record, and only say how far the log was read.
@@ -178,6 +178,16 @@ pub enum Input {
     Back,
     /// The reader has ended with this error.
     Failed(IngestError),
+}
+
+/// From where assigned partitions are read on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// The next offset of each partition.
+    pub positions: Positions,
+    /// The leader epochs of the last records before these positions, where they are known. The reader ends with an error where a
+    /// partition has no such record any more.
+    pub epochs: Epochs,
 }
 
 /// What a reader is told while it runs.

@@ -170,7 +170,7 @@ mod tests {
 
     fn batch(log: Log) -> Batch {
         let events = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() }
+        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new(), epoch: None }
     }
 
     #[test]

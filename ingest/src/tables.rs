@@ -12,7 +12,9 @@ use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::facts;
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::{Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind};
+use tidemark_offline::{
+    Epochs, Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind,
+};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::Batch;
@@ -275,6 +277,7 @@ impl Tables {
             self.pending.decided_at.get_or_insert(self.retracted);
         }
         self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
+        self.pending.epochs.extend(batch.epoch.map(|epoch| (batch.log, epoch)));
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();
         self.pending.batches.push(batch);
@@ -384,6 +387,11 @@ impl Tables {
     pub(crate) async fn open_tables(&mut self) -> Result<&mut Open, IngestError> {
         self.commit_ended().await?;
         self.open.as_mut().ok_or_else(|| IngestError::stopped("a commit died in the middle"))
+    }
+
+    /// The leader epochs of the last records that `events` holds of these partitions, where they are known.
+    pub(crate) async fn epochs(&mut self, logs: &[Log]) -> Result<Epochs, IngestError> {
+        Ok(self.open_tables().await?.events.epochs(logs).await?)
     }
 
     /// Catches up with what others have committed.

@@ -15,7 +15,7 @@ use tidemark_kernel::{Log, SourcePlan, Time};
 use crate::location::Location;
 use crate::table::compact::{CompactOptions, Compacted};
 use crate::table::{
-    Committed, EventTable, Facts, LogStatistics, Places, Positions, Retraction, Rows, TableError,
+    Committed, Epochs, EventTable, Facts, LogStatistics, Places, Positions, Retraction, Rows, TableError,
 };
 
 /// Which table of a source.
@@ -65,6 +65,14 @@ pub trait OfflineTable: Send + Sync + Debug {
         from: &Positions,
         to: &Positions,
     ) -> Result<Committed, TableError>;
+    async fn append_read(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+        epochs: &Epochs,
+    ) -> Result<Committed, TableError>;
+    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError>;
     async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError>;
     async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError>;
     async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError>;
@@ -134,6 +142,18 @@ impl OfflineTable for EventTable {
         to: &Positions,
     ) -> Result<Committed, TableError> {
         self.append(rows, from, to).await
+    }
+    async fn append_read(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+        epochs: &Epochs,
+    ) -> Result<Committed, TableError> {
+        self.append_read(rows, from, to, epochs).await
+    }
+    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
+        self.epochs(logs).await
     }
     async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
         self.append_unmoved(rows).await

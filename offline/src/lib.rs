@@ -26,7 +26,8 @@ pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
 pub use table::compact::{CompactOptions, Compacted};
 pub use table::{
-    Committed, EventTable, Facts, Held, HeldField, LogStatistics, Places, Positions, Retraction, TableError,
+    Committed, Epoch, Epochs, EventTable, Facts, Held, HeldField, LogStatistics, Places, Positions,
+    Retraction, TableError,
 };
 pub use training::answers::answer_labels;
 pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, train};

@@ -31,6 +31,7 @@ use statistics::Logs;
 
 pub mod compact;
 mod data_file;
+mod epochs;
 mod error;
 pub mod facts;
 mod held;
@@ -46,6 +47,7 @@ mod vacuum;
 #[cfg(test)]
 mod tests;
 
+pub use epochs::{Epoch, Epochs};
 pub use error::TableError;
 pub use facts::Facts;
 pub use held::{Held, HeldField};
@@ -237,11 +239,26 @@ impl EventTable {
         from: &Positions,
         to: &Positions,
     ) -> Result<Committed, TableError> {
+        self.append_read(rows, from, to, &Epochs::new()).await
+    }
+
+    /// [`append`](Self::append), with the leader epochs that the rows were read at in the same commit. An epoch belongs to
+    /// what was read up to `to`; that of a partition which is not named stays as it is.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_read(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+        epochs: &Epochs,
+    ) -> Result<Committed, TableError> {
         self.check(from, to)?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         let mut file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
-            let failed = match self.log.append(&self.folder, file.clone(), to).await {
+            let failed = match self.log.append(&self.folder, file.clone(), to, epochs).await {
                 Ok(Outcome::Committed(version)) => return Ok(Committed { version, rows: count }),
                 Ok(Outcome::LostRace) => self.reload().await.and_then(|()| self.check(from, to)).err(),
                 Err(error) => Some(error),
@@ -268,7 +285,7 @@ impl EventTable {
         let unmoved = Positions::new();
         self.check(&unmoved, &unmoved)?;
         let file = self.write(rows).await?;
-        let outcome = self.log.append(&self.folder, Some(file.clone()), &unmoved).await;
+        let outcome = self.log.append(&self.folder, Some(file.clone()), &unmoved, &Epochs::new()).await;
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }

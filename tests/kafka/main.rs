@@ -28,6 +28,7 @@ mod flights;
 mod letters;
 mod online;
 mod traffic;
+mod truncated;
 mod unusable;
 mod worker;
 mod workers;

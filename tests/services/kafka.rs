@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs::{self, File};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -97,6 +99,16 @@ impl Kafka {
         self.broker().kill();
         self.broker().launch();
         self.wait_until_ready();
+    }
+
+    /// Kills it, takes the last record batches off a partition, and starts it again, as if its disk came from an older copy: the
+    /// batches from the first one on that has a record at `offset` or after it. Where the partition ends now. It must have
+    /// one segment only.
+    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> i64 {
+        self.kill();
+        let end = truncate(&self.broker().partition(topic, partition), offset);
+        self.restart();
+        end
     }
 
     /// Stops it where it stands: connections stay, nothing is answered.
@@ -246,6 +258,31 @@ impl Kafka {
             Kind::Mock(_) => panic!("librdkafka's mock cannot be broken: ask is_real() first"),
         }
     }
+}
+
+/// Takes record batches off the first segment of a partition, and what may tell of them beside it.
+fn truncate(folder: &Path, offset: i64) -> i64 {
+    let log = folder.join(format!("{:020}.log", 0));
+    let bytes = fs::read(&log).expect("a segment");
+    let (mut kept, mut end) = (0, 0);
+    // A batch begins with its first offset and its length from there on, and has the distance to its last offset at 23.
+    while let Some(batch) = bytes.get(kept..).filter(|rest| rest.len() > 27) {
+        let number = |at: usize| i32::from_be_bytes(batch[at..at + 4].try_into().expect("four bytes"));
+        let first = i64::from_be_bytes(batch[..8].try_into().expect("eight bytes"));
+        let last = first + i64::from(number(23));
+        if last >= offset {
+            break;
+        }
+        (kept, end) = (kept + 12 + number(8) as usize, last + 1);
+    }
+    File::options().write(true).open(&log).and_then(|log| log.set_len(kept as u64)).expect("truncated");
+    for file in fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path()) {
+        let kind = file.extension().and_then(|kind| kind.to_str());
+        if matches!(kind, Some("index" | "timeindex" | "txnindex" | "snapshot")) {
+            fs::remove_file(file).expect("removed");
+        }
+    }
+    end
 }
 
 #[track_caller]

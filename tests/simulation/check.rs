@@ -182,7 +182,7 @@ fn batches(source: &Source) -> Vec<Arc<Batch>> {
     let batch = |(log, to): (&Log, &Position)| {
         let of = logs.iter().map(|other| Some(other == log)).collect();
         let events = arrow::compute::filter_record_batch(&all, &of).expect("one flag for each row");
-        Arc::new(Batch { log: *log, from: Position::START, to: *to, events, dead: Vec::new() })
+        Arc::new(Batch { log: *log, from: Position::START, to: *to, events, dead: Vec::new(), epoch: None })
     };
     source.positions.iter().map(batch).collect()
 }

@@ -17,8 +17,8 @@ use tidemark_offline::durable::FileError;
 use tidemark_offline::table::retract::{retracted, retractions, with_retraction};
 use tidemark_offline::table::{Rows, facts, layout};
 use tidemark_offline::{
-    Committed, CompactOptions, Compacted, Facts, HeldField, LogStatistics, OfflineStore, OfflineTable,
-    Places, Positions, Retraction, TableError, TableKind,
+    Committed, CompactOptions, Compacted, Epochs, Facts, HeldField, LogStatistics, OfflineStore,
+    OfflineTable, Places, Positions, Retraction, TableError, TableKind,
 };
 
 use crate::mutant::Mutant;
@@ -41,6 +41,7 @@ pub(crate) struct Version {
     schema: SchemaRef,
     rows: Vec<RecordBatch>,
     pub(crate) positions: Positions,
+    epochs: Epochs,
     facts: Facts,
 }
 
@@ -144,8 +145,9 @@ impl OfflineStore for Offline {
         self.room(&folder)?;
         let mut tables = self.tables();
         let empty = || {
-            let (positions, facts) = (Positions::new(), Facts::new());
-            Arc::new(Version { number: 0, schema: Arc::clone(&schema), rows: Vec::new(), positions, facts })
+            let (schema, rows) = (Arc::clone(&schema), Vec::new());
+            let (positions, epochs, facts) = (Positions::new(), Epochs::new(), Facts::new());
+            Arc::new(Version { number: 0, schema, rows, positions, epochs, facts })
         };
         let version = tables.entry((source.name.clone(), kind)).or_insert_with(empty);
         if let Some(error) = incompatible(&folder, &version.rows, &schema) {
@@ -371,12 +373,28 @@ impl OfflineTable for Handle {
         from: &Positions,
         to: &Positions,
     ) -> Result<Committed, TableError> {
+        self.append_read(rows, from, to, &Epochs::new()).await
+    }
+
+    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
+        let known = self.seen.epochs.iter().filter(|(log, _)| logs.contains(log));
+        Ok(known.map(|(log, epoch)| (*log, *epoch)).collect())
+    }
+
+    async fn append_read(
+        &mut self,
+        rows: &[RecordBatch],
+        from: &Positions,
+        to: &Positions,
+        epochs: &Epochs,
+    ) -> Result<Committed, TableError> {
         self.check(from, to)?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         loop {
             let mut next = self.next();
             next.rows.extend(rows.iter().filter(|rows| rows.num_rows() > 0).cloned());
             next.positions.extend(to);
+            next.epochs.extend(epochs);
             if self.commit(next).await? {
                 return Ok(Committed { version: self.seen.number, rows: count });
             }

@@ -29,6 +29,9 @@ const SESSION: Duration = Duration::from_secs(6);
 /// How often a reader looks for records and changes of the group when there are none.
 const IDLE: u64 = 50;
 
+/// The epoch of the leader of every partition, which never changes.
+const EPOCH: i32 = 1;
+
 /// What is at one offset: a record, or a mark of a transaction.
 type Slot = Option<OwnedMessage>;
 
@@ -389,14 +392,14 @@ impl Reading<'_> {
         self.kafka.world.say(&format!("member {} gets {logs:?}", self.id()));
         let (answer, answered) = oneshot::channel();
         self.send(Input::Assigned { logs: logs.clone(), answer }).await;
-        let Ok(positions) = answered.await else { return };
+        let Ok(resume) = answered.await else { return };
         for log in logs {
-            let Position(position) = positions[&log];
+            let Position(position) = resume.positions[&log];
             let back = if self.kafka.world.chance(25) { self.kafka.world.draw(1..10) as i64 } else { 0 };
             if back.min(position) > 0 {
                 self.kafka.world.fault("records read again", &log.to_string());
             }
-            self.gathered.assign(log, Position((position - back).max(0)));
+            self.gathered.assign(log, Position((position - back).max(0)), None);
         }
         self.idle = false;
     }
@@ -410,7 +413,7 @@ impl Reading<'_> {
             // Compaction may have left nothing for a long way.
             let first = slots[from..].iter().position(Option::is_some).unwrap_or(slots.len() - from);
             let to = slots.len().min(from + first + self.kafka.world.draw(1..24) as usize);
-            slots[from..to].iter().flatten().for_each(|record| self.gathered.take(record));
+            slots[from..to].iter().flatten().for_each(|record| self.gathered.take(record, Some(EPOCH)));
             if to == slots.len() {
                 self.gathered.ended(log);
                 self.gathered.ends_at(log, Position(to as i64));

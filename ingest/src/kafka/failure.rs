@@ -1,6 +1,8 @@
 //! What librdkafka's errors mean to us.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tidemark_kernel::Position;
+use tidemark_offline::Epoch;
 
 use crate::error::IngestError;
 
@@ -71,6 +73,34 @@ pub(super) fn meaning(error: &KafkaError) -> Meaning {
         ) => Meaning::Broken,
         _ => Meaning::Other,
     }
+}
+
+/// What librdkafka says of a partition that was truncated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Truncation {
+    /// The epoch of the last record that was read, which the broker was asked about.
+    pub(super) read: Epoch,
+    /// Where the broker's records of that epoch, or of the last one before it, end. None where it has no such epoch.
+    pub(super) end: Option<Position>,
+}
+
+/// Reads what librdkafka says where the broker's records of an epoch end before what was read of it, or where the broker does
+/// not know the epoch. None for any other text. Its error code is that of any position that cannot be read from.
+pub(super) fn truncation(detail: &str) -> Option<Truncation> {
+    let begins = ["Partition log truncation detected at ", "No epoch found less or equal to "];
+    let said = begins.iter().find_map(|begin| Some(detail.split_once(begin)?.1))?;
+    let until = number(said, "offset ")?;
+    let epoch = i32::try_from(number(said, "(leader epoch ")?).ok()?;
+    let end = number(said, "broker end offset is ")?;
+    let read = Epoch { number: epoch, until: Position(until) };
+    Some(Truncation { read, end: (end >= 0).then_some(Position(end)) })
+}
+
+/// The number after the first `label` in a text.
+fn number(text: &str, label: &str) -> Option<i64> {
+    let rest = text.split_once(label)?.1;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 /// The error of a question about a topic. `detail` is what librdkafka said besides, if anything.

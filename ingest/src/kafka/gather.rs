@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdkafka::message::Message;
 use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::Positions;
+use tidemark_offline::{Epoch, Epochs, Positions};
 
 use super::TopicMetrics;
 use super::record::{self, TopicReader};
@@ -43,6 +43,8 @@ struct Partition<'s> {
     bytes: usize,
     /// Whether there was nothing behind what was read last.
     at_end: bool,
+    /// The leader epoch of the last record before `next`, where it is known.
+    epoch: Option<Epoch>,
 }
 
 impl<'s> Gathered<'s> {
@@ -52,9 +54,9 @@ impl<'s> Gathered<'s> {
         Self { source, reader, topic: topic.into(), metrics, room, partitions, records: 0, bytes: 0, row }
     }
 
-    /// A partition is read from here on.
-    pub fn assign(&mut self, log: Log, from: Position) {
-        let new = Partition { next: from, gathered: None, records: 0, bytes: 0, at_end: false };
+    /// A partition is read from here on. The epoch is that of the last record before, where it is known.
+    pub fn assign(&mut self, log: Log, from: Position, epoch: Option<Epoch>) {
+        let new = Partition { next: from, gathered: None, records: 0, bytes: 0, at_end: false, epoch };
         self.partitions.insert(log, new);
     }
 
@@ -66,6 +68,11 @@ impl<'s> Gathered<'s> {
     /// Which partitions are assigned, and what is to be read next of each.
     pub fn positions(&self) -> Positions {
         self.partitions.iter().map(|(log, partition)| (*log, partition.next)).collect()
+    }
+
+    /// The leader epochs of the last records that were read of the assigned partitions.
+    pub fn epochs(&self) -> Epochs {
+        self.partitions.iter().filter_map(|(log, partition)| Some((*log, partition.epoch?))).collect()
     }
 
     /// Whether a partition is assigned.
@@ -113,8 +120,9 @@ impl<'s> Gathered<'s> {
         }
     }
 
-    /// Adds a record. One that is not of an assigned partition, or was read before, is nothing to us.
-    pub fn take(&mut self, message: &impl Message) {
+    /// Adds a record, with the epoch of the leader that wrote it, if known. A record that is not of an assigned partition, or
+    /// was read before, is left out.
+    pub fn take(&mut self, message: &impl Message, epoch: Option<i32>) {
         let (log, offset) = (Log(message.partition()), message.offset());
         let Some(partition) = self.partitions.get_mut(&log) else { return };
         if partition.next.covers(offset) {
@@ -137,6 +145,7 @@ impl<'s> Gathered<'s> {
             }
         }
         partition.next = Position::after(offset);
+        partition.epoch = epoch.map(|number| Epoch { number, until: partition.next }).or(partition.epoch);
         partition.at_end = false;
         partition.records += 1;
         partition.bytes += bytes;
@@ -177,7 +186,7 @@ impl<'s> Gathered<'s> {
             let Some(rows) = partition.gathered.take() else { continue };
             self.records -= std::mem::take(&mut partition.records);
             self.bytes -= std::mem::take(&mut partition.bytes);
-            batches.push(accept(self.source, rows.finish(), *log)?);
+            batches.push(Batch { epoch: partition.epoch, ..accept(self.source, rows.finish(), *log)? });
         }
         Ok(batches)
     }

@@ -3,7 +3,7 @@
 //! It never waits long for anything but records, so that its group knows it to be alive however slow the receiver is:
 //! what cannot be handed over yet is gathered, and once enough is, nothing more is fetched.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,15 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
-use tidemark_host::Host;
+use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::Epoch;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::context::Context;
-use super::failure::{self, Meaning, meaning};
+use super::failure::{self, Meaning, Truncation, meaning};
 use super::gather::Gathered;
 use super::probe::{Probe, TopicFacts};
 use super::watch::{Seen, Watch};
@@ -119,6 +120,9 @@ struct Reader<'s> {
     /// What goes before that.
     waiting: VecDeque<Input>,
     pending: Option<Pending>,
+    /// The partitions that librdkafka was not yet told to check, each with the epoch of the last record that was read, and how
+    /// long ago it was assigned. What comes of them before is not taken.
+    unchecked: BTreeMap<Log, (Epoch, Stopwatch)>,
     /// Whether the group has said what is ours, be it nothing, since it last took something away.
     settled: bool,
     /// Whether the end of some partition was reached since the last look at where they stand.
@@ -149,6 +153,7 @@ impl<'s> Reader<'s> {
             gathered,
             waiting: VecDeque::new(),
             pending: None,
+            unchecked: BTreeMap::new(),
             settled: false,
             ended: false,
             idle: false,
@@ -173,13 +178,18 @@ impl<'s> Reader<'s> {
             match polled {
                 Some(Ok(message)) => {
                     self.back();
-                    self.gathered.take(&message);
-                    self.pause_if_crowded(Log(message.partition()))?;
+                    let log = Log(message.partition());
+                    if !self.unchecked.contains_key(&log) {
+                        self.gathered.take(&message, tidemark_topic::leader_epoch(&message));
+                        self.pause_if_crowded(log)?;
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.back();
-                    self.ended = true;
-                    self.gathered.ended(Log(partition));
+                    if !self.unchecked.contains_key(&Log(partition)) {
+                        self.ended = true;
+                        self.gathered.ended(Log(partition));
+                    }
                 }
                 Some(Err(error)) => self.weigh(&error)?,
                 None => self.rest_a_little()?,
@@ -192,7 +202,7 @@ impl<'s> Reader<'s> {
     fn patience(&self) -> Duration {
         let is_ready = !self.waiting.is_empty() || self.gathered.has_room();
         match self.gathered.is_empty() && self.waiting.is_empty() {
-            true if self.pending.is_none() => UNHURRIED,
+            true if self.pending.is_none() && self.unchecked.is_empty() => UNHURRIED,
             false if is_ready && self.task.inputs.capacity() > 0 => Duration::ZERO,
             _ => HURRIED,
         }
@@ -206,6 +216,7 @@ impl<'s> Reader<'s> {
             None => {}
         }
         self.change()?;
+        self.check_epochs()?;
         self.pass_on_committed();
         self.look_at_ends()?;
         self.hand_over()
@@ -385,7 +396,22 @@ impl<'s> Reader<'s> {
 
     /// Why a position could not be read from.
     fn misplaced(&self, detail: String) -> IngestError {
-        self.find_misplaced().unwrap_or_else(Some).unwrap_or_else(|| self.broken(detail))
+        let misplaced = self.find_misplaced().unwrap_or_else(Some);
+        misplaced.or_else(|| self.find_truncated(&detail)).unwrap_or_else(|| self.broken(detail))
+    }
+
+    /// The error of a partition that was truncated, where librdkafka has said so. It does not name the partition: those whose
+    /// position and epoch it compared are named.
+    fn find_truncated(&self, detail: &str) -> Option<IngestError> {
+        let Truncation { read, end } = failure::truncation(detail)?;
+        let epochs = self.gathered.epochs().into_iter();
+        let mut logs: Vec<Log> = epochs.filter(|(_, epoch)| *epoch == read).map(|(log, _)| log).collect();
+        if logs.is_empty() {
+            // It has read ahead of what was taken.
+            logs = self.gathered.positions().into_keys().collect();
+        }
+        let (source_name, topic) = self.names();
+        Some(IngestError::Truncated { source_name, topic, logs, position: read.until, end })
     }
 
     fn find_misplaced(&self) -> Result<Option<IngestError>, IngestError> {

@@ -13,10 +13,11 @@ use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, KafkaFeed, Origin, Start, TimeField, Unit};
 use tidemark_kernel::value::Type;
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
 use super::TopicMetrics;
-use super::failure::{Meaning, meaning};
+use super::failure::{Meaning, Truncation, meaning, truncation};
 use super::gather::Gathered;
 use super::probe::TopicFacts;
 use crate::decode::Batch;
@@ -79,8 +80,8 @@ fn record(
 fn gathered(source: &SourcePlan, records: &[OwnedMessage]) -> (Batch, Arc<TopicMetrics>) {
     let metrics = Arc::new(TopicMetrics::default());
     let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics), Room::default());
-    gathered.assign(Log(3), Position(10));
-    records.iter().for_each(|record| gathered.take(record));
+    gathered.assign(Log(3), Position(10), None);
+    records.iter().for_each(|record| gathered.take(record, None));
     let mut batches = gathered.cut().expect("a batch");
     assert!(gathered.is_empty() && batches.len() == 1);
     (batches.remove(0), metrics)
@@ -189,29 +190,52 @@ fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
     let source = source("t");
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     let value = Some(r#"{"n":1,"at":5}"#);
-    gathered.take(&record(10, None, value, &[]));
+    gathered.take(&record(10, None, value, &[]), None);
     assert!(gathered.is_empty(), "not assigned");
-    gathered.assign(Log(3), Position(11));
-    gathered.take(&record(10, None, value, &[]));
+    gathered.assign(Log(3), Position(11), None);
+    gathered.take(&record(10, None, value, &[]), None);
     assert!(gathered.is_empty(), "read before");
-    gathered.take(&record(11, None, value, &[]));
-    gathered.take(&record(11, None, value, &[]));
+    gathered.take(&record(11, None, value, &[]), None);
+    gathered.take(&record(11, None, value, &[]), None);
     let batches = gathered.cut().expect("a batch");
     assert_eq!((batches[0].offsets(), batches[0].to), (&[11][..], Position(12)));
     assert!(gathered.cut().expect("nothing").is_empty());
 }
 
 #[test]
+fn a_batch_has_the_epoch_of_the_last_record_and_none_of_a_marker() {
+    let source = source("t");
+    let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
+    let epoch = |number, until| Some(Epoch { number, until: Position(until) });
+    let value = Some(r#"{"n":1,"at":5}"#);
+    gathered.assign(Log(3), Position(14), epoch(2, 11));
+    // Read again, from where the epoch ended.
+    gathered.take(&record(11, None, value, &[]), Some(3));
+    gathered.ended(Log(3));
+    gathered.ends_at(Log(3), Position(15));
+    assert_eq!(gathered.cut().expect("a batch")[0].epoch, epoch(2, 11), "only markers came");
+    gathered.take(&record(15, None, value, &[]), Some(3));
+    gathered.take(&record(16, None, value, &[]), Some(4));
+    gathered.ended(Log(3));
+    gathered.ends_at(Log(3), Position(18));
+    let batches = gathered.cut().expect("a batch");
+    assert_eq!((batches[0].to, batches[0].epoch), (Position(18), epoch(4, 17)));
+    assert_eq!(gathered.epochs()[&Log(3)].number, 4);
+    gathered.take(&record(18, None, value, &[]), None);
+    assert_eq!(gathered.cut().expect("a batch")[0].epoch, epoch(4, 17), "no epoch was told");
+}
+
+#[test]
 fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
     let source = source("t");
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
-    gathered.assign(Log(3), Position(11));
+    gathered.assign(Log(3), Position(11), None);
     gathered.ends_at(Log(3), Position(20));
     assert!(
         gathered.is_empty() && !gathered.is_at_end(),
         "that is where it stood under an earlier assignment"
     );
-    gathered.take(&record(11, None, Some(r#"{"n":1,"at":5}"#), &[]));
+    gathered.take(&record(11, None, Some(r#"{"n":1,"at":5}"#), &[]), None);
     gathered.ended(Log(3));
     gathered.ends_at(Log(3), Position(14));
     gathered.ends_at(Log(3), Position(12));
@@ -234,6 +258,22 @@ fn records_without_timestamps_may_lie_between_others() {
     let (batch, _) = gathered(&source, &[good, without]);
     assert_eq!(batch.offsets(), [10]);
     assert_eq!(batch.dead[0].reason, "no arrival time: the record has no timestamp");
+}
+
+#[test]
+fn what_librdkafka_says_of_a_truncated_partition_is_read() {
+    let read = Epoch { number: 3, until: Position(120) };
+    let shorter = "Partition log truncation detected at offset 120 (leader epoch 3): broker end offset is 80 (offset \
+                   leader epoch 2). Reset to INVALID.: Local: Partition log truncation detected (broker 1)";
+    assert_eq!(truncation(shorter), Some(Truncation { read, end: Some(Position(80)) }));
+    let unknown = "No epoch found less or equal to offset 120 (leader epoch 3): broker end offset is -1 (offset leader \
+                   epoch -1). Reset using configured policy.: Local: Partition log truncation detected (broker 1)";
+    assert_eq!(truncation(unknown), Some(Truncation { read, end: None }));
+    for other in
+        ["", "Partition log truncation detected at offset", "fetch failed due to requested offset 120"]
+    {
+        assert_eq!(truncation(other), None, "{other}");
+    }
 }
 
 #[test]

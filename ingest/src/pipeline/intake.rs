@@ -296,7 +296,7 @@ impl Pipeline {
         self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
         let to = Position::after(from.0);
-        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter] }]).await?;
+        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter], epoch: None }]).await?;
         self.commit().await?;
         tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
         let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };

@@ -147,7 +147,8 @@ impl Pipeline {
             let (log, from) = (Log::FILE, self.tables.taken(Log::FILE));
             let (events, dead) =
                 (RecordBatch::new_empty(schema.clone()), letter(entry).into_iter().collect());
-            self.take(vec![Batch { log, from, to: Position::after(from.0), events, dead }]).await?;
+            self.take(vec![Batch { log, from, to: Position::after(from.0), events, dead, epoch: None }])
+                .await?;
         }
         self.commit().await?;
         self.taken_back.extend(report.iter().cloned());

@@ -21,7 +21,7 @@ use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
 use crate::fill::catch_up;
 use crate::health::Condition;
-use crate::kafka::{Input, Reader, Subscription, Topics};
+use crate::kafka::{Input, Reader, Resume, Subscription, Topics};
 use crate::mutant::{Mutant, is_on};
 use crate::progress::unwatched;
 use crate::tables::{Since, is_partition};
@@ -231,12 +231,12 @@ impl Pipeline {
         match input {
             Input::Batches(batches) => self.take(batches).await.map(drop),
             Input::Assigned { logs, answer } => {
-                let Some(positions) = self.take_over(&logs).await? else {
+                let Some(resume) = self.take_over(&logs).await? else {
                     self.give_back().await;
                     return Ok(());
                 };
                 // A reader that does not wait any more was given something else meanwhile.
-                drop(answer.send(positions));
+                drop(answer.send(resume));
                 Ok(())
             }
             Input::Revoked { logs, lost, done } => {
@@ -270,12 +270,12 @@ impl Pipeline {
 
     /// Brings the views to where `events` holds these partitions, which is from where they are read. Nothing where the
     /// store, the disk or the brokers could not be reached for too long.
-    async fn take_over(&mut self, logs: &[Log]) -> Result<Option<Positions>, IngestError> {
+    async fn take_over(&mut self, logs: &[Log]) -> Result<Option<Resume>, IngestError> {
         let (health, since) = (self.health.clone(), self.shared.host.stopwatch());
         let mut wait = health.wait();
         loop {
             match self.try_take_over(logs).await {
-                Ok(positions) => break Ok(Some(positions)),
+                Ok(resume) => break Ok(Some(resume)),
                 Err(error) if error.remedy() == Remedy::Wait && since.elapsed() >= GIVE_BACK => {
                     break Ok(None);
                 }
@@ -285,11 +285,11 @@ impl Pipeline {
         }
     }
 
-    async fn try_take_over(&mut self, logs: &[Log]) -> Result<Positions, IngestError> {
+    async fn try_take_over(&mut self, logs: &[Log]) -> Result<Resume, IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
-        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Positions::new()) };
-        let Some(topics) = self.shared.topics.clone() else { return Ok(Positions::new()) };
+        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Resume::default()) };
+        let Some(topics) = self.shared.topics.clone() else { return Ok(Resume::default()) };
         let ends = topics.ends(&feed.topic).await?;
         self.ask_cleanup_policy(&*topics, &feed.topic).await?;
         // A partition that the topic did not have when it was first read belongs to it from its first record, also
@@ -313,9 +313,12 @@ impl Pipeline {
                 return Err(IngestError::Shrunk { source_name, topic, log: *log, position, end: *end });
             }
         }
-        let positions = logs.iter().map(|log| (*log, self.tables.taken(*log))).collect();
+        let positions: Positions = logs.iter().map(|log| (*log, self.tables.taken(*log))).collect();
         self.metrics.taken_over(&positions);
-        Ok(positions)
+        let mut epochs = self.tables.epochs(logs).await?;
+        // Where retention has deleted the record and what follows it, there is nothing to compare, and nothing to begin at.
+        epochs.retain(|log, epoch| ends.get(log).is_some_and(|(first, _)| *first <= epoch.until));
+        Ok(Resume { positions, epochs })
     }
 
     /// Asks whether the topic is compacted, and notes it in the event table where that has changed.
@@ -396,7 +399,9 @@ impl Pipeline {
             record_time: None,
         };
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
-        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter] }]).await.map(drop)
+        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter], epoch: None }])
+            .await
+            .map(drop)
     }
 
     /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.

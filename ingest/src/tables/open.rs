@@ -9,7 +9,7 @@ use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{Facts, OfflineTable, Positions, TableError};
+use tidemark_offline::{Epochs, Facts, OfflineTable, Positions, TableError};
 
 use crate::decode::{Batch, DeadLetter, Form, LOST};
 use crate::error::IngestError;
@@ -43,6 +43,8 @@ pub(super) struct Pending {
     pub(super) batches: Vec<Arc<Batch>>,
     /// For each log, the position of the first batch and the position after the last.
     pub(super) spans: BTreeMap<Log, (Position, Position)>,
+    /// The leader epochs of the last records, where they are known.
+    pub(super) epochs: Epochs,
     pub(super) rows: usize,
     pub(super) bytes: usize,
     /// Where the list of retractions ended when repetitions among them were left out; none where none are.
@@ -62,6 +64,7 @@ impl Pending {
     /// Drops the pending batches of a partition.
     pub(super) fn forget(&mut self, log: Log) {
         self.spans.remove(&log);
+        self.epochs.remove(&log);
         for batch in self.batches.extract_if(.., |batch| batch.log == log) {
             self.rows -= (batch.to.0 - batch.from.0) as usize;
             self.bytes -= batch.bytes();
@@ -74,6 +77,7 @@ impl Pending {
             self.spans.entry(log).or_insert((first, last)).1 = last;
         }
         self.batches.extend(later.batches);
+        self.epochs.extend(later.epochs);
         self.decided_at = self.decided_at.or(later.decided_at);
         self.rows += later.rows;
         self.bytes += later.bytes;
@@ -263,7 +267,11 @@ impl Open {
             let batches = pending.batches.iter().filter(|batch| to.contains_key(&batch.log));
             let rows = batches.map(|batch| batch.events_from(stands(&committed, batch.log)));
             let rows: Vec<RecordBatch> = rows.filter(|rows| rows.num_rows() > 0).collect();
-            match self.events.append(&rows, &from, &to).await {
+            // Of a log that others have moved on beyond the record, they have recorded a later epoch, or none is known.
+            let is_new = |log: Log, until| to.contains_key(&log) && until > stands(&committed, log);
+            let epochs = pending.epochs.iter().filter(|(log, epoch)| is_new(**log, epoch.until));
+            let epochs: Epochs = epochs.map(|(log, epoch)| (*log, *epoch)).collect();
+            match self.events.append_read(&rows, &from, &to, &epochs).await {
                 Err(TableError::Behind { .. }) => self.events.reload().await?,
                 outcome => return Ok(outcome.map(|_| conflicts)?),
             }

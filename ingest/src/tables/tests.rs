@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use tidemark_kernel::unique::Unique;
 use tidemark_kernel::{Span, Time};
 use tidemark_offline::table::layout;
-use tidemark_offline::{EventTable, Location, Places};
+use tidemark_offline::{Epoch, EventTable, Location, Places};
 
 use super::*;
 use crate::decode::{DeadLetter, LOST};
@@ -38,6 +38,7 @@ fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
         to: Position(to),
         events: RecordBatch::new_empty(layout::events(&payments())),
         dead: dead.iter().map(letter).collect(),
+        epoch: None,
     }
 }
 
@@ -97,6 +98,28 @@ async fn views_of_a_compacted_topic_get_what_this_worker_has_committed() {
         assert_eq!(landed.overtaken, BTreeSet::from([PARTITION]));
         assert_eq!(ours.committed(PARTITION), Position(to.max(others)));
     }
+}
+
+#[tokio::test]
+async fn the_epoch_of_the_last_record_is_in_the_commit_of_its_position() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let epoch = |number, until| Epoch { number, until: Position(until) };
+    let read = |from, to, epoch| Batch { epoch: Some(epoch), ..batch(from, to, &[]) };
+    let batches = vec![read(0, 4, epoch(1, 4)), read(4, 10, epoch(2, 9)), batch(10, 12, &[])];
+    let mut ours = taken(&location, batches).await;
+    lands(&mut ours).await;
+    let known = ours.epochs(&[PARTITION]).await.expect("read");
+    assert_eq!(known, Epochs::from([(PARTITION, epoch(2, 9))]), "markers follow");
+
+    // Another worker was further: its epoch stays.
+    let batches = vec![read(12, 16, epoch(2, 16)), batch(16, 24, &[])];
+    let mut ours = taken(&location, batches).await;
+    commits(taken(&location, vec![read(12, 20, epoch(3, 20))]).await).await;
+    lands(&mut ours).await;
+    assert_eq!(ours.committed(PARTITION), Position(24));
+    let known = ours.epochs(&[PARTITION]).await.expect("read");
+    assert_eq!(known, Epochs::from([(PARTITION, epoch(3, 20))]));
 }
 
 #[tokio::test]

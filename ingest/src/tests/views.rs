@@ -193,7 +193,7 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
     let events = RecordBatch::new_empty(layout::events(&payments()));
     let batch = |log| {
         let events = events.clone();
-        Arc::new(Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new() })
+        Arc::new(Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new(), epoch: None })
     };
     assert_eq!(view.advance(&batch(Log(7))).await.expect("a store"), Advance::Lost);
     assert_eq!(view.advance(&batch(Log::FILE)).await.expect("a store"), Advance::Done);

@@ -1,7 +1,9 @@
 //! The table's Delta log: opening, creating, evolving, committing, and the positions and facts kept in it.
 //!
 //! Where a log stands is a Delta `txn` action: `tidemark/<source>/<log>` at version = position. Delta looks such
-//! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for.
+//! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for. Two more of a
+//! partition, `tidemark/<source>/<log>/epoch` and `…/epoch_at`, hold its leader epoch: they are always written together. Versions
+//! that know no epochs take them for no position, since what follows the source's name is no number.
 //!
 //! A commit builds only on durable ones: whoever makes it has made the one before durable, or has seen that it is.
 
@@ -21,7 +23,7 @@ use tidemark_kernel::{Log, Position};
 use url::Url;
 
 use super::facts::{self, Facts};
-use super::{DataFile, Positions, TableError, layout};
+use super::{DataFile, Epoch, Epochs, Positions, TableError, layout};
 use crate::durable::{self, FileError};
 use checkpoint::{KEPT, is_due, load};
 
@@ -192,14 +194,16 @@ impl TableLog {
         self.commit(folder, actions, operation).await
     }
 
-    /// Adds a data file, if any, and moves the logs in `to`.
+    /// Adds a data file, if any, moves the logs in `to`, and records leader epochs.
     pub(super) async fn append(
         &mut self,
         folder: &Path,
         file: Option<Add>,
         to: &Positions,
+        epochs: &Epochs,
     ) -> Result<Outcome, TableError> {
-        let actions = file.map(Action::Add).into_iter().chain(self.moves(to)).collect();
+        let moves = self.moves(to).into_iter().chain(self.epoch_actions(epochs));
+        let actions = file.map(Action::Add).into_iter().chain(moves).collect();
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         self.commit(folder, actions, operation).await
     }
@@ -274,6 +278,24 @@ impl TableLog {
             moves.push(transaction(self.partitions_id(), partitions));
         }
         moves
+    }
+
+    /// The actions that record leader epochs.
+    fn epoch_actions(&self, epochs: &Epochs) -> Vec<Action> {
+        let transaction = |id, version| Action::Txn(Transaction::new(id, version));
+        let both = epochs.iter().flat_map(|(log, epoch)| {
+            let number = transaction(self.epoch_id(*log), i64::from(epoch.number));
+            [number, transaction(self.epoch_at_id(*log), epoch.until.0)]
+        });
+        both.collect()
+    }
+
+    /// The leader epoch that was last recorded of a partition.
+    pub(super) async fn epoch(&self, folder: &Path, log: Log) -> Result<Option<Epoch>, TableError> {
+        let Some(until) = self.transaction(folder, self.epoch_at_id(log)).await? else { return Ok(None) };
+        let number = self.transaction(folder, self.epoch_id(log)).await?;
+        let number = number.and_then(|number| i32::try_from(number).ok());
+        Ok(number.map(|number| Epoch { number, until: Position(until) }))
     }
 
     /// Where actions say that logs stand.
@@ -359,6 +381,15 @@ impl TableLog {
         format!("tidemark/{}/{log}", self.source)
     }
 
+    fn epoch_id(&self, log: Log) -> String {
+        format!("{}/epoch", self.app_id(log))
+    }
+
+    fn epoch_at_id(&self, log: Log) -> String {
+        format!("{}/epoch_at", self.app_id(log))
+    }
+
+    /// The log whose position an action holds; none where it holds something else.
     fn log_of(&self, app_id: &str) -> Option<Log> {
         match app_id.strip_prefix("tidemark/")?.strip_prefix(&self.source)?.strip_prefix('/')? {
             name if name == Log::FILE.to_string() => Some(Log::FILE),

@@ -17,6 +17,7 @@ use super::*;
 
 mod compaction;
 mod delta_log;
+mod epochs;
 mod facts;
 mod full_disk;
 mod retract;
@@ -202,7 +203,7 @@ async fn a_commit_that_could_not_be_synced_is_not_repeated() {
     let mut table = open(&folder, &payments()).await.unwrap();
     let (start, end) = (at([(Log(0), 0)]), at([(Log(0), 2)]));
     let file = table.write(&[rows(&table, Log(0), &[0, 1])]).await.unwrap();
-    let unsynced = table.log.append(Path::new("/nowhere"), Some(file), &end).await;
+    let unsynced = table.log.append(Path::new("/nowhere"), Some(file), &end, &Epochs::new()).await;
     assert!(matches!(unsynced, Err(TableError::File(_))));
     let again = table.append(&[rows(&table, Log(0), &[0, 1])], &start, &end).await;
     assert!(matches!(again, Err(TableError::Behind { positions, .. }) if positions == end));

@@ -88,6 +88,11 @@ impl Broker {
         self.process().take();
     }
 
+    /// The folder of a partition.
+    pub(crate) fn partition(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.path().join("data").join(format!("{topic}-{partition}"))
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         self.process().as_ref().expect("it runs").signal(signal);
     }

@@ -1,19 +1,26 @@
 //! Which partitions are read, as the group says it and the receiver answers.
 
+use std::time::Duration;
+
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_kernel::Log;
-use tidemark_offline::Positions;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::Reader;
 use crate::error::IngestError;
-use crate::kafka::Input;
 use crate::kafka::context::{Change, give_back};
+use crate::kafka::{Input, Resume, failure};
+
+/// How long librdkafka may take to begin a check. It answers at once unless its own thread is busy.
+const BEGIN_CHECK: Duration = Duration::from_millis(100);
+
+/// How long a check that cannot begin is tried again.
+const BEGIN_CHECK_AGAIN: Duration = Duration::from_secs(60);
 
 /// A change of the assignment that waits for the receiver's answer.
 pub(super) enum Pending {
-    Assign { partitions: TopicPartitionList, answer: oneshot::Receiver<Positions> },
+    Assign { partitions: TopicPartitionList, answer: oneshot::Receiver<Resume> },
     Revoke { partitions: TopicPartitionList, done: oneshot::Receiver<()> },
 }
 
@@ -27,7 +34,7 @@ impl Reader<'_> {
                     Some(change) => self.begin(change)?,
                 },
                 Some(Pending::Assign { partitions, mut answer }) => match answer.try_recv() {
-                    Ok(positions) => self.assign(&partitions, &positions)?,
+                    Ok(resume) => self.assign(&partitions, &resume)?,
                     Err(TryRecvError::Closed) => {
                         return Err(IngestError::stopped("nobody said where to read on"));
                     }
@@ -54,7 +61,7 @@ impl Reader<'_> {
     fn begin(&mut self, change: Change) -> Result<(), IngestError> {
         match change {
             Change::Assign(partitions) if partitions.count() == 0 => {
-                self.assign(&partitions, &Positions::new())
+                self.assign(&partitions, &Resume::default())
             }
             Change::Assign(partitions) => {
                 self.task.metrics.rebalanced();
@@ -77,6 +84,7 @@ impl Reader<'_> {
                 }
                 self.gathered.revoke(&logs);
                 self.crowded.retain(|log| !logs.contains(log));
+                self.unchecked.retain(|log, _| !logs.contains(log));
                 let (send, done) = oneshot::channel();
                 self.waiting.push_back(Input::Revoked { logs, lost, done: send });
                 self.pending = Some(Pending::Revoke { partitions, done });
@@ -85,16 +93,23 @@ impl Reader<'_> {
         }
     }
 
-    /// Begins to read partitions where the receiver said.
-    fn assign(&mut self, partitions: &TopicPartitionList, positions: &Positions) -> Result<(), IngestError> {
+    /// Begins to read partitions where the receiver said. Where the epoch of the last record is known, that is right after this
+    /// record: an epoch ends before the markers that follow, so that the position behind them could not be checked. What
+    /// was read before is left out as it is gathered.
+    fn assign(&mut self, partitions: &TopicPartitionList, resume: &Resume) -> Result<(), IngestError> {
         let mut list = TopicPartitionList::new();
         for log in logs(partitions) {
-            let Some(position) = positions.get(&log) else {
+            let Some(position) = resume.positions.get(&log) else {
                 return Err(IngestError::stopped(format!("nobody said where to read partition {log}")));
             };
-            let added = list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(position.0));
+            let epoch = resume.epochs.get(&log).copied().filter(|epoch| epoch.until <= *position);
+            let from = epoch.map_or(*position, |epoch| epoch.until);
+            let added = list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(from.0));
             added.map_err(|error| self.failed(&error))?;
-            self.gathered.assign(log, *position);
+            self.gathered.assign(log, *position, epoch);
+            if let Some(epoch) = epoch {
+                self.unchecked.insert(log, (epoch, self.task.host.stopwatch()));
+            }
         }
         self.consumer.incremental_assign(&list).map_err(|error| self.failed(&error))?;
         self.consumer.context().answered();
@@ -103,7 +118,43 @@ impl Reader<'_> {
         }
         self.settled = true;
         self.idle = false;
-        Ok(())
+        self.check_epochs()
+    }
+
+    /// Has librdkafka ask the leaders of partitions that were assigned whether they still have the last records that were read.
+    /// It asks before it fetches, but only for a seek: a position that is assigned is not checked. What was fetched before the
+    /// seek is thrown away. Where the records are gone, an error is polled later.
+    pub(super) fn check_epochs(&mut self) -> Result<(), IngestError> {
+        if self.unchecked.is_empty() {
+            return Ok(());
+        }
+        let (topic, mut list) = (self.task.topic(), TopicPartitionList::new());
+        for (log, (epoch, _)) in &self.unchecked {
+            list.add_partition_offset(topic, log.0, Offset::Offset(epoch.until.0))
+                .and_then(|()| tidemark_topic::set_leader_epoch(&mut list, topic, log.0, epoch.number))
+                .map_err(|error| self.failed(&error))?;
+        }
+        // A partition whose fetcher has not started yet cannot seek. It is tried again with the next turn.
+        let mut reason = None;
+        match self.consumer.seek_partitions(list, BEGIN_CHECK) {
+            Ok(list) => {
+                for element in list.elements() {
+                    match element.error() {
+                        Ok(()) => drop(self.unchecked.remove(&Log(element.partition()))),
+                        Err(error) => reason = Some(error),
+                    }
+                }
+            }
+            Err(error) => reason = Some(error),
+        }
+        let overdue = self.unchecked.iter().find(|(_, (_, assigned))| assigned.elapsed() > BEGIN_CHECK_AGAIN);
+        match (overdue, reason) {
+            (Some((log, _)), Some(error)) => {
+                let reason = failure::told(&error);
+                Err(self.broken(format!("the position in partition {log} cannot be checked: {reason}")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,13 +8,13 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, Time};
-use tidemark_offline::Positions;
+use tidemark_offline::{Epochs, Positions};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{numbers, source};
 use crate::error::IngestError;
-use crate::kafka::{Input, KafkaConfig, Subscription, TopicMetrics, TopicReader, Topics as _};
+use crate::kafka::{Input, KafkaConfig, Resume, Subscription, TopicMetrics, TopicReader, Topics as _};
 use crate::room::Room;
 
 /// The history that all read into.
@@ -66,6 +66,8 @@ pub(super) struct Reading {
     pub(super) metrics: Arc<TopicMetrics>,
     /// Where partitions start.
     pub(super) starts: Positions,
+    /// The leader epochs of the last records before that; then of what was read.
+    pub(super) epochs: Epochs,
     /// Where partitions were given up, by any reader that shares this.
     pub(super) given_up: Shared<Positions>,
     /// What was read by any of them.
@@ -92,6 +94,7 @@ impl Reading {
             idle: false,
             metrics,
             starts: Positions::new(),
+            epochs: Epochs::new(),
             given_up: Shared::default(),
             all: Shared::default(),
         }
@@ -117,7 +120,7 @@ impl Reading {
                     assert_eq!(self.positions.insert(*log, *position), None, "{log} is assigned twice");
                 }
                 // A reader that has failed meanwhile says so next.
-                let _ = answer.send(positions);
+                let _ = answer.send(Resume { positions, epochs: self.epochs.clone() });
             }
             Input::Batches(batches) => {
                 let logs: BTreeSet<Log> = batches.iter().map(|batch| batch.log).collect();
@@ -127,6 +130,7 @@ impl Reading {
                     assert_eq!(batch.from, *position, "partition {}", batch.log);
                     assert!(batch.dead.is_empty() && batch.to > batch.from);
                     *position = batch.to;
+                    self.epochs.extend(batch.epoch.map(|epoch| (batch.log, epoch)));
                     let numbers = numbers(&batch, "n").into_iter().flatten();
                     for number in numbers {
                         let new = self.all.lock().expect("no panic").insert((batch.log, number));

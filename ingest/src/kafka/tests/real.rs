@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, Span, Time};
+use tidemark_offline::Epoch;
 use tidemark_services::{Kafka, unique};
 
 use super::reading::{HISTORY, PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
@@ -256,6 +257,41 @@ async fn a_position_behind_the_end_is_an_error() {
         "{error}"
     );
     reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_epoch_of_the_last_record_is_checked_before_reading_on() {
+    let Some(topic) = Topic::new("epochs", 2).await else { return };
+    topic.produce(0..10);
+    let mut first = topic.reading().await;
+    first.until(Reading::is_idle).await;
+    let epochs = first.epochs.clone();
+    let read: Vec<_> = epochs.iter().map(|(log, epoch)| (log.0, epoch.until.0)).collect();
+    assert_eq!(read, [(0, 10), (1, 10)]);
+    first.stop().await;
+
+    topic.produce(10..20);
+    let mut second = topic.reading().await;
+    second.starts = all_at(2, 10);
+    second.epochs.clone_from(&epochs);
+    second.until(|reading| reading.is_at(2, 20)).await;
+    (0..2).for_each(|log| assert_numbers(&second, log, 10..20));
+    second.stop().await;
+
+    // The broker knows no such epoch: its partition is not the one that was read.
+    let mut third = topic.reading().await;
+    third.starts = all_at(2, 10);
+    third.epochs = epochs;
+    third.epochs.insert(Log(1), Epoch { number: 1_000_000, until: Position(10) });
+    let error = third.failure().await;
+    let is_told = matches!(
+        &error,
+        IngestError::Truncated { logs, position: Position(10), end: None, .. } if *logs == [Log(1)]
+    );
+    assert!(is_told, "{error}");
+    assert!(error.to_string().starts_with("partition 1 of topic"), "{error}");
+    assert_numbers(&third, 1, 0..0);
+    third.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -103,9 +103,9 @@ async fn files_of_older_versions_are_read_where_nothing_tells() {
     let batches = [rows(&table, Log(0), &[0, 1]), rows(&table, Log(2), &[40, 41, 42])];
     let ends = at([(Log(0), 2), (Log(2), 43)]);
     let mixed = Add { tags: None, ..table.write(&batches).await.unwrap() };
-    table.log.append(&table.folder, Some(mixed), &ends).await.unwrap();
+    table.log.append(&table.folder, Some(mixed), &ends, &Epochs::new()).await.unwrap();
     let single = Add { tags: None, ..table.write(&[rows(&table, Log(2), &[50])]).await.unwrap() };
-    table.log.append(&table.folder, Some(single), &at([(Log(2), 51)])).await.unwrap();
+    table.log.append(&table.folder, Some(single), &at([(Log(2), 51)]), &Epochs::new()).await.unwrap();
     let mut known = table.files().unwrap().into_iter().map(|file| file.logs.is_some());
     assert_eq!((known.next(), known.next()), (Some(false), Some(true)));
 

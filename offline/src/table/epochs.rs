@@ -1,0 +1,43 @@
+//! Leader epochs: how a later reader finds out whether a partition of a topic still has the records that were read of it.
+//!
+//! After an unclean leader election, or on a broker restored from a copy, a partition may have lost records that were read and
+//! have others at the same offsets. The leader that writes a record puts its epoch, a number that grows with each election, into
+//! it, and brokers tell where the records of an epoch end. So the epoch of a record that was read, with the position after it,
+//! tells whether that record is still there.
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::{Log, Position};
+
+use super::{EventTable, TableError};
+
+/// The leader epoch of the last record that was read of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// The epoch.
+    pub number: i32,
+    /// The position right after the record. The position that the partition was read up to may be greater: transaction markers,
+    /// which no reader sees, can follow the record, and can have a later epoch. The end of this epoch is before them.
+    pub until: Position,
+}
+
+/// The leader epochs of partitions; one that is not named is not known.
+pub type Epochs = BTreeMap<Log, Epoch>;
+
+impl EventTable {
+    /// The leader epochs that these partitions were last [appended](Self::append_read) with, as far as this handle has seen.
+    /// A writer that knows no epochs may have moved a partition on since: what is told here is then older than its position,
+    /// and still true.
+    ///
+    /// # Errors
+    /// Fails where the table's log cannot be read.
+    pub async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
+        let mut epochs = Epochs::new();
+        for log in logs {
+            if let Some(epoch) = self.log.epoch(&self.folder, *log).await? {
+                epochs.insert(*log, epoch);
+            }
+        }
+        Ok(epochs)
+    }
+}
