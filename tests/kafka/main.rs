@@ -29,6 +29,7 @@ mod letters;
 mod online;
 mod traffic;
 mod unusable;
+mod upgrade;
 mod worker;
 mod workers;
 mod world;
