@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
+use tidemark_kernel::codec::DecodeError;
 use tidemark_store::{Remedy, ensure_database};
 
 pub mod files;
@@ -68,6 +69,22 @@ pub enum JournalError {
         /// Its format.
         found: u64,
     },
+    /// A newer version of Tidemark wrote an entry of it.
+    #[error(
+        "{} holds {what} in layout {found}, this version reads up to {supported}; use the version that wrote it, or a \
+         newer one",
+        path.display()
+    )]
+    NewerEntry {
+        /// The journal.
+        path: PathBuf,
+        /// Which entry.
+        what: String,
+        /// The entry's layout.
+        found: u8,
+        /// The newest layout of such entries that is read.
+        supported: u8,
+    },
     /// There is no room left.
     #[error("no space left for {}; free some and start again, nothing was half written", .0.display())]
     Full(PathBuf),
@@ -96,7 +113,8 @@ impl JournalError {
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::InUse(_) | Self::Newer { .. } | Self::Full(_) | Self::Damaged { .. } => Remedy::Fix,
+            Self::InUse(_) | Self::Newer { .. } | Self::NewerEntry { .. } => Remedy::Fix,
+            Self::Full(_) | Self::Damaged { .. } => Remedy::Fix,
             Self::Io { .. } => Remedy::Stop,
         }
     }
@@ -206,6 +224,19 @@ impl Journal {
 
     pub(crate) fn damaged(&self, what: impl Into<String>) -> JournalError {
         JournalError::Damaged { path: self.0.path.clone(), what: what.into() }
+    }
+
+    /// The error for an entry that cannot be decoded: it is damaged, or a newer version wrote it.
+    fn undecodable(&self, what: String, error: &DecodeError) -> JournalError {
+        match error {
+            DecodeError::Newer { found, supported } => JournalError::NewerEntry {
+                path: self.0.path.clone(),
+                what,
+                found: *found,
+                supported: *supported,
+            },
+            error => self.damaged(format!("{what}: {error}")),
+        }
     }
 }
 

@@ -66,9 +66,10 @@ pub enum AppliedError {
         /// Its form.
         format: u32,
     },
-    /// This Tidemark refuses definitions that an earlier one took.
+    /// This Tidemark refuses definitions that another one took, an earlier or a newer one.
     #[error(
-        "the applied version {version} is no longer valid; fix the definitions and apply again\n\n{problems}"
+        "the applied version {version} is not valid for this version of Tidemark; use the version that applied it, or fix \
+         the definitions and apply them again\n\n{problems}"
     )]
     Invalid {
         /// Its number.
@@ -116,7 +117,7 @@ pub fn record(folder: &Path, repo: &Repo, time: Time) -> Result<u64, AppliedErro
 /// The version that counts, or none where nothing was ever applied.
 ///
 /// # Errors
-/// Fails where it cannot be read, is damaged, comes from a newer Tidemark, or is no longer valid.
+/// Fails where it cannot be read, is damaged, comes from a newer Tidemark, or is not valid for this one.
 pub fn load_applied(folder: &Path) -> Result<Option<Applied>, AppliedError> {
     let Some((version, path)) = newest(folder)? else { return Ok(None) };
     let text = fs::read_to_string(&path).map_err(|error| io_error("read", &path, error))?;

@@ -25,3 +25,4 @@ mod repo;
 mod running;
 mod tables;
 mod unusable;
+mod versions;

@@ -10,7 +10,7 @@ use crate::is_real;
 use crate::world::{COMMIT_EVERY, Setup, World};
 
 /// Everything but the last records of a partition is compacted at once.
-const COMPACTED: &[(&str, &str)] = &[
+pub(crate) const COMPACTED: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
     ("segment.ms", "1000"),
     ("min.cleanable.dirty.ratio", "0.001"),

@@ -30,6 +30,7 @@ mod online;
 mod traffic;
 mod truncated;
 mod unusable;
+mod upgrade;
 mod worker;
 mod workers;
 mod world;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tidemark_services::until;
 
-/// The binary, which must have been built.
+/// The binary under test, which must have been built.
 pub(crate) fn binary() -> PathBuf {
     let test = env::current_exe().expect("this test has a path");
     let folder = test.ancestors().nth(2).expect("target/PROFILE/deps");
@@ -19,10 +19,10 @@ pub(crate) fn binary() -> PathBuf {
     binary
 }
 
-/// `tidemark WORDS --repo REPO`, with what it prints in `log`.
-fn command(repo: &Path, words: &[&str], log: &Path) -> Command {
+/// `PROGRAM WORDS --repo REPO`, with what it prints in `log`.
+fn command(program: &Path, repo: &Path, words: &[&str], log: &Path) -> Command {
     let output = File::options().create(true).append(true).open(log).expect("its folder can be written");
-    let mut command = Command::new(binary());
+    let mut command = Command::new(program);
     command.args(words).arg("--repo").arg(repo).stdin(Stdio::null());
     command.stdout(output.try_clone().expect("a file")).stderr(output);
     command
@@ -62,7 +62,12 @@ impl Ended {
 
 /// Runs a command to its end.
 pub(crate) fn run(repo: &Path, words: &[&str], log: &Path) -> Ended {
-    let status = command(repo, words, log).status().expect("it runs");
+    run_of(&binary(), repo, words, log)
+}
+
+/// Runs a command of this binary to its end.
+pub(crate) fn run_of(program: &Path, repo: &Path, words: &[&str], log: &Path) -> Ended {
+    let status = command(program, repo, words, log).status().expect("it runs");
     Ended { status, said: fs::read_to_string(log).expect("a log") }
 }
 
@@ -84,16 +89,22 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(repo: &Path, words: &[&str], log: PathBuf) -> Self {
+        let words = [&["ingest", "--source", "payments"], words].concat();
+        Self::listening(&binary(), repo, &words, log)
+    }
+
+    /// Any command of this binary that has `--http`: a worker, or a server.
+    pub(crate) fn listening(program: &Path, repo: &Path, words: &[&str], log: PathBuf) -> Self {
         let http = free_port();
         let address = format!("127.0.0.1:{http}");
-        let words = [&["ingest", "--source", "payments", "--http", &address], words].concat();
-        let child = command(repo, &words, &log).spawn().expect("it runs");
+        let words = [words, &["--http", &address]].concat();
+        let child = command(program, repo, &words, &log).spawn().expect("it runs");
         Self { child, log, http }
     }
 
     /// Any other command, which is killed in the same way and tells nothing over HTTP.
     pub(crate) fn command(repo: &Path, words: &[&str], log: PathBuf) -> Self {
-        let child = command(repo, words, &log).spawn().expect("it runs");
+        let child = command(&binary(), repo, words, &log).spawn().expect("it runs");
         Self { child, log, http: 0 }
     }
 
@@ -138,6 +149,11 @@ impl Worker {
     pub(crate) fn partitions(&self) -> usize {
         let text = self.get("/metrics").map_or_else(String::new, |(_, text)| text);
         text.lines().filter(|line| line.starts_with("tidemark_ingest_position{")).count()
+    }
+
+    /// The port on which it answers HTTP.
+    pub(crate) const fn http(&self) -> u16 {
+        self.http
     }
 
     /// How much memory it has in use, in bytes.
@@ -227,11 +243,21 @@ fn free_port() -> u16 {
 
 /// The status and the body of an answer.
 fn get(port: u16, path: &str) -> std::io::Result<Option<(u16, String)>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    ask(port, &request, Duration::from_secs(1))
+}
+
+/// The status and the body of the answer to a JSON text.
+pub(crate) fn post(port: u16, path: &str, body: &str) -> std::io::Result<Option<(u16, String)>> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n");
+    ask(port, &format!("{head}Connection: close\r\n\r\n{body}"), Duration::from_secs(10))
+}
+
+fn ask(port: u16, request: &str, patience: Duration) -> std::io::Result<Option<(u16, String)>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());

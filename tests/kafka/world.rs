@@ -43,6 +43,8 @@ pub(crate) struct Setup<'k> {
     /// Settings of the topic.
     pub(crate) topic: &'static [(&'static str, &'static str)],
     pub(crate) session: Duration,
+    /// The binary that applies the first definitions.
+    pub(crate) program: PathBuf,
     /// Where the event tables are; in the repo unless told otherwise.
     pub(crate) offline: Option<PathBuf>,
 }
@@ -62,6 +64,7 @@ impl<'k> Setup<'k> {
             partitions: 6,
             topic: &[],
             session: session(kafka),
+            program: worker::binary(),
             offline: None,
         }
     }
@@ -93,7 +96,7 @@ impl World<'static> {
 impl<'k> World<'k> {
     pub(crate) fn of(setup: Setup<'k>) -> Self {
         let turn = block_on(TURNS.acquire()).expect("never closed");
-        let Setup { kafka, redis, proxied, partitions, topic: settings, session, offline } = setup;
+        let Setup { kafka, redis, proxied, partitions, topic: settings, session, program, offline } = setup;
         let topic = unique("payments");
         // The timestamps are of long ago, and must not be a reason to delete anything.
         kafka.create_topic(&topic, partitions, &[&[("retention.ms", "-1")], settings].concat());
@@ -117,7 +120,7 @@ impl<'k> World<'k> {
         };
         world.write("tidemark.yaml", &world.settings(session));
         world.write("definitions.yaml", &definitions(&world.topic, bound(kafka)));
-        world.tidemark(&["apply"]).done();
+        world.run_of(&program, &["apply"]).done();
         world
     }
 
@@ -201,6 +204,13 @@ kafka:
         worker
     }
 
+    /// Starts a command of this binary that answers HTTP, and waits until it is ready.
+    pub(crate) fn start_of(&self, program: &Path, words: &[&str]) -> Worker {
+        let mut process = Worker::listening(program, self.repo(), words, self.log());
+        process.wait_until_ready();
+        process
+    }
+
     /// Starts a worker on a [copy](Self::copy) of the repo, and waits until it is ready.
     pub(crate) fn worker_of(&self, copy: &TempDir) -> Worker {
         let mut worker = Worker::start(copy.path(), &[], self.log());
@@ -216,6 +226,11 @@ kafka:
     /// Runs a command to its end.
     pub(crate) fn tidemark(&self, words: &[&str]) -> Ended {
         worker::run(self.repo(), words, &self.log())
+    }
+
+    /// Runs a command of this binary to its end.
+    pub(crate) fn run_of(&self, program: &Path, words: &[&str]) -> Ended {
+        worker::run_of(program, self.repo(), words, &self.log())
     }
 
     fn log(&self) -> PathBuf {
@@ -282,18 +297,13 @@ kafka:
 
     /// Does something while records are produced all the time.
     pub(crate) fn with_traffic<T>(&self, work: impl FnOnce() -> T) -> T {
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            // Also where the work panics.
-            let _over = Over(&over);
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    self.produce(60);
-                    pause(Duration::from_millis(20));
-                }
-            });
-            work()
-        })
+        let traffic = |over: &AtomicBool| {
+            while !over.load(Ordering::Relaxed) {
+                self.produce(60);
+                pause(Duration::from_millis(20));
+            }
+        };
+        beside(traffic, work)
     }
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
@@ -372,6 +382,17 @@ impl Drop for World<'_> {
 pub(crate) struct OpenTransaction {
     places: Vec<(i32, i64)>,
     fates: Vec<Fate>,
+}
+
+/// Does something while another thread goes on with something else, until it is told that this is over.
+pub(crate) fn beside<T>(other: impl FnOnce(&AtomicBool) + Send, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Also where the work panics.
+        let _over = Over(&over);
+        scope.spawn(|| other(&over));
+        work()
+    })
 }
 
 struct Over<'a>(&'a AtomicBool);

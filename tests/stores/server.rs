@@ -125,6 +125,20 @@ async fn a_newer_format_is_refused() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
 }
 
+/// A newer version has changed it: an older process that still runs must not write any more.
+#[tokio::test]
+async fn a_newer_format_is_noticed_by_an_open_store() {
+    let config = config(Redis::shared().url());
+    let store = RedisStore::open(config.clone()).await.expect("a store");
+    let generation = begin(&store).await;
+    let format = format!("{}:format", config.prefix);
+    Redis::shared().command::<()>(&["SET", &format, "7"]).expect("set");
+    let error = first_error(&store, &generation).await;
+    assert!(matches!(error, StoreError::Newer { found: 7, supported: 1, .. }), "{error:?}");
+    assert_eq!(error.remedy(), Remedy::Fix);
+    store.lookup(&generation, &[key(1)]).await.expect_err("nor is it forgotten");
+}
+
 #[tokio::test]
 async fn a_cluster_is_refused() {
     let redis = Redis::with(&[("cluster-enabled", "yes")]);

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 mod generate;
 mod services;
 mod test;
+mod upgrade;
+
+use upgrade::Earlier;
 
 /// How many rounds `faults` takes unless told.
 const FAULT_ROUNDS: u32 = 50;
@@ -19,6 +22,9 @@ tasks:
     [--from S]           the first of them (0)
     [--mutant NAME]      with a fault put back, which some seed must find
     [--keep-going]       name every seed that fails, not only the first
+  upgrade [REVISION]   replace workers and servers of an earlier version one by one, in a test; REVISION is built first, whole,
+                       under target/upgrade: the latest tag before HEAD, else HEAD~1
+    [--binary PATH]      the binary of an earlier version, instead of a revision
   generate [--check]   write the code generated from the .proto files, or fail where it is stale";
 
 fn main() -> ExitCode {
@@ -33,6 +39,9 @@ fn main() -> ExitCode {
             Ok(rounds) => test::faults(rounds),
             Err(_) => return fail(USAGE, 2),
         },
+        ["upgrade"] => upgrade::run(&Earlier::Latest),
+        ["upgrade", "--binary", path] => upgrade::run(&Earlier::Binary(path)),
+        ["upgrade", revision] if !revision.starts_with('-') => upgrade::run(&Earlier::Revision(revision)),
         ["simulate", rest @ ..] => match settings(rest) {
             Some(settings) => test::simulate(&settings),
             None => return fail(USAGE, 2),

@@ -55,7 +55,12 @@ fn set_up() -> Result<Environment> {
     Ok(environment)
 }
 
-fn cargo(arguments: &[&str], environment: &Environment) -> Result<()> {
+pub(crate) fn cargo(arguments: &[&str], environment: &Environment) -> Result<()> {
+    run_command(cargo_command().args(arguments).envs(environment.iter().cloned()))
+}
+
+/// The cargo that called us.
+pub(crate) fn cargo_command() -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // What cargo tells us about this package is not for the build: some build scripts watch it, and everything above
@@ -63,7 +68,7 @@ fn cargo(arguments: &[&str], environment: &Environment) -> Result<()> {
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_us)) {
         command.env_remove(name);
     }
-    run_command(command.args(arguments).envs(environment.iter().cloned()))
+    command
 }
 
 fn is_about_us(name: &str) -> bool {
@@ -95,7 +100,7 @@ pub(crate) fn target() -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize()).context("there is no target folder")
 }
 
-fn run_command(command: &mut Command) -> Result<()> {
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_offline::{EventTable, Held, Location};
 use tidemark_registry::applied::record;
-use tidemark_registry::{Applied, Change, HeldField, Needs, Repo, diff};
+use tidemark_registry::{Applied, AppliedError, Change, HeldField, Needs, Repo, diff};
 
 use crate::args::Global;
 use crate::clock;
@@ -54,7 +54,7 @@ impl Candidate {
     /// Fails with every problem of the definitions, and with what stored events cannot follow.
     pub(crate) async fn read(folder: &Folder) -> Result<Self> {
         let repo = tidemark_registry::load(folder.path())?;
-        let running = folder.running()?;
+        let running = running(folder)?;
         let nothing = tidemark_registry::parse(Vec::<(String, String)>::new())?;
         let before = running.as_ref().map_or(&nothing, |applied| &applied.repo);
         let changes = diff(before, &repo, &needs(folder, &repo).await?)?;
@@ -82,6 +82,20 @@ impl Candidate {
         }
         catch_up(&mut ingest).await?;
         Ok(project)
+    }
+}
+
+/// The version that runs. One that another version of Tidemark took and this one refuses counts as none: otherwise it could
+/// not be replaced.
+fn running(folder: &Folder) -> Result<Option<Applied>> {
+    match folder.running() {
+        Err(error) if matches!(error.downcast_ref::<AppliedError>(), Some(AppliedError::Invalid { .. })) => {
+            say(
+                "note: the version that runs is not valid for this version of Tidemark, so every view counts as new",
+            );
+            Ok(None)
+        }
+        running => running,
     }
 }
 

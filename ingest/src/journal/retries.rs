@@ -66,7 +66,7 @@ impl Journal {
             rows.map(|row| Ok(row?.1.value().to_vec())).collect::<Result<Vec<_>, redb::Error>>()
         })?;
         let letters: Result<Vec<Letter>, DecodeError> = stored.iter().map(|bytes| decode(bytes)).collect();
-        letters.map_err(|error| self.damaged(format!("a retry of source `{source}`: {error}")))
+        letters.map_err(|error| self.undecodable(format!("a retry of source `{source}`"), &error))
     }
 
     /// The ordinals of the inputs whose records have not left yet.

@@ -30,7 +30,7 @@ impl Journal {
             Ok(table.get(name)?.map(|bytes| bytes.value().to_vec()))
         })?;
         let decoded = stored.map(|bytes| decode(name, &bytes)).transpose();
-        decoded.map_err(|error| self.damaged(format!("source `{name}`: {error}")))
+        decoded.map_err(|error| self.undecodable(format!("source `{name}`"), &error))
     }
 
     /// Records that from now on a source's logs are read under this version.
@@ -213,6 +213,24 @@ mod tests {
             keep_raw: true,
             feed: Feed::Push,
         }
+    }
+
+    #[test]
+    fn a_source_of_a_newer_version_is_refused_as_such() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
+        let written = journal.write(|transaction| {
+            let mut table = transaction.open_table(SOURCES)?;
+            table.insert("payments", &[LAYOUT + 1, 7][..])?;
+            Ok(())
+        });
+        written.expect("written");
+        let refused = journal.source("payments").expect_err("refused");
+        assert!(
+            matches!(&refused, JournalError::NewerEntry { found: 6, supported: LAYOUT, .. }),
+            "{refused:?}"
+        );
+        assert!(refused.to_string().contains("holds source `payments` in layout 6"), "{refused}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! is about the same thing. They are kept in the properties of the Delta table, under `tidemark.`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::{Metadata, MetadataExt};
@@ -28,6 +29,13 @@ pub const COMPACTED: &str = "compacted";
 /// The fact that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
 /// to be written, and moved and restored with it.
 pub const HISTORY: &str = "history";
+
+/// The fact that tells the format of the table, a number. Tables of format 1, the only one so far, do not have it. A later version
+/// that writes tables which this one would misread gives them a greater number.
+const FORMAT: &str = "format";
+
+/// The newest format that this version reads.
+const NEWEST: u32 = 1;
 
 /// What the name of a property starts with that is a fact.
 const PREFIX: &str = "tidemark.";
@@ -125,6 +133,16 @@ impl EventTable {
             _ => Ok(()),
         }
     }
+}
+
+/// Makes sure that this version can read a table with these facts.
+pub(super) fn check_format(folder: &Path, facts: &Facts) -> Result<(), TableError> {
+    let Some(found) = facts.get(FORMAT) else { return Ok(()) };
+    if found.parse::<u32>().is_ok_and(|format| format <= NEWEST) {
+        return Ok(());
+    }
+    let detail = format!("its property {PREFIX}{FORMAT} is {found}, this version reads up to {NEWEST}");
+    Err(TableError::Newer { path: folder.into(), detail })
 }
 
 /// The facts among the properties of a table.

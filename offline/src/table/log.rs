@@ -62,6 +62,7 @@ impl TableLog {
         writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
         sync_seen(folder, log.version())?;
         log.facts = facts::of(log.state(folder)?.metadata().configuration());
+        facts::check_format(folder, &log.facts)?;
         log.positions = log.read_positions(folder).await?;
         Ok(Some(log))
     }
@@ -147,6 +148,7 @@ impl TableLog {
         if newer.version() > self.version() {
             sync_seen(folder, newer.version())?;
             newer.facts = facts::of(newer.state(folder)?.metadata().configuration());
+            facts::check_format(folder, &newer.facts)?;
             match newer.moved_since(folder, self.version()).await? {
                 Some(moved) => newer.positions.extend(moved),
                 None => newer.positions = newer.read_positions(folder).await?,

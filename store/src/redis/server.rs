@@ -18,13 +18,15 @@ const OLDEST: u32 = 7;
 /// How often a server in use is looked at again.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks again, now and then, whether a server evicts: it can be told to at any time.
+/// Looks again, now and then, whether a server evicts, which it can be told to at any time, and whether its format is still one
+/// that this version reads.
 #[derive(Debug)]
 pub(super) struct Watch {
     next: Mutex<Instant>,
     /// `evicted_keys` when last looked at; none where the server does not tell.
     evicted: Mutex<Option<u64>>,
-    /// That keys were evicted, told again to whoever comes later: nobody can say what was lost.
+    /// That keys were evicted, or that a newer version uses the store. Every later call fails with it: what was lost is not known,
+    /// and a format is never lowered.
     broken: OnceLock<StoreError>,
 }
 
@@ -50,7 +52,7 @@ impl Watch {
         Ok(Self { next, evicted, broken: OnceLock::new() })
     }
 
-    /// Fails if the server evicts, or has evicted since it was opened.
+    /// Fails if the server evicts, or has evicted since it was opened, and if a newer version has changed its format since.
     pub(super) async fn look(&self, link: &Link) -> Result<(), StoreError> {
         if let Some(broken) = self.broken.get() {
             return Err(broken.clone());
@@ -62,7 +64,13 @@ impl Watch {
         if let Some(evicted) = self.evicted_since(&facts) {
             return Err(self.breaks(link, evicted).await);
         }
-        facts.policy().map_or(Ok(()), |policy| check_policy(link, policy))
+        facts.policy().map_or(Ok(()), |policy| check_policy(link, policy))?;
+        match check_format(link).await {
+            Err(error @ (StoreError::Newer { .. } | StoreError::Corrupt { .. })) => {
+                Err(self.broken.get_or_init(|| error).clone())
+            }
+            other => other.map(|_| ()),
+        }
     }
 
     /// Remembers it, and leaves a mark so that nobody opens what is left; for the mark there may be no room.

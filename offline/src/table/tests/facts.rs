@@ -34,6 +34,23 @@ async fn facts_are_replaced_where_they_are_as_expected() {
 }
 
 #[tokio::test]
+async fn a_table_of_a_newer_format_is_refused_by_handles_that_are_open_as_well() {
+    let folder = TempDir::new().unwrap();
+    let (mut one, mut two) =
+        (open(&folder, &payments()).await.unwrap(), open(&folder, &payments()).await.unwrap());
+    // As a later version would do, which knows the format.
+    one.set_facts(&facts([]), &facts([("format", "2")])).await.unwrap();
+    let opened = open(&folder, &payments()).await.unwrap_err();
+    let reloaded = two.reload().await.unwrap_err();
+    for refused in [opened, reloaded] {
+        assert!(matches!(refused, TableError::Newer { .. }), "{refused}");
+        assert!(refused.to_string().contains("tidemark.format is 2"), "{refused}");
+    }
+    let end = at([(Log(0), 1)]);
+    two.append(&[rows(&two, Log(0), &[0])], &at([]), &end).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_log_is_started_once() {
     let folder = TempDir::new().unwrap();
     let (mut one, mut two) =
