@@ -21,6 +21,7 @@ use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 
 use crate::decode::Batch;
+use crate::division::Division;
 use crate::error::IngestError;
 use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
@@ -53,12 +54,21 @@ pub(crate) struct Fill<'a> {
 
 /// What became of an attempt to catch a view up.
 enum Attempt {
-    /// It is caught up. How many records of `events` it lacked before.
-    Done(SharedView, u64),
+    /// It is caught up, where it was to be.
+    Done(SharedView, Lacked),
     /// It lacks more than it may.
     Far,
     /// Another process interfered, or the store lost the generation.
     Lost,
+}
+
+/// How many records of `events` a view lacked before it was caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lacked {
+    /// In the partitions that were caught up.
+    pub(crate) here: u64,
+    /// In those that were left to other workers.
+    pub(crate) elsewhere: u64,
 }
 
 impl Fill<'_> {
@@ -67,36 +77,40 @@ impl Fill<'_> {
     /// # Errors
     /// Fails where store or table do, or where the view is taken over or lost again and again.
     pub(crate) async fn bring_up(&self, watch: Watch<'_>) -> Result<SharedView, IngestError> {
-        let caught_up = self.catch_up_within(u64::MAX, true, watch).await?;
+        let caught_up = self.catch_up_within(u64::MAX, None, watch).await?;
         caught_up.map(|(view, _)| view).ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
     }
 
     /// As [`bring_up`](Self::bring_up) does, where that takes no more than `near` records; otherwise none, and nothing
     /// is published.
     pub(crate) async fn join(&self, near: u64) -> Result<Option<SharedView>, IngestError> {
-        Ok(self.catch_up_within(near, true, &unwatched).await?.map(|(view, _)| view))
+        Ok(self.catch_up_within(near, None, &unwatched).await?.map(|(view, _)| view))
     }
 
-    /// Catches the generation up that [`bring_up`](Self::bring_up) would, without publishing it; how many records it
-    /// lacked before.
+    /// Catches the generation up that [`bring_up`](Self::bring_up) would, in this worker's part of its partitions and without
+    /// publishing it. `watch` is told of all partitions.
     ///
     /// # Errors
     /// As there.
-    pub(crate) async fn prepare(&self, watch: Watch<'_>) -> Result<u64, IngestError> {
-        let caught_up = self.catch_up_within(u64::MAX, false, watch).await?;
+    pub(crate) async fn prepare(
+        &self,
+        division: &mut Division,
+        watch: Watch<'_>,
+    ) -> Result<Lacked, IngestError> {
+        let caught_up = self.catch_up_within(u64::MAX, Some(division), watch).await?;
         caught_up.map(|(_, lacked)| lacked).ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
     }
 
-    /// None where the view lacks more than `near` records.
+    /// None where the view lacks more than `near` records. A part of it is not published.
     async fn catch_up_within(
         &self,
         near: u64,
-        publish: bool,
+        mut division: Option<&mut Division>,
         watch: Watch<'_>,
-    ) -> Result<Option<(SharedView, u64)>, IngestError> {
+    ) -> Result<Option<(SharedView, Lacked)>, IngestError> {
         let before = self.store.live(&self.plan.view).await?;
         for _ in 0..ATTEMPTS {
-            match self.attempt(near, publish, watch).await {
+            match self.attempt(near, division.as_deref_mut(), watch).await {
                 Ok(Attempt::Done(view, lacked)) => return Ok(Some((view, lacked))),
                 Ok(Attempt::Far) => return Ok(None),
                 Ok(Attempt::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => {}
@@ -110,7 +124,12 @@ impl Fill<'_> {
         Err(if rival { IngestError::Contended(view) } else { IngestError::LostAgain(view) })
     }
 
-    async fn attempt(&self, near: u64, publish: bool, watch: Watch<'_>) -> Result<Attempt, IngestError> {
+    async fn attempt(
+        &self,
+        near: u64,
+        mut division: Option<&mut Division>,
+        watch: Watch<'_>,
+    ) -> Result<Attempt, IngestError> {
         // A store that has lost its data may be another deployment's by now.
         if let Some(history) = self.events.facts().get(facts::HISTORY) {
             self.store.claim_history(&self.plan.source, history).await?;
@@ -127,12 +146,23 @@ impl Fill<'_> {
             let Some((generation, view)) = self.open_or_begin(live.as_ref(), current).await? else {
                 return Ok(Attempt::Lost);
             };
-            let lacked = self.lacked(&view).await;
-            if lacked > near {
+            let positions = self.events.positions();
+            let lacking = lacking(&view, positions, &self.logs()).await;
+            if distance(&lacking, positions) > near {
                 return Ok(Attempt::Far);
             }
-            if catch_up(&view, self.events, &self.logs(), watch).await? {
-                break (generation, view, lacked);
+            let part = match &mut division {
+                Some(division) => division.part(&view, &lacking).await,
+                None => self.logs(),
+            };
+            let (here, elsewhere): (Positions, Positions) =
+                lacking.into_iter().partition(|(log, _)| part.contains(log));
+            let (here, elsewhere) = (distance(&here, positions), distance(&elsewhere, positions));
+            let of_all = |progress: Progress<'_>| {
+                watch(Progress { total: progress.total + elsewhere, ..progress });
+            };
+            if part.is_empty() || catch_up(&view, self.events, &part, &of_all).await? {
+                break (generation, view, Lacked { here, elsewhere });
             }
             if current != Some(&generation) || self.store.live(&self.plan.view).await? != live {
                 return Ok(Attempt::Lost);
@@ -140,7 +170,7 @@ impl Fill<'_> {
             // It is lost, and the pointer to it is left: only another generation can take its place.
             current = None;
         };
-        if publish {
+        if division.is_none() {
             if live.as_ref() != Some(&generation) && !self.publish(live.as_ref(), &generation).await? {
                 return Ok(Attempt::Lost);
             }

@@ -7,15 +7,16 @@
 //!
 //! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
 //! [`kafka`] (a topic as logs); then `apply` (the one place that touches the kernel's states), `view` (the protocol
-//! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `pipeline` (one
-//! source), `room` (how much of it is on its way to its views), `memory` (how much all of that may hold), [`tally`] (what became of
-//! its records), [`letters`] (those that were rejected, read back), [`health`] (what it waits for); last [`Ingest`], the surface,
-//! and [`monitor`] (what it tells over HTTP).
+//! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `division` (which
+//! partitions of it a worker does), `pipeline` (one source), `room` (how much of it is on its way to its views), `memory` (how
+//! much all of that may hold), [`tally`] (what became of its records), [`letters`] (those that were rejected, read back),
+//! [`health`] (what it waits for); last [`Ingest`], the surface, and [`monitor`] (what it tells over HTTP).
 //!
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
 
 mod apply;
 pub mod decode;
+mod division;
 pub mod error;
 pub mod files;
 mod fill;

@@ -57,6 +57,7 @@ pub(crate) struct SourceMetrics {
 pub struct ViewMetrics {
     null_keys: AtomicU64,
     failed: AtomicU64,
+    applied: AtomicU64,
     flushes: AtomicU64,
     written_bytes: AtomicU64,
     cache_hits: AtomicU64,
@@ -64,6 +65,7 @@ pub struct ViewMetrics {
     lost_races: AtomicU64,
     forgotten: AtomicU64,
     backfills: AtomicU64,
+    divided_backfills: AtomicU64,
     backfill_rest: AtomicU64,
 }
 
@@ -148,6 +150,11 @@ impl ViewMetrics {
         self.failed.fetch_add(seen.failed, Relaxed);
     }
 
+    /// So many events were applied to states, whatever becomes of the flush.
+    pub(crate) fn applied(&self, events: usize) {
+        self.applied.fetch_add(events as u64, Relaxed);
+    }
+
     /// Buckets were flushed.
     pub(crate) fn flushes(&self, count: usize) {
         self.flushes.fetch_add(count as u64, Relaxed);
@@ -174,7 +181,12 @@ impl ViewMetrics {
         self.backfills.fetch_add(1, Relaxed);
     }
 
-    /// How many records of history the view still lacks; 0 once it is up.
+    /// Another worker was seen to do a part of a backfill of the view.
+    pub(crate) fn divided(&self) {
+        self.divided_backfills.fetch_add(1, Relaxed);
+    }
+
+    /// How many records of history the view still lacks, in all partitions; 0 once it is up.
     pub(crate) fn backfill_rest(&self, records: u64) {
         self.backfill_rest.store(records, Relaxed);
     }
@@ -295,9 +307,14 @@ const OF_SOURCES: [Counter<SourceMetrics>; 8] = [
     }),
 ];
 
-const OF_VIEWS: [Counter<ViewMetrics>; 9] = [
+const OF_VIEWS: [Counter<ViewMetrics>; 11] = [
     ("tidemark_ingest_null_keys_total", "events without an entity", |view| &view.null_keys),
     ("tidemark_ingest_failed_expressions_total", "evaluations that failed", |view| &view.failed),
+    (
+        "tidemark_ingest_applied_events_total",
+        "events applied to states, backfills and repeated attempts included",
+        |view| &view.applied,
+    ),
     ("tidemark_ingest_flushes_total", "buckets flushed to the online store", |view| &view.flushes),
     ("tidemark_ingest_written_bytes_total", "bytes of states flushed", |view| &view.written_bytes),
     ("tidemark_ingest_cache_hits_total", "states that were at hand", |view| &view.cache_hits),
@@ -309,6 +326,11 @@ const OF_VIEWS: [Counter<ViewMetrics>; 9] = [
     ("tidemark_ingest_backfills_total", "times a view was filled beside what comes in", |view| {
         &view.backfills
     }),
+    (
+        "tidemark_ingest_divided_backfills_total",
+        "backfills of a view that another worker was seen to do a part of",
+        |view| &view.divided_backfills,
+    ),
 ];
 
 /// Counters are whole at any instant, whoever panicked.

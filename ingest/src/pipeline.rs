@@ -8,7 +8,7 @@
 //! [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are
 //! up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::OnlineStore;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::IngestError;
@@ -123,6 +123,8 @@ pub(crate) struct Pipeline {
     pushes: Option<Pushes>,
     /// The views that are not yet, while [running](run).
     backfills: Backfills,
+    /// The partitions that this process writes, for [backfills](backfill) that are divided among workers.
+    own: watch::Sender<BTreeSet<Log>>,
     /// Whether the topic was left to be read again from where `events` stands.
     joins_again: bool,
     /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
@@ -179,6 +181,7 @@ impl Pipeline {
             intake: Intake::default(),
             pushes: None,
             backfills: Backfills::default(),
+            own: watch::Sender::default(),
             joins_again: false,
             is_running: false,
             given_up: Vec::new(),

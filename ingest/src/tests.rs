@@ -5,6 +5,7 @@
 mod arrivals;
 mod changed;
 mod definitions;
+mod dividing;
 pub(crate) mod faults;
 mod files;
 pub(crate) mod fixture;

@@ -130,6 +130,14 @@ impl ViewWriter {
         }
     }
 
+    /// Differs between two looks if any process has moved a bucket in a log in between.
+    pub(crate) async fn progress(&self, log: Log) -> i128 {
+        match self.writer(log) {
+            Some(writer) => writer.lock().await.progress(),
+            None => 0,
+        }
+    }
+
     /// Makes sure that a log is written: one that appeared after the generation was begun, from its first record. False
     /// for one that has lost a position: every batch of it will find the generation lost.
     pub(crate) async fn add_log(&self, log: Log) -> Result<bool, IngestError> {

@@ -9,7 +9,7 @@ use crate::world::{World, pause};
 use crate::{check, report, rounds};
 
 /// A view that takes a while to fill, of which each number makes another.
-fn another_view(number: usize) -> String {
+pub(crate) fn another_view(number: usize) -> String {
     format!(
         "views:
   - name: another

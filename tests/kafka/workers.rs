@@ -5,15 +5,17 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_host::Host;
-use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Memory};
+use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Memory, Metrics};
 use tidemark_kernel::Time;
 use tidemark_offline::{EventTable, Location};
 use tidemark_services::{Redis, unique, until};
 use tokio::sync::watch;
 
+use crate::definitions::another_view;
 use crate::worker::{self, Worker, metric};
 use crate::world::{COMMIT_EVERY, Setup, World, pause};
 use crate::{check, is_real, report, rounds};
@@ -119,7 +121,8 @@ fn two_that_both_believe_they_own_every_partition() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (stop, stopped) = watch::channel(false);
-    let (one, other) = (owner(&world, "one"), owner(&world, "other"));
+    let owner = |group| owner(&world, unique(group), CommitRule::default().rows);
+    let (one, other) = (owner("one"), owner("other"));
     let [one, other] = [one, other].map(|owner| {
         let (mut ingest, mut stopped) = (runtime.block_on(owner), stopped.clone());
         let metrics = ingest.metrics();
@@ -173,20 +176,67 @@ fn two_deployments_of_one_project_both_read_everything() {
     world.settle();
 }
 
-/// A worker in this process, in a consumer group of its own.
-async fn owner(world: &World<'_>, group: &str) -> Ingest {
+/// Each worker backfills a new view from the partitions that it reads.
+#[test]
+fn a_backfill_is_divided_among_workers() {
+    let (world, group) = (World::new(), unique("divided"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let (stop, stopped) = watch::channel(false);
+    let workers = [0, 1].map(|_| {
+        // So few rows that almost all of the history is backfilled beside the stream.
+        let mut ingest = runtime.block_on(owner(&world, group.clone(), 400));
+        let (metrics, handle, mut stopped) = (ingest.metrics(), ingest.handle(), stopped.clone());
+        let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        (metrics, handle, runtime.spawn(async move { ingest.run(stopped).await }))
+    });
+    let partitions = |metrics: &Metrics| {
+        let text = metrics.prometheus(Time::MIN);
+        text.lines().filter(|line| line.starts_with("tidemark_ingest_position{")).count()
+    };
+    until("both read", || {
+        let [one, other] = [0, 1].map(|worker| partitions(&workers[worker].0));
+        (one > 0 && other > 0 && one + other == world.partitions()).then_some(())
+    });
+    world.produce(6000);
+    world.wait_until_in();
+
+    world.define(|text| text.replacen("views:\n", &another_view(0), 1));
+    let repo = check::repo(&world);
+    let reloads = workers.iter().map(|(_, handle, _)| {
+        let (sources, views) = (repo.sources.values().cloned(), repo.views.values().cloned());
+        handle.reload(sources.collect(), views.collect())
+    });
+    runtime.block_on(try_join_all(reloads)).expect("the view is up");
+    let count = |name| [0, 1].map(|worker: usize| metric(&workers[worker].0.prometheus(Time::MIN), name));
+    let events: f64 = count("tidemark_ingest_events_total").iter().sum();
+    let applied = count("tidemark_ingest_applied_events_total{view=\"another\"}");
+    report(&format!("two workers applied {applied:?} of {events} events to a new view"));
+    assert!(applied.iter().all(|applied| *applied > 0.0), "{applied:?}: each has a part in it");
+    assert!(applied.iter().sum::<f64>() < 1.25 * events, "{applied:?} of {events}: about once each");
+
+    stop.send(true).expect("they run");
+    for (_, _, running) in workers {
+        runtime.block_on(running).expect("no panic").expect("it stops well");
+    }
+    world.tidemark(&["apply"]).done();
+    world.settle();
+}
+
+/// A worker in this process, in the consumer group of this project.
+async fn owner(world: &World<'_>, project: String, rows: usize) -> Ingest {
     let repo = check::repo(world);
     let config = IngestConfig {
         journal: None,
         offline: Arc::new(check::location(world)),
-        commit: CommitRule { every: COMMIT_EVERY, ..CommitRule::default() },
+        commit: CommitRule { every: COMMIT_EVERY, rows },
         sources: repo.sources.values().cloned().collect(),
         views: repo.views.values().cloned().collect(),
         store: Arc::new(check::open(world).await.expect("Redis answers")),
         topics: Some(Arc::new(KafkaConfig {
             bootstrap_servers: world.kafka.bootstrap().to_owned(),
             options: BTreeMap::new(),
-            project: unique(group),
+            project,
             member: None,
         })),
         skip_lost: false,

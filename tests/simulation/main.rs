@@ -36,8 +36,9 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 30] = [
+const HAPPENS: [&str; 31] = [
     "little memory",
+    "backfill divided",
     "brokers away",
     "commit lost its race",
     "compaction began",

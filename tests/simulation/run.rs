@@ -368,7 +368,7 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
     ingest.run(std::future::pending()).await
 }
 
-/// Counts how often views were filled beside the stream, however the worker ends.
+/// Counts how often views were filled beside the stream, and how often other workers did a part of it, however the worker ends.
 struct Tally {
     world: Arc<World>,
     metrics: Arc<Metrics>,
@@ -377,9 +377,14 @@ struct Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         let text = self.metrics.prometheus(self.world.now());
-        let counted = text.lines().filter(|line| line.starts_with("tidemark_ingest_backfills_total{"));
-        let counted = counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
-        (0..counted).for_each(|_| self.world.count("filled beside the stream"));
+        for (metric, kind) in [
+            ("tidemark_ingest_backfills_total{", "filled beside the stream"),
+            ("tidemark_ingest_divided_backfills_total{", "backfill divided"),
+        ] {
+            let counted = text.lines().filter(|line| line.starts_with(metric));
+            let counted = counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+            (0..counted).for_each(|_| self.world.count(kind));
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! views that were defined together are close behind, the source takes them in between two batches: it commits, applies
 //! the little that is left, and switches the live pointers. Where the stream has run ahead of one in between, it makes
 //! another pass. It may end at any instant: its positions are in the store with its states.
+//!
+//! Where several workers run, each does a [part](Division) of the passes. The last step is short and is not divided.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::live::Live;
 use super::run::Answer;
 use super::{Pipeline, Shared};
+use crate::division::{Division, LOOK};
 use crate::error::IngestError;
 use crate::fill::Fill;
 use crate::health::SourceHealth;
@@ -303,6 +306,9 @@ impl Pipeline {
             backfill.metrics.backfill();
         }
         backfill.passes += 1;
+        self.tell_own();
+        let division =
+            Division::new(self.shared.host.clone(), self.own.subscribe(), Arc::clone(&backfill.metrics));
         let pass = Pass {
             shared: self.shared.clone(),
             source: Arc::clone(&self.source),
@@ -311,7 +317,7 @@ impl Pipeline {
             began: backfill.began.clone(),
         };
         let of = name.clone();
-        backfill.pass = Some(self.backfills.passes.spawn(async move { (of, pass.run().await) }));
+        backfill.pass = Some(self.backfills.passes.spawn(async move { (of, pass.run(division).await) }));
         self.backfills.under_way.insert(name, backfill);
         Ok(())
     }
@@ -356,11 +362,11 @@ struct Pass {
 }
 
 impl Pass {
-    /// Fills a generation of the view until it is close behind `events`.
-    async fn run(self) -> Result<(), IngestError> {
+    /// Fills a generation of the view, together with other workers, until it is close behind `events`.
+    async fn run(self, mut division: Division) -> Result<(), IngestError> {
         let mut wait = self.health.wait();
         loop {
-            match self.try_run().await {
+            match self.try_run(&mut division).await {
                 Ok(()) => return Ok(()),
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
@@ -368,8 +374,9 @@ impl Pass {
         }
     }
 
-    async fn try_run(&self) -> Result<(), IngestError> {
+    async fn try_run(&self, division: &mut Division) -> Result<(), IngestError> {
         let (shared, plan) = (&self.shared, &self.plan);
+        let near = near(shared);
         let mut events = shared.offline.open(&self.source, TableKind::Events).await?;
         let metrics = shared.metrics.view(&plan.view);
         let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
@@ -378,8 +385,14 @@ impl Pass {
             let Shared { host, store, memory, .. } = shared;
             let (began, metrics) = (self.began.as_ref(), &metrics);
             let fill = Fill { host, store, plan, events: &*events, ends: &ends, began, metrics, memory };
-            if fill.prepare(&watch).await? <= near(shared) {
+            let lacked = fill.prepare(division, &watch).await?;
+            metrics.backfill_rest(lacked.elsewhere);
+            if lacked.here + lacked.elsewhere <= near {
                 return Ok(());
+            }
+            if lacked.here <= near {
+                // The rest is being done by others, or soon by this worker.
+                host.sleep(LOOK).await;
             }
             events.reload().await?;
         }

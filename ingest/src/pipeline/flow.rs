@@ -239,6 +239,11 @@ impl Pipeline {
         kept.iter().copied().chain(partitions).collect()
     }
 
+    /// Tells backfills which partitions this process writes.
+    pub(super) fn tell_own(&self) {
+        self.own.send_replace(self.logs().into_iter().collect());
+    }
+
     /// Brings everything that was taken into both stores.
     pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
         self.commit().await?;

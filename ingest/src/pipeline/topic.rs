@@ -170,6 +170,7 @@ impl Pipeline {
     pub(super) async fn leave_topic(&mut self) {
         self.forget_ids(is_partition);
         if let Some(topic) = self.topic.take() {
+            self.tell_own();
             drop(topic.inputs);
             if !topic.reader.stop().await {
                 tracing::warn!(source = self.source.name, "Kafka's group could not be left in time");
@@ -300,6 +301,7 @@ impl Pipeline {
         if let Some(topic) = &mut self.topic {
             topic.assigned.extend(logs);
         }
+        self.tell_own();
         self.catch_up_views(logs).await?;
         self.know_ids(logs).await?;
         for log in logs {
@@ -421,6 +423,7 @@ impl Pipeline {
         if let Some(topic) = &mut self.topic {
             topic.assigned.retain(|log| !logs.contains(log));
         }
+        self.tell_own();
         self.metrics.given_up(logs);
         self.forget_ids(|log| logs.contains(&log));
         join_all(self.views.iter().map(|view| view.forget(logs))).await;

@@ -95,6 +95,11 @@ impl LogWriter {
         self.buckets.iter().map(|bucket| bucket.reached).max().unwrap_or(Position::START)
     }
 
+    /// The sum of the positions that the buckets are stored at.
+    pub(super) fn progress(&self) -> i128 {
+        self.buckets.iter().map(|bucket| i128::from(bucket.stored.0)).sum()
+    }
+
     /// Applies what each bucket does not have yet, until all have everything.
     pub(super) async fn advance(&mut self, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
         if self.lowest() >= batch.to {
@@ -207,6 +212,7 @@ impl LogWriter {
         let (of, rows) = (Arc::clone(batch), Arc::clone(seen));
         let apply = move || apply_all(&target, log, &of, &rows, steps);
         let (steps, flushes) = self.compute(seen.rows.len(), apply).await??;
+        self.target.metrics.applied(steps.iter().map(Step::rows).sum());
         self.target.metrics.flushes(flushes.len());
         self.target.metrics.written(flushes.iter().map(written).sum());
         let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
@@ -330,6 +336,11 @@ impl LogWriter {
 }
 
 impl Step {
+    /// How many rows it applies.
+    fn rows(&self) -> usize {
+        self.entities.iter().map(|entity| entity.kept.len()).sum()
+    }
+
     fn missing(&self) -> Vec<EntityKey> {
         let missing = self.entities.iter().filter(|entity| entity.state.is_none());
         missing.map(|entity| entity.key.clone()).collect()
