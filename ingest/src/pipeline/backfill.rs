@@ -366,35 +366,33 @@ impl Pass {
     async fn run(self, mut division: Division) -> Result<(), IngestError> {
         let mut wait = self.health.wait();
         loop {
-            match self.try_run(&mut division).await {
-                Ok(()) => return Ok(()),
+            match self.round(&mut division).await {
+                Ok(true) => return Ok(()),
+                // What was waited for is back.
+                Ok(false) => wait = self.health.wait(),
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn try_run(&self, division: &mut Division) -> Result<(), IngestError> {
-        let (shared, plan) = (&self.shared, &self.plan);
-        let near = near(shared);
-        let mut events = shared.offline.open(&self.source, TableKind::Events).await?;
-        let metrics = shared.metrics.view(&plan.view);
+    /// Does this worker's part of what is lacking now. Whether the view is close behind `events` then.
+    async fn round(&self, division: &mut Division) -> Result<bool, IngestError> {
+        let Shared { host, store, memory, offline, .. } = &self.shared;
+        let (plan, near) = (&self.plan, near(&self.shared));
+        let events = offline.open(&self.source, TableKind::Events).await?;
+        let metrics = self.shared.metrics.view(&plan.view);
         let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
-        loop {
-            let ends = shared.ends(&self.source.name)?;
-            let Shared { host, store, memory, .. } = shared;
-            let (began, metrics) = (self.began.as_ref(), &metrics);
-            let fill = Fill { host, store, plan, events: &*events, ends: &ends, began, metrics, memory };
-            let lacked = fill.prepare(division, &watch).await?;
-            metrics.backfill_rest(lacked.elsewhere);
-            if lacked.here + lacked.elsewhere <= near {
-                return Ok(());
-            }
-            if lacked.here <= near {
-                // The rest is being done by others, or soon by this worker.
-                host.sleep(LOOK).await;
-            }
-            events.reload().await?;
+        let ends = self.shared.ends(&self.source.name)?;
+        let (began, events, metrics) = (self.began.as_ref(), &*events, &metrics);
+        let fill = Fill { host, store, plan, events, ends: &ends, began, metrics, memory };
+        let lacked = fill.prepare(division, &watch).await?;
+        metrics.backfill_rest(lacked.elsewhere);
+        let is_near = lacked.here + lacked.elsewhere <= near;
+        if !is_near && lacked.here <= near {
+            // The rest is being done by others, or soon by this worker.
+            host.sleep(LOOK).await;
         }
+        Ok(is_near)
     }
 }
