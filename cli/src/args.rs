@@ -156,7 +156,10 @@ Examples:
 Examples:
   tidemark status
   tidemark status --files            with the files that were taken in
-  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'")]
+  tidemark status --exact            with what views hold counted, however long it takes
+  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'
+
+What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say.")]
     Status(Status),
     /// List the records that were rejected, by reason, or take them again after a fix
     #[command(after_help = "\
@@ -392,6 +395,9 @@ pub(crate) struct Status {
     /// Also the files that were taken in, with their first offsets and rows, and what was taken back of them
     #[arg(long)]
     pub(crate) files: bool,
+    /// Count what views hold instead of estimating it, and read how far each view is; takes time for all that is stored
+    #[arg(long)]
+    pub(crate) exact: bool,
 }
 
 #[derive(Args, Debug)]

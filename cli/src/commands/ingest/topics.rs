@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
@@ -112,7 +113,7 @@ async fn until_idle(
 ) -> Result<()> {
     let idle = async {
         handle.idle().await?;
-        handle.status().await
+        handle.status(Detail::default()).await
     };
     tokio::select! {
         status = idle => match status {
