@@ -385,7 +385,7 @@ pub(crate) struct Train {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Verify {
-    /// At most so many entities of each view [default: all]
+    /// At most so many entities of each view, drawn at random; the rest of the store is not read [default: all]
     #[arg(long, value_name = "N")]
     pub(crate) sample: Option<NonZeroUsize>,
 }

@@ -291,11 +291,11 @@ impl OnlineStore for EmbeddedStore {
         let generations = generations.to_vec();
         let most = (ESTIMATED_FROM / generations.len().max(1)).max(ESTIMATED_FROM_EACH);
         self.blocking(move |file| {
-            let estimate = |generation: &Generation| {
-                match file.read(|transaction| states::estimate(transaction, generation, most)) {
-                    Err(StoreError::Gone(_)) => Ok(Sizes::default()),
-                    sizes => sizes,
-                }
+            let estimate = |generation: &Generation| match file
+                .read(|transaction| states::estimate(transaction, generation, most))
+            {
+                Err(StoreError::Gone(_)) => Ok(Sizes::default()),
+                sizes => sizes,
             };
             generations.iter().map(estimate).collect()
         })

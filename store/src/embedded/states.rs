@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
 };
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;

@@ -47,8 +47,7 @@ pub(super) async fn sizes(link: &Link, generations: &[Generation]) -> Result<Vec
     let whole = generations::are_whole(link, generations).await?;
     let owners = Owners::new(link.prefix(), generations);
     let keys = keys(link).await?;
-    let mut all: Vec<Met> =
-        generations.iter().map(|_| Met { times: 0, names: BTreeSet::new() }).collect();
+    let mut all: Vec<Met> = generations.iter().map(|_| Met { times: 0, names: BTreeSet::new() }).collect();
     let drawn = if keys > FEW { draw_all(link, &owners, &mut all).await? } else { None };
     if drawn.is_none() {
         read_all(link, &owners, &mut all).await?;

@@ -246,10 +246,7 @@ pub(super) async fn live(link: &Link, view: &str) -> Result<Option<Generation>, 
 }
 
 /// The live generation of each view.
-pub(super) async fn live_of_each(
-    link: &Link,
-    views: &[&str],
-) -> Result<Vec<Option<Generation>>, StoreError> {
+pub(super) async fn live_of_each(link: &Link, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
     let mut found = Vec::with_capacity(views.len());
     for views in views.chunks(AT_ONCE) {
         let mut calls = Pipeline::new();

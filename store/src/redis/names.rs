@@ -185,7 +185,8 @@ impl Sorter {
             self.sort();
             let mut keys: Vec<Vec<EntityKey>> = self.runs.iter().map(|_| Vec::new()).collect();
             self.held.drain(..).for_each(|(of, key)| keys[of].push(key));
-            self.runs = keys.into_iter().map(|keys| vec![Run { at: 0, end: 0, keys: keys.into_iter() }]).collect();
+            self.runs =
+                keys.into_iter().map(|keys| vec![Run { at: 0, end: 0, keys: keys.into_iter() }]).collect();
         }
         let file = self.file.map(|file| Arc::new(Mutex::new(file)));
         Ok(self.runs.into_iter().map(|runs| Sorted::new(file.clone(), runs)).collect())
