@@ -156,7 +156,10 @@ Examples:
 Examples:
   tidemark status
   tidemark status --files            with the files that were taken in
-  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'")]
+  tidemark status --exact            with what views hold counted, however long it takes
+  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'
+
+What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say.")]
     Status(Status),
     /// List the records that were rejected, by reason, or take them again after a fix
     #[command(after_help = "\
@@ -382,7 +385,7 @@ pub(crate) struct Train {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Verify {
-    /// At most so many entities of each view [default: all]
+    /// At most so many entities of each view, drawn at random; the rest of the store is not read [default: all]
     #[arg(long, value_name = "N")]
     pub(crate) sample: Option<NonZeroUsize>,
 }
@@ -392,6 +395,9 @@ pub(crate) struct Status {
     /// Also the files that were taken in, with their first offsets and rows, and what was taken back of them
     #[arg(long)]
     pub(crate) files: bool,
+    /// Count what views hold instead of estimating it, and read how far each view is; takes time for all that is stored
+    #[arg(long)]
+    pub(crate) exact: bool,
 }
 
 #[derive(Args, Debug)]

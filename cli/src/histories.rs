@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tidemark_offline::table::facts;
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Location};
@@ -51,7 +51,7 @@ impl Histories {
             let retracted = retracted(table.facts());
             for view in views.iter().filter(|view| view.source == source.name) {
                 let Some(live) = store.live(&view.view).await? else { continue };
-                let begun = match store.positions(&live).await {
+                let begun = match store.positions_of(&live, &[Log::RETRACTIONS]).await {
                     Err(StoreError::Gone(_)) => continue,
                     positions => begun_at(&positions?),
                 };

@@ -322,7 +322,7 @@ pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: 
 
 /// The position in [`Log::RETRACTIONS`] that a generation was begun at; the start where it is gone.
 async fn begun_at(store: &dyn OnlineStore, generation: &Generation) -> Result<Position, StoreError> {
-    match store.positions(generation).await {
+    match store.positions_of(generation, &[Log::RETRACTIONS]).await {
         Err(StoreError::Gone(_)) => Ok(Position::START),
         positions => positions.map(|positions| tidemark_store::begun_at(&positions)),
     }

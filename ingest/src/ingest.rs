@@ -30,7 +30,7 @@ use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
 use crate::push::{Accepting, Applied, PushLog, PushWriter, router};
-use crate::status::{self, Status};
+use crate::status::{self, Detail, Status};
 use crate::tables::CommitRule;
 use handle::Command;
 use running::Running;
@@ -362,14 +362,15 @@ impl Ingest {
         Arc::clone(&self.shared.health)
     }
 
-    /// Where every source and view stands. It may read columns of the event tables, and the online store.
+    /// Where every source and view stands. It reads little but metadata of the event tables and a sample of the online
+    /// store, unless more `detail` is wanted.
     ///
     /// # Errors
     /// Fails where a table, the journal, the store or the brokers cannot be read.
-    pub async fn status(&mut self) -> Result<Status, IngestError> {
-        let sources = self.pipelines.values().map(|pipeline| self.shared.status(pipeline.source()));
+    pub async fn status(&mut self, detail: Detail) -> Result<Status, IngestError> {
+        let sources = self.pipelines.values().map(|pipeline| self.shared.status(pipeline.source(), detail));
         let sources = try_join_all(sources).await?;
-        Ok(Status { sources, views: status::views(&self.views, &*self.shared.store).await? })
+        Ok(Status { sources, views: status::views(&self.views, &*self.shared.store, detail).await? })
     }
 
     /// Applies other sources and views. Views that are unchanged go on; the live generation of a changed
@@ -454,11 +455,12 @@ impl Ingest {
                 let settled = running.settle();
                 answers.spawn(async move { drop(answer.send(settled.await)) });
             }
-            Command::Status { answer } => {
+            Command::Status { detail, answer } => {
                 let (sources, plans, store) =
-                    (running.status(), self.views.clone(), Arc::clone(&self.shared.store));
+                    (running.status(detail), self.views.clone(), Arc::clone(&self.shared.store));
                 let status = async move {
-                    Ok(Status { sources: sources.await?, views: status::views(&plans, &*store).await? })
+                    let views = status::views(&plans, &*store, detail);
+                    Ok(Status { sources: sources.await?, views: views.await? })
                 };
                 answers.spawn(async move { drop(answer.send(status.await)) });
             }

@@ -58,8 +58,9 @@ pub(crate) async fn drop_expired(
     seen: &mut Vec<(Generation, Stopwatch)>,
 ) -> Result<(), StoreError> {
     let mut replaced = Vec::new();
-    for view in views {
-        let Some(live) = store.live(view).await? else { continue };
+    let names: Vec<&str> = views.iter().map(String::as_str).collect();
+    for (view, live) in names.iter().zip(store.live_of(&names).await?) {
+        let Some(live) = live else { continue };
         for generation in store.unpublished(view).await? {
             if generation.number > live.number {
                 seen.clear();
@@ -69,14 +70,15 @@ pub(crate) async fn drop_expired(
         }
     }
     seen.retain(|(generation, _)| replaced.contains(generation));
+    let mut expired = Vec::new();
     for generation in replaced {
         match seen.iter().find(|(known, _)| *known == generation) {
             None => seen.push((generation, host.stopwatch())),
             Some((_, since)) if since.elapsed() < KEPT_FOR_SERVERS => {}
-            Some(_) => store.drop_generation(&generation).await?,
+            Some(_) => expired.push(generation),
         }
     }
-    Ok(())
+    if expired.is_empty() { Ok(()) } else { store.drop_generations(&expired).await }
 }
 
 /// Keeps the tables of a source in shape until it is dropped.
@@ -121,19 +123,26 @@ impl Forgetting {
         Self { host, plan, metrics, walk: None }
     }
 
-    /// Walks through the states over and over, and does not end.
-    pub(crate) async fn run(mut self, store: Arc<dyn OnlineStore>) {
+    /// Walks through the states of one view after the other, over and over, and does not end. If views did not wait for
+    /// each other, a project with many of them would do little else.
+    pub(crate) async fn run_all(mut views: Vec<Self>, host: Host, store: Arc<dyn OnlineStore>) {
         loop {
-            match self.round(&*store, BETWEEN_STEPS).await {
-                Ok(0) => {}
-                Ok(states) => {
-                    tracing::info!(view = self.plan.view, states, "forgot states that no window can see")
-                }
-                Err(error) => {
-                    tracing::warn!(view = self.plan.view, %error, "cannot look for states to forget; trying again later");
-                }
+            for view in &mut views {
+                view.run(&*store).await;
             }
-            self.host.sleep(BETWEEN_ROUNDS).await;
+            host.sleep(BETWEEN_ROUNDS).await;
+        }
+    }
+
+    async fn run(&mut self, store: &dyn OnlineStore) {
+        match self.round(store, BETWEEN_STEPS).await {
+            Ok(0) => {}
+            Ok(states) => {
+                tracing::info!(view = self.plan.view, states, "forgot states that no window can see")
+            }
+            Err(error) => {
+                tracing::warn!(view = self.plan.view, %error, "cannot look for states to forget; trying again later");
+            }
         }
     }
 

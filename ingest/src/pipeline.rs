@@ -82,8 +82,9 @@ pub(crate) async fn drop_view(store: &dyn OnlineStore, view: &str) -> Result<(),
     if let Some(live) = store.live(view).await? {
         store.publish(view, Some(&live), None).await?;
     }
-    for generation in store.unpublished(view).await? {
-        store.drop_generation(&generation).await?;
+    let left = store.unpublished(view).await?;
+    if !left.is_empty() {
+        store.drop_generations(&left).await?;
     }
     Ok(())
 }

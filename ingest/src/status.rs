@@ -22,6 +22,20 @@ use crate::tally::FEW;
 /// Over how long the rate of a log is told.
 const RECENTLY: Span = Span::from_secs(60);
 
+/// What a status contains whose cost grows with what is stored. Without it a status takes about a second, whatever is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// The files that were taken in: [`SourceStatus::files`].
+    pub files: bool,
+    /// For each view its positions, and its sizes counted where they are estimated otherwise.
+    pub exact: bool,
+}
+
+impl Detail {
+    /// Everything.
+    pub const ALL: Self = Self { files: true, exact: true };
+}
+
 /// Where every source and view stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -46,7 +60,7 @@ pub struct SourceStatus {
     /// `max_arrival_ahead`.
     pub ahead: Option<Ahead>,
     /// The files that were taken in, in the order of their rows in the file partition. Empty where this process keeps no
-    /// journal.
+    /// journal, and where they were not [asked for](Detail::files).
     pub files: Vec<FileStatus>,
     /// The files of its feed that were left out when it was last looked at, by absolute path, and why.
     pub refused: Vec<(PathBuf, String)>,
@@ -70,15 +84,17 @@ pub struct FileStatus {
 impl FileStatus {
     /// The files among the entries of a file log.
     fn all(entries: &[KnownFile]) -> Vec<Self> {
-        let files = entries.iter().filter(|entry| entry.retracts.is_none());
+        let (files, retractions): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|entry| entry.retracts.is_none());
+        let retractions: Vec<KnownFile> = retractions.into_iter().cloned().collect();
         let status = |file: &KnownFile| Self {
             path: file.path.clone(),
             first: file.first,
             rows: file.rows.map(i64::unsigned_abs),
-            taken_back: file.records().retracted(entries).unsigned_abs(),
+            taken_back: file.records().retracted(&retractions).unsigned_abs(),
             before: file.before.unsigned_abs(),
         };
-        files.map(status).collect()
+        files.into_iter().map(status).collect()
     }
 }
 
@@ -135,15 +151,20 @@ pub struct ViewStatus {
     /// Whether the online store has lost that generation or a part of it. It is backfilled under another number by the next
     /// worker that looks; until then `positions` and `sizes` are empty.
     pub lost: bool,
-    /// For each log, the position that all of its buckets have reached.
-    pub positions: BTreeMap<Log, Position>,
+    /// For each log, the position that all of its buckets have reached; none where they were not
+    /// [asked for](Detail::exact).
+    pub positions: Option<BTreeMap<Log, Position>>,
     /// How much it holds.
     pub sizes: Sizes,
 }
 
 impl Shared {
     /// Where a source stands that is read under this version. Whatever takes it in is neither asked nor held up.
-    pub(crate) async fn status(&self, source: &Arc<SourcePlan>) -> Result<SourceStatus, IngestError> {
+    pub(crate) async fn status(
+        &self,
+        source: &Arc<SourcePlan>,
+        detail: Detail,
+    ) -> Result<SourceStatus, IngestError> {
         let mut logs: BTreeMap<Log, LogStatus> = BTreeMap::new();
         let (ends, unreachable) = match self.ends_of_logs(source).await {
             Ok(ends) => (ends, None),
@@ -179,7 +200,10 @@ impl Shared {
         let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
         let all = (all(|log| log.events), all(|log| log.dead_letters));
         let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
-        let files = FileStatus::all(&self.files(&source.name).await?);
+        let files = match detail.files {
+            true => FileStatus::all(&self.files(&source.name).await?),
+            false => Vec::new(),
+        };
         let refused = self.refused(&source.name).await?;
         Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead, files, refused })
     }
@@ -213,57 +237,88 @@ async fn rejecting(
     Ok(Some(Rejecting { events, dead_letters, reason: text(0), place: text(1) }))
 }
 
-/// Where views stand in the online store.
+/// Where views stand in the online store, which is read once for all of them unless exact sizes are wanted.
 pub(crate) async fn views(
     plans: &[Arc<FeaturePlan>],
     store: &dyn OnlineStore,
+    detail: Detail,
 ) -> Result<Vec<ViewStatus>, IngestError> {
-    let mut views = Vec::new();
-    for plan in plans {
-        views.push(view(plan, store).await?);
+    let names: Vec<&str> = plans.iter().map(|plan| plan.view.as_str()).collect();
+    let mut live = store.live_of(&names).await?;
+    let generations: Vec<Generation> = live.iter().flatten().cloned().collect();
+    let mut whole = store.are_whole(&generations).await?.into_iter();
+    let mut lost = Vec::with_capacity(plans.len());
+    for (view, live) in names.iter().zip(&mut live) {
+        let is_lost = live.is_some() && whole.next() != Some(true) && !look_again(view, live, store).await?;
+        lost.push(is_lost);
+    }
+    let of_whole = live.iter().zip(&lost).filter(|(_, lost)| !**lost);
+    let held: Vec<Generation> = of_whole.filter_map(|(live, _)| live.clone()).collect();
+    let mut held = self::held(&held, store, detail).await?.into_iter();
+    let mut views = Vec::with_capacity(plans.len());
+    for ((plan, live), lost) in plans.iter().zip(live).zip(lost) {
+        let (positions, sizes) = match live.is_some() && !lost {
+            true => held.next().unwrap_or_default(),
+            false => Held::default(),
+        };
+        let current = live.as_ref().is_some_and(|live| live.fingerprint == plan.fingerprint());
+        let (view, source) = (plan.view.clone(), plan.source.clone());
+        views.push(ViewStatus { view, source, live, current, lost, positions, sizes });
     }
     Ok(views)
 }
 
-async fn view(plan: &FeaturePlan, store: &dyn OnlineStore) -> Result<ViewStatus, IngestError> {
-    let mut live = store.live(&plan.view).await?;
-    let held = loop {
-        let Some(generation) = &live else { break Some(Held::default()) };
-        if let Some(held) = held(generation, store).await? {
-            break Some(held);
+/// The live generation of a view, of which a part was missing, may have been replaced and dropped in between. Brings the one
+/// that is live now, and says whether it is whole; one that stays live is lost.
+async fn look_again(
+    view: &str,
+    live: &mut Option<Generation>,
+    store: &dyn OnlineStore,
+) -> Result<bool, StoreError> {
+    loop {
+        let now = store.live(view).await?;
+        if now == *live {
+            return Ok(live.is_none());
         }
-        // It may have been replaced and dropped in between.
-        let now = store.live(&plan.view).await?;
-        if now == live {
-            break None;
+        *live = now;
+        let Some(generation) = &*live else { return Ok(true) };
+        if store.is_whole(generation).await? {
+            return Ok(true);
         }
-        live = now;
-    };
-    let lost = held.is_none();
-    let (positions, sizes) = held.unwrap_or_default();
-    let current = live.as_ref().is_some_and(|live| live.fingerprint == plan.fingerprint());
-    let (view, source) = (plan.view.clone(), plan.source.clone());
-    Ok(ViewStatus { view, source, live, current, lost, positions, sizes })
+    }
 }
 
-/// The positions that all buckets have reached, and sizes.
-type Held = (BTreeMap<Log, Position>, Sizes);
+/// The positions that all buckets have reached, where they are wanted, and sizes.
+type Held = (Option<BTreeMap<Log, Position>>, Sizes);
 
-/// What a generation holds; none where it, or a part of it, is gone.
-async fn held(generation: &Generation, store: &dyn OnlineStore) -> Result<Option<Held>, StoreError> {
-    if !store.is_whole(generation).await? {
-        return Ok(None);
+/// What each of these generations holds. One that is dropped meanwhile holds nothing.
+async fn held(
+    generations: &[Generation],
+    store: &dyn OnlineStore,
+    detail: Detail,
+) -> Result<Vec<Held>, StoreError> {
+    if !detail.exact {
+        let sizes = store.estimate(generations).await?;
+        return Ok(sizes.into_iter().map(|sizes| (None, sizes)).collect());
     }
-    let held = async {
-        let reached = store.positions(generation).await?.into_iter();
-        let reached = reached.filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)));
-        let is_partition = |log: &Log| *log != Log::RETRACTIONS;
-        let reached =
-            reached.filter(|(log, position)| *position > Position::START && is_partition(log)).collect();
-        Ok((reached, store.sizes(generation).await?))
-    };
-    match held.await {
-        Err(StoreError::Gone(_)) => Ok(None),
-        held => held.map(Some),
+    let mut all = Vec::with_capacity(generations.len());
+    for generation in generations {
+        let held = async { Ok((Some(reached(generation, store).await?), store.sizes(generation).await?)) };
+        all.push(match held.await {
+            Err(StoreError::Gone(_)) => Held::default(),
+            held => held?,
+        });
     }
+    Ok(all)
+}
+
+/// For each partition that anything was applied of, the position that all buckets have reached.
+async fn reached(
+    generation: &Generation,
+    store: &dyn OnlineStore,
+) -> Result<BTreeMap<Log, Position>, StoreError> {
+    let positions = store.positions(generation).await?.into_iter();
+    let lowest = positions.filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)));
+    let is_partition = |log: &Log| *log != Log::RETRACTIONS;
+    Ok(lowest.filter(|(log, position)| *position > Position::START && is_partition(log)).collect())
 }

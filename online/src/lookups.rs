@@ -134,12 +134,12 @@ impl Lookups {
     /// # Errors
     /// Says which one cannot, and why.
     pub async fn ready(&self) -> Result<(), LookupError> {
-        for served in self.services() {
-            for view in &served.plan().views {
-                self.states.check_readable(view).await?;
-            }
-        }
-        Ok(())
+        let services = self.services();
+        let views = services.iter().flat_map(|served| &served.plan().views);
+        // Services share views.
+        let views: BTreeMap<&str, &FeaturePlan> =
+            views.map(|view| (view.view.as_str(), view.as_ref())).collect();
+        self.states.check_readable(&views.into_values().collect::<Vec<_>>()).await
     }
 
     /// What this crate counts.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidemark_kernel::event::Position;
+use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
 use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError, begun_at};
@@ -54,8 +54,7 @@ impl States {
     }
 
     /// The live generation of a view, if it holds what the plan means.
-    async fn live(&self, plan: &FeaturePlan) -> Result<Generation, LookupError> {
-        let live = self.store.live(&plan.view).await.map_err(LookupError::Store)?;
+    fn current(&self, plan: &FeaturePlan, live: Option<Generation>) -> Result<Generation, LookupError> {
         let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
         let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
         if wanted == live {
@@ -72,9 +71,19 @@ impl States {
 
     /// The generation that holds what the plan means: the live one, or the one that was. That may be gone by now.
     async fn generation(&self, plan: &FeaturePlan) -> Result<Generation, LookupError> {
-        match self.live(plan).await {
+        let live = self.store.live(&plan.view).await.map_err(LookupError::Store)?;
+        self.current_or_replaced(plan, live)
+    }
+
+    /// The same where the live generation is known.
+    fn current_or_replaced(
+        &self,
+        plan: &FeaturePlan,
+        live: Option<Generation>,
+    ) -> Result<Generation, LookupError> {
+        match self.current(plan, live) {
             Err(error @ LookupError::Applying { .. }) => self.replaced(plan).ok_or(error),
-            live => live,
+            current => current,
         }
     }
 
@@ -90,7 +99,7 @@ impl States {
         if let Some(retractions) = self.known().get(&generation.fingerprint).and_then(remembered) {
             return Ok(retractions);
         }
-        let retractions = begun_at(&self.store.positions(generation).await?);
+        let retractions = begun_at(&self.store.positions_of(generation, &[Log::RETRACTIONS]).await?);
         if let Some(known) = self.known().get_mut(&generation.fingerprint)
             && known.generation == *generation
         {
@@ -99,8 +108,26 @@ impl States {
         Ok(retractions)
     }
 
-    /// Makes sure that every entity of a view can be looked up.
-    pub(crate) async fn check_readable(&self, plan: &FeaturePlan) -> Result<(), LookupError> {
+    /// Makes sure that every entity of these views can be looked up: in two reads of the store, which load balancers ask for
+    /// every few seconds. Views that are not readable at first sight are looked at one by one.
+    pub(crate) async fn check_readable(&self, plans: &[&FeaturePlan]) -> Result<(), LookupError> {
+        let views: Vec<&str> = plans.iter().map(|plan| plan.view.as_str()).collect();
+        let live = self.store.live_of(&views).await.map_err(LookupError::Store)?;
+        let mut generations = Vec::with_capacity(plans.len());
+        for (plan, live) in plans.iter().zip(live) {
+            generations.push(self.current_or_replaced(plan, live)?);
+        }
+        let whole = self.store.are_whole(&generations).await.map_err(LookupError::Store)?;
+        for (plan, is_whole) in plans.iter().zip(whole) {
+            if !is_whole {
+                self.forget(plan);
+                self.check_one(plan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_one(&self, plan: &FeaturePlan) -> Result<(), LookupError> {
         for _ in 0..TRIES {
             let generation = self.generation(plan).await?;
             if self.store.is_whole(&generation).await.map_err(LookupError::Store)? {

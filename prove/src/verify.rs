@@ -17,7 +17,6 @@ use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore
 mod answers;
 mod difference;
 mod rebuilt;
-mod sample;
 
 use rebuilt::Rebuilt;
 
@@ -145,19 +144,38 @@ pub enum VerifyError {
     },
 }
 
-/// Verifies every view, after the store has checked its own file. `watch` is told how many entities are done.
+/// Verifies every view. `watch` is told how many entities are done. Where all entities are verified, the store also checks
+/// what else it holds. A sample is chosen by the store, and nothing else is read of it.
 ///
 /// # Errors
 /// Fails where store or tables cannot be read or do not belong together. States that differ are no error: they are
 /// in what is returned.
 pub async fn verify(request: &Request, watch: &mut (dyn FnMut(u64) + Send)) -> Result<Verified, VerifyError> {
-    request.store.check().await?;
-    let mut verified = Verified::default();
+    let (mut views, mut tables) = (Vec::with_capacity(request.views.len()), Tables::new());
     for plan in &request.views {
-        View::open(request, plan).await?.verify(&mut verified, watch).await?;
+        views.push(View::open(request, plan, &mut tables).await?);
     }
+    // Each of these may have to look at all keys of a server: once, not once for each view.
+    let generations: Vec<Generation> = views.iter().map(|view| view.generation.clone()).collect();
+    let mut verified = Verified::default();
+    if let Some(count) = request.sample {
+        let samples = request.store.sample(&generations, count, request.seed).await?;
+        for (view, wanted) in views.iter().zip(samples) {
+            let stored = Stored::of(view, &wanted).await?;
+            view.verify(Some(wanted), stored, &mut verified, watch).await?;
+        }
+        return Ok(verified);
+    }
+    let all = request.store.entities_of(&generations).await?;
+    for (view, pages) in views.iter().zip(all) {
+        view.verify(None, Stored::all(pages), &mut verified, watch).await?;
+    }
+    request.store.check_others(&generations).await?;
     Ok(verified)
 }
+
+/// The event table of each source that was opened.
+type Tables = BTreeMap<String, Arc<EventTable>>;
 
 /// For each log the position of each bucket.
 type Applied = BTreeMap<Log, Vec<Position>>;
@@ -168,11 +186,15 @@ struct View<'r> {
     plan: &'r Arc<FeaturePlan>,
     generation: Generation,
     applied: Applied,
-    table: EventTable,
+    table: Arc<EventTable>,
 }
 
 impl<'r> View<'r> {
-    async fn open(request: &'r Request, plan: &'r Arc<FeaturePlan>) -> Result<Self, VerifyError> {
+    async fn open(
+        request: &'r Request,
+        plan: &'r Arc<FeaturePlan>,
+        tables: &mut Tables,
+    ) -> Result<Self, VerifyError> {
         let live = request.store.live(&plan.view).await?;
         let generation = live.ok_or_else(|| VerifyError::NotFilled(plan.view.clone()))?;
         if generation.fingerprint != plan.fingerprint() {
@@ -192,7 +214,14 @@ impl<'r> View<'r> {
         let applied = applied.collect();
         let missing = || VerifyError::Source { view: plan.view.clone(), name: plan.source.clone() };
         let source = request.sources.get(&plan.source).ok_or_else(missing)?;
-        let table = EventTable::open(&request.location, source).await?;
+        let table = match tables.get(&plan.source) {
+            Some(table) => Arc::clone(table),
+            None => {
+                let table = Arc::new(EventTable::open(&request.location, source).await?);
+                tables.insert(plan.source.clone(), Arc::clone(&table));
+                table
+            }
+        };
         if retractions != retracted(table.facts()) {
             return Err(VerifyError::TakenBack(plan.view.clone()));
         }
@@ -213,17 +242,15 @@ impl<'r> View<'r> {
         Ok(())
     }
 
+    /// Compares the `wanted` entities, or all if none are named, with what is `stored` of them.
     async fn verify(
         &self,
+        wanted: Option<BTreeSet<EntityKey>>,
+        mut stored: Stored<'_>,
         verified: &mut Verified,
         watch: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), VerifyError> {
-        let wanted = match self.request.sample {
-            None => None,
-            Some(count) => Some(sample::choose(self, count).await?),
-        };
-        let mut history = History::open(&self.table, self.plan, wanted.clone(), self.request.effort).await?;
-        let mut stored = Stored::open(self, wanted).await?;
+        let mut history = History::open(&self.table, self.plan, wanted, self.request.effort).await?;
         let mut asking = answers::Asking::new(self.plan, self.request.asked, self.request.seed);
         let (mut events, mut states) = (history.next().await?, stored.next().await?);
         loop {
@@ -295,14 +322,13 @@ struct Stored<'v> {
 }
 
 impl<'v> Stored<'v> {
-    async fn open(view: &'v View<'_>, wanted: Option<BTreeSet<EntityKey>>) -> Result<Self, VerifyError> {
-        let store = &view.request.store;
-        let Some(wanted) = wanted else {
-            let pages = store.entities(&view.generation).await?;
-            return Ok(Self { pages: Some(pages), page: Vec::new().into_iter() });
-        };
-        let keys: Vec<EntityKey> = wanted.into_iter().collect();
-        let states = store.lookup(&view.generation, &keys).await?;
+    fn all(pages: Box<dyn EntityPages + 'v>) -> Self {
+        Self { pages: Some(pages), page: Vec::new().into_iter() }
+    }
+
+    async fn of(view: &View<'_>, wanted: &BTreeSet<EntityKey>) -> Result<Self, VerifyError> {
+        let keys: Vec<EntityKey> = wanted.iter().cloned().collect();
+        let states = view.request.store.lookup(&view.generation, &keys).await?;
         let entities = keys.into_iter().zip(states);
         let entities = entities.map(|(key, states)| Ok(EntityStates { key, states: states? }));
         let mut entities: Vec<EntityStates> = entities.collect::<Result<_, StoreError>>()?;

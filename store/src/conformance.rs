@@ -39,7 +39,8 @@ pub type Subject = Arc<dyn OnlineStore>;
 macro_rules! conformance {
     ($fresh:expr) => {
         $crate::conformance_of! { $fresh;
-            contents: entities_come_in_key_order, sizes_are_counted, any_bytes_are_a_key, any_bytes_are_a_state;
+            contents: entities_come_in_key_order, several_generations_are_read_at_once,
+                a_sample_is_of_the_generation, sizes_are_counted, sizes_are_estimated, any_bytes_are_a_key, any_bytes_are_a_state;
             duel: two_owners_lose_and_double_nothing;
             flushes: states_come_with_their_position, a_flush_from_elsewhere_writes_nothing,
                 a_repeated_flush_is_done, an_absent_position_is_never_zero, flushes_follow_each_other,
@@ -48,7 +49,7 @@ macro_rules! conformance {
             generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
                 publishing_compares_first, only_generations_of_the_view_are_published,
                 unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone, a_generation_is_whole_or_not,
-                the_live_generation_cannot_be_dropped;
+                several_are_asked_about_and_dropped, the_live_generation_cannot_be_dropped;
             histories: the_first_history_of_a_source_stays;
             races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
         }

@@ -1,6 +1,6 @@
 //! What every online store owes: [`OnlineStore`] and the types it speaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::Span;
 
 use crate::error::StoreError;
+use crate::sample::Lowest;
 use crate::sweep::Sweep;
 
 /// Into how many groups the entities of a view fall. A group is what a flush moves as a whole (in Redis: one hash
@@ -145,6 +146,16 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         }
     }
 
+    /// As [`is_whole`](Self::is_whole), for several generations, in their order. A server asks it of all its views each
+    /// time that it is asked whether it is ready.
+    async fn are_whole(&self, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
+        let mut whole = Vec::with_capacity(generations.len());
+        for generation in generations {
+            whole.push(self.is_whole(generation).await?);
+        }
+        Ok(whole)
+    }
+
     /// Creates an empty generation that is not live, every bucket at `positions`.
     ///
     /// `least` is how long after its write a state is needed at least
@@ -180,6 +191,15 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// The live generation of a view: the one to look up.
     async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError>;
 
+    /// As [`live`](Self::live), for several views, in their order.
+    async fn live_of(&self, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
+        let mut live = Vec::with_capacity(views.len());
+        for view in views {
+            live.push(self.live(view).await?);
+        }
+        Ok(live)
+    }
+
     /// Every generation of a view but the live one, by ascending number. One with a greater number than the live one
     /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: it answers lookups as
     /// long as it is kept.
@@ -192,13 +212,76 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// [`StoreError::Live`] if it is the live one: [`publish`](Self::publish) another, or none, first.
     async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError>;
 
+    /// As [`drop_generation`](Self::drop_generation), for several generations. A store that keeps no list of the entities
+    /// of a generation looks for those of all of them in one pass.
+    ///
+    /// # Errors
+    /// [`StoreError::Live`] if one of them is the live one. The others may be dropped.
+    async fn drop_generations(&self, generations: &[Generation]) -> Result<(), StoreError> {
+        for generation in generations {
+            self.drop_generation(generation).await?;
+        }
+        Ok(())
+    }
+
     /// Every entity of a generation with its states, in the order of its key's bytes, page by page. Each entity is
     /// read as of one instant; what is written meanwhile may or may not be seen.
     async fn entities<'a>(&'a self, generation: &Generation)
     -> Result<Box<dyn EntityPages + 'a>, StoreError>;
 
+    /// As [`entities`](Self::entities), for several generations, each given once, in their order. A store that keeps no
+    /// list of the entities of a generation looks for those of all of them in one pass.
+    async fn entities_of<'a>(
+        &'a self,
+        generations: &[Generation],
+    ) -> Result<Vec<Box<dyn EntityPages + 'a>>, StoreError> {
+        let mut all = Vec::with_capacity(generations.len());
+        for generation in generations {
+            all.push(self.entities(generation).await?);
+        }
+        Ok(all)
+    }
+
+    /// At most `count` entities of each of these generations, each given once, in their order. All of a generation that
+    /// has no more. No entity is preferred because of its key or its states, and `seed` may decide which are chosen.
+    async fn sample(
+        &self,
+        generations: &[Generation],
+        count: usize,
+        seed: u64,
+    ) -> Result<Vec<BTreeSet<EntityKey>>, StoreError> {
+        let mut samples = Vec::with_capacity(generations.len());
+        for generation in generations {
+            let mut lowest = Lowest::new(count, seed);
+            let mut pages = self.entities(generation).await?;
+            loop {
+                let page = pages.next_page().await?;
+                if page.is_empty() {
+                    break;
+                }
+                page.into_iter().for_each(|entity| lowest.add(entity.key));
+            }
+            samples.push(lowest.keys());
+        }
+        Ok(samples)
+    }
+
     /// How much a generation holds. It may read all of it.
     async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError>;
+
+    /// About how much each of these generations holds, each given once, in their order; nothing where one is gone. It
+    /// takes about a second however much that is: a store that keeps no counts estimates from a sample
+    /// ([`Sizes::estimated`]).
+    async fn estimate(&self, generations: &[Generation]) -> Result<Vec<Sizes>, StoreError> {
+        let mut all = Vec::with_capacity(generations.len());
+        for generation in generations {
+            all.push(match self.sizes(generation).await {
+                Err(StoreError::Gone(_)) => Sizes::default(),
+                sizes => sizes?,
+            });
+        }
+        Ok(all)
+    }
 
     /// Takes one step of a walk through the states of a generation and forgets those that are not needed any more:
     /// how many. A step is short, whatever the generation holds. A store that forgets by itself takes no steps and
@@ -207,6 +290,12 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
 
     /// Reads everything that is stored and fails at the first damage. It may take long and hold up other calls.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// As [`check`](Self::check), but the states of generations in `read` may be left out: the caller has read them all.
+    async fn check_others(&self, read: &[Generation]) -> Result<(), StoreError> {
+        let _ = read;
+        self.check().await
+    }
 }
 
 /// The entities of a generation, a page at a time.
@@ -341,6 +430,8 @@ pub struct Sizes {
     pub bytes: u64,
     /// Bytes of memory that the generation takes in the store's server, where there is one that says.
     pub memory: Option<u64>,
+    /// Whether these are estimates from a sample.
+    pub estimated: bool,
 }
 
 impl Sizes {

@@ -16,7 +16,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -34,8 +34,14 @@ use crate::contract::{
     OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes, compare_history,
 };
 use crate::error::StoreError;
+use crate::sample::Lowest;
 use crate::sweep::Sweep;
 use file::File;
+
+/// From how many states the sizes of generations are estimated, those of all generations together, and at least of each: a
+/// fraction of a second.
+const ESTIMATED_FROM: usize = 1 << 16;
+const ESTIMATED_FROM_EACH: usize = 64;
 
 /// Up to this many keys are read where the caller is, more on a blocking thread.
 const INLINE_KEYS: usize = 32;
@@ -166,6 +172,10 @@ impl OnlineStore for EmbeddedStore {
         })
     }
 
+    async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
+        self.file.read(|transaction| generations::is_whole(transaction, generation))
+    }
+
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
         // Asks first: that needs no room on the disk, of which there may be none left.
         let recorded = match self.recorded_history(source)? {
@@ -259,6 +269,39 @@ impl OnlineStore for EmbeddedStore {
         }
     }
 
+    async fn sample(
+        &self,
+        generations: &[Generation],
+        count: usize,
+        seed: u64,
+    ) -> Result<Vec<BTreeSet<EntityKey>>, StoreError> {
+        let generations = generations.to_vec();
+        self.blocking(move |file| {
+            let sample = |generation: &Generation| {
+                let mut lowest = Lowest::new(count, seed);
+                file.read(|transaction| states::sample(transaction, generation, &mut lowest))?;
+                Ok(lowest.keys())
+            };
+            generations.iter().map(sample).collect()
+        })
+        .await
+    }
+
+    async fn estimate(&self, generations: &[Generation]) -> Result<Vec<Sizes>, StoreError> {
+        let generations = generations.to_vec();
+        let most = (ESTIMATED_FROM / generations.len().max(1)).max(ESTIMATED_FROM_EACH);
+        self.blocking(move |file| {
+            let estimate = |generation: &Generation| match file
+                .read(|transaction| states::estimate(transaction, generation, most))
+            {
+                Err(StoreError::Gone(_)) => Ok(Sizes::default()),
+                sizes => sizes,
+            };
+            generations.iter().map(estimate).collect()
+        })
+        .await
+    }
+
     /// Found by reading, then removed in one transaction: writers wait for the second step only. redb uses the pages
     /// again that this frees.
     async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
@@ -280,7 +323,13 @@ impl OnlineStore for EmbeddedStore {
 
     /// Reads the states first: where one of them is damaged, that says more than the page it lies on.
     async fn check(&self) -> Result<(), StoreError> {
-        for generation in self.blocking(|file| file.read(generations::check)).await? {
+        self.check_others(&[]).await
+    }
+
+    async fn check_others(&self, read: &[Generation]) -> Result<(), StoreError> {
+        let mut others = self.blocking(|file| file.read(generations::check)).await?;
+        others.retain(|other| !read.contains(other));
+        for generation in others {
             match self.sizes(&generation).await {
                 Ok(_) | Err(StoreError::Gone(_)) => {}
                 Err(error) => return Err(error),

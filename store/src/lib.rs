@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod error;
 pub mod memory;
 pub mod redis;
+mod sample;
 pub mod sweep;
 
 pub use contract::{

@@ -14,16 +14,18 @@
 //! when they were written, so that a worker whose clock is wrong takes nothing away.
 
 mod contents;
+mod estimate;
 mod generations;
 mod histories;
 mod layout;
 mod link;
+mod names;
 mod scan;
 mod script;
 mod server;
 mod states;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -151,6 +153,15 @@ impl OnlineStore for RedisStore {
         compare_history(self.link.place(), source, recorded.as_deref(), history)
     }
 
+    async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
+        Ok(self.are_whole(std::slice::from_ref(generation)).await? == [true])
+    }
+
+    async fn are_whole(&self, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
+        self.watch.look(&self.link).await?;
+        generations::are_whole(&self.link, generations).await
+    }
+
     async fn begin(
         &self,
         view: &str,
@@ -181,12 +192,21 @@ impl OnlineStore for RedisStore {
         generations::live(&self.link, view).await
     }
 
+    async fn live_of(&self, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
+        self.watch.look(&self.link).await?;
+        generations::live_of_each(&self.link, views).await
+    }
+
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
         generations::unpublished(&self.link, view).await
     }
 
     async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {
-        generations::drop_generation(&self.link, generation).await
+        generations::drop_generations(&self.link, std::slice::from_ref(generation)).await
+    }
+
+    async fn drop_generations(&self, generations: &[Generation]) -> Result<(), StoreError> {
+        generations::drop_generations(&self.link, generations).await
     }
 
     async fn entities<'a>(
@@ -196,8 +216,29 @@ impl OnlineStore for RedisStore {
         Ok(Box::new(Pages::open(&self.link, generation).await?))
     }
 
+    async fn entities_of<'a>(
+        &'a self,
+        generations: &[Generation],
+    ) -> Result<Vec<Box<dyn EntityPages + 'a>>, StoreError> {
+        let pages = Pages::open_each(&self.link, generations).await?;
+        Ok(pages.into_iter().map(|pages| Box::new(pages) as Box<dyn EntityPages + 'a>).collect())
+    }
+
+    async fn sample(
+        &self,
+        generations: &[Generation],
+        count: usize,
+        seed: u64,
+    ) -> Result<Vec<BTreeSet<EntityKey>>, StoreError> {
+        contents::sample(&self.link, generations, count, seed).await
+    }
+
     async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
         contents::sizes(&self.link, generation).await
+    }
+
+    async fn estimate(&self, generations: &[Generation]) -> Result<Vec<Sizes>, StoreError> {
+        estimate::sizes(&self.link, generations).await
     }
 
     /// Redis forgets by itself.
@@ -206,8 +247,12 @@ impl OnlineStore for RedisStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        self.check_others(&[]).await
+    }
+
+    async fn check_others(&self, read: &[Generation]) -> Result<(), StoreError> {
         server::check_format(&self.link).await?;
-        contents::check(&self.link).await
+        contents::check(&self.link, read).await
     }
 }
 

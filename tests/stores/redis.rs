@@ -282,6 +282,28 @@ async fn thousands_are_read_in_one_call() {
     assert!((500_000..2_000_000).contains(&memory), "{memory}");
 }
 
+/// Of many keys, some are drawn: what each generation holds is told roughly, and the same server is read exactly for `sizes`.
+#[tokio::test]
+async fn sizes_among_many_keys_are_estimated() {
+    let redis = Redis::start();
+    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let all = [begin(&store).await, begin(&store).await, begin(&store).await];
+    for (generation, count) in [(&all[0], 110_000), (&all[2], 10_000)] {
+        advance(&store, generation, 0, count).await.expect("flushed");
+    }
+    let estimates = store.estimate(&all).await.expect("estimated");
+    for (of, estimate) in all.iter().zip(&estimates) {
+        let exact = store.sizes(of).await.expect("counted");
+        assert!(estimate.estimated && !exact.estimated);
+        let is_near = |estimate: u64, exact: u64| estimate.abs_diff(exact) <= exact / 8;
+        assert!(is_near(estimate.entities, exact.entities), "{estimate:?} for {exact:?}");
+        assert!(is_near(estimate.states, exact.states), "{estimate:?} for {exact:?}");
+        assert!(is_near(estimate.bytes, exact.bytes), "{estimate:?} for {exact:?}");
+    }
+    let samples = store.sample(&all, 100, 1).await.expect("chosen");
+    assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 0, 100]);
+}
+
 /// More than one write's worth in one call: the order holds across writes.
 #[tokio::test]
 async fn a_large_call_is_applied_in_order() {

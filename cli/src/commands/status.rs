@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
-use tidemark_ingest::status::{LogStatus, Rejecting, SourceStatus, ViewStatus};
+use tidemark_ingest::status::{Detail, LogStatus, Rejecting, SourceStatus, ViewStatus};
 use tidemark_kernel::{Log, Position};
 
 use crate::args::{self, Global};
@@ -18,7 +18,8 @@ pub(super) async fn run(asked: args::Status, global: &Global, output: Output) ->
     let project = Project::open(global).await?;
     // Whoever takes in events keeps the journal, and goes on meanwhile where the store is shared.
     let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
-    let status = project.ingest(project.store().await?, intake).await?.status().await?;
+    let detail = Detail { files: asked.files, exact: asked.exact };
+    let status = project.ingest(project.store().await?, intake).await?.status(detail).await?;
     let version = project.version;
     output.result(
         || {
@@ -124,15 +125,17 @@ fn views_text(status: &Status) -> String {
     let mut table = Table::new(&columns);
     for view in &status.views {
         let sizes = &view.sizes;
+        // Where sizes are estimated, `tidemark status --exact` counts.
+        let about = |told: String| if sizes.estimated { format!("~{told}") } else { told };
         table.row(vec![
             view.view.clone(),
             view.source.clone(),
             view.live.as_ref().map_or_else(|| "-".to_owned(), |live| live.number.to_string()),
-            count(sizes.entities),
-            count(sizes.states),
-            bytes(sizes.bytes),
-            sizes.memory.map_or_else(|| "-".to_owned(), bytes),
-            bytes(per_entity(view, sizes.memory.unwrap_or(sizes.bytes))),
+            about(count(sizes.entities)),
+            about(count(sizes.states)),
+            about(bytes(sizes.bytes)),
+            sizes.memory.map_or_else(|| "-".to_owned(), |memory| about(bytes(memory))),
+            about(bytes(per_entity(view, sizes.memory.unwrap_or(sizes.bytes)))),
             note(view, status).to_owned(),
         ]);
     }
@@ -149,7 +152,7 @@ fn note(view: &ViewStatus, status: &Status) -> &'static str {
     let has_events = source.is_some_and(|source| source.logs.values().any(|log| log.events > 0));
     match &view.live {
         _ if view.lost => "lost; a worker or the next `tidemark apply` backfills it",
-        _ if view.current && has_events && view.sizes.entities == 0 => {
+        _ if view.current && has_events && view.sizes.entities == 0 && !view.sizes.estimated => {
             "empty, although its source has events"
         }
         _ if view.current => "",
@@ -199,14 +202,17 @@ fn views_json(status: &Status) -> Vec<Json> {
 }
 
 fn describe_view(view: &ViewStatus) -> Json {
-    let positions = view.positions.iter().map(|(log, position)| (log.to_string(), position.0.into()));
+    let by_log = |(log, position): (&Log, &Position)| (log.to_string(), position.0.into());
+    let positions =
+        view.positions.as_ref().map(|positions| positions.iter().map(by_log).collect::<Map<String, Json>>());
     json!({
         "view": view.view,
         "source": view.source,
         "generation": view.live.as_ref().map(|live| live.number),
         "current": view.current,
         "lost": view.lost,
-        "positions": positions.collect::<Map<String, Json>>(),
+        "positions": positions,
+        "estimated": view.sizes.estimated,
         "entities": view.sizes.entities,
         "states": view.sizes.states,
         "bytes": view.sizes.bytes,

@@ -9,13 +9,13 @@ use crate::error::IngestError;
 use crate::files::Changed;
 use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::FilesReport;
-use crate::status::Status;
+use crate::status::{Detail, Status};
 
 pub(super) enum Command {
     Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     TakeIn { source: String, patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     Settle { answer: Answer<()> },
-    Status { answer: Answer<Status> },
+    Status { detail: Detail, answer: Answer<Status> },
     Idle { answer: Answer<()> },
 }
 
@@ -90,8 +90,8 @@ impl IngestHandle {
     ///
     /// # Errors
     /// As of [`Ingest::status`](super::Ingest::status).
-    pub async fn status(&self) -> Result<Status, IngestError> {
-        self.ask(|answer| Command::Status { answer }).await
+    pub async fn status(&self, detail: Detail) -> Result<Status, IngestError> {
+        self.ask(|answer| Command::Status { detail, answer }).await
     }
 
     /// Waits until everything there is, in topics and pushes, is in both stores.

@@ -16,7 +16,7 @@ use crate::pipeline::run::{Answer, Definitions, Idle, Line, Request};
 use crate::pipeline::take_in::FilesReport;
 use crate::pipeline::{Pipeline, Shared};
 use crate::progress::unwatched;
-use crate::status::SourceStatus;
+use crate::status::{Detail, SourceStatus};
 
 /// How many requests to a source may wait.
 const WAITING: usize = 16;
@@ -149,10 +149,11 @@ impl Running {
     /// Where every source stands.
     pub(super) fn status(
         &self,
+        detail: Detail,
     ) -> impl Future<Output = Result<Vec<SourceStatus>, IngestError>> + Send + use<> {
         let sources = self.sources.values().map(|source| source.reads.borrow().clone());
         let (sources, shared) = (sources.collect::<Vec<_>>(), self.shared.clone());
-        async move { try_join_all(sources.iter().map(|source| shared.status(source))).await }
+        async move { try_join_all(sources.iter().map(|source| shared.status(source, detail))).await }
     }
 
     /// Waits until every source has taken in and committed everything there is.

@@ -354,10 +354,13 @@ impl Pipeline {
     fn keep_up(&mut self) {
         let shared = &self.shared;
         self.upkeep = maintain(shared.host.clone(), Arc::clone(&shared.offline), Arc::clone(&self.source));
-        for plan in self.backfills.plans(&self.views) {
-            let (host, store, metrics) = (&shared.host, &shared.store, shared.metrics.view(&plan.view));
-            self.upkeep.spawn(Forgetting::new(host.clone(), plan, metrics).run(Arc::clone(store)));
-        }
+        let (host, store) = (&shared.host, Arc::clone(&shared.store));
+        let plans = self.backfills.plans(&self.views).into_iter();
+        let forgetting = plans.map(|plan| {
+            let metrics = shared.metrics.view(&plan.view);
+            Forgetting::new(host.clone(), plan, metrics)
+        });
+        self.upkeep.spawn(Forgetting::run_all(forgetting.collect(), host.clone(), store));
     }
 }
 

@@ -8,6 +8,7 @@ use tidemark_kernel::{EntityKey, LogState, SourcePlan, Span, Time, Value};
 use super::fixture::{Project, RECEIVED, by_user, memory, payments, states};
 use crate::files::Identity;
 use crate::journal::Journal;
+use crate::status::Detail;
 use crate::unwatched;
 
 /// Payments whose arrival is their time of payment.
@@ -63,7 +64,7 @@ async fn a_push_from_2030_is_a_dead_letter_and_moves_nothing() {
         assert!(letter.contains(part), "{part} is not in {letter}");
     }
     assert_eq!(newest_arrival(&project).await, after(60));
-    assert_eq!(project.open().await.status().await.expect("status").sources[0].ahead, None);
+    assert_eq!(project.open().await.status(Detail::ALL).await.expect("status").sources[0].ahead, None);
 }
 
 #[tokio::test]
@@ -120,7 +121,7 @@ async fn arrivals_that_run_ahead_all_the_same_are_told() {
     push(&project, in_2030()).await;
     push(&project, after(-9000)).await;
     let mut ingest = project.open().await;
-    let ahead = ingest.status().await.expect("status").sources[0].ahead.clone().expect("told");
+    let ahead = ingest.status(Detail::ALL).await.expect("status").sources[0].ahead.clone().expect("told");
     assert_eq!((ahead.arrival, ahead.now, ahead.place.as_str()), (in_2030(), RECEIVED, "push 1"));
 
     let push = ingest.push_log().expect("a journal");

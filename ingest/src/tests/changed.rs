@@ -6,6 +6,7 @@ use super::fixture::{Project, lines, memory};
 use crate::files::Identity;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
+use crate::status::Detail;
 use crate::{Changed, EarlierKind, FileOutcome, FilesReport, Ingest, IngestError, unwatched};
 
 async fn take_in(ingest: &mut Ingest, path: &str, changed: Changed) -> Result<FilesReport, IngestError> {
@@ -94,13 +95,13 @@ async fn a_file_of_a_feed_is_set_aside_and_the_others_go_on() {
         panic!("{report:?}")
     };
     assert_eq!((earlier.kind, tally.records), (EarlierKind::Changed, 20));
-    let status = ingest.status().await.expect("status");
+    let status = ingest.status(Detail::ALL).await.expect("status");
     let [(path, why)] = status.sources[0].refused.as_slice() else { panic!("{status:?}") };
     assert_eq!((path.as_path(), why), (Path::new(&paths[0]), &earlier.to_string()));
     assert_eq!(status.sources[0].files.len(), 3);
 
     take_in(&mut ingest, &paths[0], Changed::Replace).await.expect("replaced");
-    assert_eq!(ingest.status().await.expect("status").sources[0].refused, []);
+    assert_eq!(ingest.status(Detail::ALL).await.expect("status").sources[0].refused, []);
     let again = ingest.take_in_files_as("payments", &all, Changed::SetAside, &unwatched).await;
     assert!(
         again.expect("skipped").files.iter().all(|file| matches!(file.outcome, FileOutcome::Skipped { .. }))
@@ -130,13 +131,13 @@ async fn a_file_of_a_feed_that_cannot_be_read_does_not_stop_the_others() {
     let expected = ["a.csv: no column `amount`", "b.parquet", "c.xml"];
     assert!(reasons.iter().zip(expected).all(|(reason, part)| reason.contains(part)), "{reasons:?}");
     assert_eq!((reasons.len(), report.events() + report.dead_letters()), (3, 20));
-    let left_out = ingest.status().await.expect("status").sources[0].refused.clone();
+    let left_out = ingest.status(Detail::ALL).await.expect("status").sources[0].refused.clone();
     assert_eq!(left_out.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>(), reasons);
     // Once it is corrected, the feed takes it in.
     project.file("a.csv", "user,shop,amount,at\n1,s,1,2026-01-01\n");
     let report = feed(&mut ingest).await;
     assert_eq!(report.events(), 1);
-    assert_eq!(ingest.status().await.expect("status").sources[0].refused.len(), 2);
+    assert_eq!(ingest.status(Detail::ALL).await.expect("status").sources[0].refused.len(), 2);
 }
 
 /// The text of payments as CSV.

@@ -14,6 +14,7 @@ use super::faults::Faulty;
 use super::fixture::{Project, RECEIVED, field, lines, memory, payments, states, view};
 use crate::files::BATCH_ROWS;
 use crate::journal::Journal;
+use crate::status::Detail;
 use crate::{
     Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, Task, unwatched,
 };
@@ -46,11 +47,11 @@ async fn files_go_into_both_stores_and_no_file_twice() {
     let changed = ingest.take_in_files_as("payments", &pattern, Changed::AsNew, &unwatched).await;
     let changed = changed.expect("taken in");
     assert_eq!(changed.events() + changed.dead_letters(), 101, "counted as a new one");
-    let status = ingest.status().await.expect("status");
+    let status = ingest.status(Detail::ALL).await.expect("status");
     let log = &status.sources[0].logs[&Log::FILE];
     assert_eq!((log.position, log.end), (Position(251), Some(Position(251))));
     assert_eq!((log.events + log.dead_letters, log.newest.is_some()), (251, true));
-    assert_eq!(status.views[0].positions[&Log::FILE], Position(251));
+    assert_eq!(status.views[0].positions.as_ref().expect("asked for")[&Log::FILE], Position(251));
     assert_eq!((status.views[0].sizes.entities, status.views[0].current), (23, true));
 }
 
@@ -239,7 +240,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     let records: Vec<_> = lines(0, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
     pushes.append("payments", RECEIVED, records.clone()).await.expect("appended");
     let committed = async |log| {
-        let status = handle.status().await.expect("a status");
+        let status = handle.status(Detail::default()).await.expect("a status");
         status.sources[0].logs.get(&log).map_or(Position::START, |stands| stands.position)
     };
     while committed(Log::PUSH).await < Position(60) || committed(Log::FILE).await == Position::START {

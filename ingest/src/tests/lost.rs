@@ -8,6 +8,7 @@ use tidemark_services::{Redis, unique};
 use tidemark_store::{EmbeddedStore, Generation, MemoryStore, OnlineStore, RedisConfig, RedisStore};
 
 use super::fixture::{Project, by_user, clock, lines, memory, states};
+use crate::status::Detail;
 use crate::unwatched;
 
 /// Ten files, of which the last two come after the damage.
@@ -53,7 +54,7 @@ async fn heals(
     assert!(after.number > before.number, "{what}: {after} is live after {before}");
     assert!(project.store.is_whole(&after).await.expect("a store"), "{what}");
     assert_eq!(states(&project.store, "by_user").await, expected, "{what}");
-    let status = ingest.status().await.expect("a status");
+    let status = ingest.status(Detail::ALL).await.expect("a status");
     assert!(status.views[0].current && !status.views[0].lost, "{what}: {status:?}");
 }
 
@@ -195,7 +196,7 @@ async fn positions_that_an_embedded_store_has_lost_are_backfilled() {
 
         project.store = open();
         let mut ingest = project.open().await;
-        assert!(ingest.status().await.expect("a status").views[0].lost);
+        assert!(ingest.status(Detail::ALL).await.expect("a status").views[0].lost);
         ingest.catch_up(&unwatched).await.expect("backfilled");
         assert!(live(&*project.store).await.number > before.number);
         assert_eq!(states(&project.store, "by_user").await, expected);

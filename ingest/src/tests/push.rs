@@ -12,6 +12,7 @@ use tower::ServiceExt;
 use super::fixture::{Patient, Project, RECEIVED, lines, memory, states};
 use crate::journal::Journal;
 use crate::journal::push::Pushed;
+use crate::status::Detail;
 use crate::{Ingest, IngestError, unwatched};
 
 async fn send(ingest: &Ingest, source: &str, body: impl Into<Body>) -> (StatusCode, Json) {
@@ -70,7 +71,7 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
         (4, 3, Some("push 1"))
     );
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
-    let status = ingest.status().await.expect("status");
+    let status = ingest.status(Detail::ALL).await.expect("status");
     assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);
 }
 

@@ -16,6 +16,7 @@ use crate::fill::Fill;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
 use crate::memory::Memory;
+use crate::status::Detail;
 use crate::{
     Changed, FileOutcome, Ingest, IngestConfig, IngestError, Records, Retract, TakenBack, unwatched,
 };
@@ -107,13 +108,13 @@ async fn a_replaced_file_counts_as_it_is_now() {
     let again = replace(&mut ingest, &paths[1]).await.expect("repeated");
     assert!(matches!(again, FileOutcome::Skipped { .. }), "{again:?}");
     assert_eq!(project.held().await, held);
-    let status = ingest.status().await.expect("status");
+    let status = ingest.status(Detail::ALL).await.expect("status");
     let files: Vec<_> =
         status.sources[0].files.iter().map(|file| (file.first, file.rows, file.taken_back)).collect();
     assert_eq!(files, [(0, Some(40), 0), (40, Some(40), 40), (80, Some(40), 0), (121, Some(30), 0)]);
     let number = |view: usize| status.views[view].live.as_ref().map_or(0, |live| live.number);
     assert!(number(0) > 2 && number(1) > 2, "generations of their own: {status:?}");
-    assert_eq!(status.views[0].positions, BTreeMap::from([(Log::FILE, Position(151))]));
+    assert_eq!(status.views[0].positions, Some(BTreeMap::from([(Log::FILE, Position(151))])));
     for plan in &project.views {
         assert_eq!(
             project.store.unpublished(&plan.view).await.expect("a store"),

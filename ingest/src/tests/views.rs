@@ -17,6 +17,7 @@ use super::fixture::{
 use crate::decode::Batch;
 use crate::journal::Journal;
 use crate::maintenance::{KEPT_FOR_SERVERS, drop_expired};
+use crate::status::Detail;
 use crate::{Advance, CommitRule, Ingest, IngestConfig, Memory, ViewWriter, unwatched};
 
 /// A project with files and pushes taken in, with these views from the start.
@@ -72,7 +73,11 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
         tokio::task::yield_now().await;
     }
     // The event tables, status and definitions do not wait for the view either.
-    while handle.status().await.expect("a status").sources[0].logs[&Log::PUSH].position != Position(60) {
+    let position = async || {
+        let status = handle.status(Detail::ALL).await.expect("a status");
+        status.sources[0].logs[&Log::PUSH].position
+    };
+    while position().await != Position(60) {
         tokio::task::yield_now().await;
     }
     handle.reload(project.sources.clone(), vec![by_user()]).await.expect("defined without the view");

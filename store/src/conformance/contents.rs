@@ -1,7 +1,7 @@
 //! What a generation holds.
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
@@ -37,6 +37,56 @@ pub async fn sizes_are_counted(store: Subject) {
     assert_eq!(Sizes { memory: None, ..found }, sizes);
     assert!(sizes.states > sizes.entities);
     assert!(found.memory.is_none_or(|memory| memory > sizes.bytes), "{found:?}");
+}
+
+pub async fn several_generations_are_read_at_once(store: Subject) {
+    let all = [begin(&store).await, begin(&store).await, begin(&store).await];
+    let first = fill(&store, &all[0], 1200).await;
+    let last = fill(&store, &all[2], 70).await;
+    let expected = [first, BTreeMap::new(), last];
+    let pages = store.entities_of(&all).await.unwrap();
+    assert_eq!(pages.len(), all.len());
+    for (mut pages, expected) in pages.into_iter().zip(&expected) {
+        let mut found = BTreeMap::new();
+        loop {
+            let page = pages.next_page().await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page.into_iter().map(|entity| (entity.key, entity.states)));
+        }
+        assert!(found == *expected, "{} entities found, {} written", found.len(), expected.len());
+    }
+    assert_eq!(store.entities_of(&[]).await.unwrap().len(), 0);
+    store.check_others(&all).await.unwrap();
+    store.check_others(&all[..1]).await.unwrap();
+}
+
+pub async fn a_sample_is_of_the_generation(store: Subject) {
+    let all = [begin(&store).await, begin(&store).await];
+    let large: BTreeSet<EntityKey> = fill(&store, &all[0], 700).await.into_keys().collect();
+    let small: BTreeSet<EntityKey> = fill(&store, &all[1], 5).await.into_keys().collect();
+    let samples = store.sample(&all, 20, 3).await.unwrap();
+    assert_eq!(samples.len(), 2);
+    assert!(samples[0].len() == 20 && samples[0].is_subset(&large), "{samples:?}");
+    assert_eq!(samples[1], small, "all of one that has no more");
+}
+
+pub async fn sizes_are_estimated(store: Subject) {
+    let all = [begin(&store).await, begin(&store).await, begin(&store).await];
+    fill(&store, &all[0], 300).await;
+    fill(&store, &all[2], 10).await;
+    store.drop_generation(&all[1]).await.unwrap();
+    let estimates = store.estimate(&all).await.unwrap();
+    assert_eq!(estimates.len(), all.len());
+    assert_eq!(estimates[1], Sizes::default(), "it is gone");
+    for at in [0, 2] {
+        // Where others fill the same server, little more than the order of these may be told.
+        if !estimates[at].estimated {
+            let exact = store.sizes(&all[at]).await.unwrap();
+            assert_eq!(Sizes { memory: None, ..estimates[at] }, Sizes { memory: None, ..exact });
+        }
+    }
 }
 
 /// Writes states of `count` entities with keys of any length, each for one or two logs.

@@ -141,6 +141,32 @@ pub async fn a_generation_is_whole_or_not(store: Subject) {
     assert!(!store.is_whole(&generation).await.unwrap());
 }
 
+pub async fn several_are_asked_about_and_dropped(store: Subject) {
+    let all = [begin(&store).await, begin(&store).await, begin(&store).await];
+    let other = store.begin("other", Fingerprint([7; 16]), &BTreeMap::from([(LOG, Position(0))]), None).await;
+    let other = other.unwrap();
+    let key = key(b"k");
+    for generation in all.iter().chain([&other]) {
+        flush(&store, generation, step(LOG, 0, 5, &[(&key, b"state")])).await;
+    }
+    store.publish(VIEW, None, Some(&all[2])).await.unwrap();
+    let live = store.live_of(&["other", VIEW, "unheard of"]).await.unwrap();
+    assert_eq!(live, [None, Some(all[2].clone()), None]);
+    assert_eq!(store.live_of(&[]).await.unwrap(), []);
+
+    store.drop_generations(&[all[0].clone(), other.clone()]).await.unwrap();
+    store.drop_generations(&[]).await.unwrap();
+    let asked = [all[0].clone(), all[1].clone(), other.clone(), all[2].clone()];
+    assert_eq!(store.are_whole(&asked).await.unwrap(), [false, true, false, true]);
+    assert_eq!(store.unpublished("other").await.unwrap(), []);
+    for kept in &all[1..] {
+        assert_eq!(states(&store, kept, &key).await, [(LOG, b"state".to_vec())]);
+    }
+    let error = store.drop_generations(&[all[0].clone(), all[2].clone()]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Live(_)), "{error}");
+    assert_eq!(states(&store, &all[2], &key).await, [(LOG, b"state".to_vec())]);
+}
+
 pub async fn the_live_generation_cannot_be_dropped(store: Subject) {
     let generation = begin(&store).await;
     store.publish(VIEW, None, Some(&generation)).await.unwrap();

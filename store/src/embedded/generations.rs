@@ -1,6 +1,6 @@
 //! Generations, positions and the live pointer, inside a transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 use tidemark_kernel::event::{Log, Position};
@@ -161,6 +161,26 @@ pub(super) fn positions(
         positions.entry(Log(log)).or_default().insert(bucket, position);
     }
     Ok(positions)
+}
+
+/// Whether every bucket of a generation has a position for some log. Most often the first log tells.
+pub(super) fn is_whole(transaction: &ReadTransaction, generation: &Generation) -> Result<bool, Fault> {
+    match record(&transaction.open_table(GENERATIONS)?, generation) {
+        Err(Fault::Contract(StoreError::Gone(_))) => return Ok(false),
+        other => other?,
+    };
+    let table = transaction.open_table(POSITIONS)?;
+    let number = generation.number;
+    let mut found = BTreeSet::new();
+    for row in table.range((number, i32::MIN, 0)..=(number, i32::MAX, u16::MAX))? {
+        let (key, sealed) = row?;
+        unseal_position(key.value(), sealed.value())?;
+        found.insert(key.value().2);
+        if (0..BUCKETS).all(|bucket| found.contains(&bucket)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn publish(

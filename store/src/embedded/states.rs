@@ -3,7 +3,8 @@
 use std::ops::Bound;
 
 use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
 };
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
@@ -12,7 +13,8 @@ use tidemark_kernel::time::Time;
 use super::file::Fault;
 use super::generations;
 use super::layout::{self, GENERATIONS, POSITIONS, StateKey, Stored, StoredTerm};
-use crate::contract::{BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates};
+use crate::contract::{BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates, Sizes};
+use crate::sample::Lowest;
 use crate::sweep::{Sweep, Term};
 
 /// Entities in a page: few enough to hold in memory whatever their states, many enough to make transactions rare.
@@ -111,6 +113,69 @@ pub(super) fn page(
         }
     }
     Ok(page)
+}
+
+/// Shows all entities to a sample. Their states are passed over.
+pub(super) fn sample(
+    transaction: &ReadTransaction,
+    generation: &Generation,
+    lowest: &mut Lowest,
+) -> Result<(), Fault> {
+    let states = States::open(transaction, generation)?;
+    let mut last = None;
+    for row in states.after(None)? {
+        let (place, _) = row?;
+        let key = EntityKey::from_bytes(place.value().0);
+        if last.as_ref() != Some(&key) {
+            lowest.add(key.clone());
+            last = Some(key);
+        }
+    }
+    Ok(())
+}
+
+/// About how much a generation holds, from at most `most` of its states: half of them the first, half the last in order
+/// of key. The table says how many there are.
+pub(super) fn estimate(
+    transaction: &ReadTransaction,
+    generation: &Generation,
+    most: usize,
+) -> Result<Sizes, Fault> {
+    let states = States::open(transaction, generation)?;
+    let all = states.table.len()?;
+    let mut found = Sizes { estimated: all > most as u64, ..Sizes::default() };
+    if found.estimated {
+        found.count(generation, states.after(None)?.take(most / 2))?;
+        found.count(generation, states.after(None)?.rev().take(most / 2))?;
+    } else {
+        found.count(generation, states.after(None)?)?;
+    }
+    let scaled = |part: u64| u128::from(part) * u128::from(all) / u128::from(found.states.max(1));
+    let scaled = |part: u64| u64::try_from(scaled(part)).unwrap_or(u64::MAX);
+    Ok(Sizes { entities: scaled(found.entities), states: all, bytes: scaled(found.bytes), ..found })
+}
+
+impl Sizes {
+    /// Adds states that come in order of key, up or down. Those that are damaged count with all of their bytes.
+    fn count(
+        &mut self,
+        generation: &Generation,
+        rows: impl Iterator<Item = Result<Row, redb::StorageError>>,
+    ) -> Result<(), Fault> {
+        let mut last = None;
+        for row in rows {
+            let (place, sealed) = row?;
+            let ((key, log), sealed) = (place.value(), sealed.value());
+            let stored = layout::unseal_state(generation.number, key, Log(log), sealed);
+            self.bytes += stored.map_or(sealed.len(), |stored| stored.state.len()) as u64;
+            self.states += 1;
+            if last.as_deref() != Some(key) {
+                self.entities += 1;
+                last = Some(key.to_vec());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes one step of a sweep: the states it meets with that may be forgotten at `now`.

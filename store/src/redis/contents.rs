@@ -3,11 +3,13 @@
 use async_trait::async_trait;
 use redis::Pipeline;
 use std::collections::BTreeSet;
+use tidemark_kernel::key::EntityKey;
 
 use super::generations;
 use super::layout::{self, Keys};
 use super::link::Link;
-use super::scan::{Entities, Scan};
+use super::names::{self, Sorted};
+use super::scan::Scan;
 use super::states;
 use crate::contract::{BUCKETS, EntityPages, EntityStates, Generation, Sizes};
 use crate::error::StoreError;
@@ -22,22 +24,53 @@ const SAMPLE: usize = 16;
 pub(super) struct Pages<'a> {
     link: &'a Link,
     generation: Generation,
-    entities: Entities<'a>,
+    entities: Sorted,
 }
 
 impl<'a> Pages<'a> {
     pub(super) async fn open(link: &'a Link, generation: &Generation) -> Result<Self, StoreError> {
-        generations::check_whole(link, generation).await?;
-        let entities = Entities::new(link, generation);
-        Ok(Self { link, generation: generation.clone(), entities })
+        let pages = Self::open_each(link, std::slice::from_ref(generation)).await?;
+        pages.into_iter().next().ok_or_else(|| StoreError::Gone(generation.clone()))
     }
+
+    /// The pages of several generations, whose entities are found in one pass.
+    pub(super) async fn open_each(
+        link: &'a Link,
+        generations: &[Generation],
+    ) -> Result<Vec<Self>, StoreError> {
+        check_each(link, generations).await?;
+        let entities = names::sorted(link, generations).await?;
+        let of_each = generations.iter().zip(entities);
+        let pages = of_each.map(|(of, entities)| Self { link, generation: of.clone(), entities });
+        Ok(pages.collect())
+    }
+}
+
+/// Fails unless all of these generations are whole.
+async fn check_each(link: &Link, generations: &[Generation]) -> Result<(), StoreError> {
+    let whole = generations::are_whole(link, generations).await?;
+    match generations.iter().zip(whole).find(|(_, is_whole)| !is_whole) {
+        Some((gone, _)) => Err(StoreError::Gone(gone.clone())),
+        None => Ok(()),
+    }
+}
+
+/// A sample of the entities of each generation.
+pub(super) async fn sample(
+    link: &Link,
+    generations: &[Generation],
+    count: usize,
+    seed: u64,
+) -> Result<Vec<BTreeSet<EntityKey>>, StoreError> {
+    check_each(link, generations).await?;
+    names::sample(link, generations, count, seed).await
 }
 
 #[async_trait]
 impl EntityPages for Pages<'_> {
     async fn next_page(&mut self) -> Result<Vec<EntityStates>, StoreError> {
         loop {
-            let keys = self.entities.next(PAGE).await?;
+            let keys = self.entities.next(PAGE).map_err(names::failed)?;
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
@@ -81,7 +114,7 @@ async fn memory_of(link: &Link, keys: &Keys, page: &[EntityStates]) -> Result<Op
 }
 
 /// The memory that these keys take, as far as `MEMORY USAGE` knows; none if Redis does not tell this user.
-async fn memory(link: &Link, names: &[Vec<u8>]) -> Result<Option<u64>, StoreError> {
+pub(super) async fn memory(link: &Link, names: &[Vec<u8>]) -> Result<Option<u64>, StoreError> {
     let mut calls = Pipeline::new();
     for name in names {
         calls.cmd("MEMORY").arg("USAGE").arg(name).arg("SAMPLES").arg(0);
@@ -94,21 +127,34 @@ async fn memory(link: &Link, names: &[Vec<u8>]) -> Result<Option<u64>, StoreErro
     Ok(Some(total))
 }
 
-/// Reads everything under the prefix.
-pub(super) async fn check(link: &Link) -> Result<(), StoreError> {
+/// Reads everything under the prefix but the states of the generations in `read`.
+pub(super) async fn check(link: &Link, read: &[Generation]) -> Result<(), StoreError> {
+    let mut others = Vec::new();
     for view in views(link).await? {
-        for (_, generation) in generations::records(link, &view).await?.0 {
-            match check_generation(link, &generation).await {
-                Ok(()) | Err(StoreError::Gone(_)) => {}
-                Err(error) => return Err(error),
-            }
+        let generations = generations::records(link, &view).await?.0.into_iter();
+        others.extend(generations.map(|(_, generation)| generation).filter(|other| !read.contains(other)));
+    }
+    let whole = generations::are_whole(link, &others).await?;
+    let others: Vec<Generation> =
+        others.into_iter().zip(whole).filter_map(|(of, is_whole)| is_whole.then_some(of)).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut all = match Pages::open_each(link, &others).await {
+        // It was dropped meanwhile, and is of no interest any more; the next check reads the others.
+        Err(StoreError::Gone(_)) => return Ok(()),
+        all => all?,
+    };
+    for pages in &mut all {
+        match read_all(pages).await {
+            Ok(()) | Err(StoreError::Gone(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-async fn check_generation(link: &Link, generation: &Generation) -> Result<(), StoreError> {
-    let mut pages = Pages::open(link, generation).await?;
+async fn read_all(pages: &mut Pages<'_>) -> Result<(), StoreError> {
     while !pages.next_page().await?.is_empty() {}
     Ok(())
 }

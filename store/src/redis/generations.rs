@@ -9,6 +9,7 @@ use tidemark_kernel::time::Span;
 
 use super::layout::{self, Keys, Stage};
 use super::link::Link;
+use super::names::Owners;
 use super::scan::Scan;
 use super::script::{self, Script};
 use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome};
@@ -16,6 +17,9 @@ use crate::error::StoreError;
 
 /// For how long a beginning may take, in generation numbers, which are microseconds: an hour.
 const BEGINNING: u64 = 3_600_000_000;
+
+/// How many generations or views are asked about in one write.
+const AT_ONCE: usize = 500;
 
 /// The longest time that states are kept for, in milliseconds: what Redis can add to its clock.
 const LONGEST: i64 = 1 << 53;
@@ -50,12 +54,13 @@ async fn number(link: &Link, view: &str, fingerprint: Fingerprint) -> Result<u64
 
 /// Removes what is left of beginnings that were cut short before `newest`. It has no name, so nobody else could.
 async fn sweep(link: &Link, newest: &Generation) -> Result<(), StoreError> {
+    let mut left = Vec::new();
     for (stage, generation) in records(link, &newest.view).await?.0 {
         if stage == Stage::Begun && generation.number.saturating_add(BEGINNING) < newest.number {
-            drop_generation(link, &generation).await?;
+            left.push(generation);
         }
     }
-    Ok(())
+    drop_generations(link, &left).await
 }
 
 fn create_bucket(
@@ -141,8 +146,32 @@ fn by_log(
 
 /// Fails unless every bucket is there.
 pub(super) async fn check_whole(link: &Link, generation: &Generation) -> Result<(), StoreError> {
-    let whole = buckets(link, generation).await?.iter().all(Option::is_some);
-    if whole { Ok(()) } else { Err(StoreError::Gone(generation.clone())) }
+    let whole = are_whole(link, std::slice::from_ref(generation)).await?;
+    if whole == [true] { Ok(()) } else { Err(StoreError::Gone(generation.clone())) }
+}
+
+/// Whether every bucket of each generation is there: by its fingerprint, since positions may be many.
+pub(super) async fn are_whole(link: &Link, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
+    let mut whole = Vec::with_capacity(generations.len());
+    for generations in generations.chunks(AT_ONCE) {
+        let mut calls = Pipeline::new();
+        for generation in generations {
+            let keys = Keys::new(link.prefix(), generation);
+            for bucket in 0..BUCKETS {
+                calls.cmd("HGET").arg(keys.bucket(bucket)).arg("fingerprint");
+            }
+        }
+        let mut answers = link.send(&calls).await?.into_iter();
+        for generation in generations {
+            let fingerprint = layout::fingerprint_text(generation.fingerprint);
+            let mut is_whole = true;
+            for answer in answers.by_ref().take(usize::from(BUCKETS)) {
+                is_whole &= link.read::<Option<String>>(answer)?.as_ref() == Some(&fingerprint);
+            }
+            whole.push(is_whole);
+        }
+    }
+    Ok(whole)
 }
 
 /// The positions of each bucket; none for one that is not there.
@@ -216,6 +245,22 @@ pub(super) async fn live(link: &Link, view: &str) -> Result<Option<Generation>, 
     live_of(link, view, &live.unwrap_or_default())
 }
 
+/// The live generation of each view.
+pub(super) async fn live_of_each(link: &Link, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
+    let mut found = Vec::with_capacity(views.len());
+    for views in views.chunks(AT_ONCE) {
+        let mut calls = Pipeline::new();
+        for view in views {
+            calls.add_command(Cmd::hget(layout::view_key(link.prefix(), view), "live"));
+        }
+        for (view, answer) in views.iter().zip(link.send(&calls).await?) {
+            let live: Option<String> = link.read(answer)?;
+            found.push(live_of(link, view, &live.unwrap_or_default())?);
+        }
+    }
+    Ok(found)
+}
+
 fn live_of(link: &Link, view: &str, text: &str) -> Result<Option<Generation>, StoreError> {
     if text.is_empty() {
         return Ok(None);
@@ -249,27 +294,47 @@ pub(super) async fn records(
     Ok((fields.iter().map(record).collect::<Result<_, _>>()?, live))
 }
 
-/// First nobody can publish it any more, then no bucket has a position any more, and nobody can write; then its
-/// states go, and last its name.
-pub(super) async fn drop_generation(link: &Link, generation: &Generation) -> Result<(), StoreError> {
-    let call = of_record(&script::DROP, link, generation);
-    match run_one(link, &script::DROP, call).await? {
-        Script::DONE => {}
-        Script::GONE => return Ok(()),
-        _ => return Err(StoreError::Live(generation.clone())),
+/// First nobody can publish them any more, then no bucket has a position any more, and nobody can write; then their
+/// states go, found in one pass over all keys, and last their names.
+pub(super) async fn drop_generations(link: &Link, generations: &[Generation]) -> Result<(), StoreError> {
+    let (mut dropped, mut live) = (Vec::new(), None);
+    for generation in generations {
+        match run_one(link, &script::DROP, of_record(&script::DROP, link, generation)).await? {
+            Script::DONE => dropped.push(generation.clone()),
+            Script::GONE => {}
+            _ => live = Some(StoreError::Live(generation.clone())),
+        }
     }
-    let keys = Keys::new(link.prefix(), generation);
-    unlink(link, (0..BUCKETS).map(|bucket| keys.bucket(bucket).into_bytes())).await?;
-    let mut scan = Scan::new(link, keys.entities_pattern());
-    while let Some(names) = scan.next().await? {
+    if !dropped.is_empty() {
+        remove(link, &dropped).await?;
+    }
+    live.map_or(Ok(()), Err)
+}
+
+/// Removes all keys of generations that are recorded as dropped, and then their records.
+async fn remove(link: &Link, dropped: &[Generation]) -> Result<(), StoreError> {
+    let mut buckets = Vec::new();
+    for generation in dropped {
+        let keys = Keys::new(link.prefix(), generation);
+        buckets.extend((0..BUCKETS).map(|bucket| keys.bucket(bucket).into_bytes()));
+    }
+    unlink(link, buckets).await?;
+    let owners = Owners::new(link.prefix(), dropped);
+    let mut scan = Scan::new(link, owners.pattern());
+    while let Some(mut names) = scan.next().await? {
+        names.retain(|name| owners.entity(name).is_some());
         unlink(link, names).await?;
     }
-    let view = layout::view_key(link.prefix(), &generation.view);
-    link.ask(&Cmd::hdel(view, generation.number)).await
+    let mut calls = Pipeline::new();
+    for generation in dropped {
+        let view = layout::view_key(link.prefix(), &generation.view);
+        calls.add_command(Cmd::hdel(view, generation.number));
+    }
+    link.send(&calls).await.map(drop)
 }
 
 /// Removes keys, whose memory Redis frees in the background. One command each, since they may lie on several servers.
-async fn unlink(link: &Link, names: impl IntoIterator<Item = Vec<u8>>) -> Result<(), StoreError> {
+async fn unlink(link: &Link, names: Vec<Vec<u8>>) -> Result<(), StoreError> {
     let mut calls = Pipeline::new();
     for name in names {
         calls.add_command(Cmd::unlink(name));

@@ -67,17 +67,30 @@ impl Keys {
         name
     }
 
-    /// The `MATCH` pattern of all entities.
-    pub(super) fn entities_pattern(&self) -> String {
-        format!("{}*}}:*", self.stem)
+    /// What the names of all of them begin with, and those of no other generation.
+    pub(super) fn stem(&self) -> &str {
+        &self.stem
     }
+}
 
-    /// The entity whose states lie in the hash of this name; none if it is no entity's.
-    pub(super) fn entity_of(&self, name: &[u8]) -> Option<EntityKey> {
-        let rest = name.strip_prefix(self.stem.as_bytes())?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        Some(EntityKey::from_bytes(rest[digits..].strip_prefix(b"}:")?))
+/// A `MATCH` pattern of all entities of these generations, as narrow as one pattern can be.
+pub(super) fn pattern(prefix: &str, generations: &[Generation]) -> String {
+    match generations {
+        [one] => format!("{}*}}:*", Keys::new(prefix, one).stem),
+        [first, others @ ..] if others.iter().all(|other| other.view == first.view) => {
+            format!("{prefix}:{{{}:*}}:*", escape(&first.view))
+        }
+        _ => format!("{prefix}:{{*}}:*"),
     }
+}
+
+/// The [stem](Keys::stem) of the generation, and the entity, whose states lie in the hash of this name; none if it is no
+/// entity's.
+pub(super) fn entity_of(name: &[u8]) -> Option<(&[u8], EntityKey)> {
+    let end = name.iter().position(|byte| *byte == b'}')?;
+    let stem = name[..end].iter().rposition(|byte| *byte == b':')? + 1;
+    let key = name[end + 1..].strip_prefix(b":")?;
+    name[stem..end].iter().all(u8::is_ascii_digit).then(|| (&name[..stem], EntityKey::from_bytes(key)))
 }
 
 /// Escapes all that could end a hash tag, part a name or be a wildcard, as URLs do.
@@ -121,7 +134,7 @@ fn unescape(escaped: &str) -> Option<String> {
 }
 
 /// The bytes of a checksum.
-const SUM: usize = 4;
+pub(super) const SUM: usize = 4;
 
 /// A state with the checksum that binds it to the name of its hash and to its log. The checksum comes last, so that
 /// neither sealing nor unsealing moves the state.
@@ -219,7 +232,8 @@ mod tests {
         assert_eq!(view_key("tm:shop", "payments"), "tm:shop:{payments}");
         assert_eq!(keys.bucket(3), "tm:shop:{payments:1763900000000000:3}");
         assert_eq!(name, b"tm:shop:{payments:1763900000000000:3}:\0}\xff");
-        assert_eq!(keys.entities_pattern(), "tm:shop:{payments:1763900000000000:*}:*");
+        let all = pattern("tm:shop", &[generation("payments")]);
+        assert_eq!(all, "tm:shop:{payments:1763900000000000:*}:*");
         assert_eq!(generation_text(&generation("payments")), format!("1763900000000000 {}", "07".repeat(16)));
         assert_eq!(seal(b"name", Log::FILE, b"state".to_vec()), b"state\xb8\x53\x83\x12");
     }
@@ -229,12 +243,11 @@ mod tests {
         let keys = Keys::new("tm", &generation("payments"));
         for bytes in [b"".as_slice(), b"k", b"}:", b":{x}:", &[0, 255, 10]] {
             let key = EntityKey::from_bytes(bytes);
-            assert_eq!(keys.entity_of(&keys.entity(15, &key)), Some(key));
+            assert_eq!(entity_of(&keys.entity(15, &key)), Some((keys.stem().as_bytes(), key)));
         }
-        let other = Keys::new("tm", &Generation { number: 1, ..generation("payments") });
-        let foreign =
-            [keys.bucket(3).into_bytes(), other.entity(3, &EntityKey::from_bytes(*b"k")), b"x".to_vec()];
-        assert_eq!(foreign.map(|name| keys.entity_of(&name)), [None, None, None]);
+        for foreign in [keys.bucket(3).as_bytes(), b"x", b"tm:{payments:1:x}:k", b"tm:{payments}:k", b"}:k"] {
+            assert_eq!(entity_of(foreign), None);
+        }
 
         for view in ["payments", "a b", "a}b", "a:1:2}:e", "ünï*?[x]\\", "%41", ""] {
             let name = view_key("tm", view);

@@ -84,13 +84,13 @@ async fn forget_features(project: &Project) -> Result<()> {
         return Ok(());
     }
     let store = project.store().await?;
+    let mut all = Vec::new();
     for view in project.views() {
         let live = store.live(&view.view).await?;
         store.publish(&view.view, live.as_ref(), None).await?;
-        for generation in store.unpublished(&view.view).await? {
-            store.drop_generation(&generation).await?;
-        }
+        all.extend(store.unpublished(&view.view).await?);
     }
+    store.drop_generations(&all).await?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
+use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
@@ -123,7 +124,7 @@ async fn until_idle(
 ) -> Result<()> {
     let idle = async {
         handle.idle().await?;
-        handle.status().await
+        handle.status(Detail::default()).await
     };
     let ended = async {
         files.await?;
