@@ -18,6 +18,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidemark_kernel::Time;
 
+/// The allocator of the `tidemark` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The wall clock.
 #[expect(
     clippy::disallowed_methods,

@@ -310,7 +310,8 @@ impl Fill<'_> {
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
     /// has them. One of the same plan was replaced because it had lost something.
     async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
-        let counts = old.fingerprint != self.plan.fingerprint() && old.number >= generations_since(self.events.facts());
+        let counts = old.fingerprint != self.plan.fingerprint()
+            && old.number >= generations_since(self.events.facts());
         Ok(counts && begun_at(&**self.store, old).await? == retracted(self.events.facts()))
     }
 }

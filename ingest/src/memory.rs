@@ -11,7 +11,7 @@ const FEW_IDS: usize = 1 << 20;
 
 /// The memory that an ingestion may use. Clones share it.
 ///
-/// A quarter is for the states that views keep decoded between batches, an eighth for those they work on, an eighth for
+/// A quarter is for the states that views keep between batches, an eighth for those they work on, an eighth for
 /// records that wait for a commit and a sixteenth for records on their way to views (of a compacted topic three sixteenths for
 /// both together), a sixteenth for the ids of sources that leave
 /// repetitions out, and a quarter for the cache of an [embedded store](Self::embedded_store). The rest is left for what cannot be counted: buffers of readers and writers,
@@ -89,7 +89,7 @@ impl Drop for Share {
 pub(crate) struct WriterMemory(Share);
 
 impl WriterMemory {
-    /// How many bytes of decoded states it may keep between batches.
+    /// How many bytes of states it may keep between batches.
     pub(crate) fn cached(&self) -> usize {
         self.0.of(4)
     }

@@ -302,21 +302,6 @@ impl State {
         }
     }
 
-    /// How many bytes of memory it has outside of itself.
-    #[must_use]
-    pub fn heap(&self) -> usize {
-        match self {
-            Self::Count(_) | Self::IntSum(_) => 0,
-            Self::FloatSum(state) => state.heap(),
-            Self::Moments(state) => state.heap(),
-            Self::Extreme(state) => state.heap(),
-            Self::Ordered(state) => state.heap(),
-            Self::Distinct(state) => state.heap(),
-            Self::Histogram(state) => state.heap(),
-            Self::TopK(state) => state.heap(),
-        }
-    }
-
     /// Whether the value is null only because an int64 total does not fit.
     #[must_use]
     pub fn overflows(&self, function: Function) -> bool {

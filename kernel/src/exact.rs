@@ -40,7 +40,6 @@ use num_bigint::BigInt;
 use smallvec::SmallVec;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heap::spilled;
 pub use number::{Number, ratio_to_f64};
 pub(crate) use number::{int_ratio, spread};
 
@@ -130,11 +129,6 @@ impl Finite {
 }
 
 impl ExactSum {
-    /// How many bytes of memory it has outside of itself.
-    pub(crate) fn heap(&self) -> usize {
-        spilled(&self.limbs)
-    }
-
     /// Adds a double.
     #[inline]
     pub fn add(&mut self, x: f64) {

@@ -16,7 +16,6 @@ pub mod answer;
 pub mod codec;
 pub mod event;
 pub mod exact;
-mod heap;
 pub mod key;
 pub mod oracle;
 pub mod plan;

@@ -92,15 +92,6 @@ impl LogState {
         &self.tiles
     }
 
-    /// How many bytes of memory it has, decoded as it is.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let heap =
-            |tile: &Tile| size_of_val(&*tile.states) + tile.states.iter().map(State::heap).sum::<usize>();
-        let tiles = self.tiles.capacity() * size_of::<Tile>();
-        size_of::<Self>() + tiles + self.tiles.iter().map(heap).sum::<usize>()
-    }
-
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
     ///
     /// Events come in log order; one at or before [`last_offset`](Self::last_offset) was applied already and

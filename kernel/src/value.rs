@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heap::COUNTS;
 use crate::time::Time;
 
 pub mod arrow;
@@ -132,23 +131,6 @@ impl Value {
     #[must_use]
     pub fn string(text: &str) -> Self {
         Self::String(text.into())
-    }
-
-    /// How many bytes of memory it has outside of itself.
-    #[must_use]
-    pub fn heap(&self) -> usize {
-        match self {
-            Self::Null | Self::Bool(_) | Self::Int64(_) | Self::Float64(_) | Self::Timestamp(_) => 0,
-            Self::String(text) => COUNTS + text.len(),
-            Self::Bytes(bytes) => COUNTS + bytes.len(),
-            Self::List(values) => {
-                COUNTS + values.iter().map(|value| size_of::<Self>() + value.heap()).sum::<usize>()
-            }
-            Self::Counts(counts) => {
-                let each = |(value, _): &(Self, i64)| size_of::<(Self, i64)>() + value.heap();
-                COUNTS + counts.iter().map(each).sum::<usize>()
-            }
-        }
     }
 
     /// Whether there is no value.

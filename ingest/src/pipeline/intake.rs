@@ -209,7 +209,8 @@ impl Pipeline {
             }
             FileInput::TakeBack(entries, answer) => {
                 let taken_back = self.take_back(&entries, watch).await;
-                let events = taken_back.map(|all| all.iter().filter_map(|taken_back| taken_back.events).sum());
+                let events =
+                    taken_back.map(|all| all.iter().filter_map(|taken_back| taken_back.events).sum());
                 self.tell_reader(answer, events);
             }
         }

@@ -15,9 +15,7 @@ use super::fixture::{Project, RECEIVED, field, lines, memory, payments, states, 
 use crate::files::BATCH_ROWS;
 use crate::journal::Journal;
 use crate::status::Detail;
-use crate::{
-    Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, Task, unwatched,
-};
+use crate::{Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, Task, unwatched};
 
 #[tokio::test]
 async fn files_go_into_both_stores_and_no_file_twice() {

@@ -1,16 +1,16 @@
-//! States kept decoded between batches, within bounds.
+//! States kept between batches, within bounds: as they are stored, since decoded they take many times the memory.
 //!
 //! Two halves: what is used goes into the young one; once that has half of the bytes allowed, it becomes the old one
 //! and what was old is forgotten. So a state stays that is used at least once while half a cache of others is.
 
 use std::collections::HashMap;
 
-use tidemark_kernel::{EntityKey, LogState};
+use tidemark_kernel::EntityKey;
 use tidemark_store::BUCKETS;
 
 use super::log::Touched;
 
-/// What an entity costs besides its state: its key, and its place in the map.
+/// What an entity costs besides its key and its state: its place in the map, and what the allocator adds.
 const OVERHEAD: usize = 128;
 
 /// States of one log as they stand at the positions we know, by bucket.
@@ -23,14 +23,12 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Halves {
-    young: HashMap<EntityKey, Cached>,
-    old: HashMap<EntityKey, Cached>,
+    young: HashMap<EntityKey, Vec<u8>>,
+    old: HashMap<EntityKey, Vec<u8>>,
 }
 
-#[derive(Debug)]
-struct Cached {
-    state: LogState,
-    bytes: usize,
+fn size(key: &EntityKey, state: &[u8]) -> usize {
+    key.as_bytes().len() + state.len() + OVERHEAD
 }
 
 impl Default for Cache {
@@ -41,13 +39,13 @@ impl Default for Cache {
 
 impl Cache {
     /// Takes a state out. Whoever changes it puts it back once the change is stored.
-    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<LogState> {
+    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<Vec<u8>> {
         let Halves { young, old } = &mut self.buckets[bucket];
-        if let Some(cached) = young.remove(key) {
-            self.young -= cached.bytes;
-            return Some(cached.state);
+        if let Some(state) = young.remove(key) {
+            self.young -= size(key, &state);
+            return Some(state);
         }
-        old.remove(key).map(|cached| cached.state)
+        old.remove(key)
     }
 
     /// Keeps the states that were just stored; how many bytes of memory they have.
@@ -55,12 +53,11 @@ impl Cache {
         let mut kept = 0;
         for entity in entities {
             let Some(state) = entity.state else { continue };
-            let bytes = state.memory() + OVERHEAD;
-            let cached = Cached { state, bytes };
+            // It was taken out before.
+            let bytes = size(&entity.key, &state);
             kept += bytes;
             self.young += bytes;
-            let before = self.buckets[bucket].young.insert(entity.key, cached);
-            self.young -= before.map_or(0, |before| before.bytes);
+            self.buckets[bucket].young.insert(entity.key, state);
         }
         kept
     }
@@ -68,7 +65,7 @@ impl Cache {
     /// Forgets what is known of a bucket's states.
     pub(super) fn forget(&mut self, bucket: usize) {
         let forgotten = std::mem::take(&mut self.buckets[bucket]);
-        self.young -= forgotten.young.values().map(|cached| cached.bytes).sum::<usize>();
+        self.young -= forgotten.young.iter().map(|(key, state)| size(key, state)).sum::<usize>();
     }
 
     /// Keeps within `bytes`.
@@ -90,7 +87,7 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        Touched::new(key, Some(LogState::new()))
+        Touched::new(key, Some(vec![7; 50]))
     }
 
     #[test]

@@ -27,8 +27,11 @@ const LOADED: usize = 256;
 /// longer than the work itself.
 const INLINE: usize = 256;
 
-/// How many bytes a state is taken to have in memory until one was seen.
+/// How many bytes a state is taken to have until one was seen.
 const TYPICAL: usize = 16 << 10;
+
+/// How often a state is in memory while it is worked on: as it was, as it is written, and as it is kept.
+const COPIES: usize = 3;
 
 /// One log on its way into one generation of a view.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(super) struct LogWriter {
     buckets: Vec<Standing>,
     cache: Cache,
     memory: WriterMemory,
-    /// How many bytes a state that was written lately has in memory.
+    /// How many bytes a state that was written lately has.
     typical: usize,
 }
 
@@ -52,20 +55,18 @@ struct Standing {
     reached: Position,
 }
 
-/// An entity of a batch: the rows that concern it, and its state once it is known.
+/// An entity of a batch: the rows that concern it, and its state.
 #[derive(Debug)]
 pub(super) struct Touched {
     pub(super) key: EntityKey,
     pub(super) kept: Vec<usize>,
-    pub(super) state: Option<LogState>,
-    /// The state as it was loaded, until it is decoded.
-    loaded: Option<Vec<u8>>,
+    /// Its state as it is stored; none where that is not known, and where there is none.
+    pub(super) state: Option<Vec<u8>>,
 }
 
 impl Touched {
-    /// An entity with its state; none where it is still to be loaded.
-    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
-        Self { key, kept: Vec::new(), state, loaded: None }
+    pub(super) const fn new(key: EntityKey, state: Option<Vec<u8>>) -> Self {
+        Self { key, kept: Vec::new(), state }
     }
 }
 
@@ -189,7 +190,7 @@ impl LogWriter {
 
     /// How many of these steps, at least one, fit into memory together.
     fn fitting(&self, steps: &[Step]) -> usize {
-        let mut entities = self.memory.worked_on() / self.typical.max(1);
+        let mut entities = self.memory.worked_on() / (COPIES * self.typical.max(1));
         let fits = |step: &&Step| {
             let left = entities.checked_sub(step.entities.len());
             entities = left.unwrap_or(0);
@@ -349,7 +350,7 @@ impl Step {
     /// Takes the states of those that were [missing](Self::missing).
     fn loaded(&mut self, states: Vec<Option<Vec<u8>>>) {
         let missing = self.entities.iter_mut().filter(|entity| entity.state.is_none());
-        missing.zip(states).for_each(|(entity, state)| entity.loaded = state);
+        missing.zip(states).for_each(|(entity, state)| entity.state = state);
     }
 }
 
@@ -366,13 +367,11 @@ fn apply_all(
     for step in &mut steps {
         let mut writes = Vec::with_capacity(step.entities.len());
         for entity in &mut step.entities {
-            let mut state = match entity.state.take() {
-                Some(state) => state,
-                None => stored(target, &entity.key, entity.loaded.take())?,
-            };
+            let mut state = stored(target, &entity.key, entity.state.take())?;
             rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
-            writes.push((entity.key.clone(), Some(apply::new_state(&target.plan, &mut state))));
-            entity.state = Some(state);
+            let new = apply::new_state(&target.plan, &mut state);
+            entity.state = Some(new.bytes.clone());
+            writes.push((entity.key.clone(), Some(new)));
         }
         flushes.push(BucketFlush { bucket: step.bucket as u16, log, from: step.from, to: batch.to, writes });
     }

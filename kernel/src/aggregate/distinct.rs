@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use super::sorted::{self, Item};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heap::{COUNTS, spilled};
 use crate::value::{Type, Value, canonical};
 
 mod registers;
@@ -38,16 +37,6 @@ enum Seen {
 }
 
 impl Distinct {
-    pub(super) fn heap(&self) -> usize {
-        match &self.0 {
-            Seen::Words(words) => spilled(words),
-            Seen::Texts(texts) => {
-                spilled(texts) + texts.iter().map(|text| COUNTS + text.len()).sum::<usize>()
-            }
-            Seen::Many(_) => size_of::<Registers>(),
-        }
-    }
-
     pub(super) fn apply(&mut self, value: &Value) {
         match (word(value), text(value)) {
             (Some(word), _) => self.0.add_word(word),

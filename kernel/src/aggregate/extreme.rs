@@ -24,10 +24,6 @@ impl Extreme {
         Self { side, value: None }
     }
 
-    pub(super) fn heap(&self) -> usize {
-        self.value.as_ref().map_or(0, Value::heap)
-    }
-
     pub(super) fn apply(&mut self, value: &Value) {
         let nan = matches!(value, Value::Float64(float) if float.is_nan());
         let better = match (&self.value, self.side) {

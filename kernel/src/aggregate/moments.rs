@@ -24,10 +24,6 @@ struct Totals {
 }
 
 impl Moments {
-    pub(super) fn heap(&self) -> usize {
-        size_of::<Totals>() + self.totals.sum.heap() + self.totals.squares.heap()
-    }
-
     pub(super) fn apply(&mut self, value: &Value) {
         let Totals { sum, squares } = &mut *self.totals;
         match value {

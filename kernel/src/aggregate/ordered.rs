@@ -5,7 +5,6 @@ use smallvec::SmallVec;
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::event::{Log, Order};
-use crate::heap::spilled;
 use crate::time::Time;
 use crate::value::{Type, Value};
 
@@ -28,10 +27,6 @@ pub struct Ordered {
 impl Ordered {
     pub(super) fn empty(which: Which) -> Self {
         Self { which, kept: SmallVec::new() }
-    }
-
-    pub(super) fn heap(&self) -> usize {
-        spilled(&self.kept) + self.kept.iter().map(|(_, value)| value.heap()).sum::<usize>()
     }
 
     pub(super) fn apply(&mut self, value: &Value, order: Order) {

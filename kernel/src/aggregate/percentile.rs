@@ -29,10 +29,6 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub(super) fn heap(&self) -> usize {
-        self.negative.heap() + self.positive.heap()
-    }
-
     pub(super) fn apply(&mut self, value: &Value) {
         match value {
             Value::Float64(value) => self.add(*value),

@@ -79,10 +79,6 @@ impl FloatSum {
         self.total.add(*float);
     }
 
-    pub(super) fn heap(&self) -> usize {
-        self.total.heap()
-    }
-
     /// Saturates, which only states that no events could have made can reach.
     pub(super) fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use super::Function;
 use super::sorted::{self, Item};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heap::spilled;
 use crate::value::{Type, Value};
 
 #[cfg(test)]
@@ -41,15 +40,6 @@ struct Counted {
 }
 
 impl TopK {
-    pub(super) fn heap(&self) -> usize {
-        match &self.0 {
-            Seen::Counted(counts) => {
-                spilled(counts) + counts.iter().map(|counted| counted.value.heap()).sum::<usize>()
-            }
-            Seen::Overflowed => 0,
-        }
-    }
-
     pub(super) fn apply(&mut self, value: &Value) {
         if let Seen::Counted(counts) = &mut self.0 {
             sorted::insert(counts, Counted { value: value.clone(), count: 1 });

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use crate::aggregate::sorted::{self, Item};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heap::spilled;
 
 /// The least magnitude; what is below counts as this.
 const LEAST: f64 = 1e-9;
@@ -88,13 +87,6 @@ impl Default for Bins {
 }
 
 impl Bins {
-    pub(super) fn heap(&self) -> usize {
-        match self {
-            Self::Few(bins) => spilled(bins),
-            Self::Many(range) => range.counts.capacity() * size_of::<u64>(),
-        }
-    }
-
     /// Counts `count` magnitudes of one bin; `count` is not 0.
     pub(super) fn add(&mut self, index: u16, count: u64) {
         match self {
