@@ -9,6 +9,9 @@ use tidemark_store::NewState;
 
 use crate::decode::Batch;
 
+/// How many events are applied to a state at most before its tiles grow: until then each of them may have a tile of its own.
+const UNSETTLED: usize = 128;
+
 /// The state that a store holds for an entity; the empty one where it holds none.
 pub(crate) fn stored(plan: &FeaturePlan, bytes: Option<&[u8]>) -> Result<LogState, DecodeError> {
     bytes.map_or_else(|| Ok(LogState::new()), |bytes| LogState::decode(plan, bytes))
@@ -43,16 +46,21 @@ impl<'b> Rows<'b> {
         kept: &[usize],
         inputs: &mut Vec<Value>,
     ) {
-        for &index in kept {
-            let row = self.seen.rows[index];
-            let stamp = Stamp {
-                log: self.log,
-                offset: self.offsets[row],
-                event_time: Time::from_millis(self.event_times[row]),
-                arrival_time: Time::from_millis(self.arrival_times[row]),
-            };
-            self.seen.values_into(index, inputs);
-            state.apply(plan, &stamp, inputs);
+        for kept in kept.chunks(UNSETTLED) {
+            for &index in kept {
+                let row = self.seen.rows[index];
+                let stamp = Stamp {
+                    log: self.log,
+                    offset: self.offsets[row],
+                    event_time: Time::from_millis(self.event_times[row]),
+                    arrival_time: Time::from_millis(self.arrival_times[row]),
+                };
+                self.seen.values_into(index, inputs);
+                state.apply(plan, &stamp, inputs);
+            }
+            if kept.len() == UNSETTLED {
+                state.settle(plan);
+            }
         }
     }
 }

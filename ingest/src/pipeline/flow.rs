@@ -103,7 +103,7 @@ impl Pipeline {
     }
 
     /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
-    fn commit_if_full(&mut self) {
+    pub(super) fn commit_if_full(&mut self) {
         if self.tables.is_full() {
             self.tables.start_commit(&self.health);
         }
@@ -136,7 +136,7 @@ impl Pipeline {
 
     /// As [`restore`](Self::restore), for work that fails alone: where this fails, the loop that serves the source finds the view
     /// again, or the error that ends it.
-    async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+    pub(super) async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
         if !self.is_running {
             return self.restore(fallen).await;
         }

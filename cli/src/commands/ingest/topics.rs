@@ -57,7 +57,7 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// Fails where something must be seen to: what was taken in stays so, and the next start goes on from there.
-pub(crate) async fn read(project: &Project, ingest: Ingest, reading: Reading) -> Result<Read> {
+pub(crate) async fn read(project: &Project, mut ingest: Ingest, reading: Reading) -> Result<Read> {
     let mut service = Service::new("stopping: committing what was taken in");
     if let Some(listener) = reading.monitor {
         let router = monitor::router(ingest.health(), ingest.metrics(), clock::shared());
