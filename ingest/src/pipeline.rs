@@ -1,12 +1,14 @@
 //! One source: its logs, through its views, into the online store and the event tables.
 //!
-//! Batches go to the queues of the views at once and to the event tables with the next large commit; views of a compacted topic
-//! get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any instant loses nothing and doubles nothing:
-//! logs are read again from where `events` stands, and a view that is behind `events` is caught up from there.
+//! Batches go to the queues of the views at once and to the event tables with the next large commit; views of a compacted
+//! topic get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any
+//! instant loses nothing and doubles nothing: logs are read again from where `events` stands, and a view that is behind
+//! `events` is caught up from there.
 //!
-//! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands over, [`retry`] the records that are taken again,
-//! [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are
-//! up, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that serves them all.
+//! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands
+//! over, [`retry`] the records that are taken again, [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent
+//! twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are up, [`backfill`] the views that
+//! are filled from history meanwhile, [`run`] the loop that serves them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -120,7 +120,7 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
 #[test]
 fn every_seed_keeps_the_promises() {
     let (from, seeds) = (number("TIDEMARK_SIMULATE_FROM", 0), number("TIDEMARK_SIMULATE_SEEDS", SEEDS));
-    let known = || Mutant::NAMED.map(|(name, _)| name).join(", ");
+    let known = || Mutant::NAMED.map(|(name, ..)| name).join(", ");
     let mutant = setting("TIDEMARK_SIMULATE_MUTANT").map(|name| {
         Mutant::named(&name).unwrap_or_else(|| panic!("no mutant `{name}`; there are {}", known()))
     });
@@ -154,9 +154,9 @@ fn a_seed_decides_everything() {
 
 #[test]
 fn every_mutant_is_found() {
-    for (name, mutant) in Mutant::NAMED {
-        let found = batch(0, PATIENCE, Some(mutant)).err();
-        let found = found.unwrap_or_else(|| panic!("{name} was not found in {PATIENCE} seeds"));
+    for (name, mutant, from) in Mutant::NAMED {
+        let found = batch(from, PATIENCE, Some(mutant)).err();
+        let found = found.unwrap_or_else(|| panic!("{name} was not found in {PATIENCE} seeds from {from}"));
         println!("{name}: seed {}: {}", found.seed, found.failure.unwrap_or_default());
     }
 }
