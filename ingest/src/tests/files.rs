@@ -245,8 +245,11 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
         tokio::task::yield_now().await;
     }
     project.views.push(view("large", &field("user", Type::Int64), Some("amount > 100")));
-    handle.reload(project.sources.clone(), project.views.clone()).await.expect("a view more");
-    assert!(store.live("large").await.expect("a store").is_some());
+    let mut with_one_more = Box::pin(handle.reload(project.sources.clone(), project.views.clone()));
+    while store.unpublished("large").await.expect("a store").is_empty() {
+        assert!(poll!(&mut with_one_more).is_pending(), "views are published together, and one is away");
+        tokio::task::yield_now().await;
+    }
     // What changes the source waits until the file is in, and what comes later counts.
     let changed = |extra| {
         let optional = BTreeSet::from([String::from(extra)]);
@@ -262,6 +265,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     let report = taking.await.expect("no panic").expect("taken in");
     assert_eq!(report.events() + report.dead_letters(), ROWS as u64);
     later.await.expect("applied");
+    assert!(matches!(with_one_more.await, Err(IngestError::Superseded)));
     stop.send(()).expect("running");
     running.await.expect("no panic").expect("stopped");
 
