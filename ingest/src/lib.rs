@@ -32,6 +32,7 @@ pub mod monitor;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 #[cfg(not(feature = "mutants"))]
+#[expect(unreachable_pub, reason = "it is public where the simulation is built")]
 mod mutant;
 mod pipeline;
 pub mod progress;

@@ -95,8 +95,13 @@ impl Pipeline {
         applied.iter().for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Log::PUSH)));
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
-        let ended = host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(()));
-        outcome = outcome.and(ended);
+        match host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(())) {
+            // Those who run newer definitions read again what is not in.
+            Err(error) if error.is_outdated() => {
+                tracing::info!(source = self.source.name, %error, "stopped beside newer definitions");
+            }
+            ended => outcome = outcome.and(ended),
+        }
         self.leave_topic().await;
         self.end_running().await;
         applied.iter().for_each(|applied| applied.end(&self.source.name));

@@ -73,7 +73,8 @@ pub(crate) async fn read(project: &Project, mut ingest: Ingest, reading: Reading
     } else {
         service.work(async move {
             taken_in.await?;
-            Ok(stop.await)
+            stop.await;
+            Ok(())
         });
     }
     let newer = Newer::than(project);
