@@ -431,6 +431,9 @@ pub enum IngestError {
     /// The runtime is shutting down, or a task died.
     #[error("the ingestion was stopped in the middle: {0}; start again, it goes on where it was")]
     Stopped(String),
+    /// The ingestion, or the source that was asked, has ended.
+    #[error("the source is not taken in any more; start again, it goes on where it was")]
+    NotRunning,
 }
 
 /// `partition 3`, or where there are several, `one of the partitions 3, 5`.
@@ -468,7 +471,9 @@ impl IngestError {
             Self::Overtaken { .. } | Self::Shrunk { .. } | Self::Truncated { .. } => Remedy::Fix,
             Self::TooManyIds { .. } => Remedy::Fix,
             Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => Remedy::Wait,
-            Self::FellBack { .. } | Self::Stopped(_) | Self::TopicFailed { .. } => Remedy::Retry,
+            Self::FellBack { .. } | Self::Stopped(_) | Self::NotRunning | Self::TopicFailed { .. } => {
+                Remedy::Retry
+            }
             Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
         }
     }
@@ -485,11 +490,6 @@ impl IngestError {
     /// Whether it is about a single file, which cannot be read, or not as the source's.
     pub(crate) const fn is_of_file(&self) -> bool {
         matches!(self, Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } | Self::Format(_))
-    }
-
-    /// A request came to what is not running.
-    pub(crate) fn not_running() -> Self {
-        Self::stopped("the source is not taken in any more")
     }
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

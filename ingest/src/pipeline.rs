@@ -122,6 +122,8 @@ pub(crate) struct Pipeline {
     known: BTreeMap<Log, Known>,
     /// What is to be done with files, while [running](run).
     intake: Intake,
+    /// Whether what was cut short of files was ordered since it began to run.
+    has_resumed: bool,
     /// What reads the push partition, once it is read.
     pushes: Option<Pushes>,
     /// The views that are not yet, while [running](run).
@@ -182,6 +184,7 @@ impl Pipeline {
             arrivals: Arc::new(arrivals),
             known: BTreeMap::new(),
             intake: Intake::default(),
+            has_resumed: false,
             pushes: None,
             backfills: Backfills::default(),
             own: watch::Sender::default(),
@@ -233,9 +236,9 @@ impl Pipeline {
     /// It is not any more. Backfills end where they are.
     pub(crate) async fn end_running(&mut self) {
         self.is_running = false;
-        // What waits is not done any more, and whoever waits for it finds out.
-        drop(self.intake.stop());
-        self.backfills.stop(IngestError::not_running()).await;
+        self.has_resumed = false;
+        self.intake.stop().await;
+        self.backfills.stop(IngestError::NotRunning).await;
     }
 
     /// The wall clock.
@@ -252,27 +255,33 @@ impl Pipeline {
         watch: Watch<'_>,
     ) -> Result<(), IngestError> {
         let changed = source.version() != self.source.version();
+        let mut finished = Ok(());
         if changed {
-            self.finish(watch).await?;
-            // What was acknowledged is seen by lookups also while the successors of these views are backfilled.
-            self.room.drained(&self.logs()).await;
+            finished = self.finish(watch).await;
+            if finished.is_ok() {
+                // What was acknowledged is seen by lookups also while the successors of these views are backfilled.
+                self.room.drained(&self.logs()).await;
+            }
         }
         // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
         let mut accepting = match &self.shared.kept {
             Some(kept) => Some(kept.accepting.hold().await),
             None => None,
         };
-        if changed {
-            self.drain_push().await?;
+        if changed && finished.is_ok() {
+            finished = self.drain_push().await.map(drop);
         }
-        match self.commit().await {
-            // Others read the source otherwise already: what is not in is read again like that.
+        if finished.is_ok() {
+            finished = self.commit().await;
+        }
+        match finished {
+            // Others read the source under other definitions already: what is not in is read again like that.
             Err(error) if changed && error.is_outdated() => {
                 self.tables.forget();
                 self.known.clear();
                 self.room.tables_are_full(false);
             }
-            committed => committed?,
+            finished => finished?,
         }
         let tables = if source == self.source {
             None
@@ -305,11 +314,12 @@ impl Pipeline {
         } else {
             self.bring_up(plans, watch).await?;
         }
-        if self.is_running && self.shared.kept.is_some() {
-            self.order(Order::Rest);
-        } else {
+        if !self.is_running {
             self.resume_files(watch).await?;
             self.finish_retries().await?;
+        } else if self.shared.kept.is_some() && (changed || !self.has_resumed) {
+            self.has_resumed = true;
+            self.order(Order::Resume);
         }
         self.drain_push().await.map(drop)
     }

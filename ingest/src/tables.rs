@@ -24,7 +24,7 @@ use crate::kafka::TopicFacts;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
 pub(crate) use open::is_partition;
-use open::{Conflicts, Pending, note_compacted, stands};
+use open::{Conflicts, Pending, stands};
 pub(crate) use open::{Open, Since};
 
 mod open;
@@ -171,17 +171,21 @@ impl Tables {
         self.commits_first
     }
 
-    /// Notes in the event table whether the topic is compacted. False, and nothing was changed, where another worker has changed the
-    /// table's properties since we last saw them.
-    ///
-    /// `since` is a generation that is newer than any that may hold records which are not in `events`. From then on
-    /// older generations do not count.
-    pub(crate) async fn set_compacted(
+    /// Whether the topic is noted to be compacted, and generations that were begun before do not count for that reason.
+    pub(crate) async fn counts_compacted(&mut self) -> Result<bool, IngestError> {
+        let facts = self.open_tables().await?.events.facts();
+        Ok(facts.get(facts::COMPACTED).is_some_and(|noted| noted != facts::NOTED))
+    }
+
+    /// Notes in the event table whether the topic is compacted; with `since`, also from which generation on states count, which was
+    /// begun after it was noted first. False, and nothing was changed, where another worker has changed the table's properties since
+    /// we last saw them.
+    pub(crate) async fn note_compacted(
         &mut self,
         is_compacted: bool,
-        since: Since,
+        since: Option<Since>,
     ) -> Result<bool, IngestError> {
-        let is_noted = self.open_tables().await?.set_compacted(is_compacted, since).await?;
+        let is_noted = self.open_tables().await?.note_compacted(is_compacted, since).await?;
         self.look();
         Ok(is_noted)
     }
@@ -450,7 +454,10 @@ impl Tables {
             }
             let mut facts = before.clone();
             facts.insert(facts::TOPIC.to_owned(), topic.to_string());
-            note_compacted(&mut facts, is_compacted);
+            if is_compacted {
+                // No view has any record of it.
+                facts.insert(facts::COMPACTED.to_owned(), true.to_string());
+            }
             let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
             let unnamed = unnamed.map(|(log, start)| (*log, *start)).collect();
             match events.begin(&before, &facts, &unnamed).await {

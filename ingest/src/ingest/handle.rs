@@ -21,7 +21,8 @@ pub(super) enum Command {
 
 /// Asks a [running](super::Ingest::run) ingestion to do something while it runs.
 ///
-/// Every request waits until it is done. All fail with [`IngestError::Stopped`] where nothing runs any more.
+/// Every request waits until it is done. All fail with [`IngestError::NotRunning`] once the ingestion or the
+/// source has ended.
 #[derive(Clone)]
 pub struct IngestHandle {
     commands: mpsc::Sender<Command>,
@@ -53,7 +54,8 @@ impl IngestHandle {
         self.ask(|answer| Command::Define { sources, views, answer }).await
     }
 
-    /// Takes in files, as [`Ingest::take_in_files`](super::Ingest::take_in_files) does.
+    /// Takes in files, as [`Ingest::take_in_files`](super::Ingest::take_in_files) does, after those that were asked for before and
+    /// beside everything else.
     ///
     /// # Errors
     /// As there.
@@ -94,7 +96,7 @@ impl IngestHandle {
         self.ask(|answer| Command::Status { detail, answer }).await
     }
 
-    /// Waits until everything there is, in topics and pushes, is in both stores.
+    /// Waits until everything there is, in topics, pushes and the files that were asked for, is in both stores.
     ///
     /// # Errors
     /// Fails where the ingestion ends before.
@@ -104,7 +106,7 @@ impl IngestHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, IngestError> {
         let (answer, answered) = oneshot::channel();
-        let gone = || IngestError::stopped("nothing runs any more");
+        let gone = || IngestError::NotRunning;
         self.commands.send(command(answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }

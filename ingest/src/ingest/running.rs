@@ -118,8 +118,8 @@ impl Running {
             // Sent now: of two switches the later one counts.
             let (answer, up) = oneshot::channel();
             let sent = known.requests.send(Request::Switch(Switch { source, plans, answer })).await;
-            sent.map_err(|_| IngestError::not_running())?;
-            return Ok(async move { up.await.unwrap_or_else(|_| Err(IngestError::not_running())) }.boxed());
+            sent.map_err(|_| IngestError::NotRunning)?;
+            return Ok(async move { up.await.unwrap_or_else(|_| Err(IngestError::NotRunning)) }.boxed());
         }
         let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
         pipeline.begin_running();
@@ -173,7 +173,7 @@ impl Running {
             while !all.iter().all(|idle| *idle.borrow() == Idle::Yes) {
                 for idle in &mut all {
                     let seen = idle.wait_for(|idle| *idle == Idle::Yes).await;
-                    seen.map_err(|_| IngestError::stopped("nothing runs any more"))?;
+                    seen.map_err(|_| IngestError::NotRunning)?;
                 }
             }
             Ok(())
@@ -194,6 +194,6 @@ async fn ask<T>(
     request: impl FnOnce(Answer<T>) -> Request,
 ) -> Result<T, IngestError> {
     let (answer, answered) = oneshot::channel();
-    requests.send(request(answer)).await.map_err(|_| IngestError::not_running())?;
-    answered.await.map_err(|_| IngestError::not_running())?
+    requests.send(request(answer)).await.map_err(|_| IngestError::NotRunning)?;
+    answered.await.map_err(|_| IngestError::NotRunning)?
 }

@@ -160,7 +160,7 @@ impl Pipeline {
     pub(crate) fn all_up(&mut self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
         let (answer, up) = oneshot::channel();
         self.backfills.answer_at_end(answer);
-        async move { up.await.unwrap_or_else(|_| Err(IngestError::not_running())) }
+        async move { up.await.unwrap_or_else(|_| Err(IngestError::NotRunning)) }
     }
 
     /// Brings up views that lack little, and backfills the others beside what comes in. A view that is written under
@@ -337,7 +337,11 @@ impl Pipeline {
         let events = &*self.tables.open_tables().await?.events;
         let Shared { host, store, memory, .. } = &self.shared;
         let (plan, began, metrics) = (&backfill.plan, backfill.began.as_ref(), &backfill.metrics);
-        Fill { host, store, plan, events, ends: &ends, began, metrics, memory }.join(near).await
+        let joined =
+            Fill { host, store, plan, events, ends: &ends, began, metrics, memory }.join(near).await?;
+        // It may have been begun after the topic was noted to be compacted: then it gets records from commits alone.
+        self.tables.reload().await?;
+        Ok(joined)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::take_in::TakeIn;
+use super::take_in::FilesReader;
 use crate::error::IngestError;
 use crate::files::earlier::{check_appended, longest_beginning, place};
 use crate::files::{Changed, Earlier, EarlierKind, Identity};
@@ -57,7 +57,7 @@ impl<'k> FileLog<'k> {
     }
 }
 
-impl TakeIn<'_> {
+impl FilesReader<'_> {
     /// Decides what becomes of files.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::Pipeline;
 use super::run::Answer;
-use super::take_in::{FileInput, FileOutcome, FileReport, FilesReport, TakeIn, Told, Wanted};
+use super::take_in::{FileInput, FileOutcome, FileReport, FilesReader, FilesReport, Reply, Wanted};
 use crate::decode::{Batch, DeadLetter, GIVEN_UP};
 use crate::error::IngestError;
 use crate::files::Changed;
@@ -26,12 +26,14 @@ use crate::progress::{Watch, unwatched};
 pub(super) struct Intake {
     waiting: VecDeque<Order>,
     current: Option<Current>,
+    /// Whether no order may begin.
+    is_held: bool,
 }
 
 /// What uses the file partition.
 pub(super) enum Order {
-    /// To take in what was cut short; nobody waits for it.
-    Rest,
+    /// To take in what was cut short; no caller waits for it.
+    Resume,
     /// To take in files.
     Files { patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     /// To apply definitions under which files are read differently.
@@ -48,10 +50,9 @@ pub(crate) struct Switch {
 
 /// The order that is being carried out.
 struct Current {
+    order: Order,
     inputs: mpsc::Receiver<FileInput>,
     reader: JoinSet<Result<FilesReport, IngestError>>,
-    /// Who waits for it.
-    answer: Option<Answer<FilesReport>>,
 }
 
 /// What happens to files.
@@ -73,6 +74,9 @@ impl Intake {
     /// What happens next. Never resolves while there is no order.
     pub(super) async fn next(&mut self) -> FileEvent {
         let Some(current) = &mut self.current else {
+            if self.is_held {
+                return std::future::pending().await;
+            }
             return match self.waiting.pop_front_if(|order| matches!(order, Order::Switch(_))) {
                 Some(Order::Switch(switch)) => FileEvent::Switch(switch),
                 _ => std::future::pending().await,
@@ -91,28 +95,42 @@ impl Intake {
         self.current.as_mut()?.inputs.try_recv().ok()
     }
 
-    /// Ends what is being carried out, and everything that waits, where they are. The last definitions among that, which are to be
-    /// applied all the same.
-    pub(super) fn stop(&mut self) -> Option<Switch> {
-        // Who waits for an answer finds its sender gone.
-        self.current = None;
-        let mut switch = None;
-        for order in std::mem::take(&mut self.waiting) {
-            if let Order::Switch(waiting) = order {
-                switch = Some(waiting);
-            }
+    /// Ends the reader where it is. Its order waits again, before the others, and none begins until they are
+    /// [released](Self::release).
+    pub(super) async fn interrupt(&mut self) {
+        self.is_held = true;
+        let Some(Current { order, inputs, mut reader }) = self.current.take() else { return };
+        // It ends once it finds that nothing more is taken. What it does on a thread until then must not run beside the next one.
+        drop(inputs);
+        while reader.join_next().await.is_some() {}
+        self.waiting.push_front(order);
+    }
+
+    /// Orders may begin again.
+    pub(super) const fn release(&mut self) {
+        self.is_held = false;
+    }
+
+    /// Ends the reader where it is, and drops every order: its caller finds that the source is not running.
+    pub(super) async fn stop(&mut self) {
+        self.interrupt().await;
+        *self = Self::default();
+    }
+
+    /// The definitions that wait for the end of files, if any do.
+    pub(super) fn take_switch(&mut self) -> Option<Switch> {
+        let at = self.waiting.iter().position(|order| matches!(order, Order::Switch(_)))?;
+        match self.waiting.remove(at)? {
+            Order::Switch(switch) => Some(switch),
+            Order::Resume | Order::Files { .. } => None,
         }
-        switch
     }
 
     /// Definitions that wait are not applied any more: newer ones are.
     pub(super) fn supersede(&mut self) {
-        for order in std::mem::take(&mut self.waiting) {
-            match order {
-                // The caller may not wait for it.
-                Order::Switch(switch) => drop(switch.answer.send(Err(IngestError::Superseded))),
-                order => self.waiting.push_back(order),
-            }
+        while let Some(switch) = self.take_switch() {
+            // The caller may not wait for it.
+            drop(switch.answer.send(Err(IngestError::Superseded)));
         }
     }
 }
@@ -122,7 +140,7 @@ impl Pipeline {
     /// served meanwhile.
     ///
     /// # Errors
-    /// As of [`TakeIn::run`].
+    /// As of [`FilesReader::run`].
     pub(crate) async fn take_in(
         &mut self,
         patterns: &[String],
@@ -135,12 +153,12 @@ impl Pipeline {
     /// Takes in what was cut short, if anything was. Nothing else is served meanwhile.
     ///
     /// # Errors
-    /// As of [`TakeIn::run`]. What was read before is in both stores.
+    /// As of [`FilesReader::run`]. What was read before is in both stores.
     pub(super) async fn resume_files(&mut self, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
         if self.shared.kept.is_none() {
             return Ok(FilesReport::default());
         }
-        self.carry_out(Wanted::Rest, watch).await
+        self.carry_out(Wanted::Resume, watch).await
     }
 
     async fn carry_out(&mut self, wanted: Wanted, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
@@ -176,8 +194,8 @@ impl Pipeline {
         }
     }
 
-    fn reader_of_files<'w>(&self, inputs: mpsc::Sender<FileInput>, watch: Watch<'w>) -> TakeIn<'w> {
-        TakeIn {
+    fn reader_of_files<'w>(&self, inputs: mpsc::Sender<FileInput>, watch: Watch<'w>) -> FilesReader<'w> {
+        FilesReader {
             shared: self.shared.clone(),
             source: Arc::clone(&self.source),
             room: self.room.clone(),
@@ -216,7 +234,7 @@ impl Pipeline {
         }
     }
 
-    fn tell_reader<T>(&self, answer: Told<T>, outcome: Result<T, IngestError>) {
+    fn tell_reader<T>(&self, answer: Reply<T>, outcome: Result<T, IngestError>) {
         // A reader that was ended meanwhile does not want it.
         drop(answer.send(outcome.map(|done| (done, self.tables.taken(Log::FILE)))));
     }
@@ -239,38 +257,36 @@ impl Pipeline {
 
     /// Begins with the next order, unless one is being carried out or the next one is for the [loop](super::run).
     pub(super) fn begin_next_order(&mut self) {
-        if self.intake.current.is_some() {
+        if self.intake.current.is_some() || self.intake.is_held {
             return;
         }
         let is_of_files = |order: &mut Order| !matches!(order, Order::Switch(_));
-        let (wanted, answer) = match self.intake.waiting.pop_front_if(is_of_files) {
-            Some(Order::Files { patterns, changed, answer }) => {
-                (Wanted::Files(patterns, changed), Some(answer))
-            }
-            Some(Order::Rest) => (Wanted::Rest, None),
-            Some(Order::Switch(_)) | None => return,
+        let Some(order) = self.intake.waiting.pop_front_if(is_of_files) else { return };
+        let wanted = match &order {
+            Order::Files { patterns, changed, .. } => Wanted::Files(patterns.clone(), *changed),
+            Order::Resume | Order::Switch(_) => Wanted::Resume,
         };
         let (send, inputs) = mpsc::channel(1);
         let mut reader = JoinSet::new();
         reader.spawn(self.reader_of_files(send, &unwatched).run(wanted));
-        self.intake.current = Some(Current { inputs, reader, answer });
+        self.intake.current = Some(Current { order, inputs, reader });
     }
 
-    /// An order was carried out, or could not be. Where nobody waits for it, its error is the source's.
+    /// An order was carried out, or could not be. Where no caller waits for it, its error is the source's.
     pub(super) async fn files_ended(
         &mut self,
         ended: Result<FilesReport, IngestError>,
     ) -> Result<(), IngestError> {
-        let answer = self.intake.current.take().and_then(|current| current.answer);
+        let order = self.intake.current.take().map(|current| current.order);
         let ended = self.end_files(ended).await;
         let retries = self.finish_retries().await;
-        let outcome = match answer {
-            Some(answer) => {
+        let outcome = match order {
+            Some(Order::Files { answer, .. }) => {
                 // The caller may not wait for it.
                 drop(answer.send(ended));
                 retries
             }
-            None => ended.and(retries),
+            _ => ended.and(retries),
         };
         self.begin_next_order();
         outcome

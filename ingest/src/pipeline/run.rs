@@ -1,4 +1,4 @@
-//! The loop that serves one source: its topic, what is pushed, and what it is asked to do, one after the other.
+//! The loop that serves one source: what its topic, its files and its senders hand over, and what it is asked to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,9 +96,10 @@ impl Pipeline {
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
         match host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(())) {
-            // Those who run newer definitions read again what is not in.
+            // The workers that run newer definitions read again what is not in of the topic. Pushes and files are in the
+            // journal, and the next start reads them.
             Err(error) if error.is_outdated() => {
-                tracing::info!(source = self.source.name, %error, "stopped beside newer definitions");
+                tracing::warn!(source = self.source.name, %error, "stopped while others run newer definitions");
             }
             ended => outcome = outcome.and(ended),
         }
@@ -133,7 +134,7 @@ impl Pipeline {
             let patience = match next {
                 Next::Stop => return Ok(()),
                 // What it is about to change may take long, and is taken up again by the next start.
-                Next::Asked(_) => Duration::ZERO,
+                Next::Asked(_) | Next::File(FileEvent::Switch(_)) => Duration::ZERO,
                 _ => GRACE,
             };
             tokio::select! {
@@ -167,8 +168,8 @@ impl Pipeline {
         tracing::warn!(source = self.source.name, %error, "waiting for the newer definitions");
         self.health.set(Condition::Waiting { reason: error.to_string() });
         self.leave_topic().await;
-        // What waits for the end of a file that cannot be taken in does not wait any more.
-        let mut waiting = self.intake.stop();
+        self.intake.interrupt().await;
+        let mut waiting = self.intake.take_switch();
         let host = self.shared.host.clone();
         loop {
             let request = match waiting.take() {
@@ -180,17 +181,25 @@ impl Pipeline {
                 },
             };
             let Some(request) = request else { return Err(error) };
-            let newer = matches!(request, Request::Switch(_));
+            let in_effect = async {
+                match request {
+                    Request::Switch(switch) => self.apply_definitions(switch).await,
+                    request => {
+                        self.obey(request).await;
+                        false
+                    }
+                }
+            };
             tokio::select! {
                 biased;
                 () = stopped(&host, line.stop.clone(), Duration::ZERO) => return Ok(()),
-                () = self.obey(request) => {}
-            }
-            if newer {
-                self.health.set(Condition::Running);
-                return Ok(());
+                in_effect = in_effect => if in_effect { break },
             }
         }
+        self.health.set(Condition::Running);
+        self.intake.release();
+        self.begin_next_order();
+        Ok(())
     }
 
     async fn next(&mut self, line: &mut Line, ticks: &mut Ticks) -> Result<Next, IngestError> {
@@ -325,14 +334,17 @@ impl Pipeline {
         }
     }
 
-    /// Applies definitions, and answers once every view is up.
-    pub(super) async fn apply_definitions(&mut self, switch: Switch) {
+    /// Applies definitions, and answers once every view is up. Whether they are in effect.
+    async fn apply_definitions(&mut self, switch: Switch) -> bool {
         let Switch { source, plans, answer } = switch;
-        match self.switch_topic(source, &plans).await {
+        let applied = self.switch_topic(source, &plans).await;
+        let in_effect = applied.is_ok();
+        match applied {
             Ok(()) => self.backfills.answer_at_end(answer),
             // The caller may not wait for it.
             Err(error) => drop(answer.send(Err(error))),
         }
+        in_effect
     }
 
     /// Applies other definitions. Where the source has changed, its topic is left and joined again.

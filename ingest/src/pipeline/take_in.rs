@@ -48,7 +48,7 @@ impl Meter<'_> {
 /// Which files are taken in.
 pub(super) enum Wanted {
     /// What was cut short.
-    Rest,
+    Resume,
     /// That, and then the files that path patterns name.
     Files(Vec<String>, Changed),
 }
@@ -56,20 +56,20 @@ pub(super) enum Wanted {
 /// What the reader of files asks of the source, one after the other.
 pub(super) enum FileInput {
     /// To take rows in; what became of them.
-    Rows(Batch, Told<Tally>),
+    Rows(Batch, Reply<Tally>),
     /// To take in records that are retried; what became of them.
-    Retry(KnownFile, Told<FileOutcome>),
+    Retry(KnownFile, Reply<FileOutcome>),
     /// To end a file where it is.
-    GiveUp(KnownFile, Told<FileOutcome>),
+    GiveUp(KnownFile, Reply<FileOutcome>),
     /// To carry out retractions that the journal has; how many events were deleted.
-    TakeBack(Vec<KnownFile>, Told<u64>),
+    TakeBack(Vec<KnownFile>, Reply<u64>),
 }
 
-/// Where the reader is answered: with the outcome, and up to where the file partition is taken in then.
-pub(super) type Told<T> = Answer<(T, Position)>;
+/// Where the reader is answered: with the outcome, and the position up to which the file partition is taken in then.
+pub(super) type Reply<T> = Answer<(T, Position)>;
 
 /// The reader of the file partition of a source.
-pub(super) struct TakeIn<'w> {
+pub(super) struct FilesReader<'w> {
     pub(super) shared: Shared,
     pub(super) source: Arc<SourcePlan>,
     pub(super) room: Room,
@@ -110,7 +110,7 @@ impl Shared {
     }
 }
 
-impl<'w> TakeIn<'w> {
+impl<'w> FilesReader<'w> {
     /// Takes files in, sorted by path, each as a whole before the next.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl<'w> TakeIn<'w> {
     pub(super) async fn run(mut self, wanted: Wanted) -> Result<FilesReport, IngestError> {
         let report = self.resume().await?;
         match wanted {
-            Wanted::Rest => Ok(report),
+            Wanted::Resume => Ok(report),
             Wanted::Files(patterns, changed) => self.take_in(report, patterns, changed).await,
         }
     }
@@ -193,12 +193,20 @@ impl<'w> TakeIn<'w> {
     }
 
     /// Hands something to the source, and waits until it is done.
-    async fn hand_over<T>(&mut self, input: impl FnOnce(Told<T>) -> FileInput) -> Result<T, IngestError> {
+    async fn hand_over<T>(&mut self, input: impl FnOnce(Reply<T>) -> FileInput) -> Result<T, IngestError> {
         let (answer, told) = oneshot::channel();
-        self.inputs.send(input(answer)).await.map_err(|_| IngestError::not_running())?;
-        let (done, taken) = told.await.map_err(|_| IngestError::not_running())??;
+        self.inputs.send(input(answer)).await.map_err(|_| IngestError::NotRunning)?;
+        let (done, taken) = told.await.map_err(|_| IngestError::NotRunning)??;
         self.taken = taken;
         Ok(done)
+    }
+
+    async fn wait_for_room(&self) -> Result<(), IngestError> {
+        tokio::select! {
+            biased;
+            () = self.inputs.closed() => Err(IngestError::NotRunning),
+            () = self.room.free(Log::FILE) => Ok(()),
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -362,7 +370,7 @@ impl<'w> TakeIn<'w> {
                 FileRead::End(rows) => break rows,
             };
             meter.rows += (batch.to.0 - batch.from.0).unsigned_abs();
-            self.room.free(Log::FILE).await;
+            self.wait_for_room().await?;
             tally.merge(&self.hand_over(|answer| FileInput::Rows(batch, answer)).await?);
             meter.report(&file.path, bytes);
         };

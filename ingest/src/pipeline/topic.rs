@@ -218,6 +218,8 @@ impl Pipeline {
         self.backfills.pause().await;
         let plans = self.backfills.plans(&self.views);
         let views = self.fill_all(&plans, &ends, &unwatched).await?;
+        // As in `try_join`.
+        self.tables.reload().await?;
         self.views = self.all_live(views);
         self.backfills.all_are_up();
         Ok(())
@@ -326,29 +328,40 @@ impl Pipeline {
     /// Asks whether the topic is compacted, and notes it in the event table where that has changed.
     ///
     /// Where it is compacted from now on, records that views have and `events` lacks may be gone from it, so that no generation
-    /// from before counts. A worker that begins or takes up a newer one has seen the note, and has it from commits alone.
+    /// from before counts. It is noted first, and then a generation is begun from which on they count: a worker that opens such a
+    /// generation reads the table afterwards, finds the note, and gives it records from commits alone.
     async fn ask_cleanup_policy(&mut self, topics: &dyn Topics, topic: &str) -> Result<(), IngestError> {
         loop {
             // In this order: the answer is newer than the note that it replaces.
             self.tables.reload().await?;
             let is_compacted = self.is_compacted(topics, topic).await?;
-            if is_compacted == self.tables.commits_first() {
+            if !is_compacted && !self.tables.commits_first() {
+                return Ok(());
+            }
+            if !is_compacted || !self.tables.commits_first() {
+                if self.tables.note_compacted(is_compacted, None).await? {
+                    tracing::info!(
+                        source = self.source.name,
+                        topic,
+                        is_compacted,
+                        "`cleanup.policy` has changed"
+                    );
+                }
+                continue;
+            }
+            if self.tables.counts_compacted().await? {
                 return Ok(());
             }
             let since = match self.backfills.plans(&self.views).first() {
-                _ if !is_compacted => Since::Unchanged,
                 Some(plan) => self.begin_anew(plan).await?,
                 None => Since::NoViews,
             };
-            if self.tables.set_compacted(is_compacted, since).await? {
+            if self.tables.note_compacted(true, Some(since)).await? {
                 tracing::info!(
                     source = self.source.name,
                     topic,
-                    is_compacted,
-                    "`cleanup.policy` has changed; views of a compacted topic get records once the event table has them, \
-                     and are backfilled"
+                    "views get records once the event table has them, and are backfilled"
                 );
-                return Ok(());
             }
         }
     }

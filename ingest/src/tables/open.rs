@@ -129,16 +129,21 @@ impl Open {
         Ok(true)
     }
 
-    /// As of [`Tables::set_compacted`](super::Tables::set_compacted).
-    pub(super) async fn set_compacted(
+    /// As of [`Tables::note_compacted`](super::Tables::note_compacted).
+    pub(super) async fn note_compacted(
         &mut self,
         is_compacted: bool,
-        since: Since,
+        since: Option<Since>,
     ) -> Result<bool, IngestError> {
         let before = self.events.facts().clone();
         let mut now = before.clone();
-        note_compacted(&mut now, is_compacted);
-        if let Since::Generation(number) = since {
+        if is_compacted {
+            let noted = since.map_or_else(|| facts::NOTED.to_owned(), |_| true.to_string());
+            now.insert(facts::COMPACTED.to_owned(), noted);
+        } else {
+            now.remove(facts::COMPACTED);
+        }
+        if let Some(Since::Generation(number)) = since {
             now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
         }
         match self.events.set_facts(&before, &now).await {
@@ -280,15 +285,6 @@ impl Open {
 
     fn broken(&self, error: &arrow::error::ArrowError) -> IngestError {
         IngestError::Batch { source_name: self.source.name.clone(), reason: error.to_string() }
-    }
-}
-
-/// Has a table's properties say whether the topic is compacted.
-pub(super) fn note_compacted(facts: &mut Facts, is_compacted: bool) {
-    if is_compacted {
-        facts.insert(facts::COMPACTED.to_owned(), true.to_string());
-    } else {
-        facts.remove(facts::COMPACTED);
     }
 }
 

@@ -63,8 +63,9 @@ fn host() -> Host {
 /// Notes whether the topic is compacted.
 async fn is_compacted(tables: &mut Tables, is_compacted: bool) {
     tables.reload().await.expect("a table");
-    assert!(tables.set_compacted(is_compacted, Since::NoViews).await.expect("noted"));
+    assert!(tables.note_compacted(is_compacted, None).await.expect("noted"));
     assert_eq!(tables.commits_first(), is_compacted);
+    assert!(!tables.counts_compacted().await.expect("open"), "views were not begun anew");
 }
 
 /// Commits what waits; what views get from that.
@@ -120,6 +121,25 @@ async fn the_epoch_of_the_last_record_is_in_the_commit_of_its_position() {
     assert_eq!(ours.committed(PARTITION), Position(24));
     let known = ours.epochs(&[PARTITION]).await.expect("read");
     assert_eq!(known, Epochs::from([(PARTITION, epoch(3, 20))]));
+}
+
+#[tokio::test]
+async fn generations_count_from_after_the_note_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let (mut first, mut second) = (taken(&location, vec![]).await, taken(&location, vec![]).await);
+    is_compacted(&mut first, true).await;
+    assert!(!second.note_compacted(true, None).await.expect("read"), "the first one was faster");
+    second.reload().await.expect("read");
+    assert!(second.commits_first());
+    assert!(second.note_compacted(true, Some(Since::Generation(7))).await.expect("noted"));
+    assert!(second.counts_compacted().await.expect("open"));
+    assert_eq!((first.generations_since(), second.generations_since()), (0, 7));
+    assert!(!first.note_compacted(true, Some(Since::Generation(8))).await.expect("read"));
+    first.reload().await.expect("read");
+    assert_eq!(first.generations_since(), 7, "the first number stays");
+    assert!(first.note_compacted(false, None).await.expect("noted"));
+    assert_eq!((first.commits_first(), first.generations_since()), (false, 7));
 }
 
 #[tokio::test]

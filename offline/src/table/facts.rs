@@ -23,8 +23,12 @@ pub const SOURCE_VERSION: &str = "source_version";
 /// may hold records that were read again under another version of the source, or that a compacted topic has lost.
 pub const GENERATIONS_SINCE: &str = "generations_since";
 
-/// The fact that is there while the topic is compacted, as far as its readers know: `true`.
+/// The fact that is there while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
+/// which generations were begun after that, and `true` from then on.
 pub const COMPACTED: &str = "compacted";
+
+/// What [`COMPACTED`] says first.
+pub const NOTED: &str = "noted";
 
 /// The fact that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
 /// to be written, and moved and restored with it.

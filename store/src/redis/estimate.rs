@@ -49,9 +49,7 @@ pub(super) async fn sizes(link: &Link, generations: &[Generation]) -> Result<Vec
     let keys = keys(link).await?;
     let mut all: Vec<Met> = generations.iter().map(|_| Met { times: 0, names: BTreeSet::new() }).collect();
     let drawn = if keys > FEW { draw_all(link, &owners, &mut all).await? } else { None };
-    if drawn.is_none() {
-        read_all(link, &owners, &mut all).await?;
-    }
+    let is_counted = drawn.is_none() && read_all(link, &owners, &mut all).await?;
     let each = (MEASURED / generations.len().max(1)).max(MEASURED_EACH);
     let mut sizes = Vec::with_capacity(generations.len());
     for ((generation, met), is_whole) in generations.iter().zip(all).zip(whole) {
@@ -61,7 +59,7 @@ pub(super) async fn sizes(link: &Link, generations: &[Generation]) -> Result<Vec
         }
         let entities = drawn.map_or(met.times, |drawn| scaled(met.times, keys, drawn));
         let mut of_one = measure(link, generation, &met.names, each, entities).await?;
-        of_one.estimated |= drawn.is_some();
+        of_one.estimated |= !is_counted;
         sizes.push(of_one);
     }
     Ok(sizes)
@@ -89,18 +87,24 @@ async fn draw_all(link: &Link, owners: &Owners, all: &mut [Met]) -> Result<Optio
     Ok(Some(DRAWS as u64))
 }
 
-/// Reads the names of all entities. Some may be shown twice.
-async fn read_all(link: &Link, owners: &Owners, all: &mut [Met]) -> Result<(), StoreError> {
-    let mut scan = Scan::new(link, owners.pattern());
+/// Reads the names of all entities, and keeps as many as there are where they are few. Whether all were kept: otherwise those
+/// that Redis has shown twice count twice.
+async fn read_all(link: &Link, owners: &Owners, all: &mut [Met]) -> Result<bool, StoreError> {
+    let (mut scan, mut kept) = (Scan::new(link, owners.pattern()), 0);
     while let Some(names) = scan.next().await? {
         for name in names {
             if let Some((of, _)) = owners.entity(&name) {
-                all[of].names.insert(name);
+                all[of].times += 1;
+                if kept < FEW {
+                    kept += u64::from(all[of].names.insert(name));
+                }
             }
         }
     }
-    all.iter_mut().for_each(|met| met.times = met.names.len() as u64);
-    Ok(())
+    if kept < FEW {
+        all.iter_mut().for_each(|met| met.times = met.names.len() as u64);
+    }
+    Ok(kept < FEW)
 }
 
 /// What `entities` entities hold, of which some were met: by those measured, at most `each` of them.

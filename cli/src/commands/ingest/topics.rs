@@ -103,7 +103,7 @@ async fn take_in(
     });
     let reports = match try_join_all(reports).await {
         // The ingestion has ended, and says itself why. A file that is under way is taken up by the next start.
-        Err(IngestError::Stopped(_)) => return Ok(()),
+        Err(IngestError::NotRunning) => return Ok(()),
         reports => reports?,
     };
     if !reports.is_empty() {
@@ -135,7 +135,7 @@ async fn until_idle(
         ended = ended => match ended? {
             Ok(status) => drop(tell.send(status)),
             // The ingestion has ended, and says itself why.
-            Err(IngestError::Stopped(_)) => {}
+            Err(IngestError::NotRunning) => {}
             Err(error) => return Err(error.into()),
         },
         failure = out_of_patience(&health) => return Err(failure.into()),
@@ -181,7 +181,7 @@ async fn follow(
             () = &mut stop => return Ok(()),
             reloaded = &mut reload => {
                 match reloaded {
-                    (_, Err(IngestError::Stopped(_))) => return Ok(()),
+                    (_, Err(IngestError::NotRunning)) => return Ok(()),
                     // Those that replaced it come next. If not, the ingestion ends, and says itself why.
                     (version, Err(error)) if error.is_outdated() => {
                         tracing::warn!(version, %error, "a newer version was replaced before it was applied");
