@@ -272,21 +272,26 @@ impl Pipeline {
         self.intake.current = Some(Current { order, inputs, reader });
     }
 
-    /// An order was carried out, or could not be. Where no caller waits for it, its error is the source's.
+    /// An order was carried out, or could not be. Where no caller waits for it, its error is the source's. Where others run newer
+    /// definitions, it waits until these are in effect here.
     pub(super) async fn files_ended(
         &mut self,
         ended: Result<FilesReport, IngestError>,
     ) -> Result<(), IngestError> {
-        let order = self.intake.current.take().map(|current| current.order);
+        let Some(Current { order, .. }) = self.intake.current.take() else { return Ok(()) };
         let ended = self.end_files(ended).await;
+        if ended.as_ref().is_err_and(IngestError::is_outdated) {
+            self.intake.waiting.push_front(order);
+            return ended.map(drop);
+        }
         let retries = self.finish_retries().await;
         let outcome = match order {
-            Some(Order::Files { answer, .. }) => {
+            Order::Files { answer, .. } => {
                 // The caller may not wait for it.
                 drop(answer.send(ended));
                 retries
             }
-            _ => ended.and(retries),
+            Order::Resume | Order::Switch(_) => ended.and(retries),
         };
         self.begin_next_order();
         outcome

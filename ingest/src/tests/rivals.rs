@@ -1,7 +1,8 @@
 //! Others who write the same view and the same tables, and stores that fall back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidemark_host::Host;
@@ -17,7 +18,7 @@ use super::fixture::{
     Patient, Project, RECEIVED, by_user, clock, field, lines, memory, payments, states, view,
 };
 use crate::journal::Journal;
-use crate::{Condition, Ingest, IngestError, unwatched};
+use crate::{CommitRule, Condition, Ingest, IngestConfig, IngestError, unwatched};
 
 /// An ingestion with a journal of its own, but the stores of a project.
 async fn rival(project: &Project, name: &str) -> Ingest {
@@ -121,6 +122,11 @@ impl Failover {
 
     fn meddle(&self, meddling: Meddling) {
         *self.meddling.lock().expect("no panic") = Some(meddling);
+    }
+
+    /// Nothing happens any more.
+    fn calm(&self) {
+        *self.meddling.lock().expect("no panic") = None;
     }
 
     async fn get_in_the_way(&self, view: &str) -> Result<(), StoreError> {
@@ -314,8 +320,44 @@ async fn newer_definitions_that_come_as_it_starts_are_waited_for() {
         assert!(!running.is_finished(), "it goes on");
         tokio::task::yield_now().await;
     }
-    *failover.meddling.lock().expect("no panic") = None;
+    failover.calm();
     handle.reload(project.sources.clone(), newer).await.expect("reloaded");
+    let store: Arc<dyn OnlineStore> = store;
+    assert_eq!(states(&store, "by_user").await, states(&store_after(12).await, "by_user").await);
+    stop.send(()).expect("running");
+    running.await.expect("no panic").expect("stopped");
+}
+
+/// The source stops reading until it is told of newer definitions; files that were asked for are taken in afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_were_asked_for_outlast_newer_definitions() {
+    let store = Arc::new(MemoryStore::new(clock()));
+    let failover = Arc::new(Failover::new(Arc::clone(&store) as _));
+    let older = view("by_user", &field("user", Type::Int64), Some("amount > 10"));
+    let project = Project { views: vec![older], ..Project::new(Arc::clone(&failover) as _) };
+    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
+    let commit = CommitRule { every: Duration::from_millis(20), ..CommitRule::default() };
+    let mut ingest = Ingest::open(IngestConfig { commit, ..project.config(journal) }).await.expect("opened");
+    let (handle, health) = (ingest.handle(), ingest.health());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
+
+    // Another process publishes a generation of its own with the first flush.
+    failover.meddle(Meddling::Publishing);
+    let (paths, asking) = (files(&project), handle.clone());
+    let wanted = paths.clone();
+    let taking = tokio::spawn(async move { asking.take_in_files("payments", wanted).await });
+    let waits = |condition: &Condition| matches!(condition, Condition::Waiting { .. });
+    while !health.conditions().get("payments").is_some_and(waits) {
+        assert!(!running.is_finished(), "it goes on");
+        tokio::task::yield_now().await;
+    }
+    assert!(!taking.is_finished(), "there is more to do");
+    failover.calm();
+    handle.reload(project.sources.clone(), vec![by_user()]).await.expect("reloaded");
+    let report = taking.await.expect("no panic").expect("taken in, once the newer definitions are in effect");
+    let told: BTreeSet<_> = report.files.iter().map(|file| &file.path).collect();
+    assert_eq!(told.len(), paths.len());
     let store: Arc<dyn OnlineStore> = store;
     assert_eq!(states(&store, "by_user").await, states(&store_after(12).await, "by_user").await);
     stop.send(()).expect("running");
