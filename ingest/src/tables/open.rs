@@ -161,22 +161,38 @@ impl Open {
     ) -> Result<Conflicts, IngestError> {
         // Rows of one log lie together: they compress better, and are read back in longer runs.
         pending.batches.sort_by_key(|batch| batch.log);
-        self.commit_dead_letters(pending).await?;
-        let conflicts = self.commit_events(pending, rereads_overtaken).await?;
-        if pending.batches.iter().any(|batch| !batch.dead.is_empty()) {
+        let has_dead = pending.batches.iter().any(|batch| !batch.dead.is_empty());
+        if has_dead {
+            // Others may have read the records under another version, with this one in force again since.
+            self.events.check_source().await?;
+            let decided = self.events.positions().clone();
+            self.commit_dead_letters(pending, &decided).await?;
+        }
+        let (conflicts, began) = self.commit_events(pending, rereads_overtaken).await?;
+        if has_dead {
             // In between, another version may have been claimed, which takes dead letters back whose events are not in, and
             // this one again, so that the events could follow.
             self.dead_letters.reload().await?;
-            self.commit_dead_letters(pending).await?;
+            let others = |log| began.get(log).copied().unwrap_or(Position(i64::MAX));
+            let decided = pending.spans.keys().map(|log| (*log, others(log))).collect();
+            self.commit_dead_letters(pending, &decided).await?;
         }
         Ok(conflicts)
     }
 
-    pub(super) async fn commit_dead_letters(&mut self, pending: &Pending) -> Result<(), IngestError> {
+    /// Commits dead letters, but for those of records below `decided`: others have decided about these, and have committed
+    /// their letters.
+    pub(super) async fn commit_dead_letters(
+        &mut self,
+        pending: &Pending,
+        decided: &Positions,
+    ) -> Result<(), IngestError> {
         loop {
             self.commit_lost(pending).await?;
             let standing = self.dead_letters.positions().clone();
-            let new = |log, letter: &DeadLetter| !stands(&standing, log).covers(letter.offset);
+            let new = |log, letter: &DeadLetter| {
+                !stands(&standing, log).max(stands(decided, log)).covers(letter.offset)
+            };
             let dead =
                 pending.batches.iter().flat_map(|batch| batch.dead.iter().map(|letter| (batch.log, letter)));
             let letters: Vec<(Log, &DeadLetter)> = dead.filter(|(log, letter)| new(*log, letter)).collect();
@@ -231,11 +247,12 @@ impl Open {
         Ok(true)
     }
 
+    /// Also gives, for each partition of which anything was committed, where that began.
     async fn commit_events(
         &mut self,
         pending: &Pending,
         rereads_overtaken: bool,
-    ) -> Result<Conflicts, IngestError> {
+    ) -> Result<(Conflicts, Positions), IngestError> {
         loop {
             let (mut from, mut to) = (Positions::new(), Positions::new());
             let mut conflicts = Conflicts::default();
@@ -264,8 +281,9 @@ impl Open {
                 }
             }
             if to.is_empty() {
-                return Ok(conflicts);
+                return Ok((conflicts, from));
             }
+            let began = from.clone();
             if !is_outdated {
                 from.extend(pending.decided_at.map(|at| (Log::RETRACTIONS, at)));
             }
@@ -278,7 +296,7 @@ impl Open {
             let epochs: Epochs = epochs.map(|(log, epoch)| (*log, *epoch)).collect();
             match self.events.append_read(&rows, &from, &to, &epochs).await {
                 Err(TableError::Behind { .. }) => self.events.reload().await?,
-                outcome => return Ok(outcome.map(|_| conflicts)?),
+                outcome => return Ok(outcome.map(|_| (conflicts, began))?),
             }
         }
     }

@@ -142,6 +142,21 @@ async fn generations_count_from_after_the_note_on() {
     assert_eq!((first.commits_first(), first.generations_since()), (false, 7));
 }
 
+/// The version of a source may change and change back while a worker hangs: what others have decided about a record stands.
+#[tokio::test]
+async fn a_record_that_others_have_read_gets_no_letter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let hangs = taken(&location, vec![batch(0, 10, &[(2, UNDECODABLE), (7, UNDECODABLE)])]).await;
+    commits(taken(&location, vec![batch(0, 5, &[])]).await).await;
+    commits(hangs).await;
+    let mut tables = taken(&location, vec![]).await;
+    let letters = &tables.open_tables().await.expect("open").dead_letters;
+    let statistics = letters.log_statistics().await.expect("read");
+    assert_eq!(statistics[&PARTITION].rows, 1, "the first five records were events to another worker");
+    assert_eq!(tables.committed(PARTITION), Position(10));
+}
+
 #[tokio::test]
 async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -176,7 +191,7 @@ async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() 
 async fn dies_in_between(mut tables: Tables) {
     let pending = std::mem::take(&mut tables.pending);
     let open = tables.open_tables().await.expect("open");
-    open.commit_dead_letters(&pending).await.expect("committed");
+    open.commit_dead_letters(&pending, &Positions::new()).await.expect("committed");
 }
 
 async fn commits(mut tables: Tables) {
