@@ -145,7 +145,10 @@ mod tests {
         let stuck = BTreeMap::from([(Log(1), 19)]);
         assert_eq!(division.choose(&first, &stuck), [Log(1)], "no progress");
 
-        assert!(division.choose(&second, &stuck).is_empty(), "another generation is looked at anew");
+        assert!(
+            division.choose(&second, &stuck).is_empty(),
+            "what was seen of another generation does not count"
+        );
         own.send_replace(BTreeSet::from([Log(0), Log(1)]));
         assert_eq!(division.choose(&second, &stuck), [Log(1)], "it was given to this worker");
         assert!(counted(&metrics), "counted once");
