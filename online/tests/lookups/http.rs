@@ -127,7 +127,7 @@ async fn health_readiness_services_and_metrics_are_told() {
     let empty = start(&Shop::empty()).await;
     assert_eq!(ask(empty, "GET", "/healthz", "").await, (200, "ok\n".into()));
     let (status, reason) = ask(empty, "GET", "/readyz", "").await;
-    assert_eq!((status, reason.contains("view `payments` is being filled")), (503, true), "{reason}");
+    assert_eq!((status, reason.contains("view `logins` is being filled")), (503, true), "{reason}");
 
     let open = start(&Shop::open().await).await;
     let ready = "ok\nnote: source `payments` is ahead\n";
