@@ -13,7 +13,7 @@ pub enum Mutant {
     Uncompared,
     /// A live generation that was lost is opened again and again.
     LostView,
-    /// A batch that overlaps what waits for the next commit is added whole.
+    /// A batch that overlaps what was taken is added whole, and its dead letters are committed without a look at `events`.
     Overlap,
     /// Views get the records of a compacted topic before `events` holds them.
     AppliedFirst,

@@ -23,14 +23,14 @@ impl Mutant {
     /// Each with the seed from which on it is looked for: shortly before one that finds it, so that the tests take little time. After
     /// a change that gives the seeds other histories, seeds from there on may take longer, and these numbers are worth a look.
     pub(crate) const NAMED: [(&str, Self, u64); 10] = [
-        ("epochs", Self::Epochs, 30),
-        ("split-flush", Self::SplitFlush, 30),
+        ("epochs", Self::Epochs, 40),
+        ("split-flush", Self::SplitFlush, 40),
         ("unchecked-flush", Self::UncheckedFlush, 70),
         ("unchecked-commit", Self::UncheckedCommit, 0),
-        ("earlier-reading", Self::Ingestion(Ingestion::EarlierReading), 240),
-        ("uncompared", Self::Ingestion(Ingestion::Uncompared), 115),
+        ("earlier-reading", Self::Ingestion(Ingestion::EarlierReading), 300),
+        ("uncompared", Self::Ingestion(Ingestion::Uncompared), 140),
         ("lost-view", Self::Ingestion(Ingestion::LostView), 0),
-        ("overlap", Self::Ingestion(Ingestion::Overlap), 135),
+        ("overlap", Self::Ingestion(Ingestion::Overlap), 35),
         ("applied-first", Self::Ingestion(Ingestion::AppliedFirst), 0),
         ("forgotten-ids", Self::Ingestion(Ingestion::ForgottenIds), 0),
     ];

@@ -14,6 +14,7 @@ use tidemark_offline::{Epochs, Facts, OfflineTable, Positions, TableError};
 use crate::decode::{Batch, DeadLetter, Form, LOST};
 use crate::error::IngestError;
 use crate::letters;
+use crate::mutant::{Mutant, is_on};
 
 /// Both tables, as far as we have seen them.
 #[derive(Debug)]
@@ -165,7 +166,8 @@ impl Open {
         if has_dead {
             // Others may have read the records under another version, with this one in force again since.
             self.events.check_source().await?;
-            let decided = self.events.positions().clone();
+            let decided =
+                if is_on(Mutant::Overlap) { Positions::new() } else { self.events.positions().clone() };
             self.commit_dead_letters(pending, &decided).await?;
         }
         let (conflicts, began) = self.commit_events(pending, rereads_overtaken).await?;
