@@ -1,8 +1,8 @@
 //! Files on their way in: what their [reader](super::take_in) hands over, and the orders that wait for it.
 //!
 //! One order after the other uses the file partition. A [running](super::run) source takes files in beside everything else:
-//! topics, pushes, commits and definitions of views do not wait for them. Definitions that change the source do wait: all of a file is read under one
-//! version.
+//! topics, pushes, commits and definitions of views do not wait for them. Definitions that change the source do wait: all of
+//! a file is read under one version.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -113,6 +113,10 @@ impl Intake {
 
     /// Ends the reader where it is, and drops every order: its caller finds that the source is not running.
     pub(super) async fn stop(&mut self) {
+        if let Some(current) = &mut self.current {
+            // A file that is being identified may be large.
+            current.reader.abort_all();
+        }
         self.interrupt().await;
         *self = Self::default();
     }

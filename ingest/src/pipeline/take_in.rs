@@ -134,6 +134,9 @@ impl<'w> FilesReader<'w> {
         let paths = self.blocking(move || matching(&patterns)).await??;
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
+            if self.inputs.is_closed() {
+                return Err(IngestError::NotRunning);
+            }
             let task = Task::Identify;
             (self.watch)(Progress { task, done: done as u64, total: paths.len() as u64, rows: 0 });
             match self.identify(path).await {
