@@ -120,7 +120,7 @@ pub(crate) struct Pipeline {
     arrivals: Arc<Arrivals>,
     /// The ids of each partition, where the source leaves repetitions out.
     known: BTreeMap<Log, Known>,
-    /// What is to be done with files, while [running](run).
+    /// The orders that use the file partition, while [running](run).
     intake: Intake,
     /// Whether what was cut short of files was ordered since it began to run.
     has_resumed: bool,

@@ -103,7 +103,7 @@ impl Pipeline {
     }
 
     /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
-    pub(super) fn commit_if_full(&mut self) {
+    fn commit_if_full(&mut self) {
         if self.tables.is_full() {
             self.tables.start_commit(&self.health);
         }
@@ -117,8 +117,8 @@ impl Pipeline {
         self.attend(room.free(partition)).await
     }
 
-    /// Waits for what the views or the next commit are to do, and sees to it that they can.
-    async fn attend(&mut self, work: impl Future<Output = ()>) -> Result<(), IngestError> {
+    /// Waits for what depends on the views or the next commit, and sees to it that they can go on.
+    pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, IngestError> {
         let mut work = std::pin::pin!(work);
         loop {
             if !self.tables.is_committing() {
@@ -127,7 +127,7 @@ impl Pipeline {
             let committing = self.tables.is_committing();
             tokio::select! {
                 biased;
-                () = &mut work => return Ok(()),
+                done = &mut work => return Ok(done),
                 Some(fallen) = self.fallen.recv() => self.restore_or_keep(fallen).await?,
                 () = self.tables.finished(), if committing => self.end_commit().await?,
             }
@@ -136,7 +136,7 @@ impl Pipeline {
 
     /// As [`restore`](Self::restore), for work that fails alone: where this fails, the loop that serves the source finds the view
     /// again, or the error that ends it.
-    pub(super) async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
+    async fn restore_or_keep(&mut self, fallen: Fallen) -> Result<(), IngestError> {
         if !self.is_running {
             return self.restore(fallen).await;
         }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::future::Either;
 use tidemark_kernel::{FeaturePlan, Log, Position, SourcePlan};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -184,16 +185,16 @@ impl Pipeline {
     ) -> Result<FilesReport, IngestError> {
         let mut reader = std::pin::pin!(reader);
         loop {
-            if !self.tables.is_committing() {
-                self.commit_if_full();
-            }
-            let committing = self.tables.is_committing();
-            tokio::select! {
-                biased;
-                Some(fallen) = self.fallen.recv() => self.restore_or_keep(fallen).await?,
-                () = self.tables.finished(), if committing => self.end_commit().await?,
-                Some(input) = inputs.recv() => self.take_file_input(input, watch).await,
-                ended = &mut reader => return ended,
+            let next = async {
+                tokio::select! {
+                    biased;
+                    Some(input) = inputs.recv() => Either::Left(input),
+                    ended = &mut reader => Either::Right(ended),
+                }
+            };
+            match self.attend(next).await? {
+                Either::Left(input) => self.take_file_input(input, watch).await,
+                Either::Right(ended) => return ended,
             }
         }
     }

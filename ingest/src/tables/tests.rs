@@ -65,7 +65,7 @@ async fn is_compacted(tables: &mut Tables, is_compacted: bool) {
     tables.reload().await.expect("a table");
     assert!(tables.note_compacted(is_compacted, None).await.expect("noted"));
     assert_eq!(tables.commits_first(), is_compacted);
-    assert!(!tables.counts_compacted().await.expect("open"), "views were not begun anew");
+    assert!(!tables.counts_compacted().await.expect("open"), "no newer generation was begun");
 }
 
 /// Commits what waits; what views get from that.

@@ -294,8 +294,8 @@ pub(super) async fn records(
     Ok((fields.iter().map(record).collect::<Result<_, _>>()?, live))
 }
 
-/// First nobody can publish them any more, then no bucket has a position any more, and nobody can write; then their
-/// states go, found in one pass over all keys, and last their names.
+/// Drops generations. They are marked first, so that no process publishes them. Then the buckets lose their positions, so that no
+/// process writes them. Their states are found in one pass over all keys and deleted, and their names last.
 pub(super) async fn drop_generations(link: &Link, generations: &[Generation]) -> Result<(), StoreError> {
     let (mut dropped, mut live) = (Vec::new(), None);
     for generation in generations {
