@@ -114,7 +114,7 @@ impl Entity {
 
     /// The whole state, and room for a checksum.
     fn blob(&mut self) -> Vec<u8> {
-        let mut blob = self.state.encode(&self.plan);
+        let mut blob = self.state.encode(&self.plan).to_vec();
         blob.extend_from_slice(&[0; 4]);
         blob
     }
@@ -131,7 +131,7 @@ impl Entity {
             field.zigzag(tile.span.start.millis());
             field.varint((tile.span.end.millis() - tile.span.start.millis()) as u64);
             value.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
-            tile.states.iter().for_each(|state| state.encode(&mut value));
+            self.state.states(&self.plan, tile).iter().for_each(|state| state.encode(&mut value));
             fields.insert(field.into_bytes(), value.into_bytes());
         }
         fields

@@ -343,4 +343,16 @@ impl State {
             StateKind::TopK(ty) => Self::TopK(TopK::decode(ty, from)?),
         })
     }
+
+    /// Whether a state of a known kind follows, which [`decode`](Self::decode) would read, as far as can be told without
+    /// keeping it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn check(kind: StateKind, from: &mut Reader<'_>) -> Result<(), DecodeError> {
+        match kind {
+            StateKind::FloatSum => FloatSum::check(from),
+            _ => Self::decode(kind, from).map(drop),
+        }
+    }
 }

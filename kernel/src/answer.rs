@@ -202,17 +202,14 @@ impl<'p> Walk<'p> {
     fn over(mut self, logs: &[(Log, LogState)]) -> Answer {
         let earliest = self.ends.last().map_or(self.at, |(start, _)| *start);
         let mut newest = None;
-        for tile in NewestFirst::new(logs, self.at) {
+        for (state, tile) in NewestFirst::new(logs, self.at) {
             if tile.span.start < earliest {
                 break;
             }
             self.finish_windows_after(tile.span.start);
             newest = newest.max(Some(tile.newest));
-            for ((merged, needed), state) in self.merged.iter_mut().zip(&self.needed).zip(&tile.states) {
-                if *needed <= tile.span.start {
-                    merged.merge(state);
-                }
-            }
+            let wanted = |aggregate: usize| self.needed[aggregate] <= tile.span.start;
+            state.merge_tile(self.plan, tile, &mut self.merged, wanted);
         }
         self.finish_all_windows();
         Answer::new(self.plan, self.at, self.values, newest, self.overflowed)
@@ -245,26 +242,26 @@ impl<'p> Walk<'p> {
     }
 }
 
-/// The tiles of several logs that lie before `at`, newest first by their start.
+/// The tiles of several logs that lie before `at`, each with its state, newest first by their start.
 struct NewestFirst<'s> {
-    logs: Vec<&'s [Tile]>,
+    logs: Vec<(&'s LogState, &'s [Tile])>,
 }
 
 impl<'s> NewestFirst<'s> {
     fn new(logs: &'s [(Log, LogState)], at: Time) -> Self {
         let before = |tiles: &'s [Tile]| &tiles[..tiles.partition_point(|tile| tile.span.end <= at)];
-        Self { logs: logs.iter().map(|(_, state)| before(state.tiles())).collect() }
+        Self { logs: logs.iter().map(|(_, state)| (state, before(state.tiles()))).collect() }
     }
 }
 
 impl<'s> Iterator for NewestFirst<'s> {
-    type Item = &'s Tile;
+    type Item = (&'s LogState, &'s Tile);
 
-    fn next(&mut self) -> Option<&'s Tile> {
-        let newest = self.logs.iter_mut().filter(|tiles| !tiles.is_empty());
-        let tiles = newest.max_by_key(|tiles| tiles.last().map(|tile| tile.span.start))?;
+    fn next(&mut self) -> Option<Self::Item> {
+        let newest = self.logs.iter_mut().filter(|(_, tiles)| !tiles.is_empty());
+        let (state, tiles) = newest.max_by_key(|(_, tiles)| tiles.last().map(|tile| tile.span.start))?;
         let (tile, older) = tiles.split_last()?;
         *tiles = older;
-        Some(tile)
+        Some((*state, tile))
     }
 }

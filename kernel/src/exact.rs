@@ -238,12 +238,22 @@ impl ExactSum {
     pub fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let header = from.varint()?;
         let (negative, special) = (header & 8 != 0, Special(header as u8 & Special::ALL));
-        let number = Number::decode(negative, header >> 4, from)?;
+        let (base, digits) = Number::read(negative, header >> 4, from)?;
         let sign = if negative { -1 } else { 1 };
         let limbs: SmallVec<[i64; 4]> =
-            number.digits().iter().map(|digit| sign * i64::from(*digit)).collect();
+            digits.iter().map(|digit| sign * i64::from(u32::from_le_bytes(*digit))).collect();
         let pending = u32::from(!limbs.is_empty());
-        Ok(Self { limbs, base: number.base() as u32, pending, special })
+        Ok(Self { limbs, base, pending, special })
+    }
+
+    /// Whether the sum that follows is one of nothing.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub(crate) fn check(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        let header = from.varint()?;
+        Number::read(header & 8 != 0, header >> 4, from)?;
+        Ok(header == 0)
     }
 
     /// Adds `±mantissa * 2^(place - BIAS)`; the sign is 0 or -1.

@@ -3,6 +3,11 @@
 //! The list is a pure function of the events applied from that log: their order, and when tiles were grown, make
 //! no difference to its bytes. It is written by the log's owner alone and merged with the lists of the entity's
 //! other logs when a question is [answered](crate::answer).
+//!
+//! A busy entity has thousands of tiles, of which a batch of events changes a few. So the aggregates of a tile stay
+//! encoded until an event or a coarser tile needs them, and encoding copies the bytes of all others.
+
+use std::borrow::Cow;
 
 use crate::aggregate::State;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -20,46 +25,149 @@ use crate::value::Value;
 /// how long before the end its newest event was (ms), and one state per aggregate of the plan.
 pub const LAYOUT: u8 = 1;
 
+/// How much a batch of events adds to the bytes of most states.
+const ROOM: usize = 256;
+
 /// What is kept of the events in one span.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tile {
     /// The span.
     pub span: TileSpan,
     /// The event time of its newest event.
     pub newest: Time,
-    /// One state per aggregate of the plan.
-    pub states: Box<[State]>,
+    body: Body,
+}
+
+/// One state per aggregate of the plan.
+#[derive(Clone, Debug)]
+enum Body {
+    /// Encoded: where in the bytes of the [`LogState`].
+    Encoded { start: u32, end: u32 },
+    /// Decoded, to be changed.
+    Decoded(Box<[State]>),
+}
+
+impl Body {
+    /// None beyond 4 GiB, which is more than any store takes.
+    fn encoded(start: usize, end: usize) -> Option<Self> {
+        Some(Self::Encoded { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
+    }
 }
 
 impl Tile {
     fn empty(plan: &FeaturePlan, span: TileSpan) -> Self {
         let states = plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
-        Self { span, newest: Time::NEG_INFINITY, states }
+        Self { span, newest: Time::NEG_INFINITY, body: Body::Decoded(states) }
     }
 
-    fn merge(&mut self, other: &Self) {
+    fn encoded<'b>(&'b self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        match &self.body {
+            Body::Encoded { start, end } => Cow::Borrowed(&bytes[*start as usize..*end as usize]),
+            Body::Decoded(states) => {
+                let mut out = Writer::new();
+                states.iter().for_each(|state| state.encode(&mut out));
+                Cow::Owned(out.into_bytes())
+            }
+        }
+    }
+
+    fn states<'b>(&'b self, plan: &FeaturePlan, bytes: &[u8]) -> Cow<'b, [State]> {
+        match &self.body {
+            Body::Encoded { .. } => {
+                let mut states = Vec::with_capacity(plan.aggregates.len());
+                self.each_encoded(plan, bytes, |_, state| states.push(state));
+                Cow::Owned(states)
+            }
+            Body::Decoded(states) => Cow::Borrowed(states),
+        }
+    }
+
+    fn states_mut(&mut self, plan: &FeaturePlan, bytes: &[u8]) -> &mut [State] {
+        if let Body::Encoded { .. } = self.body {
+            self.body = Body::Decoded(self.states(plan, bytes).into_owned().into_boxed_slice());
+        }
+        match &mut self.body {
+            Body::Decoded(states) => states,
+            Body::Encoded { .. } => &mut [],
+        }
+    }
+
+    /// Decodes one state after the other, each with the index of its aggregate.
+    fn each_encoded(&self, plan: &FeaturePlan, bytes: &[u8], mut each: impl FnMut(usize, State)) {
+        let encoded = self.encoded(bytes);
+        let mut from = Reader::new(&encoded);
+        for (index, aggregate) in plan.aggregates.iter().enumerate() {
+            // They were checked when they came in, or this process encoded them.
+            let state = State::decode(aggregate.kind, &mut from);
+            debug_assert!(state.is_ok(), "the bytes of a tile are those of its plan");
+            each(index, state.unwrap_or_else(|_| State::empty(aggregate.kind)));
+        }
+    }
+
+    /// Takes in all that a later tile has seen.
+    fn merge(&mut self, plan: &FeaturePlan, bytes: &[u8], other: &Self) {
         self.newest = self.newest.max(other.newest);
-        for (mine, theirs) in self.states.iter_mut().zip(&other.states) {
-            mine.merge(theirs);
+        other.merge_into(plan, bytes, self.states_mut(plan, bytes), |_| true);
+    }
+
+    /// Merges the states of the aggregates that are `wanted` into those of `merged`.
+    fn merge_into(
+        &self,
+        plan: &FeaturePlan,
+        bytes: &[u8],
+        merged: &mut [State],
+        wanted: impl Fn(usize) -> bool,
+    ) {
+        let mut merge = |index: usize, state: &State| {
+            if let Some(merged) = merged.get_mut(index).filter(|_| wanted(index)) {
+                merged.merge(state);
+            }
+        };
+        match &self.body {
+            Body::Encoded { .. } => self.each_encoded(plan, bytes, |index, state| merge(index, &state)),
+            Body::Decoded(states) => states.iter().enumerate().for_each(|(index, state)| merge(index, state)),
         }
     }
 }
 
 /// The state of one entity in one view from one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LogState {
     last_offset: Offset,
     newest_arrival: Time,
     /// Oldest first. Disjoint, and where `settled`, each the span that the grid gives it.
     tiles: Vec<Tile>,
     settled: bool,
+    /// What it was decoded from or last encoded to: where the tiles that have not changed since have their aggregates.
+    bytes: Vec<u8>,
 }
 
 impl Default for LogState {
     fn default() -> Self {
-        Self { last_offset: -1, newest_arrival: Time::NEG_INFINITY, tiles: Vec::new(), settled: true }
+        Self {
+            last_offset: -1,
+            newest_arrival: Time::NEG_INFINITY,
+            tiles: Vec::new(),
+            settled: true,
+            bytes: Vec::new(),
+        }
     }
 }
+
+/// Equality of what was applied, however much of it is decoded.
+impl PartialEq for LogState {
+    fn eq(&self, other: &Self) -> bool {
+        let applied =
+            |state: &Self| (state.last_offset, state.newest_arrival, state.settled, state.tiles.len());
+        let equal = |(mine, theirs): (&Tile, &Tile)| {
+            (mine.span, mine.newest) == (theirs.span, theirs.newest)
+                && mine.encoded(&self.bytes) == theirs.encoded(&other.bytes)
+        };
+        applied(self) == applied(other) && self.tiles.iter().zip(&other.tiles).all(equal)
+    }
+}
+
+impl Eq for LogState {}
 
 impl LogState {
     /// The state before any event.
@@ -92,6 +200,31 @@ impl LogState {
         &self.tiles
     }
 
+    /// What one of its tiles keeps: one state per aggregate of the plan.
+    #[must_use]
+    pub fn states<'s>(&'s self, plan: &FeaturePlan, tile: &'s Tile) -> Cow<'s, [State]> {
+        tile.states(plan, &self.bytes)
+    }
+
+    /// Merges what one of its tiles keeps for the aggregates that are `wanted` into `merged`, which has a state per
+    /// aggregate.
+    pub(crate) fn merge_tile(
+        &self,
+        plan: &FeaturePlan,
+        tile: &Tile,
+        merged: &mut [State],
+        wanted: impl Fn(usize) -> bool,
+    ) {
+        tile.merge_into(plan, &self.bytes, merged, wanted);
+    }
+
+    /// How many bytes of memory it has allocated, as long as no event is applied after it was [encoded](Self::encode) or
+    /// decoded.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.bytes.capacity() + self.tiles.capacity() * size_of::<Tile>()
+    }
+
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
     ///
     /// Events come in log order; one at or before [`last_offset`](Self::last_offset) was applied already and
@@ -110,21 +243,22 @@ impl LogState {
             self.newest_arrival = stamp.arrival_time;
             self.settled = false;
         }
-        if let Some(tile) = self.tile_for(plan, stamp.event_time) {
+        if let Some(index) = self.tile_for(plan, stamp.event_time) {
+            let tile = &mut self.tiles[index];
             tile.newest = tile.newest.max(stamp.event_time);
-            for (state, input) in tile.states.iter_mut().zip(inputs) {
+            for (state, input) in tile.states_mut(plan, &self.bytes).iter_mut().zip(inputs) {
                 state.apply(input, stamp.order());
             }
         }
     }
 
-    /// The tile around `time`. One that has not grown yet is as good as the one it will grow into; a new one must
-    /// not overlap those that have not grown, so it is as fine as needed and grows with them.
-    fn tile_for(&mut self, plan: &FeaturePlan, time: Time) -> Option<&mut Tile> {
+    /// The index of the tile around `time`. One that has not grown yet is as good as the one it will grow into; a new one
+    /// must not overlap those that have not grown, so it is as fine as needed and grows with them.
+    fn tile_for(&mut self, plan: &FeaturePlan, time: Time) -> Option<usize> {
         let next = self.tiles.partition_point(|tile| tile.span.start <= time);
         let before = next.checked_sub(1).map(|before| self.tiles[before].span);
         if before.is_some_and(|before| before.contains(time)) {
-            return self.tiles.get_mut(next - 1);
+            return Some(next - 1);
         }
         let (horizon, finest) = (self.horizon(plan), TileSpan { start: time, end: time.next() });
         // Nothing coarser ends by the horizon. Most events are that new, and need no look at the windows.
@@ -134,7 +268,7 @@ impl LogState {
             || self.tiles.get(next).is_some_and(|after| after.span.start < span.end);
         let span = if overlaps { finest } else { span };
         self.tiles.insert(next, Tile::empty(plan, span));
-        self.tiles.get_mut(next)
+        Some(next)
     }
 
     /// Grows every tile to the span that the horizon gives it. Once per flush is enough: growing sooner or later
@@ -143,42 +277,58 @@ impl LogState {
         if self.settled {
             return;
         }
-        let grid = Grid::new(&plan.windows, self.horizon(plan));
-        let mut grown: Vec<Tile> = Vec::with_capacity(self.tiles.len());
-        for mut tile in std::mem::take(&mut self.tiles) {
-            let Some(span) = grid.grown(tile.span) else { continue };
-            match grown.last_mut().filter(|last| last.span == span) {
-                Some(last) => last.merge(&tile),
+        self.settled = true;
+        let horizon = self.horizon(plan);
+        let grid = Grid::new(&plan.windows, horizon);
+        // A tile from the horizon on is as fine as can be and does not grow; without windows there is none at all.
+        let old = |tile: &Tile| tile.span.start < horizon || plan.windows.is_empty();
+        let aged = self.tiles.partition_point(old);
+        let mut kept = 0;
+        for index in 0..aged {
+            let Some(span) = grid.grown(self.tiles[index].span) else { continue };
+            let (before, rest) = self.tiles.split_at_mut(index);
+            match before[..kept].last_mut().filter(|last| last.span == span) {
+                Some(last) => last.merge(plan, &self.bytes, &rest[0]),
                 None => {
-                    tile.span = span;
-                    grown.push(tile);
+                    self.tiles.swap(kept, index);
+                    self.tiles[kept].span = span;
+                    kept += 1;
                 }
             }
         }
-        self.tiles = grown;
-        self.settled = true;
+        self.tiles.drain(kept..aged);
     }
 
     /// The canonical bytes, after [settling](Self::settle).
-    #[must_use]
-    pub fn encode(&mut self, plan: &FeaturePlan) -> Vec<u8> {
+    pub fn encode(&mut self, plan: &FeaturePlan) -> &[u8] {
         self.settle(plan);
-        let mut out = Writer::new();
+        let mut out = Writer::with_capacity(self.bytes.len() + ROOM);
         out.u8(LAYOUT);
         out.zigzag(self.last_offset);
         out.zigzag(self.newest_arrival.millis());
         out.varint(self.tiles.len() as u64);
         let mut previous = Time::from_millis(0);
-        for tile in &self.tiles {
+        for tile in &mut self.tiles {
             encode_span(&mut out, tile.span, previous);
             out.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
-            tile.states.iter().for_each(|state| state.encode(&mut out));
             previous = tile.span.end;
+            let start = out.len();
+            match &tile.body {
+                Body::Encoded { start, end } => out.raw(&self.bytes[*start as usize..*end as usize]),
+                Body::Decoded(states) => states.iter().for_each(|state| state.encode(&mut out)),
+            }
+            match Body::encoded(start, out.len()) {
+                Some(body) => tile.body = body,
+                None => {
+                    tile.states_mut(plan, &self.bytes);
+                }
+            }
         }
-        out.into_bytes()
+        self.bytes = out.into_bytes();
+        &self.bytes
     }
 
-    /// Reads back what [`encode`](Self::encode) wrote under the same plan.
+    /// Reads back what [`encode`](Self::encode) wrote under the same plan. Everything is checked, nothing is decoded yet.
     ///
     /// # Errors
     /// Fails where the bytes are not the canonical form of a state of this plan, or of a newer layout.
@@ -212,6 +362,7 @@ impl LogState {
             state.tiles.push(tile);
         }
         from.finish()?;
+        state.bytes = bytes.to_vec();
         Ok(state)
     }
 }
@@ -262,7 +413,8 @@ fn decode_tile(plan: &FeaturePlan, span: TileSpan, from: &mut Reader<'_>) -> Res
     let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
     let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
     let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
-    let states: Result<Box<[State]>, DecodeError> =
-        plan.aggregates.iter().map(|aggregate| State::decode(aggregate.kind, from)).collect();
-    Ok(Tile { span, newest, states: states? })
+    let start = from.at();
+    plan.aggregates.iter().try_for_each(|aggregate| State::check(aggregate.kind, from))?;
+    let body = Body::encoded(start, from.at()).ok_or_else(|| from.malformed("a state below 4 GiB"))?;
+    Ok(Tile { span, newest, body })
 }

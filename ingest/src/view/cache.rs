@@ -1,11 +1,12 @@
-//! States kept between batches, within bounds: as they are stored, since decoded they take many times the memory.
+//! States kept between batches, within bounds: encoded but for an index of their tiles, since decoded aggregates take many
+//! times the memory.
 //!
 //! Two halves: what is used goes into the young one; once that has half of the bytes allowed, it becomes the old one
 //! and what was old is forgotten. So a state stays that is used at least once while half a cache of others is.
 
 use std::collections::HashMap;
 
-use tidemark_kernel::EntityKey;
+use tidemark_kernel::{EntityKey, LogState};
 use tidemark_store::BUCKETS;
 
 use super::log::Touched;
@@ -23,12 +24,12 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Halves {
-    young: HashMap<EntityKey, Vec<u8>>,
-    old: HashMap<EntityKey, Vec<u8>>,
+    young: HashMap<EntityKey, LogState>,
+    old: HashMap<EntityKey, LogState>,
 }
 
-fn size(key: &EntityKey, state: &[u8]) -> usize {
-    key.as_bytes().len() + state.len() + OVERHEAD
+fn size(key: &EntityKey, state: &LogState) -> usize {
+    key.as_bytes().len() + state.allocated() + size_of::<LogState>() + OVERHEAD
 }
 
 impl Default for Cache {
@@ -39,7 +40,7 @@ impl Default for Cache {
 
 impl Cache {
     /// Takes a state out. Whoever changes it puts it back once the change is stored.
-    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<LogState> {
         let Halves { young, old } = &mut self.buckets[bucket];
         if let Some(state) = young.remove(key) {
             self.young -= size(key, &state);
@@ -87,7 +88,7 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        Touched::new(key, Some(vec![7; 50]))
+        Touched::new(key, Some(LogState::new()))
     }
 
     #[test]

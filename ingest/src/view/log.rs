@@ -60,13 +60,15 @@ struct Standing {
 pub(super) struct Touched {
     pub(super) key: EntityKey,
     pub(super) kept: Vec<usize>,
-    /// Its state as it is stored; none where that is not known, and where there is none.
-    pub(super) state: Option<Vec<u8>>,
+    /// Its state; none where it has to be loaded.
+    pub(super) state: Option<LogState>,
+    /// Its state as it was loaded; none where there is none.
+    loaded: Option<Vec<u8>>,
 }
 
 impl Touched {
-    pub(super) const fn new(key: EntityKey, state: Option<Vec<u8>>) -> Self {
-        Self { key, kept: Vec::new(), state }
+    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
+        Self { key, kept: Vec::new(), state, loaded: None }
     }
 }
 
@@ -350,7 +352,7 @@ impl Step {
     /// Takes the states of those that were [missing](Self::missing).
     fn loaded(&mut self, states: Vec<Option<Vec<u8>>>) {
         let missing = self.entities.iter_mut().filter(|entity| entity.state.is_none());
-        missing.zip(states).for_each(|(entity, state)| entity.state = state);
+        missing.zip(states).for_each(|(entity, state)| entity.loaded = state);
     }
 }
 
@@ -367,10 +369,13 @@ fn apply_all(
     for step in &mut steps {
         let mut writes = Vec::with_capacity(step.entities.len());
         for entity in &mut step.entities {
-            let mut state = stored(target, &entity.key, entity.state.take())?;
+            let mut state = match entity.state.take() {
+                Some(state) => state,
+                None => stored(target, &entity.key, entity.loaded.take())?,
+            };
             rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
             let new = apply::new_state(&target.plan, &mut state);
-            entity.state = Some(new.bytes.clone());
+            entity.state = Some(state);
             writes.push((entity.key.clone(), Some(new)));
         }
         flushes.push(BucketFlush { bucket: step.bucket as u16, log, from: step.from, to: batch.to, writes });

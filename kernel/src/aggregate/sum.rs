@@ -106,6 +106,15 @@ impl FloatSum {
         }
         Ok(state)
     }
+
+    /// See [`State::check`](super::State::check).
+    pub(super) fn check(from: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let (count, is_nothing) = (from.varint()?, ExactSum::check(from)?);
+        if count == 0 && !is_nothing {
+            return Err(from.malformed("a total of no floats"));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use smallvec::{SmallVec, smallvec};
 use super::{BIAS, LIMB_BITS, LIMBS};
 use crate::codec::{DecodeError, Reader, Writer};
 
+/// How many bytes a digit is stored in.
+const DIGIT: usize = size_of::<u32>();
+
 /// An exact binary number in its one canonical form: sign, digits of 32 bits, and the place of the lowest.
 ///
 /// The lowest and the highest digit are not zero; zero has no digits.
@@ -66,11 +69,6 @@ impl Number {
         &self.digits
     }
 
-    /// The place of the lowest digit, counted in digits from 2^-BIAS.
-    pub(crate) const fn base(&self) -> i32 {
-        self.base
-    }
-
     /// The exponent of two that its digits, taken as an integer, are multiplied with.
     pub(crate) fn exponent(&self) -> i64 {
         i64::from(self.base) * i64::from(LIMB_BITS) - i64::from(BIAS)
@@ -127,21 +125,24 @@ impl Number {
         }
     }
 
-    pub(super) fn decode(negative: bool, len: u64, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads the base and the digits, little-endian, of what [`encode`](Self::encode) wrote of a number with so many.
+    pub(super) fn read<'a>(
+        negative: bool,
+        len: u64,
+        from: &mut Reader<'a>,
+    ) -> Result<(u32, &'a [[u8; DIGIT]]), DecodeError> {
         if len == 0 {
-            return if negative { Err(from.malformed("an exact sum")) } else { Ok(Self::default()) };
+            return if negative { Err(from.malformed("an exact sum")) } else { Ok((0, &[])) };
         }
         let base = from.varint()?;
         if base.checked_add(len).is_none_or(|end| end > LIMBS as u64) {
             return Err(from.malformed("an exact sum"));
         }
-        let bytes = from.raw(len as usize * size_of::<u32>())?;
-        let digits: SmallVec<[u32; 12]> =
-            bytes.as_chunks().0.iter().map(|digit| u32::from_le_bytes(*digit)).collect();
-        if digits.first() == Some(&0) || digits.last() == Some(&0) {
+        let digits = from.raw(len as usize * DIGIT)?.as_chunks().0;
+        if digits.first() == Some(&[0; DIGIT]) || digits.last() == Some(&[0; DIGIT]) {
             return Err(from.malformed("an exact sum"));
         }
-        Ok(Self { negative, digits, base: base as i32 })
+        Ok((base as u32, digits))
     }
 }
 

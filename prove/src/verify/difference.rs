@@ -18,8 +18,8 @@ pub(super) fn of(
         (None, Some(_)) => Some("the state is missing".to_owned()),
         (Some(_), None) => Some("there is a state, but no event that it could be of".to_owned()),
         (Some(stored), Some(rebuilt)) => {
-            let expected = rebuilt.clone().encode(plan);
-            (stored != expected).then(|| describe(plan, stored, rebuilt))
+            let mut expected = rebuilt.clone();
+            (stored != expected.encode(plan)).then(|| describe(plan, stored, &expected))
         }
     }
 }
@@ -38,13 +38,17 @@ fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {
         return format!("the newest arrival is {stored}, it should be {rebuilt}");
     }
     let pairs = stored.tiles().iter().zip(rebuilt.tiles());
-    let found = pairs.filter_map(|(stored, rebuilt)| tile(plan, stored, rebuilt)).next();
+    let found = pairs.filter_map(|tiles| tile(plan, (&stored, tiles.0), (rebuilt, tiles.1))).next();
     found.unwrap_or_else(|| {
         format!("there are {} tiles, there should be {}", stored.tiles().len(), rebuilt.tiles().len())
     })
 }
 
-fn tile(plan: &FeaturePlan, stored: &Tile, rebuilt: &Tile) -> Option<String> {
+fn tile(
+    plan: &FeaturePlan,
+    (stored_state, stored): (&LogState, &Tile),
+    (rebuilt_state, rebuilt): (&LogState, &Tile),
+) -> Option<String> {
     let span = format!("[{}, {})", rebuilt.span.start, rebuilt.span.end);
     if stored.span != rebuilt.span {
         return Some(format!(
@@ -58,8 +62,9 @@ fn tile(plan: &FeaturePlan, stored: &Tile, rebuilt: &Tile) -> Option<String> {
             stored.newest, rebuilt.newest
         ));
     }
-    let states = stored.states.iter().zip(&rebuilt.states).enumerate();
-    let (index, (stored, rebuilt)) = states.into_iter().find(|(_, (stored, rebuilt))| stored != rebuilt)?;
+    let (stored, rebuilt) = (stored_state.states(plan, stored), rebuilt_state.states(plan, rebuilt));
+    let mut states = stored.iter().zip(rebuilt.iter()).enumerate();
+    let (index, (stored, rebuilt)) = states.find(|(_, (stored, rebuilt))| stored != rebuilt)?;
     Some(format!("in tile {span}, {}", aggregate(plan, index, stored, rebuilt)))
 }
 
