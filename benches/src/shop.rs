@@ -1,6 +1,6 @@
 //! A shop: three views of one topic of payments, each keyed by another field, with four windowed features each.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -80,6 +80,22 @@ const COUNTRIES: [&str; 8] = ["DE", "FR", "IT", "ES", "NL", "PL", "SE", "AT"];
 /// Where they are not right.
 pub fn repo() -> Repo {
     parse([("shop.yaml", DEFINITIONS)]).expect("definitions without a problem")
+}
+
+/// The definitions, with so many views more that see every payment and keep none.
+///
+/// # Panics
+/// Where they are not right.
+pub fn repo_with_idle_views(count: usize) -> Repo {
+    let mut idle = String::from("views:\n");
+    for view in 0..count {
+        let _ = writeln!(
+            idle,
+            "  - {{name: idle_{view}, entity: user, source: payments, where: amount < 0, features: \
+             [{{name: payments, aggregate: count(*), windows: [1h]}}]}}"
+        );
+    }
+    parse([("idle.yaml", idle.as_str()), ("shop.yaml", DEFINITIONS)]).expect("definitions without a problem")
 }
 
 /// One payment. Users, merchants and cards are numbered from 0.

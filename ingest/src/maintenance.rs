@@ -59,15 +59,14 @@ pub(crate) async fn drop_expired(
 ) -> Result<(), StoreError> {
     let mut replaced = Vec::new();
     let names: Vec<&str> = views.iter().map(String::as_str).collect();
-    for (view, live) in names.iter().zip(store.live_of(&names).await?) {
+    let live = store.live_of(&names).await?;
+    for (live, unpublished) in live.into_iter().zip(store.unpublished_of(&names).await?) {
         let Some(live) = live else { continue };
-        for generation in store.unpublished(view).await? {
-            if generation.number > live.number {
-                seen.clear();
-                return Ok(());
-            }
-            replaced.push(generation);
+        if unpublished.iter().any(|generation| generation.number > live.number) {
+            seen.clear();
+            return Ok(());
         }
+        replaced.extend(unpublished);
     }
     seen.retain(|(generation, _)| replaced.contains(generation));
     let mut expired = Vec::new();

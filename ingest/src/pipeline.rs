@@ -7,8 +7,9 @@
 //!
 //! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands
 //! over, [`retry`] the records that are taken again, [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent
-//! twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are up, [`backfill`] the views that
-//! are filled from history meanwhile, [`run`] the loop that serves them all.
+//! twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are up, [`idle`] how those with nothing
+//! to write are compared with the store, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that
+//! serves them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ mod changed;
 mod count;
 mod flow;
 mod history;
+mod idle;
 pub(crate) mod intake;
 pub(crate) mod kept;
 mod live;
@@ -140,6 +142,8 @@ pub(crate) struct Pipeline {
     taken_back: Vec<TakenBack>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
+    /// What compares [idle] views with the store, while [running](run).
+    comparing: JoinSet<()>,
     /// What keeps its tables in shape, while [running](run).
     upkeep: JoinSet<()>,
     metrics: Arc<SourceMetrics>,
@@ -193,6 +197,7 @@ impl Pipeline {
             given_up: Vec::new(),
             taken_back: Vec::new(),
             topic: None,
+            comparing: JoinSet::new(),
             upkeep: JoinSet::new(),
             metrics,
             health,

@@ -10,6 +10,7 @@ pub(crate) mod faults;
 mod files;
 pub(crate) mod fixture;
 mod forgetting;
+mod idle;
 mod lost;
 mod push;
 mod repeated;

@@ -160,6 +160,25 @@ impl ViewWriter {
         Ok(false)
     }
 
+    /// As [`add_log`](Self::add_log), for logs whose positions were just read. One that has lost a position is left out.
+    pub(crate) fn add_read(&self, stored: &Positions) {
+        let mut logs = self.logs();
+        for log in stored.keys() {
+            let Some(buckets) = buckets(stored, *log) else { continue };
+            let writer = || shared(LogWriter::new(Arc::clone(&self.target), *log, buckets));
+            logs.entry(*log).or_insert_with(writer);
+        }
+    }
+
+    /// Whether every bucket is stored at exactly these positions, as far as this process knows. False while something is being
+    /// applied: then the positions are checked anyway.
+    pub(crate) fn is_at(&self, expected: &LogPositions) -> bool {
+        expected.iter().all(|(log, position)| {
+            let Some(writer) = self.writer(*log) else { return false };
+            writer.try_lock().is_ok_and(|writer| writer.is_at(*position))
+        })
+    }
+
     /// Lets go of a log.
     pub(crate) fn forget(&self, log: Log) {
         self.logs().remove(&log);

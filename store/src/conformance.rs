@@ -49,7 +49,8 @@ macro_rules! conformance {
             generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
                 publishing_compares_first, only_generations_of_the_view_are_published,
                 unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone, a_generation_is_whole_or_not,
-                several_are_asked_about_and_dropped, the_live_generation_cannot_be_dropped;
+                several_are_asked_about_and_dropped, several_are_compared_with_where_they_should_be, many_are_compared,
+                several_are_read_at_once, the_live_generation_cannot_be_dropped;
             histories: the_first_history_of_a_source_stays;
             races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
         }

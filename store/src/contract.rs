@@ -124,6 +124,43 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         Ok(positions)
     }
 
+    /// As [`positions_of`](Self::positions_of), for several generations, in their order; none for one that is
+    /// [gone](StoreError::Gone).
+    async fn positions_of_each(
+        &self,
+        generations: &[Generation],
+        logs: &[Log],
+    ) -> Result<Vec<Option<Positions>>, StoreError> {
+        let mut all = Vec::with_capacity(generations.len());
+        for generation in generations {
+            all.push(match self.positions_of(generation, logs).await {
+                Err(StoreError::Gone(_)) => None,
+                positions => Some(positions?),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Whether each of these generations is the live one of its view and has every bucket at exactly these positions, in
+    /// their order. A worker asks it at every tick, of all views that nothing has happened to: where it is false,
+    /// [`live`](Self::live) and [`positions_of`](Self::positions_of) tell why.
+    async fn are_live_at(
+        &self,
+        generations: &[Generation],
+        positions: &BTreeMap<Log, Position>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let views: Vec<&str> = generations.iter().map(|generation| generation.view.as_str()).collect();
+        let logs: Vec<Log> = positions.keys().copied().collect();
+        let live = self.live_of(&views).await?;
+        let stored = self.positions_of_each(generations, &logs).await?;
+        let mut found = Vec::with_capacity(generations.len());
+        for ((generation, live), stored) in generations.iter().zip(live).zip(stored) {
+            let is_there = stored.is_some_and(|stored| is_everywhere_at(&stored, positions));
+            found.push(is_there && live.as_ref() == Some(generation));
+        }
+        Ok(found)
+    }
+
     /// Makes sure that the states of a source's views are those of this history, and records that they are where nothing is
     /// recorded. Of several that do so at once the first wins.
     ///
@@ -204,6 +241,15 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: it answers lookups as
     /// long as it is kept.
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError>;
+
+    /// As [`unpublished`](Self::unpublished), for several views, in their order.
+    async fn unpublished_of(&self, views: &[&str]) -> Result<Vec<Vec<Generation>>, StoreError> {
+        let mut all = Vec::with_capacity(views.len());
+        for view in views {
+            all.push(self.unpublished(view).await?);
+        }
+        Ok(all)
+    }
 
     /// Removes a generation, its states and positions. Repeating it is no error. Cut short, the generation is still
     /// named by [`unpublished`](Self::unpublished), but no bucket that lost a state has kept a position.
@@ -400,6 +446,14 @@ pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
 #[must_use]
 pub fn names_every_bucket(positions: &Positions) -> bool {
     (0..BUCKETS).all(|bucket| positions.values().any(|buckets| buckets.contains_key(&bucket)))
+}
+
+/// Whether every bucket is at exactly these positions.
+fn is_everywhere_at(stored: &Positions, expected: &BTreeMap<Log, Position>) -> bool {
+    expected.iter().all(|(log, position)| {
+        let Some(buckets) = stored.get(log) else { return false };
+        (0..BUCKETS).all(|bucket| buckets.get(&bucket) == Some(position))
+    })
 }
 
 /// The position in [`Log::RETRACTIONS`] that a generation with these positions was begun at: records that were taken back

@@ -172,6 +172,21 @@ impl OnlineStore for EmbeddedStore {
         })
     }
 
+    async fn are_live_at(
+        &self,
+        generations: &[Generation],
+        positions: &BTreeMap<Log, Position>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let (all, positions) = (generations.to_vec(), positions.clone());
+        self.blocking(move |file| {
+            file.read(|transaction| {
+                let is_there = |of: &Generation| generations::is_live_at(transaction, of, &positions);
+                all.iter().map(is_there).collect()
+            })
+        })
+        .await
+    }
+
     async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
         self.file.read(|transaction| generations::is_whole(transaction, generation))
     }
@@ -239,6 +254,12 @@ impl OnlineStore for EmbeddedStore {
 
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
         self.file.read(|transaction| generations::unpublished(transaction, view))
+    }
+
+    async fn unpublished_of(&self, views: &[&str]) -> Result<Vec<Vec<Generation>>, StoreError> {
+        let views: Vec<String> = views.iter().map(|view| (*view).to_owned()).collect();
+        self.blocking(move |file| file.read(|transaction| generations::unpublished_of(transaction, &views)))
+            .await
     }
 
     async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {

@@ -23,6 +23,7 @@ mod names;
 mod scan;
 mod script;
 mod server;
+mod several;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,7 +142,28 @@ impl OnlineStore for RedisStore {
 
     async fn positions_of(&self, generation: &Generation, logs: &[Log]) -> Result<Positions, StoreError> {
         self.watch.look(&self.link).await?;
-        generations::positions_of(&self.link, generation, logs).await
+        let positions = several::positions(&self.link, std::slice::from_ref(generation), logs).await?;
+        let gone = || StoreError::Gone(generation.clone());
+        positions.into_iter().next().flatten().ok_or_else(gone)
+    }
+
+    async fn positions_of_each(
+        &self,
+        generations: &[Generation],
+        logs: &[Log],
+    ) -> Result<Vec<Option<Positions>>, StoreError> {
+        self.watch.look(&self.link).await?;
+        several::positions(&self.link, generations, logs).await
+    }
+
+    /// Redis compares, and answers with what differs.
+    async fn are_live_at(
+        &self,
+        generations: &[Generation],
+        positions: &BTreeMap<Log, Position>,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.watch.look(&self.link).await?;
+        several::are_live_at(&self.link, generations, positions).await
     }
 
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
@@ -159,7 +181,7 @@ impl OnlineStore for RedisStore {
 
     async fn are_whole(&self, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
         self.watch.look(&self.link).await?;
-        generations::are_whole(&self.link, generations).await
+        several::are_whole(&self.link, generations).await
     }
 
     async fn begin(
@@ -194,11 +216,15 @@ impl OnlineStore for RedisStore {
 
     async fn live_of(&self, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
         self.watch.look(&self.link).await?;
-        generations::live_of_each(&self.link, views).await
+        several::live(&self.link, views).await
     }
 
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
         generations::unpublished(&self.link, view).await
+    }
+
+    async fn unpublished_of(&self, views: &[&str]) -> Result<Vec<Vec<Generation>>, StoreError> {
+        several::unpublished(&self.link, views).await
     }
 
     async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {

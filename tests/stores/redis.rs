@@ -94,9 +94,15 @@ async fn a_lost_bucket_is_told() {
     let prefix = config.prefix.clone();
     let store = RedisStore::open(config).await.expect("a store");
     let generation = begin(&store).await;
+    store.publish(VIEW, None, Some(&generation)).await.expect("published");
+    let all = std::slice::from_ref(&generation);
+    let start = BTreeMap::from([(LOG, Position::START)]);
+    assert_eq!(store.are_live_at(all, &start).await.expect("compared"), [true]);
     let lost = key(1).bucket(BUCKETS);
     let name = format!("{prefix}:{{{VIEW}:{}:{lost}}}", generation.number);
     assert_eq!(redis.command::<u64>(&["DEL", &name]).expect("deleted"), 1);
+    assert_eq!(store.are_live_at(all, &start).await.expect("compared"), [false]);
+    assert_eq!(store.are_live_at(all, &BTreeMap::new()).await.expect("compared"), [false]);
     let positions = store.positions(&generation).await.expect("some are left");
     assert!(!positions[&LOG].contains_key(&lost) && positions[&LOG].len() == usize::from(BUCKETS) - 1);
     for error in [

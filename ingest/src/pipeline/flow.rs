@@ -11,6 +11,7 @@ use tidemark_offline::Positions;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
+use super::idle::Idle;
 use super::live::{Fallen, Live};
 use super::repeated::Deduplicated;
 use super::topic::Topic;
@@ -211,20 +212,40 @@ impl Pipeline {
     }
 
     /// As [`settle`](Self::settle) does with what no batch is on the way of, and without waiting.
-    pub(super) fn settle_beside(&self) {
-        let mut idle = self.logs();
-        idle.retain(|partition| self.room.is_drained(*partition));
-        // A view that cannot go on says so itself.
-        self.views.iter().for_each(|view| drop(self.settle_view(view, &idle)));
+    pub(super) fn settle_beside(&mut self) {
+        let mut partitions = self.logs();
+        partitions.retain(|partition| self.room.is_drained(*partition));
+        let expected = self.expected(&partitions);
+        let mut idle = Idle::at(expected.clone());
+        for view in &self.views {
+            if self.is_current(view) && view.writer().is_at(&expected) {
+                idle.add(view);
+            } else {
+                // A view that cannot go on says so itself.
+                drop(self.settle_view(view, &partitions));
+            }
+        }
+        self.compare(idle);
+    }
+
+    /// Compares idle views with the store, unless that is still being done since an earlier tick.
+    fn compare(&mut self, idle: Idle) {
+        while self.comparing.try_join_next().is_some() {}
+        if self.comparing.is_empty() && !idle.is_empty() {
+            self.comparing.spawn(idle.compare(Arc::clone(&self.shared.store)));
+        }
     }
 
     fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
-        // What was taken back since a generation was begun is in it still, and one that does not count any more may hold records
-        // that are not in `events`.
+        view.settle(self.expected(partitions), self.is_current(view))
+    }
+
+    /// Whether a view has what `events` has. What was taken back since a generation was begun is in it still, and one that does
+    /// not count any more may hold records that are not in `events`.
+    fn is_current(&self, view: &Live) -> bool {
         let writer = view.writer();
-        let current = writer.retractions() == self.tables.retracted()
-            && writer.generation().number >= self.tables.generations_since();
-        view.settle(self.expected(partitions), current)
+        writer.retractions() == self.tables.retracted()
+            && writer.generation().number >= self.tables.generations_since()
     }
 
     /// Where views that have everything should be in these partitions.

@@ -28,6 +28,19 @@ pub(super) struct Live {
     _task: JoinSet<()>,
 }
 
+/// What settles a view later, if it is up then.
+pub(super) struct Settler(mpsc::WeakUnboundedSender<Order>);
+
+impl Settler {
+    /// As [`Live::settle`] does, for a view that is current, and without an answer.
+    pub(super) fn settle(&self, expected: Positions) {
+        let Some(orders) = self.0.upgrade() else { return };
+        let (answer, _) = oneshot::channel();
+        // A view that has ended says so itself.
+        drop(orders.send(Order::Settle(Settle { expected, current: true, answer })));
+    }
+}
+
 /// Where a view says that it cannot go on.
 pub(super) type FallenSender = mpsc::UnboundedSender<Fallen>;
 
@@ -92,6 +105,11 @@ impl Live {
         let (answer, settled) = oneshot::channel();
         drop(self.orders.send(Order::Settle(Settle { expected, current, answer })));
         settled
+    }
+
+    /// What settles it later.
+    pub(super) fn settler(&self) -> Settler {
+        Settler(self.orders.downgrade())
     }
 
     /// Lets go of partitions: what waits of them is not applied any more, and what is being applied ends where it is.

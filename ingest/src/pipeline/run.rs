@@ -106,6 +106,7 @@ impl Pipeline {
         self.leave_topic().await;
         self.end_running().await;
         applied.iter().for_each(|applied| applied.end(&self.source.name));
+        self.comparing.abort_all();
         self.upkeep.abort_all();
         (self, outcome)
     }

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
-use tidemark_store::Remedy;
+use tidemark_store::{Generation, Remedy};
 use tokio::sync::mpsc;
 
 use super::live::Fallen;
@@ -374,14 +374,31 @@ impl Pipeline {
     /// Others may have written these logs: reads again where the views stand in them.
     async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
         join_all(self.views.iter().map(|view| view.forget(logs))).await;
-        let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
-        for view in views {
+        let held: Positions = logs.iter().map(|log| (*log, self.tables.committed(*log))).collect();
+        for view in self.read_views(logs).await? {
+            if view.is_at(&held) {
+                continue;
+            }
             if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
                 // The loop restores it. This end of the channel is always open.
                 drop(self.falls.send(Fallen { writer: view, outcome: Ok(()) }));
             }
         }
         Ok(())
+    }
+
+    /// Reads where every view stands in logs that were let go of, which is one question for all of them.
+    async fn read_views(&self, logs: &[Log]) -> Result<Vec<SharedView>, IngestError> {
+        let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
+        let generations: Vec<Generation> = views.iter().map(|view| view.generation().clone()).collect();
+        let stored = self.shared.store.positions_of_each(&generations, logs).await?;
+        for (view, stored) in views.iter().zip(stored) {
+            // One that is gone, or has lost a position, is found out when it is caught up.
+            if let Some(stored) = &stored {
+                view.add_read(stored);
+            }
+        }
+        Ok(views)
     }
 
     /// Records that Kafka has thrown away before they were read are an error, unless their loss was accepted: then a

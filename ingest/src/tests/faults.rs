@@ -1,13 +1,14 @@
 //! Cut anywhere, and by anything: both stores end as if nothing had happened.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_store::memory::Snapshot;
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
@@ -24,11 +25,30 @@ pub(crate) struct Faulty {
     left: AtomicI64,
     /// The view that cannot be written for the time being.
     away: Mutex<Option<String>>,
+    /// How often positions of one generation were read, and how often those of several were compared.
+    pub(super) read: AtomicUsize,
+    pub(super) compared: AtomicUsize,
 }
 
 impl Faulty {
     pub(crate) fn new() -> Self {
-        Self { store: MemoryStore::new(clock()), left: AtomicI64::new(i64::MAX), away: Mutex::default() }
+        Self {
+            store: MemoryStore::new(clock()),
+            left: AtomicI64::new(i64::MAX),
+            away: Mutex::default(),
+            read: AtomicUsize::new(0),
+            compared: AtomicUsize::new(0),
+        }
+    }
+
+    /// What it holds now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    /// Holds what it held then.
+    pub(super) fn fall_back(&self, to: &Snapshot) {
+        self.store.fall_back(to);
     }
 
     /// From now on this view cannot be written, or every view can.
@@ -78,7 +98,16 @@ impl OnlineStore for Faulty {
         self.store.lookup(of, keys).await
     }
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
+        self.read.fetch_add(1, SeqCst);
         self.call(self.store.positions(of)).await
+    }
+    async fn are_live_at(
+        &self,
+        generations: &[Generation],
+        positions: &BTreeMap<Log, Position>,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.compared.fetch_add(1, SeqCst);
+        self.call(self.store.are_live_at(generations, positions)).await
     }
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
         self.call(self.store.claim_history(source, history)).await

@@ -98,6 +98,11 @@ impl LogWriter {
         self.buckets.iter().map(|bucket| bucket.reached).max().unwrap_or(Position::START)
     }
 
+    /// Whether every bucket is stored at this position, as far as we know, and has reached no other.
+    pub(super) fn is_at(&self, position: Position) -> bool {
+        self.buckets.iter().all(|bucket| bucket.stored == position && bucket.reached == position)
+    }
+
     /// The sum of the positions that the buckets are stored at.
     pub(super) fn progress(&self) -> i128 {
         self.buckets.iter().map(|bucket| i128::from(bucket.stored.0)).sum()

@@ -167,6 +167,71 @@ pub async fn several_are_asked_about_and_dropped(store: Subject) {
     assert_eq!(states(&store, &all[2], &key).await, [(LOG, b"state".to_vec())]);
 }
 
+pub async fn several_are_compared_with_where_they_should_be(store: Subject) {
+    let begun = async |view: &str| {
+        let positions = BTreeMap::from([(LOG, Position(3)), (Log(1), Position(0))]);
+        store.begin(view, Fingerprint([7; 16]), &positions, None).await.unwrap()
+    };
+    let all = [begun(VIEW).await, begun("other").await, begun("third").await];
+    let at = |one, two| BTreeMap::from([(LOG, Position(one)), (Log(1), Position(two))]);
+    assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [false; 3], "none is live");
+    for generation in &all {
+        store.publish(&generation.view, None, Some(generation)).await.unwrap();
+    }
+    assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [true; 3]);
+    assert_eq!(store.are_live_at(&all, &at(2, 0)).await.unwrap(), [false; 3], "they are further");
+    assert_eq!(store.are_live_at(&all, &BTreeMap::from([(Log(1), Position(0))])).await.unwrap(), [true; 3]);
+    assert_eq!(store.are_live_at(&all, &BTreeMap::from([(Log(2), Position(0))])).await.unwrap(), [false; 3]);
+    assert_eq!(store.are_live_at(&all, &BTreeMap::new()).await.unwrap(), [true; 3]);
+    assert!(store.are_live_at(&[], &at(3, 0)).await.unwrap().is_empty());
+
+    // One bucket of many is enough.
+    flush(&store, &all[1], step(LOG, 3, 4, &[(&key(b"k"), b"state")])).await;
+    assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [true, false, true]);
+    store.publish("third", Some(&all[2]), None).await.unwrap();
+    assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [true, false, false]);
+    store.drop_generation(&all[2]).await.unwrap();
+    let never = Generation { number: all[0].number + 1, ..all[0].clone() };
+    let asked = [all[2].clone(), never, all[0].clone()];
+    assert_eq!(store.are_live_at(&asked, &at(3, 0)).await.unwrap(), [false, false, true]);
+}
+
+/// More than any store asks about in one step.
+pub async fn many_are_compared(store: Subject) {
+    let positions: BTreeMap<Log, Position> = (0..40).map(|log| (Log(log), Position(7))).collect();
+    let mut all = Vec::new();
+    for view in 0..30 {
+        let view = format!("view{view}");
+        let generation = store.begin(&view, Fingerprint([7; 16]), &positions, None).await.unwrap();
+        store.publish(&view, None, Some(&generation)).await.unwrap();
+        all.push(generation);
+    }
+    flush(&store, &all[17], step(Log(39), 7, 8, &[(&key(b"k"), b"state")])).await;
+    let found = store.are_live_at(&all, &positions).await.unwrap();
+    let elsewhere: Vec<usize> = (0..all.len()).filter(|at| !found[*at]).collect();
+    assert_eq!((found.len(), elsewhere), (all.len(), vec![17]));
+}
+
+pub async fn several_are_read_at_once(store: Subject) {
+    let (old, new) = (begin(&store).await, begin(&store).await);
+    let other = store.begin("other", Fingerprint([7; 16]), &BTreeMap::from([(LOG, Position(9))]), None).await;
+    let other = other.unwrap();
+    store.publish(VIEW, None, Some(&new)).await.unwrap();
+    let views = ["unheard of", "other", VIEW];
+    let unpublished = store.unpublished_of(&views).await.unwrap();
+    assert_eq!(unpublished, [vec![], vec![other.clone()], vec![old.clone()]]);
+    assert!(store.unpublished_of(&[]).await.unwrap().is_empty());
+
+    store.drop_generation(&old).await.unwrap();
+    let asked = [old, other.clone(), new.clone()];
+    let found = store.positions_of_each(&asked, &[LOG]).await.unwrap();
+    let positions = store.positions(&other).await.unwrap();
+    assert_eq!(found, [None, Some(positions), Some(store.positions(&new).await.unwrap())]);
+    let found = store.positions_of_each(&asked, &[Log(5)]).await.unwrap();
+    assert_eq!(found, [None, Some(Positions::new()), Some(Positions::new())]);
+    assert!(store.positions_of_each(&[], &[LOG]).await.unwrap().is_empty());
+}
+
 pub async fn the_live_generation_cannot_be_dropped(store: Subject) {
     let generation = begin(&store).await;
     store.publish(VIEW, None, Some(&generation)).await.unwrap();

@@ -183,6 +183,26 @@ pub(super) fn is_whole(transaction: &ReadTransaction, generation: &Generation) -
     Ok(false)
 }
 
+/// Whether a generation is the live one of its view and has every bucket at these positions.
+pub(super) fn is_live_at(
+    transaction: &ReadTransaction,
+    generation: &Generation,
+    expected: &BTreeMap<Log, Position>,
+) -> Result<bool, Fault> {
+    if live(transaction, &generation.view)?.as_ref() != Some(generation) {
+        return Ok(false);
+    }
+    let table = transaction.open_table(POSITIONS)?;
+    for (log, expected) in expected {
+        for bucket in 0..BUCKETS {
+            if position(&table, (generation.number, log.0, bucket))? != Some(*expected) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
 pub(super) fn publish(
     transaction: &WriteTransaction,
     view: &str,
@@ -238,6 +258,25 @@ pub(super) fn unpublished(transaction: &ReadTransaction, view: &str) -> Result<V
     let live = live(transaction, view)?;
     let mut found = all(transaction)?;
     found.retain(|generation| generation.view == view && Some(generation) != live.as_ref());
+    Ok(found)
+}
+
+/// The same for each of these views. All generations are read once.
+pub(super) fn unpublished_of(
+    transaction: &ReadTransaction,
+    views: &[String],
+) -> Result<Vec<Vec<Generation>>, Fault> {
+    let mut by_view: BTreeMap<String, Vec<Generation>> = BTreeMap::new();
+    for generation in all(transaction)? {
+        by_view.entry(generation.view.clone()).or_default().push(generation);
+    }
+    let mut found = Vec::with_capacity(views.len());
+    for view in views {
+        let live = live(transaction, view)?;
+        let mut of_view = by_view.get(view).cloned().unwrap_or_default();
+        of_view.retain(|generation| Some(generation) != live.as_ref());
+        found.push(of_view);
+    }
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ use super::layout::{self, Keys};
 use super::link::Link;
 use super::names::{self, Sorted};
 use super::scan::Scan;
+use super::several;
 use super::states;
 use crate::contract::{BUCKETS, EntityPages, EntityStates, Generation, Sizes};
 use crate::error::StoreError;
@@ -48,7 +49,7 @@ impl<'a> Pages<'a> {
 
 /// Fails unless all of these generations are whole.
 async fn check_each(link: &Link, generations: &[Generation]) -> Result<(), StoreError> {
-    let whole = generations::are_whole(link, generations).await?;
+    let whole = several::are_whole(link, generations).await?;
     match generations.iter().zip(whole).find(|(_, is_whole)| !is_whole) {
         Some((gone, _)) => Err(StoreError::Gone(gone.clone())),
         None => Ok(()),
@@ -134,7 +135,7 @@ pub(super) async fn check(link: &Link, read: &[Generation]) -> Result<(), StoreE
         let generations = generations::records(link, &view).await?.0.into_iter();
         others.extend(generations.map(|(_, generation)| generation).filter(|other| !read.contains(other)));
     }
-    let whole = generations::are_whole(link, &others).await?;
+    let whole = several::are_whole(link, &others).await?;
     let others: Vec<Generation> =
         others.into_iter().zip(whole).filter_map(|(of, is_whole)| is_whole.then_some(of)).collect();
     if others.is_empty() {

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use redis::{Cmd, Pipeline};
 
 use super::contents::memory;
-use super::generations;
 use super::layout::{self, Keys};
 use super::link::Link;
 use super::names::{Owners, draw};
 use super::scan::Scan;
 use super::script;
+use super::several;
 use crate::contract::{BUCKETS, Generation, Sizes};
 use crate::error::StoreError;
 
@@ -44,7 +44,7 @@ struct Met {
 }
 
 pub(super) async fn sizes(link: &Link, generations: &[Generation]) -> Result<Vec<Sizes>, StoreError> {
-    let whole = generations::are_whole(link, generations).await?;
+    let whole = several::are_whole(link, generations).await?;
     let owners = Owners::new(link.prefix(), generations);
     let keys = keys(link).await?;
     let mut all: Vec<Met> = generations.iter().map(|_| Met { times: 0, names: BTreeSet::new() }).collect();

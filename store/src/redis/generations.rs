@@ -12,17 +12,18 @@ use super::link::Link;
 use super::names::Owners;
 use super::scan::Scan;
 use super::script::{self, Script};
+use super::several;
 use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome};
 use crate::error::StoreError;
 
 /// For how long a beginning may take, in generation numbers, which are microseconds: an hour.
 const BEGINNING: u64 = 3_600_000_000;
 
-/// How many generations or views are asked about in one write.
-const AT_ONCE: usize = 500;
-
 /// The longest time that states are kept for, in milliseconds: what Redis can add to its clock.
 const LONGEST: i64 = 1 << 53;
+
+/// All generations of a view, and the live one.
+pub(super) type Records = (Vec<(Stage, Generation)>, Option<Generation>);
 
 /// Takes a number, gives every bucket its positions, and only then names the generation.
 pub(super) async fn begin(
@@ -107,28 +108,7 @@ pub(super) async fn positions(link: &Link, generation: &Generation) -> Result<Po
     by_log(generation, buckets(link, generation).await?)
 }
 
-/// The positions of some logs in all buckets that are there.
-pub(super) async fn positions_of(
-    link: &Link,
-    generation: &Generation,
-    logs: &[Log],
-) -> Result<Positions, StoreError> {
-    let keys = Keys::new(link.prefix(), generation);
-    let names: Vec<String> =
-        logs.iter().map(|log| log.0.to_string()).chain(["fingerprint".to_owned()]).collect();
-    let mut calls = Pipeline::new();
-    for bucket in 0..BUCKETS {
-        calls.cmd("HMGET").arg(keys.bucket(bucket)).arg(&names);
-    }
-    let answers = link.send(&calls).await?.into_iter().map(|answer| {
-        let values: Vec<Option<String>> = link.read(answer)?;
-        let fields = names.iter().cloned().zip(values).filter_map(|(name, value)| Some((name, value?)));
-        bucket(link, generation, fields.collect())
-    });
-    by_log(generation, answers.collect::<Result<_, _>>()?)
-}
-
-fn by_log(
+pub(super) fn by_log(
     generation: &Generation,
     buckets: Vec<Option<BTreeMap<Log, Position>>>,
 ) -> Result<Positions, StoreError> {
@@ -146,32 +126,8 @@ fn by_log(
 
 /// Fails unless every bucket is there.
 pub(super) async fn check_whole(link: &Link, generation: &Generation) -> Result<(), StoreError> {
-    let whole = are_whole(link, std::slice::from_ref(generation)).await?;
+    let whole = several::are_whole(link, std::slice::from_ref(generation)).await?;
     if whole == [true] { Ok(()) } else { Err(StoreError::Gone(generation.clone())) }
-}
-
-/// Whether every bucket of each generation is there: by its fingerprint, since positions may be many.
-pub(super) async fn are_whole(link: &Link, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
-    let mut whole = Vec::with_capacity(generations.len());
-    for generations in generations.chunks(AT_ONCE) {
-        let mut calls = Pipeline::new();
-        for generation in generations {
-            let keys = Keys::new(link.prefix(), generation);
-            for bucket in 0..BUCKETS {
-                calls.cmd("HGET").arg(keys.bucket(bucket)).arg("fingerprint");
-            }
-        }
-        let mut answers = link.send(&calls).await?.into_iter();
-        for generation in generations {
-            let fingerprint = layout::fingerprint_text(generation.fingerprint);
-            let mut is_whole = true;
-            for answer in answers.by_ref().take(usize::from(BUCKETS)) {
-                is_whole &= link.read::<Option<String>>(answer)?.as_ref() == Some(&fingerprint);
-            }
-            whole.push(is_whole);
-        }
-    }
-    Ok(whole)
 }
 
 /// The positions of each bucket; none for one that is not there.
@@ -188,7 +144,8 @@ async fn buckets(
     answers.into_iter().map(|answer| bucket(link, generation, link.read(answer)?)).collect()
 }
 
-fn bucket(
+/// The positions in the fields of a bucket; none where the bucket is not there.
+pub(super) fn bucket(
     link: &Link,
     generation: &Generation,
     mut fields: BTreeMap<String, String>,
@@ -245,23 +202,7 @@ pub(super) async fn live(link: &Link, view: &str) -> Result<Option<Generation>, 
     live_of(link, view, &live.unwrap_or_default())
 }
 
-/// The live generation of each view.
-pub(super) async fn live_of_each(link: &Link, views: &[&str]) -> Result<Vec<Option<Generation>>, StoreError> {
-    let mut found = Vec::with_capacity(views.len());
-    for views in views.chunks(AT_ONCE) {
-        let mut calls = Pipeline::new();
-        for view in views {
-            calls.add_command(Cmd::hget(layout::view_key(link.prefix(), view), "live"));
-        }
-        for (view, answer) in views.iter().zip(link.send(&calls).await?) {
-            let live: Option<String> = link.read(answer)?;
-            found.push(live_of(link, view, &live.unwrap_or_default())?);
-        }
-    }
-    Ok(found)
-}
-
-fn live_of(link: &Link, view: &str, text: &str) -> Result<Option<Generation>, StoreError> {
+pub(super) fn live_of(link: &Link, view: &str, text: &str) -> Result<Option<Generation>, StoreError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -270,7 +211,16 @@ fn live_of(link: &Link, view: &str, text: &str) -> Result<Option<Generation>, St
 }
 
 pub(super) async fn unpublished(link: &Link, view: &str) -> Result<Vec<Generation>, StoreError> {
-    let (records, live) = records(link, view).await?;
+    unpublished_in(link, view, fields(link, view).await?)
+}
+
+/// The generations that the fields of a view name, but for the live one.
+pub(super) fn unpublished_in(
+    link: &Link,
+    view: &str,
+    fields: BTreeMap<String, String>,
+) -> Result<Vec<Generation>, StoreError> {
+    let (records, live) = records_in(link, view, fields)?;
     let named = records.into_iter().filter(|(stage, _)| *stage != Stage::Begun);
     let mut found: Vec<_> = named.map(|(_, generation)| generation).collect();
     found.retain(|generation| Some(generation) != live.as_ref());
@@ -279,12 +229,15 @@ pub(super) async fn unpublished(link: &Link, view: &str) -> Result<Vec<Generatio
 }
 
 /// All generations of a view, and the live one.
-pub(super) async fn records(
-    link: &Link,
-    view: &str,
-) -> Result<(Vec<(Stage, Generation)>, Option<Generation>), StoreError> {
-    let mut fields: BTreeMap<String, String> =
-        link.ask(&Cmd::hgetall(layout::view_key(link.prefix(), view))).await?;
+pub(super) async fn records(link: &Link, view: &str) -> Result<Records, StoreError> {
+    records_in(link, view, fields(link, view).await?)
+}
+
+async fn fields(link: &Link, view: &str) -> Result<BTreeMap<String, String>, StoreError> {
+    link.ask(&Cmd::hgetall(layout::view_key(link.prefix(), view))).await
+}
+
+fn records_in(link: &Link, view: &str, mut fields: BTreeMap<String, String>) -> Result<Records, StoreError> {
     fields.remove("newest");
     let live = live_of(link, view, &fields.remove("live").unwrap_or_default())?;
     let record = |(number, value): (&String, &String)| {

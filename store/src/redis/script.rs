@@ -12,6 +12,7 @@ pub(super) struct Script {
 
 pub(super) static FLUSH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("flush.lua")));
 pub(super) static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("load.lua")));
+pub(super) static COMPARE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("compare.lua")));
 pub(super) static MEASURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("measure.lua")));
 pub(super) static ADD_LOG: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("add_log.lua")));
 pub(super) static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("begin.lua")));

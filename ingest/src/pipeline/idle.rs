@@ -1,0 +1,48 @@
+//! The comparison of idle views with the store, in one call at each tick.
+//!
+//! A store that falls back while nothing is written is noticed by its positions alone. Read by each view for itself, they are most of
+//! what a worker with a thousand idle views does, and of what its Redis does. So a view that has nothing to write is not settled by itself:
+//! the store compares all of them. Those that are not where they should be are settled then, which finds out why and restores them.
+
+use std::sync::Arc;
+
+use tidemark_offline::Positions;
+use tidemark_store::{Generation, OnlineStore};
+
+use super::live::{Live, Settler};
+
+/// The views that have nothing to write, and where they should be.
+pub(super) struct Idle {
+    expected: Positions,
+    generations: Vec<Generation>,
+    settlers: Vec<Settler>,
+}
+
+impl Idle {
+    /// None yet.
+    pub(super) const fn at(expected: Positions) -> Self {
+        Self { expected, generations: Vec::new(), settlers: Vec::new() }
+    }
+
+    /// Whether it has a view to compare.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.generations.is_empty()
+    }
+
+    /// Adds a view that is idle, as far as this process knows.
+    pub(super) fn add(&mut self, view: &Live) {
+        self.generations.push(view.writer().generation().clone());
+        self.settlers.push(view.settler());
+    }
+
+    /// Has the store compare them, and settles those that are elsewhere; all of them where it cannot: each waits then, and says so.
+    pub(super) async fn compare(self, store: Arc<dyn OnlineStore>) {
+        let there = store.are_live_at(&self.generations, &self.expected).await.unwrap_or_default();
+        let mut there = there.into_iter();
+        for settler in &self.settlers {
+            if there.next() != Some(true) {
+                settler.settle(self.expected.clone());
+            }
+        }
+    }
+}
