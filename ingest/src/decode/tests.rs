@@ -8,8 +8,10 @@ use arrow::array::{
     Decimal128Array, Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
 };
 use tidemark_host::Host;
+use tidemark_kernel::SourcePlan;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::value::{Type, Value, arrow::value_at};
 
 use super::*;
 use crate::error::IngestError;
