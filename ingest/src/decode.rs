@@ -1,11 +1,12 @@
 //! From raw rows to events and dead letters.
 //!
-//! A format ([`json`], [`csv`], [`parquet`]) reads rows into a [`Chunk`]: the source's declared fields in the
-//! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced:
-//! narrower integers and floats widen, instants of any unit are floored to milliseconds, and text formats spell what
-//! they have no type for (instants in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row,
-//! which of them are events. Reading and accepting depend on nothing but the record, its receipt and the source: every
-//! reader of a partition decides the same.
+//! A format reads rows into a [`Chunk`]: the source's declared fields in the kernel's Arrow types, each by its own name
+//! or from where the source says. What comes as payloads is read by a [`Decoder`] ([`json`], [`csv`]), straight into
+//! the columns; [`parquet`] has columns from the start. Types are checked and never coerced: narrower integers and floats
+//! widen, instants of any unit are floored to milliseconds, and text formats spell what they have no type for (instants
+//! in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading
+//! and accepting depend on nothing but the record, its receipt and the source: every reader of a partition decides the
+//! same.
 
 use std::sync::Arc;
 
@@ -18,23 +19,27 @@ use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
 mod accept;
+mod builder;
 mod cause;
 mod columns;
 pub mod csv;
+pub mod decoder;
 pub mod form;
 pub mod json;
 mod lines;
 mod members;
 pub mod parquet;
-mod rows;
+pub(crate) mod rows;
+pub(crate) mod spelled;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
 
+pub(crate) use builder::Cell;
+pub use builder::ColumnsBuilder;
 pub use columns::ColumnsError;
-pub(crate) use columns::Made;
+pub use decoder::Decoder;
 pub use form::{Form, Forms};
-pub(crate) use json::members_of;
 pub(crate) use lines::LONGEST;
 pub(crate) use rows::RowsBuilder;
 

@@ -18,7 +18,7 @@ use tidemark_kernel::{Log, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
 use super::members::Members;
-use super::{Batch, Chunk, DeadLetter, Raw, cause, json};
+use super::{Batch, Chunk, DeadLetter, Raw, cause, spelled};
 
 /// When an event happened and arrived, or why a row is none.
 type Decision = Result<(Time, Time), Rejection>;
@@ -85,7 +85,7 @@ impl Chunk {
             }
             Raw::Columns => {
                 let values: Vec<Value> = self.columns.iter().map(|column| value_at(column, row)).collect();
-                Cow::Owned(json::spell(members, &values).into_bytes())
+                Cow::Owned(spelled::spell(members, &values).into_bytes())
             }
         }
     }
