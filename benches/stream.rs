@@ -16,7 +16,7 @@ use tidemark_benches::recorder::{Recorder, Recording};
 use tidemark_benches::setting;
 use tidemark_benches::shop::{self, PARTITIONS, TOPIC};
 use tidemark_benches::table::{Table, grouped, rate};
-use tidemark_ingest::decode::json::RecordReader;
+use tidemark_ingest::decode::{ColumnsBuilder, decoder};
 use tidemark_services::{Kafka, Record, Redis};
 use tidemark_store::{OnlineStore, RedisConfig, RedisStore};
 
@@ -161,10 +161,14 @@ const READER: [(&str, &str); 9] = [
     ("queued.max.messages.kbytes", "32768"),
 ];
 
-/// Every record read and decoded into a row, and nothing done with it.
+/// How many rows are decoded before they are thrown away.
+const ROWS: u64 = 16 * 1024;
+
+/// Every record read and decoded into columns, and nothing done with them.
 fn decoding_alone(kafka: &Kafka, events: u64) -> Duration {
     let repo = shop::repo();
-    let reader = RecordReader::new(&repo.sources[TOPIC]);
+    let source = &repo.sources[TOPIC];
+    let (decoder, mut columns) = (decoder::of_values(source), ColumnsBuilder::new(source));
     let began = Instant::now();
     let mut client = kafka.client();
     client.extend(READER.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -174,11 +178,15 @@ fn decoding_alone(kafka: &Kafka, events: u64) -> Duration {
         partitions.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&partitions).expect("partitions");
-    let (mut decoded, mut row) = (0, Vec::new());
+    let mut decoded: u64 = 0;
     while decoded < events {
         if let Some(Ok(record)) = consumer.poll(Duration::from_secs(1)) {
-            reader.read(record.payload().expect("a value"), &mut row).expect("an event");
+            let payload = record.payload().expect("a value");
+            columns.add(|row| decoder.decode(payload, row, &mut |_, _| ())).expect("an event");
             decoded += 1;
+            if decoded.is_multiple_of(ROWS) {
+                columns = ColumnsBuilder::new(source);
+            }
         }
     }
     began.elapsed()

@@ -1,49 +1,52 @@
 //! From raw rows to events and dead letters.
 //!
-//! A format ([`json`], [`csv`], [`parquet`]) reads rows into a [`Chunk`]: the source's declared fields in the
-//! kernel's Arrow types, each by its own name or from where the source says. Types are checked and never coerced:
-//! narrower integers and floats widen, instants of any unit are floored to milliseconds, and text formats spell what
-//! they have no type for (instants in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row,
-//! which of them are events. Reading and accepting depend on nothing but the record, its receipt and the source: every
-//! reader of a partition decides the same.
+//! A format reads rows into a [`Chunk`]: the source's declared fields in the kernel's Arrow types, each by its own name
+//! or from where the source says. What comes as payloads is read by a [`Decoder`] ([`json`], [`csv`]), straight into
+//! the columns; [`parquet`] has columns from the start. Types are checked and never coerced: narrower integers and floats
+//! widen, instants of any unit are floored to milliseconds, and text formats spell what they have no type for (instants
+//! in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading
+//! and accepting depend on nothing but the record, its receipt and the source: every reader of a partition decides the
+//! same.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, cast::AsArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{ArrayRef, RecordBatch, cast::AsArray};
+use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::source::Rejection;
-use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of, arrow::value_at};
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Log, Position, Time};
 use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
+mod accept;
+mod builder;
 mod cause;
 mod columns;
 pub mod csv;
+pub mod decoder;
 pub mod form;
 pub mod json;
 mod lines;
 mod members;
 pub mod parquet;
-mod rows;
+pub(crate) mod rows;
+pub(crate) mod spelled;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
 
+pub(crate) use builder::Cell;
+pub use builder::ColumnsBuilder;
 pub use columns::ColumnsError;
-pub(crate) use columns::Made;
+pub use decoder::Decoder;
 pub use form::{Form, Forms};
-pub(crate) use json::members_of;
 pub(crate) use lines::LONGEST;
-use members::Members;
 pub(crate) use rows::RowsBuilder;
 
 /// The members that records of a source are taken from.
 #[cfg(test)]
-pub(crate) fn members(source: &SourcePlan) -> Members {
-    Members::of(source)
+pub(crate) fn members(source: &tidemark_kernel::SourcePlan) -> members::Members {
+    members::Members::of(source)
 }
 
 /// How many bytes make a batch, however few rows they are: large records must not cost the machine's memory.
@@ -63,7 +66,7 @@ pub(crate) const LOST: &str = "lost";
 pub struct DeadLetter {
     /// Its place in its log, which it takes up like an event.
     pub offset: Offset,
-    /// A short stable name of the reason: [`Rejection::code`].
+    /// A short stable name of the reason: [`Rejection::code`](tidemark_kernel::source::Rejection::code).
     pub code: &'static str,
     /// The reason, for people.
     pub reason: String,
@@ -240,116 +243,4 @@ pub struct Chunk {
     pub from: Position,
     /// The position after the last record.
     pub to: Position,
-}
-
-impl Chunk {
-    /// Decides which rows are events.
-    ///
-    /// # Errors
-    /// Fails where the columns are not those of the source, which the formats rule out.
-    pub fn accept(mut self, source: &SourcePlan, log: Log) -> Result<Batch, ArrowError> {
-        let members = Members::of(source);
-        let decisions: Vec<_> = (0..self.offsets.len()).map(|row| self.decide(source, log, row)).collect();
-        let mut dead = std::mem::take(&mut self.dead);
-        for (row, decision) in decisions.iter().enumerate() {
-            if let Err(rejection) = decision {
-                dead.push(self.dead_letter(source, &members, row, rejection));
-            }
-        }
-        dead.sort_by_key(|letter| letter.offset);
-        let events = self.events(source, &members, log, &decisions)?;
-        Ok(Batch { log, from: self.from, to: self.to, events, dead, epoch: None })
-    }
-
-    fn decide(&self, source: &SourcePlan, log: Log, row: usize) -> Result<(Time, Time), Rejection> {
-        let value =
-            |name: &str| source.field(name).map_or(Value::Null, |index| value_at(&self.columns[index], row));
-        self.check_instants(source, row)?;
-        let log = self.logs.as_ref().map_or(log, |logs| logs[row]);
-        source.accept(log, self.times[row].or(self.added), value)
-    }
-
-    /// No table could hold an instant outside years 1 to 9999, in whatever field it is.
-    fn check_instants(&self, source: &SourcePlan, row: usize) -> Result<(), Rejection> {
-        let instants =
-            source.fields.iter().zip(&self.columns).filter(|(field, _)| field.ty == Type::Timestamp);
-        for (field, column) in instants {
-            match value_at(column, row) {
-                Value::Timestamp(time) if !time.is_valid() => {
-                    let reason = format!("field `{}`: {time} is outside years 1 to 9999", field.name);
-                    return Err(Rejection::Undecodable(reason));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn dead_letter(
-        &self,
-        source: &SourcePlan,
-        members: &Members,
-        row: usize,
-        rejection: &Rejection,
-    ) -> DeadLetter {
-        let raw = self.raw(members, row);
-        let cause = match (rejection, &self.raw) {
-            (Rejection::NoEventTime(field) | Rejection::NoArrivalTime(field), Raw::Text { .. }) => {
-                cause::of_missing(source, field, &raw)
-            }
-            _ => None,
-        };
-        DeadLetter {
-            offset: self.offsets[row],
-            code: rejection.code(),
-            reason: rejection.to_string() + &cause.map(|cause| format!("; {cause}")).unwrap_or_default(),
-            place: self.place.at(self.numbers[row]),
-            raw,
-            form: self.forms.of(row),
-            record_time: self.times[row].filter(|time| time.is_valid()),
-        }
-    }
-
-    fn raw(&self, members: &Members, row: usize) -> Vec<u8> {
-        match &self.raw {
-            Raw::Text { bytes, ends } => {
-                let start = row.checked_sub(1).map_or(0, |before| ends[before]);
-                bytes[start..ends[row]].to_vec()
-            }
-            Raw::Columns => {
-                let values: Vec<Value> = self.columns.iter().map(|column| value_at(column, row)).collect();
-                json::spell(members, &values).into_bytes()
-            }
-        }
-    }
-
-    fn events(
-        &self,
-        source: &SourcePlan,
-        members: &Members,
-        log: Log,
-        decisions: &[Result<(Time, Time), Rejection>],
-    ) -> Result<RecordBatch, ArrowError> {
-        let time_of = |pick: fn(&(Time, Time)) -> Time| {
-            let times: Vec<Value> = decisions
-                .iter()
-                .map(|times| Value::Timestamp(times.as_ref().map_or(Time::default(), pick)))
-                .collect();
-            array_of(FeatureType::Scalar(Type::Timestamp), &times)
-        };
-        let mut columns = self.columns.clone();
-        columns.extend([time_of(|times| times.0), time_of(|times| times.1)]);
-        columns.push(Arc::new(Int32Array::from(vec![log.0; decisions.len()])));
-        columns.push(Arc::new(Int64Array::from(self.offsets.clone())));
-        if source.keep_raw {
-            let raw: Vec<Value> =
-                (0..decisions.len()).map(|row| Value::Bytes(self.raw(members, row).into())).collect();
-            columns.push(array_of(FeatureType::Scalar(Type::Bytes), &raw));
-        }
-        let all = RecordBatch::try_new(layout::events(source), columns)?;
-        if decisions.iter().all(Result::is_ok) {
-            return Ok(all);
-        }
-        filter_record_batch(&all, &BooleanArray::from_iter(decisions.iter().map(|times| Some(times.is_ok()))))
-    }
 }

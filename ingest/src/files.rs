@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Take};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::decode::csv::CsvRecords;
 use crate::decode::json::{self, JsonLines};
 use crate::decode::parquet::ParquetRows;
+use crate::decode::rows::{self, TextFile};
 use crate::decode::{Batch, Chunk, Place};
 use crate::error::IngestError;
 use crate::journal::files::KnownFile;
@@ -124,14 +125,17 @@ fn extension(path: &Path) -> Option<String> {
     path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
 }
 
+/// Whether a file's name says that it holds JSON lines.
+fn is_json_lines(path: &Path) -> bool {
+    matches!(extension(path).as_deref(), Some("jsonl" | "ndjson" | "json"))
+}
+
 /// The reader of one file.
 pub(crate) enum FileRows {
     /// Parquet, with the file's size.
     Parquet(ParquetRows, u64),
-    /// CSV with a header.
-    Csv(Box<CsvRecords<BufReader<Take<File>>>>),
-    /// JSON lines.
-    Json(JsonLines<BufReader<Take<File>>>),
+    /// CSV with a header, or JSON lines.
+    Text(Box<dyn TextFile>),
 }
 
 impl FileRows {
@@ -144,7 +148,7 @@ impl FileRows {
         skip: i64,
     ) -> Result<(Self, i64), IngestError> {
         let opened = Self::open_again(path, size, source, skip)?;
-        if matches!(opened.0, Self::Json(_)) {
+        if is_json_lines(path) {
             let file = File::open(path).map_err(IngestError::file("open", path))?;
             let checked = json::check(BufReader::new(file.take(size)), source, BATCH_ROWS);
             let checked = checked.map_err(IngestError::file("read", path))?;
@@ -162,7 +166,7 @@ impl FileRows {
         skip: i64,
     ) -> Result<(Self, i64), IngestError> {
         let file = File::open(path).map_err(IngestError::file("open", path))?;
-        let mut rows = match extension(path).as_deref() {
+        let mut text: Box<dyn TextFile> = match extension(path).as_deref() {
             Some("parquet") => {
                 let rows = ParquetRows::open(path, file, source, skip, BATCH_ROWS)?;
                 let skipped = skip.min(rows.rows());
@@ -171,26 +175,16 @@ impl FileRows {
             Some("csv") => {
                 let records = CsvRecords::open(BufReader::new(file.take(size)), source);
                 let records = records.map_err(IngestError::file("read", path))?;
-                Self::Csv(Box::new(records.map_err(IngestError::columns(path))?))
+                Box::new(records.map_err(IngestError::columns(path))?)
             }
-            Some("jsonl" | "ndjson" | "json") => {
-                Self::Json(JsonLines::new(BufReader::new(file.take(size)), source))
-            }
+            _ if is_json_lines(path) => Box::new(JsonLines::new(BufReader::new(file.take(size)), source)),
             _ => return Err(IngestError::Format(path.to_owned())),
         };
         let mut skipped = 0;
-        while skipped < skip && rows.skip().map_err(IngestError::file("read", path))? {
+        while skipped < skip && text.advance().map_err(IngestError::file("read", path))? {
             skipped += 1;
         }
-        Ok((rows, skipped))
-    }
-
-    fn skip(&mut self) -> io::Result<bool> {
-        match self {
-            Self::Parquet(..) => Ok(false),
-            Self::Csv(records) => records.skip(),
-            Self::Json(lines) => lines.skip(),
-        }
+        Ok((Self::Text(text), skipped))
     }
 
     /// How many bytes have been read; for Parquet, the same share of its size as of its rows.
@@ -199,8 +193,7 @@ impl FileRows {
             Self::Parquet(rows, size) => {
                 (*size as f64 * rows.row() as f64 / rows.rows().max(1) as f64) as u64
             }
-            Self::Csv(records) => records.bytes(),
-            Self::Json(lines) => lines.bytes(),
+            Self::Text(text) => text.bytes(),
         }
     }
 
@@ -211,13 +204,12 @@ impl FileRows {
         place: &Place,
         from: Position,
     ) -> Result<Option<Chunk>, IngestError> {
-        let io = IngestError::file("read", path);
         match self {
             Self::Parquet(rows, _) => {
                 rows.read(source, place, from).map_err(|error| IngestError::unreadable(path, error))
             }
-            Self::Csv(records) => records.read(source, place, from, BATCH_ROWS).map_err(io),
-            Self::Json(lines) => lines.read(source, place, from, BATCH_ROWS).map_err(io),
+            Self::Text(text) => rows::read(&mut **text, source, place, from, BATCH_ROWS)
+                .map_err(IngestError::file("read", path)),
         }
     }
 }

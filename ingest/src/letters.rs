@@ -10,17 +10,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, cast::AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
-use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
-use crate::decode::csv::KeptRecords;
-use crate::decode::form::{Beside, Form};
-use crate::decode::json::RecordReader;
-use crate::decode::{Batch, GIVEN_UP, LONGEST, LOST, Made, Place, RowsBuilder, members_of};
+use crate::decode::form::{Beside, Form, Forms};
+use crate::decode::{Batch, ColumnsBuilder, Decoder, GIVEN_UP, LONGEST, LOST, Place, RowsBuilder, decoder};
 use crate::error::IngestError;
 use crate::files::accept;
-use crate::kafka::record::{TopicReader, kept};
+use crate::kafka::record::{TopicDecoder, kept};
 
 mod summary;
 
@@ -159,14 +156,13 @@ pub(crate) fn decide(
     added: Option<Time>,
 ) -> Result<Batch, IngestError> {
     let places: Arc<[String]> = letters.iter().map(|letter| letter.place.clone()).collect();
-    let mut rows = RowsBuilder::new(source, Place::Known(places), first);
-    let (mut reader, mut row, mut logs) = (LetterReader::new(source), Vec::new(), Vec::new());
+    let mut rows = RowsBuilder::new(source, Forms::each(), Place::Known(places), first);
+    let (mut decoder, mut logs) = (LetterDecoder::new(source), Vec::new());
     for (number, letter) in (0..).zip(letters) {
-        let read = reader.read(letter, &mut row);
-        if read.is_ok() {
-            logs.push(letter.log);
-        }
-        rows.push_as(&letter.form.encode(), number, letter.time, &letter.raw, read.map(|()| &mut row));
+        let form = letter.form.encode();
+        let is_read =
+            rows.push_as(&form, number, letter.time, &letter.raw, |row| decoder.decode(letter, row));
+        logs.extend(is_read.then_some(letter.log));
     }
     let mut chunk = rows.finish();
     (chunk.logs, chunk.added) = (Some(logs), added);
@@ -174,56 +170,46 @@ pub(crate) fn decide(
 }
 
 /// Reads records as today's source has them.
-struct LetterReader<'s> {
+struct LetterDecoder<'s> {
     source: &'s SourcePlan,
-    json: RecordReader,
-    spelled: RecordReader,
-    topic: TopicReader,
-    csv: BTreeMap<Arc<str>, Result<KeptRecords, String>>,
+    topic: TopicDecoder,
+    /// Those of the forms that were met, but for records of topics; or why such records cannot be read.
+    known: BTreeMap<Form, Result<Box<dyn Decoder>, String>>,
 }
 
-impl<'s> LetterReader<'s> {
+impl<'s> LetterDecoder<'s> {
     fn new(source: &'s SourcePlan) -> Self {
-        Self {
-            source,
-            json: RecordReader::new(source),
-            spelled: RecordReader::of_spelled(source),
-            topic: TopicReader::new(source),
-            csv: BTreeMap::new(),
-        }
+        Self { source, topic: TopicDecoder::new(source), known: BTreeMap::new() }
     }
 
-    /// Fills `row` with one value for each declared field, or says why the record cannot be read.
-    fn read(&mut self, letter: &Letter, row: &mut Vec<Value>) -> Result<(), String> {
-        let source = self.source;
-        match &letter.form {
-            Form::Json => self.json.read(&letter.raw, row),
-            Form::Csv { header } => {
-                let known = self.csv.entry(Arc::clone(header));
-                let known = known.or_insert_with(|| KeptRecords::new(header, source));
-                known.as_ref().map_err(Clone::clone)?.read(source, &letter.raw, row)
-            }
-            Form::Columns => {
-                // Not null: the file may have the column, which was not declared then.
-                let names = members_of(source, &letter.raw);
-                names.check(source, Made::Kept).map_err(|error| error.to_string())?;
-                self.spelled.read(&letter.raw, row)
-            }
-            Form::Kafka(beside) => {
-                let nothing = Beside::default();
-                let beside = match (beside, self.field_from_beside()) {
-                    (Some(beside), _) => beside,
-                    (None, None) => &nothing,
-                    (None, Some(field)) => {
-                        return Err(format!(
-                            "field `{field}` comes from the key or a header, which were not kept with this record"
-                        ));
-                    }
-                };
-                let record = kept(&letter.raw, beside, letter.time);
-                self.topic.read(&record, &letter.raw, row, &mut false)
-            }
+    /// Sets the fields of `row`, or says why the record cannot be read.
+    fn decode(&mut self, letter: &Letter, row: &mut ColumnsBuilder) -> Result<(), String> {
+        if let Form::Kafka(beside) = &letter.form {
+            return self.decode_kafka(letter, beside.as_ref(), row);
         }
+        let (source, known) = (self.source, self.known.entry(letter.form.clone()));
+        let decoder = known.or_insert_with(|| decoder::of_form(source, &letter.form));
+        decoder.as_ref().map_err(Clone::clone)?.decode(&letter.raw, row, &mut |_, _| ())
+    }
+
+    fn decode_kafka(
+        &self,
+        letter: &Letter,
+        beside: Option<&Beside>,
+        row: &mut ColumnsBuilder,
+    ) -> Result<(), String> {
+        let nothing = Beside::default();
+        let beside = match (beside, self.field_from_beside()) {
+            (Some(beside), _) => beside,
+            (None, None) => &nothing,
+            (None, Some(field)) => {
+                return Err(format!(
+                    "field `{field}` comes from the key or a header, which were not kept with this record"
+                ));
+            }
+        };
+        let record = kept(&letter.raw, beside, letter.time);
+        self.topic.decode(&record, &letter.raw, row, &mut |_, _| ())
     }
 
     /// A field that comes from the key or a header of a Kafka record.

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::decode::json::{RecordReader, Unknown};
-use crate::decode::{Batch, Place, RowsBuilder};
+use crate::decode::decoder::{self, Unknown};
+use crate::decode::{Batch, Forms, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::journal::Journal;
@@ -218,12 +217,12 @@ fn decode_telling(
     unknown: Unknown<'_>,
 ) -> Result<Batch, IngestError> {
     let from = records.first().map_or(Position::START, |first| Position(first.offset));
-    let mut rows = RowsBuilder::new(source, Place::Push, from);
-    let reader = RecordReader::new(source);
-    let mut row: Vec<Value> = Vec::new();
+    let decoder = decoder::of_records(source);
+    let mut rows = RowsBuilder::new(source, Forms::All(decoder.form()), Place::Push, from);
     for record in records {
-        let outcome = reader.read_telling(&record.json, &mut row, unknown);
-        rows.push(record.offset, Some(record.received), &record.json, outcome.map(|()| &mut row));
+        rows.push(record.offset, Some(record.received), &record.json, |row| {
+            decoder.decode(&record.json, row, &mut *unknown)
+        });
     }
     accept(source, rows.finish(), Log::PUSH)
 }

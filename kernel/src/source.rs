@@ -320,15 +320,34 @@ impl SourcePlan {
         received: Option<Time>,
         field: impl Fn(&str) -> Value,
     ) -> Result<(Time, Time), Rejection> {
-        let event_time = self.event_time.read(&field(&self.event_time.field));
+        let read = |time: &TimeField| time.read(&field(&time.field));
+        let arrival_time = match &self.arrival {
+            Arrival::Field(time) => read(time),
+            Arrival::Record | Arrival::EventTime => None,
+        };
+        self.accept_times(log, received, read(&self.event_time), arrival_time)
+    }
+
+    /// Like [`accept`](Self::accept), for callers that hold columns: `event_time` is what the field of the event time
+    /// holds, and `arrival_time` what the field of the arrival time does, if that is from a field; none where they are
+    /// null.
+    ///
+    /// # Errors
+    /// Says why the record is a dead letter.
+    pub fn accept_times(
+        &self,
+        log: Log,
+        received: Option<Time>,
+        event_time: Option<Time>,
+        arrival_time: Option<Time>,
+    ) -> Result<(Time, Time), Rejection> {
         let event_time = event_time.ok_or_else(|| Rejection::NoEventTime(self.event_time.field.clone()))?;
         let arrival_time = match &self.arrival {
             Arrival::EventTime => event_time,
             Arrival::Record if log == Log::FILE => event_time,
             Arrival::Record => received.ok_or(Rejection::NoRecordTime)?,
             Arrival::Field(time) => {
-                let arrival = time.read(&field(&time.field));
-                arrival.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
+                arrival_time.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
             }
         };
         for (what, time) in [("event time", event_time), ("arrival time", arrival_time)] {

@@ -14,19 +14,26 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
-use tidemark_kernel::value::{Type, Value};
-use tidemark_kernel::{Position, SourcePlan};
+use tidemark_kernel::SourcePlan;
+use tidemark_kernel::plan::Field;
+use tidemark_kernel::value::Type;
 
+use super::builder::Cell;
 use super::columns::{self, Made, Names};
+use super::decoder::{Decoder, Unknown};
 use super::lines::{LONGEST, Lines, content};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Form, Place, RowsBuilder, text};
+use super::rows::TextFile;
+use super::{ColumnsBuilder, ColumnsError, Form, text};
 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
     records: Records<R>,
     header: Header,
-    row: Vec<Value>,
 }
+
+/// Reads single records of a file whose header was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct CsvDecoder(Header);
 
 /// What the header of a file says of its records.
 #[derive(Clone, Debug)]
@@ -34,15 +41,11 @@ struct Header {
     /// As it stands in the file, without the end of its line.
     text: Arc<str>,
     width: usize,
-    /// The column of each declared field; none where the file lacks one that is optional.
-    columns: Vec<Option<usize>>,
+    /// Each declared field with its column; none where the file lacks one that is optional.
+    fields: Vec<(Field, Option<usize>)>,
 }
 
-/// Reads single records of a file whose header was kept.
-#[derive(Clone, Debug)]
-pub(crate) struct KeptRecords(Header);
-
-impl KeptRecords {
+impl CsvDecoder {
     /// Finds the source's fields in a header.
     ///
     /// # Errors
@@ -51,18 +54,18 @@ impl KeptRecords {
         let records = CsvRecords::open(header.as_bytes(), source).map_err(|error| error.to_string())?;
         records.map(|records| Self(records.header)).map_err(|error| error.to_string())
     }
+}
 
-    /// Reads one record: fills `row` with one value for each declared field.
-    ///
-    /// # Errors
-    /// Says why it cannot be read; `row` then holds nothing of use.
-    pub(crate) fn read(&self, source: &SourcePlan, raw: &[u8], row: &mut Vec<Value>) -> Result<(), String> {
-        let records = Records::new(raw);
-        let mut reader = CsvRecords { records, header: self.0.clone(), row: std::mem::take(row) };
-        let is_one = reader.records.next().map_err(|error| error.to_string())?;
-        let read = if is_one { reader.record(source) } else { Err("the record is empty".to_owned()) };
-        *row = reader.row;
-        read
+impl Decoder for CsvDecoder {
+    fn form(&self) -> Form {
+        self.0.form()
+    }
+
+    /// No column is unknown: which ones there are is a matter of the header.
+    fn decode(&self, payload: &[u8], row: &mut ColumnsBuilder, _: Unknown<'_>) -> Result<(), String> {
+        let mut records = Records::new(payload);
+        let is_one = records.next().map_err(|error| error.to_string())?;
+        if is_one { self.0.decode(&records, row) } else { Err("the record is empty".to_owned()) }
     }
 }
 
@@ -78,81 +81,83 @@ impl<R: BufRead> CsvRecords<R> {
         let header: Vec<String> =
             records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
-        let columns = find(source, &names);
-        let header = |columns| Header { text, width: header.len(), columns };
-        Ok(columns.map(|columns| Self { records, header: header(columns), row: Vec::new() }))
+        let fields = find(source, &names);
+        let header = |fields| Header { text, width: header.len(), fields };
+        Ok(fields.map(|fields| Self { records, header: header(fields) }))
+    }
+}
+
+impl<R: BufRead + Send> TextFile for CsvRecords<R> {
+    fn form(&self) -> Form {
+        self.header.form()
     }
 
-    /// How many bytes have been read.
-    pub(crate) const fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.records.lines.bytes()
     }
 
-    /// Passes over one record. False at the end of the file.
-    pub(crate) fn skip(&mut self) -> io::Result<bool> {
+    fn advance(&mut self) -> io::Result<bool> {
         self.records.next()
     }
 
-    /// The next `limit` records at most, none at the end of the file.
-    pub(crate) fn read(
-        &mut self,
-        source: &SourcePlan,
-        place: &Place,
-        from: Position,
-        limit: usize,
-    ) -> io::Result<Option<Chunk>> {
-        let form = Form::Csv { header: Arc::clone(&self.header.text) };
-        let mut rows = RowsBuilder::new(source, place.clone(), from).read_as(form);
-        while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.records.next()? {
-            let outcome = self.record(source);
-            rows.push(self.records.number, None, self.records.kept(), outcome.map(|()| &mut self.row));
-        }
-        Ok((rows.len() > 0).then(|| rows.finish()))
+    fn number(&self) -> i64 {
+        self.records.number
     }
 
-    fn record(&mut self, source: &SourcePlan) -> Result<(), String> {
-        self.row.clear();
-        if let Some(fault) = self.records.fault {
+    fn record(&self) -> &[u8] {
+        self.records.kept()
+    }
+
+    fn decode(&self, row: &mut ColumnsBuilder) -> Result<(), String> {
+        self.header.decode(&self.records, row)
+    }
+}
+
+impl Header {
+    fn form(&self) -> Form {
+        Form::Csv { header: Arc::clone(&self.text) }
+    }
+
+    /// Reads the record that was split last.
+    fn decode<R: BufRead>(&self, records: &Records<R>, row: &mut ColumnsBuilder) -> Result<(), String> {
+        if let Some(fault) = records.fault {
             return Err(format!("the record {fault}"));
         }
-        let width = self.records.ends.len();
-        if width != self.header.width {
-            return Err(format!("the record has {width} fields, the header has {}", self.header.width));
+        let width = records.ends.len();
+        if width != self.width {
+            return Err(format!("the record has {width} fields, the header has {}", self.width));
         }
-        for (field, column) in source.fields.iter().zip(&self.header.columns) {
-            let Some(column) = *column else {
-                self.row.push(Value::Null);
-                continue;
-            };
-            let text = std::str::from_utf8(self.records.field(column));
+        for (index, (field, column)) in self.fields.iter().enumerate() {
+            let Some(column) = *column else { continue };
+            let text = std::str::from_utf8(records.field(column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
-            let value = value(field.ty, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
-            self.row.push(value?);
+            let cell = cell(field.ty, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
+            row.set(index, cell?);
         }
         Ok(())
     }
 }
 
-/// The column of each declared field.
-fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<Option<usize>>, ColumnsError> {
+/// Each declared field with its column.
+fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<(Field, Option<usize>)>, ColumnsError> {
     let mut names = Names::default();
     for name in header {
         names.add(name);
     }
     names.check(source, Made::CsvColumns)?;
-    let column = |field| {
+    let column = |field: &Field| {
         let wanted = columns::path(source, field, Made::CsvColumns).concat();
         let mut found =
             header.iter().enumerate().filter(|(_, name)| **name == wanted).map(|(index, _)| index);
         let first = found.next();
-        if found.next().is_some() { Err(ColumnsError::Twice(wanted)) } else { Ok(first) }
+        if found.next().is_some() { Err(ColumnsError::Twice(wanted)) } else { Ok((field.clone(), first)) }
     };
     source.fields.iter().map(column).collect()
 }
 
 /// A field as a declared type.
-fn value(ty: Type, text: &str) -> Result<Value, String> {
-    if text.is_empty() { Ok(Value::Null) } else { text::value(ty, text) }
+fn cell(ty: Type, text: &str) -> Result<Cell<'_>, String> {
+    if text.is_empty() { Ok(Cell::Null) } else { text::cell(ty, text) }
 }
 
 /// Why a record cannot be read, though it is known where it ends.

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 
 /// How the bytes of a record are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     /// A JSON object: a line of a file, or a pushed record.
     Json,
@@ -27,7 +27,7 @@ pub enum Form {
 }
 
 /// What a Kafka record has beside its value and its timestamp.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Beside {
     /// The key, if there is one.
     pub key: Option<Vec<u8>>,
@@ -158,14 +158,25 @@ pub struct EachForm {
     ends: Vec<usize>,
 }
 
-impl EachForm {
-    pub(crate) fn push(&mut self, form: &[u8]) {
-        self.bytes.extend_from_slice(form);
-        self.ends.push(self.bytes.len());
-    }
-}
-
 impl Forms {
+    /// Of no rows yet, each of which will have its own.
+    pub(crate) fn each() -> Self {
+        Self::Each(EachForm::default())
+    }
+
+    /// Adds a row with a form of its own, [encoded](Form::encode). Where all rows have one form this is not needed.
+    pub(crate) fn push(&mut self, form: &[u8]) {
+        if let Self::Each(EachForm { bytes, ends }) = self {
+            bytes.extend_from_slice(form);
+            ends.push(bytes.len());
+        }
+    }
+
+    /// The form that all rows have, if they have one.
+    pub(crate) fn of_all(&self) -> Option<Form> {
+        if let Self::All(form) = self { Some(form.clone()) } else { None }
+    }
+
     /// The form of a row; none where there is no such row.
     pub(crate) fn of(&self, row: usize) -> Option<Form> {
         match self {
@@ -231,10 +242,9 @@ mod tests {
 
     #[test]
     fn each_row_has_its_form() {
-        let mut each = EachForm::default();
+        let mut each = Forms::each();
         let forms = [Form::Json, Form::Csv { header: "a".into() }, Form::Kafka(None)];
         forms.iter().for_each(|form| each.push(&form.encode()));
-        let each = Forms::Each(each);
         for (row, form) in forms.into_iter().enumerate() {
             assert_eq!(each.of(row), Some(form));
         }

@@ -14,19 +14,22 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tidemark_kernel::source::Origin;
-use tidemark_kernel::value::{Type, Value};
-use tidemark_kernel::{Position, SourcePlan, Time};
+use tidemark_kernel::value::Type;
+use tidemark_kernel::{SourcePlan, Time};
 
+use super::builder::Cell;
 use super::columns::{Made, Names};
+use super::decoder::{Decoder, Unknown};
 use super::lines::{LONGEST, Lines, content};
 use super::members::{Member, Members};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Place, RowsBuilder, cause};
+use super::rows::TextFile;
+use super::{BATCH_BYTES, ColumnsBuilder, ColumnsError, Form, cause};
 
 mod names;
 
-/// Reads the records of one source.
+/// Reads objects as the fields of one source.
 #[derive(Clone, Debug)]
-pub struct RecordReader {
+pub(crate) struct JsonDecoder {
     fields: Vec<Declared>,
     members: Members,
 }
@@ -42,51 +45,32 @@ struct Declared {
     spelled: bool,
 }
 
-/// Is told each member that no field takes: the names that lead to its object, each with a dot behind it, and its own.
-pub(crate) type Unknown<'a> = &'a mut dyn FnMut(&str, &str);
-
-impl RecordReader {
-    /// A reader of pushed records and of records in files.
-    #[must_use]
-    pub fn new(source: &SourcePlan) -> Self {
-        Self { fields: declared(source), members: Members::of(source) }
+impl JsonDecoder {
+    /// A decoder that takes these members.
+    pub(crate) fn new(source: &SourcePlan, members: Members) -> Self {
+        Self { fields: declared(source), members }
     }
 
-    /// A reader of the values of Kafka records: the fields from beside the value stay null.
-    pub(crate) fn of_values(source: &SourcePlan) -> Self {
-        Self { fields: declared(source), members: Members::of_values(source) }
-    }
-
-    /// A reader of rows that were [spelled out](spell).
+    /// A decoder of rows that were [spelled out](super::spelled::spell).
     pub(crate) fn of_spelled(source: &SourcePlan) -> Self {
-        let mut reader = Self::new(source);
-        reader.fields.iter_mut().for_each(|field| field.spelled = true);
-        reader
+        let mut decoder = Self::new(source, Members::of(source));
+        decoder.fields.iter_mut().for_each(|field| field.spelled = true);
+        decoder
+    }
+}
+
+impl Decoder for JsonDecoder {
+    fn form(&self) -> Form {
+        Form::Json
     }
 
-    /// Reads one record: fills `row` with one value for each declared field, null where the record has none.
-    ///
-    /// # Errors
-    /// Says why the record cannot be read; `row` then holds nothing of use.
-    pub fn read(&self, record: &[u8], row: &mut Vec<Value>) -> Result<(), String> {
-        self.read_telling(record, row, &mut |_, _| ())
-    }
-
-    /// Like [`read`](Self::read), and tells the members that no field takes.
-    pub(crate) fn read_telling(
-        &self,
-        record: &[u8],
-        row: &mut Vec<Value>,
-        unknown: Unknown<'_>,
-    ) -> Result<(), String> {
-        let text = std::str::from_utf8(record)
-            .map_err(|error| likely(record, || format!("the record is not UTF-8: {error}")))?;
-        row.clear();
-        row.resize(self.fields.len(), Value::Null);
+    fn decode(&self, payload: &[u8], row: &mut ColumnsBuilder, unknown: Unknown<'_>) -> Result<(), String> {
+        let text = std::str::from_utf8(payload)
+            .map_err(|error| likely(payload, || format!("the record is not UTF-8: {error}")))?;
         let mut json = serde_json::Deserializer::from_str(text);
         let object = Object { fields: &self.fields, members: &self.members, row, unknown };
         let found = json.deserialize_map(object).and_then(|found| json.end().map(|()| found));
-        found.map_err(|error| likely(record, || syntax(error)))?
+        found.map_err(|error| likely(payload, || syntax(error)))?
     }
 }
 
@@ -120,7 +104,7 @@ struct Object<'a> {
     fields: &'a [Declared],
     /// What is taken of it.
     members: &'a Members,
-    row: &'a mut [Value],
+    row: &'a mut ColumnsBuilder,
     unknown: Unknown<'a>,
 }
 
@@ -134,10 +118,10 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut outcome = Ok(());
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            let Some(member) = self.members.find(&name) else {
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            let Some(member) = self.members.find(&name.0) else {
                 map.next_value::<IgnoredAny>()?;
-                (self.unknown)(&self.members.prefix, &name);
+                (self.unknown)(&self.members.prefix, &name.0);
                 continue;
             };
             let taken = self.take(member, map.next_value::<&'de RawValue>()?.get());
@@ -151,15 +135,15 @@ impl Object<'_> {
     fn take(&mut self, member: &Member, text: &str) -> Result<(), String> {
         for index in &member.fields {
             let field = &self.fields[*index];
-            let value = value(field, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
-            self.row[*index] = value?;
+            let cell = cell(field, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
+            self.row.set(*index, cell?);
         }
         if member.inside.list.is_empty() { Ok(()) } else { self.enter(member, text) }
     }
 
     /// What an earlier member of this name held inside no longer counts.
     fn enter(&mut self, member: &Member, text: &str) -> Result<(), String> {
-        member.inside.each_field(&mut |field| self.row[field] = Value::Null);
+        member.inside.each_field(&mut |field| self.row.set(field, Cell::Null));
         if text == "null" {
             return Ok(());
         }
@@ -180,24 +164,24 @@ impl Object<'_> {
 }
 
 /// A JSON value as a declared type.
-fn value(field: &Declared, text: &str) -> Result<Value, String> {
+fn cell<'a>(field: &Declared, text: &'a str) -> Result<Cell<'a>, String> {
     let ty = field.ty;
     if text == "null" {
-        return Ok(Value::Null);
+        return Ok(Cell::Null);
     }
     if field.whole && text.starts_with(['{', '[']) {
-        return Ok(Value::string(text));
+        return Ok(Cell::String(text.into()));
     }
     let wrong = || format!("expected {}, got {}", expected(ty), shortened(text));
     let read = match ty {
-        Type::Bool => text.parse().ok().map(Value::Bool),
-        Type::Int64 => text.parse().ok().map(Value::Int64),
-        Type::Float64 if field.spelled => number(text).or_else(|| special(text)).map(Value::float),
-        Type::Float64 => number(text).map(Value::float),
-        Type::String => string(text).map(|text| Value::string(&text)),
-        Type::Timestamp => string(text).and_then(|text| Time::parse(&text)).map(Value::Timestamp),
+        Type::Bool => text.parse().ok().map(Cell::Bool),
+        Type::Int64 => text.parse().ok().map(Cell::Int64),
+        Type::Float64 if field.spelled => number(text).or_else(|| special(text)).map(Cell::Float64),
+        Type::Float64 => number(text).map(Cell::Float64),
+        Type::String => string(text).map(Cell::String),
+        Type::Timestamp => string(text).and_then(|text| Time::parse(&text)).map(Cell::Timestamp),
         Type::Bytes => {
-            string(text).and_then(|text| STANDARD.decode(&*text).ok()).map(|it| Value::Bytes(it.into()))
+            string(text).and_then(|text| STANDARD.decode(&*text).ok()).map(|it| Cell::Bytes(it.into()))
         }
     };
     read.ok_or_else(wrong)
@@ -209,15 +193,21 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| starts && number.is_finite())
 }
 
-/// A float that JSON has no number for, as [`spell`] writes it.
+/// A float that JSON has no number for, as [`spell`](super::spelled::spell) writes it.
 fn special(text: &str) -> Option<f64> {
     SPECIAL.into_iter().find_map(|(name, number)| (text.trim_matches('"') == name).then_some(number))
 }
 
 const SPECIAL: [(&str, f64); 3] = [("NaN", f64::NAN), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY)];
 
+/// The content of a JSON string, which is its text unless there are escapes in it.
 fn string(text: &str) -> Option<Cow<'_, str>> {
-    text.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(text).ok()).flatten().map(|text| text.0)
+    let content = text.strip_prefix('"')?.strip_suffix('"')?;
+    if content.contains('\\') {
+        serde_json::from_str::<Text<'_>>(text).ok().map(|text| text.0)
+    } else {
+        Some(Cow::Borrowed(content))
+    }
 }
 
 /// A string that is borrowed where it has no escapes.
@@ -243,77 +233,47 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// Spells a row out as the object that it would be read from: `members` are those of its source.
-pub(crate) fn spell(members: &Members, row: &[Value]) -> String {
-    let spelled = members.list.iter().map(|member| {
-        let value = match member.fields.first().and_then(|field| row.get(*field)) {
-            Some(value) if member.inside.list.is_empty() => spell_value(value),
-            _ => spell(&member.inside, row),
-        };
-        format!("{}:{value}", serde_json::Value::from(member.name.as_str()))
-    });
-    format!("{{{}}}", spelled.collect::<Vec<_>>().join(","))
-}
-
-fn spell_value(value: &Value) -> String {
-    let value: serde_json::Value = match value {
-        Value::Bool(value) => (*value).into(),
-        Value::Int64(value) => (*value).into(),
-        // JSON has no number for these, and null would be another value.
-        Value::Float64(value) if value.is_nan() => "NaN".into(),
-        Value::Float64(value) if *value == f64::INFINITY => "inf".into(),
-        Value::Float64(value) if *value == f64::NEG_INFINITY => "-inf".into(),
-        Value::Float64(value) => (*value).into(),
-        Value::String(value) => value.as_ref().into(),
-        Value::Timestamp(value) => value.to_string().into(),
-        Value::Bytes(value) => STANDARD.encode(value).into(),
-        Value::Null | Value::List(_) | Value::Counts(_) => serde_json::Value::Null,
-    };
-    value.to_string()
-}
-
 /// Reads JSON lines. Blank lines are no records.
 pub(crate) struct JsonLines<R> {
     lines: Lines<R>,
     line: Vec<u8>,
-    reader: RecordReader,
-    row: Vec<Value>,
+    decoder: JsonDecoder,
 }
 
 impl<R: BufRead> JsonLines<R> {
     /// Records of `from`, one on each line.
     pub(crate) fn new(from: R, source: &SourcePlan) -> Self {
-        Self { lines: Lines::new(from), line: Vec::new(), reader: RecordReader::new(source), row: Vec::new() }
+        let decoder = JsonDecoder::new(source, Members::of(source));
+        Self { lines: Lines::new(from), line: Vec::new(), decoder }
+    }
+}
+
+impl<R: BufRead + Send> TextFile for JsonLines<R> {
+    fn form(&self) -> Form {
+        self.decoder.form()
     }
 
-    /// How many bytes have been read.
-    pub(crate) const fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.lines.bytes()
     }
 
-    /// Passes over one record. False at the end of the file.
-    pub(crate) fn skip(&mut self) -> io::Result<bool> {
+    fn advance(&mut self) -> io::Result<bool> {
         next_record(&mut self.lines, &mut self.line)
     }
 
-    /// The next `limit` records at most, none at the end of the file.
-    pub(crate) fn read(
-        &mut self,
-        source: &SourcePlan,
-        place: &Place,
-        from: Position,
-        limit: usize,
-    ) -> io::Result<Option<Chunk>> {
-        let mut rows = RowsBuilder::new(source, place.clone(), from);
-        while rows.len() < limit && rows.bytes() < BATCH_BYTES && self.skip()? {
-            let record = content(&self.line);
-            let outcome = match record.len() {
-                0..LONGEST => self.reader.read(record, &mut self.row),
-                _ => Err(format!("the line is longer than {LONGEST} bytes")),
-            };
-            rows.push(self.lines.number(), None, record, outcome.map(|()| &mut self.row));
+    fn number(&self) -> i64 {
+        self.lines.number()
+    }
+
+    fn record(&self) -> &[u8] {
+        content(&self.line)
+    }
+
+    fn decode(&self, row: &mut ColumnsBuilder) -> Result<(), String> {
+        match self.record() {
+            record if record.len() < LONGEST => self.decoder.decode(record, row, &mut |_, _| ()),
+            _ => Err(format!("the line is longer than {LONGEST} bytes")),
         }
-        Ok((rows.len() > 0).then(|| rows.finish()))
     }
 }
 

@@ -1,39 +1,75 @@
-//! Building a chunk row by row, for formats that come as text.
+//! Building a chunk row by row, for formats whose records have bytes of their own.
+
+use std::io;
 
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::source::Rejection;
-use tidemark_kernel::value::{FeatureType, Value, arrow::array_of};
 use tidemark_kernel::{Position, SourcePlan, Time};
 
-use super::form::EachForm;
-use super::{Chunk, DeadLetter, Form, Forms, Place, Raw};
+use super::{BATCH_BYTES, Chunk, ColumnsBuilder, DeadLetter, Form, Forms, Place, Raw};
+
+/// A text file, read record by record.
+pub(crate) trait TextFile: Send {
+    /// How its records are read again.
+    fn form(&self) -> Form;
+
+    /// How many bytes have been read.
+    fn bytes(&self) -> u64;
+
+    /// Goes to the next record. False at the end of the file.
+    fn advance(&mut self) -> io::Result<bool>;
+
+    /// The line on which the record begins, from 1.
+    fn number(&self) -> i64;
+
+    /// The record as it is kept where it is no event: of one that is too long only the beginning.
+    fn record(&self) -> &[u8];
+
+    /// Reads the record: sets the fields of `row`.
+    ///
+    /// # Errors
+    /// Says why it cannot be read.
+    fn decode(&self, row: &mut ColumnsBuilder) -> Result<(), String>;
+}
+
+/// The next `limit` records of a file at most, none at its end.
+pub(crate) fn read(
+    file: &mut dyn TextFile,
+    source: &SourcePlan,
+    place: &Place,
+    from: Position,
+    limit: usize,
+) -> io::Result<Option<Chunk>> {
+    let mut rows = RowsBuilder::new(source, Forms::All(file.form()), place.clone(), from);
+    while rows.len() < limit && rows.bytes() < BATCH_BYTES && file.advance()? {
+        rows.push(file.number(), None, file.record(), |row| file.decode(row));
+    }
+    Ok((rows.len() > 0).then(|| rows.finish()))
+}
 
 /// A chunk in the making.
-pub(crate) struct RowsBuilder<'s> {
-    source: &'s SourcePlan,
+pub(crate) struct RowsBuilder {
     place: Place,
-    columns: Vec<Vec<Value>>,
+    columns: ColumnsBuilder,
     offsets: Vec<Offset>,
     times: Vec<Option<Time>>,
     numbers: Vec<i64>,
     raw: Vec<u8>,
     ends: Vec<usize>,
     dead: Vec<DeadLetter>,
-    /// How records are read that do not say it themselves.
-    form: Form,
-    /// How each row is read, where it says so itself.
-    forms: Option<EachForm>,
+    /// How the records are read again.
+    forms: Forms,
     bytes: usize,
     from: Position,
     to: Position,
 }
 
-impl<'s> RowsBuilder<'s> {
-    /// No rows yet; the first will have the offset `from`. They are JSON, unless it is [said](Self::read_as) what they are.
-    pub(crate) fn new(source: &'s SourcePlan, place: Place, from: Position) -> Self {
+impl RowsBuilder {
+    /// No rows yet; the first will have the offset `from`. `forms` is the one that all records have, or
+    /// [empty](Forms::each) where each is [pushed](Self::push_as) with its own.
+    pub(crate) fn new(source: &SourcePlan, forms: Forms, place: Place, from: Position) -> Self {
         Self {
-            columns: vec![Vec::new(); source.fields.len()],
-            source,
+            columns: ColumnsBuilder::new(source),
             place,
             offsets: Vec::new(),
             times: Vec::new(),
@@ -41,17 +77,11 @@ impl<'s> RowsBuilder<'s> {
             raw: Vec::new(),
             ends: Vec::new(),
             dead: Vec::new(),
-            form: Form::Json,
-            forms: None,
+            forms,
             bytes: 0,
             from,
             to: from,
         }
-    }
-
-    /// All records have this form.
-    pub(crate) fn read_as(self, form: Form) -> Self {
-        Self { form, ..self }
     }
 
     /// How many records there are, readable or not.
@@ -69,44 +99,44 @@ impl<'s> RowsBuilder<'s> {
         self.to = self.to.max(position);
     }
 
-    /// Adds the next record: its values, one for each declared field, or why it cannot be read.
+    /// Adds the next record, as `decode` reads it: sets its fields, or says why it cannot be read.
     pub(crate) fn push(
         &mut self,
         number: i64,
         time: Option<Time>,
         raw: &[u8],
-        row: Result<&mut Vec<Value>, String>,
+        decode: impl FnOnce(&mut ColumnsBuilder) -> Result<(), String>,
     ) {
-        match row {
-            Ok(values) => self.add(number, time, raw, values),
-            Err(reason) => self.reject(number, time, raw, reason, self.form.clone()),
+        match self.columns.add(decode) {
+            Ok(()) => self.add(number, time, raw),
+            Err(reason) => self.reject(number, time, raw, reason, self.forms.of_all()),
         }
     }
 
-    /// Like [`push`](Self::push), for records of which each has a form of its own, [encoded](Form::encode).
+    /// Like [`push`](Self::push), for records of which each has a form of its own, [encoded](Form::encode). Whether it
+    /// could be read.
     pub(crate) fn push_as(
         &mut self,
         form: &[u8],
         number: i64,
         time: Option<Time>,
         raw: &[u8],
-        row: Result<&mut Vec<Value>, String>,
-    ) {
-        match row {
-            Ok(values) => {
-                self.forms.get_or_insert_default().push(form);
-                self.add(number, time, raw, values);
+        decode: impl FnOnce(&mut ColumnsBuilder) -> Result<(), String>,
+    ) -> bool {
+        let outcome = self.columns.add(decode);
+        let is_read = outcome.is_ok();
+        match outcome {
+            Ok(()) => {
+                self.forms.push(form);
+                self.add(number, time, raw);
             }
-            Err(reason) => {
-                let form = Form::decode(form).unwrap_or_else(|_| self.form.clone());
-                self.reject(number, time, raw, reason, form);
-            }
+            Err(reason) => self.reject(number, time, raw, reason, Form::decode(form).ok()),
         }
+        is_read
     }
 
-    fn add(&mut self, number: i64, time: Option<Time>, raw: &[u8], values: &mut Vec<Value>) {
+    fn add(&mut self, number: i64, time: Option<Time>, raw: &[u8]) {
         let offset = self.next(raw);
-        self.columns.iter_mut().zip(values.drain(..)).for_each(|(column, value)| column.push(value));
         self.offsets.push(offset);
         self.times.push(time);
         self.numbers.push(number);
@@ -114,7 +144,7 @@ impl<'s> RowsBuilder<'s> {
         self.ends.push(self.raw.len());
     }
 
-    fn reject(&mut self, number: i64, time: Option<Time>, raw: &[u8], reason: String, form: Form) {
+    fn reject(&mut self, number: i64, time: Option<Time>, raw: &[u8], reason: String, form: Option<Form>) {
         let offset = self.next(raw);
         let rejection = Rejection::Undecodable(reason);
         self.dead.push(DeadLetter {
@@ -123,7 +153,7 @@ impl<'s> RowsBuilder<'s> {
             reason: rejection.to_string(),
             place: self.place.at(number),
             raw: raw.to_vec(),
-            form: Some(form),
+            form,
             record_time: time.filter(|time| time.is_valid()),
         });
     }
@@ -138,16 +168,14 @@ impl<'s> RowsBuilder<'s> {
 
     /// The chunk.
     pub(crate) fn finish(self) -> Chunk {
-        let fields = self.source.fields.iter().zip(&self.columns);
-        let columns = fields.map(|(field, values)| array_of(FeatureType::Scalar(field.ty), values)).collect();
         Chunk {
-            columns,
+            columns: self.columns.finish(),
             offsets: self.offsets,
             times: self.times,
             added: None,
             numbers: self.numbers,
             raw: Raw::Text { bytes: self.raw, ends: self.ends },
-            forms: self.forms.map_or(Forms::All(self.form), Forms::Each),
+            forms: self.forms,
             logs: None,
             place: self.place,
             dead: self.dead,

@@ -8,8 +8,10 @@ use arrow::array::{
     Decimal128Array, Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
 };
 use tidemark_host::Host;
+use tidemark_kernel::SourcePlan;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::value::{Type, Value, arrow::value_at};
 
 use super::*;
 use crate::error::IngestError;
@@ -69,6 +71,13 @@ fn known(path: &Path) -> Result<KnownFile, IngestError> {
         before: 0,
         retracts: None,
     })
+}
+
+/// The declared fields of one record.
+fn decoded(source: &SourcePlan, record: &[u8]) -> Result<Vec<Value>, String> {
+    let (decoder, mut columns) = (decoder::of_records(source), ColumnsBuilder::new(source));
+    columns.add(|row| decoder.decode(record, row, &mut |_, _| ()))?;
+    Ok(columns.finish().iter().map(|column| value_at(column, 0)).collect())
 }
 
 /// Reads a whole file as the file log would, from a row on.
@@ -164,12 +173,11 @@ async fn json_lines_are_read_with_types_checked() {
 
 #[test]
 fn json_floats_are_rounded_correctly() {
-    let mut row = Vec::new();
     for text in
         ["0.1", "2.2250738585072011e-308", "123456789012345680000", "9007199254740993", "-0.0", "5e-324"]
     {
         let record = format!("{{\"amount\":{text}}}");
-        json::RecordReader::new(&source()).read(record.as_bytes(), &mut row).expect("readable");
+        let row = decoded(&source(), record.as_bytes()).expect("readable");
         assert_eq!(row[3], Value::float(text.parse().expect("a float")), "{text}");
     }
 }

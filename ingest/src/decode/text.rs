@@ -5,19 +5,20 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tidemark_kernel::Time;
-use tidemark_kernel::value::{Type, Value};
+use tidemark_kernel::value::Type;
 
+use super::builder::Cell;
 use super::json::shortened;
 
 /// A text as a declared type, or why it is none.
-pub(crate) fn value(ty: Type, text: &str) -> Result<Value, String> {
+pub(crate) fn cell(ty: Type, text: &str) -> Result<Cell<'_>, String> {
     let read = match ty {
-        Type::Bool => text.parse().ok().map(Value::Bool),
-        Type::Int64 => text.parse().ok().map(Value::Int64),
-        Type::Float64 => number(text).map(Value::float),
-        Type::String => Some(Value::string(text)),
-        Type::Timestamp => Time::parse(text).map(Value::Timestamp),
-        Type::Bytes => STANDARD.decode(text).ok().map(|bytes| Value::Bytes(bytes.into())),
+        Type::Bool => text.parse().ok().map(Cell::Bool),
+        Type::Int64 => text.parse().ok().map(Cell::Int64),
+        Type::Float64 => number(text).map(Cell::Float64),
+        Type::String => Some(Cell::String(text.into())),
+        Type::Timestamp => Time::parse(text).map(Cell::Timestamp),
+        Type::Bytes => STANDARD.decode(text).ok().map(|bytes| Cell::Bytes(bytes.into())),
     };
     read.ok_or_else(|| format!("expected {}, got `{}`", expected(ty), shortened(text)))
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::message::Message;
-use tidemark_kernel::value::Value;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::{Epoch, Epochs, Positions};
 
 use super::TopicMetrics;
-use super::record::{self, TopicReader};
-use crate::decode::{BATCH_BYTES, Batch, Place, RowsBuilder};
+use super::record::{self, TopicDecoder};
+use crate::decode::{BATCH_BYTES, Batch, Forms, Place, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::room::Room;
@@ -22,22 +21,21 @@ pub(super) const ROWS: usize = 65_536;
 /// [`Topics`](super::Topics) turns records into batches.
 pub struct Gathered<'s> {
     source: &'s SourcePlan,
-    reader: TopicReader,
+    decoder: TopicDecoder,
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
     room: Room,
-    partitions: BTreeMap<Log, Partition<'s>>,
+    partitions: BTreeMap<Log, Partition>,
     /// How many records are gathered; what is passed over counts as well.
     records: usize,
     /// How many bytes their keys and values have.
     bytes: usize,
-    row: Vec<Value>,
 }
 
-struct Partition<'s> {
+struct Partition {
     /// The next offset to read.
     next: Position,
-    gathered: Option<RowsBuilder<'s>>,
+    gathered: Option<RowsBuilder>,
     /// How many records that is, and how many bytes their keys and values have.
     records: usize,
     bytes: usize,
@@ -50,8 +48,8 @@ struct Partition<'s> {
 impl<'s> Gathered<'s> {
     /// No partition is assigned yet.
     pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>, room: Room) -> Self {
-        let (reader, partitions, row) = (TopicReader::new(source), BTreeMap::new(), Vec::new());
-        Self { source, reader, topic: topic.into(), metrics, room, partitions, records: 0, bytes: 0, row }
+        let (decoder, partitions) = (TopicDecoder::new(source), BTreeMap::new());
+        Self { source, decoder, topic: topic.into(), metrics, room, partitions, records: 0, bytes: 0 }
     }
 
     /// A partition is read from here on. The epoch is that of the last record before, where it is known.
@@ -99,7 +97,7 @@ impl<'s> Gathered<'s> {
     /// half of what is gathered at most, so that partitions without room never keep others from being read.
     pub fn is_crowded(&self, log: Log) -> bool {
         let share = |most: usize| most / 2 / self.partitions.len().max(4);
-        let is_large = |it: &Partition<'_>| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
+        let is_large = |it: &Partition| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
         self.partitions.get(&log).is_some_and(is_large) && !self.room.has(log)
     }
 
@@ -135,13 +133,13 @@ impl<'s> Gathered<'s> {
         match message.payload() {
             None => rows.skip_to(Position::after(offset)),
             Some(payload) => {
-                let mut unknown = false;
-                let outcome = self.reader.read(message, payload, &mut self.row, &mut unknown);
-                self.metrics.unknown_members(unknown);
-                let form = record::form(message);
+                let (form, mut unknown) = (record::form(message), false);
                 // Kept with the record until it is decided about.
                 bytes += form.len();
-                rows.push_as(&form, offset, record::time(message), payload, outcome.map(|()| &mut self.row));
+                rows.push_as(&form, offset, record::time(message), payload, |row| {
+                    self.decoder.decode(message, payload, row, &mut |_, _| unknown = true)
+                });
+                self.metrics.unknown_members(unknown);
             }
         }
         partition.next = Position::after(offset);
@@ -192,9 +190,9 @@ impl<'s> Gathered<'s> {
     }
 }
 
-impl<'s> Partition<'s> {
-    fn rows(&mut self, source: &'s SourcePlan, topic: &Arc<str>, log: Log) -> &mut RowsBuilder<'s> {
+impl Partition {
+    fn rows(&mut self, source: &SourcePlan, topic: &Arc<str>, log: Log) -> &mut RowsBuilder {
         let place = || Place::Partition(Arc::clone(topic), log.0);
-        self.gathered.get_or_insert_with(|| RowsBuilder::new(source, place(), self.next))
+        self.gathered.get_or_insert_with(|| RowsBuilder::new(source, Forms::each(), place(), self.next))
     }
 }

@@ -5,45 +5,45 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rdkafka::Timestamp;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use tidemark_kernel::source::Origin;
-use tidemark_kernel::value::{Type, Value};
+use tidemark_kernel::value::Type;
 use tidemark_kernel::{SourcePlan, Time};
 
+use crate::decode::decoder::{self, Unknown};
 use crate::decode::form::{Beside, Form};
-use crate::decode::json::RecordReader;
-use crate::decode::text;
+use crate::decode::{Cell, ColumnsBuilder, Decoder, text};
 
 /// Reads the records of a topic.
-pub(crate) struct TopicReader {
-    values: RecordReader,
+pub(crate) struct TopicDecoder {
+    values: Box<dyn Decoder>,
     /// The fields from beside the value: their indices, types and origins.
     beside: Vec<(usize, Type, Origin)>,
 }
 
-impl TopicReader {
+impl TopicDecoder {
     pub(crate) fn new(source: &SourcePlan) -> Self {
         let fields = source.fields.iter().enumerate();
         let beside = fields.filter_map(|(index, field)| {
             let origin = source.origins.get(&field.name).filter(|origin| origin.is_beside_value())?;
             Some((index, field.ty, origin.clone()))
         });
-        Self { values: RecordReader::of_values(source), beside: beside.collect() }
+        Self { values: decoder::of_values(source), beside: beside.collect() }
     }
 
-    /// Reads one record whose value is `payload`: fills `row` with one value for each declared field. Sets `unknown`
-    /// where the value has a member that no field takes.
+    /// Reads one record whose value is `payload`: sets the fields of `row`. `unknown` is told the members of the value that
+    /// no field takes.
     ///
     /// # Errors
-    /// Says why the record cannot be read; `row` then holds nothing of use.
-    pub(crate) fn read(
+    /// Says why the record cannot be read.
+    pub(crate) fn decode(
         &self,
         record: &impl Message,
         payload: &[u8],
-        row: &mut Vec<Value>,
-        unknown: &mut bool,
+        row: &mut ColumnsBuilder,
+        unknown: Unknown<'_>,
     ) -> Result<(), String> {
-        self.values.read_telling(payload, row, &mut |_, _| *unknown = true)?;
+        self.values.decode(payload, row, unknown)?;
         for (index, ty, origin) in &self.beside {
-            row[*index] = field(*ty, origin, record)?;
+            row.set(*index, field(*ty, origin, record)?);
         }
         Ok(())
     }
@@ -78,18 +78,18 @@ pub(super) fn time(record: &impl Message) -> Option<Time> {
 }
 
 /// A field from beside the value; one from the value has nothing there.
-fn field(ty: Type, origin: &Origin, record: &impl Message) -> Result<Value, String> {
+fn field<'a>(ty: Type, origin: &Origin, record: &'a impl Message) -> Result<Cell<'a>, String> {
     match origin {
-        Origin::Timestamp => Ok(time(record).map_or(Value::Null, Value::Timestamp)),
+        Origin::Timestamp => Ok(time(record).map_or(Cell::Null, Cell::Timestamp)),
         Origin::Key => match record.key() {
-            Some(key) => value(ty, key).map_err(|reason| format!("key: {reason}")),
-            None => Ok(Value::Null),
+            Some(key) => cell(ty, key).map_err(|reason| format!("key: {reason}")),
+            None => Ok(Cell::Null),
         },
         Origin::Header(name) => match header(record, name)? {
-            Some(bytes) => value(ty, bytes).map_err(|reason| format!("header `{name}`: {reason}")),
-            None => Ok(Value::Null),
+            Some(bytes) => cell(ty, bytes).map_err(|reason| format!("header `{name}`: {reason}")),
+            None => Ok(Cell::Null),
         },
-        Origin::Column(_) | Origin::Path(_) => Ok(Value::Null),
+        Origin::Column(_) | Origin::Path(_) => Ok(Cell::Null),
     }
 }
 
@@ -101,10 +101,10 @@ fn header<'a>(record: &'a impl Message, name: &str) -> Result<Option<&'a [u8]>, 
     catch_unwind(AssertUnwindSafe(find)).map_err(|_| "the name of a header is not UTF-8".to_owned())
 }
 
-fn value(ty: Type, bytes: &[u8]) -> Result<Value, String> {
+fn cell(ty: Type, bytes: &[u8]) -> Result<Cell<'_>, String> {
     if ty == Type::Bytes {
-        return Ok(Value::Bytes(bytes.into()));
+        return Ok(Cell::Bytes(bytes.into()));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
-    text::value(ty, text)
+    text::cell(ty, text)
 }

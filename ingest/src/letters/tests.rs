@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use tidemark_kernel::Span;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField};
-use tidemark_kernel::value::Type;
+use tidemark_kernel::value::{Type, Value};
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn rows_without_bytes_of_their_own_keep_their_values() {
     let time = Time::parse(TS).expect("a time");
     for (number, spelled) in [(f64::NAN, "NaN"), (f64::NEG_INFINITY, "-inf"), (2.5, "2.5")] {
         let row = [Value::Int64(1), Value::float(number), Value::Timestamp(time)];
-        let raw = crate::decode::json::spell(&crate::decode::members(&source), &row);
+        let raw = crate::decode::spelled::spell(&crate::decode::members(&source), &row);
         let decided = decided(&source, letter(Log::FILE, Form::Columns, &raw)).expect(&raw);
         assert!(decided.starts_with(&format!("1 {spelled} ")), "{decided}");
     }

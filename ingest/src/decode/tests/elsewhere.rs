@@ -189,10 +189,7 @@ fn a_string_that_says_where_it_comes_from_takes_an_object_as_its_text() {
     let mut source = elsewhere();
     source.fields.push(Field { name: "whole".into(), ty: Type::String });
     source.origins.insert("whole".into(), Origin::Column("payment".into()));
-    let reader = json::RecordReader::new(&source);
-    let mut row = Vec::new();
-    let mut read =
-        |text: &str| reader.read(text.as_bytes(), &mut row).map(|()| (row[2].clone(), row[4].clone()));
+    let read = |text: &str| decoded(&source, text.as_bytes()).map(|row| (row[2].clone(), row[4].clone()));
     let payment = r#"{ "currency": "EUR", "more": [1, 1e999] }"#;
     assert_eq!(
         read(&format!("{{\"payment\": {payment} }}")),
@@ -205,11 +202,10 @@ fn a_string_that_says_where_it_comes_from_takes_an_object_as_its_text() {
 
 #[test]
 fn members_that_no_field_takes_are_told() {
-    let reader = json::RecordReader::new(&elsewhere());
-    let mut told = Vec::new();
+    let (decoder, mut told) = (decoder::of_records(&elsewhere()), Vec::new());
     let record = br#"{"at":"x","amount":1,"payment":{"Currency":{"a":1},"currency":"EUR"},"b":{"c":1}}"#;
-    let outcome = reader
-        .read_telling(record, &mut Vec::new(), &mut |prefix, name| told.push(format!("{prefix}{name}")));
+    let outcome = ColumnsBuilder::new(&elsewhere())
+        .add(|row| decoder.decode(record, row, &mut |prefix, name| told.push(format!("{prefix}{name}"))));
     assert!(outcome.is_err(), "of dead letters as well");
     assert_eq!(told, ["amount", "payment.Currency", "b"]);
 }
@@ -263,8 +259,7 @@ async fn a_dead_letter_of_parquet_is_spelled_as_it_would_be_read() {
     let raw = &batches[0].dead[0].raw;
     let text = r#"{"at":null,"Amount (EUR)":1.5,"payment":{"currency":"EUR"},"note":null}"#;
     assert_eq!(std::str::from_utf8(raw), Ok(text));
-    let mut row = Vec::new();
-    json::RecordReader::new(&elsewhere()).read(raw, &mut row).expect("readable");
+    let row = decoded(&elsewhere(), raw).expect("readable");
     assert_eq!(row, [Value::Null, Value::float(1.5), Value::string("EUR"), Value::Null]);
 }
 
