@@ -16,4 +16,5 @@ mod repeated;
 mod retracting;
 mod retries;
 mod rivals;
+mod stalled;
 mod views;
