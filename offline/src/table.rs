@@ -228,6 +228,8 @@ impl EventTable {
     /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
     /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on; one that it does not
     /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Log::RETRACTIONS`].
+    /// `epochs` are the leader epochs that the rows were read at, where any are known: an epoch belongs to what was read up to
+    /// `to`, and that of a partition which is not named stays as it is.
     ///
     /// # Errors
     /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
@@ -238,23 +240,11 @@ impl EventTable {
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
-    ) -> Result<Committed, TableError> {
-        self.append_read(rows, from, to, &Epochs::new()).await
-    }
-
-    /// [`append`](Self::append), with the leader epochs that the rows were read at in the same commit. An epoch belongs to
-    /// what was read up to `to`; that of a partition which is not named stays as it is.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub async fn append_read(
-        &mut self,
-        rows: &[RecordBatch],
-        from: &Positions,
-        to: &Positions,
-        epochs: &Epochs,
+        epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError> {
         self.check(from, to)?;
+        let unknown = Epochs::new();
+        let epochs = epochs.unwrap_or(&unknown);
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         let mut file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
