@@ -8,7 +8,7 @@ use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::{Log, Time};
 
-use super::files::{KnownFile, insert, next_entry};
+use super::files::{KnownFile, UNENDED, insert, next_entry};
 use super::{Journal, JournalError, opened};
 use crate::decode::form::Form;
 use crate::letters::Letter;
@@ -28,7 +28,6 @@ impl Journal {
         letters: &[Letter],
         added: Time,
     ) -> Result<KnownFile, JournalError> {
-        let (first, ordinal) = next_entry(self, source)?;
         let records: Vec<Vec<u8>> = letters.iter().map(encode).collect();
         let (mut hasher, mut size) = (Hasher::new(), 0);
         for record in &records {
@@ -36,7 +35,7 @@ impl Journal {
             size += record.len() as u64;
         }
         let journal = std::path::absolute(&self.0.path).unwrap_or_else(|_| self.0.path.clone());
-        let file = KnownFile {
+        let input = |(first, ordinal)| KnownFile {
             ordinal,
             path: format!("{}#retry-{ordinal}", journal.display()).into(),
             size,
@@ -47,15 +46,16 @@ impl Journal {
             before: 0,
             retracts: None,
         };
-        self.write(|transaction| {
-            insert(transaction, source, &file)?;
+        let added = self.write(|transaction| {
+            let Some(input) = next_entry(transaction, source)?.map(input) else { return Ok(None) };
+            insert(transaction, source, &input)?;
             let mut table = transaction.open_table(LETTERS)?;
             for (row, record) in (0_u64..).zip(&records) {
-                table.insert((source, ordinal, row), record.as_slice())?;
+                table.insert((source, input.ordinal, row), record.as_slice())?;
             }
-            Ok(())
+            Ok(Some(input))
         })?;
-        Ok(file)
+        added.ok_or_else(|| self.damaged(UNENDED))
     }
 
     /// The records of an input; none where it is a file, or its records have left.
