@@ -62,7 +62,7 @@ pub type Positions = BTreeMap<Log, Position>;
 /// A commit that is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The version of the table it made.
+    /// The version of the table it made. Where the answer to the commit was lost, it may be a later one.
     pub version: u64,
     /// How many rows it added.
     pub rows: usize,
@@ -234,7 +234,8 @@ impl EventTable {
     /// # Errors
     /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
     /// source has another version than the one to [work under](Self::work_under): nothing was written. After any
-    /// other error the commit may be in; the next `append` finds out, by losing the race against it.
+    /// other error the commit may be in where the table could not be read afterwards, or there were no rows; the next `append`
+    /// finds out, by losing the race against it.
     pub async fn append(
         &mut self,
         rows: &[RecordBatch],
@@ -256,13 +257,25 @@ impl EventTable {
             match (failed, &file) {
                 (None, None) => {}
                 (None, Some(written)) => file = Some(self.renew(written, rows).await?),
-                (Some(error), None) => return Err(error),
-                (Some(error), Some(written)) => {
-                    self.discard(written).await;
-                    return Err(error);
-                }
+                (Some(error), written) => return self.failed(error, written.as_ref(), count).await,
             }
         }
+    }
+
+    /// What became of a commit of so many rows that failed like this. It may be in, and its answer lost: no other commit has a
+    /// file of this name.
+    async fn failed(
+        &mut self,
+        error: TableError,
+        file: Option<&Add>,
+        rows: usize,
+    ) -> Result<Committed, TableError> {
+        if let Some(file) = file
+            && self.discard(file).await
+        {
+            return Ok(Committed { version: self.version(), rows });
+        }
+        Err(error)
     }
 
     /// Appends rows without moving the position of any log, and returns true. Returns false, and changes nothing, where
@@ -279,7 +292,9 @@ impl EventTable {
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
-        self.discard(&file).await;
+        if self.discard(&file).await {
+            return Ok(true);
+        }
         outcome.map(|_| false)
     }
 
@@ -311,14 +326,17 @@ impl EventTable {
         }
     }
 
-    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day.
-    async fn discard(&mut self, file: &Add) {
+    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day. Whether it
+    /// is certain that the table has it.
+    async fn discard(&mut self, file: &Add) -> bool {
         let path = self.folder.join(&file.path);
         let files = self.reload().await.and_then(|()| self.files());
-        if files.is_ok_and(|files| files.iter().all(|file| file.path != path)) {
+        let is_in = files.map(|files| files.iter().any(|file| file.path == path));
+        if let Ok(false) = is_in {
             // The error that brought us here is the one to report.
             let _ = std::fs::remove_file(path);
         }
+        is_in.unwrap_or(false)
     }
 
     async fn write(&self, rows: &[RecordBatch]) -> Result<Add, TableError> {

@@ -210,6 +210,28 @@ async fn a_commit_that_could_not_be_synced_is_not_repeated() {
     assert_eq!(offsets(&table, &start, &end).await, [(0, 0), (0, 1)]);
 }
 
+/// The commit is in, and by now durable: its file identifies it.
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_known_by_its_file() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log(0), 2)]);
+    let file = table.write(&[rows(&table, Log(0), &[0, 1])]).await.unwrap();
+    let lost = table.log.append(Path::new("/nowhere"), Some(file.clone()), &end, &Epochs::new()).await;
+    let Err(error) = lost else { panic!("it could not be synced") };
+    let mut other = open(&folder, &payments()).await.unwrap();
+    other.append(&[rows(&other, Log(0), &[2])], &end, &at([(Log(0), 3)]), None).await.unwrap();
+    let committed = table.failed(error, Some(&file), 2).await.unwrap();
+    assert_eq!((committed.rows, table.positions()), (2, other.positions()));
+
+    let never = table.write(&[rows(&table, Log(0), &[3])]).await.unwrap();
+    let error = table.behind();
+    assert!(matches!(table.failed(error, Some(&never), 1).await, Err(TableError::Behind { .. })));
+    assert!(!table.folder.join(&never.path).exists());
+    let all = offsets(&table, &at([(Log(0), 0)]), &at([(Log(0), 3)])).await;
+    assert_eq!(all, [(0, 0), (0, 1), (0, 2)]);
+}
+
 #[tokio::test]
 async fn many_commits_and_a_checkpoint_keep_order_and_positions() {
     let folder = TempDir::new().unwrap();
