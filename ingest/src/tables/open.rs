@@ -130,6 +130,17 @@ impl Open {
         Ok(true)
     }
 
+    /// As of [`Tables::lower_since`](super::Tables::lower_since).
+    pub(super) async fn lower_since(&mut self, number: u64) -> Result<bool, IngestError> {
+        let before = self.events.facts().clone();
+        let mut now = before.clone();
+        now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+        match self.events.set_facts(&before, &now).await {
+            Err(TableError::OtherFacts { .. }) => Ok(false),
+            outcome => Ok(outcome.map(|()| true)?),
+        }
+    }
+
     /// As of [`Tables::note_compacted`](super::Tables::note_compacted).
     pub(super) async fn note_compacted(
         &mut self,
