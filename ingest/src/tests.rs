@@ -12,6 +12,7 @@ pub(crate) mod fixture;
 mod forgetting;
 mod lost;
 mod push;
+mod reader;
 mod repeated;
 mod retracting;
 mod retries;

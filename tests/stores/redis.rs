@@ -288,7 +288,8 @@ async fn thousands_are_read_in_one_call() {
 #[tokio::test]
 async fn sizes_among_many_keys_are_estimated() {
     let redis = Redis::start();
-    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let settings = config(redis.url());
+    let store = RedisStore::open(settings.clone()).await.expect("a store");
     let all = [begin(&store).await, begin(&store).await, begin(&store).await];
     for (generation, count) in [(&all[0], 110_000), (&all[1], 7), (&all[2], 10_000)] {
         advance(&store, generation, 0, count).await.expect("flushed");
@@ -307,6 +308,24 @@ async fn sizes_among_many_keys_are_estimated() {
     }
     let samples = store.sample(&all, 100, 1).await.expect("chosen");
     assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 7, 100]);
+
+    // To a user who may not draw keys, all names are read.
+    for denied in [&["-randomkey"][..], &["-randomkey", "-dbsize"]] {
+        let user = ["ACL", "SETUSER", "reader", "reset", "on", ">secret", "~*", "+@all"];
+        redis.command::<()>(&[&user[..], denied].concat()).expect("a user");
+        let url = redis.url().replace("redis://", "redis://reader:secret@");
+        let reader = RedisStore::open(RedisConfig { url, ..settings.clone() }).await.expect("a store");
+        let estimates = reader.estimate(&all).await.expect("estimated");
+        let entities = estimates.iter().map(|sizes| sizes.entities).collect::<Vec<_>>();
+        // A name may be read twice.
+        let is_near = |at: usize, exact: u64| entities[at].abs_diff(exact) <= exact.div_ceil(100);
+        assert!(
+            is_near(0, 110_000) && is_near(1, 7) && is_near(2, 10_000),
+            "without {denied:?}: {entities:?}"
+        );
+        let samples = reader.sample(&all, 100, 1).await.expect("chosen");
+        assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 7, 100]);
+    }
 }
 
 /// More than one write's worth in one call: the order holds across writes.
