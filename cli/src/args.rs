@@ -159,7 +159,8 @@ Examples:
   tidemark status --exact            with what views hold counted, however long it takes
   tidemark status --format json | jq '.sources[].logs | map_values(.lag)'
 
-What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say.")]
+What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say. A view with `few`
+entities has too few among millions for an estimate, and 0 in the JSON.")]
     Status(Status),
     /// List the records that were rejected, by reason, or take them again after a fix
     #[command(after_help = "\

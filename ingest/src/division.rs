@@ -153,4 +153,38 @@ mod tests {
         assert_eq!(division.choose(&second, &stuck), [Log(1)], "it was given to this worker");
         assert!(counted(&metrics), "counted once");
     }
+
+    #[tokio::test]
+    async fn partitions_that_are_taken_away_are_left_to_their_next_reader() {
+        let (host, metrics) = (Host::new(Patient::default()), Metrics::default());
+        let (own, reads) = watch::channel(BTreeSet::from([Log(0), Log(1)]));
+        let mut division = Division::new(host.clone(), reads, metrics.view("by_user"));
+        let is_divided = || {
+            let text = metrics.prometheus(Time::default());
+            text.contains("tidemark_ingest_divided_backfills_total{view=\"by_user\"} 1\n")
+        };
+        let generation = generation(1);
+        let at = |zero, one| BTreeMap::from([(Log(0), zero), (Log(1), one)]);
+
+        assert_eq!(division.choose(&generation, &at(0, 0)), [Log(0), Log(1)]);
+        own.send_replace(BTreeSet::from([Log(0)]));
+        assert_eq!(division.choose(&generation, &at(5, 5)), [Log(0)], "it was taken away in the middle");
+        assert!(!is_divided(), "what this worker did before is no part of another");
+        host.sleep(PATIENCE / 2).await;
+        assert_eq!(division.choose(&generation, &at(9, 7)), [Log(0)], "its next reader goes on");
+        assert!(is_divided());
+        host.sleep(PATIENCE / 2).await;
+        assert_eq!(division.choose(&generation, &at(9, 7)), [Log(0)], "it has time");
+        host.sleep(PATIENCE).await;
+        assert_eq!(
+            division.choose(&generation, &at(9, 7)),
+            [Log(0), Log(1)],
+            "its next reader has died as well"
+        );
+        own.send_replace(BTreeSet::new());
+        host.sleep(PATIENCE).await;
+        assert_eq!(division.choose(&generation, &at(10, 9)), [], "this worker reads none any more");
+        host.sleep(PATIENCE).await;
+        assert_eq!(division.choose(&generation, &at(10, 9)), [Log(0), Log(1)], "and no other does");
+    }
 }

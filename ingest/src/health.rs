@@ -1,5 +1,5 @@
-//! Whether sources are being taken in, what they wait for if not, and whether anything comes of their records or is ahead
-//! of its time.
+//! Whether sources are being taken in, what they wait for if not, whether anything comes of their records or is ahead of its
+//! time, and whether records wait that no worker reads.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::Time;
+use tidemark_offline::Positions;
 use tidemark_store::Remedy;
 
 use crate::error::IngestError;
 use crate::tally::Tally;
 use ahead::Arrivals;
 use recent::{Recent, is_rejected};
+use stalled::Unread;
 
 mod ahead;
 mod recent;
+pub(crate) mod stalled;
 
 pub use ahead::Ahead;
+pub use stalled::Stalled;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -51,6 +55,7 @@ struct Source {
     next: u64,
     recent: Recent,
     arrivals: Arrivals,
+    unread: Unread,
     /// Since the process began.
     taken: Tally,
 }
@@ -84,13 +89,18 @@ impl Health {
         })
     }
 
-    /// What users should know of sources that are taken in: those whose arrivals run ahead of the clock, which says
-    /// `now`. One sentence each, by name.
+    /// What users should know of sources that are taken in: whose arrivals run ahead of the clock, which says `now`, and
+    /// whose topic has partitions that no worker reads. One sentence each, by name.
     #[must_use]
     pub fn notes(&self, now: Time) -> Vec<String> {
         let sources = self.sources();
-        let ahead = sources.iter().filter_map(|(name, source)| Some((name, source.arrivals.get(now)?)));
-        ahead.map(|(name, ahead)| format!("source `{name}`: {ahead}")).collect()
+        let mut notes = Vec::new();
+        for (name, source) in sources.iter() {
+            let ahead = source.arrivals.get(now).map(|ahead| ahead.to_string());
+            let stalled = source.unread.get().map(|stalled| stalled.to_string());
+            notes.extend(ahead.into_iter().chain(stalled).map(|note| format!("source `{name}`: {note}")));
+        }
+        notes
     }
 
     /// How each source is doing, by name.
@@ -121,6 +131,7 @@ impl Health {
             next: 0,
             recent: Recent::default(),
             arrivals: Arrivals::default(),
+            unread: Unread::default(),
             taken: Tally::default(),
         };
         self.sources().insert(health.source.clone(), source);
@@ -213,6 +224,31 @@ impl SourceHealth {
         if self.change(|source| source.arrivals.add(self.host.uptime(), ahead)) == Some(true) {
             tracing::warn!(source, "{told}");
         }
+    }
+
+    /// The partitions of the source's topic that end at `ends` are committed up to `positions` or further. Whether some seem to
+    /// make no progress, so that it is time to see how far other workers have committed them.
+    pub(crate) fn seem_stalled(&self, positions: &Positions, ends: &Positions) -> bool {
+        self.change(|source| source.unread.look(self.host.uptime(), positions, ends)) == Some(true)
+    }
+
+    /// The partitions of the source's topic that end at `ends` are committed up to `positions`, by whichever worker. How many
+    /// of them make no progress; logged once for each.
+    pub(crate) fn are_committed(&self, positions: &Positions, ends: &Positions) -> usize {
+        let told = self.change(|source| {
+            let new = source.unread.confirm(self.host.uptime(), positions, ends);
+            (new, source.unread.get().map_or(0, |stalled| stalled.unread.len()))
+        });
+        let Some((new, count)) = told else { return 0 };
+        if let Some(stalled) = new {
+            tracing::warn!(source = self.source, "{stalled}");
+        }
+        count
+    }
+
+    /// This process does not read the topic: it cannot say how other workers do.
+    pub(crate) fn forget_unread(&self) {
+        self.change(|source| source.unread = Unread::default());
     }
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.

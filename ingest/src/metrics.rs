@@ -47,6 +47,8 @@ pub(crate) struct SourceMetrics {
     /// From an event's arrival to its being visible in lookups.
     freshness: Histogram,
     commit_seconds: Histogram,
+    /// How many partitions of the topic make no progress although they have unread records.
+    stalled: AtomicU64,
     /// The next offset that every view has, by partition.
     taken: Mutex<BTreeMap<Log, i64>>,
     topic: Arc<TopicMetrics>,
@@ -81,6 +83,7 @@ impl Default for SourceMetrics {
             ahead: AtomicI64::new(i64::MIN),
             freshness: Histogram::new(FRESHNESS),
             commit_seconds: Histogram::new(COMMIT),
+            stalled: AtomicU64::default(),
             taken: Mutex::default(),
             topic: Arc::default(),
         }
@@ -119,6 +122,11 @@ impl SourceMetrics {
     /// Partitions were taken away.
     pub(crate) fn given_up(&self, logs: &[Log]) {
         locked(&self.taken).retain(|log, _| !logs.contains(log));
+    }
+
+    /// So many partitions of the topic make no progress although they have unread records, whichever worker they belong to.
+    pub(crate) fn stalled(&self, partitions: usize) {
+        self.stalled.store(partitions as u64, Relaxed);
     }
 
     /// Rows were committed to the event tables.
@@ -215,6 +223,7 @@ impl Metrics {
         dead_letters(&mut text, &sources);
         times(&mut text, &sources, now);
         partitions(&mut text, &sources);
+        stalled(&mut text, &sources);
         let (name, help) = ("tidemark_ingest_freshness_seconds", "from arrival to visible in lookups");
         text.histograms(name, help, "source", &sources, |source| &source.freshness);
         let (name, help) = ("tidemark_ingest_commit_seconds", "how long commits to the event tables took");
@@ -283,6 +292,19 @@ fn partitions(text: &mut Text, sources: &Sources) {
     }
 }
 
+/// How many partitions have unread records that no worker reads.
+fn stalled(text: &mut Text, sources: &Sources) {
+    let name = "tidemark_ingest_stalled_partitions";
+    text.head(
+        name,
+        "gauge",
+        "partitions with unread records of which no worker has committed any for minutes",
+    );
+    for (source, metrics) in sources {
+        text.line(name, &[("source", source)], metrics.stalled.load(Relaxed));
+    }
+}
+
 /// A counter: its name, what it counts, and where it is.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
@@ -347,8 +369,10 @@ mod tests {
         let metrics = Metrics::default();
         metrics.view("user_payments").lost_race();
         metrics.source("payments").committed(Duration::from_millis(20));
+        metrics.source("payments").stalled(3);
         let text = metrics.prometheus(Time::default());
         for line in [
+            "tidemark_ingest_stalled_partitions{source=\"payments\"} 3",
             "tidemark_ingest_lost_races_total{view=\"user_payments\"} 1",
             "tidemark_ingest_commits_total{source=\"payments\"} 1",
             "# TYPE tidemark_ingest_dead_letters_total counter",

@@ -376,9 +376,35 @@ impl Pipeline {
         if !events.facts().contains_key(facts::GENERATIONS_SINCE) {
             return Ok(false);
         }
+        self.knows_none_that_counts(plan).await
+    }
+
+    /// Whether the store has no generation of a view that counts.
+    async fn knows_none_that_counts(&mut self, plan: &FeaturePlan) -> Result<bool, IngestError> {
+        let events = &*self.tables.open_tables().await?.events;
         let mut known = self.shared.store.unpublished(&plan.view).await?;
         known.extend(self.shared.store.live(&plan.view).await?);
         Ok(!known.iter().any(|generation| counts(plan, events, generation)))
+    }
+
+    /// Where the store has lost all generations of a view and gives them lower numbers than before, makes those count that
+    /// are begun from now on. Each worker would begin others without end.
+    pub(super) async fn renew_numbers(&mut self, plan: &FeaturePlan) -> Result<(), IngestError> {
+        loop {
+            let since = self.tables.generations_since();
+            // A worker that reads under another version than the others must not decide about it.
+            if since == 0
+                || self.tables.has_other_version().await?
+                || !self.knows_none_that_counts(plan).await?
+            {
+                return Ok(());
+            }
+            let events = &*self.tables.open_tables().await?.events;
+            let begun = begin(&*self.shared.store, plan, events).await?;
+            if begun.number >= since || self.tables.lower_since(begun.number).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Brings everything that was taken in under the present version of the source into `events`, from where views get

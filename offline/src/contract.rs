@@ -64,13 +64,7 @@ pub trait OfflineTable: Send + Sync + Debug {
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
-    ) -> Result<Committed, TableError>;
-    async fn append_read(
-        &mut self,
-        rows: &[RecordBatch],
-        from: &Positions,
-        to: &Positions,
-        epochs: &Epochs,
+        epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError>;
     async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError>;
     async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError>;
@@ -140,17 +134,9 @@ impl OfflineTable for EventTable {
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
+        epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError> {
-        self.append(rows, from, to).await
-    }
-    async fn append_read(
-        &mut self,
-        rows: &[RecordBatch],
-        from: &Positions,
-        to: &Positions,
-        epochs: &Epochs,
-    ) -> Result<Committed, TableError> {
-        self.append_read(rows, from, to, epochs).await
+        self.append(rows, from, to, epochs).await
     }
     async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
         self.epochs(logs).await

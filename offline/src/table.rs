@@ -62,7 +62,7 @@ pub type Positions = BTreeMap<Log, Position>;
 /// A commit that is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The version of the table it made.
+    /// The version of the table it made. Where the answer to the commit was lost, it may be a later one.
     pub version: u64,
     /// How many rows it added.
     pub rows: usize,
@@ -228,33 +228,24 @@ impl EventTable {
     /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
     /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on; one that it does not
     /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Log::RETRACTIONS`].
+    /// `epochs` are the leader epochs that the rows were read at, where any are known: an epoch belongs to what was read up to
+    /// `to`, and that of a partition which is not named stays as it is.
     ///
     /// # Errors
     /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
     /// source has another version than the one to [work under](Self::work_under): nothing was written. After any
-    /// other error the commit may be in; the next `append` finds out, by losing the race against it.
+    /// other error the commit may be in where the table could not be read afterwards, or there were no rows; the next `append`
+    /// finds out, by losing the race against it.
     pub async fn append(
         &mut self,
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
-    ) -> Result<Committed, TableError> {
-        self.append_read(rows, from, to, &Epochs::new()).await
-    }
-
-    /// [`append`](Self::append), with the leader epochs that the rows were read at in the same commit. An epoch belongs to
-    /// what was read up to `to`; that of a partition which is not named stays as it is.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub async fn append_read(
-        &mut self,
-        rows: &[RecordBatch],
-        from: &Positions,
-        to: &Positions,
-        epochs: &Epochs,
+        epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError> {
         self.check(from, to)?;
+        let unknown = Epochs::new();
+        let epochs = epochs.unwrap_or(&unknown);
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         let mut file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
@@ -266,13 +257,25 @@ impl EventTable {
             match (failed, &file) {
                 (None, None) => {}
                 (None, Some(written)) => file = Some(self.renew(written, rows).await?),
-                (Some(error), None) => return Err(error),
-                (Some(error), Some(written)) => {
-                    self.discard(written).await;
-                    return Err(error);
-                }
+                (Some(error), written) => return self.failed(error, written.as_ref(), count).await,
             }
         }
+    }
+
+    /// What became of a commit of so many rows that failed like this. It may be in, and its answer lost: no other commit has a
+    /// file of this name.
+    async fn failed(
+        &mut self,
+        error: TableError,
+        file: Option<&Add>,
+        rows: usize,
+    ) -> Result<Committed, TableError> {
+        if let Some(file) = file
+            && self.discard(file).await
+        {
+            return Ok(Committed { version: self.version(), rows });
+        }
+        Err(error)
     }
 
     /// Appends rows without moving the position of any log, and returns true. Returns false, and changes nothing, where
@@ -289,7 +292,9 @@ impl EventTable {
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
-        self.discard(&file).await;
+        if self.discard(&file).await {
+            return Ok(true);
+        }
         outcome.map(|_| false)
     }
 
@@ -321,14 +326,17 @@ impl EventTable {
         }
     }
 
-    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day.
-    async fn discard(&mut self, file: &Add) {
+    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day. Whether it
+    /// is certain that the table has it.
+    async fn discard(&mut self, file: &Add) -> bool {
         let path = self.folder.join(&file.path);
         let files = self.reload().await.and_then(|()| self.files());
-        if files.is_ok_and(|files| files.iter().all(|file| file.path != path)) {
+        let is_in = files.map(|files| files.iter().any(|file| file.path == path));
+        if let Ok(false) = is_in {
             // The error that brought us here is the one to report.
             let _ = std::fs::remove_file(path);
         }
+        is_in.unwrap_or(false)
     }
 
     async fn write(&self, rows: &[RecordBatch]) -> Result<Add, TableError> {

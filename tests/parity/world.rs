@@ -173,7 +173,7 @@ impl World {
             if !run.is_empty() {
                 let batch = self.batch(&run);
                 let to = Positions::from([(log, batch.to)]);
-                table.append(&[batch.events], &Positions::new(), &to).await.expect("appended");
+                table.append(&[batch.events], &Positions::new(), &to, None).await.expect("appended");
             }
         }
     }

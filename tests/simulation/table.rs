@@ -367,26 +367,17 @@ impl OfflineTable for Handle {
         Ok(())
     }
 
-    async fn append(
-        &mut self,
-        rows: &[RecordBatch],
-        from: &Positions,
-        to: &Positions,
-    ) -> Result<Committed, TableError> {
-        self.append_read(rows, from, to, &Epochs::new()).await
-    }
-
     async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
         let known = self.seen.epochs.iter().filter(|(log, _)| logs.contains(log));
         Ok(known.map(|(log, epoch)| (*log, *epoch)).collect())
     }
 
-    async fn append_read(
+    async fn append(
         &mut self,
         rows: &[RecordBatch],
         from: &Positions,
         to: &Positions,
-        epochs: &Epochs,
+        epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError> {
         self.check(from, to)?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
@@ -394,7 +385,7 @@ impl OfflineTable for Handle {
             let mut next = self.next();
             next.rows.extend(rows.iter().filter(|rows| rows.num_rows() > 0).cloned());
             next.positions.extend(to);
-            next.epochs.extend(epochs);
+            next.epochs.extend(epochs.into_iter().flatten());
             if self.commit(next).await? {
                 return Ok(Committed { version: self.seen.number, rows: count });
             }

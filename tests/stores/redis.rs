@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tidemark_store::Sizes;
+
 use super::*;
 
 #[tokio::test]
@@ -292,13 +294,17 @@ async fn thousands_are_read_in_one_call() {
 #[tokio::test]
 async fn sizes_among_many_keys_are_estimated() {
     let redis = Redis::start();
-    let store = RedisStore::open(config(redis.url())).await.expect("a store");
+    let settings = config(redis.url());
+    let store = RedisStore::open(settings.clone()).await.expect("a store");
     let all = [begin(&store).await, begin(&store).await, begin(&store).await];
-    for (generation, count) in [(&all[0], 110_000), (&all[2], 10_000)] {
+    for (generation, count) in [(&all[0], 110_000), (&all[1], 7), (&all[2], 10_000)] {
         advance(&store, generation, 0, count).await.expect("flushed");
     }
     let estimates = store.estimate(&all).await.expect("estimated");
-    for (of, estimate) in all.iter().zip(&estimates) {
+    let of_few = store.sizes(&all[1]).await.expect("counted");
+    let without_memory = |sizes: Sizes| Sizes { memory: None, ..sizes };
+    assert_eq!(without_memory(estimates[1]), without_memory(of_few), "few among many are counted");
+    for (of, estimate) in [(&all[0], &estimates[0]), (&all[2], &estimates[2])] {
         let exact = store.sizes(of).await.expect("counted");
         assert!(estimate.estimated && !exact.estimated);
         let is_near = |estimate: u64, exact: u64| estimate.abs_diff(exact) <= exact / 8;
@@ -307,7 +313,25 @@ async fn sizes_among_many_keys_are_estimated() {
         assert!(is_near(estimate.bytes, exact.bytes), "{estimate:?} for {exact:?}");
     }
     let samples = store.sample(&all, 100, 1).await.expect("chosen");
-    assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 0, 100]);
+    assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 7, 100]);
+
+    // To a user who may not draw keys, all names are read.
+    for denied in [&["-randomkey"][..], &["-randomkey", "-dbsize"]] {
+        let user = ["ACL", "SETUSER", "reader", "reset", "on", ">secret", "~*", "+@all"];
+        redis.command::<()>(&[&user[..], denied].concat()).expect("a user");
+        let url = redis.url().replace("redis://", "redis://reader:secret@");
+        let reader = RedisStore::open(RedisConfig { url, ..settings.clone() }).await.expect("a store");
+        let estimates = reader.estimate(&all).await.expect("estimated");
+        let entities = estimates.iter().map(|sizes| sizes.entities).collect::<Vec<_>>();
+        // A name may be read twice.
+        let is_near = |at: usize, exact: u64| entities[at].abs_diff(exact) <= exact.div_ceil(100);
+        assert!(
+            is_near(0, 110_000) && is_near(1, 7) && is_near(2, 10_000),
+            "without {denied:?}: {entities:?}"
+        );
+        let samples = reader.sample(&all, 100, 1).await.expect("chosen");
+        assert_eq!(samples.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>(), [100, 7, 100]);
+    }
 }
 
 /// More than one write's worth in one call: the order holds across writes.

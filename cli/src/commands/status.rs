@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
 use tidemark_ingest::status::{Detail, LogStatus, Rejecting, SourceStatus, ViewStatus};
 use tidemark_kernel::{Log, Position};
+use tidemark_store::Sizes;
 
 use crate::args::{self, Global};
 use crate::failure::{Level, show};
@@ -42,6 +43,9 @@ pub(super) async fn run(asked: args::Status, global: &Global, output: Output) ->
         }
         if let Some(ahead) = &source.ahead {
             show(Level::Warning, &format!("source {}: {ahead}", source.source), None);
+        }
+        if let Some(stalled) = &source.stalled {
+            show(Level::Warning, &format!("source {}: {stalled}", source.source), None);
         }
         if let Some(reason) = &source.unreachable {
             say(format_args!(
@@ -126,12 +130,16 @@ fn views_text(status: &Status) -> String {
     for view in &status.views {
         let sizes = &view.sizes;
         // Where sizes are estimated, `tidemark status --exact` counts.
-        let about = |told: String| if sizes.estimated { format!("~{told}") } else { told };
+        let about = |told: String| match sizes.estimated {
+            true if is_too_few(sizes) => "?".to_owned(),
+            true => format!("~{told}"),
+            false => told,
+        };
         table.row(vec![
             view.view.clone(),
             view.source.clone(),
             view.live.as_ref().map_or_else(|| "-".to_owned(), |live| live.number.to_string()),
-            about(count(sizes.entities)),
+            if is_too_few(sizes) { "few".to_owned() } else { about(count(sizes.entities)) },
             about(count(sizes.states)),
             about(bytes(sizes.bytes)),
             sizes.memory.map_or_else(|| "-".to_owned(), |memory| about(bytes(memory))),
@@ -140,6 +148,11 @@ fn views_text(status: &Status) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// Whether a view has too few entities, among all keys of the store, to be met by a sample.
+const fn is_too_few(sizes: &Sizes) -> bool {
+    sizes.estimated && sizes.entities == 0
 }
 
 /// What each entity of a view takes of so many bytes.
@@ -177,9 +190,13 @@ pub(super) fn sources_json(status: &Status) -> Vec<Json> {
                 "place": ahead.place,
             })
         });
+        let stalled = source.stalled.as_ref().map(|stalled| {
+            let unread = stalled.unread.iter().map(|(log, records)| (log.to_string(), Json::from(*records)));
+            unread.collect::<Map<_, _>>()
+        });
         json!({
             "source": source.source, "logs": logs, "unreachable": source.unreachable, "rejecting": rejecting,
-            "arrivals_ahead": ahead,
+            "arrivals_ahead": ahead, "stalled": stalled,
         })
     });
     sources.collect()
@@ -220,4 +237,32 @@ fn describe_view(view: &ViewStatus) -> Json {
         "memory": view.sizes.memory,
         "memory_per_entity": view.sizes.memory.map(|memory| per_entity(view, memory)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(sizes: Sizes) -> String {
+        let view = ViewStatus {
+            view: "by_user".into(),
+            source: "payments".into(),
+            live: None,
+            current: false,
+            lost: false,
+            positions: None,
+            sizes,
+        };
+        views_text(&Status { sources: vec![], views: vec![view] })
+    }
+
+    #[test]
+    fn a_view_that_no_sample_meets_is_not_said_to_be_empty() {
+        let estimated = Sizes { estimated: true, memory: Some(0), ..Sizes::default() };
+        let few = row(estimated);
+        assert!(few.contains("few") && !few.contains("~0"), "{few}");
+        let some = row(Sizes { entities: 7000, states: 7000, ..estimated });
+        assert!(some.contains("~7,000") && !some.contains("few"), "{some}");
+        assert!(!row(Sizes::default()).contains("few"));
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::{Log, Position, Time};
 
@@ -146,16 +146,19 @@ impl Journal {
         entries: &[NewEntry],
         added: Time,
     ) -> Result<Vec<KnownFile>, JournalError> {
-        let (first, ordinal) = next_entry(self, source)?;
-        let (mut new, mut next) = (Vec::with_capacity(entries.len()), Some(first));
-        for (ordinal, entry) in (ordinal..).zip(entries) {
-            let first = next.ok_or_else(|| self.damaged(UNENDED))?;
-            let entry = KnownFile { added: Some(added), ..entry.at(ordinal, first) };
-            next = entry.rows.map(|rows| first + rows);
-            new.push(entry);
-        }
-        self.put_files(source, &new)?;
-        Ok(new)
+        let added = self.write(|transaction| {
+            let mut next = next_entry(transaction, source)?;
+            let mut new = Vec::with_capacity(entries.len());
+            for entry in entries {
+                let Some((first, ordinal)) = next else { return Ok(None) };
+                let entry = KnownFile { added: Some(added), ..entry.at(ordinal, first) };
+                next = entry.rows.map(|rows| (first + rows, ordinal + 1));
+                new.push(entry);
+            }
+            new.iter().try_for_each(|entry| insert(transaction, source, entry))?;
+            Ok(Some(new))
+        })?;
+        added.ok_or_else(|| self.damaged(UNENDED))
     }
 
     /// Adds a file to the end of a source's list.
@@ -175,26 +178,25 @@ impl Journal {
 
     /// Records that a file was read to its end, and how many rows it has.
     pub(crate) fn end_file(&self, source: &str, file: &KnownFile, rows: i64) -> Result<(), JournalError> {
-        self.put_files(source, &[KnownFile { rows: Some(rows), ..file.clone() }])
-    }
-
-    fn put_files(&self, source: &str, files: &[KnownFile]) -> Result<(), JournalError> {
-        self.write(|transaction| files.iter().try_for_each(|file| insert(transaction, source, file)))
+        let ended = KnownFile { rows: Some(rows), ..file.clone() };
+        self.write(|transaction| insert(transaction, source, &ended))
     }
 }
 
 /// Why nothing can follow a file whose rows were not counted yet.
-const UNENDED: &str = "a file follows one that was not read to its end";
+pub(super) const UNENDED: &str = "a file follows one that was not read to its end";
 
-/// The offset of the first row and the ordinal of the entry that comes next.
-pub(super) fn next_entry(journal: &Journal, source: &str) -> Result<(Offset, u64), JournalError> {
-    let last = journal.last_file(source)?;
-    let first = match &last {
-        None => Some(0),
-        Some(last) => last.rows.map(|rows| last.first + rows),
-    };
-    let first = first.ok_or_else(|| journal.damaged(UNENDED))?;
-    Ok((first, last.map_or(0, |last| last.ordinal + 1)))
+/// The offset of the first row and the ordinal of the entry that comes next; none where the entry before has no end yet.
+/// Asked in the transaction that adds the entry: there is one at a time, so both are given out once.
+pub(super) fn next_entry(
+    transaction: &WriteTransaction,
+    source: &str,
+) -> Result<Option<(Offset, u64)>, redb::Error> {
+    let table = transaction.open_table(FILES)?;
+    let last = table.range((source, 0)..=(source, u64::MAX))?.next_back().transpose()?;
+    let Some((key, file)) = last else { return Ok(Some((0, 0))) };
+    let (ordinal, (_, _, _, first, rows)) = (key.value().1, file.value());
+    Ok(rows.map(|rows| (first + rows, ordinal + 1)))
 }
 
 /// Writes what is known of an entry.
@@ -374,6 +376,34 @@ mod tests {
             [added[0].clone(), KnownFile { rows: Some(4), ..added[1].clone() }, more[0].clone()]
         );
         assert!(files[0].records().are_retracted(&files) && !files[2].records().are_retracted(&files));
+    }
+
+    #[test]
+    fn entries_that_are_added_at_once_follow_one_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
+        let wrong = Records { log: Log::PUSH, from: Position(0), to: Position(7) };
+        let add = || {
+            for _ in 0..10 {
+                let entry = NewEntry::Retraction(PathBuf::new(), wrong);
+                journal.add_entries("a", &[entry.clone(), entry], Time::from_millis(5)).expect("added");
+                journal.add_retry("a", &[], Time::from_millis(5)).expect("added");
+            }
+        };
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(add);
+            }
+        });
+        let files = journal.files("a").expect("read");
+        let ordinals: Vec<u64> = files.iter().map(|file| file.ordinal).collect();
+        assert_eq!(ordinals, (0..120).collect::<Vec<u64>>());
+        let mut end = 0;
+        for file in &files {
+            assert_eq!(file.first, end, "{file:?}");
+            end += file.rows.expect("an end");
+        }
+        assert_eq!(end, 80);
     }
 
     #[test]

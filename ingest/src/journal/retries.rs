@@ -1,14 +1,16 @@
 //! Rejected records that are taken again: inputs of the file partition, whose rows are kept here.
 //!
 //! An input is added with all of its records in one transaction, so it is taken once, wherever that is cut short. The records
-//! stay until they are events and have left `dead_letters`. So this tells which of them still have to leave.
+//! stay until they are events and have left `dead_letters`. So this tells which of them still have to leave. Where they came from is
+//! kept for good: who takes the rows of a file back has to find those that were taken again.
 
 use blake3::Hasher;
-use redb::TableDefinition;
+use redb::{TableDefinition, WriteTransaction};
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
-use tidemark_kernel::{Log, Time};
+use tidemark_kernel::event::Offset;
+use tidemark_kernel::{Log, Position, Time};
 
-use super::files::{KnownFile, insert, next_entry};
+use super::files::{KnownFile, Records, UNENDED, insert, next_entry};
 use super::{Journal, JournalError, opened};
 use crate::decode::form::Form;
 use crate::letters::Letter;
@@ -16,8 +18,53 @@ use crate::letters::Letter;
 /// (source, ordinal of the input, row from 0) -> the record, as [`encode`] spells it.
 const LETTERS: TableDefinition<'_, (&str, u64, u64), &[u8]> = TableDefinition::new("retried_letters");
 
+/// (source, offset in the file partition) -> the partition, first offset and number of records that were taken again from there on,
+/// one after the other. Nothing of those that earlier versions took again.
+const ORIGINS: TableDefinition<'_, (&str, i64), (i32, i64, i64)> = TableDefinition::new("retried_origins");
+
 /// The first byte of a stored record: the version of its layout.
 const LAYOUT: u8 = 1;
+
+/// Rejected records that follow one another, and where they are since they were taken again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TakenAgain {
+    /// Where they were rejected.
+    pub(crate) origin: Records,
+    /// The offset of the first one in the file partition.
+    pub(crate) at: Offset,
+}
+
+impl TakenAgain {
+    /// Where those of them are that are among others, if any are.
+    fn rows_of(&self, others: Records) -> Option<Records> {
+        let Self { origin, at } = self;
+        let (from, to) = (origin.from.max(others.from), origin.to.min(others.to));
+        let row = |position: Position| Position(at + position.0 - origin.from.0);
+        (origin.log == others.log && from < to).then(|| Records {
+            log: Log::FILE,
+            from: row(from),
+            to: row(to),
+        })
+    }
+}
+
+/// Where records are that were taken again, in order; also those that were rejected and taken again once more. `all` is in order of
+/// offset, so that a row comes after its origin.
+pub(crate) fn rows_again(records: Records, all: &[TakenAgain]) -> Vec<Records> {
+    let mut found = vec![records];
+    for again in all {
+        let rows: Vec<Records> = found.iter().filter_map(|records| again.rows_of(*records)).collect();
+        for rows in rows {
+            match found.last_mut() {
+                Some(last) if last.log == rows.log && last.to == rows.from && *last != records => {
+                    last.to = rows.to;
+                }
+                _ => found.push(rows),
+            }
+        }
+    }
+    found.split_off(1)
+}
 
 impl Journal {
     /// Adds records to the end of a source's file partition, as one input, at this time. Every input before it must have been read to
@@ -28,7 +75,6 @@ impl Journal {
         letters: &[Letter],
         added: Time,
     ) -> Result<KnownFile, JournalError> {
-        let (first, ordinal) = next_entry(self, source)?;
         let records: Vec<Vec<u8>> = letters.iter().map(encode).collect();
         let (mut hasher, mut size) = (Hasher::new(), 0);
         for record in &records {
@@ -36,7 +82,7 @@ impl Journal {
             size += record.len() as u64;
         }
         let journal = std::path::absolute(&self.0.path).unwrap_or_else(|_| self.0.path.clone());
-        let file = KnownFile {
+        let input = |(first, ordinal)| KnownFile {
             ordinal,
             path: format!("{}#retry-{ordinal}", journal.display()).into(),
             size,
@@ -47,15 +93,17 @@ impl Journal {
             before: 0,
             retracts: None,
         };
-        self.write(|transaction| {
-            insert(transaction, source, &file)?;
+        let added = self.write(|transaction| {
+            let Some(input) = next_entry(transaction, source)?.map(input) else { return Ok(None) };
+            insert(transaction, source, &input)?;
             let mut table = transaction.open_table(LETTERS)?;
             for (row, record) in (0_u64..).zip(&records) {
-                table.insert((source, ordinal, row), record.as_slice())?;
+                table.insert((source, input.ordinal, row), record.as_slice())?;
             }
-            Ok(())
+            keep_origins(transaction, source, letters, input.first)?;
+            Ok(Some(input))
         })?;
-        Ok(file)
+        added.ok_or_else(|| self.damaged(UNENDED))
     }
 
     /// The records of an input; none where it is a file, or its records have left.
@@ -67,6 +115,21 @@ impl Journal {
         })?;
         let letters: Result<Vec<Letter>, DecodeError> = stored.iter().map(|bytes| decode(bytes)).collect();
         letters.map_err(|error| self.undecodable(format!("a retry of source `{source}`"), &error))
+    }
+
+    /// Every record of a source that was taken again, in the order of the file partition.
+    pub(crate) fn taken_again(&self, source: &str) -> Result<Vec<TakenAgain>, JournalError> {
+        self.read(|transaction| {
+            let Some(table) = opened(transaction.open_table(ORIGINS))? else { return Ok(Vec::new()) };
+            let mut all = Vec::new();
+            for row in table.range((source, 0)..=(source, i64::MAX))? {
+                let (key, origin) = row?;
+                let (log, first, count) = origin.value();
+                let (from, to) = (Position(first), Position(first + count));
+                all.push(TakenAgain { origin: Records { log: Log(log), from, to }, at: key.value().1 });
+            }
+            Ok(all)
+        })
     }
 
     /// The ordinals of the inputs whose records have not left yet.
@@ -96,6 +159,24 @@ impl Journal {
             Ok(())
         })
     }
+}
+
+/// Keeps where records came from that are rows of the file partition from an offset on.
+fn keep_origins(
+    transaction: &WriteTransaction,
+    source: &str,
+    letters: &[Letter],
+    mut at: Offset,
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(ORIGINS)?;
+    let follow = |one: &Letter, next: &Letter| one.log == next.log && one.offset + 1 == next.offset;
+    for run in letters.chunk_by(follow) {
+        let [first, ..] = run else { continue };
+        let count = run.len() as i64;
+        table.insert((source, at), (first.log.0, first.offset, count))?;
+        at += count;
+    }
+    Ok(())
 }
 
 fn encode(letter: &Letter) -> Vec<u8> {
@@ -138,6 +219,45 @@ mod tests {
     fn letter(offset: i64, time: Option<i64>, form: Form) -> Letter {
         let (log, place, raw) = (Log(3), format!("t/3@{offset}"), vec![1, 0, 255]);
         Letter { log, offset, place, time: time.map(Time::from_millis), form, raw }
+    }
+
+    fn records(log: Log, from: i64, to: i64) -> Records {
+        Records { log, from: Position(from), to: Position(to) }
+    }
+
+    #[test]
+    fn where_records_came_from_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
+        assert_eq!(journal.taken_again("a"), Ok(Vec::new()));
+        let file = journal.add_file("a", Path::new("1.csv"), 10, [1; 32], ADDED).expect("added");
+        journal.end_file("a", &file, 7).expect("ended");
+        let of_file = |offset| Letter { log: Log::FILE, ..letter(offset, None, Form::Json) };
+        let letters =
+            [of_file(1), of_file(2), of_file(3), of_file(5), letter(6, None, Form::Json), of_file(6)];
+        let first = journal.add_retry("a", &letters, ADDED).expect("added");
+        // One of them is rejected under a definition that comes in between.
+        let second = journal.add_retry("a", &[of_file(8)], ADDED).expect("added");
+        journal.add_retry("b", &letters, ADDED).expect("added");
+        journal.end_retries("a", &[first.ordinal, second.ordinal]).expect("ended");
+
+        let all = journal.taken_again("a").expect("read");
+        let from = |origin, at| TakenAgain { origin, at };
+        let expected = [
+            from(records(Log::FILE, 1, 4), 7),
+            from(records(Log::FILE, 5, 6), 10),
+            from(records(Log(3), 6, 7), 11),
+            from(records(Log::FILE, 6, 7), 12),
+            from(records(Log::FILE, 8, 9), 13),
+        ];
+        assert_eq!(all, expected);
+        let rows = |log, from, to| rows_again(records(log, from, to), &all);
+        let file = |from, to| records(Log::FILE, from, to);
+        assert_eq!(rows(Log::FILE, 0, 7), [file(7, 11), file(12, 14)]);
+        assert_eq!(rows(Log::FILE, 3, 5), [file(9, 10)]);
+        assert_eq!(rows(Log::FILE, 2, 3), [file(8, 9), file(13, 14)], "taken again twice");
+        assert_eq!(rows(Log(3), 0, 99), [file(11, 12)]);
+        assert_eq!(rows(Log(2), 0, 99), []);
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl TopicMetrics {
         self.ends().get(&log).copied()
     }
 
+    /// Where all partitions end of which that was seen.
+    pub(crate) fn all_ends(&self) -> BTreeMap<Log, Position> {
+        self.ends().clone()
+    }
+
     /// A record was read.
     pub(super) fn read(&self, bytes: usize, tombstone: bool) {
         self.records.fetch_add(1, Relaxed);

@@ -329,6 +329,9 @@ impl Pipeline {
         if backfill.began.is_none() {
             backfill.began = self.shared.store.live(&backfill.plan.view).await?;
         }
+        if backfill.why == Why::Lost {
+            self.renew_numbers(&backfill.plan).await?;
+        }
         if backfill.passes == 0 && !backfill.joins {
             return Ok(None);
         }

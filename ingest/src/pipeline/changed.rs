@@ -8,7 +8,8 @@ use super::take_in::FilesReader;
 use crate::error::IngestError;
 use crate::files::earlier::{check_appended, longest_beginning, place};
 use crate::files::{Changed, Earlier, EarlierKind, Identity};
-use crate::journal::files::{KnownFile, NewEntry};
+use crate::journal::files::{KnownFile, NewEntry, Records};
+use crate::journal::retries::{TakenAgain, rows_again};
 
 /// What becomes of a file.
 pub(super) enum Decision {
@@ -32,6 +33,9 @@ struct Known<'k> {
 
 /// The files of a file log.
 struct FileLog<'k> {
+    entries: &'k [KnownFile],
+    /// The records that were taken again, where rows may have to be taken back.
+    again: &'k [TakenAgain],
     /// Those of which something is in, each with its path as [`place`] spells it.
     live: Vec<(PathBuf, &'k KnownFile)>,
     /// Those of which everything was taken back.
@@ -39,12 +43,17 @@ struct FileLog<'k> {
 }
 
 impl<'k> FileLog<'k> {
-    fn of(entries: &'k [KnownFile]) -> Result<Self, IngestError> {
+    fn of(entries: &'k [KnownFile], again: &'k [TakenAgain]) -> Result<Self, IngestError> {
         let files = entries.iter().filter(|entry| entry.retracts.is_none());
         let (taken_back, live): (Vec<_>, Vec<_>) =
             files.partition(|file| file.records().are_retracted(entries));
         let live = live.into_iter().map(|file| Ok((place(&file.path)?, file)));
-        Ok(Self { live: live.collect::<Result<_, IngestError>>()?, taken_back })
+        Ok(Self { entries, again, live: live.collect::<Result<_, IngestError>>()?, taken_back })
+    }
+
+    /// What takes the rows of these files back.
+    fn retractions(&self, files: &[&KnownFile]) -> Vec<NewEntry> {
+        retractions(files, self.again, self.entries)
     }
 
     fn of_path(&self, place: &Path) -> Vec<&'k KnownFile> {
@@ -69,7 +78,12 @@ impl FilesReader<'_> {
         changed: Changed,
     ) -> Result<Vec<Decision>, IngestError> {
         let entries: Vec<KnownFile> = self.shared.files(&self.source.name).await?;
-        let log = FileLog::of(&entries)?;
+        let name = self.source.name.clone();
+        let again = match changed {
+            Changed::Replace => self.journal(move |journal| journal.taken_again(&name)).await?,
+            _ => Vec::new(),
+        };
+        let log = FileLog::of(&entries, &again)?;
         let known = log.of_content();
         let mut decisions = Vec::with_capacity(found.len());
         let mut refused = Vec::new();
@@ -78,7 +92,7 @@ impl FilesReader<'_> {
                 let of_path = log.of_path(&place(path)?);
                 let is_elsewhere = !of_path.iter().any(|file| identity.is(file));
                 let is_replaced = is_elsewhere && changed == Changed::Replace;
-                let entries = if is_replaced { retractions(&of_path) } else { Vec::new() };
+                let entries = if is_replaced { log.retractions(&of_path) } else { Vec::new() };
                 decisions.push(Decision::Skip((*known).clone(), entries));
                 continue;
             }
@@ -124,7 +138,7 @@ impl FilesReader<'_> {
             }
             Changed::AsNew => Decision::TakeIn(vec![file(0)]),
             Changed::Replace => {
-                Decision::TakeIn(retractions(&known.entries).into_iter().chain([file(0)]).collect())
+                Decision::TakeIn(log.retractions(&known.entries).into_iter().chain([file(0)]).collect())
             }
             Changed::Append => {
                 let before = self.check_appended(path, identity, known.beginning).await?;
@@ -186,8 +200,25 @@ impl FilesReader<'_> {
     }
 }
 
-/// What takes the rows of these files back.
-pub(super) fn retractions(files: &[&KnownFile]) -> Vec<NewEntry> {
-    let with_rows = files.iter().filter(|file| file.rows.is_some_and(|rows| rows > 0));
-    with_rows.map(|file| NewEntry::Retraction(file.path.clone(), file.records())).collect()
+/// What takes the rows of these files back that are in, also those that were rejected and taken again. `entries` are those of
+/// the file log.
+pub(super) fn retractions(
+    files: &[&KnownFile],
+    again: &[TakenAgain],
+    entries: &[KnownFile],
+) -> Vec<NewEntry> {
+    let of_file = |file: &&KnownFile| retractions_of(&file.path, file.records(), again, entries);
+    files.iter().flat_map(of_file).collect()
+}
+
+/// What takes records back, at their offsets and at those where they were taken again; nothing for what was taken back before.
+pub(super) fn retractions_of(
+    path: &Path,
+    records: Records,
+    again: &[TakenAgain],
+    entries: &[KnownFile],
+) -> Vec<NewEntry> {
+    let all = std::iter::once(records).chain(rows_again(records, again));
+    let left = all.filter(|records| records.from < records.to && !records.are_retracted(entries));
+    left.map(|records| NewEntry::Retraction(path.to_owned(), records)).collect()
 }

@@ -1,4 +1,5 @@
-//! Taking records back that should never have come in.
+//! Taking records back that should never have come in. Those of them that were rejected and taken again are rows of the file
+//! partition, at other offsets, and go as well.
 //!
 //! A retraction is an entry of the file partition. The journal has it first; then the rows are deleted from both tables, the
 //! views are backfilled under new generations, and its own place in the file partition is committed. Killed at any step, it
@@ -12,11 +13,12 @@ use tidemark_kernel::{Log, Position};
 use tidemark_offline::Retraction;
 
 use super::Pipeline;
-use super::changed::retractions;
+use super::changed::{retractions, retractions_of};
 use crate::decode::{Batch, DeadLetter, RETRACTED};
 use crate::error::IngestError;
 use crate::files::earlier::place;
 use crate::journal::files::{KnownFile, NewEntry, Records};
+use crate::journal::retries::TakenAgain;
 use crate::progress::Watch;
 
 /// The rows that a retraction deletes.
@@ -57,21 +59,22 @@ impl Pipeline {
     ) -> Result<Vec<TakenBack>, IngestError> {
         self.resume_files(watch).await?;
         let files = self.shared.files(&self.source.name).await?;
+        let name = self.source.name.clone();
+        let again = self.journal(move |journal| journal.taken_again(&name)).await?;
         let mut entries = Vec::new();
         let mut report = Vec::new();
         match wanted {
             Retract::Files(paths) => {
                 for path in paths {
-                    self.find_rows(path, &files, &mut entries, &mut report)?;
+                    self.find_rows(path, &files, &again, &mut entries, &mut report)?;
                 }
             }
             Retract::Records(records) => {
                 self.check_records(*records)?;
                 let path = PathBuf::new();
-                if records.are_retracted(&files) {
+                entries = retractions_of(&path, *records, &again, &files);
+                if entries.is_empty() {
                     report.push(TakenBack { path, records: *records, events: None });
-                } else {
-                    entries.push(NewEntry::Retraction(path, *records));
                 }
             }
         }
@@ -90,6 +93,7 @@ impl Pipeline {
         &self,
         path: &Path,
         files: &[KnownFile],
+        again: &[TakenAgain],
         entries: &mut Vec<NewEntry>,
         report: &mut Vec<TakenBack>,
     ) -> Result<(), IngestError> {
@@ -106,8 +110,7 @@ impl Pipeline {
                 source_name: self.source.name.clone(),
             });
         };
-        of_path.retain(|file| !file.records().are_retracted(files));
-        let new = retractions(&of_path);
+        let new = retractions(&of_path, again, files);
         if new.is_empty() {
             report.push(TakenBack { path: last.path.clone(), records: last.records(), events: None });
         }

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::Positions;
+use tidemark_offline::{Positions, TableKind};
 use tidemark_store::{Generation, Remedy};
 use tokio::sync::mpsc;
 
@@ -125,6 +125,23 @@ impl Pipeline {
         };
         self.tables.reload().await?;
         Ok(ends.iter().all(|(log, (_, end))| self.tables.committed(*log) >= *end))
+    }
+
+    /// Looks for partitions of the topic with unread records in which no worker makes progress.
+    pub(super) async fn look_for_stalled(&mut self) {
+        if self.topic.is_none() {
+            self.health.forget_unread();
+            self.metrics.stalled(0);
+            return;
+        }
+        let ends = self.metrics.topic().all_ends();
+        if !self.health.seem_stalled(self.tables.positions(), &ends) {
+            return;
+        }
+        // A handle of its own: that of the tables may be away with a commit. One that cannot be opened is tried again.
+        if let Ok(events) = self.shared.offline.open(&self.source, TableKind::Events).await {
+            self.metrics.stalled(self.health.are_committed(events.positions(), &ends));
+        }
     }
 
     /// Leaves the topic where this worker has waited too long for what it needs, and joins again once it waits no more.

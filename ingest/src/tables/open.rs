@@ -130,6 +130,17 @@ impl Open {
         Ok(true)
     }
 
+    /// As of [`Tables::lower_since`](super::Tables::lower_since).
+    pub(super) async fn lower_since(&mut self, number: u64) -> Result<bool, IngestError> {
+        let before = self.events.facts().clone();
+        let mut now = before.clone();
+        now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+        match self.events.set_facts(&before, &now).await {
+            Err(TableError::OtherFacts { .. }) => Ok(false),
+            outcome => Ok(outcome.map(|()| true)?),
+        }
+    }
+
     /// As of [`Tables::note_compacted`](super::Tables::note_compacted).
     pub(super) async fn note_compacted(
         &mut self,
@@ -209,7 +220,7 @@ impl Open {
                 to.insert(*log, taken.max(stands));
             }
             let rows = dead_letter_rows(&letters).map_err(|error| self.broken(&error))?;
-            match self.dead_letters.append(&[rows], &from, &to).await {
+            match self.dead_letters.append(&[rows], &from, &to, None).await {
                 Err(TableError::Behind { .. }) => self.dead_letters.reload().await?,
                 outcome => return Ok(outcome.map(drop)?),
             }
@@ -296,7 +307,7 @@ impl Open {
             let is_new = |log: Log, until| to.contains_key(&log) && until > stands(&committed, log);
             let epochs = pending.epochs.iter().filter(|(log, epoch)| is_new(**log, epoch.until));
             let epochs: Epochs = epochs.map(|(log, epoch)| (*log, *epoch)).collect();
-            match self.events.append_read(&rows, &from, &to, &epochs).await {
+            match self.events.append(&rows, &from, &to, Some(&epochs)).await {
                 Err(TableError::Behind { .. }) => self.events.reload().await?,
                 outcome => return Ok(outcome.map(|_| (conflicts, began))?),
             }

@@ -10,10 +10,10 @@ use std::task::Poll;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use tidemark_kernel::source::{TimeField, Unit};
-use tidemark_kernel::{SourcePlan, Type};
+use tidemark_kernel::{Log, Position, SourcePlan, Type};
 
 use super::fixture::{Held, Project, RECEIVED, field, memory, payments, states};
-use crate::{FileOutcome, Ingest, IngestError, Retried, unwatched};
+use crate::{Changed, FileOutcome, Ingest, IngestError, Records, Retract, Retried, unwatched};
 
 /// Payments whose times are numbers.
 fn source(unit: Unit) -> Arc<SourcePlan> {
@@ -81,9 +81,7 @@ fn is_right(retried: &Retried) {
 /// That nothing but the last push is a dead letter, and everything else is an event once.
 async fn is_taken_again(project: &Project) -> Held {
     let held = project.held().await;
-    let users: Vec<&str> =
-        held.events.iter().map(|row| row.split([':', '|']).nth(1).expect("a user").trim()).collect();
-    assert_eq!(users, ["1", "1", "2", "3", "4", "null", "5", "6", "7", "8"], "{:?}", held.events);
+    assert_eq!(users(&held), ["1", "1", "2", "3", "4", "null", "5", "6", "7", "8"], "{:?}", held.events);
     assert_eq!(held.dead_letters.len(), 1, "{:?}", held.dead_letters);
     assert!(held.dead_letters[0].starts_with("-2 2: ") && held.dead_letters[0].contains("push 2"));
     held
@@ -166,6 +164,81 @@ async fn a_type_may_change_where_no_event_was_kept() {
     project.sources = typed(Type::Int64);
     let refused = project.open().await.catch_up(&unwatched).await.expect_err("a row holds it");
     assert!(refused.to_string().contains("1 row holds it as float64 (log file offset 1)"), "{refused}");
+}
+
+/// The users of the events, in the order of their offsets.
+fn users(held: &Held) -> Vec<String> {
+    held.events.iter().map(|row| row.split([':', '|']).nth(1).expect("a user").trim().to_owned()).collect()
+}
+
+/// A project whose rejected records were taken again, once the unit was right.
+async fn taken_again() -> Project {
+    let mut project = rejected().await;
+    project.sources = vec![source(Unit::Millis)];
+    is_right(&project.open().await.retry("payments", &unwatched).await.expect("tried"));
+    project
+}
+
+#[tokio::test]
+async fn what_is_taken_back_takes_its_retried_rows_along() {
+    let mut project = taken_again().await;
+    let mut ingest = project.open().await;
+    assert_eq!(users(&project.held().await), ["1", "1", "2", "3", "4", "null", "5", "6", "7", "8"]);
+
+    let file = Retract::Files(vec![project.folder.path().join("a.jsonl")]);
+    let taken_back = ingest.retract("payments", &file, &unwatched).await.expect("forgotten");
+    let events: Vec<_> = taken_back.iter().map(|records| records.events).collect();
+    assert_eq!(events, [Some(1), Some(2)], "{taken_back:?}");
+    let held = project.held().await;
+    assert_eq!(users(&held), ["1", "4", "null", "5", "6", "7", "8"]);
+    let again = ingest.retract("payments", &file, &unwatched).await.expect("repeated");
+    assert_eq!(again.iter().map(|records| records.events).collect::<Vec<_>>(), [None]);
+    assert_eq!(project.held().await, held, "nothing more changes");
+
+    let corrected = format!("shop,note,user,at,amount\nc,,11,{},1.5\n", before(40));
+    let file = project.file("b.csv", &corrected);
+    let report = ingest.take_in_files_as("payments", &[file], Changed::Replace, &unwatched).await;
+    let report = report.expect("replaced");
+    assert!(matches!(report.files[0].outcome, FileOutcome::TakenIn { taken_back: 3, .. }), "{report:?}");
+    assert_eq!(users(&project.held().await), ["5", "6", "7", "8", "11"]);
+
+    let pushes = Records { log: Log::PUSH, from: Position(0), to: Position(1) };
+    ingest.retract("payments", &Retract::Records(pushes), &unwatched).await.expect("forgotten");
+    let held = project.held().await;
+    assert_eq!(users(&held), ["5", "6", "8", "11"]);
+    drop(ingest);
+    project.store = memory();
+    project.open().await.catch_up(&unwatched).await.expect("filled");
+    assert_eq!(project.held().await, held, "history gives the same states");
+}
+
+/// Killed at every tenth place where it waits.
+#[tokio::test]
+async fn forgetting_is_cut_short_anywhere_and_each_row_is_gone() {
+    let whole = taken_again().await;
+    let file = Retract::Files(vec![whole.folder.path().join("a.jsonl")]);
+    let (mut waits, mut forgotten) = (0, false);
+    while !forgotten {
+        let mut project = Project::new(memory());
+        copy(whole.folder.path(), project.folder.path());
+        project.sources = vec![source(Unit::Millis)];
+        project.open().await.catch_up(&unwatched).await.expect("up");
+        let cut = async {
+            let mut ingest = reopened(&project).await;
+            ingest.retract("payments", &file, &unwatched).await.expect("forgotten")
+        };
+        forgotten = cut_after(waits, cut).await.is_some();
+        let mut ingest = reopened(&project).await;
+        ingest.catch_up(&unwatched).await.expect("up");
+        ingest.retract("payments", &file, &unwatched).await.expect("forgotten");
+        let held = project.held().await;
+        assert_eq!(users(&held), ["1", "4", "null", "5", "6", "7", "8"], "cut after {waits}");
+        drop(ingest);
+        project.store = memory();
+        reopened(&project).await.catch_up(&unwatched).await.expect("filled");
+        assert_eq!(project.held().await, held, "cut after {waits}");
+        waits += 10;
+    }
 }
 
 /// Runs work until it has waited so often; what it gave if it ended before.

@@ -262,6 +262,35 @@ async fn a_store_that_falls_back_is_caught_up_while_it_runs() {
     }
 }
 
+/// An emptied store may number generations anew, below the number from which they counted.
+#[tokio::test]
+async fn generations_of_an_emptied_store_count() {
+    let failover = Arc::new(Failover::new(memory()));
+    let store: Arc<dyn OnlineStore> = Arc::clone(&failover) as _;
+    let project = Project { views: vec![by_user()], ..Project::new(store) };
+    let paths = files(&project);
+    let mut ingest = project.open().await;
+    ingest.take_in_files("payments", &paths[..8], &unwatched).await.expect("taken in");
+    let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
+    let before = events.facts().clone();
+    let mut facts = before.clone();
+    facts.insert(facts::GENERATIONS_SINCE.to_owned(), "1000".to_owned());
+    events.set_facts(&before, &facts).await.expect("set");
+
+    let emptied = memory();
+    failover.to(Arc::clone(&emptied));
+    ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
+    let live = emptied.live("by_user").await.expect("a store").expect("live");
+    events.reload().await.expect("read");
+    let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+    assert!(since <= live.number && live.number < 1000, "{live} counts from {since} on");
+    assert_eq!(states(&emptied, "by_user").await, states(&store_after(12).await, "by_user").await);
+    let journal = Journal::open(&project.folder.path().join("other/ingest.redb")).expect("created");
+    let other = IngestConfig { journal: None, ..project.config(journal) };
+    Ingest::open(other).await.expect("opened").catch_up(&unwatched).await.expect("taken as it is");
+    assert_eq!(emptied.live("by_user").await.expect("a store"), Some(live));
+}
+
 /// A store may have fallen back by nothing but the switch to the generation that is written.
 #[tokio::test]
 async fn a_switch_that_the_store_has_lost_is_made_again() {

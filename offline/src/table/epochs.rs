@@ -25,7 +25,7 @@ pub struct Epoch {
 pub type Epochs = BTreeMap<Log, Epoch>;
 
 impl EventTable {
-    /// The leader epochs that these partitions were last [appended](Self::append_read) with, as far as this handle has seen.
+    /// The leader epochs that these partitions were last [appended](Self::append) with, as far as this handle has seen.
     /// A writer that knows no epochs may have moved a partition on since: what is told here is then older than its position,
     /// and still true.
     ///

@@ -110,7 +110,7 @@ async fn rows_and_positions_survive() {
     let (first, second) = (rows(&table, Log::FILE, &[0, 1, 2]), rows(&table, Log(7), &[10, 12]));
     let moved = at([(Log::FILE, 3), (Log(7), 13)]);
     let none = at([(Log::FILE, 0), (Log(7), 0)]);
-    let committed = table.append(&[first.clone(), second], &none, &moved).await.unwrap();
+    let committed = table.append(&[first.clone(), second], &none, &moved, None).await.unwrap();
     assert_eq!(committed.rows, 5);
 
     let again = open(&folder, &payments()).await.unwrap();
@@ -131,7 +131,7 @@ async fn rows_that_arrived_later_are_found() {
         let end = Position::after(*offsets.last().unwrap());
         let moved = Positions::from([(Log(0), end), (Log(1), end)]);
         let both = [rows(&table, Log(0), offsets), rows(&table, Log(1), offsets)];
-        table.append(&both, &positions, &moved).await.unwrap();
+        table.append(&both, &positions, &moved, None).await.unwrap();
         positions = moved;
     }
     // Each arrived five milliseconds before its offset.
@@ -155,7 +155,7 @@ async fn rows_that_arrived_later_are_found() {
 async fn positions_move_without_rows() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
-    table.append(&[], &at([(Log(3), 0)]), &at([(Log(3), 40)])).await.unwrap();
+    table.append(&[], &at([(Log(3), 0)]), &at([(Log(3), 40)]), None).await.unwrap();
     assert!(table.files().unwrap().is_empty());
     table.reload().await.unwrap();
     assert_eq!(table.positions(), &at([(Log(3), 40)]));
@@ -167,15 +167,15 @@ async fn a_lost_race_is_retried_only_where_positions_stand() {
     let mut one = open(&folder, &payments()).await.unwrap();
     let mut two = open(&folder, &payments()).await.unwrap();
     let start = at([(Log(0), 0)]);
-    one.append(&[rows(&one, Log(0), &[0, 1])], &start, &at([(Log(0), 2)])).await.unwrap();
+    one.append(&[rows(&one, Log(0), &[0, 1])], &start, &at([(Log(0), 2)]), None).await.unwrap();
 
-    let twice = two.append(&[rows(&two, Log(0), &[0, 1])], &start, &at([(Log(0), 2)])).await;
+    let twice = two.append(&[rows(&two, Log(0), &[0, 1])], &start, &at([(Log(0), 2)]), None).await;
     assert!(matches!(twice, Err(TableError::Behind { positions, .. }) if positions == at([(Log(0), 2)])));
     let mut three = open(&folder, &payments()).await.unwrap();
-    two.append(&[rows(&two, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)])).await.unwrap();
+    two.append(&[rows(&two, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)]), None).await.unwrap();
 
     // The third handle lost the race as well, but its log stands where it thinks.
-    three.append(&[rows(&three, Log(1), &[0])], &at([(Log(1), 0)]), &at([(Log(1), 1)])).await.unwrap();
+    three.append(&[rows(&three, Log(1), &[0])], &at([(Log(1), 0)]), &at([(Log(1), 1)]), None).await.unwrap();
     let end = at([(Log(0), 3), (Log(1), 1)]);
     assert_eq!(three.positions(), &end);
     // Logs are mixed, but each is in order.
@@ -190,8 +190,8 @@ async fn a_log_that_the_caller_does_not_name_must_stand_at_its_start() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
     let end = at([(Log(0), 2)]);
-    table.append(&[rows(&table, Log(0), &[0, 1])], &at([]), &end).await.unwrap();
-    let again = table.append(&[rows(&table, Log(0), &[0])], &at([]), &at([(Log(0), 1)])).await;
+    table.append(&[rows(&table, Log(0), &[0, 1])], &at([]), &end, None).await.unwrap();
+    let again = table.append(&[rows(&table, Log(0), &[0])], &at([]), &at([(Log(0), 1)]), None).await;
     assert!(matches!(again, Err(TableError::Behind { .. })), "{again:?}");
     assert_eq!(table.positions(), &end);
 }
@@ -205,9 +205,31 @@ async fn a_commit_that_could_not_be_synced_is_not_repeated() {
     let file = table.write(&[rows(&table, Log(0), &[0, 1])]).await.unwrap();
     let unsynced = table.log.append(Path::new("/nowhere"), Some(file), &end, &Epochs::new()).await;
     assert!(matches!(unsynced, Err(TableError::File(_))));
-    let again = table.append(&[rows(&table, Log(0), &[0, 1])], &start, &end).await;
+    let again = table.append(&[rows(&table, Log(0), &[0, 1])], &start, &end, None).await;
     assert!(matches!(again, Err(TableError::Behind { positions, .. }) if positions == end));
     assert_eq!(offsets(&table, &start, &end).await, [(0, 0), (0, 1)]);
+}
+
+/// The commit is in, and by now durable: its file identifies it.
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_known_by_its_file() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log(0), 2)]);
+    let file = table.write(&[rows(&table, Log(0), &[0, 1])]).await.unwrap();
+    let lost = table.log.append(Path::new("/nowhere"), Some(file.clone()), &end, &Epochs::new()).await;
+    let Err(error) = lost else { panic!("it could not be synced") };
+    let mut other = open(&folder, &payments()).await.unwrap();
+    other.append(&[rows(&other, Log(0), &[2])], &end, &at([(Log(0), 3)]), None).await.unwrap();
+    let committed = table.failed(error, Some(&file), 2).await.unwrap();
+    assert_eq!((committed.rows, table.positions()), (2, other.positions()));
+
+    let never = table.write(&[rows(&table, Log(0), &[3])]).await.unwrap();
+    let error = table.behind();
+    assert!(matches!(table.failed(error, Some(&never), 1).await, Err(TableError::Behind { .. })));
+    assert!(!table.folder.join(&never.path).exists());
+    let all = offsets(&table, &at([(Log(0), 0)]), &at([(Log(0), 3)])).await;
+    assert_eq!(all, [(0, 0), (0, 1), (0, 2)]);
 }
 
 #[tokio::test]
@@ -216,7 +238,7 @@ async fn many_commits_and_a_checkpoint_keep_order_and_positions() {
     let mut table = open(&folder, &payments()).await.unwrap();
     for offset in 0..120 {
         let batch = rows(&table, Log(2), &[offset]);
-        table.append(&[batch], &at([(Log(2), offset)]), &at([(Log(2), offset + 1)])).await.unwrap();
+        table.append(&[batch], &at([(Log(2), offset)]), &at([(Log(2), offset + 1)]), None).await.unwrap();
     }
     let again = open(&folder, &payments()).await.unwrap();
     assert_eq!(again.positions(), &at([(Log(2), 120)]));
@@ -232,7 +254,7 @@ async fn orphans_of_a_crash_are_not_read_and_are_removed() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
     let end = at([(Log::FILE, 1)]);
-    table.append(&[rows(&table, Log::FILE, &[0])], &at([(Log::FILE, 0)]), &end).await.unwrap();
+    table.append(&[rows(&table, Log::FILE, &[0])], &at([(Log::FILE, 0)]), &end, None).await.unwrap();
     table.write(&[rows(&table, Log::FILE, &[1, 2])]).await.unwrap();
     fs::write(table.folder().join(".part.parquet.tmp"), b"half").unwrap();
 
@@ -247,11 +269,11 @@ async fn orphans_of_a_crash_are_not_read_and_are_removed() {
 async fn fields_may_be_gained_but_not_change() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
-    table.append(&[rows(&table, Log(0), &[0])], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[0])], &at([(Log(0), 0)]), &at([(Log(0), 1)]), None).await.unwrap();
 
     let grown = source(&[("user", Type::String), ("amount", Type::Int64), ("at", Type::Timestamp)]);
     let mut table = open(&folder, &grown).await.unwrap();
-    table.append(&[rows(&table, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)])).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)]), None).await.unwrap();
     let read: Vec<RecordBatch> =
         table.scan(&["amount"], &at([]), &at([(Log(0), 2)])).unwrap().try_collect().await.unwrap();
     let amounts: Vec<Value> = read.iter().map(|batch| value_at(batch.column(0), 0)).collect();
@@ -273,7 +295,7 @@ async fn a_field_may_go_and_come_back() {
     for (at_offset, source) in (0..).zip([&grown, &payments(), &grown]) {
         let mut table = open(&folder, source).await.unwrap();
         let (from, to) = (at([(Log(0), at_offset)]), at([(Log(0), at_offset + 1)]));
-        table.append(&[rows(&table, Log(0), &[at_offset])], &from, &to).await.unwrap();
+        table.append(&[rows(&table, Log(0), &[at_offset])], &from, &to, None).await.unwrap();
     }
     let mut table = open(&folder, &grown).await.unwrap();
     table.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
@@ -296,7 +318,7 @@ async fn a_type_may_change_that_no_row_holds() {
     open(&folder, &typed(Type::String)).await.unwrap();
     // A handle that was opened before the change cannot write rows of the earlier type.
     let late = rows(&open(&folder, &typed(Type::String)).await.unwrap(), Log(0), &[]);
-    let refused = earlier.append(&[late], &at([(Log(0), 0)]), &at([(Log(0), 1)])).await.unwrap_err();
+    let refused = earlier.append(&[late], &at([(Log(0), 0)]), &at([(Log(0), 1)]), None).await.unwrap_err();
     assert!(
         refused.to_string().contains("is declared as float64, but by now the column is string"),
         "{refused}"
@@ -305,7 +327,7 @@ async fn a_type_may_change_that_no_row_holds() {
     let mut table = open(&folder, &payments()).await.unwrap();
     for offset in 0..2 {
         let (from, to) = (at([(Log(0), offset)]), at([(Log(0), offset + 1)]));
-        table.append(&[rows(&table, Log(0), &[offset])], &from, &to).await.unwrap();
+        table.append(&[rows(&table, Log(0), &[offset])], &from, &to, None).await.unwrap();
     }
     let location = Location::local(folder.path());
     let grown = |ty| source(&[("user", Type::String), ("amount", ty), ("at", Type::Timestamp)]);
@@ -315,7 +337,7 @@ async fn a_type_may_change_that_no_row_holds() {
     assert_eq!(EventTable::held(&location, &grown(Type::Int64)).await.unwrap(), Held::default());
     EventTable::open(&location, &grown(Type::Int64)).await.unwrap();
     let mut table = open(&folder, &grown(Type::Int64)).await.unwrap();
-    table.append(&[rows(&table, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)])).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[2])], &at([(Log(0), 2)]), &at([(Log(0), 3)]), None).await.unwrap();
     let held = EventTable::held(&location, &grown(Type::String)).await.unwrap().fields;
     assert_eq!(
         held[0].to_string(),
@@ -333,13 +355,13 @@ async fn single_rows_are_removed() {
         let to = at([(Log::FILE, file + 2), (Log(7), topic + 2)]);
         let appended =
             [rows(&table, Log::FILE, &[file, file + 1]), rows(&table, Log(7), &[topic, topic + 1])];
-        table.append(&appended, &from, &to).await.unwrap();
+        table.append(&appended, &from, &to, None).await.unwrap();
         from = to;
     }
     // Another process appends, and merges files, in between.
     let mut other = open(&folder, &payments()).await.unwrap();
     other
-        .append(&[rows(&other, Log::FILE, &[6])], &at([(Log::FILE, 6)]), &at([(Log::FILE, 7)]))
+        .append(&[rows(&other, Log::FILE, &[6])], &at([(Log::FILE, 6)]), &at([(Log::FILE, 7)]), None)
         .await
         .unwrap();
     other.compact(CompactOptions { target_bytes: 1 << 20, min_files: 2 }).await.unwrap();
@@ -368,7 +390,7 @@ async fn rows_that_move_nothing_are_appended_to_what_was_seen_alone() {
     let folder = TempDir::new().unwrap();
     let mut one = open(&folder, &payments()).await.unwrap();
     let end = at([(Log(0), 3)]);
-    one.append(&[rows(&one, Log(0), &[1, 2])], &at([]), &end).await.unwrap();
+    one.append(&[rows(&one, Log(0), &[1, 2])], &at([]), &end, None).await.unwrap();
     let mut two = open(&folder, &payments()).await.unwrap();
     assert!(one.append_unmoved(&[rows(&one, Log(0), &[0])]).await.unwrap());
     assert!(!two.append_unmoved(&[rows(&two, Log(0), &[0])]).await.unwrap(), "another came first");
@@ -406,7 +428,7 @@ async fn dead_letters_have_a_table_of_their_own() {
         Arc::new(StringArray::from(vec![Some(r#"{"format":"json"}"#)])),
     ];
     let letter = RecordBatch::try_new(Arc::clone(table.schema()), columns).unwrap();
-    table.append(std::slice::from_ref(&letter), &at([]), &at([(Log::FILE, 5)])).await.unwrap();
+    table.append(std::slice::from_ref(&letter), &at([]), &at([(Log::FILE, 5)]), None).await.unwrap();
     let read: Vec<RecordBatch> =
         table.scan(&[], &at([]), table.positions()).unwrap().try_collect().await.unwrap();
     assert_eq!(read, [letter]);

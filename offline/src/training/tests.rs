@@ -121,7 +121,7 @@ impl Repo {
             let ends = part.iter().map(|row| (Log(row.0), Position::after(row.1)));
             let to = ends.collect();
             let from = table.positions().clone();
-            table.append(&[batch(part)], &from, &to).await.unwrap();
+            table.append(&[batch(part)], &from, &to, None).await.unwrap();
         }
         repo
     }

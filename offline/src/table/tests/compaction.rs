@@ -68,7 +68,7 @@ async fn append_some(tables: &mut [EventTable], random: &mut Random) {
     for table in tables {
         let from = to.keys().filter_map(|log| Some((*log, *from.get(log)?))).collect();
         let rows = mixed(table, &places);
-        table.append(&[rows], &from, &to).await.unwrap();
+        table.append(&[rows], &from, &to, None).await.unwrap();
     }
 }
 
@@ -118,7 +118,7 @@ async fn append_to(table: &mut EventTable, log: Log, count: i64) {
         let from = table.positions().get(&log).map_or(0, |position| position.0);
         let to = from + count;
         let rows = rows(table, log, &(from..to).collect::<Vec<_>>());
-        match table.append(&[rows], &at([(log, from)]), &at([(log, to)])).await {
+        match table.append(&[rows], &at([(log, from)]), &at([(log, to)]), None).await {
             Ok(_) => return,
             Err(TableError::Behind { .. }) => table.reload().await.unwrap(),
             // The vacuum below stops at nothing: it may take a file that is just being written.

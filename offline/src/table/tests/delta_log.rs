@@ -6,7 +6,7 @@ use crate::table::statistics::LogStatistics;
 
 async fn append(table: &mut EventTable, log: Log, offset: i64) {
     let (from, to) = (at([(log, offset)]), at([(log, offset + 1)]));
-    table.append(&[rows(table, log, &[offset])], &from, &to).await.unwrap();
+    table.append(&[rows(table, log, &[offset])], &from, &to, None).await.unwrap();
 }
 
 fn commit(table: &EventTable, version: u64) -> std::path::PathBuf {
@@ -47,7 +47,7 @@ async fn a_commit_is_in_even_if_no_checkpoint_can_be_written() {
     fs::create_dir(&in_the_way).unwrap();
     fs::write(in_the_way.join("file"), b"so that it is not empty").unwrap();
     for offset in 0..99 {
-        table.append(&[], &at([(Log(0), offset)]), &at([(Log(0), offset + 1)])).await.unwrap();
+        table.append(&[], &at([(Log(0), offset)]), &at([(Log(0), offset + 1)]), None).await.unwrap();
     }
     append(&mut table, Log(0), 99).await;
     assert_eq!(table.version(), 100);
@@ -69,7 +69,8 @@ async fn an_error_leaves_what_a_handle_has_seen() {
     assert!(two.reload().await.is_err());
     assert_eq!((two.version(), two.positions()), (0, &at([])), "not the version without the positions");
     fs::write(commit(&one, 1), whole).unwrap();
-    let behind = two.append(&[rows(&two, Log(0), &[0])], &at([]), &at([(Log(0), 1)])).await.unwrap_err();
+    let behind =
+        two.append(&[rows(&two, Log(0), &[0])], &at([]), &at([(Log(0), 1)]), None).await.unwrap_err();
     assert!(matches!(behind, TableError::Behind { .. }), "{behind}");
 }
 
@@ -82,7 +83,7 @@ async fn a_table_tells_what_it_holds_without_being_read() {
         LogStatistics { rows, first, last, newest_event: newest, newest_arrival: newest }
     };
     let both = [rows(&table, Log::FILE, &[3, 8, 9]), rows(&table, Log(1), &[100])];
-    table.append(&both, &at([]), &at([(Log::FILE, 10), (Log(1), 101)])).await.unwrap();
+    table.append(&both, &at([]), &at([(Log::FILE, 10), (Log(1), 101)]), None).await.unwrap();
     append(&mut table, Log(1), 101).await;
     let expected = BTreeMap::from([(Log::FILE, held(3, 3, 9)), (Log(1), held(2, 100, 101))]);
     assert_eq!(table.log_statistics().await.unwrap(), expected);
@@ -124,7 +125,7 @@ async fn recent_commits_are_counted_by_log() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
     let both = [rows(&table, Log(0), &[0, 1]), rows(&table, Log(1), &[0])];
-    table.append(&both, &at([]), &at([(Log(0), 2), (Log(1), 1)])).await.unwrap();
+    table.append(&both, &at([]), &at([(Log(0), 2), (Log(1), 1)]), None).await.unwrap();
     append(&mut table, Log(0), 2).await;
     append(&mut table, Log(0), 3).await;
     // Made at 1, 2 and 3 seconds.

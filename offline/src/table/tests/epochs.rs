@@ -14,16 +14,16 @@ async fn epochs_are_in_the_commit_of_their_positions() {
     assert_eq!(table.epochs(&both).await.unwrap(), Epochs::new(), "none is known");
     let first = Epochs::from([(Log(0), epoch(3, 2)), (Log(12), epoch(0, 7))]);
     let to = at([(Log(0), 2), (Log(12), 9)]);
-    table.append_read(&[rows(&table, Log(0), &[0, 1])], &at([]), &to, &first).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[0, 1])], &at([]), &to, Some(&first)).await.unwrap();
     assert_eq!(table.epochs(&both).await.unwrap(), first);
     assert_eq!(table.positions(), &to, "they are no positions");
 
     // Where no epoch is given, the one before stays.
-    table.append(&[rows(&table, Log(0), &[2])], &to, &at([(Log(0), 3)])).await.unwrap();
+    table.append(&[rows(&table, Log(0), &[2])], &to, &at([(Log(0), 3)]), None).await.unwrap();
     let second = Epochs::from([(Log(12), epoch(4, 10))]);
-    table.append_read(&[], &to, &at([(Log(12), 10)]), &second).await.unwrap_err();
+    table.append(&[], &to, &at([(Log(12), 10)]), Some(&second)).await.unwrap_err();
     let from = at([(Log(12), 9)]);
-    table.append_read(&[], &from, &at([(Log(12), 10)]), &second).await.unwrap();
+    table.append(&[], &from, &at([(Log(12), 10)]), Some(&second)).await.unwrap();
     let expected = Epochs::from([(Log(0), epoch(3, 2)), (Log(12), epoch(4, 10))]);
     let reopened = open(&folder, &payments()).await.unwrap();
     assert_eq!(reopened.epochs(&both).await.unwrap(), expected);
@@ -37,9 +37,9 @@ async fn epochs_outlive_a_checkpoint_and_are_seen_by_other_handles() {
     let mut table = open(&folder, &payments()).await.unwrap();
     let mut other = open(&folder, &payments()).await.unwrap();
     let first = Epochs::from([(Log(0), epoch(1, 1))]);
-    table.append_read(&[], &at([]), &at([(Log(0), 1)]), &first).await.unwrap();
+    table.append(&[], &at([]), &at([(Log(0), 1)]), Some(&first)).await.unwrap();
     for offset in 1..120 {
-        table.append(&[], &at([(Log(0), offset)]), &at([(Log(0), offset + 1)])).await.unwrap();
+        table.append(&[], &at([(Log(0), offset)]), &at([(Log(0), offset + 1)]), None).await.unwrap();
     }
     other.reload().await.unwrap();
     assert_eq!(other.epochs(&[Log(0)]).await.unwrap(), first);

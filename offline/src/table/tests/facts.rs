@@ -47,7 +47,7 @@ async fn a_table_of_a_newer_format_is_refused_by_handles_that_are_open_as_well()
         assert!(refused.to_string().contains("tidemark.format is 2"), "{refused}");
     }
     let end = at([(Log(0), 1)]);
-    two.append(&[rows(&two, Log(0), &[0])], &at([]), &end).await.unwrap_err();
+    two.append(&[rows(&two, Log(0), &[0])], &at([]), &end, None).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -64,8 +64,8 @@ async fn a_log_is_started_once() {
     assert!(matches!(&twice, TableError::Behind { positions, .. } if *positions == starts), "{twice}");
     assert_eq!(two.positions(), &starts, "theirs");
     two.start_logs(&at([(Log(2), 5)])).await.unwrap();
-    two.append(&[rows(&two, Log(3), &[71])], &at([(Log(3), 70)]), &at([(Log(3), 72)])).await.unwrap();
-    let early = two.append(&[rows(&two, Log(2), &[0])], &at([]), &at([(Log(2), 1)])).await.unwrap_err();
+    two.append(&[rows(&two, Log(3), &[71])], &at([(Log(3), 70)]), &at([(Log(3), 72)]), None).await.unwrap();
+    let early = two.append(&[rows(&two, Log(2), &[0])], &at([]), &at([(Log(2), 1)]), None).await.unwrap_err();
     assert!(matches!(early, TableError::Behind { .. }), "{early}");
 }
 
@@ -92,24 +92,24 @@ async fn who_works_under_an_old_version_is_told() {
         (open(&folder, &payments()).await.unwrap(), open(&folder, &payments()).await.unwrap());
     let version = |version| facts([(SOURCE_VERSION, version)]);
     old.work_under("aa");
-    old.append(&[rows(&old, Log(0), &[0])], &at([]), &at([(Log(0), 1)])).await.unwrap();
+    old.append(&[rows(&old, Log(0), &[0])], &at([]), &at([(Log(0), 1)]), None).await.unwrap();
     old.set_facts(&facts([]), &version("aa")).await.unwrap();
-    old.append(&[rows(&old, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)])).await.unwrap();
+    old.append(&[rows(&old, Log(0), &[1])], &at([(Log(0), 1)]), &at([(Log(0), 2)]), None).await.unwrap();
     new.set_facts(&version("aa"), &version("bb")).await.unwrap();
 
     let (from, to) = (at([(Log(0), 2)]), at([(Log(0), 3)]));
-    let lost = old.append(&[rows(&old, Log(0), &[2])], &from, &to).await.unwrap_err();
+    let lost = old.append(&[rows(&old, Log(0), &[2])], &from, &to, None).await.unwrap_err();
     assert!(
         matches!(&lost, TableError::Superseded { ours, theirs, .. } if ours == "aa" && theirs == "bb"),
         "{lost}"
     );
-    let first_try = old.append(&[rows(&old, Log(0), &[2])], &from, &to).await.unwrap_err();
+    let first_try = old.append(&[rows(&old, Log(0), &[2])], &from, &to, None).await.unwrap_err();
     assert!(matches!(first_try, TableError::Superseded { .. }), "{first_try}");
     let start = old.start_logs(&at([(Log(1), 0)])).await.unwrap_err();
     assert!(matches!(start, TableError::Superseded { .. }), "{start}");
     assert_eq!(fs::read_dir(old.folder()).unwrap().count(), 1 + 2, "the refused file is gone");
 
-    new.append(&[rows(&new, Log(0), &[2])], &from, &to).await.unwrap();
+    new.append(&[rows(&new, Log(0), &[2])], &from, &to, None).await.unwrap();
     new.work_under("bb");
-    new.append(&[rows(&new, Log(0), &[3])], &to, &at([(Log(0), 4)])).await.unwrap();
+    new.append(&[rows(&new, Log(0), &[3])], &to, &at([(Log(0), 4)]), None).await.unwrap();
 }

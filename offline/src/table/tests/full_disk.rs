@@ -96,7 +96,7 @@ async fn on_a_small_disk() {
         fs::File::options().write(true).open(&ballast).unwrap().set_len(full - pages * 4096).unwrap();
         let before = (listed(table.folder()), table.positions().clone());
         let (from, to) = (at([(Log(0), next)]), at([(Log(0), next + 1)]));
-        match table.append(&[large_rows(&table, next, 40_000)], &from, &to).await {
+        match table.append(&[large_rows(&table, next, 40_000)], &from, &to, None).await {
             Ok(_) => next += 1,
             Err(error) => {
                 refused += 1;
@@ -118,7 +118,7 @@ async fn on_a_small_disk() {
     assert_eq!(listed(table.folder()), before);
     fs::remove_file(&ballast).unwrap();
     let (from, to) = (at([(Log(0), next)]), at([(Log(0), next + 1)]));
-    table.append(&[large_rows(&table, next, 40_000)], &from, &to).await.unwrap();
+    table.append(&[large_rows(&table, next, 40_000)], &from, &to, None).await.unwrap();
     let read = offsets(&table, &at([]), &to).await;
     assert_eq!(read, (0..=next).map(|offset| (0, offset)).collect::<Vec<_>>());
 }
@@ -130,10 +130,10 @@ async fn with_small_files() {
     let mut table = EventTable::open_or_create(&location, &payments()).await.unwrap();
     let (start, to) = (at([]), at([(Log(0), 1)]));
     let before = listed(table.folder());
-    let error = table.append(&[large_rows(&table, 0, 100_000)], &start, &to).await.unwrap_err();
+    let error = table.append(&[large_rows(&table, 0, 100_000)], &start, &to, None).await.unwrap_err();
     assert!(matches!(&error, TableError::File(_)) && !error.may_pass(), "{error}");
     assert!(error.to_string().starts_with("cannot write "), "{error}");
     assert_eq!((listed(table.folder()), table.positions()), (before, &start));
-    table.append(&[large_rows(&table, 0, 1000)], &start, &to).await.unwrap();
+    table.append(&[large_rows(&table, 0, 1000)], &start, &to, None).await.unwrap();
     assert_eq!(offsets(&table, &start, &to).await, [(0, 0)]);
 }

@@ -7,7 +7,7 @@ use crate::table::retract::{Retraction, retracted};
 async fn append(table: &mut EventTable, log: Log, offsets: &[i64]) {
     let from = at([(log, table.positions().get(&log).map_or(0, |position| position.0))]);
     let to = at([(log, offsets.last().map_or(0, |last| last + 1))]);
-    table.append(&[rows(table, log, offsets)], &from, &to).await.unwrap();
+    table.append(&[rows(table, log, offsets)], &from, &to, None).await.unwrap();
 }
 
 fn retraction(log: Log, from: i64, to: i64, at: i64) -> Retraction {

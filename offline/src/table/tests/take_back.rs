@@ -5,7 +5,7 @@ use super::*;
 async fn append(table: &mut EventTable, log: Log, offsets: &[i64]) {
     let from = at([(log, table.positions().get(&log).map_or(0, |position| position.0))]);
     let to = at([(log, offsets.last().map_or(0, |last| last + 1))]);
-    table.append(&[rows(table, log, offsets)], &from, &to).await.unwrap();
+    table.append(&[rows(table, log, offsets)], &from, &to, None).await.unwrap();
 }
 
 fn facts(version: &str) -> Facts {
@@ -54,7 +54,7 @@ async fn nothing_is_taken_back_on_what_was_not_seen() {
 
     // Whoever works under the version before finds its rows gone, and can write none anymore.
     one.work_under("a");
-    let refused = one.append(&[rows(&one, Log(0), &[3])], &at([(Log(0), 3)]), &at([(Log(0), 4)])).await;
+    let refused = one.append(&[rows(&one, Log(0), &[3])], &at([(Log(0), 3)]), &at([(Log(0), 4)]), None).await;
     assert!(matches!(refused, Err(TableError::Superseded { .. })), "{refused:?}");
     assert_eq!(one.positions(), &at([(Log(0), 1)]));
 }

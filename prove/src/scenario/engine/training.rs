@@ -30,7 +30,7 @@ impl<'s> Tables<'s> {
                 to.insert(batch.log, batch.to);
                 rows.extend(Some(batch.events).filter(|events| events.num_rows() > 0));
             }
-            table.append(&rows, &Positions::new(), &to).await?;
+            table.append(&rows, &Positions::new(), &to, None).await?;
         }
         Ok(Self { script, location })
     }
