@@ -96,7 +96,8 @@ impl Unread {
     ) -> Option<Stalled> {
         self.look(uptime, positions, ends);
         self.looked = Some(uptime);
-        let before = std::mem::replace(&mut self.stalled, self.overdue(uptime));
+        let overdue = self.overdue(uptime);
+        let before = std::mem::replace(&mut self.stalled, overdue);
         if self.stalled.is_subset(&before) { None } else { self.get() }
     }
 

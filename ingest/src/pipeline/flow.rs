@@ -218,7 +218,7 @@ impl Pipeline {
         let expected = self.expected(&partitions);
         let mut idle = Idle::at(expected.clone());
         for view in &self.views {
-            if self.is_current(view) && view.writer().is_at(&expected) {
+            if self.is_whole(view) && view.writer().is_at(&expected) {
                 idle.add(view);
             } else {
                 // A view that cannot go on says so itself.
@@ -237,12 +237,12 @@ impl Pipeline {
     }
 
     fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
-        view.settle(self.expected(partitions), self.is_current(view))
+        view.settle(self.expected(partitions), self.is_whole(view))
     }
 
     /// Whether a view has what `events` has. What was taken back since a generation was begun is in it still, and one that does
     /// not count any more may hold records that are not in `events`.
-    fn is_current(&self, view: &Live) -> bool {
+    fn is_whole(&self, view: &Live) -> bool {
         let writer = view.writer();
         writer.retractions() == self.tables.retracted()
             && writer.generation().number >= self.tables.generations_since()

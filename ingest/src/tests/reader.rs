@@ -57,7 +57,7 @@ impl Machine for Fragile {
     fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
         assert!(!self.panics(), "on purpose");
         let host = self.host.clone();
-        Box::pin(async move { drop(host.blocking(work).await) })
+        Box::pin(async move { host.blocking(work).await.unwrap_or_default() })
     }
     fn apart(&self, name: &str, task: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
         self.host.apart(name, task)
