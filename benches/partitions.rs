@@ -78,7 +78,7 @@ async fn plant(store: &dyn OnlineStore, plan: &FeaturePlan, partitions: i32) -> 
         let key = EntityKey::encode(&[Value::Int64(user)]).expect("no null");
         let bucket = key.bucket(BUCKETS);
         for (log, mut state) in states(plan, user, partitions) {
-            let bytes = state.encode(plan).to_vec();
+            let bytes = state.encode(plan);
             planted.tiles += state.tiles().len() as u64;
             planted.bytes += bytes.len() as u64;
             let (from, to) = (Position::START, Position(EVENTS));

@@ -114,7 +114,7 @@ impl Entity {
 
     /// The whole state, and room for a checksum.
     fn blob(&mut self) -> Vec<u8> {
-        let mut blob = self.state.encode(&self.plan).to_vec();
+        let mut blob = self.state.encode(&self.plan);
         blob.extend_from_slice(&[0; 4]);
         blob
     }

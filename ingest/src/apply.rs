@@ -68,7 +68,7 @@ impl<'b> Rows<'b> {
 /// What to store of a state.
 pub(crate) fn new_state(plan: &FeaturePlan, state: &mut LogState) -> NewState {
     // Tiles that no question can see go with the encoding, and then keep the state no longer.
-    let bytes = state.encode(plan).to_vec();
+    let bytes = state.encode(plan);
     NewState { bytes, retention: Retention::of(plan, state) }
 }
 

@@ -88,7 +88,7 @@ impl Tile {
         }
         match &mut self.body {
             Body::Decoded(states) => states,
-            Body::Encoded { .. } => &mut [],
+            Body::Encoded { .. } => unreachable!("it was decoded above"),
         }
     }
 
@@ -97,10 +97,8 @@ impl Tile {
         let encoded = self.encoded(bytes);
         let mut from = Reader::new(&encoded);
         for (index, aggregate) in plan.aggregates.iter().enumerate() {
-            // They were checked when they came in, or this process encoded them.
             let state = State::decode(aggregate.kind, &mut from);
-            debug_assert!(state.is_ok(), "the bytes of a tile are those of its plan");
-            each(index, state.unwrap_or_else(|_| State::empty(aggregate.kind)));
+            each(index, state.expect("they were checked when they came in, or this process encoded them"));
         }
     }
 
@@ -139,7 +137,7 @@ pub struct LogState {
     tiles: Vec<Tile>,
     settled: bool,
     /// What it was decoded from or last encoded to: where the tiles that have not changed since have their aggregates.
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
 }
 
 impl Default for LogState {
@@ -149,7 +147,7 @@ impl Default for LogState {
             newest_arrival: Time::NEG_INFINITY,
             tiles: Vec::new(),
             settled: true,
-            bytes: Vec::new(),
+            bytes: Box::default(),
         }
     }
 }
@@ -222,7 +220,7 @@ impl LogState {
     /// decoded.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.bytes.capacity() + self.tiles.capacity() * size_of::<Tile>()
+        self.bytes.len() + self.tiles.capacity() * size_of::<Tile>()
     }
 
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
@@ -267,6 +265,10 @@ impl LogState {
         let overlaps = before.is_some_and(|before| before.end > span.start)
             || self.tiles.get(next).is_some_and(|after| after.span.start < span.end);
         let span = if overlaps { finest } else { span };
+        if self.tiles.len() == self.tiles.capacity() {
+            // Most states have few tiles, and a cache may keep millions of states.
+            self.tiles.reserve_exact(1 + self.tiles.len() / 4);
+        }
         self.tiles.insert(next, Tile::empty(plan, span));
         Some(next)
     }
@@ -300,7 +302,7 @@ impl LogState {
     }
 
     /// The canonical bytes, after [settling](Self::settle).
-    pub fn encode(&mut self, plan: &FeaturePlan) -> &[u8] {
+    pub fn encode(&mut self, plan: &FeaturePlan) -> Vec<u8> {
         self.settle(plan);
         let mut out = Writer::with_capacity(self.bytes.len() + ROOM);
         out.u8(LAYOUT);
@@ -324,8 +326,10 @@ impl LogState {
                 }
             }
         }
-        self.bytes = out.into_bytes();
-        &self.bytes
+        let bytes = out.into_bytes();
+        // As large as need be: what is handed out may have room to spare, but this is kept.
+        self.bytes = bytes.as_slice().into();
+        bytes
     }
 
     /// Reads back what [`encode`](Self::encode) wrote under the same plan. Everything is checked, nothing is decoded yet.
@@ -350,6 +354,7 @@ impl LogState {
         if !applied && count > 0 {
             return Err(from.malformed("no tiles before any event"));
         }
+        state.tiles.reserve_exact(count);
         let grid = Grid::new(&plan.windows, state.horizon(plan));
         let mut previous = Time::from_millis(0);
         for index in 0..count {
@@ -362,7 +367,7 @@ impl LogState {
             state.tiles.push(tile);
         }
         from.finish()?;
-        state.bytes = bytes.to_vec();
+        state.bytes = bytes.into();
         Ok(state)
     }
 }

@@ -124,7 +124,7 @@ fn state(plan: &FeaturePlan) -> LogState {
 #[test]
 fn the_bytes_of_layout_1() {
     let plan = plan();
-    let bytes = state(&plan).encode(&plan).to_vec();
+    let bytes = state(&plan).encode(&plan);
     let mut text = format!("fingerprint {}\n", plan.fingerprint());
     writeln!(text, "source version {}", source().version()).expect("writable");
     let max_arrival_ahead = Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
@@ -154,7 +154,7 @@ fn the_bytes_of_layout_1() {
 #[test]
 fn a_newer_layout_is_named() {
     let plan = plan();
-    let mut bytes = state(&plan).encode(&plan).to_vec();
+    let mut bytes = state(&plan).encode(&plan);
     bytes[0] = 2;
     let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").to_string();
     assert!(error.contains("version is 2") && error.contains("newer tidemark"), "{error}");

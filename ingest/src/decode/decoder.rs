@@ -22,7 +22,8 @@ pub type Unknown<'a> = &'a mut dyn FnMut(&str, &str);
 
 /// Reads payloads of one form as the declared fields of one source.
 pub trait Decoder: Send + Sync {
-    /// The form that is kept with its payloads, by which they are read again.
+    /// The form that is kept with its payloads, by which they are read again. With values of a topic's records what came
+    /// beside them is kept as well: [`Form::Kafka`].
     fn form(&self) -> Form;
 
     /// Reads one payload: sets those fields of `row` that it has a value for. The rest stays null. `unknown` is told what

@@ -4,8 +4,10 @@
 //! what a worker with a thousand idle views does, and of what its Redis does. So a view that has nothing to write is not settled by itself:
 //! the store compares all of them. Those that are not where they should be are settled then, which finds out why and restores them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tidemark_offline::Positions;
 use tidemark_store::{Generation, OnlineStore};
 
@@ -35,10 +37,12 @@ impl Idle {
         self.settlers.push(view.settler());
     }
 
-    /// Has the store compare them, and settles those that are elsewhere; all of them where it cannot: each waits then, and says so.
+    /// Has the store compare them, and settles those that are elsewhere. Where the store fails or panics it settles all of them:
+    /// each view then waits or ends, and says so.
     pub(super) async fn compare(self, store: Arc<dyn OnlineStore>) {
-        let there = store.are_live_at(&self.generations, &self.expected).await.unwrap_or_default();
-        let mut there = there.into_iter();
+        let compared =
+            AssertUnwindSafe(store.are_live_at(&self.generations, &self.expected)).catch_unwind().await;
+        let mut there = compared.ok().and_then(Result::ok).unwrap_or_default().into_iter();
         for settler in &self.settlers {
             if there.next() != Some(true) {
                 settler.settle(self.expected.clone());

@@ -56,7 +56,7 @@ impl Online {
 
     fn restart(&mut self, plan: &FeaturePlan) {
         for state in self.logs.values_mut() {
-            let bytes = state.encode(plan).to_vec();
+            let bytes = state.encode(plan);
             *state = LogState::decode(plan, &bytes).expect("what was encoded decodes");
             assert_eq!(state.encode(plan), bytes, "decode and encode are inverse");
         }
@@ -151,11 +151,11 @@ proptest! {
         let events = inputs(&plan, &events);
         let mut state = LogState::new();
         events.iter().filter(|event| event.stamp.log == Log(0)).for_each(|event| state.apply(&plan, &event.stamp, &event.inputs));
-        let mut bytes = state.encode(&plan).to_vec();
+        let mut bytes = state.encode(&plan);
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         if let Ok(mut other) = LogState::decode(&plan, &bytes) {
-            prop_assert_eq!(other.encode(&plan), &bytes[..], "only canonical bytes decode");
+            prop_assert_eq!(&other.encode(&plan), &bytes, "only canonical bytes decode");
             let mut rest = &bytes[..];
             for tile in other.tiles() {
                 let mut out = Writer::new();
@@ -163,7 +163,8 @@ proptest! {
                 let (body, length) = (out.into_bytes(), rest.len());
                 let at = rest.windows(body.len()).position(|window| window == body);
                 rest = &rest[at.map_or(length, |at| at + body.len())..];
-                prop_assert!(at.is_some(), "only canonical aggregates decode");
+                // Before it is what says where the tile lies, and before the first one a little more.
+                prop_assert!(at.is_some_and(|at| at < 64), "only canonical aggregates decode");
             }
         }
         prop_assert!(LogState::decode(&plan, &bytes[..at]).is_err(), "cut bytes never decode");
@@ -226,11 +227,11 @@ fn a_lookup_that_did_not_answer_a_view_is_trained_on_without_it() {
 #[test]
 fn a_state_before_any_event_is_the_empty_one() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
-    let empty = LogState::new().encode(&plan).to_vec();
+    let empty = LogState::new().encode(&plan);
     assert_eq!(LogState::decode(&plan, &empty), Ok(LogState::new()));
     let mut online = Online::default();
     online.apply(&plan, &generate::event(Log(0), 0, 5000, 5000));
-    let applied = online.states()[0].1.clone().encode(&plan).to_vec();
+    let applied = online.states()[0].1.clone().encode(&plan);
     // After the layout's version: the last offset in one byte, then the newest arrival, then the tiles.
     for (offset, rest) in [(applied[1], &empty[2..]), (empty[1], &applied[2..])] {
         let mixed = [&[applied[0], offset], rest].concat();

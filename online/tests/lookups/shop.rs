@@ -163,7 +163,7 @@ impl Shop {
             let inputs = plan.aggregates.iter().map(|aggregate| input(aggregate.input.is_none()));
             state.apply(plan, &stamp, &inputs.collect::<Vec<_>>());
         }
-        self.plant(generation, events[0].log, key, state.encode(plan).to_vec()).await;
+        self.plant(generation, events[0].log, key, state.encode(plan)).await;
     }
 
     /// Writes any bytes as the state of an entity.
