@@ -144,6 +144,8 @@ pub(crate) struct Pipeline {
     topic: Option<Topic>,
     /// What compares [idle] views with the store, while [running](run).
     comparing: JoinSet<()>,
+    /// What sees how far other workers have committed the topic, while some partition seems to make no progress.
+    looking: JoinSet<()>,
     /// What keeps its tables in shape, while [running](run).
     upkeep: JoinSet<()>,
     metrics: Arc<SourceMetrics>,
@@ -169,6 +171,7 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
+        health.commits_every(shared.rule.every);
         let arrivals = Arrivals {
             source: source.name.clone(),
             host: shared.host.clone(),
@@ -198,6 +201,7 @@ impl Pipeline {
             taken_back: Vec::new(),
             topic: None,
             comparing: JoinSet::new(),
+            looking: JoinSet::new(),
             upkeep: JoinSet::new(),
             metrics,
             health,
