@@ -88,8 +88,8 @@ impl Health {
         })
     }
 
-    /// What users should know of sources that are taken in: whose arrivals run ahead of the clock, which says `now`, and
-    /// whose topic has partitions that no worker reads. One sentence each, by name.
+    /// What users should know of sources that are taken in: that arrivals run ahead of the clock, which says `now`, and that
+    /// partitions of a topic make no progress. One sentence each, by name.
     #[must_use]
     pub fn notes(&self, now: Time) -> Vec<String> {
         let sources = self.sources();

@@ -147,7 +147,7 @@ fn views_text(status: &Status) -> String {
     table.to_string()
 }
 
-/// Whether a view has too few entities, among all keys of the store, to be met by a sample.
+/// Whether a view has too few entities for an estimate: no key of a sample was one of its own.
 const fn is_too_few(sizes: &Sizes) -> bool {
     sizes.estimated && sizes.entities == 0
 }
