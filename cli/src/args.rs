@@ -160,7 +160,7 @@ Examples:
   tidemark status --format json | jq '.sources[].logs | map_values(.lag)'
 
 What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say. A view with `few`
-entities has too few among millions for an estimate, and 0 in the JSON.")]
+entities has too few entities for an estimate, and 0 in the JSON.")]
     Status(Status),
     /// List the records that were rejected, by reason, or take them again after a fix
     #[command(after_help = "\

@@ -19,10 +19,9 @@ use stalled::Unread;
 
 mod ahead;
 mod recent;
-pub(crate) mod stalled;
+mod stalled;
 
 pub use ahead::Ahead;
-pub use stalled::Stalled;
 
 /// The first pause before something is tried again; each is twice the last, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(25);
@@ -89,8 +88,8 @@ impl Health {
         })
     }
 
-    /// What users should know of sources that are taken in: whose arrivals run ahead of the clock, which says `now`, and
-    /// whose topic has partitions that no worker reads. One sentence each, by name.
+    /// What users should know of sources that are taken in: that arrivals run ahead of the clock, which says `now`, and that
+    /// partitions of a topic make no progress. One sentence each, by name.
     #[must_use]
     pub fn notes(&self, now: Time) -> Vec<String> {
         let sources = self.sources();
@@ -131,7 +130,7 @@ impl Health {
             next: 0,
             recent: Recent::default(),
             arrivals: Arrivals::default(),
-            unread: Unread::default(),
+            unread: Unread::committed_every(Duration::ZERO),
             taken: Tally::default(),
         };
         self.sources().insert(health.source.clone(), source);
@@ -226,29 +225,42 @@ impl SourceHealth {
         }
     }
 
-    /// The partitions of the source's topic that end at `ends` are committed up to `positions` or further. Whether some seem to
-    /// make no progress, so that it is time to see how far other workers have committed them.
-    pub(crate) fn seem_stalled(&self, positions: &Positions, ends: &Positions) -> bool {
-        self.change(|source| source.unread.look(self.host.uptime(), positions, ends)) == Some(true)
+    /// What is read of the source's topic waits so long for a commit at most.
+    pub(crate) fn commits_every(&self, every: Duration) {
+        self.change(|source| source.unread = Unread::committed_every(every));
     }
 
-    /// The partitions of the source's topic that end at `ends` are committed up to `positions`, by whichever worker. How many
-    /// of them make no progress; logged once for each.
-    pub(crate) fn are_committed(&self, positions: &Positions, ends: &Positions) -> usize {
-        let told = self.change(|source| {
-            let new = source.unread.confirm(self.host.uptime(), positions, ends);
-            (new, source.unread.get().map_or(0, |stalled| stalled.unread.len()))
-        });
-        let Some((new, count)) = told else { return 0 };
-        if let Some(stalled) = new {
+    /// Takes note that the partitions of the source's topic which end at `ends` are committed up to `positions` or further.
+    /// Whether some seem to make no progress, so that it is time to see how far other workers have committed them.
+    pub(crate) fn note_read(&self, positions: &Positions, ends: &Positions) -> bool {
+        self.change(|source| source.unread.note(self.host.uptime(), positions, ends)) == Some(true)
+    }
+
+    /// Takes note of how far any worker has committed the partitions of the source's topic which end at `ends`. Those that
+    /// make no progress are logged once.
+    pub(crate) fn note_committed(&self, committed: &Positions, ends: &Positions) {
+        let new = self.change(|source| source.unread.note_committed(self.host.uptime(), committed, ends));
+        if let Some(stalled) = new.flatten() {
             tracing::warn!(source = self.source, "{stalled}");
         }
-        count
     }
 
-    /// This process does not read the topic: it cannot say how other workers do.
+    /// Takes note that it could not be seen how far other workers have committed the source's topic. Logged once until it can.
+    pub(crate) fn note_unseen(&self, error: &IngestError) {
+        if self.change(|source| source.unread.note_failure()) == Some(true) {
+            tracing::warn!(source = self.source, %error, "cannot see what other workers have committed");
+        }
+    }
+
+    /// How many partitions of the source's topic have unread records and make no progress.
+    pub(crate) fn stalled(&self) -> usize {
+        let stalled = self.change(|source| source.unread.get()).flatten();
+        stalled.map_or(0, |stalled| stalled.count())
+    }
+
+    /// Forgets which partitions have unread records: a process that does not read the topic cannot say how other workers do.
     pub(crate) fn forget_unread(&self) {
-        self.change(|source| source.unread = Unread::default());
+        self.change(|source| source.unread.forget());
     }
 
     /// For a piece of work that is done again and again while what it needs may come back by itself.

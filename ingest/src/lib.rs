@@ -48,7 +48,7 @@ mod tests;
 
 pub use error::IngestError;
 pub use files::{Changed, Earlier, EarlierKind};
-pub use health::{Ahead, Condition, Health, Stalled};
+pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};
 pub use journal::files::Records;
 pub use kafka::{KafkaConfig, Topics};

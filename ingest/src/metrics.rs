@@ -124,7 +124,7 @@ impl SourceMetrics {
         locked(&self.taken).retain(|log, _| !logs.contains(log));
     }
 
-    /// So many partitions of the topic make no progress although they have unread records, whichever worker they belong to.
+    /// So many partitions of the topic have unread records, and no worker makes progress in them.
     pub(crate) fn stalled(&self, partitions: usize) {
         self.stalled.store(partitions as u64, Relaxed);
     }

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 while every source is being taken in, with a line for each whose arrivals run ahead of the clock or whose topic has partitions that no worker reads; else 503 with what the first of them waits for or rejects |
+//! | `GET /readyz` | 200 while every source is being taken in, with a line for each source that has arrivals ahead of the clock or partitions without progress; else 503 with what the first of them waits for or rejects |
 //! | `GET /metrics` | Prometheus' text form |
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
 use tidemark_offline::table::facts;
 use tidemark_offline::{OfflineStore, Positions, TableError};
-use tidemark_store::OnlineStore;
+use tidemark_store::{Generation, OnlineStore, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -144,6 +144,8 @@ pub(crate) struct Pipeline {
     topic: Option<Topic>,
     /// What compares [idle] views with the store, while [running](run).
     comparing: JoinSet<()>,
+    /// What sees how far other workers have committed the topic, while some partition seems to make no progress.
+    looking: JoinSet<()>,
     /// What keeps its tables in shape, while [running](run).
     upkeep: JoinSet<()>,
     metrics: Arc<SourceMetrics>,
@@ -169,6 +171,7 @@ impl Pipeline {
         };
         let metrics = shared.metrics.source(&source.name);
         let health = shared.health.of(&source.name, &shared.host);
+        health.commits_every(shared.rule.every);
         let arrivals = Arrivals {
             source: source.name.clone(),
             host: shared.host.clone(),
@@ -198,6 +201,7 @@ impl Pipeline {
             taken_back: Vec::new(),
             topic: None,
             comparing: JoinSet::new(),
+            looking: JoinSet::new(),
             upkeep: JoinSet::new(),
             metrics,
             health,
@@ -391,19 +395,46 @@ impl Pipeline {
     /// are begun from now on. Each worker would begin others without end.
     pub(super) async fn renew_numbers(&mut self, plan: &FeaturePlan) -> Result<(), IngestError> {
         loop {
-            let since = self.tables.generations_since();
             // A worker that reads under another version than the others must not decide about it.
-            if since == 0
+            if self.tables.generations_since() == 0
                 || self.tables.has_other_version().await?
                 || !self.knows_none_that_counts(plan).await?
             {
                 return Ok(());
             }
+            // As of this state of the table, or it is not lowered.
+            let since = self.tables.generations_since();
             let events = &*self.tables.open_tables().await?.events;
             let begun = begin(&*self.shared.store, plan, events).await?;
-            if begun.number >= since || self.tables.lower_since(begun.number).await? {
+            if begun.number >= since || !self.drop_uncounted(plan, begun.number, since).await? {
                 return Ok(());
             }
+            if self.tables.lower_since(begun.number).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Drops the generations of other views that do not count and would if those from `number` on did: which ones count is said
+    /// once for a source, and each view has numbers of its own. False, and nothing was dropped, where one of them is live: its
+    /// own worker renews that view first.
+    async fn drop_uncounted(&self, plan: &FeaturePlan, number: u64, since: u64) -> Result<bool, IngestError> {
+        let plans = self.backfills.plans(&self.views);
+        let names = plans.iter().map(|other| other.view.as_str());
+        let others: Vec<&str> = names.filter(|other| *other != plan.view.as_str()).collect();
+        let would_count = |generation: &Generation| (number..since).contains(&generation.number);
+        let live = self.shared.store.live_of(&others).await?;
+        if live.iter().flatten().any(would_count) {
+            return Ok(false);
+        }
+        let unpublished = self.shared.store.unpublished_of(&others).await?;
+        let left: Vec<Generation> = unpublished.into_iter().flatten().filter(would_count).collect();
+        if left.is_empty() {
+            return Ok(true);
+        }
+        match self.shared.store.drop_generations(&left).await {
+            Err(StoreError::Live(_)) => Ok(false),
+            dropped => Ok(dropped.map(|()| true)?),
         }
     }
 

@@ -5,20 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tidemark_kernel::source::{Feed, Start};
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{FeaturePlan, Log, Offset, Position, SourcePlan, Span, Time};
 use tidemark_offline::table::{LogStatistics, layout};
 use tidemark_offline::{OfflineTable, TableKind};
-use tidemark_store::{Generation, OnlineStore, Remedy, Sizes, StoreError};
+use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::decode::RETRACTED;
 use crate::error::IngestError;
-use crate::health::{Ahead, Stalled, stalled};
+use crate::health::Ahead;
 use crate::journal::files::KnownFile;
 use crate::pipeline::Shared;
 use crate::pipeline::arrivals::newest_ahead;
-use crate::tables::is_partition;
 use crate::tally::FEW;
 
 /// Over how long the rate of a log is told.
@@ -61,8 +59,6 @@ pub struct SourceStatus {
     /// The newest arrival among its events, where that is ahead of the clock of this process by more than the source's
     /// `max_arrival_ahead`.
     pub ahead: Option<Ahead>,
-    /// The partitions of its topic that have unread records of some minutes ago, and of which nothing was committed since then.
-    pub stalled: Option<Stalled>,
     /// The files that were taken in, in the order of their rows in the file partition. Empty where this process keeps no
     /// journal, and where they were not [asked for](Detail::files).
     pub files: Vec<FileStatus>,
@@ -204,55 +200,12 @@ impl Shared {
         let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
         let all = (all(|log| log.events), all(|log| log.dead_letters));
         let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
-        let stalled = self.stalled(source, &logs, [&*events, &*dead_letters], now).await?;
         let files = match detail.files {
             true => FileStatus::all(&self.files(&source.name).await?),
             false => Vec::new(),
         };
         let refused = self.refused(&source.name).await?;
-        Ok(SourceStatus {
-            source: source.name.clone(),
-            logs,
-            unreachable,
-            rejecting,
-            ahead,
-            stalled,
-            files,
-            refused,
-        })
-    }
-
-    /// The partitions of the source's topic that have unread records of some minutes ago, and of which neither table was given
-    /// anything since then.
-    async fn stalled(
-        &self,
-        source: &SourcePlan,
-        logs: &BTreeMap<Log, LogStatus>,
-        tables: [&dyn OfflineTable; 2],
-        now: Time,
-    ) -> Result<Option<Stalled>, IngestError> {
-        let (Feed::Kafka(feed), Some(topics)) = (&source.feed, &self.topics) else { return Ok(None) };
-        let lags = logs.iter().filter_map(|(log, status)| Some((*log, status.lag()?)));
-        let mut unread: BTreeMap<Log, u64> =
-            lags.filter(|(log, lag)| is_partition(*log) && *lag > 0).collect();
-        let since = now.minus(stalled::PATIENCE);
-        for table in tables {
-            if !unread.is_empty() {
-                let recent = table.recent(since).await?;
-                unread.retain(|log, _| !recent.contains_key(log));
-            }
-        }
-        if unread.is_empty() {
-            return Ok(None);
-        }
-        // Records that came later have not waited for long.
-        let recent = match topics.starts(&feed.topic, Start::At(since)).await {
-            Err(error) if error.remedy() == Remedy::Wait => return Ok(None),
-            recent => recent?,
-        };
-        let is_old = |log: &Log| Some(logs.get(log)?.position < *recent.get(log)?);
-        unread.retain(|log, _| is_old(log) == Some(true));
-        Ok((!unread.is_empty()).then_some(Stalled { unread }))
+        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead, files, refused })
     }
 }
 

@@ -195,8 +195,8 @@ impl Tables {
         self.generations_since
     }
 
-    /// Makes generations count from this number on, which is lower than before: the store has begun to number them anew. False, and
-    /// nothing was changed, where another worker has changed the table's properties since we last saw them.
+    /// Makes generations count from this number on, which is lower than before: the store numbers them from a lower number. False,
+    /// and nothing was changed, where another worker has changed the table's properties since we last saw them.
     pub(crate) async fn lower_since(&mut self, number: u64) -> Result<bool, IngestError> {
         let is_lowered = self.open_tables().await?.lower_since(number).await?;
         self.look();

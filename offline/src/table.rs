@@ -271,7 +271,7 @@ impl EventTable {
         rows: usize,
     ) -> Result<Committed, TableError> {
         if let Some(file) = file
-            && self.discard(file).await
+            && self.find_or_discard(file).await
         {
             return Ok(Committed { version: self.version(), rows });
         }
@@ -292,7 +292,7 @@ impl EventTable {
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
-        if self.discard(&file).await {
+        if self.find_or_discard(&file).await {
             return Ok(true);
         }
         outcome.map(|_| false)
@@ -326,9 +326,10 @@ impl EventTable {
         }
     }
 
-    /// Removes a file that was to be committed, where it is certain that it is not. Else `vacuum` takes it some day. Whether it
-    /// is certain that the table has it.
-    async fn discard(&mut self, file: &Add) -> bool {
+    /// True where the table has a file after a commit of it that failed or lost its race: the commit is in, and its answer was
+    /// lost. False where the table has it not, which removes the file, and where the table cannot be read: then `vacuum` removes
+    /// the file some day.
+    async fn find_or_discard(&mut self, file: &Add) -> bool {
         let path = self.folder.join(&file.path);
         let files = self.reload().await.and_then(|()| self.files());
         let is_in = files.map(|files| files.iter().any(|file| file.path == path));
@@ -337,6 +338,11 @@ impl EventTable {
             let _ = std::fs::remove_file(path);
         }
         is_in.unwrap_or(false)
+    }
+
+    /// Removes a file that was to be committed, where the table certainly has it not.
+    async fn discard(&mut self, file: &Add) {
+        self.find_or_discard(file).await;
     }
 
     async fn write(&self, rows: &[RecordBatch]) -> Result<Add, TableError> {

@@ -7,7 +7,7 @@
 //! What a call has returned is in the memory of Redis. Whether it survives Redis is for its `appendfsync` and its
 //! replicas to say: what is lost is lost as a whole in each bucket, and read again from the logs.
 //!
-//! One [`BucketFlush`] is one call however large it is, and Redis serves nobody else meanwhile: cut large batches by
+//! One [`BucketFlush`] is one call however large it is, and Redis answers no other client meanwhile: cut large batches by
 //! offset. A [`load`](OnlineStore::load) is one call too.
 //!
 //! Redis forgets states by itself, an entity's all together: once none of them is needed any more. Its own clock says

@@ -183,28 +183,59 @@ struct Handle {
     source_version: Option<String>,
 }
 
+/// What a handle is told of a commit.
+enum Reply {
+    Committed,
+    /// It is in, and the handle is not told.
+    Lost,
+    /// Another commit came first; nothing was written.
+    LostRace,
+}
+
 impl Handle {
-    /// Commits the next version, if the one that the handle has seen is still the newest. The reply may be lost.
+    /// Commits the next version, if the one that the handle has seen is still the newest.
     async fn commit(&mut self, next: Version) -> Result<bool, TableError> {
+        match self.try_commit(next).await? {
+            Reply::Committed => Ok(true),
+            Reply::LostRace => Ok(false),
+            Reply::Lost => Err(failed(&self.folder, io::ErrorKind::TimedOut)),
+        }
+    }
+
+    /// The same for a commit with a data file: where its reply is lost, and the table can be read, the file tells that it is in.
+    async fn commit_file(&mut self, next: Version) -> Result<bool, TableError> {
+        match self.try_commit(next).await? {
+            Reply::Committed => Ok(true),
+            Reply::LostRace => Ok(false),
+            Reply::Lost => {
+                let error = failed(&self.folder, io::ErrorKind::TimedOut);
+                self.reload().await.map(|()| true).map_err(|_| error)
+            }
+        }
+    }
+
+    /// The reply may be lost.
+    async fn try_commit(&mut self, next: Version) -> Result<Reply, TableError> {
         self.place.reach().await;
         self.place.room(&self.folder)?;
+        let committed;
         {
             let mut tables = self.place.tables();
             let latest = tables.get_mut(&self.key).expect("the table was opened");
             if latest.number != self.seen.number {
                 self.place.world.count("commit lost its race");
-                return Ok(false);
+                return Ok(Reply::LostRace);
             }
-            let next = Arc::new(Version { number: latest.number + 1, ..next });
-            *latest = Arc::clone(&next);
-            self.seen = next;
+            committed = Arc::new(Version { number: latest.number + 1, ..next });
+            *latest = Arc::clone(&committed);
         }
         self.place.world.pause().await;
         if self.place.world.chance(self.place.world.weather().failing) {
             self.place.world.fault("table reply lost", &self.folder.to_string_lossy());
-            return Err(failed(&self.folder, io::ErrorKind::TimedOut));
+            return Ok(Reply::Lost);
         }
-        Ok(true)
+        self.seen = committed;
+        Ok(Reply::Committed)
     }
 
     fn next(&self) -> Version {
@@ -386,7 +417,8 @@ impl OfflineTable for Handle {
             next.rows.extend(rows.iter().filter(|rows| rows.num_rows() > 0).cloned());
             next.positions.extend(to);
             next.epochs.extend(epochs.into_iter().flatten());
-            if self.commit(next).await? {
+            let is_in = if count > 0 { self.commit_file(next).await? } else { self.commit(next).await? };
+            if is_in {
                 return Ok(Committed { version: self.seen.number, rows: count });
             }
             self.reload().await?;
@@ -398,7 +430,7 @@ impl OfflineTable for Handle {
         self.check_version()?;
         let mut next = self.next();
         next.rows.extend(rows.iter().cloned());
-        self.commit(next).await
+        self.commit_file(next).await
     }
 
     async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {

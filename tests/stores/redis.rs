@@ -334,6 +334,80 @@ async fn sizes_among_many_keys_are_estimated() {
     }
 }
 
+/// More partitions than one call compares, more positions than one write reads, and more buckets than one write compares.
+#[tokio::test]
+async fn many_partitions_take_several_calls() {
+    let store = fresh().await;
+    let at_seven: BTreeMap<Log, Position> = (0..=1000).map(|log| (Log(log), Position(7))).collect();
+    let mut all = Vec::new();
+    for view in 0..26 {
+        let view = format!("view{view}");
+        let generation = store.begin(&view, Fingerprint([7; 16]), &at_seven, None).await.expect("begun");
+        store.publish(&view, None, Some(&generation)).await.expect("published");
+        all.push(generation);
+    }
+    let elsewhere = async |positions: &BTreeMap<Log, Position>| {
+        let found = store.are_live_at(&all, positions).await.expect("compared");
+        assert_eq!(found.len(), all.len());
+        (0..all.len()).filter(|at| !found[*at]).collect::<Vec<usize>>()
+    };
+    assert!(elsewhere(&at_seven).await.is_empty());
+    let bucket = key(1).bucket(BUCKETS);
+    for (view, log) in [(3, Log(0)), (25, Log(1000))] {
+        let flush = BucketFlush { bucket, log, from: Position(7), to: Position(8), writes: vec![] };
+        let outcomes = store.flush(&all[view], vec![flush]).await.expect("flushed");
+        assert_eq!(outcomes, [FlushOutcome::Applied]);
+    }
+    assert_eq!(elsewhere(&at_seven).await, [3, 25]);
+    assert_eq!(elsewhere(&BTreeMap::from([(Log(1000), Position(7))])).await, [25], "one of many");
+    assert!(elsewhere(&BTreeMap::new()).await.is_empty());
+
+    let logs: Vec<Log> = at_seven.keys().copied().collect();
+    let found = store.positions_of_each(&all, &logs).await.expect("read");
+    for (view, generation) in [(0, &all[0]), (3, &all[3]), (25, &all[25])] {
+        assert_eq!(found[view], Some(store.positions(generation).await.expect("read")), "{generation}");
+    }
+    assert!(found.len() == all.len() && found.iter().all(Option::is_some));
+}
+
+/// More views than are asked about in one write.
+#[tokio::test]
+async fn many_views_take_several_calls() {
+    let config = config(Redis::shared().url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let start = BTreeMap::from([(LOG, Position::START)]);
+    let names: Vec<String> = (0..=500).map(|view| format!("view{view}")).collect();
+    let mut all = Vec::new();
+    for view in &names {
+        let generation = store.begin(view, Fingerprint([7; 16]), &start, None).await.expect("begun");
+        store.publish(view, None, Some(&generation)).await.expect("published");
+        all.push(generation);
+    }
+    let (lost, taken_back) = (&all[499], &all[500]);
+    store.publish(&taken_back.view, Some(taken_back), None).await.expect("taken back");
+    let name = format!("{prefix}:{{{}:{}:3}}", lost.view, lost.number);
+    assert_eq!(Redis::shared().command::<u64>(&["DEL", &name]).expect("deleted"), 1);
+
+    let views: Vec<&str> = names.iter().map(String::as_str).collect();
+    let live = store.live_of(&views).await.expect("read");
+    let unpublished = store.unpublished_of(&views).await.expect("read");
+    let whole = store.are_whole(&all).await.expect("read");
+    let there = store.are_live_at(&all, &start).await.expect("compared");
+    let positions = store.positions_of_each(&all, &[LOG]).await.expect("read");
+    let lengths = [live.len(), unpublished.len(), whole.len(), there.len(), positions.len()];
+    assert_eq!(lengths, [all.len(); 5]);
+    for (at, generation) in all.iter().enumerate() {
+        let (is_lost, is_live) = (at == 499, at != 500);
+        assert_eq!(live[at].as_ref(), is_live.then_some(generation));
+        let left: &[Generation] = if is_live { &[] } else { std::slice::from_ref(generation) };
+        assert_eq!(unpublished[at], left, "{generation}");
+        assert_eq!((whole[at], there[at]), (!is_lost, is_live && !is_lost), "{generation}");
+        let buckets = positions[at].as_ref().expect("most buckets are there")[&LOG].len();
+        assert_eq!(buckets, usize::from(BUCKETS) - usize::from(is_lost), "{generation}");
+    }
+}
+
 /// More than one write's worth in one call: the order holds across writes.
 #[tokio::test]
 async fn a_large_call_is_applied_in_order() {

@@ -44,9 +44,6 @@ pub(super) async fn run(asked: args::Status, global: &Global, output: Output) ->
         if let Some(ahead) = &source.ahead {
             show(Level::Warning, &format!("source {}: {ahead}", source.source), None);
         }
-        if let Some(stalled) = &source.stalled {
-            show(Level::Warning, &format!("source {}: {stalled}", source.source), None);
-        }
         if let Some(reason) = &source.unreachable {
             say(format_args!(
                 "note: where the topic of source {} ends is not known: {reason}",
@@ -150,7 +147,7 @@ fn views_text(status: &Status) -> String {
     table.to_string()
 }
 
-/// Whether a view has too few entities, among all keys of the store, to be met by a sample.
+/// Whether a view has too few entities for an estimate: no key of a sample was one of its own.
 const fn is_too_few(sizes: &Sizes) -> bool {
     sizes.estimated && sizes.entities == 0
 }
@@ -190,13 +187,9 @@ pub(super) fn sources_json(status: &Status) -> Vec<Json> {
                 "place": ahead.place,
             })
         });
-        let stalled = source.stalled.as_ref().map(|stalled| {
-            let unread = stalled.unread.iter().map(|(log, records)| (log.to_string(), Json::from(*records)));
-            unread.collect::<Map<_, _>>()
-        });
         json!({
             "source": source.source, "logs": logs, "unreachable": source.unreachable, "rejecting": rejecting,
-            "arrivals_ahead": ahead, "stalled": stalled,
+            "arrivals_ahead": ahead,
         })
     });
     sources.collect()

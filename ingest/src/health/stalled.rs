@@ -7,26 +7,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use tidemark_kernel::{Log, Position, Span};
+use tidemark_kernel::{Log, Position};
 use tidemark_offline::Positions;
 
-/// How long a partition with unread records may make no progress, in minutes.
-const MINUTES: i64 = 5;
+/// How long a partition with unread records may make no progress, at least.
+const PATIENCE: Duration = Duration::from_secs(300);
 
-/// As [`MINUTES`].
-pub(crate) const PATIENCE: Span = Span::from_secs(MINUTES * 60);
-
-/// The same as a length of uptime.
-const STALLED_AFTER: Duration = Duration::from_secs(MINUTES.unsigned_abs() * 60);
+/// How long records may take to be read and committed beside the time that they wait for a commit.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// How often a worker looks at what others have committed, while a partition seems to make no progress.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Partitions of a topic with unread records, of which nothing was committed for minutes.
+/// Partitions of a topic with unread records, of which nothing was committed for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stalled {
+pub(super) struct Stalled {
     /// How many records of each partition are unread. At least one partition.
-    pub unread: BTreeMap<Log, u64>,
+    unread: BTreeMap<Log, u64>,
+    /// For how long nothing of them was committed, at least.
+    patience: Duration,
+}
+
+impl Stalled {
+    /// How many partitions that are.
+    pub(super) fn count(&self) -> usize {
+        self.unread.len()
+    }
 }
 
 /// What is wrong and what to do, without the source.
@@ -34,10 +40,10 @@ impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.unread.keys().map(Log::to_string).collect();
         let (partitions, have) = if names.len() == 1 { ("partition", "has") } else { ("partitions", "have") };
-        let records: u64 = self.unread.values().sum();
+        let (records, minutes) = (self.unread.values().sum::<u64>(), self.patience.as_secs() / 60);
         write!(
             f,
-            "{partitions} {} {have} {records} unread records, and nothing of them was committed for {MINUTES} minutes; \
+            "{partitions} {} {have} {records} unread records, and nothing of them was committed for {minutes} minutes; \
              see whether each worker still runs, and whether the consumer group has a member that is no worker of this \
              project",
             names.join(", ")
@@ -46,13 +52,17 @@ impl fmt::Display for Stalled {
 }
 
 /// The partitions of a source's topic that have unread records, as far as this worker has seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unread {
+    /// How long a partition may make no progress. A worker commits what it reads only so often.
+    patience: Duration,
     seen: BTreeMap<Log, Seen>,
     /// Those that make no progress, by what other workers have committed as well.
     stalled: BTreeSet<Log>,
-    /// When it was looked at that last.
+    /// When it was last tried to see what other workers have committed.
     looked: Option<Duration>,
+    /// Whether that failed.
+    has_failed: bool,
 }
 
 /// A partition with unread records.
@@ -66,9 +76,63 @@ struct Seen {
 }
 
 impl Unread {
-    /// Partitions that end at `ends` are committed up to `positions` or further, at this uptime. Whether it is time to see
-    /// how far other workers have committed them.
-    pub(super) fn look(&mut self, uptime: Duration, positions: &Positions, ends: &Positions) -> bool {
+    /// None yet, of a topic whose records wait so long for a commit at most.
+    pub(super) fn committed_every(every: Duration) -> Self {
+        let patience = PATIENCE.max(every.saturating_mul(2).saturating_add(MARGIN));
+        Self { patience, seen: BTreeMap::new(), stalled: BTreeSet::new(), looked: None, has_failed: false }
+    }
+
+    /// Forgets every partition.
+    pub(super) fn forget(&mut self) {
+        self.seen.clear();
+        self.stalled.clear();
+        (self.looked, self.has_failed) = (None, false);
+    }
+
+    /// Takes note that partitions which end at `ends` are committed up to `positions` or further, at this uptime. Whether it
+    /// is time to see how far other workers have committed them, which counts as tried then.
+    pub(super) fn note(&mut self, uptime: Duration, positions: &Positions, ends: &Positions) -> bool {
+        self.see(uptime, positions, ends);
+        let overdue = self.overdue(uptime);
+        self.stalled.retain(|log| overdue.contains(log));
+        let is_time = !overdue.is_empty() && self.looked.is_none_or(|looked| uptime >= looked + LOOK);
+        if is_time {
+            self.looked = Some(uptime);
+        }
+        is_time
+    }
+
+    /// The same, where `committed` is how far any worker has committed them. What makes no progress, where a partition is
+    /// among it that was not before.
+    pub(super) fn note_committed(
+        &mut self,
+        uptime: Duration,
+        committed: &Positions,
+        ends: &Positions,
+    ) -> Option<Stalled> {
+        self.has_failed = false;
+        self.see(uptime, committed, ends);
+        let overdue = self.overdue(uptime);
+        let before = std::mem::replace(&mut self.stalled, overdue);
+        if self.stalled.is_subset(&before) { None } else { self.get() }
+    }
+
+    /// Takes note that it could not be seen how far other workers have committed them. Whether it could be before.
+    pub(super) fn note_failure(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_failed, true)
+    }
+
+    /// The partitions that make no progress, if there are any.
+    pub(super) fn get(&self) -> Option<Stalled> {
+        let unread = |log: &Log| {
+            let seen = self.seen.get(log)?;
+            Some((*log, (seen.end.0 - seen.position.0).unsigned_abs()))
+        };
+        let unread: BTreeMap<Log, u64> = self.stalled.iter().filter_map(unread).collect();
+        (!unread.is_empty()).then_some(Stalled { unread, patience: self.patience })
+    }
+
+    fn see(&mut self, uptime: Duration, positions: &Positions, ends: &Positions) {
         let mut seen = BTreeMap::new();
         for (log, end) in ends {
             let position = positions.get(log).copied().unwrap_or(Position::START);
@@ -81,40 +145,12 @@ impl Unread {
             }
         }
         self.seen = seen;
-        let overdue = self.overdue(uptime);
-        self.stalled.retain(|log| overdue.contains(log));
-        !overdue.is_empty() && self.looked.is_none_or(|looked| uptime >= looked + LOOK)
-    }
-
-    /// The same, once it is known how far other workers have committed them. What makes no progress, where a partition is
-    /// among it that was not before.
-    pub(super) fn confirm(
-        &mut self,
-        uptime: Duration,
-        positions: &Positions,
-        ends: &Positions,
-    ) -> Option<Stalled> {
-        self.look(uptime, positions, ends);
-        self.looked = Some(uptime);
-        let overdue = self.overdue(uptime);
-        let before = std::mem::replace(&mut self.stalled, overdue);
-        if self.stalled.is_subset(&before) { None } else { self.get() }
-    }
-
-    /// The partitions that make no progress, if there are any.
-    pub(super) fn get(&self) -> Option<Stalled> {
-        let unread = |log: &Log| {
-            let seen = self.seen.get(log)?;
-            Some((*log, (seen.end.0 - seen.position.0).unsigned_abs()))
-        };
-        let unread: BTreeMap<Log, u64> = self.stalled.iter().filter_map(unread).collect();
-        (!unread.is_empty()).then_some(Stalled { unread })
     }
 
     /// The partitions that have stayed where they are for too long.
     fn overdue(&self, uptime: Duration) -> BTreeSet<Log> {
         let seen = self.seen.iter();
-        let overdue = seen.filter(|(_, seen)| uptime.saturating_sub(seen.since) >= STALLED_AFTER);
+        let overdue = seen.filter(|(_, seen)| uptime.saturating_sub(seen.since) >= self.patience);
         overdue.map(|(log, _)| *log).collect()
     }
 }
@@ -127,52 +163,71 @@ mod tests {
         positions.into_iter().map(|(log, position)| (Log(log), Position(position))).collect()
     }
 
+    fn unread() -> Unread {
+        Unread::committed_every(Duration::from_secs(5))
+    }
+
     #[test]
     fn a_partition_that_no_worker_reads_is_told_once_until_it_makes_progress() {
-        let (ends, mut unread) = (at([(0, 10), (1, 10), (2, 0)]), Unread::default());
+        let (ends, mut unread) = (at([(0, 10), (1, 10), (2, 0)]), unread());
         let start = Duration::from_secs(7);
-        assert!(!unread.look(start, &at([(0, 4)]), &ends));
-        let later = start + STALLED_AFTER;
-        assert!(!unread.look(later - LOOK, &at([(0, 5)]), &ends), "not for long enough");
-        assert!(unread.look(later, &at([(0, 5)]), &ends), "partition 1");
+        assert!(!unread.note(start, &at([(0, 4)]), &ends));
+        let later = start + PATIENCE;
+        assert!(!unread.note(later - LOOK, &at([(0, 5)]), &ends), "not for long enough");
+        assert!(unread.note(later, &at([(0, 5)]), &ends), "partition 1");
         assert_eq!(unread.get(), None, "another worker may have committed it");
-        let told = unread.confirm(later, &at([(0, 5)]), &ends).expect("told");
+        let told = unread.note_committed(later, &at([(0, 5)]), &ends).expect("told");
         assert_eq!(told.unread, BTreeMap::from([(Log(1), 10)]));
         assert!(told.to_string().starts_with("partition 1 has 10 unread records, "), "{told}");
-        assert!(!unread.look(later, &at([(0, 5)]), &ends), "it was looked at just now");
-        assert!(unread.look(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)])));
-        assert_eq!(
-            unread.confirm(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)])),
-            None,
-            "told before"
-        );
+        assert!(told.to_string().contains(" committed for 5 minutes; "), "{told}");
+        assert!(!unread.note(later, &at([(0, 5)]), &ends), "it was looked at just now");
+        assert!(unread.note(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)])));
+        let again = unread.note_committed(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)]));
+        assert_eq!(again, None, "told before");
         assert_eq!(unread.get().expect("it still is").unread, BTreeMap::from([(Log(1), 12)]));
-        let much_later = later + STALLED_AFTER;
-        unread.look(much_later, &at([(0, 10), (1, 3)]), &at([(0, 10), (1, 12)]));
+        unread.note(later + PATIENCE, &at([(0, 10), (1, 3)]), &at([(0, 10), (1, 12)]));
         assert_eq!(unread.get(), None, "it makes progress");
     }
 
     #[test]
     fn what_other_workers_commit_is_progress() {
-        let (ends, mut unread) = (at([(0, 10), (1, 20)]), Unread::default());
-        unread.look(Duration::ZERO, &at([]), &ends);
-        assert!(unread.look(STALLED_AFTER, &at([]), &ends));
+        let (ends, mut unread) = (at([(0, 10), (1, 20)]), unread());
+        unread.note(Duration::ZERO, &at([]), &ends);
+        assert!(unread.note(PATIENCE, &at([]), &ends));
         let committed = at([(0, 10), (1, 7)]);
-        assert_eq!(unread.confirm(STALLED_AFTER, &committed, &ends), None);
-        for minutes in 1..MINUTES.unsigned_abs() {
-            let now = STALLED_AFTER + Duration::from_secs(minutes * 60);
-            assert!(
-                !unread.look(now, &at([]), &ends),
-                "this worker has not seen it again after {minutes} minutes"
-            );
-        }
-        assert!(unread.look(STALLED_AFTER * 2, &at([]), &ends));
-        let told = unread.confirm(STALLED_AFTER * 2, &committed, &ends).expect("partition 1 has stayed at 7");
+        assert_eq!(unread.note_committed(PATIENCE, &committed, &ends), None);
+        assert!(!unread.note(PATIENCE * 2 - LOOK, &at([]), &ends), "this worker has not seen it again");
+        assert!(unread.note(PATIENCE * 2, &at([]), &ends));
+        let told =
+            unread.note_committed(PATIENCE * 2, &committed, &ends).expect("partition 1 has stayed at 7");
         assert_eq!(told.unread, BTreeMap::from([(Log(1), 13)]));
-        assert!(
-            Stalled { unread: BTreeMap::from([(Log(1), 1), (Log(3), 2)]) }
-                .to_string()
-                .starts_with("partitions 1, 3 have 3 unread records, ")
-        );
+        let two = Stalled { unread: BTreeMap::from([(Log(1), 1), (Log(3), 2)]), patience: PATIENCE };
+        assert!(two.to_string().starts_with("partitions 1, 3 have 3 unread records, "), "{two}");
+    }
+
+    /// What a worker has read stays uncommitted for so long.
+    #[test]
+    fn seldom_commits_are_waited_for() {
+        let (ends, mut unread) = (at([(1, 10)]), Unread::committed_every(Duration::from_secs(600)));
+        unread.note(Duration::ZERO, &at([]), &ends);
+        let patience = Duration::from_secs(1260);
+        assert!(!unread.note(patience - Duration::from_secs(1), &at([]), &ends));
+        assert!(unread.note(patience, &at([]), &ends));
+        let told = unread.note_committed(patience, &at([]), &ends).expect("told");
+        assert!(told.to_string().contains(" committed for 21 minutes; "), "{told}");
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_opened_is_told_once_and_tried_again_a_minute_later() {
+        let (ends, mut unread) = (at([(1, 10)]), unread());
+        unread.note(Duration::ZERO, &at([]), &ends);
+        assert!(unread.note(PATIENCE, &at([]), &ends) && unread.note_failure());
+        assert!(!unread.note(PATIENCE + LOOK / 2, &at([]), &ends), "it was tried just now");
+        assert!(unread.note(PATIENCE + LOOK, &at([]), &ends) && !unread.note_failure(), "told before");
+        assert!(unread.note_committed(PATIENCE + LOOK, &at([]), &ends).is_some());
+        assert!(unread.note_failure(), "it could be opened in between");
+        unread.forget();
+        assert_eq!(unread.get(), None);
+        assert!(!unread.note(PATIENCE + LOOK * 2, &at([]), &ends), "time begins with the next look");
     }
 }

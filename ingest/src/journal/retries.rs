@@ -2,7 +2,7 @@
 //!
 //! An input is added with all of its records in one transaction, so it is taken once, wherever that is cut short. The records
 //! stay until they are events and have left `dead_letters`. So this tells which of them still have to leave. Where they came from is
-//! kept for good: who takes the rows of a file back has to find those that were taken again.
+//! kept for good: `--forget` has to find them.
 
 use blake3::Hasher;
 use redb::{TableDefinition, WriteTransaction};

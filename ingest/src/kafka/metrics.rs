@@ -51,7 +51,7 @@ impl TopicMetrics {
     }
 
     /// A partition was seen to end here, or later.
-    pub(super) fn ends_at(&self, log: Log, end: Position) {
+    pub(crate) fn ends_at(&self, log: Log, end: Position) {
         let mut ends = self.ends();
         let known = ends.entry(log).or_default();
         *known = end.max(*known);

@@ -36,7 +36,7 @@ struct FileLog<'k> {
     entries: &'k [KnownFile],
     /// The records that were taken again, where rows may have to be taken back.
     again: &'k [TakenAgain],
-    /// Those of which something is in, each with its path as [`place`] spells it.
+    /// Those of which something is in, be it rows that were rejected and taken again, each with its path as [`place`] spells it.
     live: Vec<(PathBuf, &'k KnownFile)>,
     /// Those of which everything was taken back.
     taken_back: Vec<&'k KnownFile>,
@@ -45,8 +45,12 @@ struct FileLog<'k> {
 impl<'k> FileLog<'k> {
     fn of(entries: &'k [KnownFile], again: &'k [TakenAgain]) -> Result<Self, IngestError> {
         let files = entries.iter().filter(|entry| entry.retracts.is_none());
-        let (taken_back, live): (Vec<_>, Vec<_>) =
-            files.partition(|file| file.records().are_retracted(entries));
+        // Versions that did not know which records were taken again have left those rows where they took a file back.
+        let is_taken_back = |file: &&KnownFile| {
+            let again = rows_again(file.records(), again);
+            std::iter::once(file.records()).chain(again).all(|rows| rows.are_retracted(entries))
+        };
+        let (taken_back, live): (Vec<_>, Vec<_>) = files.partition(is_taken_back);
         let live = live.into_iter().map(|file| Ok((place(&file.path)?, file)));
         Ok(Self { entries, again, live: live.collect::<Result<_, IngestError>>()?, taken_back })
     }
@@ -60,9 +64,26 @@ impl<'k> FileLog<'k> {
         self.live.iter().filter(|(path, _)| path == place).map(|(_, file)| *file).collect()
     }
 
+    /// Whether rows of a file are in at their own offsets.
+    fn has_own_rows(&self, file: &KnownFile) -> bool {
+        !file.records().are_retracted(self.entries)
+    }
+
+    /// The files that have own rows, by content.
     fn of_content(&self) -> BTreeMap<Identity, &'k KnownFile> {
         let identity = |file: &KnownFile| Identity { size: file.size, hash: file.hash };
-        self.live.iter().map(|(_, file)| (identity(file), *file)).collect()
+        let files = self.live.iter().map(|(_, file)| *file).filter(|file| self.has_own_rows(file));
+        files.map(|file| (identity(file), file)).collect()
+    }
+
+    /// What is to be taken back at a path whose content is in already: what else is in under the path.
+    fn replaced(&self, path: &Path, identity: Identity) -> Result<Vec<NewEntry>, IngestError> {
+        let mut others = self.of_path(&place(path)?);
+        if others.iter().any(|file| identity.is(file) && self.has_own_rows(file)) {
+            // A file that has grown is in as several entries, each with rows of its own.
+            others.retain(|file| !self.has_own_rows(file));
+        }
+        Ok(self.retractions(&others))
     }
 }
 
@@ -89,10 +110,10 @@ impl FilesReader<'_> {
         let mut refused = Vec::new();
         for (path, identity) in found {
             if let Some(known) = known.get(identity) {
-                let of_path = log.of_path(&place(path)?);
-                let is_elsewhere = !of_path.iter().any(|file| identity.is(file));
-                let is_replaced = is_elsewhere && changed == Changed::Replace;
-                let entries = if is_replaced { log.retractions(&of_path) } else { Vec::new() };
+                let entries = match changed {
+                    Changed::Replace => log.replaced(path, *identity)?,
+                    _ => Vec::new(),
+                };
                 decisions.push(Decision::Skip((*known).clone(), entries));
                 continue;
             }

@@ -42,7 +42,7 @@ pub struct TakenBack {
 }
 
 impl Pipeline {
-    /// What was taken back since this pipeline was opened, by whichever call.
+    /// What was taken back since this pipeline was opened, by any call.
     pub(crate) fn taken_back(&self) -> &[TakenBack] {
         &self.taken_back
     }

@@ -269,7 +269,7 @@ impl Pipeline {
             }
             Next::Tick => {
                 self.settle_beside();
-                self.look_for_stalled().await;
+                self.look_for_stalled();
                 self.tables.start_commit(&self.health);
                 self.give_back_or_join().await?;
                 self.tell_idle(idle).await

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::{Positions, TableKind};
+use tidemark_offline::{OfflineStore, Positions, TableKind};
 use tidemark_store::{Generation, Remedy};
 use tokio::sync::mpsc;
 
@@ -20,7 +20,7 @@ use super::{Pipeline, Shared};
 use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
 use crate::fill::catch_up;
-use crate::health::Condition;
+use crate::health::{Condition, SourceHealth};
 use crate::kafka::{Input, Reader, Resume, Subscription, Topics};
 use crate::mutant::{Mutant, is_on};
 use crate::progress::unwatched;
@@ -127,21 +127,26 @@ impl Pipeline {
         Ok(ends.iter().all(|(log, (_, end))| self.tables.committed(*log) >= *end))
     }
 
-    /// Looks for partitions of the topic with unread records in which no worker makes progress.
-    pub(super) async fn look_for_stalled(&mut self) {
-        if self.topic.is_none() {
-            self.health.forget_unread();
-            self.metrics.stalled(0);
-            return;
+    /// Looks for partitions of the topic with unread records in which no worker makes progress. What other workers have
+    /// committed is seen beside the loop.
+    pub(super) fn look_for_stalled(&mut self) {
+        while self.looking.try_join_next().is_some() {}
+        if self.topic.is_some() {
+            let ends = self.metrics.topic().all_ends();
+            let is_time = self.health.note_read(self.tables.positions(), &ends);
+            if is_time && self.looking.is_empty() {
+                let (offline, source) = (Arc::clone(&self.shared.offline), Arc::clone(&self.source));
+                self.looking.spawn(see_committed(offline, source, self.health.clone(), ends));
+            }
         }
-        let ends = self.metrics.topic().all_ends();
-        if !self.health.seem_stalled(self.tables.positions(), &ends) {
-            return;
-        }
-        // A handle of its own: that of the tables may be away with a commit. One that cannot be opened is tried again.
-        if let Ok(events) = self.shared.offline.open(&self.source, TableKind::Events).await {
-            self.metrics.stalled(self.health.are_committed(events.positions(), &ends));
-        }
+        self.metrics.stalled(self.health.stalled());
+    }
+
+    /// Forgets them: this process does not read the topic any more.
+    fn forget_stalled(&mut self) {
+        self.looking.abort_all();
+        self.health.forget_unread();
+        self.metrics.stalled(0);
     }
 
     /// Leaves the topic where this worker has waited too long for what it needs, and joins again once it waits no more.
@@ -186,6 +191,7 @@ impl Pipeline {
     /// Leaves the topic, as quickly for those who take over as it can be done.
     pub(super) async fn leave_topic(&mut self) {
         self.forget_ids(is_partition);
+        self.forget_stalled();
         if let Some(topic) = self.topic.take() {
             self.tell_own();
             drop(topic.inputs);
@@ -475,5 +481,19 @@ impl Pipeline {
         self.forget_ids(|log| logs.contains(&log));
         join_all(self.views.iter().map(|view| view.forget(logs))).await;
         Ok(())
+    }
+}
+
+/// Sees how far any worker has committed the partitions of a topic, which end at `ends`.
+async fn see_committed(
+    offline: Arc<dyn OfflineStore>,
+    source: Arc<SourcePlan>,
+    health: SourceHealth,
+    ends: Positions,
+) {
+    // A handle of its own: that of the source's tables may be away with a commit.
+    match offline.open(&source, TableKind::Events).await {
+        Ok(events) => health.note_committed(events.positions(), &ends),
+        Err(error) => health.note_unseen(&error.into()),
     }
 }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use redb::{Database, TableDefinition};
+use tidemark_offline::EventTable;
+use tidemark_offline::table::facts;
 use tidemark_services::{Redis, unique};
 use tidemark_store::{EmbeddedStore, Generation, MemoryStore, OnlineStore, RedisConfig, RedisStore};
 
-use super::fixture::{Project, by_user, clock, lines, memory, states};
+use super::fixture::{Project, by_user, clock, lines, memory, payments, states};
 use crate::status::Detail;
 use crate::unwatched;
 
@@ -161,6 +163,47 @@ async fn whatever_redis_has_lost_of_a_view_is_backfilled() {
             heals(&what, running, store, async |live| keys.damage(damage, live)).await;
         }
     }
+}
+
+/// The store has lost one view, and its clock was ahead when another one was begun: which generations count is said for both.
+#[tokio::test]
+async fn a_generation_that_does_not_count_is_not_brought_back() {
+    let whole = Project::new(memory());
+    whole.open().await.take_in_files("payments", &files(&whole), &unwatched).await.expect("taken in");
+    let expected = whole.held().await.views;
+
+    let redis = Redis::start();
+    let keys = Keys { redis: &redis, prefix: unique("lost") };
+    let config = RedisConfig { url: redis.url().to_owned(), prefix: keys.prefix.clone() };
+    let project = Project::new(Arc::new(RedisStore::open(config).await.expect("a store")));
+    let paths = files(&project);
+    let mut ingest = project.open().await;
+    ingest.take_in_files("payments", &paths[..8], &unwatched).await.expect("taken in");
+    let live = project.store.live("by_shop").await.expect("a store").expect("a live generation");
+    let far = live.number + (1 << 40);
+    // It has the positions of the live one and none of its states.
+    let name = |number, bucket| format!("{}:{{by_shop:{number}:{bucket}}}", keys.prefix);
+    (0..16).for_each(|bucket| keys.do_it(&["COPY", &name(live.number, bucket), &name(far, bucket)]));
+    let fingerprint: String = live.fingerprint.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (of_view, record) = (format!("{}:{{by_shop}}", keys.prefix), format!("complete {fingerprint}"));
+    keys.do_it(&["HSET", &of_view, &far.to_string(), &record]);
+    let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
+    let before = events.facts().clone();
+    let mut facts = before.clone();
+    facts.insert(facts::GENERATIONS_SINCE.to_owned(), (far + 1).to_string());
+    events.set_facts(&before, &facts).await.expect("set");
+    keys.delete(&format!("{}:{{by_user", keys.prefix));
+
+    ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
+    assert!(project.held().await.views == expected, "each event is in both views");
+    events.reload().await.expect("read");
+    let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+    for view in ["by_user", "by_shop"] {
+        let live = project.store.live(view).await.expect("a store").expect("a live generation");
+        assert!(since <= live.number && live.number != far, "{live} counts from {since} on");
+    }
+    let left = project.store.unpublished("by_shop").await.expect("a store");
+    assert!(left.iter().all(|generation| generation.number != far), "{left:?}");
 }
 
 #[tokio::test]

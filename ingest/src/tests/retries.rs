@@ -13,6 +13,8 @@ use tidemark_kernel::source::{TimeField, Unit};
 use tidemark_kernel::{Log, Position, SourcePlan, Type};
 
 use super::fixture::{Held, Project, RECEIVED, field, memory, payments, states};
+use crate::journal::Journal;
+use crate::journal::files::NewEntry;
 use crate::{Changed, FileOutcome, Ingest, IngestError, Records, Retract, Retried, unwatched};
 
 /// Payments whose times are numbers.
@@ -210,6 +212,41 @@ async fn what_is_taken_back_takes_its_retried_rows_along() {
     project.store = memory();
     project.open().await.catch_up(&unwatched).await.expect("filled");
     assert_eq!(project.held().await, held, "history gives the same states");
+}
+
+/// An earlier version has taken back the own rows of a file alone: the others go with the file that replaces it.
+#[tokio::test]
+async fn rows_that_an_earlier_version_has_left_are_replaced() {
+    let line = format!("{{\"user\":12,\"shop\":\"j\",\"amount\":1.5,\"at\":{}}}\n", before(40));
+    for corrected in [Some(line), None] {
+        let project = taken_again().await;
+        let path = project.folder.path().join("a.jsonl");
+        let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
+        let files = journal.files("payments").expect("read");
+        let file = files.iter().find(|file| file.path.ends_with("a.jsonl")).expect("it was taken in");
+        let own = NewEntry::Retraction(file.path.clone(), file.records());
+        journal.add_entries("payments", &[own], RECEIVED).expect("added");
+        drop(journal);
+        let mut ingest = project.open().await;
+        ingest.catch_up(&unwatched).await.expect("taken back");
+        assert_eq!(users(&project.held().await), ["1", "2", "3", "4", "null", "5", "6", "7", "8"]);
+
+        if let Some(corrected) = &corrected {
+            fs::write(&path, corrected).expect("written");
+        }
+        let wanted = [path.to_string_lossy().into_owned()];
+        let report = ingest.take_in_files_as("payments", &wanted, Changed::Replace, &unwatched).await;
+        let report = report.expect("replaced");
+        assert!(matches!(report.files[0].outcome, FileOutcome::TakenIn { taken_back: 2, .. }), "{report:?}");
+        let held = project.held().await;
+        let times = |user: &str| users(&held).iter().filter(|other| *other == user).count();
+        let expected = if corrected.is_some() { [0, 0, 1] } else { [1, 1, 0] };
+        assert_eq!(["2", "3", "12"].map(times), expected, "{:?}", held.events);
+        let again = ingest.take_in_files_as("payments", &wanted, Changed::Replace, &unwatched).await;
+        let again = again.expect("repeated");
+        assert!(matches!(again.files[0].outcome, FileOutcome::Skipped { .. }), "{again:?}");
+        assert_eq!(project.held().await, held, "nothing more changes");
+    }
 }
 
 /// Killed at every tenth place where it waits.

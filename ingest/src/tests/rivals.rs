@@ -262,7 +262,57 @@ async fn a_store_that_falls_back_is_caught_up_while_it_runs() {
     }
 }
 
-/// An emptied store may number generations anew, below the number from which they counted.
+/// Both take in these files at once.
+async fn take_in_both(rivals: [Ingest; 2], paths: &[String]) -> [Ingest; 2] {
+    let [one, other] = rivals.map(|mut ingest| {
+        let paths = paths.to_vec();
+        tokio::spawn(async move {
+            for path in paths {
+                ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
+            }
+            ingest
+        })
+    });
+    [one.await.expect("no panic"), other.await.expect("no panic")]
+}
+
+/// Makes generations count from this number on.
+async fn count_from(project: &Project, number: u64) -> EventTable {
+    let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
+    let before = events.facts().clone();
+    let mut facts = before.clone();
+    facts.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+    events.set_facts(&before, &facts).await.expect("set");
+    events
+}
+
+/// Two workers restore a view at once, in a store that numbers its generations from a lower number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_make_generations_of_an_emptied_store_count() {
+    let expected = states(&store_after(12).await, "by_user").await;
+    for round in 0..4 {
+        let failover = Arc::new(Failover::new(memory()));
+        let store: Arc<dyn OnlineStore> = Arc::clone(&failover) as _;
+        let project = Project { views: vec![by_user()], ..Project::new(store) };
+        let paths = files(&project);
+        let mut rivals = [rival(&project, "one").await, rival(&project, "other").await];
+        for ingest in &mut rivals {
+            ingest.catch_up(&unwatched).await.expect("up");
+        }
+        let rivals = take_in_both(rivals, &paths[..8]).await;
+        let mut events = count_from(&project, 1000).await;
+        let emptied = memory();
+        failover.to(Arc::clone(&emptied));
+        take_in_both(rivals, &paths[8..]).await;
+        let live = emptied.live("by_user").await.expect("a store").expect("live");
+        events.reload().await.expect("read");
+        let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+        assert!(since <= live.number && live.number < 1000, "round {round}: {live} counts from {since} on");
+        assert_eq!(states(&emptied, "by_user").await, expected, "round {round}");
+    }
+}
+
+/// An emptied store may number generations from a lower number, below the one from which they counted.
 #[tokio::test]
 async fn generations_of_an_emptied_store_count() {
     let failover = Arc::new(Failover::new(memory()));
@@ -271,11 +321,7 @@ async fn generations_of_an_emptied_store_count() {
     let paths = files(&project);
     let mut ingest = project.open().await;
     ingest.take_in_files("payments", &paths[..8], &unwatched).await.expect("taken in");
-    let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
-    let before = events.facts().clone();
-    let mut facts = before.clone();
-    facts.insert(facts::GENERATIONS_SINCE.to_owned(), "1000".to_owned());
-    events.set_facts(&before, &facts).await.expect("set");
+    let mut events = count_from(&project, 1000).await;
 
     let emptied = memory();
     failover.to(Arc::clone(&emptied));

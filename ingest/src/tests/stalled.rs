@@ -1,69 +1,281 @@
 //! Partitions of a topic that no worker reads.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use tidemark_host::Host;
+use futures::future::{BoxFuture, ready};
+use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::source::{Feed, KafkaFeed, Start};
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Log, Position, SourcePlan, Time};
 use tidemark_offline::Positions;
-use tokio::sync::mpsc;
+use tidemark_offline::table::layout;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 
 use super::fixture::{Project, RECEIVED, memory, payments};
+use crate::decode::Batch;
 use crate::journal::Journal;
-use crate::kafka::{Input, Reader, Subscription, TopicFacts, TopicSettings};
-use crate::status::Detail;
-use crate::{Ingest, IngestConfig, IngestError, Topics};
+use crate::kafka::{Input, Reader, Subscription, Timestamps, TopicFacts, TopicSettings};
+use crate::{CommitRule, Health, Ingest, IngestConfig, IngestError, Metrics, Topics};
 
-/// A topic of which only this is known: where partitions end, and where they did five minutes ago.
-#[derive(Debug)]
-struct Ends {
-    now: Positions,
-    before: Positions,
+const TICK: Duration = Duration::from_secs(5);
+
+/// How long a tick lasts by the real clock, where a worker has something to do, and where it has not.
+const BUSY: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(5);
+
+/// Where both partitions of the topic end.
+const END: Position = Position(40);
+
+const PARTITIONS: [Log; 2] = [Log(0), Log(1)];
+
+/// A machine whose time passes only where the test says so.
+#[derive(Clone)]
+struct Stepped(Arc<watch::Sender<Duration>>);
+
+impl Stepped {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Duration::ZERO)))
+    }
+
+    /// Lets a tick pass.
+    async fn step(&self, lasts: Duration) {
+        self.0.send_modify(|uptime| *uptime += TICK);
+        tokio::time::sleep(lasts).await;
+    }
+
+    /// Lets ticks pass until something is so.
+    async fn until(&self, lasts: Duration, is_so: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if is_so() {
+                return;
+            }
+            self.step(lasts).await;
+        }
+        panic!("it never is");
+    }
+}
+
+impl Machine for Stepped {
+    fn now(&self) -> Time {
+        RECEIVED
+    }
+    fn uptime(&self) -> Duration {
+        *self.0.borrow()
+    }
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        let (mut uptime, until) = (self.0.subscribe(), self.uptime().saturating_add(span));
+        Box::pin(async move {
+            drop(uptime.wait_for(|uptime| *uptime >= until).await.map(drop));
+        })
+    }
+    fn id(&self) -> u128 {
+        0
+    }
+    fn blocking(&self, work: Work) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(ready(()))
+    }
+    /// Nothing runs apart.
+    fn apart(&self, _: &str, _: BoxFuture<'static, ()>) -> Result<Box<dyn Send + Sync>, Stopped> {
+        Ok(Box::new(()))
+    }
+}
+
+/// A topic, and a member of its group that reads what the test hands over.
+#[derive(Debug, Default)]
+struct Member {
+    inputs: Mutex<Option<mpsc::Sender<Input>>>,
+    committed: Arc<Mutex<Positions>>,
 }
 
 #[async_trait]
-impl Topics for Ends {
-    async fn describe(&self, _: &str) -> Result<TopicFacts, IngestError> {
-        Err(IngestError::NotRunning)
+impl Topics for Member {
+    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
+        Ok(TopicFacts { topic: topic.to_owned(), id: Some("one".to_owned()), partitions: 2 })
     }
     async fn settings(&self, _: &str) -> Result<TopicSettings, IngestError> {
-        Err(IngestError::NotRunning)
+        Ok(TopicSettings { timestamps: Timestamps::Producers(None), is_compacted: false })
     }
     async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
-        Ok(self.now.iter().map(|(log, end)| (*log, (Position::START, *end))).collect())
+        Ok(BTreeMap::from(PARTITIONS.map(|log| (log, (Position::START, END)))))
     }
-    async fn starts(&self, _: &str, start: Start) -> Result<Positions, IngestError> {
-        let Start::At(since) = start else { return Err(IngestError::NotRunning) };
-        assert_eq!(RECEIVED.millis() - since.millis(), 300_000);
-        Ok(self.before.clone())
+    async fn starts(&self, _: &str, _: Start) -> Result<Positions, IngestError> {
+        Ok(Positions::from(PARTITIONS.map(|log| (log, Position::START))))
     }
     fn read(
         &self,
         _: &Host,
-        _: Subscription,
+        subscription: Subscription,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
-        Err(IngestError::NotRunning)
+        PARTITIONS.iter().for_each(|log| subscription.metrics.ends_at(*log, END));
+        let (inputs, receive) = mpsc::channel(1);
+        *self.inputs.lock().expect("no panic") = Some(inputs);
+        Ok((Box::new(Silent(Arc::clone(&self.committed))), receive))
+    }
+}
+
+/// A reader that hands over nothing by itself.
+struct Silent(Arc<Mutex<Positions>>);
+
+#[async_trait]
+impl Reader for Silent {
+    fn committed(&self, positions: &Positions) {
+        self.0.lock().expect("no panic").extend(positions);
+    }
+    async fn stop(self: Box<Self>) -> bool {
+        true
+    }
+}
+
+/// A worker that runs.
+struct Worker {
+    member: Arc<Member>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    _running: JoinSet<Result<(), IngestError>>,
+}
+
+impl Worker {
+    async fn start(project: &Project, name: &str) -> Self {
+        let journal = Journal::open(&project.folder.path().join(name).join("ingest.redb")).expect("created");
+        let member = Arc::new(Member::default());
+        let topics: Option<Arc<dyn Topics>> = Some(Arc::clone(&member) as Arc<dyn Topics>);
+        let commit = CommitRule { every: TICK, ..CommitRule::default() };
+        let config = IngestConfig { journal: None, topics, commit, ..project.config(journal) };
+        let mut ingest = Ingest::open(config).await.expect("opened");
+        let (health, metrics) = (ingest.health(), ingest.metrics());
+        let mut running = JoinSet::new();
+        running.spawn(async move { ingest.run(std::future::pending()).await });
+        Self { member, health, metrics, _running: running }
+    }
+
+    async fn hand_over(&self, input: Input) {
+        loop {
+            let inputs = self.member.inputs.lock().expect("no panic").clone();
+            if let Some(inputs) = inputs {
+                return inputs.send(input).await.expect("it reads the topic");
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn is_given(&self, log: Log) {
+        let (answer, answered) = oneshot::channel();
+        self.hand_over(Input::Assigned { logs: vec![log], answer }).await;
+        answered.await.expect("an answer");
+    }
+
+    /// Reads a partition to its end.
+    async fn reads(&self, log: Log) {
+        let events = RecordBatch::new_empty(layout::events(&payments()));
+        let batch = Batch { log, from: Position::START, to: END, events, dead: Vec::new(), epoch: None };
+        self.hand_over(Input::Batches(vec![batch])).await;
+    }
+
+    fn has_committed(&self, log: Log) -> bool {
+        self.member.committed.lock().expect("no panic").get(&log) == Some(&END)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.health.notes(RECEIVED)
+    }
+
+    /// The gauge.
+    fn stalled(&self) -> usize {
+        let text = self.metrics.prometheus(RECEIVED);
+        let prefix = "tidemark_ingest_stalled_partitions{source=\"payments\"} ";
+        let value = text.lines().find_map(|line| line.strip_prefix(prefix)).expect("a gauge");
+        value.parse().expect("a number")
+    }
+}
+
+/// The warnings that were logged.
+#[derive(Clone, Debug, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn count(&self, beginning: &str) -> usize {
+        let warnings = self.0.lock().expect("no panic");
+        warnings.iter().filter(|warning| warning.starts_with(beginning)).count()
+    }
+}
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().expect("no panic").push(message.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn status_names_partitions_with_old_unread_records() {
+async fn a_partition_whose_worker_hangs_is_told_until_it_goes_on() {
+    let warnings = Warnings::default();
+    let _subscribed = tracing::subscriber::set_default(warnings.clone());
+    let machine = Stepped::new();
     let feed = KafkaFeed { topic: "payments".into(), start: Start::Earliest, max_timestamp_ahead: None };
     let source = SourcePlan { feed: Feed::Kafka(feed), ..(*payments()).clone() };
-    let project = Project { sources: vec![Arc::new(source)], ..Project::new(memory()) };
-    let at = |ends: [i64; 3]| (0..).map(Log).zip(ends.map(Position)).collect::<Positions>();
-    let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("created");
-    let open = async |topics: Ends| {
-        let topics: Option<Arc<dyn Topics>> = Some(Arc::new(topics));
-        Ingest::open(IngestConfig { topics, ..project.config(journal.clone()) }).await.expect("opened")
+    let project = Project {
+        sources: vec![Arc::new(source)],
+        views: Vec::new(),
+        host: Host::new(machine.clone()),
+        ..Project::new(memory())
     };
-    let mut ingest = open(Ends { now: at([0, 4, 4]), before: at([0, 0, 3]) }).await;
-    let status = ingest.status(Detail::default()).await.expect("a status");
-    let stalled = status.sources[0].stalled.clone().expect("partition 2");
-    assert_eq!(stalled.unread, BTreeMap::from([(Log(2), 4)]), "the records of partition 1 came just now");
-    drop(ingest);
-    let mut ingest = open(Ends { now: at([0, 4, 4]), before: at([0, 0, 0]) }).await;
-    assert_eq!(ingest.status(Detail::default()).await.expect("a status").sources[0].stalled, None);
+    let workers = [Worker::start(&project, "one").await, Worker::start(&project, "other").await];
+    let [one, other] = &workers;
+    one.is_given(Log(0)).await;
+    other.is_given(Log(1)).await;
+    one.reads(Log(0)).await;
+    machine.until(BUSY, || one.has_committed(Log(0))).await;
+
+    machine.until(IDLE, || workers.iter().all(|worker| worker.stalled() == 1)).await;
+    assert!(machine.uptime() >= Duration::from_secs(300), "it has some time");
+    let told = "partition 1 has 40 unread records, and nothing of them was committed for 5 minutes; ";
+    for worker in &workers {
+        let notes = worker.notes();
+        assert!(notes.len() == 1 && notes[0].starts_with(&format!("source `payments`: {told}")), "{notes:?}");
+    }
+    for _ in 0..30 {
+        machine.step(IDLE).await;
+    }
+    assert_eq!(warnings.count(told), workers.len(), "each tells it once");
+
+    other.reads(Log(1)).await;
+    machine.until(BUSY, || other.stalled() == 0).await;
+    assert!(other.notes().is_empty() && other.has_committed(Log(1)), "it has committed them itself");
+    machine.until(IDLE, || one.stalled() == 0).await;
+    assert!(one.notes().is_empty(), "it has seen that the other one has");
+    for _ in 0..100 {
+        machine.step(IDLE).await;
+    }
+    assert!(workers.iter().all(|worker| worker.stalled() == 0 && worker.notes().is_empty()));
+    assert_eq!(warnings.count(told), workers.len());
 }

@@ -36,6 +36,9 @@ pub(super) struct TableLog {
     source: String,
     positions: Positions,
     facts: Facts,
+    /// How many of the commits to come are told as failed once they are in.
+    #[cfg(test)]
+    pub(super) lost_answers: u32,
 }
 
 /// How a commit that was not refused ended.
@@ -57,7 +60,14 @@ impl TableLog {
             loaded => loaded?,
         };
         let (positions, facts) = (Positions::new(), Facts::new());
-        let mut log = Self { table, source: source.to_owned(), positions, facts };
+        let mut log = Self {
+            table,
+            source: source.to_owned(),
+            positions,
+            facts,
+            #[cfg(test)]
+            lost_answers: 0,
+        };
         let writable = PROTOCOL.can_write_to(log.state(folder)?);
         writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
         sync_seen(folder, log.version())?;
@@ -333,6 +343,8 @@ impl TableLog {
         };
         // Seen only once it is durable: if this fails, the next commit loses its race and finds the positions moved.
         let version = committed.version();
+        #[cfg(test)]
+        self.lose_answer(folder)?;
         sync_commit(folder, version)?;
         self.facts = facts::of(committed.snapshot.metadata().configuration());
         self.table.state = Some(committed.snapshot);
@@ -341,6 +353,17 @@ impl TableLog {
             self.checkpoint(folder).await;
         }
         Ok(Outcome::Committed(version))
+    }
+
+    /// Fails as a disk does that cannot sync what it holds, as often as a test wants it to.
+    #[cfg(test)]
+    fn lose_answer(&mut self, folder: &Path) -> Result<(), TableError> {
+        if self.lost_answers == 0 {
+            return Ok(());
+        }
+        self.lost_answers -= 1;
+        let source = std::io::ErrorKind::TimedOut.into();
+        Err(TableError::File(FileError { action: "sync", path: folder.to_owned(), source }))
     }
 
     /// Whether a commit failed because the state that this handle has seen is so old that its commits are gone.

@@ -212,7 +212,33 @@ async fn a_commit_that_could_not_be_synced_is_not_repeated() {
 
 /// The commit is in, and by now durable: its file identifies it.
 #[tokio::test]
-async fn a_commit_whose_answer_was_lost_is_known_by_its_file() {
+async fn a_commit_whose_answer_was_lost_is_in() {
+    let folder = TempDir::new().unwrap();
+    let mut table = open(&folder, &payments()).await.unwrap();
+    let end = at([(Log(0), 3)]);
+    table.log.lost_answers = 1;
+    let committed = table.append(&[rows(&table, Log(0), &[1, 2])], &at([]), &end, None).await.unwrap();
+    assert_eq!((committed.version, committed.rows, table.positions()), (table.version(), 2, &end));
+    table.log.lost_answers = 1;
+    assert!(table.append_unmoved(&[rows(&table, Log(0), &[0])]).await.unwrap());
+    assert_eq!(table.log.lost_answers, 0, "both were lost");
+    let other = open(&folder, &payments()).await.unwrap();
+    assert_eq!((other.version(), other.positions()), (table.version(), &end));
+    assert_eq!(offsets(&other, &at([]), &end).await, [(0, 1), (0, 2), (0, 0)]);
+    assert_eq!(fs::read_dir(other.folder()).unwrap().count(), 3, "two files and the log");
+
+    // Without rows there is no file: the next try finds out.
+    table.log.lost_answers = 1;
+    let further = at([(Log(0), 4)]);
+    let lost = table.append(&[], &end, &further, None).await;
+    assert!(matches!(lost, Err(TableError::File(_))), "{lost:?}");
+    let again = table.append(&[], &end, &further, None).await;
+    assert!(matches!(again, Err(TableError::Behind { positions, .. }) if positions == further));
+}
+
+/// Also where others have committed since. One that is in no commit is removed.
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_found_among_others() {
     let folder = TempDir::new().unwrap();
     let mut table = open(&folder, &payments()).await.unwrap();
     let end = at([(Log(0), 2)]);

@@ -196,7 +196,7 @@ pub async fn several_are_compared_with_where_they_should_be(store: Subject) {
     assert_eq!(store.are_live_at(&asked, &at(3, 0)).await.unwrap(), [false, false, true]);
 }
 
-/// More than any store asks about in one step.
+/// One bucket of many is elsewhere, in one partition of many.
 pub async fn many_are_compared(store: Subject) {
     let positions: BTreeMap<Log, Position> = (0..40).map(|log| (Log(log), Position(7))).collect();
     let mut all = Vec::new();

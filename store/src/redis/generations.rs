@@ -23,7 +23,7 @@ const BEGINNING: u64 = 3_600_000_000;
 const LONGEST: i64 = 1 << 53;
 
 /// All generations of a view, and the live one.
-pub(super) type Records = (Vec<(Stage, Generation)>, Option<Generation>);
+pub(super) type Recorded = (Vec<(Stage, Generation)>, Option<Generation>);
 
 /// Takes a number, gives every bucket its positions, and only then names the generation.
 pub(super) async fn begin(
@@ -53,7 +53,7 @@ async fn number(link: &Link, view: &str, fingerprint: Fingerprint) -> Result<u64
     link.read(answer)
 }
 
-/// Removes what is left of beginnings that were cut short before `newest`. It has no name, so nobody else could.
+/// Removes what is left of beginnings that were cut short before `newest`. It has no name, so that nothing else finds it.
 async fn sweep(link: &Link, newest: &Generation) -> Result<(), StoreError> {
     let mut left = Vec::new();
     for (stage, generation) in records(link, &newest.view).await?.0 {
@@ -229,7 +229,7 @@ pub(super) fn unpublished_in(
 }
 
 /// All generations of a view, and the live one.
-pub(super) async fn records(link: &Link, view: &str) -> Result<Records, StoreError> {
+pub(super) async fn records(link: &Link, view: &str) -> Result<Recorded, StoreError> {
     records_in(link, view, fields(link, view).await?)
 }
 
@@ -237,7 +237,7 @@ async fn fields(link: &Link, view: &str) -> Result<BTreeMap<String, String>, Sto
     link.ask(&Cmd::hgetall(layout::view_key(link.prefix(), view))).await
 }
 
-fn records_in(link: &Link, view: &str, mut fields: BTreeMap<String, String>) -> Result<Records, StoreError> {
+fn records_in(link: &Link, view: &str, mut fields: BTreeMap<String, String>) -> Result<Recorded, StoreError> {
     fields.remove("newest");
     let live = live_of(link, view, &fields.remove("live").unwrap_or_default())?;
     let record = |(number, value): (&String, &String)| {
