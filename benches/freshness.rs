@@ -28,8 +28,8 @@ const RATES: [u64; 2] = [1_000, 10_000];
 /// How many of them each second are of entities that no other event has.
 const PROBES: u64 = 50;
 
-/// How long the producer waits for more to send at once, in milliseconds.
-const LINGER: &str = "1";
+/// How long the producer waits for more to send at once, in milliseconds: as Kafka's own does since version 4.
+const LINGER: &str = "5";
 
 /// How long an event may take to be seen before this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ struct Probe {
 #[tokio::main]
 async fn main() {
     let seconds = setting("TIDEMARK_BENCH_SECONDS", 20);
-    let (kafka, redis) = (Kafka::start(), Redis::start());
+    let (kafka, redis) = (Kafka::for_load(), Redis::start());
     kafka.create_topic(TOPIC, PARTITIONS, &[]);
     let store = RedisStore::open(RedisConfig::new(redis.url())).await.expect("a store");
     let mut engine = Engine::start(&shop::repo(), kafka.bootstrap(), Arc::new(store)).await;

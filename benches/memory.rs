@@ -32,7 +32,7 @@ fn main() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         return runtime.block_on(work(users, kafka, redis));
     }
-    let (kafka, redis) = (Kafka::start(), Redis::start());
+    let (kafka, redis) = (Kafka::for_load(), Redis::start());
     kafka.create_topic(TOPIC, PARTITIONS, &[("retention.ms", "-1")]);
     produce(&kafka, users);
     let program = std::env::current_exe().expect("this program");

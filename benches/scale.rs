@@ -57,7 +57,7 @@ const fn columns(of: &str) -> [&str; 7] {
 
 /// Has a new worker read so many events, then none.
 async fn measure(table: &mut Table, of: &dyn Display, repo: &Repo, partitions: i32, events: u64) {
-    let (kafka, redis) = (Kafka::start(), Redis::start());
+    let (kafka, redis) = (Kafka::for_load(), Redis::start());
     kafka.create_topic(TOPIC, partitions, &[("retention.ms", "-1")]);
     produce(&kafka, events);
     let store = RedisStore::open(RedisConfig::new(redis.url())).await.expect("a store");

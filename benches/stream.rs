@@ -29,7 +29,7 @@ const PEER: &str = "quixstreams==3.*";
 #[tokio::main]
 async fn main() {
     let events = setting("TIDEMARK_BENCH_EVENTS", 1_000_000);
-    let kafka = Kafka::start();
+    let kafka = Kafka::for_load();
     kafka.create_topic(TOPIC, PARTITIONS, &[("retention.ms", "-1")]);
     produce(&kafka, events);
     // Whoever comes first would have to wait for a broker that has not read the topic yet.

@@ -22,7 +22,7 @@ mod producer;
 pub use producer::{Producer, Record};
 
 use crate::wait::until;
-use broker::Broker;
+use broker::{Broker, Purpose};
 use mock::Mock;
 
 /// How long a request may take: longer than a broker's restart.
@@ -51,7 +51,16 @@ impl Kafka {
 
     /// Starts one with settings as in `server.properties`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        let Some(broker) = Broker::new(settings) else {
+        Self::launch(Purpose::Tests, settings)
+    }
+
+    /// Starts one for benchmarks, whose code is compiled as well as that of a broker in production.
+    pub fn for_load() -> Self {
+        Self::launch(Purpose::Load, &[])
+    }
+
+    fn launch(purpose: Purpose, settings: &[(&str, &str)]) -> Self {
+        let Some(broker) = Broker::new(purpose, settings) else {
             let mock = Mock::start();
             return Self { bootstrap: mock.bootstrap().to_owned(), kind: Kind::Mock(mock) };
         };

@@ -14,15 +14,27 @@ use crate::process::{Host, Process, succeeds};
 /// Also named in `docker-compose.yml`.
 const IMAGE: &str = "apache/kafka:4.1.1";
 
-/// Little memory, and started rather than run: a test is over before a better compiler would have paid.
-const JAVA: [&str; 6] = [
-    "java",
-    "-Xmx384m",
-    "-Xms128m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-];
+/// A broker for little memory.
+const JAVA: [&str; 5] =
+    ["java", "-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
+
+/// What a broker is run for, which decides how well its code is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is started rather than run: a test is over before a better compiler would have paid.
+    Tests,
+    /// It runs for minutes under load, beside what is measured.
+    Load,
+}
+
+impl Purpose {
+    fn compiler(self) -> &'static [&'static str] {
+        match self {
+            Self::Tests => &["-XX:TieredStopAtLevel=1"],
+            Self::Load => &[],
+        }
+    }
+}
 
 /// For one broker which is quick to start, to notice and to clean up.
 const SETTINGS: &str = "
@@ -55,6 +67,7 @@ log.cleaner.dedupe.buffer.size=4194304
 #[derive(Debug)]
 pub(crate) struct Broker {
     host: Host,
+    purpose: Purpose,
     libs: PathBuf,
     // Before its folder, so that it ends before that goes.
     process: Mutex<Option<Process>>,
@@ -65,12 +78,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// A broker to be launched, with a folder that is prepared, where Java or Docker can be had.
-    pub(crate) fn new(settings: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn new(purpose: Purpose, settings: &[(&str, &str)]) -> Option<Self> {
         let (host, libs) = jars().or_else(|| Some((Host::docker(IMAGE)?, "/opt/kafka/libs".into())))?;
         let (folder, port, controller) = (tempfile::tempdir().expect("a folder"), Port::free(), Port::free());
         let text = properties(host, folder.path(), port.number(), controller.number(), settings);
         fs::write(folder.path().join("server.properties"), text).expect("its folder can be written");
-        let broker = Self { host, libs, process: Mutex::new(None), folder, port, _controller: controller };
+        let broker =
+            Self { host, purpose, libs, process: Mutex::new(None), folder, port, _controller: controller };
         broker.format();
         Some(broker)
     }
@@ -117,7 +131,7 @@ impl Broker {
     fn java(&self, arguments: &[&str]) -> Process {
         let path = self.libs.join("*").display().to_string();
         let properties = self.folder.path().join("server.properties").display().to_string();
-        let words = [&JAVA[..], &["-cp", &path], arguments, &[&properties]].concat();
+        let words = [&JAVA[..], self.purpose.compiler(), &["-cp", &path], arguments, &[&properties]].concat();
         Process::start(self.host, self.folder.path(), self.port.number(), &words)
     }
 
