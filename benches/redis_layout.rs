@@ -244,43 +244,8 @@ const PER_BUCKET: usize = 10;
 const STATE: usize = 500;
 const ROUNDS: usize = 400;
 
-/// The store's own function, and the same for many buckets in one call.
-const ONE: &str = include_str!("../store/src/redis/flush.lua");
-const MANY: &str = "#!lua
-local answers, key, argument = {}, 1, 1
-while key <= #KEYS do
-  local bucket = redis.call('HMGET', KEYS[key], 'fingerprint', 'idle', ARGV[argument + 1])
-  local writes = tonumber(ARGV[argument + 4])
-  if bucket[1] ~= ARGV[argument] then
-    answers[#answers + 1] = 0
-  elseif bucket[3] ~= ARGV[argument + 2] then
-    answers[#answers + 1] = bucket[3]
-  else
-    redis.call('HSET', KEYS[key], ARGV[argument + 1], '')
-    local time = redis.call('TIME')
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    for write = 1, writes do
-      local at = argument + 2 + 3 * write
-      local state, since, span = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-      if state == '' then
-        redis.call('HDEL', KEYS[key + write], ARGV[argument + 1])
-      else
-        redis.call('HSET', KEYS[key + write], ARGV[argument + 1], state)
-        if span ~= '' then
-          local expiry = string.format('%.0f', math.max(now, tonumber(since)) + tonumber(span))
-          if redis.call('PEXPIREAT', KEYS[key + write], expiry, 'GT') == 0 then
-            redis.call('PEXPIREAT', KEYS[key + write], expiry, 'NX')
-          end
-        end
-      end
-    end
-    redis.call('HSET', KEYS[key], ARGV[argument + 1], ARGV[argument + 3])
-    answers[#answers + 1] = 1
-  end
-  key = key + 1 + writes
-  argument = argument + 5 + 3 * writes
-end
-return answers";
+/// The store's own function.
+const FLUSH: &str = include_str!("../store/src/redis/flush.lua");
 
 /// How to send the flushes of all buckets.
 fn flushes(server: &mut Server) {
@@ -295,9 +260,9 @@ fn flushes(server: &mut Server) {
         );
     };
     row("plain HSET and PEXPIRE, unchecked, pipelined", plain);
-    row("one EVALSHA a bucket, pipelined", server.rounds(ONE, one_a_bucket));
-    row("one EVAL a bucket, pipelined", server.rounds(ONE, one_eval_a_bucket));
-    row("one EVALSHA for all buckets", server.rounds(MANY, one_for_all));
+    row("one EVALSHA a bucket, pipelined", server.rounds(FLUSH, one_a_bucket));
+    row("one EVAL a bucket, pipelined", server.rounds(FLUSH, one_eval_a_bucket));
+    row("one EVALSHA for all buckets", server.rounds(FLUSH, one_for_all));
 }
 
 fn plain_writes(round: usize) -> Pipeline {
@@ -317,14 +282,14 @@ fn one_a_bucket(hash: &str, round: usize) -> Pipeline {
 }
 
 fn one_eval_a_bucket(_: &str, round: usize) -> Pipeline {
-    bucket_by_bucket("EVAL", ONE, round)
+    bucket_by_bucket("EVAL", FLUSH, round)
 }
 
 fn bucket_by_bucket(command: &str, function: &str, round: usize) -> Pipeline {
     let mut calls = pipe();
     for of in 0..BUCKETS {
         let call = calls.cmd(command).arg(function).arg(PER_BUCKET + 1).arg(bucket(of)).arg(entities(of));
-        call.arg("f").arg(0).arg(round).arg(round + 1);
+        call.arg("f").arg(0).arg(round).arg(round + 1).arg(PER_BUCKET);
         add_states(call, round);
     }
     calls
@@ -336,8 +301,9 @@ fn one_for_all(hash: &str, round: usize) -> Pipeline {
     for of in 0..BUCKETS {
         call.arg(bucket(of)).arg(entities(of));
     }
+    call.arg("f");
     for _ in 0..BUCKETS {
-        call.arg("f").arg(0).arg(round).arg(round + 1).arg(PER_BUCKET);
+        call.arg(0).arg(round).arg(round + 1).arg(PER_BUCKET);
         add_states(call, round);
     }
     calls

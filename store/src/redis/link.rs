@@ -114,7 +114,7 @@ impl Link {
         self.ask::<Value>(&script.load()).await?;
         let second = self.send(calls).await?;
         let answers = first.into_iter().zip(second);
-        Ok(answers.map(|(first, second)| if first == Script::DONE { first } else { second }).collect())
+        Ok(answers.map(|(first, second)| if is_unknown_script(&first) { second } else { first }).collect())
     }
 
     /// The connection in use, or a new one, and whether it is in use.

@@ -33,8 +33,15 @@ impl Script {
 
     /// A call with these keys; the arguments are to be added.
     pub(super) fn call<K: AsRef<[u8]>>(&self, keys: &[K]) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.hash).arg(keys.len());
+        self.large_call(keys, 0)
+    }
+
+    /// The same, with room for about so many bytes of arguments.
+    pub(super) fn large_call<K: AsRef<[u8]>>(&self, keys: &[K], bytes: usize) -> Cmd {
+        let keys_have: usize = keys.iter().map(|key| key.as_ref().len()).sum();
+        // A few short arguments go with each key.
+        let mut call = Cmd::with_capacity(4 + 5 * keys.len(), 64 + keys_have + 32 * keys.len() + bytes);
+        call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());
         }

@@ -11,11 +11,17 @@ use super::generations;
 use super::layout::{self, Keys};
 use super::link::Link;
 use super::script::{self, Script};
-use crate::contract::{BUCKETS, BucketFlush, EntityLookup, FlushOutcome, Generation, Loaded, LogStates};
+use crate::contract::{
+    BUCKETS, BucketFlush, EntityLookup, FlushOutcome, Generation, Loaded, LogStates, NewState,
+};
 use crate::error::StoreError;
 
 /// About how many bytes are written at once, so that no write takes long: a flush that is larger is one of its own.
 const WRITE: usize = 1 << 20;
+
+/// How many bytes of states are written by one call, unless a flush has more. A call costs Redis as much as a few small states; but
+/// it copies what it is given three times, which takes longer once that does not fit into the caches of the processor.
+const TOGETHER: usize = 16 << 10;
 
 /// How many entities are read at once.
 const READ: usize = 1000;
@@ -58,22 +64,29 @@ pub(super) async fn flush(
 ) -> Result<Vec<FlushOutcome>, StoreError> {
     let states = States::new(link, generation);
     let mut outcomes = Vec::with_capacity(flushes.len());
-    let (mut calls, mut bytes) = (Pipeline::new(), 0);
+    let (mut calls, mut bytes) = (Vec::new(), 0);
     for flush in flushes {
         if bytes >= WRITE {
-            outcomes.extend(states.flush(&calls).await?);
-            (calls, bytes) = (Pipeline::new(), 0);
+            outcomes.extend(states.flush(std::mem::take(&mut calls)).await?);
+            bytes = 0;
         }
-        let call = states.flush_call(flush);
-        bytes += call.args_iter().map(size).sum::<usize>();
-        calls.add_command(call);
+        let size = size(&flush);
+        bytes += size;
+        match calls.last_mut() {
+            Some((together, flushes)) if *together + size <= TOGETHER => {
+                *together += size;
+                flushes.push(flush);
+            }
+            _ => calls.push((size, vec![flush])),
+        }
     }
-    outcomes.extend(states.flush(&calls).await?);
+    outcomes.extend(states.flush(calls).await?);
     Ok(outcomes)
 }
 
-fn size(argument: redis::Arg<&[u8]>) -> usize {
-    if let redis::Arg::Simple(bytes) = argument { bytes.len() } else { 0 }
+/// How many bytes its states have.
+fn size(flush: &BucketFlush) -> usize {
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.bytes.len()).sum()
 }
 
 pub(super) async fn lookup(
@@ -87,6 +100,17 @@ pub(super) async fn lookup(
         found.extend(states.lookup(keys).await?);
     }
     Ok(found)
+}
+
+fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
+    let retention = state.as_ref().and_then(|state| state.retention);
+    call.arg(state.map(|state| layout::seal(name, log, state.bytes)).unwrap_or_default());
+    match retention {
+        Some(Retention { since, span }) => {
+            call.arg(since.millis().clamp(0, LONGEST)).arg(span.millis().clamp(1, LONGEST))
+        }
+        None => call.arg("").arg(""),
+    };
 }
 
 /// The states of one generation.
@@ -124,28 +148,37 @@ impl<'a> States<'a> {
         })
     }
 
-    fn flush_call(&self, flush: BucketFlush) -> Cmd {
-        let names = self.names(flush.bucket, flush.writes.iter().map(|(key, _)| key));
-        let mut call = script::FLUSH.call(&names);
-        call.arg(layout::fingerprint_text(self.generation.fingerprint)).arg(flush.log.0);
-        call.arg(flush.from.0).arg(flush.to.0);
-        for ((_, state), name) in flush.writes.into_iter().zip(&names[1..]) {
-            let retention = state.as_ref().and_then(|state| state.retention);
-            call.arg(state.map(|state| layout::seal(name, flush.log, state.bytes)).unwrap_or_default());
-            match retention {
-                Some(Retention { since, span }) => {
-                    let since = since.millis().clamp(0, LONGEST);
-                    call.arg(since).arg(span.millis().clamp(1, LONGEST))
-                }
-                None => call.arg("").arg(""),
-            };
+    /// Sends calls, each with the flushes it applies and how many bytes their states have.
+    async fn flush(&self, calls: Vec<(usize, Vec<BucketFlush>)>) -> Result<Vec<FlushOutcome>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(calls.len());
+        for (bytes, flushes) in calls {
+            pipeline.add_command(self.flush_call(bytes, flushes));
         }
-        call
+        let mut outcomes = Vec::new();
+        for answer in self.link.run(&script::FLUSH, &pipeline).await? {
+            for answer in self.link.read::<Vec<Value>>(answer)? {
+                outcomes.push(self.outcome(answer)?);
+            }
+        }
+        Ok(outcomes)
     }
 
-    async fn flush(&self, calls: &Pipeline) -> Result<Vec<FlushOutcome>, StoreError> {
-        let answers = self.link.run(&script::FLUSH, calls).await?;
-        answers.into_iter().map(|answer| self.outcome(answer)).collect()
+    /// The call that applies flushes, whose states have so many bytes, whatever their buckets. On a cluster, they would have to be of
+    /// one slot.
+    fn flush_call(&self, bytes: usize, flushes: Vec<BucketFlush>) -> Cmd {
+        let of = |flush: &BucketFlush| self.names(flush.bucket, flush.writes.iter().map(|(key, _)| key));
+        let names: Vec<Vec<u8>> = flushes.iter().flat_map(of).collect();
+        let mut call = script::FLUSH.large_call(&names, bytes);
+        call.arg(layout::fingerprint_text(self.generation.fingerprint));
+        let mut names = names.iter();
+        for flush in flushes {
+            names.next();
+            call.arg(flush.log.0).arg(flush.from.0).arg(flush.to.0).arg(flush.writes.len());
+            for ((_, state), name) in flush.writes.into_iter().zip(names.by_ref()) {
+                add_write(&mut call, name, flush.log, state);
+            }
+        }
+        call
     }
 
     fn outcome(&self, answer: Value) -> Result<FlushOutcome, StoreError> {
