@@ -129,9 +129,7 @@ fn answers(c: &mut Criterion) {
     ] {
         let mut group = c.benchmark_group(name);
         for tiles in [10, 100, 400] {
-            let bytes = state(&plan, tiles).encode(&plan);
-            // As lookups have it: nothing is decoded yet.
-            let logs = [(Log(0), LogState::decode(&plan, &bytes).expect("a state"))];
+            let logs = [(Log(0), state(&plan, tiles))];
             let at = horizon(&plan, &logs).expect("a state").plus(plan.head).next();
             assert_eq!(logs[0].1.tiles().len(), tiles, "the state has as many tiles as its name says");
             group.bench_function(BenchmarkId::from_parameter(tiles), |b| {
@@ -150,6 +148,9 @@ fn bytes(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(encoded.len() as u64));
     group.bench_function("encode 400 tiles", |b| b.iter(|| black_box(&mut state).encode(&plan)));
     group.bench_function("decode 400 tiles", |b| b.iter(|| LogState::decode(&plan, black_box(&encoded))));
+    group.bench_function("decode 400 tiles lazily", |b| {
+        b.iter(|| LogState::decode_lazily(&plan, black_box(&encoded)));
+    });
     group.finish();
 }
 

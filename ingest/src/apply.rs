@@ -14,7 +14,7 @@ const UNSETTLED: usize = 128;
 
 /// The state that a store holds for an entity; the empty one where it holds none.
 pub(crate) fn stored(plan: &FeaturePlan, bytes: Option<&[u8]>) -> Result<LogState, DecodeError> {
-    bytes.map_or_else(|| Ok(LogState::new()), |bytes| LogState::decode(plan, bytes))
+    bytes.map_or_else(|| Ok(LogState::new()), |bytes| LogState::decode_lazily(plan, bytes))
 }
 
 /// The rows that a view sees of a batch, with what says when and where each of them was.
@@ -75,5 +75,5 @@ pub(crate) fn new_state(plan: &FeaturePlan, state: &mut LogState) -> NewState {
 /// How long a state is needed that is stored in these bytes; none where they are none of the plan's, too: what is not
 /// understood is left alone.
 pub(crate) fn retention(plan: &FeaturePlan, bytes: &[u8]) -> Option<Retention> {
-    Retention::of(plan, &LogState::decode(plan, bytes).ok()?)
+    Retention::of(plan, &LogState::decode_lazily(plan, bytes).ok()?)
 }

@@ -332,11 +332,24 @@ impl LogState {
         bytes
     }
 
-    /// Reads back what [`encode`](Self::encode) wrote under the same plan. Everything is checked, nothing is decoded yet.
+    /// Reads back what [`encode`](Self::encode) wrote under the same plan, to be asked.
     ///
     /// # Errors
     /// Fails where the bytes are not the canonical form of a state of this plan, or of a newer layout.
     pub fn decode(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::read(plan, bytes, decoded_body)
+    }
+
+    /// The same, to be changed a little and encoded again: all is checked as well, and nothing is decoded yet.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_lazily(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let state = Self::read(plan, bytes, encoded_body)?;
+        Ok(Self { bytes: bytes.into(), ..state })
+    }
+
+    fn read(plan: &FeaturePlan, bytes: &[u8], body: ReadBody) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         match from.u8()? {
             LAYOUT => {}
@@ -362,12 +375,11 @@ impl LogState {
             if grid.grown(span) != Some(span) {
                 return Err(from.malformed("a tile of this plan"));
             }
-            let tile = decode_tile(plan, span, &mut from)?;
+            let tile = decode_tile(plan, span, &mut from, body)?;
             previous = span.end;
             state.tiles.push(tile);
         }
         from.finish()?;
-        state.bytes = bytes.into();
         Ok(state)
     }
 }
@@ -413,13 +425,29 @@ fn decode_span(from: &mut Reader<'_>, previous: Time, index: usize) -> Result<Ti
     }
 }
 
-fn decode_tile(plan: &FeaturePlan, span: TileSpan, from: &mut Reader<'_>) -> Result<Tile, DecodeError> {
+fn decode_tile(
+    plan: &FeaturePlan,
+    span: TileSpan,
+    from: &mut Reader<'_>,
+    body: ReadBody,
+) -> Result<Tile, DecodeError> {
     let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
     let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
     let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
     let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
+    Ok(Tile { span, newest, body: body(plan, from)? })
+}
+
+/// How the aggregates of a tile are read.
+type ReadBody = fn(&FeaturePlan, &mut Reader<'_>) -> Result<Body, DecodeError>;
+
+fn decoded_body(plan: &FeaturePlan, from: &mut Reader<'_>) -> Result<Body, DecodeError> {
+    let states = plan.aggregates.iter().map(|aggregate| State::decode(aggregate.kind, from));
+    states.collect::<Result<_, _>>().map(Body::Decoded)
+}
+
+fn encoded_body(plan: &FeaturePlan, from: &mut Reader<'_>) -> Result<Body, DecodeError> {
     let start = from.at();
     plan.aggregates.iter().try_for_each(|aggregate| State::check(aggregate.kind, from))?;
-    let body = Body::encoded(start, from.at()).ok_or_else(|| from.malformed("a state below 4 GiB"))?;
-    Ok(Tile { span, newest, body })
+    Body::encoded(start, from.at()).ok_or_else(|| from.malformed("a state below 4 GiB"))
 }
