@@ -75,6 +75,7 @@ fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
         location: project.location()?,
         labels: asked.labels.clone(),
         time: asked.time.clone(),
+        unit: None,
         keys: asked.keys.iter().cloned().collect(),
         visibility: asked.visibility,
         token: asked.token.clone(),
