@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use tidemark_kernel::source::Unit;
 use tidemark_kernel::{Log, Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
@@ -132,9 +133,11 @@ store itself: while `tidemark dev` runs, ask its HTTP port.")]
 Examples:
   tidemark train fraud --labels labels.csv --time at_time --out training.parquet
   tidemark train fraud --labels labels.csv --time ts --key user_id=customer --status --out out.parquet
+  tidemark train fraud --labels 'labels/day=2026-*/*.parquet' --time epoch --unit s --out out.parquet
   tidemark train fraud --labels served.csv --time at --visibility as_served --token token --out o.parquet
 
-Every label row comes out once, in its order, with the features behind its own columns.")]
+Every label row comes out once, in its order, with the features behind its own columns. Files of a folder
+are read in order of their paths; a folder named `day=2026-11-20` is a column `day` of its files.")]
     Train(Train),
     /// Rebuild every state from history and compare it with the stored one, byte by byte
     #[command(after_help = "\
@@ -360,12 +363,15 @@ pub(crate) struct Train {
     /// The service whose features are wanted
     #[arg(value_name = "SERVICE")]
     pub(crate) service: String,
-    /// The label file, Parquet or CSV
-    #[arg(long, value_name = "FILE")]
+    /// The labels: a file, a folder of files or a pattern of either; Parquet, CSV or JSON lines, also as .gz and .zst
+    #[arg(long, value_name = "PATH")]
     pub(crate) labels: PathBuf,
     /// The label column with each label's instant
     #[arg(long, value_name = "COLUMN")]
     pub(crate) time: String,
+    /// The unit of label times that are numbers since 1970: s, ms, us or ns
+    #[arg(long, value_name = "UNIT", value_parser = unit)]
+    pub(crate) unit: Option<Unit>,
     /// The training set to write, .parquet or .csv
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
@@ -442,6 +448,11 @@ fn age(text: &str) -> Result<Age, String> {
     }
     let span = Span::parse(text).ok_or("expected a length of time, such as 24h or 7d, or `none`")?;
     Ok(Age(Some(span)))
+}
+
+fn unit(text: &str) -> Result<Unit, String> {
+    let unit = Unit::NAMED.iter().find(|(name, _)| *name == text).map(|(_, unit)| *unit);
+    unit.ok_or_else(|| "expected s, ms, us or ns".to_owned())
 }
 
 fn visibility(text: &str) -> Result<Visibility, String> {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
+use tidemark_offline::TrainError;
 use tidemark_registry::Problems;
 
 use crate::commands::check;
@@ -126,6 +127,12 @@ fn parts(error: &Error) -> (String, Option<String>) {
         let errors = crate::output::counted(problems.errors() as u64, "problem");
         let help = "nothing was changed; fix them and try again";
         return (format!("{errors} in the definitions"), Some(help.to_owned()));
+    }
+    if let Some(TrainError::Labels(problems)) = error.downcast_ref::<TrainError>() {
+        return (
+            problems.to_string(),
+            Some(problems.help().join("\nhelp: ")).filter(|help| !help.is_empty()),
+        );
     }
     let text = error.to_string();
     match text.rsplit_once("; ") {

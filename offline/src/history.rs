@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, cast::AsArray};
-use arrow::compute::take;
+use arrow::compute::{max, min, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use datafusion::catalog::streaming::StreamingTable;
@@ -68,6 +68,7 @@ pub struct History {
     rows: SendableRecordBatchStream,
     batch: Option<(Columns, usize)>,
     read: Arc<AtomicU64>,
+    times: Arc<Mutex<Option<(Time, Time)>>>,
 }
 
 impl fmt::Debug for History {
@@ -108,7 +109,7 @@ impl History {
     ) -> Result<Self, HistoryError> {
         let evaluator = ViewEvaluator::new(plan);
         let evaluator = evaluator.map_err(|source| HistoryError::View { view: plan.view.clone(), source })?;
-        let read = Arc::new(AtomicU64::new(0));
+        let (read, times) = (Arc::new(AtomicU64::new(0)), Arc::default());
         let (schema, wanted) = (sorted_schema(plan), wanted.map(Arc::new));
         let part = |files| Part {
             files,
@@ -117,13 +118,14 @@ impl History {
             evaluator: Arc::new(evaluator.clone()),
             wanted: wanted.clone(),
             read: Arc::clone(&read),
+            times: Arc::clone(&times),
         };
         let files: Vec<PathBuf> = table.files()?.into_iter().map(|file| file.path).collect();
         let parts = deal(files, effort.threads)
             .into_iter()
             .map(|files| Arc::new(part(files)) as Arc<dyn PartitionStream>);
         let rows = sorted(&schema, parts.collect(), effort).await.map_err(Self::failed(&plan.view))?;
-        Ok(Self { view: plan.view.clone(), rows, batch: None, read })
+        Ok(Self { view: plan.view.clone(), rows, batch: None, read, times })
     }
 
     fn failed(view: &str) -> impl Fn(DataFusionError) -> HistoryError + '_ {
@@ -134,6 +136,13 @@ impl History {
     #[must_use]
     pub fn rows_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// The event times of the first and the last of the rows that have been read so far, kept or not; none where
+    /// there were none. All are read before the first entity is given.
+    #[must_use]
+    pub fn event_times(&self) -> Option<(Time, Time)> {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next entity that has events, in order of key bytes; none at the end.
@@ -225,6 +234,7 @@ struct Part {
     evaluator: Arc<ViewEvaluator>,
     wanted: Option<Arc<BTreeSet<EntityKey>>>,
     read: Arc<AtomicU64>,
+    times: Arc<Mutex<Option<(Time, Time)>>>,
 }
 
 impl fmt::Debug for Part {
@@ -249,15 +259,28 @@ impl PartitionStream for Part {
         };
         let (evaluator, wanted) = (Arc::clone(&self.evaluator), self.wanted.clone());
         let (schema, read) = (Arc::clone(&self.schema), Arc::clone(&self.read));
+        let times = Arc::clone(&self.times);
         let rows = stream::once(opened).try_flatten().map(move |batch| {
             let batch = layout::from_stored(&batch?)?;
             read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            widen_to(&times, &batch);
             let seen =
                 evaluator.evaluate(&batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
             Ok(kept(&schema, &batch, &seen, wanted.as_deref())?)
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.boxed()))
     }
+}
+
+/// Widens a range of event times to those of a batch.
+fn widen_to(times: &Mutex<Option<(Time, Time)>>, batch: &RecordBatch) {
+    let column = batch.column_by_name(layout::EVENT_TIME);
+    let column = column.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
+    let Some((first, last)) = column.and_then(|column| Some((min(column)?, max(column)?))) else { return };
+    let (first, last) = (Time::from_millis(first), Time::from_millis(last));
+    let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+    let (least, greatest) = times.unwrap_or((first, last));
+    *times = Some((least.min(first), greatest.max(last)));
 }
 
 /// The rows that the view sees and somebody asks about, with the columns of `schema`.

@@ -30,4 +30,4 @@ pub use table::{
     Retraction, TableError,
 };
 pub use training::answers::answer_labels;
-pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, train};
+pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train};

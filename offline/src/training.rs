@@ -4,7 +4,7 @@
 //! their events ([`History`]) and answered by the kernel ([`answers`]). Memory holds the labels, their answers in
 //! columns, the sort's allowance and the events of a few entities; never the table.
 //!
-//! Columns of the result: the label file's as they are, then `view.feature_window` in the service's order, then
+//! Columns of the result: the labels' as their files have them, then `view.feature_window` in the service's order, then
 //! derived features by their bare name. With statuses, then `<feature>__status` for each feature (as in
 //! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view. What is wrong with
 //! any of them is said before the first event is read.
@@ -13,11 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_expr::DerivedEvaluator;
-use tidemark_kernel::plan::Field as Typed;
 use tidemark_kernel::replay::Question;
+use tidemark_kernel::source::Unit;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::{data_type, feature_data_type};
 use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
@@ -26,19 +28,26 @@ use crate::history::{Effort, History};
 use crate::location::Location;
 use crate::table::{EventTable, TableError};
 use answers::{Asked, ViewColumns, ViewRequest, answer_view};
-use labels::Labels;
+use labels::{Labels, Times};
+use summary::{find_outside, summarize};
 
 pub mod answers;
+mod declared;
 mod error;
 mod labels;
 mod output;
+mod pandas;
+mod problems;
+mod summary;
 mod tokens;
-mod widen;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{TokenProblem, TrainError};
+pub use labels::files::label_files;
+pub use problems::LabelProblems;
+pub use summary::{FeatureSummary, Outside, Summary};
 
 /// What to train on.
 #[derive(Clone, Debug)]
@@ -49,10 +58,13 @@ pub struct TrainRequest {
     pub sources: BTreeMap<String, Arc<SourcePlan>>,
     /// Where the event tables are.
     pub location: Location,
-    /// The label file, Parquet or CSV.
+    /// The label file, a folder of label files, or a pattern of either, as [`label_files`] finds them: Parquet, CSV or
+    /// JSON lines.
     pub labels: PathBuf,
-    /// The label column that holds each label's instant: a timestamp, a date, or text as in RFC 3339.
+    /// The label column that holds each label's instant: a timestamp, a date, text as in RFC 3339, or a number.
     pub time: String,
+    /// The unit of label times that are numbers.
+    pub unit: Option<Unit>,
     /// The label columns of keys, by the entity's name for the key; a key not named has a column of its own name.
     pub keys: BTreeMap<String, String>,
     /// Which events labels see.
@@ -78,30 +90,6 @@ pub struct Progress<'p> {
     pub total: usize,
 }
 
-/// What a training set holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Its rows: those of the label file.
-    pub rows: usize,
-    /// How many rows of event tables were read, once for each view.
-    pub events: u64,
-    /// How many evaluations of derived features failed; their values are null.
-    pub failed: u64,
-    /// The views whose source has no events at all: every feature of theirs is empty in every row.
-    pub empty_views: Vec<String>,
-    /// Its features in order.
-    pub features: Vec<FeatureSummary>,
-}
-
-/// How often a feature has a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeatureSummary {
-    /// Its column.
-    pub name: String,
-    /// In how many rows its value is null.
-    pub nulls: usize,
-}
-
 /// A training set in memory.
 #[derive(Clone, Debug)]
 pub struct TrainingSet {
@@ -114,7 +102,7 @@ pub struct TrainingSet {
 }
 
 /// Makes a training set and writes it to `out`: Parquet, or CSV by the extension. The file is there whole or not
-/// at all.
+/// at all. Fields of CSV labels come out in CSV as they are spelled.
 ///
 /// # Errors
 /// Says what to change in the label file, the request or the tables.
@@ -123,7 +111,8 @@ pub async fn train(
     out: &Path,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Summary, TrainError> {
-    let questions = Questions::read(request).await?;
+    let as_text = output::Format::of(out)? == output::Format::Csv;
+    let questions = Questions::read(request, as_text).await?;
     output::check(out, &questions.schema)?;
     let set = questions.answer(request, progress).await?;
     let (summary, out) = (set.summary.clone(), out.to_owned());
@@ -140,7 +129,7 @@ impl TrainingSet {
         request: &TrainRequest,
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Self, TrainError> {
-        Questions::read(request).await?.answer(request, progress).await
+        Questions::read(request, false).await?.answer(request, progress).await
     }
 
     /// Writes it: Parquet, or CSV by the extension, whole or not at all.
@@ -152,12 +141,16 @@ impl TrainingSet {
     }
 }
 
-/// The label file, and what it asks.
+/// The labels, and what they ask.
 struct Questions {
     labels: Labels,
+    /// The labels' columns as they come out.
+    batches: Vec<RecordBatch>,
     /// The columns of the training set.
     schema: SchemaRef,
     times: Vec<Time>,
+    /// Whether some of them name no zone.
+    is_naive: bool,
     /// For each view the labels' entities.
     keys: Vec<Vec<Option<EntityKey>>>,
     /// Empty unless `as_served`.
@@ -167,28 +160,39 @@ struct Questions {
 }
 
 impl Questions {
-    /// Reads the labels and checks all that needs no event table.
-    async fn read(request: &TrainRequest) -> Result<Self, TrainError> {
-        let service = &request.service;
+    /// Reads the labels and checks all that needs no event table. All that is wrong with them is one error.
+    async fn read(request: &TrainRequest, as_text: bool) -> Result<Self, TrainError> {
         check_keys(request)?;
-        let labels = Labels::read(&request.labels, &typed(request)).await?;
-        let schema = join_schemas(labels.schema(), added_fields(request))?;
-        let times = labels.times(&request.time)?;
-        let tokens = match (request.visibility, &request.token) {
-            (Visibility::AsServed, None) => return Err(TrainError::NoTokenColumn),
-            (Visibility::AsServed, Some(column)) => tokens::read(&labels, column, &times)?,
-            (Visibility::AsKnown | Visibility::EventTime, _) => Vec::new(),
+        if request.visibility == Visibility::AsServed && request.token.is_none() {
+            return Err(TrainError::NoTokenColumn);
+        }
+        let labels = Labels::read(&request.labels).await?;
+        let mut problems = LabelProblems::default();
+        let mut asked = asked_columns(request, &labels, &mut problems)?;
+        let Times { times, is_naive, is_exact } = labels.times(&request.time, request.unit, &mut problems)?;
+        let tokens = match &request.token {
+            Some(column) if request.visibility == Visibility::AsServed => {
+                tokens::read(&labels, column, &times, &mut problems)?
+            }
+            _ => Vec::new(),
         };
-        let fields = service.request.iter().map(|field| {
-            labels.typed(
-                &field.name,
-                field.ty,
-                &format!("request field {} of service {}", field.name, service.name),
-            )
-        });
-        let fields = fields.collect::<Result<_, _>>()?;
-        let keys = service.views.iter().map(|plan| labels.keys(plan, |key| column_of(request, key)));
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, labels, schema, times, tokens, request: fields })
+        problems.check()?;
+        let service = &request.service;
+        let keys = service.views.iter().map(|plan| labels.keys(plan, &asked, |key| column_of(request, key)));
+        let keys = keys.collect();
+        let fields = service.request.iter();
+        let fields = fields.filter_map(|field| asked.get(&(field.name.clone(), field.ty.name()))).cloned();
+        let fields = fields.collect();
+        // Text that says more than its instant, or is a number, stays what it is.
+        if is_exact {
+            let instants = times.iter().map(|time| time.millis());
+            let instants = TimestampMillisecondArray::from_iter_values(instants).with_timezone("UTC");
+            let column = (request.time.clone(), Type::Timestamp.name());
+            asked.entry(column).or_insert_with(|| Arc::new(instants) as ArrayRef);
+        }
+        let (own, batches) = labels.outgoing(&asked, as_text)?;
+        let schema = join_schemas(&own, added_fields(request), labels.files())?;
+        Ok(Self { labels, batches, schema, times, is_naive, keys, tokens, request: fields })
     }
 
     /// Answers the labels, view by view.
@@ -198,23 +202,26 @@ impl Questions {
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<TrainingSet, TrainError> {
         let mut views = Vec::with_capacity(request.service.views.len());
-        let (mut answered, mut events, mut empty_views) = (0, 0, Vec::new());
+        let (mut answered, mut events) = (0, 0);
+        let (mut empty_views, mut outside) = (Vec::new(), Vec::new());
         let total = self.labels.rows * request.service.views.len();
         for (index, plan) in request.service.views.iter().enumerate() {
-            let mut seen = 0;
+            let (mut seen, mut span) = (0, None);
             let table = open(request, plan).await?;
             if table.files()?.is_empty() {
                 empty_views.push(plan.view.clone());
             }
             let columns = self.ask(request, index, &table, |history, labels| {
                 answered += labels;
-                seen = history.rows_read();
+                (seen, span) = (history.rows_read(), history.event_times());
                 progress(Progress { view: &plan.view, events: seen, answered, total });
             });
             views.push(columns.await?);
             events += seen;
+            outside.extend(span.and_then(|(first, last)| find_outside(plan, &self.times, first, last)));
         }
-        assemble(request, self, &views, events, empty_views)
+        let seen = Seen { events, empty_views, outside };
+        assemble(request, self, &views, seen)
     }
 
     /// Answers the labels about one view.
@@ -269,11 +276,33 @@ fn check_keys(request: &TrainRequest) -> Result<(), TrainError> {
     }
 }
 
-/// The label columns whose types are declared.
-fn typed(request: &TrainRequest) -> Vec<Typed> {
-    let keys = request.service.keys().into_iter();
-    let keys = keys.map(|key| Typed { name: column_of(request, &key.name), ty: key.ty });
-    keys.chain(request.service.request.iter().cloned()).collect()
+/// The label columns whose types are declared: keys and request fields.
+fn asked_columns(
+    request: &TrainRequest,
+    labels: &Labels,
+    problems: &mut LabelProblems,
+) -> Result<labels::Asked, TrainError> {
+    let service = &request.service;
+    let keys = service.views.iter().flat_map(|view| view.keys.iter().map(move |key| (view, key)));
+    let keys = keys.map(|(view, key)| {
+        let purpose = format!("key {} of entity {}", key.name, view.entity);
+        (column_of(request, &key.name), key.ty, purpose)
+    });
+    let fields = service.request.iter().map(|field| {
+        let purpose = format!("request field {} of service {}", field.name, service.name);
+        (field.name.clone(), field.ty, purpose)
+    });
+    let (mut asked, mut done) = (labels::Asked::new(), BTreeSet::new());
+    for (column, ty, purpose) in keys.chain(fields) {
+        // Views share keys.
+        if !done.insert((column.clone(), ty.name())) {
+            continue;
+        }
+        if let Some(typed) = labels.typed(&column, ty, &purpose, problems)? {
+            asked.insert((column, ty.name()), typed);
+        }
+    }
+    Ok(asked)
 }
 
 /// The columns of a service's features, windowed then derived.
@@ -301,12 +330,18 @@ fn added_fields(request: &TrainRequest) -> Vec<Field> {
     fields
 }
 
+/// What was seen of the event tables.
+struct Seen {
+    events: u64,
+    empty_views: Vec<String>,
+    outside: Vec<Outside>,
+}
+
 fn assemble(
     request: &TrainRequest,
     questions: Questions,
     views: &[ViewColumns],
-    events: u64,
-    empty_views: Vec<String>,
+    seen: Seen,
 ) -> Result<TrainingSet, TrainError> {
     let service = &request.service;
     let fields = service_fields(service);
@@ -314,21 +349,15 @@ fn assemble(
     let (derived, failed) = derive(service, &fields, &columns, &questions)?;
     columns.extend(derived.iter().cloned());
     let (rows, features) = (questions.labels.rows, summarize(&fields, &columns));
-    let summary = Summary { rows, events, failed, empty_views, features };
+    let (Seen { events, empty_views, outside }, has_naive_times) = (seen, questions.is_naive);
+    let summary = Summary { rows, events, failed, empty_views, outside, has_naive_times, features };
     if request.status {
         columns.extend(windowed(service, views, |view| &view.statuses));
         columns.extend(derived.iter().map(derived_statuses));
         columns.extend(views.iter().map(|view| Arc::clone(&view.newest)));
     }
-    let batches = join(&questions.schema, questions.labels.batches, &columns)?;
+    let batches = join(&questions.schema, questions.batches, &columns)?;
     Ok(TrainingSet { schema: questions.schema, batches, summary })
-}
-
-fn summarize(fields: &[Field], columns: &[ArrayRef]) -> Vec<FeatureSummary> {
-    let features = fields.iter().zip(columns);
-    features
-        .map(|(field, column)| FeatureSummary { name: field.name().clone(), nulls: column.null_count() })
-        .collect()
 }
 
 /// A column of each windowed feature of the service, in its order.
@@ -374,14 +403,19 @@ fn derived_statuses(values: &ArrayRef) -> ArrayRef {
     Arc::new(StringArray::from_iter_values((0..values.len()).map(|row| status(row).name())))
 }
 
-/// The columns of the labels and those added to them, no two of one name.
-fn join_schemas(labels: &Schema, added: Vec<Field>) -> Result<SchemaRef, TrainError> {
+/// The columns of the labels and those added to them, no two of one name. `files` is how many files the labels are of.
+fn join_schemas(labels: &Schema, added: Vec<Field>, files: usize) -> Result<SchemaRef, TrainError> {
+    let mut metadata = labels.metadata().clone();
+    if let Some(pandas) = metadata.remove(pandas::KEY) {
+        let extended = pandas::extended(&pandas, files, &added);
+        metadata.extend(extended.map(|pandas| (pandas::KEY.to_owned(), pandas)));
+    }
     let fields = labels.fields().iter().cloned().chain(added.into_iter().map(Arc::new));
     let fields: Vec<Arc<Field>> = fields.collect();
     let mut names = BTreeSet::new();
     match fields.iter().find(|field| !names.insert(field.name())) {
         Some(twice) => Err(TrainError::Clash(twice.name().clone())),
-        None => Ok(Arc::new(Schema::new(fields))),
+        None => Ok(Arc::new(Schema::new_with_metadata(fields, metadata))),
     }
 }
 

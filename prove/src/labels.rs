@@ -68,6 +68,7 @@ pub async fn train(
         location: location.clone(),
         labels: file.to_owned(),
         time: TIME.to_owned(),
+        unit: None,
         keys: BTreeMap::new(),
         visibility,
         token: (visibility == Visibility::AsServed).then(|| TOKEN.to_owned()),

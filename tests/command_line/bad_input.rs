@@ -102,7 +102,7 @@ fn a_label_without_a_time() {
     let repo = TestRepo::ingested();
     repo.write("null.csv", "user_id,amount,at_time\n1,1,2026-11-20T09:00:00Z\n2,1,\n");
     let train = "train fraud --labels null.csv --time at_time --out out.parquet";
-    repo.run(train).refused(&["row 2 of null.csv", "at_time is null"]);
+    repo.run(train).refused(&["null.csv:3: the label time `at_time` is null", "help: write an instant like"]);
     assert!(!repo.file("out.parquet").exists());
 }
 

@@ -98,7 +98,7 @@ fn a_corrected_file_counts_once() {
     let label = |token: &str| format!("user_id,t,token\n1,2026-01-01T12:00:00Z,{token}\n");
     repo.write("served.csv", &label(&served));
     repo.run(train).refused(&[
-        "served.csv: the lookup was answered before the records of offsets 0..=2 of partition file of source payments were taken back",
+        "served.csv:2: the lookup was answered before the records of offsets 0..=2 of partition file of source payments were taken back",
         "help: leave the row out",
     ]);
     let now = look_up(&repo)["token"].as_str().expect("a token").to_owned();

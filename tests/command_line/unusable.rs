@@ -79,8 +79,8 @@ fn a_training_set_without_events_is_a_warning() {
     repo.write("commas.csv", &format!("{HEADER}1,\"9,50\",settled,2026-11-20T08:00:00Z\n"));
     repo.run("ingest --from commas.csv --source payments");
     let train = "train fraud --labels labels.csv --time at_time --out out.csv";
-    let warning =
-        "warning: source `payments` has no events: every feature of view `user_payments` is empty\nhelp: ";
+    let warning = "warning: source `payments` has no events: every feature of view `user_payments` is empty: \
+         user_payments.payments_1h, user_payments.payments, user_payments.total\nhelp: ";
     told(&repo.run(train), 0, &[warning]);
     let ran = repo.run(&format!("{train} --format json"));
     assert_eq!(ran.json()["empty_views"][0], "user_payments");

@@ -152,6 +152,7 @@ async fn training(project: &Project, dir: &Path) -> Result<Summary> {
         location: project.location()?,
         labels: dir.join(LABELS),
         time: "label_time".to_owned(),
+        unit: None,
         keys: [].into(),
         visibility: Visibility::AsKnown,
         token: None,

@@ -1,12 +1,12 @@
 //! `tidemark train`: a training set from the event tables.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{FeaturePlan, Visibility};
-use tidemark_offline::training::{FeatureSummary, Summary};
-use tidemark_offline::{Effort, Progress, TrainRequest, train};
+use tidemark_offline::training::{FeatureSummary, Outside, Summary};
+use tidemark_offline::{Effort, Progress, TrainRequest, label_files, train};
 
 use crate::args::{Global, Train};
 use crate::clock;
@@ -33,7 +33,9 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
             json!({
                 "out": out.to_string(), "rows": summary.rows, "bytes": size, "events_read": summary.events,
                 "seconds": took.as_secs_f64(), "failed_derived": summary.failed,
-                "empty_views": summary.empty_views, "features": features,
+                "empty_views": summary.empty_views, "empty_features": empty_features(&summary),
+                "outside": summary.outside.iter().map(describe_outside).collect::<Vec<_>>(),
+                "naive_times": summary.has_naive_times, "features": features,
             })
         },
         || {
@@ -43,24 +45,90 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
             format!("{}\n{out}: {rows}, {features}, {}, {pace}", table(&summary), bytes(size))
         },
     )?;
-    warn_of_empty_views(&request, &summary);
+    if summary.has_naive_times {
+        say(format_args!("note: the times in `{}` name no zone and were read as UTC", request.time));
+    }
     if summary.failed > 0 {
         say(format_args!(
             "note: {} of derived features failed and are null",
             counted(summary.failed, "evaluation")
         ));
     }
+    warn(&request, &summary);
     Ok(())
 }
 
-/// A view without events looks like one of rare features: null in every row.
-fn warn_of_empty_views(request: &TrainRequest, summary: &Summary) {
-    let is_empty = |plan: &&Arc<FeaturePlan>| summary.empty_views.contains(&plan.view);
-    for FeaturePlan { view, source, .. } in request.service.views.iter().filter(is_empty).map(|plan| &**plan)
-    {
-        let message = format!("source `{source}` has no events: every feature of view `{view}` is empty");
+/// How many features a warning names.
+const NAMED: usize = 10;
+
+/// Says what of the training set is empty, and why, last of all: a wrong one looks like one of rare features.
+fn warn(request: &TrainRequest, summary: &Summary) {
+    for outside in &summary.outside {
+        warn_of_outside(request, outside, summary);
+    }
+    let empty = empty_features(summary);
+    if !empty.is_empty() {
+        let features = counted(empty.len() as u64, "feature");
+        let verb = if empty.len() == 1 { "is" } else { "are" };
+        let message = format!("{features} {verb} null in every row: {}", names(&empty));
+        let help = "compare the keys and times of the labels with those of the events, and the filters with their values";
+        failure::show(Level::Warning, &message, Some(help));
+    }
+    for FeaturePlan { view, source, .. } in plans(request, &summary.empty_views) {
+        let features = names(&features_of(view, summary));
+        let message =
+            format!("source `{source}` has no events: every feature of view `{view}` is empty: {features}");
         let help = "take events in with `tidemark ingest`; `tidemark status` says what was rejected";
         failure::show(Level::Warning, &message, Some(help));
+    }
+}
+
+fn warn_of_outside(request: &TrainRequest, outside: &Outside, summary: &Summary) {
+    let Outside { view, before, after, first, last } = outside;
+    let Some(plan) = plans(request, std::slice::from_ref(view)).next() else { return };
+    let mut places = Vec::new();
+    if *before > 0 {
+        places.push(format!("{} at or before the first event ({first})", count(*before as u64)));
+    }
+    if *after > 0 {
+        places.push(format!("{} too long after the last event ({last})", count(*after as u64)));
+    }
+    let message = format!(
+        "of {}, {}: source `{}` has nothing for them, so these are empty: {}",
+        counted(summary.rows as u64, "label"),
+        places.join(" and "),
+        plan.source,
+        names(&features_of(view, summary))
+    );
+    let help =
+        "take the missing events in, or leave those labels out; is the unit or the zone of the times right?";
+    failure::show(Level::Warning, &message, Some(help));
+}
+
+/// The plans of these views.
+fn plans<'r>(request: &'r TrainRequest, views: &'r [String]) -> impl Iterator<Item = &'r FeaturePlan> {
+    request.service.views.iter().filter(move |plan| views.contains(&plan.view)).map(|plan| &**plan)
+}
+
+/// The names of a view's features.
+fn features_of<'s>(view: &str, summary: &'s Summary) -> Vec<&'s str> {
+    let names = summary.features.iter().map(|feature| feature.name.as_str());
+    names.filter(|name| name.split_once('.').is_some_and(|(of, _)| of == view)).collect()
+}
+
+/// The features that are null in every row, but those of views without events.
+fn empty_features(summary: &Summary) -> Vec<&str> {
+    let is_told =
+        |name: &str| summary.empty_views.iter().any(|view| features_of(view, summary).contains(&name));
+    let empty = summary.features.iter().filter(|feature| feature.nulls == summary.rows);
+    empty.map(|feature| feature.name.as_str()).filter(|name| !is_told(name)).collect()
+}
+
+/// The first names of a list, and how many more there are.
+fn names(names: &[&str]) -> String {
+    match names.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..NAMED].join(", ")),
     }
 }
 
@@ -75,7 +143,8 @@ fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
         location: project.location()?,
         labels: asked.labels.clone(),
         time: asked.time.clone(),
-        keys: asked.keys.iter().cloned().collect(),
+        unit: asked.unit,
+        keys: keys(asked)?,
         visibility: asked.visibility,
         token: asked.token.clone(),
         status: asked.status,
@@ -83,13 +152,27 @@ fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
     })
 }
 
+/// The label columns of keys, each key once.
+fn keys(asked: &Train) -> Result<BTreeMap<String, String>> {
+    let mut keys = BTreeMap::new();
+    for (key, column) in &asked.keys {
+        if let Some(before) = keys.insert(key.clone(), column.clone()) {
+            let message = format!("`{key}` is mapped twice, to `{before}` and to `{column}`");
+            let help = "give each key one column: two roles of one entity are two views, each with an entity of its own";
+            return Err(Failure::fixable(message, help).into());
+        }
+    }
+    Ok(keys)
+}
+
 /// A training set is never written over the labels it is made of.
 fn refuse_own_labels(asked: &Train) -> Result<()> {
-    let (labels, out) = (asked.labels.canonicalize(), asked.out.canonicalize());
-    if labels.is_err() || labels.ok() != out.ok() {
+    let Ok(out) = asked.out.canonicalize() else { return Ok(()) };
+    let files = label_files(&asked.labels)?;
+    let Some(own) = files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == out)) else {
         return Ok(());
-    }
-    let message = format!("the training set would replace its labels, {}", asked.labels.display());
+    };
+    let message = format!("the training set would replace its labels, {}", own.display());
     Err(Failure::fixable(message, "write it to another file").into())
 }
 
@@ -115,4 +198,11 @@ fn share(feature: &FeatureSummary, summary: &Summary) -> f64 {
 
 fn describe(feature: &FeatureSummary, summary: &Summary) -> Json {
     json!({"name": feature.name, "nulls": feature.nulls, "null_share": share(feature, summary)})
+}
+
+fn describe_outside(outside: &Outside) -> Json {
+    json!({
+        "view": outside.view, "before": outside.before, "after": outside.after,
+        "first_event": outside.first.to_string(), "last_event": outside.last.to_string(),
+    })
 }

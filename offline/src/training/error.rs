@@ -3,57 +3,104 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::token::TokenError;
-use tidemark_kernel::value::Type;
 use tidemark_kernel::{Fingerprint, Log, Offset, Position, Time};
 
+use super::problems::LabelProblems;
 use crate::durable::FileError;
 use crate::history::HistoryError;
 use crate::table::TableError;
 
-/// What went wrong making a training set. Rows of label files count from 1, a CSV file's header not among them.
+/// What went wrong making a training set.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A path has an extension that names no format.
-    #[error("{} is neither .parquet nor .csv; {what} are one of the two", path.display())]
-    Format {
-        /// What the file is for.
-        what: &'static str,
-        /// Its path.
+    /// The training set's path has an extension that names no format.
+    #[error("{} is neither .parquet nor .csv; training sets are one of the two", .0.display())]
+    Format(PathBuf),
+    /// The label file's path has an extension that names no format.
+    #[error(
+        "{} has no extension of a label file; labels are .parquet, .csv, .tsv or .jsonl, the last three also with \
+         .gz or .zst behind",
+        .0.display()
+    )]
+    LabelFormat(PathBuf),
+    /// Label files are of several formats.
+    #[error("{} has another format than {}; give all labels in one", path.display(), first.display())]
+    Formats {
+        /// The file.
         path: PathBuf,
+        /// The first one.
+        first: PathBuf,
+    },
+    /// Nothing in a folder, or of a pattern, is a label file.
+    #[error("there is no label file at {}; labels are .parquet, .csv, .tsv or .jsonl", .0.display())]
+    NoLabelFile(PathBuf),
+    /// A pattern of label files cannot be read.
+    #[error("`{pattern}` is no pattern of paths: {reason}; `*` is any name, `**` any folders, `[*]` a star")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The label file has no rows.
     #[error("the label file {} has no rows; give one row for each answer you want", .0.display())]
     Empty(PathBuf),
     /// The label file could not be read.
-    #[error("cannot read the label file {}: {source}", path.display())]
-    Labels {
+    #[error("cannot read the label file {}: {reason}; repair the file, or write it again", path.display())]
+    Unreadable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<DataFusionError>,
+        reason: String,
     },
-    /// The label file lacks a column.
-    #[error("{} has no column {column}, {purpose}{suggestion}; its columns are {columns}", path.display())]
-    Column {
-        /// The label file.
+    /// A label file has two columns of one name.
+    #[error("column `{column}` is there twice in {}; rename one of the two", path.display())]
+    Twice {
+        /// The file.
         path: PathBuf,
-        /// What it lacks.
+        /// The name.
         column: String,
-        /// What it is needed for.
-        purpose: String,
-        /// ", did you mean …?", or nothing.
-        suggestion: String,
-        /// What it has.
-        columns: String,
     },
+    /// A label file lacks a column that another one has.
+    #[error(
+        "{} has no column `{column}`, and {} has one; give all label files the same columns",
+        path.display(),
+        other.display()
+    )]
+    Lacking {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// A file that has it.
+        other: PathBuf,
+    },
+    /// A column has another type in one label file than in those before it.
+    #[error(
+        "column `{column}` of {} is {found}, and {known} in the files before it; write it as one type in all label \
+         files",
+        path.display()
+    )]
+    Differing {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its type there.
+        found: String,
+        /// Its type before.
+        known: String,
+    },
+    /// Columns or values of the labels are not what they are needed for.
+    #[error("{0}")]
+    Labels(LabelProblems),
     /// A key is mapped that the service does not have.
     #[error("the service has no key {given}; its keys are {keys}")]
     Key {
@@ -62,64 +109,9 @@ pub enum TrainError {
         /// The keys of the service.
         keys: String,
     },
-    /// A column of the label file has a type that its purpose does not take.
-    #[error(
-        "column {column} of {} is {found}, but {purpose} is {wanted}; write `cast({column} as {cast})` where the \
-         labels are made",
-        path.display(),
-        cast = cast_name(*wanted)
-    )]
-    Type {
-        /// The label file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// Its type in the file.
-        found: String,
-        /// What it is needed for.
-        purpose: String,
-        /// The type it must have.
-        wanted: Type,
-    },
-    /// A label has no time.
-    #[error("row {row} of {}: the label time {column} is null; every label needs an instant", path.display())]
-    NullTime {
-        /// The label file.
-        path: PathBuf,
-        /// The time column.
-        column: String,
-        /// The row.
-        row: usize,
-    },
-    /// A label's time is no instant.
-    #[error(
-        "row {row} of {}: the label time {column} is `{text}`, which is no instant; write it like \
-         2024-05-01T12:00:00Z",
-        path.display()
-    )]
-    BadTime {
-        /// The label file.
-        path: PathBuf,
-        /// The time column.
-        column: String,
-        /// The row.
-        row: usize,
-        /// What is there.
-        text: String,
-    },
     /// `as_served` needs tokens.
     #[error("visibility as_served needs the tokens of the lookups; name their column with --token")]
     NoTokenColumn,
-    /// A label's token cannot be used.
-    #[error("row {row} of {}: {problem}", path.display())]
-    Token {
-        /// The label file.
-        path: PathBuf,
-        /// The row.
-        row: usize,
-        /// What is wrong with its token.
-        problem: TokenProblem,
-    },
     /// Two columns of the training set would have one name.
     #[error("the training set would have two columns {0}; give the label column another name")]
     Clash(String),
@@ -246,15 +238,4 @@ pub enum TokenProblem {
         /// How many the table knows.
         known: usize,
     },
-}
-
-fn cast_name(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "boolean",
-        Type::Int64 => "bigint",
-        Type::Float64 => "double",
-        Type::String => "varchar",
-        Type::Timestamp => "timestamp",
-        Type::Bytes => "bytea",
-    }
 }

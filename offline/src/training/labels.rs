@@ -1,207 +1,344 @@
-//! The label file: every column as it is, and those that mean something as kernel types.
+//! The labels: every column as its files have it, and those that mean something as kernel types.
+//!
+//! Whatever is in a file comes out again or is refused: a name that is there twice, a column that another file lacks.
+//! Only the columns that a training set is asked by are converted; what is in the others never stops a run.
 
 mod csv;
+pub(super) mod files;
+mod guess;
+mod json;
+mod parquet;
+mod tables;
+mod times;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, cast::AsArray};
-use arrow::compute::{cast, concat};
-use arrow::datatypes::{DataType, Date32Type, SchemaRef};
-use datafusion::error::DataFusionError;
-use datafusion::prelude::ParquetReadOptions;
-use futures::TryStreamExt;
+use arrow::compute::concat;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidemark_expr::closest;
-use tidemark_kernel::plan::Field as Typed;
+use tidemark_kernel::source::Unit;
 use tidemark_kernel::value::Type;
-use tidemark_kernel::value::arrow::{data_type, value_at};
+use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{EntityKey, FeaturePlan, Time, Token, Value};
 
+use super::declared::{self, Misfit, declared};
 use super::error::{TokenProblem, TrainError};
-use super::widen::widen;
-use crate::durable::FileError;
-use crate::session::{Limits, file_url, session};
+use super::problems::{LabelProblems, quoted};
+use files::{LabelFile, label_files};
+use tables::{read_file, unite};
+use times::{Instant, NoInstants, instants};
 
-/// Milliseconds of a day.
-const DAY: i64 = 86_400_000;
+/// The metadata in which Hugging Face lists all columns of a file: wrong once there are more.
+const HUGGING_FACE: &str = "huggingface";
 
-/// The formats that labels and training sets have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Parquet,
-    Csv,
-}
-
-impl Format {
-    /// The format of a path by its extension. `what` the file is for goes into the error.
-    pub(super) fn of(path: &Path, what: &'static str) -> Result<Self, TrainError> {
-        match path.extension().unwrap_or_default().to_ascii_lowercase().to_str() {
-            Some("parquet") => Ok(Self::Parquet),
-            Some("csv") => Ok(Self::Csv),
-            _ => Err(TrainError::Format { what, path: path.to_owned() }),
-        }
-    }
-}
-
-/// The rows of a label file, in memory and in its order.
+/// The rows of label files, in memory and in their order.
 pub(super) struct Labels {
-    path: PathBuf,
+    files: Vec<Part>,
     schema: SchemaRef,
-    pub(super) batches: Vec<RecordBatch>,
+    batches: Vec<RecordBatch>,
     pub(super) rows: usize,
+    /// The columns whose format has nothing but text: fields of CSV, partition columns.
+    texts: BTreeSet<String>,
 }
+
+/// The rows of one file.
+struct Part {
+    path: PathBuf,
+    /// Its first row among those of all files.
+    first: usize,
+    lines: Option<Vec<u64>>,
+}
+
+/// The instants that labels ask about.
+#[derive(Default)]
+pub(super) struct Times {
+    pub(super) times: Vec<Time>,
+    /// Whether some name no zone, and so are read as UTC.
+    pub(super) is_naive: bool,
+    /// Whether their column is text that says no more than they do.
+    pub(super) is_exact: bool,
+}
+
+/// The columns that labels are asked by as kernel types, by their names and those of the types.
+pub(super) type Asked = BTreeMap<(String, &'static str), ArrayRef>;
 
 impl Labels {
-    /// Reads a label file. In CSV, columns in `typed` are read as they are declared; see [`csv`].
-    pub(super) async fn read(path: &Path, typed: &[Typed]) -> Result<Self, TrainError> {
-        let format = Format::of(path, "label files")?;
-        let file = std::fs::File::open(path).map_err(FileError::of("read", path))?;
-        if let (Format::Csv, Some(twice)) = (format, csv::named_twice(file)) {
-            return Err(TrainError::Clash(twice));
+    /// Reads the label files that a path names.
+    pub(super) async fn read(path: &Path) -> Result<Self, TrainError> {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || Self::read_now(&path)).await?
+    }
+
+    fn read_now(path: &Path) -> Result<Self, TrainError> {
+        let files: Result<Vec<LabelFile>, _> = label_files(path)?.into_iter().map(LabelFile::of).collect();
+        let files = files?;
+        let (mut tables, mut texts) = (Vec::new(), BTreeSet::new());
+        for file in &files {
+            if file.format != files[0].format {
+                let (path, first) = (file.path.clone(), files[0].path.clone());
+                return Err(TrainError::Formats { path, first });
+            }
+            tables.push(read_file(file, &mut texts)?);
         }
-        let failed = |source| TrainError::Labels { path: path.to_owned(), source: Box::new(source) };
-        let read = match format {
-            Format::Parquet => read_parquet(path).await,
-            Format::Csv => csv::read(path, typed).await,
-        };
-        let (schema, batches) = read.map_err(failed)?;
-        let count = batches.iter().map(RecordBatch::num_rows).sum();
-        if count == 0 {
+        let schema = unite(&files, &mut tables)?;
+        let (mut parts, mut batches, mut rows) = (Vec::new(), Vec::new(), 0);
+        for (file, table) in files.into_iter().zip(tables) {
+            parts.push(Part { path: file.path, first: rows, lines: table.lines });
+            rows += table.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+            batches.extend(table.batches);
+        }
+        if rows == 0 {
             return Err(TrainError::Empty(path.to_owned()));
         }
-        Ok(Self { path: path.to_owned(), schema, batches, rows: count })
+        Ok(Self { files: parts, schema, batches, rows, texts })
     }
 
-    /// The file's columns.
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
+    /// The place of a row in its file.
+    pub(super) fn place(&self, row: usize) -> String {
+        let at = self.files.partition_point(|file| file.first <= row).saturating_sub(1);
+        let Part { path, first, lines } = &self.files[at];
+        match lines.as_ref().and_then(|lines| lines.get(row - first)) {
+            Some(line) => format!("{}:{line}", path.display()),
+            None => format!("row {} of {}", row - first + 1, path.display()),
+        }
     }
 
-    /// A whole column as it is.
-    fn column(&self, name: &str, purpose: &str) -> Result<ArrayRef, TrainError> {
-        let Ok(at) = self.schema.index_of(name) else { return Err(self.missing(name, purpose)) };
+    /// A whole column as it is; none where the files lack it, which is a problem.
+    fn column(
+        &self,
+        name: &str,
+        purpose: &str,
+        problems: &mut LabelProblems,
+    ) -> Result<Option<ArrayRef>, TrainError> {
+        let Ok(at) = self.schema.index_of(name) else {
+            problems.add(name, None, || self.missing(name, purpose));
+            return Ok(None);
+        };
         let parts: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(at).as_ref()).collect();
-        Ok(concat(&parts)?)
+        Ok(Some(concat(&parts)?))
     }
 
-    fn missing(&self, name: &str, purpose: &str) -> TrainError {
+    fn missing(&self, name: &str, purpose: &str) -> (String, String) {
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let suggestion = closest(name, names.iter().copied());
-        TrainError::Column {
-            path: self.path.clone(),
-            column: name.to_owned(),
-            purpose: purpose.to_owned(),
-            suggestion: suggestion.map_or(String::new(), |name| format!(", did you mean {name}?")),
-            columns: names.join(", "),
-        }
+        let columns = format!("its columns are {}", names.join(", "));
+        let help = match closest(name, names.iter().copied()) {
+            Some(known) => format!("did you mean `{known}`? {columns}"),
+            None => columns,
+        };
+        (format!("{} has no column `{name}`, {purpose}", self.files[0].path.display()), help)
     }
 
-    /// A whole column as a kernel type.
-    pub(super) fn typed(&self, name: &str, ty: Type, purpose: &str) -> Result<ArrayRef, TrainError> {
-        let column = self.column(name, purpose)?;
-        widen(&column, ty).ok_or_else(|| self.mistyped(name, &column, ty, purpose))
-    }
-
-    fn mistyped(&self, name: &str, column: &ArrayRef, wanted: Type, purpose: &str) -> TrainError {
-        TrainError::Type {
-            path: self.path.clone(),
-            column: name.to_owned(),
-            found: column.data_type().to_string(),
-            purpose: purpose.to_owned(),
-            wanted,
-        }
-    }
-
-    /// The instant each label asks about.
-    pub(super) fn times(&self, name: &str) -> Result<Vec<Time>, TrainError> {
-        let column = self.column(name, "the label time")?;
-        let times = instants(&column)
-            .ok_or_else(|| self.mistyped(name, &column, Type::Timestamp, "the label time"))?;
-        let checked = times.into_iter().enumerate().map(|(at, instant)| {
-            let (path, column, row) = (self.path.clone(), name.to_owned(), at + 1);
-            match instant {
-                Instant::At(time) if time.is_valid() => Ok(time),
-                Instant::At(time) => Err(TrainError::BadTime { path, column, row, text: time.to_string() }),
-                Instant::Bad(text) => Err(TrainError::BadTime { path, column, row, text }),
-                Instant::Null => Err(TrainError::NullTime { path, column, row }),
+    /// A whole column as a kernel type. Values that are none are problems, each with its row; then the column is
+    /// missing from the result.
+    pub(super) fn typed(
+        &self,
+        name: &str,
+        ty: Type,
+        purpose: &str,
+        problems: &mut LabelProblems,
+    ) -> Result<Option<ArrayRef>, TrainError> {
+        let Some(column) = self.column(name, purpose, problems)? else { return Ok(None) };
+        match declared(&column, ty, self.texts.contains(name)) {
+            Ok(typed) => return Ok(Some(typed)),
+            Err(Misfit::Type) => {
+                let (path, found) = (self.files[0].path.display(), column.data_type());
+                let message = format!("column `{name}` of {path} is {found}, but {purpose} is {ty}");
+                let help = format!("write `cast({name} as {})` where the labels are made", cast_name(ty));
+                problems.add(name, None, || (message, help));
             }
-        });
-        checked.collect()
+            Err(Misfit::Rows(rows)) => {
+                for row in rows {
+                    problems.add(name, Some(row), || {
+                        let (why, help) = declared::example(ty);
+                        let value = quoted(&declared::shown(&column, row));
+                        (format!("{}: `{name}` is {value}, which is {why}", self.place(row)), help.to_owned())
+                    });
+                }
+            }
+        }
+        Ok(None)
     }
 
-    /// The entity of each label in one view; none where a part of its key is null. `column_of` gives the label
-    /// column of a key.
+    /// The instant each label asks about. Numbers are of that unit.
+    pub(super) fn times(
+        &self,
+        name: &str,
+        unit: Option<Unit>,
+        problems: &mut LabelProblems,
+    ) -> Result<Times, TrainError> {
+        let Some(column) = self.column(name, "the label time", problems)? else {
+            return Ok(Times::default());
+        };
+        let instants = match instants(&column, unit, self.texts.contains(name)) {
+            Ok(instants) => instants,
+            Err(reason) => {
+                problems.add(name, None, || self.no_instants(name, &column, &reason));
+                return Ok(Times::default());
+            }
+        };
+        let mut times = Vec::with_capacity(self.rows);
+        for (row, instant) in instants.rows.into_iter().enumerate() {
+            match instant {
+                Instant::At(time) if time.is_valid() => times.push(time),
+                wrong => problems.add(name, Some(row), || self.wrong_instant(name, row, wrong, unit)),
+            }
+        }
+        Ok(Times { times, is_naive: instants.is_naive, is_exact: instants.is_exact })
+    }
+
+    fn no_instants(&self, name: &str, column: &ArrayRef, reason: &NoInstants) -> (String, String) {
+        let (path, found) = (self.files[0].path.display(), column.data_type());
+        let column = format!("the label time `{name}` of {path} is {found}");
+        match reason {
+            NoInstants::NoUnit => (
+                format!("{column}, a number of an unknown unit"),
+                "say the unit with --unit s, or ms, us, ns".to_owned(),
+            ),
+            NoInstants::NoNumbers => {
+                (format!("{column}, and --unit is for numbers"), "leave --unit out".to_owned())
+            }
+            NoInstants::Type => (
+                format!("{column}, which is no time"),
+                "name a column of timestamps, dates, or text like 2026-05-01T12:00:00Z".to_owned(),
+            ),
+        }
+    }
+
+    fn wrong_instant(
+        &self,
+        name: &str,
+        row: usize,
+        instant: Instant,
+        unit: Option<Unit>,
+    ) -> (String, String) {
+        let place = self.place(row);
+        let help = match (unit, &instant) {
+            (Some(_), _) => "write a number like 1777636800, within the years 1 to 9999 of its unit",
+            (None, Instant::Bad(text)) if text.parse::<f64>().is_ok() => {
+                "say the unit of numbers with --unit s, or ms, us, ns"
+            }
+            (None, _) => "write an instant like 2026-05-01T12:00:00Z",
+        };
+        let message = match instant {
+            Instant::Null => {
+                format!("{place}: the label time `{name}` is null, and every label needs an instant")
+            }
+            Instant::Bad(text) => {
+                let text = quoted(&text);
+                format!("{place}: the label time `{name}` is {text}, which is no instant")
+            }
+            Instant::At(time) => {
+                format!("{place}: the label time `{name}` is {time}, which is outside the years 1 to 9999")
+            }
+        };
+        (message, help.to_owned())
+    }
+
+    /// The entity of each label in one view; none where a part of its key is null. `asked` has the columns of all
+    /// its keys, which `column_of` names.
     pub(super) fn keys(
         &self,
         plan: &FeaturePlan,
+        asked: &Asked,
         column_of: impl Fn(&str) -> String,
-    ) -> Result<Vec<Option<EntityKey>>, TrainError> {
-        let parts = plan.keys.iter().map(|key| {
-            let purpose = format!("key {} of entity {}", key.name, plan.entity);
-            self.typed(&column_of(&key.name), key.ty, &purpose)
-        });
-        let parts: Vec<ArrayRef> = parts.collect::<Result<_, _>>()?;
+    ) -> Vec<Option<EntityKey>> {
+        let parts: Vec<&ArrayRef> =
+            plan.keys.iter().filter_map(|key| asked.get(&(column_of(&key.name), key.ty.name()))).collect();
         let key = |row| {
             let values: Vec<Value> = parts.iter().map(|part| value_at(part, row)).collect();
             EntityKey::encode(&values)
         };
-        Ok((0..self.rows).map(key).collect())
+        (0..self.rows).map(key).collect()
     }
 
     /// The token of each label.
-    pub(super) fn tokens(&self, name: &str) -> Result<Vec<Token>, TrainError> {
-        let column = self.typed(name, Type::String, "the token")?;
-        let tokens = column.as_string::<i32>().iter().enumerate().map(|(at, text)| {
-            let token = text.ok_or(TokenProblem::Null).and_then(|text| Ok(text.parse()?));
-            token.map_err(|problem| self.bad_token(at, problem))
-        });
-        tokens.collect()
-    }
-
-    pub(super) fn bad_token(&self, at: usize, problem: TokenProblem) -> TrainError {
-        TrainError::Token { path: self.path.clone(), row: at + 1, problem }
-    }
-}
-
-enum Instant {
-    At(Time),
-    Null,
-    Bad(String),
-}
-
-/// The instants in a column of timestamps, dates (their first moment, UTC) or text; none for any other type.
-fn instants(column: &ArrayRef) -> Option<Vec<Instant>> {
-    let at =
-        |millis: Option<i64>| millis.map_or(Instant::Null, |millis| Instant::At(Time::from_millis(millis)));
-    if let Some(days) = column.as_primitive_opt::<Date32Type>() {
-        return Some(days.iter().map(|day| at(day.map(|day| i64::from(day) * DAY))).collect());
-    }
-    if let Some(text) = widen(column, Type::String).filter(|_| *column.data_type() != DataType::Null) {
-        let read = |text: Option<&str>| match text {
-            None => Instant::Null,
-            Some(text) => Time::parse(text).map_or_else(|| Instant::Bad(text.to_owned()), Instant::At),
+    pub(super) fn tokens(
+        &self,
+        name: &str,
+        problems: &mut LabelProblems,
+    ) -> Result<Vec<Option<Token>>, TrainError> {
+        let Some(column) = self.typed(name, Type::String, "the token", problems)? else {
+            return Ok(Vec::new());
         };
-        return Some(text.as_string::<i32>().iter().map(read).collect());
+        let tokens = column.as_string::<i32>().iter().enumerate().map(|(row, text)| {
+            let token = text.ok_or(TokenProblem::Null).and_then(|text| Ok(text.parse::<Token>()?));
+            token.map_err(|problem| self.bad_token(row, &problem, problems)).ok()
+        });
+        Ok(tokens.collect())
     }
-    let times = match column.data_type() {
-        DataType::Date64 => cast(column, &data_type(Type::Timestamp)).ok()?,
-        _ => widen(column, Type::Timestamp)?,
-    };
-    let row = |row| match value_at(&times, row) {
-        Value::Timestamp(time) => Instant::At(time),
-        _ => Instant::Null,
-    };
-    Some((0..times.len()).map(row).collect())
+
+    pub(super) fn bad_token(&self, row: usize, problem: &TokenProblem, problems: &mut LabelProblems) {
+        problems.add("", Some(row), || {
+            let text = problem.to_string();
+            let (message, help) = text.rsplit_once("; ").unwrap_or((text.as_str(), ""));
+            (format!("{}: {message}", self.place(row)), help.to_owned())
+        });
+    }
+
+    /// The columns that come out, in the files' order: text as it stands if `as_text`, and in its types where not.
+    /// Those are the types of `asked`, and of any other column one that brings back every text of it.
+    pub(super) fn outgoing(
+        &self,
+        asked: &Asked,
+        as_text: bool,
+    ) -> Result<(Schema, Vec<RecordBatch>), TrainError> {
+        let mut fields: Vec<Arc<Field>> = self.schema.fields().iter().cloned().collect();
+        let mut batches: Vec<Vec<ArrayRef>> =
+            self.batches.iter().map(|batch| batch.columns().to_vec()).collect();
+        for (at, field) in fields.iter_mut().enumerate() {
+            if as_text || !self.texts.contains(field.name()) {
+                continue;
+            }
+            let ty = match asked.iter().find(|((name, _), _)| name == field.name()) {
+                Some((_, column)) => {
+                    let mut first = 0;
+                    for columns in &mut batches {
+                        let rows = columns[at].len();
+                        columns[at] = column.slice(first, rows);
+                        first += rows;
+                    }
+                    column.data_type().clone()
+                }
+                None => {
+                    let ty = guess::type_of(batches.iter().map(|columns| columns[at].as_string::<i32>()));
+                    for columns in &mut batches {
+                        columns[at] = guess::convert(columns[at].as_string::<i32>(), &ty);
+                    }
+                    ty
+                }
+            };
+            *field = Arc::new(Field::new(field.name(), ty, true));
+        }
+        let schema = Schema::new_with_metadata(fields, self.metadata());
+        let shared = Arc::new(schema.clone());
+        let batches = batches.into_iter().map(|columns| RecordBatch::try_new(Arc::clone(&shared), columns));
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        Ok((schema, batches))
+    }
+
+    /// What the first file says of itself. Rows stay as they are, so it is true of the training set as well.
+    fn metadata(&self) -> std::collections::HashMap<String, String> {
+        let mut metadata = self.schema.metadata().clone();
+        metadata.remove(HUGGING_FACE);
+        metadata
+    }
+
+    /// How many files the labels are of.
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
 }
 
-async fn read_parquet(path: &Path) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
-    let extension = extension(path);
-    let options =
-        ParquetReadOptions { file_extension: &extension, skip_metadata: Some(false), ..Default::default() };
-    let file = session(&Limits::IN_ORDER)?.read_parquet(file_url(path)?, options).await?;
-    let rows = file.execute_stream().await?;
-    Ok((rows.schema(), rows.try_collect().await?))
-}
-
-fn extension(path: &Path) -> String {
-    format!(".{}", path.extension().unwrap_or_default().to_string_lossy())
+fn cast_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "boolean",
+        Type::Int64 => "bigint",
+        Type::Float64 => "double",
+        Type::String => "varchar",
+        Type::Timestamp => "timestamp",
+        Type::Bytes => "blob",
+    }
 }

@@ -1,5 +1,6 @@
 //! Training sets as files: whole or not at all.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -9,12 +10,30 @@ use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::TrainingSet;
 use super::error::TrainError;
-use super::labels::Format;
 use crate::durable::{Beside, FileError};
+
+/// The formats that training sets have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Csv,
+}
+
+impl Format {
+    /// The format of a path by its extension.
+    pub(super) fn of(path: &Path) -> Result<Self, TrainError> {
+        match path.extension().unwrap_or_default().to_ascii_lowercase().to_str() {
+            Some("parquet") => Ok(Self::Parquet),
+            Some("csv") => Ok(Self::Csv),
+            _ => Err(TrainError::Format(path.to_owned())),
+        }
+    }
+}
 
 /// Fails early where a training set with these columns cannot be written to `path`, or nothing can.
 pub(super) fn check(path: &Path, schema: &Schema) -> Result<(), TrainError> {
@@ -24,7 +43,7 @@ pub(super) fn check(path: &Path, schema: &Schema) -> Result<(), TrainError> {
 }
 
 fn check_columns(path: &Path, schema: &Schema) -> Result<(), TrainError> {
-    if Format::of(path, "training sets")? == Format::Parquet {
+    if Format::of(path)? == Format::Parquet {
         return Ok(());
     }
     match schema.fields().iter().find(|field| field.data_type().is_nested()) {
@@ -40,7 +59,7 @@ fn check_columns(path: &Path, schema: &Schema) -> Result<(), TrainError> {
 pub(super) fn write(set: &TrainingSet, path: &Path) -> Result<(), TrainError> {
     check_columns(path, &set.schema)?;
     let mut beside = Beside::create(path)?;
-    match Format::of(path, "training sets")? {
+    match Format::of(path)? {
         Format::Parquet => parquet(set, &mut beside).map_err(|source| from_parquet(path, source))?,
         Format::Csv => csv(set, &mut beside).map_err(|source| from_csv(path, source))?,
     }
@@ -48,7 +67,14 @@ pub(super) fn write(set: &TrainingSet, path: &Path) -> Result<(), TrainError> {
 }
 
 fn parquet(set: &TrainingSet, beside: &mut Beside) -> Result<(), ParquetError> {
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    // Arrow keeps a schema's metadata in an encoded schema only, where pandas does not look.
+    let metadata: BTreeMap<&String, &String> = set.schema.metadata().iter().collect();
+    let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let metadata: Option<Vec<KeyValue>> = Some(metadata.collect()).filter(|list: &Vec<_>| !list.is_empty());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_key_value_metadata(metadata)
+        .build();
     let mut writer = ArrowWriter::try_new(beside.file(), set.schema.clone(), Some(properties))?;
     for batch in &set.batches {
         writer.write(batch)?;

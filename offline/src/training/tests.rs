@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Field as Typed, Input, KeyField, ViewSpec};
 use tidemark_kernel::service::{Derived, ServiceFeature};
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::token::ViewToken;
@@ -156,6 +157,7 @@ impl Repo {
             location: self.location(),
             labels,
             time: "t".into(),
+            unit: None,
             keys: BTreeMap::from([("user_id".into(), "user".into())]),
             visibility,
             token: (visibility == Visibility::AsServed).then(|| "token".into()),
@@ -335,7 +337,7 @@ async fn rows_of_csv_come_out_as_they_went_in() {
     let text = fs::read_to_string(&out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "id,user,t,asked,pay.sum_1m,pay.count_1s,pay.last,ratio");
-    assert_eq!(lines[1], "b,1,1970-01-01T00:00:02Z,2.0,4.0,1,4.0,0.5");
+    assert_eq!(lines[1], "b,1,1970-01-01T00:00:02Z,2,4.0,1,4.0,0.5");
     assert_eq!(lines[2], "a,,1970-01-01T00:00:03Z,,,0,,");
     assert_eq!(lines.len(), 4);
 }
@@ -410,29 +412,36 @@ async fn wrong_label_files_are_explained() {
     for (labels, message) in [
         ("", "labels.csv has no rows"),
         ("user,t,asked\n", "labels.csv has no rows"),
-        ("user,t,asked\n1,1970-01-01\n", "cannot read the label file "),
+        ("user,t,asked\n1,1970-01-01\n", "labels.csv:2: the record has 2 fields, the header has 3"),
+        ("user,t,asked\n1,1970-01-01,\"1\n", "labels.csv:2: a quote is not closed"),
+        ("user,t,asked,user\n1,1970-01-01,1,2\n", "column `user` is there twice in "),
+        ("usr,t,asked\n1,1970-01-01,1\n", "has no column `user`, key user_id of entity user"),
+        ("user,time,asked\n1,1970-01-01,1\n", "has no column `t`, the label time"),
+        ("user,t\n1,1970-01-01\n", "has no column `asked`, request field asked of service fraud"),
+        ("user,t,asked\n1,1970-01-01,1\nx,1970-01-01,1\n", "labels.csv:3: `user` is `x`, which is no int64"),
+        ("user,t,asked\n1,1970-01-01,1\n1,,1\n", "labels.csv:3: the label time `t` is null"),
         (
-            "usr,t,asked\n1,1970-01-01,1\n",
-            "has no column user, key user_id of entity user, did you mean usr?",
+            "user,t,asked\n1,1970-01-01,1\n1,yesterday,1\n",
+            "the label time `t` is `yesterday`, which is no instant",
         ),
-        (
-            "user,time,asked\n1,1970-01-01,1\n",
-            "has no column t, the label time; its columns are user, time, asked",
-        ),
-        ("user,t\n1,1970-01-01\n", "has no column asked, request field asked of service fraud"),
-        ("user,t,asked\nx,1970-01-01,1\n", "write `cast(user as bigint)`"),
-        ("user,t,asked\n1,1970-01-01,1\n1,,1\n", "row 2 of "),
-        ("user,t,asked\n1,1970-01-01,1\n1,yesterday,1\n", "`yesterday`, which is no instant"),
-        ("user,t,asked\n1,17,1\n", "but the label time is timestamp"),
+        ("user,t,asked\n1,17,1\n", "the label time `t` is `17`, which is no instant"),
     ] {
         let found = repo.refusal(labels).await;
         assert!(found.contains(message), "{found:?} lacks {message:?}");
     }
     fs::write(repo.path("torn.parquet"), b"PAR1").unwrap();
-    let torn = repo.build(repo.path("torn.parquet"), Visibility::AsKnown).await.unwrap_err().to_string();
-    assert!(torn.starts_with("cannot read the label file "), "{torn}");
+    fs::write(repo.path("torn.csv.gz"), b"user,t").unwrap();
+    for name in ["torn.parquet", "torn.csv.gz"] {
+        let torn = repo.build(repo.path(name), Visibility::AsKnown).await.unwrap_err().to_string();
+        assert!(
+            torn.starts_with("cannot read the label file ") && torn.contains("; repair the file"),
+            "{torn}"
+        );
+    }
     let missing = repo.build(repo.path("none.csv"), Visibility::AsKnown).await.unwrap_err().to_string();
     assert!(missing.starts_with("cannot read ") && missing.contains("none.csv"), "{missing}");
+    let other = repo.build(repo.path("labels.txt"), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(other.contains("labels are .parquet, .csv, .tsv or .jsonl"), "{other}");
     let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsKnown);
     request.keys.insert("usr".into(), "user".into());
     let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
@@ -518,4 +527,230 @@ async fn label_columns_keep_their_types() {
     let types: Vec<&DataType> = set.schema.fields()[..4].iter().map(|field| field.data_type()).collect();
     let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
     assert_eq!(types, [&DataType::Int32, &nanos, &DataType::Float32, &DataType::LargeUtf8]);
+}
+
+#[tokio::test]
+async fn all_problems_of_labels_are_told_at_once() {
+    let repo = Repo::new(&[]).await;
+    let mut labels = "user,t\n".to_owned();
+    for _ in 0..12 {
+        labels += "x7,1767225600\n";
+    }
+    let error = repo.build(repo.csv(&labels), Visibility::AsKnown).await.unwrap_err();
+    let TrainError::Labels(problems) = &error else { panic!("{error}") };
+    assert_eq!(problems.count(), 25);
+    let text = error.to_string();
+    for part in [
+        "the labels have 25 problems\n",
+        "has no column `asked`",
+        "labels.csv:2: `user` is `x7`, which is no int64\n",
+        "labels.csv:2: the label time `t` is `1767225600`, which is no instant\n",
+        "\n  and 15 more",
+    ] {
+        assert!(text.contains(part), "{text} lacks {part:?}");
+    }
+    let help = problems.help();
+    assert_eq!(
+        help,
+        [
+            "its columns are user, t",
+            "write an int64 like 42",
+            "say the unit of numbers with --unit s, or ms, us, ns"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn numbers_are_label_times_where_their_unit_is_said() {
+    let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
+    let mut request = repo.request(repo.csv("user,t,asked\n1,2,1\n1,1.0005,1\n1,1,1\n"), Visibility::AsKnown);
+    request.unit = Some(Unit::Seconds);
+    let set = TrainingSet::build(&request, &mut |_| ()).await.unwrap();
+    let counts = column(&set, "pay.count_1s");
+    let found: Vec<Value> = (0..3).map(|row| value_at(&counts, row)).collect();
+    assert_eq!(found, [1, 0, 0].map(Value::Int64), "an event at 1 s is seen after it");
+    assert!(!set.summary.has_naive_times);
+
+    let numbers = || -> Vec<(&'static str, ArrayRef)> {
+        vec![
+            ("user", Arc::new(Int64Array::from(vec![1]))),
+            ("t", Arc::new(Int64Array::from(vec![2000]))),
+            ("asked", Arc::new(Float64Array::from(vec![1.0]))),
+        ]
+    };
+    let refused = repo.build(repo.parquet(numbers()), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(refused.contains("is Int64, a number of an unknown unit"), "{refused}");
+    let mut request = repo.request(repo.parquet(numbers()), Visibility::AsKnown);
+    request.unit = Some(Unit::Millis);
+    let set = TrainingSet::build(&request, &mut |_| ()).await.unwrap();
+    assert_eq!(value_at(&column(&set, "pay.last"), 0), Value::float(4.0));
+    let mut request = repo.request(repo.path("labels.parquet"), Visibility::AsKnown);
+    request.time = "asked".into();
+    request.unit = Some(Unit::Seconds);
+    assert_eq!(TrainingSet::build(&request, &mut |_| ()).await.unwrap().summary.rows, 1);
+}
+
+/// A product code is no number, and a date that is none stops nothing: neither column is asked for.
+#[tokio::test]
+async fn csv_that_nobody_asked_for_comes_out_as_it_is_spelled() {
+    let repo = Repo::new(&[]).await;
+    let rows: String = (0..2000)
+        .map(|row| format!("1,1970-01-01T00:00:01Z,{row},32E0134,0000-00-00,\"one\ntwo\",007\n"))
+        .collect();
+    let labels = repo.csv(&format!("user,t,asked,code,login,note,zeros\n{rows}"));
+    let mut service = (*service()).clone();
+    service.features.remove(0);
+    let request = TrainRequest {
+        service: Arc::new(service),
+        status: false,
+        ..repo.request(labels, Visibility::AsKnown)
+    };
+    let out = repo.path("out.csv");
+    assert_eq!(train(&request, &out, &mut |_| ()).await.unwrap().rows, 2000);
+    let text = fs::read_to_string(&out).unwrap();
+    let row = |row| format!("1,1970-01-01T00:00:01Z,{row},32E0134,0000-00-00,\"one\ntwo\",007,,0,,\n");
+    assert!(text.starts_with(&format!(
+        "user,t,asked,code,login,note,zeros,pay.sum_1m,pay.count_1s,pay.last,ratio\n{}{}",
+        row(0),
+        row(1)
+    )));
+    assert!(text.ends_with(&row(1999)));
+}
+
+#[tokio::test]
+async fn a_column_that_is_there_twice_is_refused() {
+    let repo = Repo::new(&[]).await;
+    let numbers = |number| Arc::new(Int64Array::from(vec![number])) as ArrayRef;
+    let path = repo.parquet(vec![
+        ("user", numbers(1)),
+        ("user", numbers(2)),
+        ("t", millis([0].into_iter())),
+        ("asked", Arc::new(Float64Array::from(vec![1.0]))),
+    ]);
+    let refused = repo.build(path, Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(refused.starts_with("column `user` is there twice in "), "{refused}");
+    assert!(refused.ends_with("labels.parquet; rename one of the two"), "{refused}");
+}
+
+/// What pandas needs to give a training set the index of its labels.
+#[tokio::test]
+async fn the_index_of_a_data_frame_survives() {
+    let repo = Repo::new(&[]).await;
+    let index =
+        r#"{"index_columns":[{"kind":"range","name":null,"start":2,"stop":4,"step":1}],"columns":[]}"#;
+    let batch = RecordBatch::try_from_iter_with_nullable(vec![
+        ("user", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef, true),
+        ("t", millis([0, 0].into_iter()), true),
+        ("asked", Arc::new(Float64Array::from(vec![1.0, 1.0])) as ArrayRef, true),
+    ])
+    .unwrap();
+    let metadata = [("pandas", index), ("geo", "{}"), ("huggingface", "{}")];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let schema = Arc::new((*batch.schema()).clone().with_metadata(metadata));
+    let path = repo.path("split.parquet");
+    let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), Arc::clone(&schema), None).unwrap();
+    writer.write(&batch.with_schema(schema).unwrap()).unwrap();
+    writer.close().unwrap();
+
+    let out = repo.path("out.parquet");
+    train(&repo.request(path, Visibility::AsKnown), &out, &mut |_| ()).await.unwrap();
+    let read = ParquetRecordBatchReaderBuilder::try_new(File::open(&out).unwrap()).unwrap();
+    let listed = read.metadata().file_metadata().key_value_metadata().unwrap();
+    let of = |key: &str| listed.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+    let pandas: serde_json::Value = serde_json::from_str(&of("pandas").unwrap()).unwrap();
+    assert_eq!(pandas["index_columns"][0]["start"], 2);
+    assert_eq!(pandas["columns"][0]["name"], "pay.last_3");
+    assert_eq!((of("geo"), of("huggingface")), (Some("{}".to_owned()), None));
+}
+
+#[tokio::test]
+async fn json_lines_have_the_types_of_their_values() {
+    let repo = Repo::new(&[]).await;
+    let path = repo.path("labels.jsonl");
+    fs::write(
+        &path,
+        concat!(
+            r#"{"user":1,"t":"1970-01-01T00:00:01Z","asked":1,"tags":["a"],"y":true}"#,
+            "\n\n",
+            r#"{"t":"1970-01-01T00:00:02Z","user":2.0,"asked":null,"more":"x","y":null}"#,
+            "\n",
+        ),
+    )
+    .unwrap();
+    let set = repo.build(path.clone(), Visibility::AsKnown).await.unwrap();
+    let names: Vec<&str> = set.schema.fields()[..6].iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["user", "t", "asked", "tags", "y", "more"]);
+    let of = |name| {
+        let column = column(&set, name);
+        [value_at(&column, 0), value_at(&column, 1)]
+    };
+    assert_eq!(of("tags"), [Value::string("[\"a\"]"), Value::Null]);
+    assert_eq!(of("y"), [Value::Bool(true), Value::Null]);
+    assert_eq!(of("more"), [Value::Null, Value::string("x")]);
+
+    fs::write(&path, "{\"user\":\"1\",\"t\":\"1970-01-01\",\"asked\":1}\n").unwrap();
+    let text = repo.build(path.clone(), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(text.contains("column `user`") && text.contains("is Utf8, but key user_id"), "{text}");
+    fs::write(&path, "[{\"user\":1}]\n").unwrap();
+    let array = repo.build(path, Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(array.contains("labels.jsonl:1: `[{\"user\":1}]` is no JSON object"), "{array}");
+}
+
+#[tokio::test]
+async fn labels_are_read_from_folders_patterns_and_compressed_files() {
+    let repo = Repo::new(&[]).await;
+    let (gzip, zstd) = (
+        |text: &str| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+            packed.finish().unwrap()
+        },
+        |text: &str| zstd::encode_all(text.as_bytes(), 0).unwrap(),
+    );
+    for day in ["2026-01-01", "2026-01-02", "__HIVE_DEFAULT_PARTITION__"] {
+        fs::create_dir_all(repo.path(&format!("labels/day={day}"))).unwrap();
+    }
+    let text = |user: i64| format!("user,t,asked\n{user},1970-01-01T00:00:01Z,1\n");
+    fs::write(repo.path("labels/day=2026-01-01/b.csv.gz"), gzip(&text(2))).unwrap();
+    fs::write(repo.path("labels/day=2026-01-01/a.csv"), text(1)).unwrap();
+    fs::write(repo.path("labels/day=2026-01-02/a.csv.zst"), zstd(&text(3))).unwrap();
+    fs::write(repo.path("labels/day=__HIVE_DEFAULT_PARTITION__/a.csv"), text(4)).unwrap();
+    fs::write(repo.path("labels/_SUCCESS"), "").unwrap();
+    fs::write(repo.path("labels/_old.csv"), "x").unwrap();
+    fs::write(repo.path("labels/README.md"), "x").unwrap();
+
+    let set = repo.build(repo.path("labels"), Visibility::AsKnown).await.unwrap();
+    let of = |name| {
+        let column = column(&set, name);
+        (0..column.len()).map(|row| value_at(&column, row)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("user"), [1, 2, 3, 4].map(Value::Int64));
+    assert_eq!(set.schema.field_with_name("day").unwrap().data_type(), &DataType::Date32);
+    assert_eq!(column(&set, "day").null_count(), 1);
+
+    // A partition column may be what is asked by.
+    let mut request = repo.request(repo.path("labels/day=2026-*/*"), Visibility::AsKnown);
+    request.time = "day".into();
+    let set = TrainingSet::build(&request, &mut |_| ()).await.unwrap();
+    assert_eq!((set.summary.rows, set.summary.has_naive_times), (3, true));
+
+    fs::write(repo.path("labels/day=2026-01-02/c.csv"), text(5).replace("asked", "askt")).unwrap();
+    let lacking = repo.build(repo.path("labels"), Visibility::AsKnown).await.unwrap_err().to_string();
+    assert!(lacking.contains("c.csv") && lacking.contains("column `askt`"), "{lacking}");
+    let nothing = repo.build(repo.path("labels/*.parquet"), Visibility::AsKnown).await.unwrap_err();
+    assert!(nothing.to_string().contains("there is no label file at "), "{nothing}");
+}
+
+#[tokio::test]
+async fn labels_that_no_event_can_answer_are_counted() {
+    let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0)), (0, 1, 9000, 9000, Some(1), None)]).await;
+    let labels = "user,t,asked\n1,1970-01-01T00:00:01,1\n1,1970-01-01T00:00:02,1\n1,1970-01-01,1\n";
+    let set = repo.build(repo.csv(labels), Visibility::AsKnown).await.unwrap();
+    let (first, last) = (Time::from_millis(1000), Time::from_millis(9000));
+    // A window without end sees the last event for ever.
+    let outside = Outside { view: "pay".into(), before: 2, after: 0, first, last };
+    assert_eq!((set.summary.outside.as_slice(), set.summary.has_naive_times), (&[outside][..], true));
+    let inside = "user,t,asked\n1,1970-01-01T00:00:02Z,1\n1,2970-01-01T00:00:02Z,1\n";
+    let set = repo.build(repo.csv(inside), Visibility::AsKnown).await.unwrap();
+    assert_eq!((set.summary.outside.len(), set.summary.has_naive_times), (0, false));
 }

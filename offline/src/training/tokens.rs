@@ -5,18 +5,27 @@ use tidemark_kernel::{FeaturePlan, Position, Time, Token};
 
 use super::error::{TokenProblem, TrainError};
 use super::labels::Labels;
+use super::problems::LabelProblems;
 use crate::table::{EventTable, Retraction};
 
-/// The labels' tokens, each of a lookup about its label's time.
-pub(super) fn read(labels: &Labels, column: &str, times: &[Time]) -> Result<Vec<Token>, TrainError> {
-    let tokens = labels.tokens(column)?;
-    for (at, (token, label)) in tokens.iter().zip(times).enumerate() {
-        if token.at != *label {
-            let problem = TokenProblem::OtherTime { label: *label, at: token.at };
-            return Err(labels.bad_token(at, problem));
+/// The labels' tokens, each of a lookup about its label's time. Empty where there are problems.
+pub(super) fn read(
+    labels: &Labels,
+    column: &str,
+    times: &[Time],
+    problems: &mut LabelProblems,
+) -> Result<Vec<Token>, TrainError> {
+    let tokens = labels.tokens(column, problems)?;
+    // Without all times, rows are not side by side.
+    if times.len() == tokens.len() {
+        for (at, (token, label)) in tokens.iter().zip(times).enumerate() {
+            if let Some(token) = token.as_ref().filter(|token| token.at != *label) {
+                let problem = TokenProblem::OtherTime { label: *label, at: token.at };
+                labels.bad_token(at, &problem, problems);
+            }
         }
     }
-    Ok(tokens)
+    Ok(tokens.into_iter().collect::<Option<_>>().unwrap_or_default())
 }
 
 /// Checks that the tokens are of this version of the view and that its table holds what they saw.
@@ -31,10 +40,13 @@ pub(super) fn check(
         let view = token.views.get(&plan.view).ok_or_else(|| TokenProblem::NoView(plan.view.clone()))?;
         check_view(view, plan, table, &retractions)
     };
-    tokens
-        .iter()
-        .enumerate()
-        .try_for_each(|(at, token)| checked(token).map_err(|problem| labels.bad_token(at, problem)))
+    let mut problems = LabelProblems::default();
+    for (at, token) in tokens.iter().enumerate() {
+        if let Err(problem) = checked(token) {
+            labels.bad_token(at, &problem, &mut problems);
+        }
+    }
+    problems.check()
 }
 
 fn check_view(

@@ -1,110 +1,241 @@
-//! Label files in CSV, which has no types of its own.
+//! Label files in CSV, which has no types of its own: every column is read as text.
 //!
-//! Columns that mean something are read as they are declared where their text allows it, the rest as what all their
-//! values look like. Instants are UTC unless they say otherwise. A column in which a whole number has leading zeros
-//! (`007`) is text: as a number it would come out as another one.
+//! The file is split by the grammar of RFC 4180 alone, one record at a time, so it makes no difference where a buffer
+//! ends and how large the file is. An empty field is null. A record that cannot be split like the header is a
+//! problem with its line.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::Path;
+use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, cast::AsArray};
-use arrow::compute::cast;
-use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
-use datafusion::prelude::CsvReadOptions;
-use futures::TryStreamExt;
-use tidemark_kernel::plan::Field as Typed;
-use tidemark_kernel::value::{Type, arrow::data_type};
+use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema};
+use csv_core::ReadRecordResult;
 
-use super::extension;
-use crate::session::{Limits, file_url, session};
+use super::files::LabelFile;
+use super::tables::Table;
+use crate::training::error::TrainError;
+use crate::training::problems::{LabelProblems, quoted};
 
-/// The columns and rows of a CSV file; those in `typed` mean something.
-pub(super) async fn read(
-    path: &Path,
-    typed: &[Typed],
-) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
-    let (session, extension, url) = (session(&Limits::IN_ORDER)?, extension(path), file_url(path)?);
-    let options = CsvReadOptions::new().file_extension(&extension).schema_infer_max_records(usize::MAX);
-    let inferred = session.read_csv(url.clone(), options.clone()).await?;
-    let inferred = inferred.schema().as_arrow();
-    let schema = declared(inferred, typed);
-    let rows = session.read_csv(url, options.schema(&schema)).await?.execute_stream().await?;
-    let batches: Vec<RecordBatch> = rows.try_collect().await?;
-    let numbers: Vec<usize> =
-        (0..schema.fields().len()).filter(|at| is_undecided(inferred.field(*at), typed)).collect();
-    Ok(decide(&schema, batches, &numbers)?)
+/// How many rows make a batch at most.
+const BATCH_ROWS: usize = 64 * 1024;
+
+/// How many bytes of text make a batch, lest the offsets of an array overflow.
+const BATCH_BYTES: usize = 256 << 20;
+
+/// The columns and rows of a file.
+pub(super) fn read(file: &LabelFile, delimiter: u8) -> Result<Table, TrainError> {
+    let mut records = Records::new(file.open()?, delimiter);
+    if !next(&mut records, file)? {
+        return Err(TrainError::Empty(file.path.clone()));
+    }
+    let header: Option<Vec<String>> =
+        records.fields().map(|name| Some(std::str::from_utf8(name).ok()?.trim().to_owned())).collect();
+    let header = header.ok_or_else(|| file.unreadable(&"the header is not UTF-8"))?;
+    let fields = header.iter().map(|name| Field::new(name, DataType::Utf8, true));
+    let mut rows = Rows::new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), header);
+    while next(&mut records, file)? {
+        rows.add(&records, file)?;
+    }
+    rows.finish()
 }
 
-/// The first column name that the header has twice: DataFusion would take the two for one.
-pub(super) fn named_twice(file: File) -> Option<String> {
-    let (header, _) = Format::default().with_header(true).infer_schema(file, Some(0)).ok()?;
-    let mut names = BTreeSet::new();
-    header.fields().iter().find(|field| !names.insert(field.name())).map(|field| field.name().clone())
+fn next<R: BufRead>(records: &mut Records<R>, file: &LabelFile) -> Result<bool, TrainError> {
+    records.next().map_err(|error| file.unreadable(&error))
 }
 
-/// What is declared of a column.
-fn type_of(column: &Field, typed: &[Typed]) -> Option<Type> {
-    typed.iter().find(|typed| typed.name == *column.name()).map(|typed| typed.ty)
-}
-
-/// Whether a column looks like whole numbers and nobody says that it is.
-fn is_undecided(column: &Field, typed: &[Typed]) -> bool {
-    *column.data_type() == DataType::Int64 && type_of(column, typed).is_none()
-}
-
-/// The inferred columns, with declared types where every text of the column can be read so: all text is text, whole
-/// numbers are floats, dates are instants. Undecided ones are text at first.
-fn declared(inferred: &Schema, typed: &[Typed]) -> Schema {
-    let fields = inferred.fields().iter().map(|column| {
-        let ty = match (type_of(column, typed), column.data_type()) {
-            (Some(Type::String), _) => DataType::Utf8,
-            (Some(Type::Float64), DataType::Int64) => DataType::Float64,
-            (Some(Type::Timestamp), DataType::Date32) => data_type(Type::Timestamp),
-            (None, DataType::Int64) => DataType::Utf8,
-            // Parquet has no timestamps in seconds.
-            (_, DataType::Timestamp(TimeUnit::Second, _)) => data_type(Type::Timestamp),
-            (_, DataType::Timestamp(unit, _)) => DataType::Timestamp(*unit, Some("UTC".into())),
-            (_, other) => other.clone(),
-        };
-        Field::new(column.name(), ty, true)
-    });
-    Schema::new(fields.collect::<Vec<_>>())
-}
-
-/// Makes numbers of the undecided columns in which no text would change by it.
-fn decide(
-    schema: &Schema,
+/// The rows read so far.
+struct Rows {
+    schema: Arc<Schema>,
+    header: Vec<String>,
+    columns: Vec<StringBuilder>,
+    /// How many rows, and bytes, the columns hold.
+    held: (usize, usize),
     batches: Vec<RecordBatch>,
-    undecided: &[usize],
-) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
-    let stay = |at: &usize| {
-        batches.iter().all(|batch| batch.column(*at).as_string::<i32>().iter().flatten().all(is_plain))
-    };
-    let numbers: Vec<usize> = undecided.iter().copied().filter(stay).collect();
-    let field = |(at, field): (usize, &Arc<Field>)| match numbers.contains(&at) {
-        true => Arc::new(Field::new(field.name(), DataType::Int64, true)),
-        false => Arc::clone(field),
-    };
-    let schema = Arc::new(Schema::new(schema.fields().iter().enumerate().map(field).collect::<Vec<_>>()));
-    let number = |(at, column): (usize, &ArrayRef)| match numbers.contains(&at) {
-        true => cast(column, &DataType::Int64),
-        false => Ok(Arc::clone(column)),
-    };
-    let batches = batches.iter().map(|batch| {
-        let columns = batch.columns().iter().enumerate().map(number).collect::<Result<_, _>>()?;
-        RecordBatch::try_new(Arc::clone(&schema), columns)
-    });
-    let batches = batches.collect::<Result<_, _>>()?;
-    Ok((schema, batches))
+    lines: Vec<u64>,
+    problems: LabelProblems,
 }
 
-/// Whether a whole number is spelled as numbers are.
-fn is_plain(number: &str) -> bool {
-    let digits = number.strip_prefix('-').unwrap_or(number);
-    number == "0" || !digits.starts_with('0')
+impl Rows {
+    fn new(schema: Arc<Schema>, header: Vec<String>) -> Self {
+        let columns = header.iter().map(|_| StringBuilder::new()).collect();
+        let (batches, lines, problems) = (Vec::new(), Vec::new(), LabelProblems::default());
+        Self { schema, header, columns, held: (0, 0), batches, lines, problems }
+    }
+
+    fn add<R>(&mut self, records: &Records<R>, file: &LabelFile) -> Result<(), TrainError> {
+        let row = self.lines.len();
+        self.lines.push(records.line);
+        let place = || format!("{}:{}", file.path.display(), records.line);
+        let (width, wanted) = (records.count, self.header.len());
+        if records.unclosed {
+            let help = "close the quote, or write two quotes where one is part of the text";
+            self.problems
+                .add("", Some(row), || (format!("{}: a quote is not closed", place()), help.to_owned()));
+            return Ok(());
+        }
+        if width != wanted {
+            let help =
+                "give each record as many fields as the header has, and quote those with separators in them";
+            let message = format!("{}: the record has {width} fields, the header has {wanted}", place());
+            self.problems.add("", Some(row), || (message, help.to_owned()));
+            return Ok(());
+        }
+        for (at, field) in records.fields().enumerate() {
+            match std::str::from_utf8(field) {
+                Ok("") => self.columns[at].append_null(),
+                Ok(text) => self.columns[at].append_value(text),
+                Err(_) => {
+                    let text = String::from_utf8_lossy(field);
+                    let name = &self.header[at];
+                    let message = format!("{}: `{name}` is {}, which is not UTF-8", place(), quoted(&text));
+                    self.problems.add(name, Some(row), || (message, "save the file as UTF-8".to_owned()));
+                    self.columns[at].append_null();
+                }
+            }
+            self.held.1 += field.len();
+        }
+        self.held.0 += 1;
+        if self.held.0 >= BATCH_ROWS || self.held.1 >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), TrainError> {
+        let columns = self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+        self.batches.push(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())?);
+        self.held = (0, 0);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Table, TrainError> {
+        self.problems.check()?;
+        if self.held.0 > 0 {
+            self.flush()?;
+        }
+        Ok(Table { schema: self.schema, batches: self.batches, lines: Some(self.lines) })
+    }
+}
+
+/// Splits a text into records: a quoted field may go on over several lines.
+struct Records<R> {
+    from: R,
+    parser: csv_core::Reader,
+    /// The fields of the record without quotes, one after the other.
+    text: Vec<u8>,
+    /// Where each field ends in `text`.
+    ends: Vec<usize>,
+    /// How many fields the record has.
+    count: usize,
+    /// The line on which the record begins.
+    line: u64,
+    /// Whether the file ends inside a quoted field of the record.
+    unclosed: bool,
+    /// Whether the end of the last line was given to the parser.
+    is_ended: bool,
+}
+
+impl<R> Records<R> {
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        let start = |at: usize| at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (0..self.count).map(move |at| &self.text[start(at)..self.ends[at]])
+    }
+}
+
+impl<R: BufRead> Records<R> {
+    fn new(from: R, delimiter: u8) -> Self {
+        Self {
+            from,
+            parser: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
+            text: vec![0; 1024],
+            ends: vec![0; 64],
+            count: 0,
+            line: 0,
+            unclosed: false,
+            is_ended: false,
+        }
+    }
+
+    /// Reads the next record. False at the end of the file.
+    fn next(&mut self) -> io::Result<bool> {
+        let (mut written, mut ended) = (0, 0);
+        loop {
+            let input = match self.from.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                input => input?,
+            };
+            let is_over = input.is_empty();
+            // The last line may lack its end. It gets one, so that only an open quote is left to go on.
+            let given: &[u8] = match (is_over, self.is_ended) {
+                (false, _) => input,
+                (true, false) => b"\n",
+                (true, true) => b"",
+            };
+            let (text, ends) = (&mut self.text[written..], &mut self.ends[ended..]);
+            let (result, consumed, wrote, finished) = self.parser.read_record(given, text, ends);
+            let (last, is_empty) = (given[..consumed].last().copied(), given.is_empty());
+            if is_over {
+                self.is_ended |= consumed > 0;
+            } else {
+                self.from.consume(consumed);
+            }
+            written += wrote;
+            ended += finished;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.text.resize(2 * self.text.len(), 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
+                ReadRecordResult::End => return Ok(false),
+                ReadRecordResult::Record => {
+                    let inside = self.text[..written].iter().filter(|byte| **byte == b'\n').count() as u64;
+                    let behind = u64::from(last == Some(b'\n'));
+                    self.line = self.parser.line().saturating_sub(inside + behind);
+                    self.count = ended;
+                    self.unclosed = is_empty;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each record's line and fields, read through a buffer of that many bytes.
+    fn split(text: &str, buffer: usize) -> Vec<(u64, Vec<String>)> {
+        let mut records = Records::new(io::BufReader::with_capacity(buffer, text.as_bytes()), b',');
+        let mut found = Vec::new();
+        while records.next().unwrap() {
+            assert!(!records.unclosed, "{text:?}");
+            let fields = records.fields().map(|field| String::from_utf8(field.to_vec()).unwrap());
+            found.push((records.line, fields.collect()));
+        }
+        found
+    }
+
+    #[test]
+    fn buffers_make_no_difference() {
+        let text = "a,b\r\n1,\"x\ny\"\n\n2,\"\"\"q\"\"\"\n\"3\",";
+        let texts = |fields: &[&str]| fields.iter().map(|&field| field.to_owned()).collect::<Vec<_>>();
+        let expected = vec![
+            (1, texts(&["a", "b"])),
+            (2, texts(&["1", "x\ny"])),
+            (5, texts(&["2", "\"q\""])),
+            (6, texts(&["3", ""])),
+        ];
+        for buffer in [1, 2, 3, 7, 4096] {
+            assert_eq!(split(text, buffer), expected, "{buffer}");
+        }
+        assert_eq!(split("", 64), []);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_noticed() {
+        let mut records = Records::new("a,b\n1,\"x\n2,y\n".as_bytes(), b',');
+        assert!(records.next().unwrap() && records.next().unwrap());
+        assert_eq!((records.line, records.unclosed), (2, true));
+        assert!(!records.next().unwrap());
+    }
 }

@@ -1,0 +1,241 @@
+//! The instants that labels ask about.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StringArray, cast::AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Date32Type, Float64Type};
+use arrow::error::ArrowError;
+use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::{Type, arrow::value_at};
+use tidemark_kernel::{Time, Value};
+
+use crate::training::declared::declared;
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+/// The digits behind the point of a number of units that are read. The rest is far below a millisecond.
+const FRACTION: usize = 12;
+
+/// What a row says of its instant.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Instant {
+    At(Time),
+    Null,
+    /// No instant, as it is spelled.
+    Bad(String),
+}
+
+/// The instants of a column.
+#[derive(Debug)]
+pub(super) struct Instants {
+    pub(super) rows: Vec<Instant>,
+    /// Whether some name no zone, and so are read as UTC.
+    pub(super) is_naive: bool,
+    /// Whether they are read from text that says no more than they do: neither a number nor finer than a millisecond.
+    pub(super) is_exact: bool,
+}
+
+/// Why a column has no instants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoInstants {
+    /// Its values are numbers, and no unit is given.
+    NoUnit,
+    /// A unit is given, and its values are no numbers.
+    NoNumbers,
+    /// It has another type.
+    Type,
+}
+
+/// The instants in a column of timestamps, dates (their first moment, UTC), text, or numbers of a unit since 1970.
+/// `is_text` says that its format has nothing but text.
+pub(super) fn instants(column: &ArrayRef, unit: Option<Unit>, is_text: bool) -> Result<Instants, NoInstants> {
+    let column = &match column.data_type() {
+        DataType::Dictionary(_, values) => cast(column, values).map_err(|_| NoInstants::Type)?,
+        _ => Arc::clone(column),
+    };
+    if let (true, Some(unit)) = (is_text, unit) {
+        let texts = column.as_string::<i32>();
+        return Ok(of_numbers(texts, unit));
+    }
+    if column.logical_null_count() == column.len() {
+        let rows = (0..column.len()).map(|_| Instant::Null).collect();
+        return Ok(Instants { rows, is_naive: false, is_exact: false });
+    }
+    match (spelled_numbers(column), unit) {
+        (Some(Err(_)), _) => return Err(NoInstants::Type),
+        (Some(Ok(_)), None) => return Err(NoInstants::NoUnit),
+        (Some(Ok(numbers)), Some(unit)) => return Ok(of_numbers(&numbers, unit)),
+        (None, Some(_)) => return Err(NoInstants::NoNumbers),
+        (None, None) => {}
+    }
+    if let Some(days) = column.as_primitive_opt::<Date32Type>() {
+        let at = |day: Option<i32>| {
+            day.map_or(Instant::Null, |day| Instant::At(Time::from_millis(i64::from(day) * DAY)))
+        };
+        return Ok(Instants { rows: days.iter().map(at).collect(), is_naive: true, is_exact: false });
+    }
+    if let Ok(text) = declared(column, Type::String, false) {
+        return Ok(of_texts(text.as_string::<i32>()));
+    }
+    of_timestamps(column)
+}
+
+fn of_timestamps(column: &ArrayRef) -> Result<Instants, NoInstants> {
+    let times = match column.data_type() {
+        // A date as milliseconds is a timestamp without a zone.
+        DataType::Date64 => cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None)),
+        _ => Ok(Arc::clone(column)),
+    };
+    let times = times.map_err(|_| NoInstants::Type)?;
+    let is_naive = matches!(times.data_type(), DataType::Timestamp(_, None));
+    let times = declared(&times, Type::Timestamp, false).map_err(|_| NoInstants::Type)?;
+    let row = |row| match value_at(&times, row) {
+        Value::Timestamp(time) => Instant::At(time),
+        _ => Instant::Null,
+    };
+    Ok(Instants { rows: (0..times.len()).map(row).collect(), is_naive, is_exact: false })
+}
+
+fn of_numbers(texts: &StringArray, unit: Unit) -> Instants {
+    let rows = texts.iter().map(|text| instant(text, |text| number(text, unit)));
+    Instants { rows: rows.collect(), is_naive: false, is_exact: false }
+}
+
+fn of_texts(texts: &StringArray) -> Instants {
+    Instants {
+        rows: texts.iter().map(|text| instant(text, Time::parse)).collect(),
+        is_naive: texts.iter().flatten().any(|text| !has_zone(text)),
+        is_exact: !texts.iter().flatten().any(is_finer),
+    }
+}
+
+fn instant(text: Option<&str>, read: impl Fn(&str) -> Option<Time>) -> Instant {
+    match text {
+        None => Instant::Null,
+        Some(text) => read(text).map_or_else(|| Instant::Bad(text.to_owned()), Instant::At),
+    }
+}
+
+/// Whether a time has more digits than a millisecond has.
+fn is_finer(text: &str) -> bool {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().take_while(u8::is_ascii_digit).count() > 3
+}
+
+/// Whether a time behind its date names a zone.
+fn has_zone(text: &str) -> bool {
+    text.trim().get(10..).is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
+}
+
+/// A column of numbers as decimal text, every digit of them; none for any other column.
+fn spelled_numbers(column: &ArrayRef) -> Option<Result<StringArray, ArrowError>> {
+    let ty = column.data_type();
+    if ty.is_floating() {
+        let floats = cast(column, &DataType::Float64);
+        let spell = |floats: ArrayRef| {
+            let floats = floats.as_primitive::<Float64Type>().iter();
+            floats
+                .map(|float| float.filter(|float| !float.is_nan()).map(|float| float.to_string()))
+                .collect::<StringArray>()
+        };
+        return Some(floats.map(spell));
+    }
+    let texts = |texts: ArrayRef| texts.as_string::<i32>().clone();
+    ty.is_numeric().then(|| cast(column, &DataType::Utf8).map(texts))
+}
+
+/// The instant so many units after 1970, floored to a millisecond; none where the text is no decimal number.
+fn number(text: &str, unit: Unit) -> Option<Time> {
+    let text = text.trim();
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = !whole.is_empty() && whole.len() <= 19;
+    if !is_number || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = &fraction[..fraction.len().min(FRACTION)];
+    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+    let number: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let number = if is_negative { -number } else { number };
+    let (times, by) = match unit {
+        Unit::Seconds => (1000, 1),
+        Unit::Millis => (1, 1),
+        Unit::Micros => (1, 1000),
+        Unit::Nanos => (1, 1_000_000),
+    };
+    let millis = (number * times).div_euclid(scale * by);
+    i64::try_from(millis).ok().map(Time::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Decimal128Array, Float64Array, Int64Array, TimestampMillisecondArray, UInt64Array};
+
+    use super::*;
+
+    fn at(millis: i64) -> Instant {
+        Instant::At(Time::from_millis(millis))
+    }
+
+    #[test]
+    fn numbers_are_instants_of_their_unit() {
+        let seconds = Some(Unit::Seconds);
+        let texts: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("1767225600"), Some("-0.0005"), None, Some("1e9")]));
+        let found = instants(&texts, seconds, true).unwrap();
+        assert_eq!(
+            found.rows,
+            [at(1_767_225_600_000), at(-1), Instant::Null, Instant::Bad("1e9".to_owned())]
+        );
+        assert!(!found.is_naive);
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![1999]));
+        for (unit, millis) in [("s", 1_999_000), ("ms", 1999), ("us", 1), ("ns", 0)] {
+            let unit = Unit::NAMED.iter().find(|(name, _)| *name == unit).map(|(_, unit)| *unit);
+            assert_eq!(instants(&whole, unit, false).unwrap().rows, [at(millis)]);
+        }
+        let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![1, u64::MAX]));
+        assert_eq!(instants(&unsigned, seconds, false).unwrap().rows[0], at(1000));
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![1_767_225_600.123, f64::NAN]));
+        let found = instants(&floats, seconds, false).unwrap();
+        assert_eq!(found.rows, [at(1_767_225_600_123), Instant::Null]);
+        let decimals = Decimal128Array::from(vec![1500]).with_precision_and_scale(10, 3).unwrap();
+        let decimals: ArrayRef = Arc::new(decimals);
+        assert_eq!(instants(&decimals, seconds, false).unwrap().rows, [at(1500)]);
+    }
+
+    #[test]
+    fn units_are_for_numbers_and_numbers_need_one() {
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        assert_eq!(instants(&whole, None, false).unwrap_err(), NoInstants::NoUnit);
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1]));
+        assert_eq!(instants(&times, Some(Unit::Millis), false).unwrap_err(), NoInstants::NoNumbers);
+        let bools: ArrayRef = Arc::new(arrow::array::BooleanArray::from(vec![true]));
+        assert_eq!(instants(&bools, None, false).unwrap_err(), NoInstants::Type);
+    }
+
+    #[test]
+    fn times_without_a_zone_are_noticed() {
+        let is_naive = |text: &str| {
+            let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            instants(&text, None, true).unwrap().is_naive
+        };
+        assert!(is_naive("2026-05-01T12:00:00") && is_naive("2026-05-01"));
+        assert!(!is_naive("2026-05-01T12:00:00Z") && !is_naive("2026-05-01 12:00:00-01:00"));
+        let is_exact = |text: &str| {
+            let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            instants(&text, None, true).unwrap().is_exact
+        };
+        assert!(is_exact("2026-05-01T12:00:00.123Z") && is_exact("2026-05-01"));
+        assert!(!is_exact("2026-05-01T12:00:00.123456Z"));
+        let times = TimestampMillisecondArray::from(vec![1]);
+        let zoned: ArrayRef = Arc::new(times.clone().with_timezone("UTC"));
+        let naive: ArrayRef = Arc::new(times);
+        assert!(!instants(&zoned, None, false).unwrap().is_naive);
+        assert!(instants(&naive, None, false).unwrap().is_naive);
+    }
+}
