@@ -106,7 +106,7 @@ fn matching(pattern: &str, found: &mut Vec<PathBuf>) -> Result<(), TrainError> {
     for path in glob::glob(pattern).map_err(unreadable)? {
         let path = path.map_err(|error| {
             let path = error.path().to_owned();
-            FileError::of("look into", &path)(error.into_error())
+            FileError::of("look into", &path)(error.into())
         })?;
         if path.is_dir() { walk(&path, found)? } else { found.push(path) }
     }
