@@ -31,7 +31,7 @@ services:
 }
 
 #[test]
-fn columns_that_nobody_asked_for_are_not_touched() {
+fn unused_columns_are_not_touched() {
     let repo = repo();
     let train = |labels: &str, text: &str| {
         repo.write(labels, text);

@@ -17,7 +17,8 @@ use super::members::Members;
 use super::spelled::SpelledDecoder;
 use super::{ColumnsBuilder, Form};
 
-/// Is told each member that no field takes: the names that lead to its object, each with a dot behind it, and its own.
+/// Called for each member that no declared field reads, with the path of its object (each name followed by a dot, empty at the top
+/// level) and with its own name.
 pub type Unknown<'a> = &'a mut dyn FnMut(&str, &str);
 
 /// Reads payloads of one form as the declared fields of one source.

@@ -76,7 +76,8 @@ impl<'k> FileLog<'k> {
         files.map(|file| (identity(file), file)).collect()
     }
 
-    /// What is to be taken back at a path whose content is in already: what else is in under the path.
+    /// The retractions for a file that replaces what was read from its path before. If this content is already in, its rows stay,
+    /// and only entries that have nothing but retried rows are taken back.
     fn replaced(&self, path: &Path, identity: Identity) -> Result<Vec<NewEntry>, IngestError> {
         let mut others = self.of_path(&place(path)?);
         if others.iter().any(|file| identity.is(file) && self.has_own_rows(file)) {

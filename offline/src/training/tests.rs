@@ -592,7 +592,7 @@ async fn numbers_are_label_times_where_their_unit_is_said() {
 
 /// A product code is no number, and a date that is none stops nothing: neither column is asked for.
 #[tokio::test]
-async fn csv_that_nobody_asked_for_comes_out_as_it_is_spelled() {
+async fn unused_csv_columns_come_out_as_they_are_spelled() {
     let repo = Repo::new(&[]).await;
     let rows: String = (0..2000)
         .map(|row| format!("1,1970-01-01T00:00:01Z,{row},32E0134,0000-00-00,\"one\ntwo\",007\n"))
@@ -747,7 +747,7 @@ async fn labels_that_no_event_can_answer_are_counted() {
     let labels = "user,t,asked\n1,1970-01-01T00:00:01,1\n1,1970-01-01T00:00:02,1\n1,1970-01-01,1\n";
     let set = repo.build(repo.csv(labels), Visibility::AsKnown).await.unwrap();
     let (first, last) = (Time::from_millis(1000), Time::from_millis(9000));
-    // A window without end sees the last event for ever.
+    // A `lifetime` window includes the last event at any later label time, so no label is too late.
     let outside = Outside { view: "pay".into(), before: 2, after: 0, first, last };
     assert_eq!((set.summary.outside.as_slice(), set.summary.has_naive_times), (&[outside][..], true));
     let inside = "user,t,asked\n1,1970-01-01T00:00:02Z,1\n1,2970-01-01T00:00:02Z,1\n";

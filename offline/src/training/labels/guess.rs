@@ -1,8 +1,8 @@
 //! Types for columns of text, where nothing is lost by it.
 //!
-//! A Parquet file with numbers as text helps nobody, and a product code `32E0134` that became a number is wrong. So a
-//! column gets a type only where each of its values is spelled as the values of that type are written, whatever the
-//! number of rows: `7` is a whole number; `007`, `7.50`, `1e5` and `0000-00-00` are text.
+//! Numbers that Parquet stores as text have to be converted before a model can be trained on them. But the product code
+//! `32E0134` must not become a number. So a column gets a type only if writing its values as that type gives the same text
+//! again, in every row: `7` is an int64; `007`, `7.50`, `1e5` and `0000-00-00` are text.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Label files of JSON lines: one object on each line, a column for each member that any object has.
 //!
 //! A column has a type where all its values are of one: text, bools, whole numbers, numbers. Any other is the values'
-//! JSON text, so that a column nobody needs never stops a run. A member that is missing is null.
+//! JSON text, so an unused column never stops a run. A missing member is null.
 
 use std::io::BufRead;
 use std::sync::Arc;
