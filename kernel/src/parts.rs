@@ -1,0 +1,46 @@
+//! States in parts, so that a store writes what has changed of a large state and not all of it.
+//!
+//! A state is one string of bytes: its first part, and then its other parts by ascending number. Which parts there are,
+//! and what is in them, [`LogState`](crate::LogState) decides; a store keeps them apart, and gives the whole back.
+
+/// What is to be written of a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// The first part, which every state has. It changes with every event.
+    pub first: Vec<u8>,
+    /// Other parts by ascending number, each once; none: this part is there no more.
+    pub parts: Vec<(i64, Option<Vec<u8>>)>,
+    /// What becomes of parts that are not named here.
+    pub rest: Rest,
+}
+
+/// What becomes of parts of a state that a [`StateChange`] does not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are removed: this is the whole state, whatever is stored.
+    Removed,
+    /// There are none, as the writer knows: this is the whole state, and a store need not look for others.
+    Absent,
+    /// They stay as they are. Where the state is not stored any more, nothing may be written: it has to be given whole.
+    Kept,
+}
+
+impl StateChange {
+    /// A whole state that has one part.
+    #[must_use]
+    pub const fn whole(bytes: Vec<u8>) -> Self {
+        Self { first: bytes, parts: Vec::new(), rest: Rest::Removed }
+    }
+
+    /// How many bytes are written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.first.len() + self.parts.iter().filter_map(|(_, part)| part.as_ref()).map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether nothing is written, which no state is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
