@@ -4,7 +4,7 @@ use tidemark_expr::ViewRows;
 use tidemark_kernel::codec::DecodeError;
 use tidemark_kernel::event::{Log, Offset};
 use tidemark_kernel::value::Value;
-use tidemark_kernel::{FeaturePlan, LogState, Retention, Stamp, Time};
+use tidemark_kernel::{FeaturePlan, Layout, LogState, Retention, Stamp, Time};
 use tidemark_store::NewState;
 
 use crate::decode::Batch;
@@ -12,9 +12,13 @@ use crate::decode::Batch;
 /// How many events are applied to a state at most before its tiles grow: until then each of them may have a tile of its own.
 const UNSETTLED: usize = 128;
 
-/// The state that a store holds for an entity; the empty one where it holds none.
-pub(crate) fn stored(plan: &FeaturePlan, bytes: Option<&[u8]>) -> Result<LogState, DecodeError> {
-    bytes.map_or_else(|| Ok(LogState::new()), |bytes| LogState::decode_lazily(plan, bytes))
+/// The state that a store holds for an entity; the empty one, in the layout of its generation, where it holds none.
+pub(crate) fn stored(
+    plan: &FeaturePlan,
+    layout: Layout,
+    bytes: Option<&[u8]>,
+) -> Result<LogState, DecodeError> {
+    bytes.map_or_else(|| Ok(LogState::with_layout(layout)), |bytes| LogState::decode_lazily(plan, bytes))
 }
 
 /// The rows that a view sees of a batch, with what says when and where each of them was.
@@ -65,11 +69,16 @@ impl<'b> Rows<'b> {
     }
 }
 
-/// What to store of a state.
-pub(crate) fn new_state(plan: &FeaturePlan, state: &mut LogState) -> NewState {
+/// What to store of a state that has changed since it was loaded or stored.
+pub(crate) fn changed(plan: &FeaturePlan, state: &mut LogState) -> NewState {
     // Tiles that no question can see go with the encoding, and then keep the state no longer.
-    let bytes = state.encode(plan);
-    NewState { bytes, retention: Retention::of(plan, state) }
+    let change = state.change(plan);
+    NewState { change, retention: Retention::of(plan, state) }
+}
+
+/// The same where the store has forgotten what it had.
+pub(crate) fn whole(plan: &FeaturePlan, state: &LogState) -> NewState {
+    NewState { change: state.whole(plan), retention: Retention::of(plan, state) }
 }
 
 /// How long a state is needed that is stored in these bytes; none where they are none of the plan's, too: what is not

@@ -13,6 +13,7 @@ use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
 use crate::decode::RETRACTED;
 use crate::error::IngestError;
+use crate::fill;
 use crate::health::Ahead;
 use crate::journal::files::KnownFile;
 use crate::pipeline::Shared;
@@ -261,7 +262,7 @@ pub(crate) async fn views(
             true => held.next().unwrap_or_default(),
             false => Held::default(),
         };
-        let current = live.as_ref().is_some_and(|live| live.fingerprint == plan.fingerprint());
+        let current = live.as_ref().is_some_and(|live| fill::is_of(plan, live));
         let (view, source) = (plan.view.clone(), plan.source.clone());
         views.push(ViewStatus { view, source, live, current, lost, positions, sizes });
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
-use tidemark_kernel::{FeaturePlan, Log, Position};
+use tidemark_kernel::{FeaturePlan, Layout, Log, Position};
 use tidemark_offline::Positions as LogPositions;
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, begun_at, names_every_bucket};
 
@@ -61,6 +61,8 @@ struct Target {
     evaluator: Arc<ViewEvaluator>,
     store: Arc<dyn OnlineStore>,
     generation: Generation,
+    /// Of its states.
+    layout: Layout,
     metrics: Arc<ViewMetrics>,
     memory: Memory,
 }
@@ -90,7 +92,9 @@ impl ViewWriter {
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
         let evaluator = Arc::new(evaluator);
-        let target = Arc::new(Target { host, plan, evaluator, store, generation, metrics, memory });
+        let layout = plan.layout_of_states(generation.fingerprint).unwrap_or_default();
+        let target = Target { host, plan, evaluator, store, generation, layout, metrics, memory };
+        let target = Arc::new(target);
         let mut logs = BTreeMap::new();
         for log in stored.keys() {
             let Some(buckets) = buckets(&stored, *log) else { return Ok(None) };

@@ -8,8 +8,8 @@
 //! This crate must never contain I/O, async, clocks, Kafka, Redis, gRPC, DataFusion or definition syntax. Of Arrow
 //! it knows arrays and schemas only.
 //!
-//! Reading order: [`time`] and [`value`], then [`event`], [`window`] and [`span`], [`aggregate`], [`state`],
-//! [`retention`], [`answer`], [`replay`]; last the [`oracle`].
+//! Reading order: [`time`] and [`value`], then [`event`], [`window`] and [`span`], [`aggregate`], [`layout`], [`parts`] and
+//! [`state`], [`retention`], [`answer`], [`replay`]; last the [`oracle`].
 
 pub mod aggregate;
 pub mod answer;
@@ -17,6 +17,7 @@ pub mod codec;
 pub mod event;
 pub mod exact;
 pub mod key;
+pub mod layout;
 pub mod oracle;
 pub mod parts;
 pub mod plan;
@@ -36,6 +37,7 @@ pub mod window;
 pub use answer::{Answer, Status};
 pub use event::{Event, Log, Offset, Order, Position, Stamp};
 pub use key::EntityKey;
+pub use layout::Layout;
 pub use parts::StateChange;
 pub use plan::{FeaturePlan, Fingerprint};
 pub use retention::Retention;

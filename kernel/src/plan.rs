@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::aggregate::{self, Function, StateKind};
 use crate::codec::Writer;
+use crate::layout::Layout;
 use crate::source::SourceVersion;
 use crate::time::Span;
 use crate::value::{FeatureType, Type};
@@ -167,6 +168,8 @@ pub struct FeaturePlan {
     /// How old the newest event may be before answers say `outside_max_age`.
     pub max_age: Option<Span>,
     fingerprint: Fingerprint,
+    /// Of its states in each layout.
+    states: [Fingerprint; Layout::ALL.len()],
 }
 
 impl FeaturePlan {
@@ -203,6 +206,7 @@ impl FeaturePlan {
             head: spec.head,
             max_age: spec.max_age,
             fingerprint,
+            states: Layout::ALL.map(|layout| fingerprint.of_states(layout)),
         };
         for feature in spec.features {
             plan.add(feature)?;
@@ -240,6 +244,26 @@ impl FeaturePlan {
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The fingerprint of a generation: equal ones have equal states after equal events. It is the plan's own
+    /// for the first layout, so that all that was stored in it is known.
+    #[must_use]
+    pub const fn fingerprint_of_states(&self, layout: Layout) -> Fingerprint {
+        self.states[layout as usize - 1]
+    }
+
+    /// The same for a generation that is begun by this version.
+    #[must_use]
+    pub fn stored_fingerprint(&self) -> Fingerprint {
+        self.fingerprint_of_states(Layout::default())
+    }
+
+    /// The layout of the states of a generation, which it keeps: so two versions never write different bytes at one position.
+    /// None where they are not of this plan.
+    #[must_use]
+    pub fn layout_of_states(&self, generation: Fingerprint) -> Option<Layout> {
+        Layout::ALL.into_iter().find(|layout| self.fingerprint_of_states(*layout) == generation)
     }
 
     /// The key's types, in the entity's order.
@@ -312,6 +336,13 @@ impl Fingerprint {
         let mut short = [0; 16];
         short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
         Self(short)
+    }
+
+    fn of_states(self, layout: Layout) -> Self {
+        match layout {
+            Layout::One => self,
+            Layout::Two => Self::hash(&[&self.0[..], b"states", &[layout as u8]].concat()),
+        }
     }
 
     /// The fingerprint of 32 hexadecimal digits.

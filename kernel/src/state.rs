@@ -5,28 +5,22 @@
 //! other logs when a question is [answered](crate::answer).
 //!
 //! A busy entity has thousands of tiles, of which a batch of events changes a few. So the aggregates of a tile stay
-//! encoded until an event or a coarser tile needs them, and encoding copies the bytes of all others.
+//! encoded until an event or a coarser tile needs them, encoding copies the bytes of all others, and what is written is
+//! a [change](LogState::change) of the parts that have changed.
+
+mod bytes;
 
 use std::borrow::Cow;
 
+use self::bytes::PartAt;
 use crate::aggregate::State;
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{Reader, Writer};
 use crate::event::{Offset, Stamp};
+use crate::layout::Layout;
 use crate::plan::FeaturePlan;
 use crate::span::{Grid, TileSpan};
 use crate::time::Time;
 use crate::value::Value;
-
-/// The first byte of every stored state: the version of this layout.
-///
-/// Layout 1, integers as varints, signed ones zigzag: version (1 byte), last offset, newest arrival (ms), number of
-/// tiles; then each tile, oldest first: kind (0 bounded, 1 without a beginning), start (bounded only: its distance
-/// from the previous tile's end, or for the first tile the instant itself), length (without a beginning: the end),
-/// how long before the end its newest event was (ms), and one state per aggregate of the plan.
-pub const LAYOUT: u8 = 1;
-
-/// How much a batch of events adds to the bytes of most states.
-const ROOM: usize = 256;
 
 /// What is kept of the events in one span.
 #[derive(Clone, Debug)]
@@ -41,7 +35,7 @@ pub struct Tile {
 /// One state per aggregate of the plan.
 #[derive(Clone, Debug)]
 enum Body {
-    /// Encoded: where in the bytes of the [`LogState`].
+    /// Encoded: where in the `body` of the [`LogState`].
     Encoded { start: u32, end: u32 },
     /// Decoded, to be changed.
     Decoded(Box<[State]>),
@@ -131,35 +125,34 @@ impl Tile {
 /// The state of one entity in one view from one log.
 #[derive(Clone, Debug)]
 pub struct LogState {
+    layout: Layout,
     last_offset: Offset,
     newest_arrival: Time,
     /// Oldest first. Disjoint, and where `settled`, each the span that the grid gives it.
     tiles: Vec<Tile>,
     settled: bool,
-    /// What it was decoded from or last encoded to: where the tiles that have not changed since have their aggregates.
-    bytes: Box<[u8]>,
+    /// The tiles as they were decoded from or last encoded to: where those that have not changed since have their
+    /// aggregates.
+    body: Box<[u8]>,
+    /// The parts of the body, one after the other; none where it is one piece.
+    parts: Box<[PartAt]>,
 }
 
 impl Default for LogState {
     fn default() -> Self {
-        Self {
-            last_offset: -1,
-            newest_arrival: Time::NEG_INFINITY,
-            tiles: Vec::new(),
-            settled: true,
-            bytes: Box::default(),
-        }
+        Self::with_layout(Layout::default())
     }
 }
 
 /// Equality of what was applied, however much of it is decoded.
 impl PartialEq for LogState {
     fn eq(&self, other: &Self) -> bool {
-        let applied =
-            |state: &Self| (state.last_offset, state.newest_arrival, state.settled, state.tiles.len());
+        let applied = |state: &Self| {
+            (state.layout, state.last_offset, state.newest_arrival, state.settled, state.tiles.len())
+        };
         let equal = |(mine, theirs): (&Tile, &Tile)| {
             (mine.span, mine.newest) == (theirs.span, theirs.newest)
-                && mine.encoded(&self.bytes) == theirs.encoded(&other.bytes)
+                && mine.encoded(&self.body) == theirs.encoded(&other.body)
         };
         applied(self) == applied(other) && self.tiles.iter().zip(&other.tiles).all(equal)
     }
@@ -168,10 +161,24 @@ impl PartialEq for LogState {
 impl Eq for LogState {}
 
 impl LogState {
-    /// The state before any event.
+    /// The state before any event, in the newest layout.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same in this layout, which it keeps.
+    #[must_use]
+    pub fn with_layout(layout: Layout) -> Self {
+        Self {
+            layout,
+            last_offset: -1,
+            newest_arrival: Time::NEG_INFINITY,
+            tiles: Vec::new(),
+            settled: true,
+            body: Box::default(),
+            parts: Box::default(),
+        }
     }
 
     /// The offset of the last event applied, -1 before any.
@@ -192,6 +199,11 @@ impl LogState {
         self.newest_arrival.minus(plan.head)
     }
 
+    /// The instant by which tiles have grown: none that begins later is longer than a tick.
+    fn grown_to(&self, plan: &FeaturePlan) -> Time {
+        self.layout.grown_to(plan.head, self.horizon(plan))
+    }
+
     /// The tiles, oldest first.
     #[must_use]
     pub fn tiles(&self) -> &[Tile] {
@@ -201,7 +213,7 @@ impl LogState {
     /// What one of its tiles keeps: one state per aggregate of the plan.
     #[must_use]
     pub fn states<'s>(&'s self, plan: &FeaturePlan, tile: &'s Tile) -> Cow<'s, [State]> {
-        tile.states(plan, &self.bytes)
+        tile.states(plan, &self.body)
     }
 
     /// Merges what one of its tiles keeps for the aggregates that are `wanted` into `merged`, which has a state per
@@ -213,14 +225,14 @@ impl LogState {
         merged: &mut [State],
         wanted: impl Fn(usize) -> bool,
     ) {
-        tile.merge_into(plan, &self.bytes, merged, wanted);
+        tile.merge_into(plan, &self.body, merged, wanted);
     }
 
     /// How many bytes of memory it has allocated, as long as no event is applied after it was [encoded](Self::encode) or
     /// decoded.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.bytes.len() + self.tiles.capacity() * size_of::<Tile>()
+        self.body.len() + self.tiles.capacity() * size_of::<Tile>() + size_of_val(&*self.parts)
     }
 
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
@@ -238,13 +250,14 @@ impl LogState {
     pub(crate) fn admit(&mut self, plan: &FeaturePlan, stamp: &Stamp, inputs: &[Value]) {
         self.last_offset = self.last_offset.max(stamp.offset);
         if stamp.arrival_time > self.newest_arrival {
+            let grown_to = self.grown_to(plan);
             self.newest_arrival = stamp.arrival_time;
-            self.settled = false;
+            self.settled &= self.grown_to(plan) == grown_to;
         }
         if let Some(index) = self.tile_for(plan, stamp.event_time) {
             let tile = &mut self.tiles[index];
             tile.newest = tile.newest.max(stamp.event_time);
-            for (state, input) in tile.states_mut(plan, &self.bytes).iter_mut().zip(inputs) {
+            for (state, input) in tile.states_mut(plan, &self.body).iter_mut().zip(inputs) {
                 state.apply(input, stamp.order());
             }
         }
@@ -258,10 +271,10 @@ impl LogState {
         if before.is_some_and(|before| before.contains(time)) {
             return Some(next - 1);
         }
-        let (horizon, finest) = (self.horizon(plan), TileSpan { start: time, end: time.next() });
-        // Nothing coarser ends by the horizon. Most events are that new, and need no look at the windows.
-        let new = time >= horizon && !plan.windows.is_empty();
-        let span = if new { finest } else { Grid::new(&plan.windows, horizon).span(time)? };
+        let (grown_to, finest) = (self.grown_to(plan), TileSpan { start: time, end: time.next() });
+        // Nothing coarser ends by then. Most events are that new, and need no look at the windows.
+        let new = time >= grown_to && !plan.windows.is_empty();
+        let span = if new { finest } else { Grid::new(&plan.windows, grown_to).span(time)? };
         let overlaps = before.is_some_and(|before| before.end > span.start)
             || self.tiles.get(next).is_some_and(|after| after.span.start < span.end);
         let span = if overlaps { finest } else { span };
@@ -280,17 +293,17 @@ impl LogState {
             return;
         }
         self.settled = true;
-        let horizon = self.horizon(plan);
-        let grid = Grid::new(&plan.windows, horizon);
-        // A tile from the horizon on is as fine as can be and does not grow; without windows there is none at all.
-        let old = |tile: &Tile| tile.span.start < horizon || plan.windows.is_empty();
+        let grown_to = self.grown_to(plan);
+        let grid = Grid::new(&plan.windows, grown_to);
+        // A tile from there on is as fine as can be and does not grow; without windows there is none at all.
+        let old = |tile: &Tile| tile.span.start < grown_to || plan.windows.is_empty();
         let aged = self.tiles.partition_point(old);
         let mut kept = 0;
         for index in 0..aged {
             let Some(span) = grid.grown(self.tiles[index].span) else { continue };
             let (before, rest) = self.tiles.split_at_mut(index);
             match before[..kept].last_mut().filter(|last| last.span == span) {
-                Some(last) => last.merge(plan, &self.bytes, &rest[0]),
+                Some(last) => last.merge(plan, &self.body, &rest[0]),
                 None => {
                     self.tiles.swap(kept, index);
                     self.tiles[kept].span = span;
@@ -300,154 +313,4 @@ impl LogState {
         }
         self.tiles.drain(kept..aged);
     }
-
-    /// The canonical bytes, after [settling](Self::settle).
-    pub fn encode(&mut self, plan: &FeaturePlan) -> Vec<u8> {
-        self.settle(plan);
-        let mut out = Writer::with_capacity(self.bytes.len() + ROOM);
-        out.u8(LAYOUT);
-        out.zigzag(self.last_offset);
-        out.zigzag(self.newest_arrival.millis());
-        out.varint(self.tiles.len() as u64);
-        let mut previous = Time::from_millis(0);
-        for tile in &mut self.tiles {
-            encode_span(&mut out, tile.span, previous);
-            out.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
-            previous = tile.span.end;
-            let start = out.len();
-            match &tile.body {
-                Body::Encoded { start, end } => out.raw(&self.bytes[*start as usize..*end as usize]),
-                Body::Decoded(states) => states.iter().for_each(|state| state.encode(&mut out)),
-            }
-            match Body::encoded(start, out.len()) {
-                Some(body) => tile.body = body,
-                None => {
-                    tile.states_mut(plan, &self.bytes);
-                }
-            }
-        }
-        let bytes = out.into_bytes();
-        // As large as need be: what is handed out may have room to spare, but this is kept.
-        self.bytes = bytes.as_slice().into();
-        bytes
-    }
-
-    /// Reads back what [`encode`](Self::encode) wrote under the same plan, to be asked.
-    ///
-    /// # Errors
-    /// Fails where the bytes are not the canonical form of a state of this plan, or of a newer layout.
-    pub fn decode(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(plan, bytes, decoded_body)
-    }
-
-    /// The same, to be changed a little and encoded again: all is checked as well, and nothing is decoded yet.
-    ///
-    /// # Errors
-    /// As [`decode`](Self::decode).
-    pub fn decode_lazily(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = Self::read(plan, bytes, encoded_body)?;
-        Ok(Self { bytes: bytes.into(), ..state })
-    }
-
-    fn read(plan: &FeaturePlan, bytes: &[u8], body: ReadBody) -> Result<Self, DecodeError> {
-        let mut from = Reader::new(bytes);
-        match from.u8()? {
-            LAYOUT => {}
-            found if found > LAYOUT => return Err(DecodeError::Newer { found, supported: LAYOUT }),
-            _ => return Err(DecodeError::Malformed { at: 0, expected: "a layout version" }),
-        }
-        let last_offset = from.zigzag()?;
-        let newest_arrival = Time::from_millis(from.zigzag()?);
-        let mut state = Self { last_offset, newest_arrival, ..Self::default() };
-        let applied = last_offset >= 0 && newest_arrival.is_valid();
-        if !applied && state != Self::default() {
-            return Err(from.malformed("the last offset and newest arrival of a log"));
-        }
-        let count = from.count(3 + plan.aggregates.len())?;
-        if !applied && count > 0 {
-            return Err(from.malformed("no tiles before any event"));
-        }
-        state.tiles.reserve_exact(count);
-        let grid = Grid::new(&plan.windows, state.horizon(plan));
-        let mut previous = Time::from_millis(0);
-        for index in 0..count {
-            let span = decode_span(&mut from, previous, index)?;
-            if grid.grown(span) != Some(span) {
-                return Err(from.malformed("a tile of this plan"));
-            }
-            let tile = decode_tile(plan, span, &mut from, body)?;
-            previous = span.end;
-            state.tiles.push(tile);
-        }
-        from.finish()?;
-        Ok(state)
-    }
-}
-
-const BOUNDED: u8 = 0;
-const WITHOUT_BEGINNING: u8 = 1;
-
-fn encode_span(out: &mut Writer, span: TileSpan, previous: Time) {
-    match span.length() {
-        Some(length) => {
-            out.u8(BOUNDED);
-            out.zigzag(span.start.millis() - previous.millis());
-            out.varint(length.millis() as u64);
-        }
-        None => {
-            out.u8(WITHOUT_BEGINNING);
-            out.zigzag(span.end.millis());
-        }
-    }
-}
-
-fn decode_span(from: &mut Reader<'_>, previous: Time, index: usize) -> Result<TileSpan, DecodeError> {
-    let within = |millis: Option<i64>, from: &Reader<'_>| {
-        let time = millis.map(Time::from_millis).filter(|time| time.millis().unsigned_abs() < 1 << 60);
-        time.ok_or_else(|| from.malformed("an instant"))
-    };
-    match from.u8()? {
-        BOUNDED => {
-            let distance = from.zigzag()?;
-            if index > 0 && distance < 0 {
-                return Err(from.malformed("tiles in order"));
-            }
-            let start = within(previous.millis().checked_add(distance), from)?;
-            let length = i64::try_from(from.varint()?).ok();
-            let end = within(length.and_then(|length| start.millis().checked_add(length)), from)?;
-            Ok(TileSpan { start, end })
-        }
-        WITHOUT_BEGINNING if index == 0 => {
-            let end = from.zigzag()?;
-            Ok(TileSpan { start: Time::NEG_INFINITY, end: within(Some(end), from)? })
-        }
-        _ => Err(from.malformed("a kind of tile")),
-    }
-}
-
-fn decode_tile(
-    plan: &FeaturePlan,
-    span: TileSpan,
-    from: &mut Reader<'_>,
-    body: ReadBody,
-) -> Result<Tile, DecodeError> {
-    let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
-    let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
-    let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
-    let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
-    Ok(Tile { span, newest, body: body(plan, from)? })
-}
-
-/// How the aggregates of a tile are read.
-type ReadBody = fn(&FeaturePlan, &mut Reader<'_>) -> Result<Body, DecodeError>;
-
-fn decoded_body(plan: &FeaturePlan, from: &mut Reader<'_>) -> Result<Body, DecodeError> {
-    let states = plan.aggregates.iter().map(|aggregate| State::decode(aggregate.kind, from));
-    states.collect::<Result<_, _>>().map(Body::Decoded)
-}
-
-fn encoded_body(plan: &FeaturePlan, from: &mut Reader<'_>) -> Result<Body, DecodeError> {
-    let start = from.at();
-    plan.aggregates.iter().try_for_each(|aggregate| State::check(aggregate.kind, from))?;
-    Body::encoded(start, from.at()).ok_or_else(|| from.malformed("a state below 4 GiB"))
 }

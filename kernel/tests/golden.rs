@@ -14,7 +14,7 @@ use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{
-    EntityKey, FeaturePlan, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type, Value,
+    EntityKey, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type, Value,
     Window,
 };
 
@@ -100,8 +100,8 @@ const EVENTS: [(i64, i64); 10] = [
     (0, -9),
 ];
 
-fn state(plan: &FeaturePlan) -> LogState {
-    let mut state = LogState::new();
+fn state(plan: &FeaturePlan, layout: Layout) -> LogState {
+    let mut state = LogState::with_layout(layout);
     let now = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
     for (offset, (age, number)) in EVENTS.into_iter().enumerate() {
         let event_time = now.minus(Span::from_secs(age));
@@ -124,7 +124,7 @@ fn state(plan: &FeaturePlan) -> LogState {
 #[test]
 fn the_bytes_of_layout_1() {
     let plan = plan();
-    let bytes = state(&plan).encode(&plan);
+    let bytes = state(&plan, Layout::One).encode(&plan);
     let mut text = format!("fingerprint {}\n", plan.fingerprint());
     writeln!(text, "source version {}", source().version()).expect("writable");
     let max_arrival_ahead = Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
@@ -139,23 +139,57 @@ fn the_bytes_of_layout_1() {
         writeln!(text, "key ({number}, ß) = {key:?}, bucket {} of 16", key.bucket(16)).expect("writable");
     }
     text.push_str("state\n");
+    push_hex(&mut text, &bytes);
+    assert_golden("layout_1.txt", &text);
+    assert!(LogState::decode(&plan, &bytes).is_ok());
+}
+
+#[test]
+fn the_bytes_of_layout_2() {
+    let plan = plan();
+    let stored = plan.stored_fingerprint();
+    let mut text = format!("fingerprint of states {stored}\n");
+    text.push_str("state\n");
+    let mut state = state(&plan, Layout::Two);
+    push_hex(&mut text, &state.encode(&plan));
+    let at = state.newest_arrival();
+    let offset = state.last_offset();
+    for tick in 1..=30 {
+        let event_time = at.plus(Span::from_millis(tick * 50));
+        let stamp = Stamp { log: Log(3), offset: offset + tick, event_time, arrival_time: event_time };
+        state.apply(&plan, &stamp, &vec![Value::Null; plan.aggregates.len()]);
+    }
+    let busy = state.change(&plan);
+    text.push_str("busy state\n");
+    push_hex(&mut text, &busy.first);
+    for (number, part) in &busy.parts {
+        writeln!(text, "part {number}").expect("writable");
+        push_hex(&mut text, part.as_deref().expect("a new part"));
+    }
+    assert_golden("layout_2.txt", &text);
+    assert!(LogState::decode(&plan, &state.encode(&plan)).is_ok());
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
     for row in bytes.chunks(32) {
         row.iter().for_each(|byte| write!(text, "{byte:02x}").expect("writable"));
         text.push('\n');
     }
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layout_1.txt");
+}
+
+fn assert_golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&path, &text).expect("the golden file is writable");
+        fs::write(&path, text).expect("the golden file is writable");
     }
     assert_eq!(text, fs::read_to_string(&path).unwrap_or_default());
-    assert!(LogState::decode(&plan, &bytes).is_ok());
 }
 
 #[test]
 fn a_newer_layout_is_named() {
     let plan = plan();
-    let mut bytes = state(&plan).encode(&plan);
-    bytes[0] = 2;
+    let mut bytes = state(&plan, Layout::default()).encode(&plan);
+    bytes[0] = 3;
     let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").to_string();
-    assert!(error.contains("version is 2") && error.contains("newer tidemark"), "{error}");
+    assert!(error.contains("version is 3") && error.contains("newer tidemark"), "{error}");
 }

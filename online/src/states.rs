@@ -56,17 +56,16 @@ impl States {
     /// The live generation of a view, if it holds what the plan means.
     fn current(&self, plan: &FeaturePlan, live: Option<Generation>) -> Result<Generation, LookupError> {
         let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
-        let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
-        if wanted == live {
-            let mut known = self.known();
-            if known.get(&wanted).is_none_or(|known| known.generation != generation) {
-                known.insert(wanted, Known { generation: generation.clone(), retractions: None });
-            }
-            drop(known);
-            Ok(generation)
-        } else {
-            Err(LookupError::Applying { view: plan.view.clone(), wanted, live })
+        if plan.layout_of_states(generation.fingerprint).is_none() {
+            let (wanted, live) = (plan.stored_fingerprint(), generation.fingerprint);
+            return Err(LookupError::Applying { view: plan.view.clone(), wanted, live });
         }
+        let mut known = self.known();
+        if known.get(&plan.fingerprint()).is_none_or(|known| known.generation != generation) {
+            known.insert(plan.fingerprint(), Known { generation: generation.clone(), retractions: None });
+        }
+        drop(known);
+        Ok(generation)
     }
 
     /// The generation that holds what the plan means: the live one, or the one that was. That may be gone by now.
@@ -94,13 +93,17 @@ impl States {
     }
 
     /// As of [`Read::retractions`].
-    async fn retractions(&self, generation: &Generation) -> Result<Position, StoreError> {
+    async fn retractions(
+        &self,
+        plan: &FeaturePlan,
+        generation: &Generation,
+    ) -> Result<Position, StoreError> {
         let remembered = |known: &Known| known.retractions.filter(|_| known.generation == *generation);
-        if let Some(retractions) = self.known().get(&generation.fingerprint).and_then(remembered) {
+        if let Some(retractions) = self.known().get(&plan.fingerprint()).and_then(remembered) {
             return Ok(retractions);
         }
         let retractions = begun_at(&self.store.positions_of(generation, &[Log::RETRACTIONS]).await?);
-        if let Some(known) = self.known().get_mut(&generation.fingerprint)
+        if let Some(known) = self.known().get_mut(&plan.fingerprint())
             && known.generation == *generation
         {
             known.retractions = Some(retractions);
@@ -163,7 +166,7 @@ impl States {
         for _ in 0..TRIES {
             let generation = self.generation(plan).await?;
             let found = async {
-                let retractions = self.retractions(&generation).await?;
+                let retractions = self.retractions(plan, &generation).await?;
                 Ok((self.store.lookup(&generation, keys).await?, retractions))
             };
             match found.await {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidemark_kernel::{EntityKey, FeaturePlan, Fingerprint, Log, Position, SourcePlan, Time};
+use tidemark_kernel::{EntityKey, FeaturePlan, Fingerprint, Layout, Log, Position, SourcePlan, Time};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{Effort, EntityEvents, EventTable, History, HistoryError, Location, TableError};
 use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore, StoreError, begun_at};
@@ -185,6 +185,8 @@ struct View<'r> {
     request: &'r Request,
     plan: &'r Arc<FeaturePlan>,
     generation: Generation,
+    /// Of its states.
+    layout: Layout,
     applied: Applied,
     table: Arc<EventTable>,
 }
@@ -197,10 +199,10 @@ impl<'r> View<'r> {
     ) -> Result<Self, VerifyError> {
         let live = request.store.live(&plan.view).await?;
         let generation = live.ok_or_else(|| VerifyError::NotFilled(plan.view.clone()))?;
-        if generation.fingerprint != plan.fingerprint() {
-            let (live, wanted) = (generation.fingerprint, plan.fingerprint());
+        let Some(layout) = plan.layout_of_states(generation.fingerprint) else {
+            let (live, wanted) = (generation.fingerprint, plan.stored_fingerprint());
             return Err(VerifyError::Foreign { view: plan.view.clone(), live, wanted });
-        }
+        };
         if !request.store.is_whole(&generation).await? {
             return Err(VerifyError::Lost(plan.view.clone()));
         }
@@ -225,7 +227,7 @@ impl<'r> View<'r> {
         if retractions != retracted(table.facts()) {
             return Err(VerifyError::TakenBack(plan.view.clone()));
         }
-        let view = Self { request, plan, generation, applied, table };
+        let view = Self { request, plan, generation, layout, applied, table };
         view.check_covered()?;
         Ok(view)
     }
@@ -284,7 +286,7 @@ impl<'r> View<'r> {
         verified: &mut Verified,
     ) {
         let rebuilt =
-            Rebuilt::new(self.plan, &self.applied, key, events.map_or_else(Vec::new, |entity| entity.events));
+            Rebuilt::new(self.plan, self.layout, &self.applied, key, events.map_or_else(Vec::new, |entity| entity.events));
         let stored: BTreeMap<Log, Vec<u8>> =
             stored.map(|entity| entity.states.into_iter().collect()).unwrap_or_default();
         verified.entities += 1;

@@ -105,7 +105,7 @@ async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("filled");
     let after = store.live("by_user").await.expect("a store").expect("live");
-    assert!(after.number > before.number && after.fingerprint == changed.fingerprint());
+    assert!(after.number > before.number && after.fingerprint == changed.stored_fingerprint());
     assert_eq!(store.unpublished("by_user").await.expect("a store"), std::slice::from_ref(&before));
     let host = Host::new(Patient::default());
     let (names, mut seen) = (BTreeSet::from(["by_user".to_owned()]), Vec::new());
@@ -137,7 +137,7 @@ async fn a_live_view_that_fell_behind_is_caught_up() {
     let behind = Project { store: memory(), ..older };
     let plan = by_user();
     let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
-    let generation = behind.store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
+    let generation = behind.store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
     behind.store.publish("by_user", None, Some(&generation)).await.expect("published");
     behind.open().await.catch_up(&unwatched).await.expect("caught up");
     assert_eq!(states(&behind.store, "by_user").await, held.views["by_user"]);
@@ -151,7 +151,7 @@ async fn states_of_another_history_are_filled_anew() {
     let ahead = Project { store: memory(), ..project };
     let starts = [(Log::FILE, Position(10_000)), (Log::PUSH, Position(10_000))].into();
     let generation =
-        ahead.store.begin("by_user", by_user().fingerprint(), &starts, None).await.expect("begun");
+        ahead.store.begin("by_user", by_user().stored_fingerprint(), &starts, None).await.expect("begun");
     ahead.store.publish("by_user", None, Some(&generation)).await.expect("published");
     ahead.open().await.catch_up(&unwatched).await.expect("filled");
     assert_eq!(ahead.held().await, held);
@@ -189,7 +189,7 @@ async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
 async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start() {
     let (store, plan) = (memory(), by_user());
     let starts = [(Log::FILE, Position::START)].into();
-    let generation = store.begin("by_user", plan.fingerprint(), &starts, None).await.expect("begun");
+    let generation = store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
     let view =
         ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default(), Memory::default())
             .await

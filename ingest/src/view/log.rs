@@ -224,6 +224,7 @@ impl LogWriter {
         self.target.metrics.flushes(flushes.len());
         self.target.metrics.written(flushes.iter().map(written).sum());
         let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
+        let outcomes = self.complete(&steps, batch.to, outcomes).await?;
         let mut whole = true;
         let (mut entities, mut bytes) = (0, 0);
         for (step, outcome) in steps.into_iter().zip(outcomes) {
@@ -239,6 +240,38 @@ impl LogWriter {
         }
         self.cache.trim(self.memory.cached());
         Ok(whole)
+    }
+
+    /// Flushes once more, with whole states, where the store has forgotten a state of which only changes were given.
+    async fn complete(
+        &self,
+        steps: &[Step],
+        to: Position,
+        mut outcomes: Vec<FlushOutcome>,
+    ) -> Result<Vec<FlushOutcome>, StoreError> {
+        let incomplete = |(_, outcome): &(usize, &FlushOutcome)| **outcome == FlushOutcome::Incomplete;
+        let places: Vec<usize> =
+            outcomes.iter().enumerate().filter(incomplete).map(|(place, _)| place).collect();
+        if places.is_empty() {
+            return Ok(outcomes);
+        }
+        let whole = |entity: &Touched| {
+            let state = apply::whole(&self.target.plan, entity.state.as_ref()?);
+            Some((entity.key.clone(), Some(state)))
+        };
+        let flush = |place: &usize| {
+            let step = &steps[*place];
+            let writes = step.entities.iter().filter_map(whole).collect();
+            BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
+        };
+        let flushes: Vec<BucketFlush> = places.iter().map(flush).collect();
+        self.target.metrics.flushes(flushes.len());
+        self.target.metrics.written(flushes.iter().map(written).sum());
+        let completed = self.target.store.flush(&self.target.generation, flushes).await?;
+        for (place, outcome) in places.into_iter().zip(completed) {
+            outcomes[place] = outcome;
+        }
+        Ok(outcomes)
     }
 
     /// The buckets that lack something of a batch, with the entities it concerns. Those that it does not concern
@@ -379,7 +412,7 @@ fn apply_all(
                 None => stored(target, &entity.key, entity.loaded.take())?,
             };
             rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
-            let new = apply::new_state(&target.plan, &mut state);
+            let new = apply::changed(&target.plan, &mut state);
             entity.state = Some(state);
             writes.push((entity.key.clone(), Some(new)));
         }
@@ -389,7 +422,7 @@ fn apply_all(
 }
 
 fn stored(target: &Target, key: &EntityKey, bytes: Option<Vec<u8>>) -> Result<LogState, IngestError> {
-    apply::stored(&target.plan, bytes.as_deref()).map_err(|source| IngestError::State {
+    apply::stored(&target.plan, target.layout, bytes.as_deref()).map_err(|source| IngestError::State {
         generation: target.generation.clone(),
         key: key.clone(),
         source,
@@ -400,10 +433,12 @@ fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
     match outcome {
         FlushOutcome::Applied => Some(to),
         FlushOutcome::At(position) => position,
+        // Nothing is incomplete that was given whole.
+        FlushOutcome::Incomplete => None,
     }
 }
 
 /// How many bytes the states of a flush have.
 fn written(flush: &BucketFlush) -> usize {
-    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.bytes.len()).sum()
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.len()).sum()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::{EntityKey, Event, FeaturePlan, Log, LogState, Position};
+use tidemark_kernel::{EntityKey, Event, FeaturePlan, Layout, Log, LogState, Position};
 use tidemark_store::BUCKETS;
 
 use super::Applied;
@@ -16,9 +16,11 @@ pub(super) struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// Applies, log by log in order of offset, what the store has applied of an entity's events.
+    /// Applies, log by log in order of offset, what the store has applied of an entity's events, to states in the layout of the
+    /// stored ones.
     pub(super) fn new(
         plan: &FeaturePlan,
+        layout: Layout,
         applied: &Applied,
         key: &EntityKey,
         mut events: Vec<Event>,
@@ -29,7 +31,8 @@ impl Rebuilt {
         events.sort_by_key(|event| (event.stamp.log, event.stamp.offset));
         let mut states: BTreeMap<Log, LogState> = BTreeMap::new();
         for event in &events {
-            states.entry(event.stamp.log).or_default().apply(plan, &event.stamp, &event.inputs);
+            let state = states.entry(event.stamp.log).or_insert_with(|| LogState::with_layout(layout));
+            state.apply(plan, &event.stamp, &event.inputs);
         }
         states.values_mut().for_each(|state| state.settle(plan));
         Self { states, events }

@@ -1,0 +1,65 @@
+//! Layouts of states: how far their tiles have grown, and the cells of time by which they are in parts.
+
+use crate::time::{Span, Time};
+
+/// How a state is laid out in tiles and bytes. All states of a generation have one layout, so that equal events give
+/// equal bytes whoever applies them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layout {
+    /// One piece: each flush writes all of it. Tiles have grown by the horizon `R`.
+    One = 1,
+    /// A busy state is in parts, of which a flush writes those that have changed: what is new, most often, among the ticks
+    /// of the last `head`. So that these parts stay as they are, tiles grow once in a *cell* of time and not with each event.
+    #[default]
+    Two = 2,
+}
+
+/// How many cells there are at least in a `head`. With more, a flush writes less, and a state has more parts.
+const CELLS: u64 = 16;
+
+/// How many tiles are not older than the horizon where a state is in parts. With fewer, the bytes saved would be few, and
+/// each part costs a store as much as some tiles.
+pub(crate) const BUSY: usize = 24;
+
+impl Layout {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// The one whose states begin with this byte.
+    pub(crate) fn of(version: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| *layout as u8 == version)
+    }
+
+    /// The instant by which the tiles of a state with this horizon have grown: not after the horizon, since questions about
+    /// any instant from there on must be answered.
+    pub(crate) fn grown_to(self, head: Span, horizon: Time) -> Time {
+        match self {
+            Self::One => horizon,
+            Self::Two => horizon.floor(Cells::of(head).0),
+        }
+    }
+}
+
+/// Cells of event time: `[n * length, (n + 1) * length)` is cell `n`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cells(Span);
+
+impl Cells {
+    /// Those of a view with this `head`: their length is a power of two in milliseconds, and between a sixteenth and an eighth
+    /// of the `head`, or one millisecond.
+    pub(crate) fn of(head: Span) -> Self {
+        let sixteenth = head.millis().unsigned_abs() / CELLS;
+        let length = sixteenth.max(1).next_power_of_two();
+        Self(Span::from_millis(i64::try_from(length).unwrap_or(i64::MAX)))
+    }
+
+    /// The cell around an instant.
+    pub(crate) const fn around(self, time: Time) -> i64 {
+        time.millis().div_euclid(self.0.millis())
+    }
+
+    /// The first instant of a cell.
+    pub(crate) const fn start(self, cell: i64) -> Time {
+        Time::from_millis(cell.saturating_mul(self.0.millis()))
+    }
+}

@@ -1,0 +1,354 @@
+//! The bytes of a state, whole and in parts.
+//!
+//! Integers are varints, signed ones zigzag.
+//!
+//! **Layout 1**: version (1 byte), last offset, newest arrival (ms), number of tiles; then the tiles, oldest first.
+//!
+//! A tile: kind (0 bounded, 1 without a beginning), start (bounded only: its distance from the previous tile's end, or for the
+//! first tile the instant itself), length (without a beginning: the end), how long before the end its newest event was (ms),
+//! and one state per aggregate of the plan.
+//!
+//! **Layout 2**: version (1 byte), last offset, newest arrival (ms), number of other parts. Where that is 0, number of tiles
+//! and the tiles as in layout 1. Else, for each part its number (its distance from the one before; for the first, from the cell
+//! before the one that tiles have grown to) and its number of tiles; then the parts. In a part, the first tile begins at a
+//! distance from the start of the cell that the part is numbered by.
+//!
+//! A state is in parts where at least 24 tiles are not older than what has grown. All older tiles are in the part of the cell before.
+//! Each of the others is in the part of its cell, or, where it lies ahead of the newest arrival, in the part of the arrival's
+//! cell: so there are at most some twenty parts.
+
+use crate::aggregate::State;
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::layout::{BUSY, Cells, Layout};
+use crate::parts::{Rest, StateChange};
+use crate::plan::FeaturePlan;
+use crate::span::{Grid, TileSpan};
+use crate::time::Time;
+
+use super::{Body, LogState, Tile};
+
+/// How much a batch of events adds to the bytes of most states.
+const ROOM: usize = 256;
+
+/// A part in the body of a state. It begins where the one before ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PartAt {
+    number: i64,
+    tiles: usize,
+    end: usize,
+}
+
+impl LogState {
+    /// The canonical bytes, after [settling](Self::settle).
+    pub fn encode(&mut self, plan: &FeaturePlan) -> Vec<u8> {
+        self.encode_body(plan);
+        let mut bytes = self.header(plan);
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// What a store is to write that has the state as it was last encoded or [lazily decoded](Self::decode_lazily), or nothing
+    /// where it never was.
+    pub fn change(&mut self, plan: &FeaturePlan) -> StateChange {
+        let (body, parts) = self.encode_body(plan);
+        let before: Vec<(i64, &[u8])> = contents(&parts, &body).collect();
+        if self.parts.is_empty() {
+            let parts = before.into_iter().map(|(number, _)| (number, None)).collect();
+            return StateChange { first: self.one_piece(plan), parts, rest: Rest::Absent };
+        }
+        let mut before = before.into_iter().peekable();
+        let (mut parts, mut rest) = (Vec::new(), Rest::Absent);
+        for (number, content) in contents(&self.parts, &self.body) {
+            while let Some((gone, _)) = before.next_if(|(before, _)| *before < number) {
+                parts.push((gone, None));
+            }
+            match before.next_if(|(before, _)| *before == number) {
+                Some((_, same)) if same == content => rest = Rest::Kept,
+                _ => parts.push((number, Some(content.to_vec()))),
+            }
+        }
+        parts.extend(before.map(|(gone, _)| (gone, None)));
+        StateChange { first: self.header(plan), parts, rest }
+    }
+
+    /// What a store is to write of which it is not known what it has: the state as it was last encoded.
+    #[must_use]
+    pub fn whole(&self, plan: &FeaturePlan) -> StateChange {
+        if self.parts.is_empty() {
+            return StateChange::whole(self.one_piece(plan));
+        }
+        let parts = contents(&self.parts, &self.body);
+        let parts = parts.map(|(number, content)| (number, Some(content.to_vec()))).collect();
+        StateChange { first: self.header(plan), parts, rest: Rest::Removed }
+    }
+
+    /// The bytes of a state without parts.
+    fn one_piece(&self, plan: &FeaturePlan) -> Vec<u8> {
+        [self.header(plan).as_slice(), &self.body].concat()
+    }
+
+    /// Settles, encodes the tiles, and gives back the body and the parts of before.
+    fn encode_body(&mut self, plan: &FeaturePlan) -> (Box<[u8]>, Box<[PartAt]>) {
+        self.settle(plan);
+        let mut out = Writer::with_capacity(self.body.len() + ROOM);
+        let split = self.split(plan);
+        let parts: Box<[PartAt]> = if split.is_empty() {
+            self.encode_tiles(plan, 0..self.tiles.len(), Time::from_millis(0), &mut out);
+            Box::default()
+        } else {
+            let cells = Cells::of(plan.head);
+            let mut from = 0;
+            let encoded = split.into_iter().map(|(number, tiles)| {
+                self.encode_tiles(plan, from..from + tiles, cells.start(number), &mut out);
+                from += tiles;
+                PartAt { number, tiles, end: out.len() }
+            });
+            encoded.collect()
+        };
+        let body = std::mem::replace(&mut self.body, out.into_bytes().into_boxed_slice());
+        (body, std::mem::replace(&mut self.parts, parts))
+    }
+
+    /// Encodes some tiles, which then have their aggregates there.
+    fn encode_tiles(
+        &mut self,
+        plan: &FeaturePlan,
+        tiles: std::ops::Range<usize>,
+        mut previous: Time,
+        out: &mut Writer,
+    ) {
+        for tile in &mut self.tiles[tiles] {
+            encode_span(out, tile.span, previous);
+            out.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
+            previous = tile.span.end;
+            let start = out.len();
+            match &tile.body {
+                Body::Encoded { start, end } => out.raw(&self.body[*start as usize..*end as usize]),
+                Body::Decoded(states) => states.iter().for_each(|state| state.encode(out)),
+            }
+            match Body::encoded(start, out.len()) {
+                Some(body) => tile.body = body,
+                None => {
+                    tile.states_mut(plan, &self.body);
+                }
+            }
+        }
+    }
+
+    /// Into which parts the tiles fall: the number of each and how many tiles it has, oldest first. Empty for one piece.
+    fn split(&self, plan: &FeaturePlan) -> Vec<(i64, usize)> {
+        let grown_to = self.grown_to(plan);
+        let aged = self.tiles.partition_point(|tile| tile.span.start < grown_to);
+        if self.layout < Layout::Two || self.tiles.len() - aged < BUSY {
+            return Vec::new();
+        }
+        let number = self.numbering(plan);
+        let mut parts: Vec<(i64, usize)> = Vec::new();
+        for tile in &self.tiles {
+            let number = number(tile.span);
+            match parts.last_mut().filter(|(last, _)| *last == number) {
+                Some((_, tiles)) => *tiles += 1,
+                None => parts.push((number, 1)),
+            }
+        }
+        parts
+    }
+
+    /// The number of the part of a tile.
+    fn numbering(&self, plan: &FeaturePlan) -> impl Fn(TileSpan) -> i64 {
+        let cells = Cells::of(plan.head);
+        let (before, newest) = (self.cell_before(plan), cells.around(self.newest_arrival));
+        move |span| cells.around(span.start).clamp(before, newest)
+    }
+
+    /// The cell before the one that tiles have grown to.
+    fn cell_before(&self, plan: &FeaturePlan) -> i64 {
+        Cells::of(plan.head).around(self.grown_to(plan)).saturating_sub(1)
+    }
+
+    /// All that comes before the tiles.
+    fn header(&self, plan: &FeaturePlan) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.u8(self.layout as u8);
+        out.zigzag(self.last_offset);
+        out.zigzag(self.newest_arrival.millis());
+        if self.layout >= Layout::Two {
+            out.varint(self.parts.len() as u64);
+        }
+        if self.parts.is_empty() {
+            out.varint(self.tiles.len() as u64);
+        }
+        let mut previous = self.cell_before(plan);
+        for part in &self.parts {
+            out.varint(part.number.abs_diff(previous));
+            out.varint(part.tiles as u64);
+            previous = part.number;
+        }
+        out.into_bytes()
+    }
+
+    /// Reads back what [`encode`](Self::encode) wrote under the same plan, to be asked.
+    ///
+    /// # Errors
+    /// Fails where the bytes are not the canonical form of a state of this plan, or of a newer layout.
+    pub fn decode(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
+        // It has no body.
+        Self::read(plan, bytes, decoded_body).map(|(state, _)| Self { parts: Box::default(), ..state })
+    }
+
+    /// The same, to be changed a little and encoded again: all is checked as well, and nothing is decoded yet.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_lazily(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (state, header) = Self::read(plan, bytes, encoded_body)?;
+        Ok(Self { body: bytes[header..].into(), ..state })
+    }
+
+    /// A state, and how long its header is.
+    fn read(plan: &FeaturePlan, bytes: &[u8], body: ReadBody) -> Result<(Self, usize), DecodeError> {
+        let mut from = Reader::new(bytes);
+        let version = from.u8()?;
+        let newest = Layout::default() as u8;
+        let layout = Layout::of(version).ok_or(match version {
+            0 => DecodeError::Malformed { at: 0, expected: "a layout version" },
+            found => DecodeError::Newer { found, supported: newest },
+        })?;
+        let last_offset = from.zigzag()?;
+        let newest_arrival = Time::from_millis(from.zigzag()?);
+        let mut state = Self { last_offset, newest_arrival, ..Self::with_layout(layout) };
+        let applied = last_offset >= 0 && newest_arrival.is_valid();
+        if !applied && state != Self::with_layout(layout) {
+            return Err(from.malformed("the last offset and newest arrival of a log"));
+        }
+        let parts = if layout < Layout::Two { 0 } else { from.count(2)? };
+        let mut split = Vec::with_capacity(parts);
+        let mut number = state.cell_before(plan);
+        for part in 0..parts {
+            let distance = i64::try_from(from.varint()?).ok().filter(|distance| part == 0 || *distance > 0);
+            number = distance
+                .and_then(|distance| number.checked_add(distance))
+                .ok_or_else(|| from.malformed("parts in order"))?;
+            split.push((number, from.count(3 + plan.aggregates.len())?));
+        }
+        let one_piece = if parts == 0 { from.count(3 + plan.aggregates.len())? } else { 0 };
+        let count = split.iter().try_fold(one_piece, |sum, (_, tiles)| sum.checked_add(*tiles));
+        let count = count.filter(|count| *count <= bytes.len());
+        let count = count.ok_or_else(|| from.malformed("as many tiles as there are bytes for"))?;
+        if !applied && count > 0 {
+            return Err(from.malformed("no tiles before any event"));
+        }
+        state.tiles.reserve_exact(count);
+        let (header, cells) = (from.at(), Cells::of(plan.head));
+        state.read_tiles(plan, &mut from, one_piece, Time::from_millis(0), header, body)?;
+        let mut read = Vec::with_capacity(parts);
+        for (number, tiles) in &split {
+            state.read_tiles(plan, &mut from, *tiles, cells.start(*number), header, body)?;
+            read.push(PartAt { number: *number, tiles: *tiles, end: from.at() - header });
+        }
+        if state.split(plan) != split {
+            return Err(from.malformed("the parts of such a state"));
+        }
+        state.parts = read.into();
+        from.finish()?;
+        Ok((state, header))
+    }
+
+    /// Reads tiles that follow those which were read.
+    fn read_tiles(
+        &mut self,
+        plan: &FeaturePlan,
+        from: &mut Reader<'_>,
+        count: usize,
+        mut previous: Time,
+        header: usize,
+        body: ReadBody,
+    ) -> Result<(), DecodeError> {
+        let grid = Grid::new(&plan.windows, self.grown_to(plan));
+        for _ in 0..count {
+            let span = decode_span(from, previous, self.tiles.is_empty())?;
+            let in_order = self.tiles.last().is_none_or(|last| last.span.end <= span.start);
+            if !in_order || grid.grown(span) != Some(span) {
+                return Err(from.malformed("a tile of this plan"));
+            }
+            let tile = decode_tile(plan, span, from, header, body)?;
+            previous = span.end;
+            self.tiles.push(tile);
+        }
+        Ok(())
+    }
+}
+
+/// The content of each part of a body.
+fn contents<'b>(parts: &'b [PartAt], body: &'b [u8]) -> impl Iterator<Item = (i64, &'b [u8])> {
+    let mut start = 0;
+    parts.iter().map(move |part| {
+        (part.number, &body[std::mem::replace(&mut start, part.end)..part.end])
+    })
+}
+
+const BOUNDED: u8 = 0;
+const WITHOUT_BEGINNING: u8 = 1;
+
+fn encode_span(out: &mut Writer, span: TileSpan, previous: Time) {
+    match span.length() {
+        Some(length) => {
+            out.u8(BOUNDED);
+            out.zigzag(span.start.millis() - previous.millis());
+            out.varint(length.millis() as u64);
+        }
+        None => {
+            out.u8(WITHOUT_BEGINNING);
+            out.zigzag(span.end.millis());
+        }
+    }
+}
+
+fn decode_span(from: &mut Reader<'_>, previous: Time, is_first: bool) -> Result<TileSpan, DecodeError> {
+    let within = |millis: Option<i64>, from: &Reader<'_>| {
+        let time = millis.map(Time::from_millis).filter(|time| time.millis().unsigned_abs() < 1 << 60);
+        time.ok_or_else(|| from.malformed("an instant"))
+    };
+    match from.u8()? {
+        BOUNDED => {
+            let distance = from.zigzag()?;
+            let start = within(previous.millis().checked_add(distance), from)?;
+            let length = i64::try_from(from.varint()?).ok();
+            let end = within(length.and_then(|length| start.millis().checked_add(length)), from)?;
+            Ok(TileSpan { start, end })
+        }
+        WITHOUT_BEGINNING if is_first => {
+            let end = from.zigzag()?;
+            Ok(TileSpan { start: Time::NEG_INFINITY, end: within(Some(end), from)? })
+        }
+        _ => Err(from.malformed("a kind of tile")),
+    }
+}
+
+fn decode_tile(
+    plan: &FeaturePlan,
+    span: TileSpan,
+    from: &mut Reader<'_>,
+    header: usize,
+    body: ReadBody,
+) -> Result<Tile, DecodeError> {
+    let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
+    let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
+    let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
+    let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
+    Ok(Tile { span, newest, body: body(plan, from, header)? })
+}
+
+/// How the aggregates of a tile are read, given where the body begins.
+type ReadBody = fn(&FeaturePlan, &mut Reader<'_>, usize) -> Result<Body, DecodeError>;
+
+fn decoded_body(plan: &FeaturePlan, from: &mut Reader<'_>, _: usize) -> Result<Body, DecodeError> {
+    let states = plan.aggregates.iter().map(|aggregate| State::decode(aggregate.kind, from));
+    states.collect::<Result<_, _>>().map(Body::Decoded)
+}
+
+fn encoded_body(plan: &FeaturePlan, from: &mut Reader<'_>, header: usize) -> Result<Body, DecodeError> {
+    let start = from.at() - header;
+    plan.aggregates.iter().try_for_each(|aggregate| State::check(aggregate.kind, from))?;
+    Body::encoded(start, from.at() - header).ok_or_else(|| from.malformed("a state below 4 GiB"))
+}

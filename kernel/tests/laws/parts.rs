@@ -1,0 +1,113 @@
+//! States in parts, as a store has them.
+
+use std::collections::BTreeMap;
+
+use tidemark_kernel::parts::{Rest, StateChange};
+use tidemark_kernel::{FeaturePlan, Layout, Log, LogState, Span};
+
+use super::generate;
+
+/// What a store has of one state.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    first: Option<Vec<u8>>,
+    others: BTreeMap<i64, Vec<u8>>,
+}
+
+impl Stored {
+    pub(crate) fn write(&mut self, change: StateChange) {
+        assert!(change.parts.is_sorted_by(|(a, _), (b, _)| a < b), "by ascending number, each once");
+        match change.rest {
+            Rest::Removed => self.others.clear(),
+            Rest::Absent => {
+                let named = |number| change.parts.iter().any(|(other, _)| other == number);
+                assert!(self.others.keys().all(named), "all others are named, or there are none");
+            }
+            Rest::Kept => assert!(self.first.is_some(), "there is something to keep"),
+        }
+        self.first = Some(change.first);
+        for (number, part) in change.parts {
+            match part {
+                Some(part) => drop(self.others.insert(number, part)),
+                None => assert!(self.others.remove(&number).is_some(), "part {number} was there"),
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.first.clone().unwrap_or_default();
+        self.others.values().for_each(|part| bytes.extend_from_slice(part));
+        bytes
+    }
+}
+
+/// An event in each of these milliseconds, which arrives at once.
+fn state(plan: &FeaturePlan, layout: Layout, times: impl IntoIterator<Item = i64>) -> LogState {
+    let mut state = LogState::with_layout(layout);
+    for (offset, at) in times.into_iter().enumerate() {
+        let event = generate::event(Log(0), offset as i64, at, at);
+        state.apply(plan, &event.stamp, &event.inputs);
+    }
+    state
+}
+
+/// Ten seconds of `head` are in cells of 1,024 ms.
+const CELL: i64 = 1024;
+
+fn numbers(change: &StateChange) -> Vec<(i64, bool)> {
+    change.parts.iter().map(|(number, part)| (*number, part.is_some())).collect()
+}
+
+#[test]
+fn a_flush_of_a_busy_state_writes_what_is_new() {
+    let plan = generate::plan_of(&["1h"], Span::from_secs(10));
+    // Every 100 ms for a minute, up to the beginning of cell 59.
+    let mut state = state(&plan, Layout::Two, (0..=604).map(|tick| tick * 100));
+    let (newest, grown) = (60_400 / CELL, 50_400 / CELL);
+    let first = state.change(&plan);
+    let all: Vec<(i64, bool)> = (grown - 1..=newest).map(|number| (number, true)).collect();
+    assert_eq!((numbers(&first), first.rest), (all, Rest::Absent), "what has grown, and ten seconds in cells");
+
+    let mut at = 60_400;
+    let mut apply = |state: &mut LogState, later: i64| {
+        at += later;
+        let event = generate::event(Log(0), at, at, at);
+        state.apply(&plan, &event.stamp, &event.inputs);
+        state.change(&plan)
+    };
+    let next = apply(&mut state, 10);
+    assert_eq!((numbers(&next), next.rest), (vec![(newest, true)], Rest::Kept));
+    assert!(next.len() * 10 < first.len(), "{} bytes of {}", next.len(), first.len());
+
+    // Tiles grow with the cell that the horizon comes into.
+    let moved = apply(&mut state, CELL);
+    let parts = vec![(grown - 1, false), (grown, true), (newest + 1, true)];
+    assert_eq!((numbers(&moved), moved.rest), (parts, Rest::Kept));
+
+    // After a pause nothing is left of the cells, and little of the rest: it is one piece again.
+    let idle = apply(&mut state, 3_000_000);
+    let gone = (grown..=newest + 1).map(|number| (number, false)).collect::<Vec<_>>();
+    assert_eq!((numbers(&idle), idle.rest), (gone, Rest::Absent));
+}
+
+#[test]
+fn a_state_with_little_that_is_new_is_one_piece() {
+    let plan = generate::plan_of(&["1h"], Span::from_secs(10));
+    for (ticks, parts) in [(23, 0), (24, 1)] {
+        let mut state = state(&plan, Layout::Two, 0..ticks);
+        assert_eq!(state.change(&plan).parts.len(), parts, "{ticks} ticks");
+    }
+    let mut one_piece = state(&plan, Layout::One, 0..1000);
+    assert_eq!(one_piece.change(&plan).parts.len(), 0, "the first layout has no parts");
+}
+
+#[test]
+fn what_is_ahead_of_its_arrival_is_with_the_newest() {
+    let plan = generate::plan_of(&["1h"], Span::from_secs(10));
+    let mut state = LogState::new();
+    for offset in 0..100 {
+        let event = generate::event(Log(0), offset, 20_000 + offset * 10_000, 20_000);
+        state.apply(&plan, &event.stamp, &event.inputs);
+    }
+    assert_eq!(numbers(&state.change(&plan)), [(20_000 / CELL, true)]);
+}
