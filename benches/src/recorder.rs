@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, try_join_all};
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::{EntityKey, Log, Position, Retention, Span};
 use tidemark_store::{
@@ -40,16 +41,22 @@ enum Call {
     Flush(Vec<Shape>),
 }
 
-/// How many bytes a state has, and how long it is needed.
-type Length = (usize, Option<Retention>);
+/// How many bytes are written of each part of a state, and how long it is needed.
+#[derive(Debug)]
+struct Lengths {
+    first: usize,
+    parts: Vec<(i64, Option<usize>)>,
+    rest: Rest,
+    retention: Option<Retention>,
+}
 
-/// A [`BucketFlush`] with the length of each state, and how long it is needed.
+/// A [`BucketFlush`] with the lengths of each state.
 #[derive(Debug)]
 struct Shape {
     bucket: u16,
     from: Position,
     to: Position,
-    writes: Vec<(EntityKey, Option<Length>)>,
+    writes: Vec<(EntityKey, Option<Lengths>)>,
 }
 
 impl Recorder {
@@ -80,7 +87,8 @@ impl Recording {
 
     /// How many bytes they had.
     pub fn bytes(&self) -> usize {
-        self.flushes().flat_map(|shape| &shape.writes).filter_map(|(_, state)| Some(state.as_ref()?.0)).sum()
+        let states = self.flushes().flat_map(|shape| &shape.writes);
+        states.filter_map(|(_, state)| Some(state.as_ref()?.total())).sum()
     }
 
     /// How many states were asked for.
@@ -139,16 +147,33 @@ async fn chain(
 
 impl Shape {
     fn of(flush: &BucketFlush) -> Self {
-        let shape = |state: &NewState| (state.bytes.len(), state.retention);
-        let writes = flush.writes.iter().map(|(key, state)| (key.clone(), state.as_ref().map(shape)));
+        let writes = flush.writes.iter().map(|(key, state)| (key.clone(), state.as_ref().map(Lengths::of)));
         Self { bucket: flush.bucket, from: flush.from, to: flush.to, writes: writes.collect() }
     }
 
     /// With states of the same lengths.
     fn filled(self, log: Log) -> BucketFlush {
-        let state = |(length, retention)| NewState { bytes: vec![7; length], retention };
-        let writes = self.writes.into_iter().map(|(key, shape)| (key, shape.map(state)));
+        let writes = self.writes.into_iter().map(|(key, state)| (key, state.map(Lengths::filled)));
         BucketFlush { bucket: self.bucket, log, from: self.from, to: self.to, writes: writes.collect() }
+    }
+}
+
+impl Lengths {
+    fn of(state: &NewState) -> Self {
+        let StateChange { first, parts, rest } = &state.change;
+        let parts = parts.iter().map(|(number, part)| (*number, part.as_ref().map(Vec::len))).collect();
+        Self { first: first.len(), parts, rest: *rest, retention: state.retention }
+    }
+
+    fn total(&self) -> usize {
+        self.first + self.parts.iter().filter_map(|(_, part)| *part).sum::<usize>()
+    }
+
+    fn filled(self) -> NewState {
+        let bytes = |length| vec![7; length];
+        let parts = self.parts.into_iter().map(|(number, part)| (number, part.map(bytes))).collect();
+        let change = StateChange { first: bytes(self.first), parts, rest: self.rest };
+        NewState { change, retention: self.retention }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod expiry;
 pub mod flushes;
 pub mod generations;
 pub mod histories;
+pub mod parts;
 pub mod races;
 
 use std::collections::BTreeMap;
@@ -52,7 +53,12 @@ macro_rules! conformance {
                 several_are_asked_about_and_dropped, several_are_compared_with_where_they_should_be, many_are_compared,
                 several_are_read_at_once, the_live_generation_cannot_be_dropped;
             histories: the_first_history_of_a_source_stays;
-            races: one_of_many_writers_wins, no_read_sees_half_a_flush, one_of_many_fills_is_published;
+            parts: parts_are_joined_by_ascending_number, a_change_writes_what_it_names, a_whole_state_replaces_all_parts,
+                a_deleted_state_leaves_no_part, what_is_kept_must_be_stored, what_is_kept_may_be_of_the_same_call,
+                parts_of_several_logs_are_kept_apart, a_state_has_thousands_of_parts, a_state_in_parts_is_one_state,
+                any_changes_leave_what_they_should;
+            races: one_of_many_writers_wins, no_read_sees_half_a_flush, no_read_sees_half_of_the_parts,
+                one_of_many_fills_is_published;
         }
     };
 }
@@ -83,7 +89,7 @@ macro_rules! conformance_of_expiry {
         $crate::conformance_of_expiry! { $fresh;
             a_state_is_forgotten_when_it_is_not_needed_anymore, a_write_counts_from_anew,
             a_state_that_is_needed_for_good_stays, a_log_that_stands_still_forgets_nothing,
-            logs_are_forgotten_apart, steps_are_short
+            logs_are_forgotten_apart, parts_of_a_forgotten_state_are_not_kept, steps_are_short
         }
     };
     ($fresh:expr; $($law:ident),+) => {$(

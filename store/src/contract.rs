@@ -7,6 +7,7 @@ use async_trait::async_trait;
 pub use tidemark_host::Clock;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::Span;
@@ -27,6 +28,11 @@ pub const BUCKETS: u16 = 16;
 /// [`BUCKETS`] buckets and each log, one [`Position`], and for each entity and log at most one state: bytes that the
 /// store does not look into. An entity lies in bucket [`EntityKey::bucket`]`(BUCKETS)`, and so do its states for all
 /// logs. Generations share nothing.
+///
+/// A state is written in parts, so that a flush need not write all of a large one: a first part, which every write
+/// gives, and others that have numbers, of which a write gives those that changed ([`StateChange`]). Any `i64` is a
+/// number, any bytes are a part, also none. Every read gives the state in one piece: the first part, then the others by
+/// ascending number. [`Sizes`] count it once.
 ///
 /// # What is atomic
 /// One bucket of one generation, and the live pointer of one view. [`flush`](Self::flush) checks the position, writes
@@ -53,6 +59,9 @@ pub const BUCKETS: u16 = 16;
 /// A state says how long it is needed ([`NewState::retention`]). From [`Retention::expiry`] of its last write on a
 /// store may forget it, at any time or never; not before, not because of what is written about another log or entity,
 /// and not because a worker of another version wrote in between. Positions are never forgotten.
+///
+/// A state is forgotten with all of its parts, and a write of any of them counts for all. A write that keeps parts of a
+/// state that was forgotten is [`FlushOutcome::Incomplete`]: the parts that it does not give are lost to the store.
 ///
 /// # Whose states they are
 /// The states of a source's views were made from one history: one `events` table, whose id moves with it.
@@ -88,7 +97,13 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError>;
 
-    /// Applies each flush if the bucket's position for its log is `from`; the outcomes follow the flushes.
+    /// Applies each flush if the bucket's position for its log is `from`, and if every state of which it keeps parts is
+    /// stored; the outcomes follow the flushes. The position is checked first, then all states of the flush, and only
+    /// then is anything of it written.
+    ///
+    /// A state that is given whole replaces what is stored ([`Rest::Removed`]), and a write of none deletes a state, each
+    /// with all parts. [`Rest::Absent`] is the same where no other parts are stored. Where some are, which the caller says
+    /// is not so, what is read afterwards is not specified.
     ///
     /// A flush with `from == to` is allowed: it writes states and moves nothing. A fill uses it to bring a bucket's
     /// states in several pieces before the one that moves the position; a test uses it to plant a wrong state.
@@ -391,24 +406,38 @@ pub struct BucketFlush {
     pub from: Position,
     /// The position that it has afterwards, not before `from`.
     pub to: Position,
-    /// The whole new state of each entity that changed, each once; none deletes it.
+    /// What is new of the state of each entity that changed, each once; none deletes it.
     pub writes: Vec<(EntityKey, Option<NewState>)>,
 }
 
 /// A state to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewState {
-    /// What is stored. A store does not look into it.
-    pub bytes: Vec<u8>,
-    /// How long it is needed; none: for good.
+    /// What is written of it. A store does not look into its parts.
+    pub change: StateChange,
+    /// How long the whole of it is needed; none: for good.
     pub retention: Option<Retention>,
 }
 
 impl NewState {
-    /// A state that is never forgotten.
+    /// A state that replaces what is stored, whatever that is.
+    #[must_use]
+    pub const fn whole(bytes: Vec<u8>, retention: Option<Retention>) -> Self {
+        Self { change: StateChange::whole(bytes), retention }
+    }
+
+    /// The same, never forgotten.
     #[must_use]
     pub const fn permanent(bytes: Vec<u8>) -> Self {
-        Self { bytes, retention: None }
+        Self::whole(bytes, None)
+    }
+}
+
+impl BucketFlush {
+    /// The entities whose states must be stored, since parts of them are kept.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &EntityKey> {
+        let keeps = |state: &NewState| state.change.rest == Rest::Kept;
+        self.writes.iter().filter(move |(_, state)| state.as_ref().is_some_and(keeps)).map(|(key, _)| key)
     }
 }
 
@@ -420,6 +449,9 @@ pub enum FlushOutcome {
     /// Nothing was written, because the bucket is at this position and not at `from`. Being at `to` means that it was
     /// done before; none that the log is unknown in this generation.
     At(Option<Position>),
+    /// Nothing was written and the position not moved, because a state of which parts were to be kept ([`Rest::Kept`])
+    /// is not stored, or not any more: it was forgotten. Give all states of the flush whole.
+    Incomplete,
 }
 
 /// What became of a [`publish`](OnlineStore::publish).
@@ -478,7 +510,7 @@ pub struct EntityStates {
 pub struct Sizes {
     /// Entities that have a state for at least one log.
     pub entities: u64,
-    /// States: one for each entity and log.
+    /// States: one for each entity and log, whatever parts it has.
     pub states: u64,
     /// Bytes of all states, without their keys and what the store adds.
     pub bytes: u64,

@@ -22,6 +22,7 @@ mod database;
 pub mod embedded;
 pub mod error;
 pub mod memory;
+mod parts;
 pub mod redis;
 mod sample;
 pub mod sweep;

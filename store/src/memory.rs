@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::StateChange;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::{Span, Time};
 
@@ -17,6 +18,7 @@ use crate::contract::{
     compare_history,
 };
 use crate::error::StoreError;
+use crate::parts;
 use crate::sweep::{Sweep, Term};
 
 /// How many entities one step of a sweep looks at.
@@ -52,8 +54,19 @@ struct Fill {
 
 #[derive(Clone)]
 struct State {
-    bytes: Vec<u8>,
+    first: Vec<u8>,
+    /// The other parts by number.
+    others: BTreeMap<i64, Vec<u8>>,
     term: Term,
+}
+
+impl State {
+    /// All parts in one piece.
+    fn bytes(&self) -> Vec<u8> {
+        let parts: Vec<&[u8]> =
+            std::iter::once(&self.first).chain(self.others.values()).map(Vec::as_slice).collect();
+        parts.concat()
+    }
 }
 
 impl MemoryStore {
@@ -111,7 +124,7 @@ impl Fill {
 
     fn states(&self, key: &EntityKey) -> LogStates {
         let logs = self.entities.get(key).into_iter().flatten();
-        logs.map(|(log, state)| (*log, state.bytes.clone())).collect()
+        logs.map(|(log, state)| (*log, state.bytes())).collect()
     }
 
     fn add_log(&mut self, log: Log, position: Position) {
@@ -122,9 +135,13 @@ impl Fill {
     }
 
     fn flush(&mut self, flush: BucketFlush, now: Time) -> FlushOutcome {
+        let is_stored =
+            |key: &EntityKey| self.entities.get(key).is_some_and(|logs| logs.contains_key(&flush.log));
+        let is_complete = flush.kept().all(is_stored);
         let stored = self.positions.get_mut(&flush.log).and_then(|buckets| buckets.get_mut(&flush.bucket));
         match stored {
-            Some(position) if *position == flush.from => *position = flush.to,
+            Some(position) if *position == flush.from && is_complete => *position = flush.to,
+            Some(position) if *position == flush.from => return FlushOutcome::Incomplete,
             other => return FlushOutcome::At(other.copied()),
         }
         for (key, state) in flush.writes {
@@ -136,8 +153,10 @@ impl Fill {
     fn write(&mut self, key: EntityKey, log: Log, state: Option<NewState>, now: Time) {
         let logs = self.entities.entry(key.clone()).or_default();
         match state {
-            Some(NewState { bytes, retention }) => {
-                drop(logs.insert(log, State { bytes, term: Term { written: now, retention } }));
+            Some(NewState { change: StateChange { first, parts: changes, rest }, retention }) => {
+                let mut others = logs.remove(&log).map(|state| state.others).unwrap_or_default();
+                parts::change(&mut others, changes, rest);
+                logs.insert(log, State { first, others, term: Term { written: now, retention } });
             }
             None => drop(logs.remove(&log)),
         }
@@ -164,7 +183,7 @@ impl OnlineStore for MemoryStore {
         check_bucket(bucket, keys)?;
         let held = self.held();
         let fill = held.fill(generation)?;
-        let state = |key| Some(fill.entities.get(key)?.get(&log)?.bytes.clone());
+        let state = |key| Some(fill.entities.get(key)?.get(&log)?.bytes());
         Ok(Loaded { position: fill.position(log, bucket), states: keys.iter().map(state).collect() })
     }
 

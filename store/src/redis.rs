@@ -1,8 +1,8 @@
 //! The store of many processes: a Redis, 7.0 or newer, or a Valkey.
 //!
 //! What is written is laid out as `docs/redis-layout.md` says. A flush is one Lua function for each bucket, and
-//! Redis runs it as one step; all flushes of a call go out in one write. A state is one value, and all states of an
-//! entity are one hash, so that a lookup is one command for each entity.
+//! Redis runs it as one step; all flushes of a call go out in one write. A part of a state is one value, most states have
+//! one part, and all states of an entity are one hash, so that a lookup is one command for each entity.
 //!
 //! What a call has returned is in the memory of Redis. Whether it survives Redis is for its `appendfsync` and its
 //! replicas to say: what is lost is lost as a whole in each bucket, and read again from the logs.

@@ -100,6 +100,7 @@ impl Store {
                     self.world.count("flush refused");
                     self.believe(of, bucket, log, *at);
                 }
+                FlushOutcome::Incomplete => self.world.count("flush incomplete"),
                 FlushOutcome::At(None) => {}
             }
         }

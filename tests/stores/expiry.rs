@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidemark_kernel::Time;
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
 use tidemark_store::Sweep;
 
@@ -68,6 +69,33 @@ async fn a_state_is_there_until_its_expiry() {
         assert!(after.elapsed() < Duration::from_secs(5), "not forgotten");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A state is forgotten with all of its parts, and what is written of some of them afterwards is not taken for all.
+#[tokio::test]
+async fn parts_of_a_forgotten_state_are_not_kept() {
+    let store = fresh().await;
+    let generation = begin_with(&store, Some(Span::from_millis(1))).await.expect("begun");
+    let key = key(1);
+    let change = |from: i64, rest: Rest| {
+        let parts = vec![(from, Some(b" and part".to_vec()))];
+        let mut flush = needed(step(from, &key, Vec::new()), 0, 1000);
+        let change = StateChange { first: b"first".to_vec(), parts, rest };
+        flush[0].writes[0].1 = flush[0].writes[0].1.take().map(|state| NewState { change, ..state });
+        flush
+    };
+    for (from, rest) in [(0, Rest::Absent), (1, Rest::Kept)] {
+        let outcome = store.flush(&generation, change(from, rest)).await.expect("flushed");
+        assert_eq!(outcome, [FlushOutcome::Applied]);
+    }
+    assert_eq!(states(&store, &generation, &key).await, [(LOG, b"first and part and part".to_vec())]);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let outcome = store.flush(&generation, change(2, Rest::Kept)).await.expect("asked");
+    assert_eq!(outcome, [FlushOutcome::Incomplete]);
+    assert_eq!(states(&store, &generation, &key).await, []);
+    let outcome = store.flush(&generation, change(2, Rest::Removed)).await.expect("flushed");
+    assert_eq!(outcome, [FlushOutcome::Applied]);
+    assert_eq!(states(&store, &generation, &key).await, [(LOG, b"first and part".to_vec())]);
 }
 
 /// A view may need states for longer than Redis can add to its clock.

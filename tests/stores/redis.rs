@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_store::Sizes;
 
 use super::*;
+
+/// Gives a part another number.
+const MOVE: &[u8] =
+    b"return redis.call('HSET', KEYS[1], '0.8', redis.call('HGET', KEYS[1], '0.7')) + redis.call('HDEL', KEYS[1], '0.7')";
 
 #[tokio::test]
 async fn prefixes_share_nothing() {
@@ -197,7 +202,8 @@ async fn a_changed_state_is_named() {
     assert_eq!(states(&store, &generation, &intact).await, [(LOG, b"abcdefgh".to_vec())]);
 }
 
-/// Whatever is wrong with one entity: its value, the fields of its hash, or that it is no hash at all.
+/// Whatever is wrong with one entity: its value, that of another part, one that was moved or has lost its first, the fields of
+/// its hash, or that it is no hash at all.
 #[tokio::test]
 async fn a_damaged_entity_fails_alone() {
     let redis = Redis::start();
@@ -205,7 +211,7 @@ async fn a_damaged_entity_fails_alone() {
         let mut connection = ::redis::Client::open(redis.url())?.get_connection()?;
         words.iter().fold(&mut ::redis::Cmd::new(), |command, word| command.arg(word)).exec(&mut connection)
     };
-    for wrong in ["value", "field", "type"] {
+    for wrong in ["value", "part", "moved", "orphan", "field", "type"] {
         let config = config(redis.url());
         let prefix = config.prefix.clone();
         let store = Arc::new(RedisStore::open(config).await.expect("a store"));
@@ -214,7 +220,10 @@ async fn a_damaged_entity_fails_alone() {
             let mut name = format!("{prefix}:{{{VIEW}:{}:{bucket}}}:", generation.number).into_bytes();
             name.extend_from_slice(key.as_bytes());
             let damaged = match wrong {
-                "value" => command(&[b"HSET", &name, b"0", b"second stateabcd"]),
+                "value" => command(&[b"HSET", &name, b"0", b"secondabcd"]),
+                "part" => command(&[b"HSET", &name, b"0.7", b" stateabcd"]),
+                "moved" => command(&[b"EVAL", MOVE, b"1", &name]),
+                "orphan" => command(&[b"HDEL", &name, b"0"]),
                 "field" => command(&[b"HSET", &name, b"color", b"red"]),
                 _ => command(&[b"SET", &name, b"a text"]),
             };
@@ -222,6 +231,85 @@ async fn a_damaged_entity_fails_alone() {
         };
         tidemark_store::conformance::damage::a_damaged_entity_fails_alone(store as Subject, damage).await;
     }
+}
+
+/// What a load gives, which asks for the parts that are listed, is verified like what a lookup gives.
+#[tokio::test]
+async fn a_damaged_part_is_not_loaded() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    let key = EntityKey::from_bytes(*b"user");
+    let bucket = key.bucket(BUCKETS);
+    let name = format!("{prefix}:{{{VIEW}:{}:{bucket}}}:user", generation.number);
+    let damages: [&[&str]; 3] =
+        [&["HSET", &name, "0.7", "a partabcd"], &["HDEL", &name, "0.7"], &["HDEL", &name, "0"]];
+    for (at, damage) in damages.into_iter().enumerate() {
+        let whole = in_parts(at as i64, &key, b"state with ", &[(7, Some(b"a part"))], Rest::Removed);
+        assert_eq!(store.flush(&generation, whole).await.expect("flushed"), [FlushOutcome::Applied]);
+        let load = || store.load(&generation, bucket, LOG, std::slice::from_ref(&key));
+        let loaded = load().await.expect("loaded");
+        assert_eq!(loaded.states, [Some(b"state with a part".to_vec())]);
+        redis.command::<u64>(damage).expect("damaged");
+        let error = load().await.expect_err("damaged");
+        assert!(matches!(&error, StoreError::CorruptState { key: of, .. } if *of == key), "{error}");
+    }
+}
+
+/// The fields of a state in parts are as the layout says, and none is left behind.
+#[tokio::test]
+async fn a_state_in_parts_is_several_fields() {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    let key = EntityKey::from_bytes(*b"user");
+    let name = format!("{prefix}:{{{VIEW}:{}:{}}}:user", generation.number, key.bucket(BUCKETS));
+    let changes: [(&[Named<'_>], Rest, &[&str]); 8] = [
+        (&[], Rest::Absent, &["0"]),
+        (&[(-5, Some(b"a")), (12, Some(b""))], Rest::Kept, &["0", "0+", "0.-5", "0.12"]),
+        (&[(12, Some(b"b"))], Rest::Kept, &["0", "0+", "0.-5", "0.12"]),
+        (&[(-5, None), (i64::MAX, Some(b"c"))], Rest::Kept, &["0", "0+", "0.12", "0.9223372036854775807"]),
+        (&[(13, Some(b"d"))], Rest::Removed, &["0", "0+", "0.13"]),
+        (&[(13, None)], Rest::Kept, &["0"]),
+        (&[(1, Some(b"e"))], Rest::Absent, &["0", "0+", "0.1"]),
+        (&[], Rest::Removed, &["0"]),
+    ];
+    for (at, (parts, rest, expected)) in changes.into_iter().enumerate() {
+        let flush = in_parts(at as i64, &key, b"first", parts, rest);
+        assert_eq!(store.flush(&generation, flush).await.expect("flushed"), [FlushOutcome::Applied]);
+        let mut fields: Vec<String> = redis.command(&["HKEYS", &name]).expect("fields");
+        fields.sort();
+        assert_eq!(fields, expected, "change {at}");
+        let listed: Option<String> = redis.command(&["HGET", &name, "0+"]).expect("a list");
+        let mut listed: Vec<String> =
+            listed.iter().flat_map(|list| list.split(' ')).map(|number| format!("0.{number}")).collect();
+        listed.sort();
+        fields.retain(|field| field.contains('.'));
+        assert_eq!(listed, fields, "change {at}");
+    }
+    let mut delete = in_parts(8, &key, b"", &[], Rest::Removed);
+    delete[0].writes[0].1 = None;
+    let parts = in_parts(7, &key, b"first", &[(1, Some(b"e"))], Rest::Kept);
+    let parts = parts.into_iter().map(|flush| BucketFlush { from: Position(8), to: Position(8), ..flush });
+    let both = parts.chain(delete).collect();
+    assert_eq!(store.flush(&generation, both).await.expect("flushed"), [FlushOutcome::Applied; 2]);
+    assert_eq!(redis.command::<u64>(&["EXISTS", &name]).expect("read"), 0);
+}
+
+/// A part to be written, or removed.
+type Named<'a> = (i64, Option<&'a [u8]>);
+
+/// One step of the bucket of `key`, with a change of its state.
+fn in_parts(from: i64, key: &EntityKey, first: &[u8], parts: &[Named<'_>], rest: Rest) -> Vec<BucketFlush> {
+    let parts = parts.iter().map(|(number, part)| (*number, part.map(<[u8]>::to_vec))).collect();
+    let change = StateChange { first: first.to_vec(), parts, rest };
+    let mut flushes = step(from, key, Vec::new());
+    flushes[0].writes[0].1 = Some(NewState { change, retention: None });
+    flushes
 }
 
 #[tokio::test]

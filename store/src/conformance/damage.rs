@@ -1,25 +1,27 @@
 //! Damage to what is stored, where a test can do it.
+//!
+//! A store owes that every byte it gives is one that was written there. A part that is lost from its medium without a trace is
+//! not the store's to notice: whoever reads the state finds it, by what the other parts say.
 
 use tidemark_kernel::event::Position;
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::{Rest, StateChange};
 
 use super::{LOG, Subject, begin, flush, keys_of, step};
-use crate::contract::Generation;
+use crate::contract::{Generation, NewState};
 
 /// One entity of a batch whose stored bytes are damaged is an error in its place, and the others are answered.
-/// `damage` changes what is stored of an entity.
+/// `damage` changes what is stored of an entity, whose state has the parts `second` and, with number 7, ` state`.
 ///
 /// # Panics
 /// Where the store breaks the law.
 pub async fn a_damaged_entity_fails_alone(store: Subject, damage: impl AsyncFn(&Generation, &EntityKey)) {
     let generation = begin(&store).await;
     let keys = keys_of(2, 4);
-    let written = step(
-        LOG,
-        0,
-        1,
-        &[(&keys[0], b"first state"), (&keys[1], b"second state"), (&keys[2], b"third state")],
-    );
+    let mut written = step(LOG, 0, 1, &[(&keys[0], b"first state"), (&keys[2], b"third state")]);
+    let parts = vec![(7, Some(b" state".to_vec()))];
+    let change = StateChange { first: b"second".to_vec(), parts, rest: Rest::Absent };
+    written.writes.push((keys[1].clone(), Some(NewState { change, retention: None })));
     flush(&store, &generation, written).await;
     damage(&generation, &keys[1]).await;
 

@@ -165,8 +165,9 @@ impl Bucket {
             field.flush(flush.clone()).await;
         }
         match field.flush(flush).await {
+            FlushOutcome::Incomplete => panic!("a whole state is never incomplete"),
             FlushOutcome::At(at) if at != Some(to) => *self = Self::at(at),
-            _ => {
+            FlushOutcome::At(_) | FlushOutcome::Applied => {
                 self.at = Some(to);
                 self.cached.extend(states);
                 self.cached.retain(|_, _| dice.below(5) != 0);

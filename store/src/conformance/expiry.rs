@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidemark_kernel::event::{Log, Offset, Position};
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::{Span, Time};
 
 use super::{LOG, Subject, begin, flush, keys_of, states, step};
-use crate::contract::{BUCKETS, BucketFlush, Clock, Generation, NewState};
+use crate::contract::{BUCKETS, BucketFlush, Clock, FlushOutcome, Generation, NewState};
 use crate::sweep::Sweep;
 
 /// A clock that a test sets. It begins with the epoch.
@@ -141,7 +142,7 @@ pub async fn logs_are_forgotten_apart(store: Subject, hand: &Hand) {
     let (generation, keys, other) = (begin(&store).await, keys_of(0, 2), Log(7));
     store.add_log(&generation, other, Position(0)).await.unwrap();
     write(&store, &generation, 0, &keys, needed(at(0), 8), at(10_000_000)).await;
-    let state = NewState { bytes: b"of another log".to_vec(), retention: needed(at(0), 8) };
+    let state = NewState::whole(b"of another log".to_vec(), needed(at(0), 8));
     let (from, to) = (Position(0), Position(1));
     let writes = vec![(keys[0].clone(), Some(state))];
     flush(&store, &generation, BucketFlush { bucket: 0, log: other, from, to, writes }).await;
@@ -166,6 +167,26 @@ async fn outlives_one(
     states(store, generation, key).await.iter().map(|(log, _)| *log).eq([log])
 }
 
+pub async fn parts_of_a_forgotten_state_are_not_kept(store: Subject, hand: &Hand) {
+    let (generation, keys) = (begin(&store).await, keys_of(0, 2));
+    write(&store, &generation, 0, &keys, needed(at(0), 8), at(10_000_000)).await;
+    let change = |from: Offset, rest: Rest| {
+        let parts = vec![(1, Some(b" and part".to_vec()))];
+        let change = StateChange { first: b"first".to_vec(), parts, rest };
+        let writes = vec![(keys[0].clone(), Some(NewState { change, retention: needed(at(0), 8) }))];
+        BucketFlush { bucket: 0, log: LOG, from: Position(from), to: Position(from + 1), writes }
+    };
+    hand.set(at(7));
+    assert_eq!(flush(&store, &generation, change(1, Rest::Kept)).await, FlushOutcome::Applied);
+    assert!(outlives(&store, hand, &generation, &keys, at(14)).await, "a write of some parts counts for all");
+    assert!(!outlives(&store, hand, &generation, &keys, at(15)).await);
+    assert_eq!(flush(&store, &generation, change(2, Rest::Kept)).await, FlushOutcome::Incomplete);
+    assert_eq!(states(&store, &generation, &keys[0]).await, []);
+    assert_eq!(store.positions(&generation).await.unwrap()[&LOG][&0], Position(2));
+    assert_eq!(flush(&store, &generation, change(2, Rest::Removed)).await, FlushOutcome::Applied);
+    assert_eq!(states(&store, &generation, &keys[0]).await, [(LOG, b"first and part".to_vec())]);
+}
+
 pub async fn steps_are_short(store: Subject, hand: &Hand) {
     const COUNT: u64 = 5000;
     let generation = begin(&store).await;
@@ -175,7 +196,7 @@ pub async fn steps_are_short(store: Subject, hand: &Hand) {
         let key = EntityKey::from_bytes(number.to_be_bytes());
         // One of them tells that the log was read on.
         let since = if number == COUNT / 2 { at(1000) } else { at(0) };
-        let state = NewState { bytes: b"visitor".to_vec(), retention: needed(since, 8) };
+        let state = NewState::whole(b"visitor".to_vec(), needed(since, 8));
         flushes[usize::from(key.bucket(BUCKETS))].writes.push((key, Some(state)));
     }
     store.flush(&generation, flushes).await.unwrap();

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidemark_kernel::event::{Log, Offset, Position};
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::{Rest, StateChange};
 
 use super::{LOG, Subject, VIEW, begin, flush, key, keys_of, states, step};
-use crate::contract::{FlushOutcome, Generation, PublishOutcome};
+use crate::contract::{BucketFlush, FlushOutcome, Generation, NewState, PublishOutcome};
 
 const WRITERS: u8 = 6;
 
@@ -26,6 +27,7 @@ pub async fn one_of_many_writers_wins(store: Subject) {
             match raced.await.unwrap() {
                 FlushOutcome::Applied => assert_eq!(winner.replace(writer as u8), None, "two have won"),
                 FlushOutcome::At(at) => assert_eq!(at, Some(Position(round + 1))),
+                FlushOutcome::Incomplete => panic!("a whole state is never incomplete"),
             }
         }
         let winner = winner.expect("one of them wins");
@@ -51,18 +53,42 @@ pub async fn one_of_many_fills_is_published(store: Subject) {
     assert_eq!(store.live(VIEW).await.unwrap(), Some(winner.expect("one of them wins")));
 }
 
+/// What is written to reach a position, and the state that is read there.
+type Form = fn(Offset) -> (NewState, Vec<u8>);
+
 pub async fn no_read_sees_half_a_flush(store: Subject) {
+    read_while_written(store, |at| {
+        let state = at.to_be_bytes().to_vec();
+        (NewState::permanent(state.clone()), state)
+    })
+    .await;
+}
+
+/// Parts come, change and go.
+pub async fn no_read_sees_half_of_the_parts(store: Subject) {
+    read_while_written(store, |at| {
+        let (first, others) = (at.to_be_bytes().to_vec(), at % 4);
+        let parts = (0..4).map(|number| (number, (number < others).then(|| first.clone()))).collect();
+        let rest = if at == 1 { Rest::Absent } else { Rest::Kept };
+        let state = first.repeat(1 + others as usize);
+        (NewState { change: StateChange { first, parts, rest }, retention: None }, state)
+    })
+    .await;
+}
+
+async fn read_while_written(store: Subject, form: Form) {
     let generation = begin(&store).await;
     store.add_log(&generation, Log(1), Position(0)).await.unwrap();
     let keys = keys_of(5, 40);
     let done = Arc::new(AtomicBool::new(false));
-    let reader =
-        tokio::spawn(read_until(Arc::clone(&done), Arc::clone(&store), generation.clone(), keys.clone()));
+    let reads = read_until(Arc::clone(&done), Arc::clone(&store), generation.clone(), keys.clone(), form);
+    let reader = tokio::spawn(reads);
     for at in 0..40 {
         for log in [LOG, Log(1)] {
-            let state = (at + 1_i64).to_be_bytes();
-            let writes: Vec<_> = keys.iter().map(|key| (key, state.as_slice())).collect();
-            flush(&store, &generation, step(log, at, at + 1, &writes)).await;
+            let (from, to) = (Position(at), Position(at + 1));
+            let writes = keys.iter().map(|key| (key.clone(), Some(form(to.0).0))).collect();
+            let outcome = flush(&store, &generation, BucketFlush { bucket: 5, log, from, to, writes }).await;
+            assert_eq!(outcome, FlushOutcome::Applied);
         }
     }
     done.store(true, Ordering::Release);
@@ -76,17 +102,23 @@ async fn read_until(
     store: Subject,
     generation: Generation,
     keys: Vec<EntityKey>,
+    form: Form,
 ) -> u64 {
     let mut reads = 0;
     while reads == 0 || !done.load(Ordering::Acquire) {
         let loaded = store.load(&generation, 5, LOG, &keys).await.unwrap();
         let position = loaded.position.unwrap().0;
         for state in &loaded.states {
-            assert_eq!(state.as_deref().map_or(0, written), position, "a state of another position");
+            assert_eq!(
+                state.as_deref().map_or(0, |state| written(state, form)),
+                position,
+                "a state of another position"
+            );
         }
         for states in store.lookup(&generation, &keys).await.unwrap() {
             let states = states.unwrap();
-            let of = |log| states.iter().find(|(of, _)| *of == log).map_or(0, |(_, state)| written(state));
+            let of =
+                |log| states.iter().find(|(of, _)| *of == log).map_or(0, |(_, state)| written(state, form));
             let (first, second) = (of(LOG), of(Log(1)));
             assert!(first == second || first == second + 1, "{first} and {second}");
         }
@@ -96,6 +128,9 @@ async fn read_until(
     reads
 }
 
-fn written(state: &[u8]) -> Offset {
-    i64::from_be_bytes(state.try_into().unwrap())
+/// The position that a state begins with, all of which must be of it.
+fn written(state: &[u8], form: Form) -> Offset {
+    let position = i64::from_be_bytes(*state.first_chunk().unwrap());
+    assert_eq!(state, form(position).1, "parts of several flushes");
+    position
 }

@@ -25,7 +25,7 @@ pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(),
     match format(&meta)? {
         layout::FORMAT => {}
         // All that it holds is read as it is, and what is written from now on is not for older versions.
-        1 => set_format(&mut meta)?,
+        1 | 2 => set_format(&mut meta)?,
         found if found > layout::FORMAT => {
             let (place, supported) = (place.to_owned(), layout::FORMAT);
             return Err(StoreError::Newer { place, found, supported }.into());

@@ -1,5 +1,6 @@
 //! States, inside a transaction.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use redb::{
@@ -8,12 +9,16 @@ use redb::{
 };
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::Rest;
 use tidemark_kernel::time::Time;
 
 use super::file::Fault;
 use super::generations;
 use super::layout::{self, GENERATIONS, POSITIONS, StateKey, Stored, StoredTerm};
-use crate::contract::{BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates, Sizes};
+use crate::contract::{
+    BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates, NewState, Sizes,
+};
+use crate::parts;
 use crate::sample::Lowest;
 use crate::sweep::{Sweep, Term};
 
@@ -68,16 +73,33 @@ pub(super) fn flush(
             outcomes.push(FlushOutcome::At(position));
             continue;
         }
+        if !is_complete(&states, flush)? {
+            outcomes.push(FlushOutcome::Incomplete);
+            continue;
+        }
         positions.insert(place, layout::seal_position(place, flush.to).as_slice())?;
-        write(&mut states, generation.number, flush, now)?;
+        write(&mut states, generation, flush, now)?;
         outcomes.push(FlushOutcome::Applied);
     }
     Ok(outcomes)
 }
 
+/// Whether all states are stored of which a flush keeps parts.
+fn is_complete(
+    states: &impl ReadableTable<StateKey, &'static [u8]>,
+    flush: &BucketFlush,
+) -> Result<bool, Fault> {
+    for key in flush.kept() {
+        if states.get((key.as_bytes(), flush.log.0))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn write(
     states: &mut Table<'_, StateKey, &'static [u8]>,
-    number: u64,
+    generation: &Generation,
     flush: &BucketFlush,
     now: Time,
 ) -> Result<(), Fault> {
@@ -85,14 +107,33 @@ fn write(
         let place = (key.as_bytes(), flush.log.0);
         match state {
             Some(state) => {
-                let term = Term { written: now, retention: state.retention };
-                let sealed = layout::seal_state(number, key.as_bytes(), flush.log, term, &state.bytes);
+                let sealed = changed(&*states, generation, place, state, now)?;
                 drop(states.insert(place, sealed.as_slice())?);
             }
             None => drop(states.remove(place)?),
         }
     }
     Ok(())
+}
+
+/// The row of a state after a change.
+fn changed(
+    states: &impl ReadableTable<StateKey, &'static [u8]>,
+    generation: &Generation,
+    (key, log): (&[u8], i32),
+    state: &NewState,
+    now: Time,
+) -> Result<Vec<u8>, Fault> {
+    let change = &state.change;
+    let sealed = if change.rest == Rest::Kept { states.get((key, log))? } else { None };
+    let mut others = match &sealed {
+        Some(sealed) => unseal(generation, key, Log(log), sealed.value())?.others(),
+        None => BTreeMap::new(),
+    };
+    let changes = change.parts.iter().map(|(number, part)| (*number, part.as_deref()));
+    parts::change(&mut others, changes, change.rest);
+    let term = Term { written: now, retention: state.retention };
+    Ok(layout::seal_state(generation.number, key, Log(log), term, &change.first, &others))
 }
 
 /// The entities after `after`, at most a page of them.
@@ -248,9 +289,9 @@ fn definition(name: &str) -> TableDefinition<'_, StateKey, &'static [u8]> {
     TableDefinition::new(name)
 }
 
-fn unseal<'a>(generation: &Generation, key: &[u8], log: Log, sealed: &'a [u8]) -> Result<&'a [u8], Fault> {
+fn unseal<'a>(generation: &Generation, key: &[u8], log: Log, sealed: &'a [u8]) -> Result<Stored<'a>, Fault> {
     let stored = layout::unseal_state(generation.number, key, log, sealed);
-    stored.map(|stored| stored.state).ok_or_else(|| Fault::DamagedState {
+    stored.ok_or_else(|| Fault::DamagedState {
         view: generation.view.clone(),
         key: EntityKey::from_bytes(key),
         log,
@@ -274,7 +315,7 @@ impl<'a> States<'a> {
 
     fn get(&self, key: &EntityKey, log: Log) -> Result<Option<Vec<u8>>, Fault> {
         let Some(sealed) = self.table.get((key.as_bytes(), log.0))? else { return Ok(None) };
-        Ok(Some(unseal(self.generation, key.as_bytes(), log, sealed.value())?.to_vec()))
+        Ok(Some(unseal(self.generation, key.as_bytes(), log, sealed.value())?.state.to_vec()))
     }
 
     fn of(&self, key: &EntityKey) -> Result<LogStates, Fault> {
@@ -295,7 +336,7 @@ impl<'a> States<'a> {
     /// Entity, log, state.
     fn read(&self, (key, sealed): Row) -> Result<(EntityKey, Log, Vec<u8>), Fault> {
         let (key, log) = key.value();
-        let state = unseal(self.generation, key, Log(log), sealed.value())?;
+        let state = unseal(self.generation, key, Log(log), sealed.value())?.state;
         Ok((EntityKey::from_bytes(key), Log(log), state.to_vec()))
     }
 }

@@ -162,11 +162,11 @@ async fn measure(
             calls.add_command(script::MEASURE.call(std::slice::from_ref(name)));
         }
         for answer in link.run(&script::MEASURE, &calls).await? {
-            let (of_one, with_sums): (u64, u64) = link.read(answer)?;
+            let (of_one, parts, with_sums): (u64, u64, u64) = link.read(answer)?;
             // It may have expired since.
             measured += u64::from(of_one > 0);
             states += of_one;
-            bytes += with_sums.saturating_sub(of_one * layout::SUM as u64);
+            bytes += with_sums.saturating_sub(parts * layout::SUM as u64);
         }
         if let Some(before) = memory_sum {
             memory_sum = memory(link, names).await?.map(|memory| before + memory);

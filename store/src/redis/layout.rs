@@ -154,10 +154,60 @@ pub(super) fn unseal(name: &[u8], log: Log, mut sealed: Vec<u8>) -> Option<Vec<u
     Some(sealed)
 }
 
+/// A part of a state but the first, with the checksum that binds it to its number as well.
+pub(super) fn seal_part(name: &[u8], log: Log, number: i64, mut part: Vec<u8>) -> Vec<u8> {
+    let sum = checksum_of_part(name, log, number, &part);
+    part.extend_from_slice(&sum);
+    part
+}
+
+/// The part of a sealed one; none if it is not what was sealed here.
+pub(super) fn unseal_part<'a>(name: &[u8], log: Log, number: i64, sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (part, sum) = sealed.split_last_chunk::<SUM>()?;
+    (checksum_of_part(name, log, number, part) == *sum).then_some(part)
+}
+
 fn checksum(name: &[u8], log: Log, state: &[u8]) -> [u8; SUM] {
-    let place = xxh3_64_with_seed(name, u64::from(log.0.cast_unsigned()));
-    let [a, b, c, d, ..] = xxh3_64_with_seed(state, place).to_le_bytes();
+    low(xxh3_64_with_seed(state, place(name, log)))
+}
+
+fn checksum_of_part(name: &[u8], log: Log, number: i64, part: &[u8]) -> [u8; SUM] {
+    let place = xxh3_64_with_seed(&number.to_le_bytes(), place(name, log));
+    low(xxh3_64_with_seed(part, place))
+}
+
+fn place(name: &[u8], log: Log) -> u64 {
+    xxh3_64_with_seed(name, u64::from(log.0.cast_unsigned()))
+}
+
+fn low(hash: u64) -> [u8; SUM] {
+    let [a, b, c, d, ..] = hash.to_le_bytes();
     [a, b, c, d]
+}
+
+/// What a field of an entity's hash holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// The first part of the state of a log.
+    First(Log),
+    /// The other part of this number.
+    Part(Log, i64),
+    /// The numbers of the other parts, so that they are found without reading all fields.
+    Numbers(Log),
+}
+
+impl Field {
+    /// The field of this name; none if it is no entity's.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let name = str::from_utf8(name).ok()?;
+        if let Some(log) = name.strip_suffix('+') {
+            return Some(Self::Numbers(Log(log.parse().ok()?)));
+        }
+        match name.split_once('.') {
+            None => Some(Self::First(Log(name.parse().ok()?))),
+            Some((log, number)) => Some(Self::Part(Log(log.parse().ok()?), number.parse().ok()?)),
+        }
+    }
 }
 
 pub(super) fn fingerprint_text(fingerprint: Fingerprint) -> String {
@@ -236,6 +286,27 @@ mod tests {
         assert_eq!(all, "tm:shop:{payments:1763900000000000:*}:*");
         assert_eq!(generation_text(&generation("payments")), format!("1763900000000000 {}", "07".repeat(16)));
         assert_eq!(seal(b"name", Log::FILE, b"state".to_vec()), b"state\xb8\x53\x83\x12");
+        let part = |number| seal_part(b"name", Log::FILE, number, b"part".to_vec());
+        assert_eq!(part(1_763_900_000), b"part\x7d\x03\xc2\x2d");
+        assert_eq!(part(-1), b"part\x96\x5e\x74\x04");
+    }
+
+    #[test]
+    fn fields_are_told_apart() {
+        for (name, field) in [
+            ("0", Field::First(Log(0))),
+            ("-2", Field::First(Log::PUSH)),
+            ("0.1763900000", Field::Part(Log(0), 1_763_900_000)),
+            ("-1.-7", Field::Part(Log::FILE, -7)),
+            ("12.-9223372036854775808", Field::Part(Log(12), i64::MIN)),
+            ("3+", Field::Numbers(Log(3))),
+        ] {
+            assert_eq!(Field::of(name.as_bytes()), Some(field), "{name}");
+        }
+        for wrong in ["", "color", ".", "0.", ".1", "+", "0.1+", "0.1.2", "0 ", "2147483648", "\u{fc}"] {
+            assert_eq!(Field::of(wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(Field::of(b"\xff"), None);
     }
 
     #[test]
@@ -294,5 +365,22 @@ mod tests {
         }
         let empty = seal(b"", Log(0), Vec::new());
         assert_eq!(unseal(b"", Log(0), empty), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_seal_holds_a_part_in_its_place() {
+        let sealed = seal_part(b"name", Log(0), 7, b"part".to_vec());
+        assert_eq!(unseal_part(b"name", Log(0), 7, &sealed), Some(&b"part"[..]));
+        assert_eq!(unseal_part(b"namf", Log(0), 7, &sealed), None);
+        assert_eq!(unseal_part(b"name", Log(1), 7, &sealed), None);
+        assert_eq!(unseal_part(b"name", Log(0), 8, &sealed), None);
+        assert_eq!(unseal(b"name", Log(0), sealed.clone()), None, "it is no first part");
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert_eq!(unseal_part(b"name", Log(0), 7, &flipped), None);
+            assert_eq!(unseal_part(b"name", Log(0), 7, &sealed[..at]), None);
+        }
+        assert_eq!(unseal_part(b"", Log(0), 0, &seal_part(b"", Log(0), 0, Vec::new())), Some(&b""[..]));
     }
 }

@@ -26,6 +26,8 @@ impl Script {
     pub(super) const DONE: Value = Value::Int(1);
     /// What a function answers that has done nothing since what it was called for is not there.
     pub(super) const GONE: Value = Value::Int(0);
+    /// What a flush answers that has done nothing since a state of which parts were to be kept is not there.
+    pub(super) const INCOMPLETE: Value = Value::Int(2);
 
     fn new(code: &'static str) -> Self {
         Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
@@ -40,7 +42,7 @@ impl Script {
     pub(super) fn large_call<K: AsRef<[u8]>>(&self, keys: &[K], bytes: usize) -> Cmd {
         let keys_have: usize = keys.iter().map(|key| key.as_ref().len()).sum();
         // A few short arguments go with each key.
-        let mut call = Cmd::with_capacity(4 + 5 * keys.len(), 64 + keys_have + 32 * keys.len() + bytes);
+        let mut call = Cmd::with_capacity(4 + 6 * keys.len(), 64 + keys_have + 40 * keys.len() + bytes);
         call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());

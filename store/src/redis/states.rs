@@ -1,14 +1,15 @@
 //! States.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Cmd, Pipeline, Value};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
 
 use super::generations;
-use super::layout::{self, Keys};
+use super::layout::{self, Field, Keys};
 use super::link::Link;
 use super::script::{self, Script};
 use crate::contract::{
@@ -22,6 +23,9 @@ const WRITE: usize = 1 << 20;
 /// How many bytes of states are written by one call, unless a flush has more. A call costs Redis as much as a few small states; but
 /// it copies what it is given three times, which takes longer once that does not fit into the caches of the processor.
 const TOGETHER: usize = 16 << 10;
+
+/// How many arguments the function of a flush takes for each write, without those for parts but the first: two for each.
+const OF_WRITE: usize = 5;
 
 /// How many entities are read at once.
 const READ: usize = 1000;
@@ -50,10 +54,7 @@ pub(super) async fn load(
     let position = link.read::<Option<String>>(answer.next().unwrap_or_default())?;
     let position = generations::position_of(link, &position.unwrap_or_default())?;
     let sealed = keys.iter().zip(&names[1..]).zip(answer);
-    let found = sealed.map(|((key, name), answer)| match link.read::<Option<Vec<u8>>>(answer)? {
-        Some(sealed) => states.unseal(name, key, log, sealed).map(Some),
-        None => Ok(None),
-    });
+    let found = sealed.map(|((key, name), answer)| states.loaded(name, key, log, answer));
     Ok(Loaded { position, states: found.collect::<Result<_, _>>()? })
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn flush(
 
 /// How many bytes its states have.
 fn size(flush: &BucketFlush) -> usize {
-    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.bytes.len()).sum()
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.len()).sum()
 }
 
 pub(super) async fn lookup(
@@ -102,15 +103,35 @@ pub(super) async fn lookup(
     Ok(found)
 }
 
+/// How many arguments the writes of a flush are.
+fn arguments(flush: &BucketFlush) -> usize {
+    let parts = |state: &NewState| state.change.parts.len();
+    let parts: usize = flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(parts).sum();
+    OF_WRITE * flush.writes.len() + 2 * parts
+}
+
 fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
-    let retention = state.as_ref().and_then(|state| state.retention);
-    call.arg(state.map(|state| layout::seal(name, log, state.bytes)).unwrap_or_default());
+    let Some(NewState { change: StateChange { first, parts, rest }, retention }) = state else {
+        call.arg("removed").arg("").arg("").arg("").arg(0);
+        return;
+    };
+    let rest = match rest {
+        Rest::Removed => "removed",
+        Rest::Absent => "absent",
+        Rest::Kept => "kept",
+    };
+    call.arg(rest).arg(layout::seal(name, log, first));
     match retention {
         Some(Retention { since, span }) => {
             call.arg(since.millis().clamp(0, LONGEST)).arg(span.millis().clamp(1, LONGEST))
         }
         None => call.arg("").arg(""),
     };
+    call.arg(parts.len());
+    for (number, part) in parts {
+        let sealed = part.map(|part| layout::seal_part(name, log, number, part));
+        call.arg(number).arg(sealed.unwrap_or_default());
+    }
 }
 
 /// The states of one generation.
@@ -140,12 +161,57 @@ impl<'a> States<'a> {
     }
 
     fn unseal(&self, name: &[u8], key: &EntityKey, log: Log, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        layout::unseal(name, log, sealed).ok_or_else(|| StoreError::CorruptState {
-            place: self.link.place().to_owned(),
-            view: self.generation.view.clone(),
-            key: key.clone(),
-            log,
-        })
+        layout::unseal(name, log, sealed).ok_or_else(|| self.damaged(key, log))
+    }
+
+    fn damaged(&self, key: &EntityKey, log: Log) -> StoreError {
+        let (place, view) = (self.link.place().to_owned(), self.generation.view.clone());
+        StoreError::CorruptState { place, view, key: key.clone(), log }
+    }
+
+    /// Appends the other parts of a state, which are sealed.
+    fn append(
+        &self,
+        name: &[u8],
+        key: &EntityKey,
+        log: Log,
+        state: &mut Vec<u8>,
+        mut parts: Vec<(i64, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        parts.sort_unstable_by_key(|(number, _)| *number);
+        state.reserve(parts.iter().map(|(_, sealed)| sealed.len()).sum());
+        for (number, sealed) in parts {
+            let part = layout::unseal_part(name, log, number, &sealed);
+            state.extend_from_slice(part.ok_or_else(|| self.damaged(key, log))?);
+        }
+        Ok(())
+    }
+
+    /// One state as it was loaded: its first part, or a list of that and, for each other part, its number and itself.
+    fn loaded(
+        &self,
+        name: &[u8],
+        key: &EntityKey,
+        log: Log,
+        answer: Value,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let (first, others): (Value, Vec<Value>) = match answer {
+            Value::Array(parts) => {
+                let mut parts = parts.into_iter();
+                (parts.next().unwrap_or_default(), parts.collect())
+            }
+            first => (first, Vec::new()),
+        };
+        let mut state = match self.link.read::<Option<Vec<u8>>>(first)? {
+            Some(first) => self.unseal(name, key, log, first)?,
+            None if others.is_empty() => return Ok(None),
+            None => return Err(self.damaged(key, log)),
+        };
+        let others = self.link.read::<Vec<(i64, Option<Vec<u8>>)>>(Value::Array(others))?;
+        let there = |(number, sealed): (i64, Option<Vec<u8>>)| Some((number, sealed?));
+        let others: Option<Vec<_>> = others.into_iter().map(there).collect();
+        self.append(name, key, log, &mut state, others.ok_or_else(|| self.damaged(key, log))?)?;
+        Ok(Some(state))
     }
 
     /// Sends calls, each with the flushes it applies and how many bytes their states have.
@@ -173,7 +239,8 @@ impl<'a> States<'a> {
         let mut names = names.iter();
         for flush in flushes {
             names.next();
-            call.arg(flush.log.0).arg(flush.from.0).arg(flush.to.0).arg(flush.writes.len());
+            call.arg(flush.log.0).arg(flush.from.0).arg(flush.to.0);
+            call.arg(flush.writes.len()).arg(arguments(&flush));
             for ((_, state), name) in flush.writes.into_iter().zip(names.by_ref()) {
                 add_write(&mut call, name, flush.log, state);
             }
@@ -185,6 +252,7 @@ impl<'a> States<'a> {
         match answer {
             Script::DONE => Ok(FlushOutcome::Applied),
             Script::GONE => Err(self.gone()),
+            Script::INCOMPLETE => Ok(FlushOutcome::Incomplete),
             position => {
                 let position = self.link.read::<Option<String>>(position)?.unwrap_or_default();
                 Ok(FlushOutcome::At(generations::position_of(self.link, &position)?))
@@ -224,12 +292,25 @@ impl<'a> States<'a> {
 
     fn entity(&self, key: &EntityKey, name: &[u8], fields: Vec<(Vec<u8>, Vec<u8>)>) -> EntityLookup {
         let mut states = LogStates::with_capacity(fields.len());
-        for (log, sealed) in fields {
-            let log = String::from_utf8_lossy(&log);
-            let number = log.parse().map_err(|_| self.corrupt(key, format!("`{log}` is not a log")))?;
-            states.push((Log(number), self.unseal(name, key, Log(number), sealed)?));
+        let mut others: BTreeMap<Log, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
+        for (field, sealed) in fields {
+            match Field::of(&field) {
+                Some(Field::First(log)) => states.push((log, self.unseal(name, key, log, sealed)?)),
+                Some(Field::Part(log, number)) => others.entry(log).or_default().push((number, sealed)),
+                // All fields are here.
+                Some(Field::Numbers(_)) => {}
+                None => {
+                    let field = String::from_utf8_lossy(&field);
+                    return Err(self.corrupt(key, format!("`{field}` is not a log, nor a part of one")));
+                }
+            }
         }
         states.sort_unstable_by_key(|(log, _)| *log);
+        for (log, parts) in others {
+            let at = states.binary_search_by_key(&log, |(log, _)| *log);
+            let lost = |_| self.corrupt(key, format!("the first part of the state of log {log} is lost"));
+            self.append(name, key, log, &mut states[at.map_err(lost)?].1, parts)?;
+        }
         Ok(states)
     }
 

@@ -1,6 +1,7 @@
 //! What is forgotten gives its room back, and what an older version wrote is forgotten as well.
 
 use redb::ReadableTable;
+use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::Span;
 
@@ -22,7 +23,7 @@ async fn visit(
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     let retention = Some(Retention { since, span: Span::from_millis(HOUR) });
     for key in visitors.map(key) {
-        let state = NewState { bytes: vec![7; 400], retention };
+        let state = NewState::whole(vec![7; 400], retention);
         flushes[usize::from(key.bucket(BUCKETS))].writes.push((key, Some(state)));
     }
     store.flush(generation, flushes).await.unwrap();
@@ -121,10 +122,52 @@ async fn a_file_of_format_1_is_not_for_older_versions_once_it_was_opened() {
     let (directory, hand) = (tempfile::tempdir().unwrap(), Hand::default());
     of_format_1(directory.path(), &hand).await;
     let store = EmbeddedStore::open(directory.path(), hand.clock()).unwrap();
+    assert_eq!(format_of(&store), layout::FORMAT.to_le_bytes());
+}
+
+fn format_of(store: &EmbeddedStore) -> Vec<u8> {
     let format = store.file.read(|transaction| {
         let meta = transaction.open_table(layout::META)?;
         let sealed = meta.get("format")?.expect("a format");
         Ok(layout::Place::Format.unseal(sealed.value()).expect("sealed").to_vec())
     });
-    assert_eq!(format.unwrap(), layout::FORMAT.to_le_bytes());
+    format.unwrap()
+}
+
+#[tokio::test]
+async fn a_state_of_format_1_gets_other_parts() {
+    let (directory, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let generation = of_format_1(directory.path(), &hand).await;
+    let store = EmbeddedStore::open(directory.path(), hand.clock()).unwrap();
+    let (key, parts) = (key(1), vec![(5, Some(b"and part".to_vec()))]);
+    let change = StateChange { first: b"new first ".to_vec(), parts, rest: Rest::Kept };
+    let (bucket, state) = (key.bucket(BUCKETS), NewState { change, retention: None });
+    let writes = vec![(key.clone(), Some(state))];
+    let flush = BucketFlush { bucket, log: LOG, from: Position(1), to: Position(2), writes };
+    assert_eq!(store.flush(&generation, vec![flush]).await.unwrap(), [FlushOutcome::Applied]);
+    let found = store.lookup(&generation, &[key]).await.unwrap().remove(0).unwrap();
+    assert_eq!(found, [(LOG, b"new first and part".to_vec())]);
+    store.check().await.unwrap();
+}
+
+/// All that it holds is read as it is. A version that knows format 2 alone would take a state in parts for a damaged one.
+#[tokio::test]
+async fn a_file_of_format_2_is_read_and_not_for_older_versions_once_it_was_opened() {
+    let (store, directory) = fresh();
+    let generation = begin(&store).await;
+    advance(&store, &generation, 0, 20).await.unwrap();
+    store.publish(VIEW, None, Some(&generation)).await.unwrap();
+    let before = contents(&store).await.unwrap();
+    let older = |transaction: &redb::WriteTransaction| {
+        let format = layout::Place::Format.seal(&[&2_u32.to_le_bytes()]);
+        transaction.open_table(layout::META)?.insert("format", format.as_slice())?;
+        Ok(())
+    };
+    store.file.write(older).unwrap();
+    drop(store);
+    let store = open(directory.path()).unwrap();
+    assert_eq!(format_of(&store), layout::FORMAT.to_le_bytes());
+    assert_eq!(contents(&store).await.unwrap(), before);
+    advance(&store, &generation, 1, 20).await.unwrap();
+    store.check().await.unwrap();
 }
