@@ -77,7 +77,7 @@ fn a_flush_of_a_busy_state_writes_what_is_new() {
     };
     let next = apply(&mut state, 10);
     assert_eq!((numbers(&next), next.rest), (vec![(newest, true)], Rest::Kept));
-    assert!(next.len() * 10 < first.len(), "{} bytes of {}", next.len(), first.len());
+    assert!(next.len() * 5 < first.len(), "{} bytes of {}", next.len(), first.len());
 
     // Tiles grow with the cell that the horizon comes into.
     let moved = apply(&mut state, CELL);
