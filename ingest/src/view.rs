@@ -250,3 +250,6 @@ fn found(outcome: Result<Advance, IngestError>) -> Result<Advance, IngestError> 
         outcome => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,7 @@ const HAPPENS: [&str; 31] = [
     "journal full",
     "lookup compared",
     "partition added",
+    "parts kept",
     "rebalance",
     "record compacted",
     "record sent again",

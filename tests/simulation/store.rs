@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tidemark_kernel::parts::Rest;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
@@ -90,6 +91,11 @@ impl Store {
                 }
             }
             _ => {}
+        }
+        for state in flushes.iter().flat_map(|flush| &flush.writes).filter_map(|(_, state)| state.as_ref()) {
+            if state.change.rest == Rest::Kept {
+                self.world.count("parts kept");
+            }
         }
         let places: Vec<_> = flushes.iter().map(|flush| (flush.bucket, flush.log, flush.to)).collect();
         let outcomes = self.shared.flush(of, flushes).await?;
