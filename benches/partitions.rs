@@ -71,7 +71,8 @@ struct Planted {
 /// Writes the states that an ingestion would have written, and publishes them.
 async fn plant(store: &dyn OnlineStore, plan: &FeaturePlan, partitions: i32) -> Planted {
     let starts: BTreeMap<Log, Position> = (0..partitions).map(|log| (Log(log), Position::START)).collect();
-    let generation = store.begin(&plan.view, plan.stored_fingerprint(), &starts, None).await.expect("begun");
+    let generation =
+        store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let mut planted = Planted::default();
     let mut flushes: BTreeMap<(Log, u16), BucketFlush> = BTreeMap::new();
     for user in 0..ENTITIES {

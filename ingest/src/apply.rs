@@ -18,7 +18,10 @@ pub(crate) fn stored(
     layout: Layout,
     bytes: Option<&[u8]>,
 ) -> Result<LogState, DecodeError> {
-    bytes.map_or_else(|| Ok(LogState::with_layout(layout)), |bytes| LogState::decode_lazily(plan, bytes))
+    let Some(bytes) = bytes else { return Ok(LogState::with_layout(layout)) };
+    let state = LogState::decode_lazily(plan, bytes)?;
+    let expected = "the layout of the generation";
+    if state.layout() == layout { Ok(state) } else { Err(DecodeError::Malformed { at: 0, expected }) }
 }
 
 /// The rows that a view sees of a batch, with what says when and where each of them was.

@@ -118,7 +118,7 @@ mod tests {
     use crate::tests::fixture::{Patient, by_user};
 
     fn generation(number: u64) -> Generation {
-        Generation { view: "by_user".into(), number, fingerprint: by_user().stored_fingerprint() }
+        Generation { view: "by_user".into(), number, fingerprint: by_user().new_generation_fingerprint() }
     }
 
     #[tokio::test]

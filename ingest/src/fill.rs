@@ -198,7 +198,7 @@ impl Fill<'_> {
 
     fn check_replaced(&self, live: Option<&Generation>) -> Result<(), IngestError> {
         let (Some(began), Some(live)) = (self.began, live) else { return Ok(()) };
-        let is_other = live.fingerprint != began.fingerprint && !is_of(self.plan, live);
+        let is_other = live.fingerprint != began.fingerprint && !is_of_plan(self.plan, live);
         if live.number > began.number && is_other {
             return Err(IngestError::Replaced(self.plan.view.clone()));
         }
@@ -310,19 +310,19 @@ impl Fill<'_> {
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
     /// has them. One of the same plan was replaced because it had lost something.
     async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
-        let counts = !is_of(self.plan, old) && old.number >= generations_since(self.events.facts());
+        let counts = !is_of_plan(self.plan, old) && old.number >= generations_since(self.events.facts());
         Ok(counts && begun_at(&**self.store, old).await? == retracted(self.events.facts()))
     }
 }
 
 /// Whether a generation is of this plan, in whatever layout.
-pub(crate) fn is_of(plan: &FeaturePlan, generation: &Generation) -> bool {
-    plan.layout_of_states(generation.fingerprint).is_some()
+pub(crate) fn is_of_plan(plan: &FeaturePlan, generation: &Generation) -> bool {
+    plan.layout_of_generation(generation.fingerprint).is_some()
 }
 
 /// Whether a generation is of this plan, and made from records as `events` has them.
 pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: &Generation) -> bool {
-    is_of(plan, generation) && generation.number >= generations_since(events.facts())
+    is_of_plan(plan, generation) && generation.number >= generations_since(events.facts())
 }
 
 /// The position in [`Log::RETRACTIONS`] that a generation was begun at; the start where it is gone.
@@ -345,7 +345,7 @@ pub(crate) async fn begin(
     if retracted > Position::START {
         starts.insert(Log::RETRACTIONS, retracted);
     }
-    store.begin(&plan.view, plan.stored_fingerprint(), &starts, least(plan)).await
+    store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, least(plan)).await
 }
 
 /// Every partition that history knows, and those that every source has.

@@ -153,7 +153,7 @@ impl Forgetting {
         pause: Duration,
     ) -> Result<u64, StoreError> {
         let live = store.live(&self.plan.view).await?;
-        let live = live.filter(|live| fill::is_of(&self.plan, live));
+        let live = live.filter(|live| fill::is_of_plan(&self.plan, live));
         // Another generation is another walk.
         self.walk = match (self.walk.take(), live) {
             (Some((generation, sweep)), Some(live)) if generation == live => Some((live, sweep)),

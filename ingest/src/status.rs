@@ -262,7 +262,7 @@ pub(crate) async fn views(
             true => held.next().unwrap_or_default(),
             false => Held::default(),
         };
-        let current = live.as_ref().is_some_and(|live| fill::is_of(plan, live));
+        let current = live.as_ref().is_some_and(|live| fill::is_of_plan(plan, live));
         let (view, source) = (plan.view.clone(), plan.source.clone());
         views.push(ViewStatus { view, source, live, current, lost, positions, sizes });
     }

@@ -68,7 +68,8 @@ struct Target {
 }
 
 impl ViewWriter {
-    /// Reads where a generation stands. None where it is gone or has lost a position, and must be filled anew.
+    /// Reads where a generation stands. None where it is gone, has lost a position, or is of another plan: another one must be
+    /// filled.
     ///
     /// # Errors
     /// Fails where the plan does not compile or the store fails.
@@ -92,7 +93,7 @@ impl ViewWriter {
         let evaluator = ViewEvaluator::new(&plan)
             .map_err(|source| IngestError::View { view: plan.view.clone(), source })?;
         let evaluator = Arc::new(evaluator);
-        let layout = plan.layout_of_states(generation.fingerprint).unwrap_or_default();
+        let Some(layout) = plan.layout_of_generation(generation.fingerprint) else { return Ok(None) };
         let target = Target { host, plan, evaluator, store, generation, layout, metrics, memory };
         let target = Arc::new(target);
         let mut logs = BTreeMap::new();

@@ -8,13 +8,14 @@ use crate::time::{Span, Time};
 pub enum Layout {
     /// One piece: each flush writes all of it. Tiles have grown by the horizon `R`.
     One = 1,
-    /// A busy state is in parts, of which a flush writes those that have changed: what is new, most often, among the ticks
-    /// of the last `head`. So that these parts stay as they are, tiles grow once in a *cell* of time and not with each event.
+    /// A busy state is in parts, of which a flush writes those that have changed: most often only the newest. So that the others
+    /// stay as they are, tiles grow once in a *cell* of time and not with each event.
     #[default]
     Two = 2,
 }
 
-/// How many cells there are at least in a `head`. With more, a flush writes less, and a state has more parts.
+/// How many cells there are in a `head` at most; more than half as many at least. The more there are, the less does a flush
+/// write, and the more parts has a state.
 const CELLS: u64 = 16;
 
 /// How many tiles are not older than the horizon where a state is in parts. With fewer, the bytes saved would be few, and
@@ -26,7 +27,7 @@ impl Layout {
     pub const ALL: [Self; 2] = [Self::One, Self::Two];
 
     /// The one whose states begin with this byte.
-    pub(crate) fn of(version: u8) -> Option<Self> {
+    pub(crate) fn from_version(version: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|layout| *layout as u8 == version)
     }
 

@@ -8,7 +8,7 @@
 pub struct StateChange {
     /// The first part, which every state has. It changes with every event.
     pub first: Vec<u8>,
-    /// Other parts by ascending number, each once; none: this part is there no more.
+    /// Other parts by ascending number, each once; none removes the part.
     pub parts: Vec<(i64, Option<Vec<u8>>)>,
     /// What becomes of parts that are not named here.
     pub rest: Rest,
@@ -19,7 +19,8 @@ pub struct StateChange {
 pub enum Rest {
     /// They are removed: this is the whole state, whatever is stored.
     Removed,
-    /// There are none, as the writer knows: this is the whole state, and a store need not look for others.
+    /// The writer knows that nothing but a first part was stored, if anything. This is the whole state, and a store need not
+    /// look for other parts.
     Absent,
     /// They stay as they are. Where the state is not stored any more, nothing may be written: it has to be given whole.
     Kept,
@@ -34,13 +35,8 @@ impl StateChange {
 
     /// How many bytes are written.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.first.len() + self.parts.iter().filter_map(|(_, part)| part.as_ref()).map(Vec::len).sum::<usize>()
-    }
-
-    /// Whether nothing is written, which no state is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn size(&self) -> usize {
+        let others = self.parts.iter().filter_map(|(_, part)| part.as_ref());
+        self.first.len() + others.map(Vec::len).sum::<usize>()
     }
 }

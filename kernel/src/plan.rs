@@ -249,21 +249,21 @@ impl FeaturePlan {
     /// The fingerprint of a generation: equal ones have equal states after equal events. It is the plan's own
     /// for the first layout, so that all that was stored in it is known.
     #[must_use]
-    pub const fn fingerprint_of_states(&self, layout: Layout) -> Fingerprint {
+    pub const fn generation_fingerprint(&self, layout: Layout) -> Fingerprint {
         self.states[layout as usize - 1]
     }
 
     /// The same for a generation that is begun by this version.
     #[must_use]
-    pub fn stored_fingerprint(&self) -> Fingerprint {
-        self.fingerprint_of_states(Layout::default())
+    pub fn new_generation_fingerprint(&self) -> Fingerprint {
+        self.generation_fingerprint(Layout::default())
     }
 
     /// The layout of the states of a generation, which it keeps: so two versions never write different bytes at one position.
     /// None where they are not of this plan.
     #[must_use]
-    pub fn layout_of_states(&self, generation: Fingerprint) -> Option<Layout> {
-        Layout::ALL.into_iter().find(|layout| self.fingerprint_of_states(*layout) == generation)
+    pub fn layout_of_generation(&self, generation: Fingerprint) -> Option<Layout> {
+        Layout::ALL.into_iter().find(|layout| self.generation_fingerprint(*layout) == generation)
     }
 
     /// The key's types, in the entity's order.

@@ -1,8 +1,9 @@
 //! The closed form of a tile: in which span of event time an event lives, given what has arrived.
 //!
 //! Tiles are fine near `at` and grow coarser with age, never so coarse that a window's older edge could fall inside
-//! one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of the horizon `R` (newest arrival
-//! applied, less `head`), so the tiles are a pure function of the applied events, whenever they were grown.
+//! one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of an instant that is not after the horizon `R`
+//! (newest arrival applied, less `head`; the [layout](crate::layout) says how long before), so the tiles are a pure function of the
+//! applied events, whenever they were grown.
 
 use crate::time::{Span, Time};
 use crate::window::{RUNGS, Window};
@@ -43,7 +44,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid for `windows` at the horizon `R`.
+    /// The grid for `windows` at this horizon.
     #[must_use]
     pub fn new(windows: &[Window], horizon: Time) -> Self {
         let mut limits = [horizon; RUNGS.len()];

@@ -181,6 +181,12 @@ impl LogState {
         }
     }
 
+    /// How it is laid out, which never changes.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// The offset of the last event applied, -1 before any.
     #[must_use]
     pub const fn last_offset(&self) -> Offset {

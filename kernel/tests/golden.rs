@@ -14,8 +14,8 @@ use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{
-    EntityKey, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type, Value,
-    Window,
+    EntityKey, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type,
+    Value, Window,
 };
 
 fn plan() -> FeaturePlan {
@@ -147,7 +147,7 @@ fn the_bytes_of_layout_1() {
 #[test]
 fn the_bytes_of_layout_2() {
     let plan = plan();
-    let stored = plan.stored_fingerprint();
+    let stored = plan.new_generation_fingerprint();
     let mut text = format!("fingerprint of states {stored}\n");
     text.push_str("state\n");
     let mut state = state(&plan, Layout::Two);

@@ -56,8 +56,8 @@ impl States {
     /// The live generation of a view, if it holds what the plan means.
     fn current(&self, plan: &FeaturePlan, live: Option<Generation>) -> Result<Generation, LookupError> {
         let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
-        if plan.layout_of_states(generation.fingerprint).is_none() {
-            let (wanted, live) = (plan.stored_fingerprint(), generation.fingerprint);
+        if plan.layout_of_generation(generation.fingerprint).is_none() {
+            let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
             return Err(LookupError::Applying { view: plan.view.clone(), wanted, live });
         }
         let mut known = self.known();
@@ -93,11 +93,7 @@ impl States {
     }
 
     /// As of [`Read::retractions`].
-    async fn retractions(
-        &self,
-        plan: &FeaturePlan,
-        generation: &Generation,
-    ) -> Result<Position, StoreError> {
+    async fn retractions(&self, plan: &FeaturePlan, generation: &Generation) -> Result<Position, StoreError> {
         let remembered = |known: &Known| known.retractions.filter(|_| known.generation == *generation);
         if let Some(retractions) = self.known().get(&plan.fingerprint()).and_then(remembered) {
             return Ok(retractions);

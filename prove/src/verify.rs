@@ -199,8 +199,8 @@ impl<'r> View<'r> {
     ) -> Result<Self, VerifyError> {
         let live = request.store.live(&plan.view).await?;
         let generation = live.ok_or_else(|| VerifyError::NotFilled(plan.view.clone()))?;
-        let Some(layout) = plan.layout_of_states(generation.fingerprint) else {
-            let (live, wanted) = (generation.fingerprint, plan.stored_fingerprint());
+        let Some(layout) = plan.layout_of_generation(generation.fingerprint) else {
+            let (live, wanted) = (generation.fingerprint, plan.fingerprint());
             return Err(VerifyError::Foreign { view: plan.view.clone(), live, wanted });
         };
         if !request.store.is_whole(&generation).await? {
@@ -285,8 +285,13 @@ impl<'r> View<'r> {
         asking: &mut answers::Asking<'_>,
         verified: &mut Verified,
     ) {
-        let rebuilt =
-            Rebuilt::new(self.plan, self.layout, &self.applied, key, events.map_or_else(Vec::new, |entity| entity.events));
+        let rebuilt = Rebuilt::new(
+            self.plan,
+            self.layout,
+            &self.applied,
+            key,
+            events.map_or_else(Vec::new, |entity| entity.events),
+        );
         let stored: BTreeMap<Log, Vec<u8>> =
             stored.map(|entity| entity.states.into_iter().collect()).unwrap_or_default();
         verified.entities += 1;

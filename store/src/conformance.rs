@@ -53,7 +53,7 @@ macro_rules! conformance {
                 several_are_asked_about_and_dropped, several_are_compared_with_where_they_should_be, many_are_compared,
                 several_are_read_at_once, the_live_generation_cannot_be_dropped;
             histories: the_first_history_of_a_source_stays;
-            parts: parts_are_joined_by_ascending_number, a_change_writes_what_it_names, a_whole_state_replaces_all_parts,
+            parts: a_busy_state_goes_idle_and_is_read_at_each_step, parts_are_joined_by_ascending_number, a_change_writes_what_it_names, a_whole_state_replaces_all_parts,
                 a_deleted_state_leaves_no_part, what_is_kept_must_be_stored, what_is_kept_may_be_of_the_same_call,
                 parts_of_several_logs_are_kept_apart, a_state_has_thousands_of_parts, a_state_in_parts_is_one_state,
                 any_changes_leave_what_they_should;

@@ -376,7 +376,7 @@ pub struct Generation {
     pub view: String,
     /// Which fill of the view; greater is later.
     pub number: u64,
-    /// The meaning of the plan whose states it holds.
+    /// The meaning of the plan whose states it holds, and how they are laid out.
     pub fingerprint: Fingerprint,
 }
 

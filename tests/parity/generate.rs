@@ -1,12 +1,14 @@
 //! Random definitions, streams and courses of events.
 
 use proptest::prelude::*;
-use tidemark_kernel::{Span, Time, Value};
+use tidemark_kernel::{Layout, Span, Time, Value};
 
 /// One case: definitions, what is received, and what is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) definitions: String,
+    /// Of the states of the view.
+    pub(crate) layout: Layout,
     pub(crate) records: Vec<Record>,
     pub(crate) steps: Vec<Step>,
 }
@@ -32,8 +34,9 @@ pub(crate) enum Step {
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    (definitions(), records(), prop::collection::vec(step(), 1..25))
-        .prop_map(|(definitions, records, steps)| Case { definitions, records, steps })
+    let layout = prop::sample::select(Layout::ALL.to_vec());
+    (definitions(), layout, records(), prop::collection::vec(step(), 1..25))
+        .prop_map(|(definitions, layout, records, steps)| Case { definitions, layout, records, steps })
 }
 
 const INTEGERS: [&str; 6] =

@@ -47,7 +47,10 @@ impl World {
         let plan = Arc::clone(&repo.views["v"]);
         let store: Arc<dyn OnlineStore> = Arc::new(MemoryStore::new(Arc::new(|| Time::MIN)));
         let starts = LOGS.map(|log| (log, Position::START)).into();
-        let generation = store.begin("v", plan.stored_fingerprint(), &starts, None).await.expect("a generation");
+        let generation = store
+            .begin("v", plan.generation_fingerprint(case.layout), &starts, None)
+            .await
+            .expect("a generation");
         store.publish("v", None, Some(&generation)).await.expect("published");
         let writer = writer(&plan, &store, &generation).await;
         let lookups = Lookups::new(Arc::clone(&store), Arc::new(|| Time::MIN));

@@ -195,7 +195,7 @@ async fn states_are_what_events_amount_to(
     let store = Arc::new(MemoryStore::new(Arc::new(Time::default)));
     let starts = source.positions.keys().map(|log| (*log, Position::START)).collect();
     let failed = |error: &dyn std::fmt::Display| format!("rebuilding {}: {error}", plan.view);
-    let begun = store.begin(&plan.view, plan.stored_fingerprint(), &starts, None).await;
+    let begun = store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, None).await;
     let generation = begun.map_err(|error| failed(&error))?;
     let host = Simulated::host(&project.world, Span::from_millis(0));
     let shared: Arc<dyn OnlineStore> = store.clone();

@@ -36,7 +36,7 @@ const ENOUGH: u64 = 100;
 const PATIENCE: u64 = 1000;
 
 /// What must have happened: every kind of fault, and that lookups were compared.
-const HAPPENS: [&str; 31] = [
+const HAPPENS: [&str; 32] = [
     "little memory",
     "backfill divided",
     "brokers away",

@@ -288,7 +288,7 @@ async fn missing(project: &Project) -> Option<String> {
         let Ok(Some(live)) = project.store.live(&plan.view).await else {
             return Some(format!("view {} is not live", plan.view));
         };
-        if live.fingerprint != plan.stored_fingerprint() {
+        if live.fingerprint != plan.new_generation_fingerprint() {
             return Some(format!("view {} is live as it was defined before", plan.view));
         }
         let stored = project.store.positions(&live).await.unwrap_or_default();

@@ -318,7 +318,8 @@ mod tests {
     async fn a_partition_is_let_go_of_while_its_store_is_away() {
         let (store, plan, host) = (Arc::new(Faulty::new()), by_user(), Host::real(clock()));
         let starts = [0, 1].map(|log| (Log(log), Position::START)).into();
-        let generation = store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
+        let generation =
+            store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
         let (shared, memory) = (Arc::clone(&store) as Arc<dyn OnlineStore>, Memory::default());
         let writer =
             ViewWriter::open(host.clone(), plan, shared, generation.clone(), Arc::default(), memory).await;

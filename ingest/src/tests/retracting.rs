@@ -291,7 +291,8 @@ async fn states_with_retracted_records_do_not_come_back() {
 
     // What such a process has begun, whatever its number, is no beginning for others.
     let starts = [Log::FILE, Log::PUSH].map(|log| (log, Position::START)).into();
-    let begun = store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
+    let begun =
+        store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let seen = EventTable::open(&project.location(), &payments()).await.expect("a table");
     assert_eq!(retracted(seen.facts()), Position(1));
     let live = store.live("by_user").await.expect("a store");

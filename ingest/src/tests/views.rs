@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, Type};
+use tidemark_kernel::{Layout, Log, Position, Type};
 use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
 
@@ -105,7 +105,7 @@ async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("filled");
     let after = store.live("by_user").await.expect("a store").expect("live");
-    assert!(after.number > before.number && after.fingerprint == changed.stored_fingerprint());
+    assert!(after.number > before.number && after.fingerprint == changed.new_generation_fingerprint());
     assert_eq!(store.unpublished("by_user").await.expect("a store"), std::slice::from_ref(&before));
     let host = Host::new(Patient::default());
     let (names, mut seen) = (BTreeSet::from(["by_user".to_owned()]), Vec::new());
@@ -137,11 +137,34 @@ async fn a_live_view_that_fell_behind_is_caught_up() {
     let behind = Project { store: memory(), ..older };
     let plan = by_user();
     let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
-    let generation = behind.store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
+    let generation =
+        behind.store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     behind.store.publish("by_user", None, Some(&generation)).await.expect("published");
     behind.open().await.catch_up(&unwatched).await.expect("caught up");
     assert_eq!(states(&behind.store, "by_user").await, held.views["by_user"]);
     assert_eq!(behind.store.live("by_user").await.expect("a store"), Some(generation), "no fill was needed");
+}
+
+/// As an earlier version has left it: live, or a fill that was cut short.
+#[tokio::test]
+async fn a_generation_of_an_earlier_layout_is_gone_on_with() {
+    let project = taken_in(&[by_user()], memory()).await;
+    for is_live in [true, false] {
+        let project = Project { store: memory(), ..taken_in(&[by_user()], memory()).await };
+        let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
+        let fingerprint = by_user().generation_fingerprint(Layout::One);
+        let generation = project.store.begin("by_user", fingerprint, &starts, None).await.expect("begun");
+        if is_live {
+            project.store.publish("by_user", None, Some(&generation)).await.expect("published");
+        }
+        project.open().await.catch_up(&unwatched).await.expect("caught up");
+        assert_eq!(project.store.live("by_user").await.expect("a store"), Some(generation));
+        let states = states(&project.store, "by_user").await;
+        assert!(states.values().flatten().all(|(_, bytes)| bytes[0] == 1), "in its layout");
+        assert_eq!(states.len(), project.held().await.views["by_user"].len());
+    }
+    let states = states(&project.store, "by_user").await;
+    assert!(states.values().flatten().all(|(_, bytes)| bytes[0] == 2), "new ones are in the newest");
 }
 
 #[tokio::test]
@@ -150,8 +173,11 @@ async fn states_of_another_history_are_filled_anew() {
     let held = project.held().await;
     let ahead = Project { store: memory(), ..project };
     let starts = [(Log::FILE, Position(10_000)), (Log::PUSH, Position(10_000))].into();
-    let generation =
-        ahead.store.begin("by_user", by_user().stored_fingerprint(), &starts, None).await.expect("begun");
+    let generation = ahead
+        .store
+        .begin("by_user", by_user().new_generation_fingerprint(), &starts, None)
+        .await
+        .expect("begun");
     ahead.store.publish("by_user", None, Some(&generation)).await.expect("published");
     ahead.open().await.catch_up(&unwatched).await.expect("filled");
     assert_eq!(ahead.held().await, held);
@@ -189,7 +215,8 @@ async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
 async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start() {
     let (store, plan) = (memory(), by_user());
     let starts = [(Log::FILE, Position::START)].into();
-    let generation = store.begin("by_user", plan.stored_fingerprint(), &starts, None).await.expect("begun");
+    let generation =
+        store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let view =
         ViewWriter::open(Host::real(clock()), plan, store, generation, Arc::default(), Memory::default())
             .await

@@ -440,5 +440,5 @@ fn position_after(outcome: FlushOutcome, to: Position) -> Option<Position> {
 
 /// How many bytes the states of a flush have.
 fn written(flush: &BucketFlush) -> usize {
-    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.len()).sum()
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.size()).sum()
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Layout, Log, LogState, Position, Span, Time, Value};
-use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Generation, MemoryStore, OnlineStore};
+use tidemark_store::{
+    BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, MemoryStore, OnlineStore, StoreError,
+};
 
 use super::{Advance, ViewWriter};
 use crate::decode::Batch;
@@ -24,7 +26,7 @@ impl Written {
     async fn of(layout: Layout) -> Self {
         let (plan, store) = (by_user(), Arc::new(MemoryStore::new(Arc::new(Time::default))));
         let starts = [(Log::PUSH, Position::START)].into();
-        let fingerprint = plan.fingerprint_of_states(layout);
+        let fingerprint = plan.generation_fingerprint(layout);
         let generation = store.begin("by_user", fingerprint, &starts, None).await.expect("begun");
         let store: Arc<dyn OnlineStore> = store;
         let (host, of, shared) = (Host::real(clock()), generation.clone(), Arc::clone(&store));
@@ -32,11 +34,11 @@ impl Written {
         Self { store, generation, writer: writer.expect("a store").expect("whole") }
     }
 
-    /// Applies pushes of user 1 from this offset on, one each three milliseconds.
+    /// Applies pushes from this offset on, one each millisecond, of all users in turn.
     async fn push(&self, from: i64, count: i64) {
         let record = |offset: i64| {
-            let at = RECEIVED.minus(Span::from_millis(2000 - 3 * offset));
-            let json = format!("{{\"user\":1,\"amount\":{offset},\"at\":\"{at}\"}}").into_bytes();
+            let (user, at) = (offset % USERS, RECEIVED.minus(Span::from_millis(2000 - offset)));
+            let json = format!("{{\"user\":{user},\"amount\":{offset},\"at\":\"{at}\"}}").into_bytes();
             PushedRecord { offset, received: RECEIVED, json }
         };
         let pushed: Vec<_> = (from..from + count).map(record).collect();
@@ -45,15 +47,17 @@ impl Written {
         assert_eq!(self.writer.advance(&Arc::new(batch)).await.expect("a store"), Advance::Done);
     }
 
-    async fn stored(&self) -> Vec<u8> {
-        let found = self.store.lookup(&self.generation, &[user()]).await.expect("a store");
-        let [Ok(states)] = &found[..] else { panic!("{found:?}") };
-        states[0].1.clone()
+    /// The state of each user.
+    async fn stored(&self) -> Vec<Vec<u8>> {
+        let users: Vec<EntityKey> = (0..USERS).map(user).collect();
+        let found = self.store.lookup(&self.generation, &users).await.expect("a store");
+        let only = |states: Result<LogStates, StoreError>| states.expect("whole").remove(0).1;
+        found.into_iter().map(only).collect()
     }
 
-    /// Forgets the user's state behind the writer's back, as a store may whose clock says that it is not needed.
-    async fn forget(&self) {
-        let (key, positions) = (user(), self.store.positions(&self.generation).await.expect("there"));
+    /// Forgets a user's state behind the writer's back, as a store may whose clock says that it is not needed.
+    async fn forget(&self, key: EntityKey) {
+        let positions = self.store.positions(&self.generation).await.expect("there");
         let bucket = key.bucket(BUCKETS);
         let at = positions[&Log::PUSH][&bucket];
         let flush = BucketFlush { bucket, log: Log::PUSH, from: at, to: at, writes: vec![(key, None)] };
@@ -62,24 +66,33 @@ impl Written {
     }
 }
 
-fn user() -> EntityKey {
-    EntityKey::encode(&[Value::Int64(1)]).expect("a key")
+/// More than there are buckets: some have several.
+const USERS: i64 = 40;
+
+fn user(number: i64) -> EntityKey {
+    EntityKey::encode(&[Value::Int64(number)]).expect("a key")
 }
 
 #[tokio::test]
-async fn a_busy_state_that_was_forgotten_is_written_whole() {
+async fn busy_states_that_were_forgotten_are_written_whole() {
     let (kept, forgotten) = (Written::of(Layout::Two).await, Written::of(Layout::Two).await);
     for written in [&kept, &forgotten] {
-        written.push(0, 600).await;
+        written.push(0, 46 * USERS).await;
     }
-    forgotten.forget().await;
-    for written in [&kept, &forgotten] {
-        written.push(600, 1).await;
+    for number in [0, 3, 4, 20] {
+        forgotten.forget(user(number)).await;
     }
-    let stored = forgotten.stored().await;
-    assert_eq!(stored, kept.stored().await);
-    let state = LogState::decode(&by_user(), &stored).expect("a state");
-    assert_eq!((state.last_offset(), state.tiles().len()), (600, 601));
+    // Once more: what the writer believes to be stored is right.
+    for from in [46, 47] {
+        for written in [&kept, &forgotten] {
+            written.push(from * USERS, USERS).await;
+        }
+        assert_eq!(forgotten.stored().await, kept.stored().await);
+    }
+    for (stored, number) in forgotten.stored().await.into_iter().zip(0..) {
+        let state = LogState::decode(&by_user(), &stored).expect("a state");
+        assert_eq!((state.last_offset(), state.tiles().len()), (47 * USERS + number, 48));
+    }
 }
 
 #[tokio::test]
@@ -88,7 +101,7 @@ async fn a_generation_keeps_its_layout() {
         let written = Written::of(layout).await;
         for from in [0, 40, 80] {
             written.push(from, 40).await;
-            assert_eq!(written.stored().await[0], layout as u8, "{layout:?}");
+            assert!(written.stored().await.iter().all(|state| state[0] == layout as u8), "{layout:?}");
         }
     }
 }

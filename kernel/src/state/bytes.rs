@@ -13,9 +13,11 @@
 //! before the one that tiles have grown to) and its number of tiles; then the parts. In a part, the first tile begins at a
 //! distance from the start of the cell that the part is numbered by.
 //!
-//! A state is in parts where at least 24 tiles are not older than what has grown. All older tiles are in the part of the cell before.
-//! Each of the others is in the part of its cell, or, where it lies ahead of the newest arrival, in the part of the arrival's
-//! cell: so there are at most some twenty parts.
+//! A state is in parts where at least 24 tiles begin at or after the instant that tiles have grown to. All older tiles are in the part
+//! of the cell before that instant. Each of the others is in the part of its cell, or, where it lies ahead of the newest arrival, in
+//! the part of the arrival's cell: so there are at most some twenty parts.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::aggregate::State;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -47,44 +49,33 @@ impl LogState {
         bytes
     }
 
-    /// What a store is to write that has the state as it was last encoded or [lazily decoded](Self::decode_lazily), or nothing
-    /// where it never was.
+    /// What has changed since the state was last encoded or [lazily decoded](Self::decode_lazily), for a store that has it as it
+    /// was then. For a new state, all of it.
     pub fn change(&mut self, plan: &FeaturePlan) -> StateChange {
         let (body, parts) = self.encode_body(plan);
-        let before: Vec<(i64, &[u8])> = contents(&parts, &body).collect();
-        if self.parts.is_empty() {
-            let parts = before.into_iter().map(|(number, _)| (number, None)).collect();
-            return StateChange { first: self.one_piece(plan), parts, rest: Rest::Absent };
+        let before: BTreeMap<i64, &[u8]> = contents(&parts, &body).collect();
+        let now: BTreeMap<i64, &[u8]> = contents(&self.parts, &self.body).collect();
+        let is_kept = |number: &i64| before.contains_key(number) && before.get(number) == now.get(number);
+        if !now.keys().any(is_kept) {
+            let rest = if before.is_empty() { Rest::Absent } else { Rest::Removed };
+            return StateChange { rest, ..self.whole(plan) };
         }
-        let mut before = before.into_iter().peekable();
-        let (mut parts, mut rest) = (Vec::new(), Rest::Absent);
-        for (number, content) in contents(&self.parts, &self.body) {
-            while let Some((gone, _)) = before.next_if(|(before, _)| *before < number) {
-                parts.push((gone, None));
-            }
-            match before.next_if(|(before, _)| *before == number) {
-                Some((_, same)) if same == content => rest = Rest::Kept,
-                _ => parts.push((number, Some(content.to_vec()))),
-            }
-        }
-        parts.extend(before.map(|(gone, _)| (gone, None)));
-        StateChange { first: self.header(plan), parts, rest }
+        let numbers: BTreeSet<i64> = before.keys().chain(now.keys()).copied().collect();
+        let changed = numbers.into_iter().filter(|number| !is_kept(number));
+        let parts = changed.map(|number| (number, now.get(&number).map(|part| part.to_vec()))).collect();
+        StateChange { first: self.header(plan), parts, rest: Rest::Kept }
     }
 
-    /// What a store is to write of which it is not known what it has: the state as it was last encoded.
+    /// All of the state as it was last encoded, for a store of which it is not known what it has.
     #[must_use]
     pub fn whole(&self, plan: &FeaturePlan) -> StateChange {
+        let mut first = self.header(plan);
         if self.parts.is_empty() {
-            return StateChange::whole(self.one_piece(plan));
+            first.extend_from_slice(&self.body);
         }
         let parts = contents(&self.parts, &self.body);
-        let parts = parts.map(|(number, content)| (number, Some(content.to_vec()))).collect();
-        StateChange { first: self.header(plan), parts, rest: Rest::Removed }
-    }
-
-    /// The bytes of a state without parts.
-    fn one_piece(&self, plan: &FeaturePlan) -> Vec<u8> {
-        [self.header(plan).as_slice(), &self.body].concat()
+        let parts = parts.map(|(number, part)| (number, Some(part.to_vec()))).collect();
+        StateChange { first, parts, rest: Rest::Removed }
     }
 
     /// Settles, encodes the tiles, and gives back the body and the parts of before.
@@ -192,7 +183,7 @@ impl LogState {
     /// # Errors
     /// Fails where the bytes are not the canonical form of a state of this plan, or of a newer layout.
     pub fn decode(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
-        // It has no body.
+        // Its tiles are decoded: there is no body for parts to lie in.
         Self::read(plan, bytes, decoded_body).map(|(state, _)| Self { parts: Box::default(), ..state })
     }
 
@@ -210,7 +201,7 @@ impl LogState {
         let mut from = Reader::new(bytes);
         let version = from.u8()?;
         let newest = Layout::default() as u8;
-        let layout = Layout::of(version).ok_or(match version {
+        let layout = Layout::from_version(version).ok_or(match version {
             0 => DecodeError::Malformed { at: 0, expected: "a layout version" },
             found => DecodeError::Newer { found, supported: newest },
         })?;
@@ -221,7 +212,9 @@ impl LogState {
         if !applied && state != Self::with_layout(layout) {
             return Err(from.malformed("the last offset and newest arrival of a log"));
         }
-        let parts = if layout < Layout::Two { 0 } else { from.count(2)? };
+        // What a tile takes at least; a part has one, and two bytes that announce it.
+        let least = 3 + plan.aggregates.len();
+        let parts = if layout < Layout::Two { 0 } else { from.count(2 + least)? };
         let mut split = Vec::with_capacity(parts);
         let mut number = state.cell_before(plan);
         for part in 0..parts {
@@ -229,12 +222,14 @@ impl LogState {
             number = distance
                 .and_then(|distance| number.checked_add(distance))
                 .ok_or_else(|| from.malformed("parts in order"))?;
-            split.push((number, from.count(3 + plan.aggregates.len())?));
+            split.push((number, from.count(least)?));
         }
-        let one_piece = if parts == 0 { from.count(3 + plan.aggregates.len())? } else { 0 };
-        let count = split.iter().try_fold(one_piece, |sum, (_, tiles)| sum.checked_add(*tiles));
-        let count = count.filter(|count| *count <= bytes.len());
-        let count = count.ok_or_else(|| from.malformed("as many tiles as there are bytes for"))?;
+        let one_piece = if parts == 0 { from.count(least)? } else { 0 };
+        // Each fits into what is left, and there are fewer than bytes: no overflow.
+        let count = split.iter().map(|(_, tiles)| tiles).sum::<usize>() + one_piece;
+        if count > from.remaining() / least {
+            return Err(from.malformed("as many tiles as there are bytes for"));
+        }
         if !applied && count > 0 {
             return Err(from.malformed("no tiles before any event"));
         }
@@ -282,9 +277,7 @@ impl LogState {
 /// The content of each part of a body.
 fn contents<'b>(parts: &'b [PartAt], body: &'b [u8]) -> impl Iterator<Item = (i64, &'b [u8])> {
     let mut start = 0;
-    parts.iter().map(move |part| {
-        (part.number, &body[std::mem::replace(&mut start, part.end)..part.end])
-    })
+    parts.iter().map(move |part| (part.number, &body[std::mem::replace(&mut start, part.end)..part.end]))
 }
 
 const BOUNDED: u8 = 0;

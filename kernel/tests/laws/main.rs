@@ -50,8 +50,7 @@ impl Online {
     }
 
     fn apply(&mut self, plan: &FeaturePlan, event: &Event) {
-        let state =
-            self.logs.entry(event.stamp.log).or_insert_with(|| LogState::with_layout(self.layout));
+        let state = self.logs.entry(event.stamp.log).or_insert_with(|| LogState::with_layout(self.layout));
         state.apply(plan, &event.stamp, &event.inputs);
         self.applied.push(event.clone());
     }

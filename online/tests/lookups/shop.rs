@@ -141,7 +141,8 @@ impl Shop {
     /// A new live generation with nothing in it.
     pub(crate) async fn live(&self, plan: &FeaturePlan) -> Generation {
         let logs = BTreeMap::from([(Log::FILE, Position::START), (Log::PUSH, Position::START)]);
-        let begun = self.store.begin(&plan.view, plan.stored_fingerprint(), &logs, None).await.unwrap();
+        let begun =
+            self.store.begin(&plan.view, plan.new_generation_fingerprint(), &logs, None).await.unwrap();
         let live = self.store.live(&plan.view).await.unwrap();
         self.store.publish(&plan.view, live.as_ref(), Some(&begun)).await.unwrap();
         begun

@@ -29,6 +29,10 @@ fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {
         Ok(stored) => stored,
         Err(error) => return format!("the stored bytes are no state of this view: {error}"),
     };
+    if stored.layout() != rebuilt.layout() {
+        let (stored, rebuilt) = (stored.layout() as u8, rebuilt.layout() as u8);
+        return format!("its layout is {stored}, that of the generation is {rebuilt}");
+    }
     if stored.last_offset() != rebuilt.last_offset() {
         let (stored, rebuilt) = (stored.last_offset(), rebuilt.last_offset());
         return format!("the last event applied is at offset {stored}, it should be {rebuilt}");

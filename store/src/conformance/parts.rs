@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::event::{Log, Offset, Position};
+use tidemark_kernel::aggregate::Function;
+use tidemark_kernel::event::{Log, Offset, Position, Stamp};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
+use tidemark_kernel::plan::{FeatureSpec, Field, KeyField, ViewSpec};
+use tidemark_kernel::{FeaturePlan, LogState, Span, Time, Type, Value, Window};
 
 use super::{Dice, LOG, Subject, begin, flush, key, keys_of, states};
 use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, NewState, Sizes};
@@ -48,6 +51,57 @@ async fn read(store: &Subject, generation: &Generation, key: &EntityKey) -> Opti
     let looked_up = states(store, generation, key).await;
     assert!(looked_up.iter().eq(found.clone().map(|state| (LOG, state)).iter()), "load and lookup differ");
     found
+}
+
+/// A view that counts the events of the last hour.
+fn counts() -> FeaturePlan {
+    let feature = FeatureSpec {
+        name: "n".into(),
+        function: Function::Count,
+        input: None,
+        filter: None,
+        window: Window::sliding(Span::from_secs(3600)).unwrap(),
+    };
+    let spec = ViewSpec {
+        view: "v".into(),
+        entity: "user".into(),
+        source: "payments".into(),
+        source_version: None,
+        fields: vec![Field { name: "user".into(), ty: Type::Int64 }],
+        keys: vec![KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 }],
+        filter: None,
+        features: vec![feature],
+        head: FeaturePlan::DEFAULT_HEAD,
+        max_age: None,
+        expression_semantics: 1,
+    };
+    FeaturePlan::new(spec).unwrap()
+}
+
+/// What the kernel makes of a busy entity that pauses, twice: new parts, some that change and go, and one piece again.
+pub async fn a_busy_state_goes_idle_and_is_read_at_each_step(store: Subject) {
+    let (generation, key, plan) = (begin(&store).await, key(b"k"), counts());
+    let (mut state, mut at, mut kinds) = (LogState::new(), 0, Vec::new());
+    let bursts = std::iter::repeat_n(300, 60);
+    let pause = [60_000, 1, 100_000];
+    let pauses = bursts.clone().chain(pause).chain(bursts).chain(pause);
+    for (pause, offset) in pauses.zip(0..) {
+        at += pause;
+        let time = Time::from_millis(at);
+        let stamp = Stamp { log: LOG, offset, event_time: time, arrival_time: time };
+        state.apply(&plan, &stamp, &[Value::Bool(true)]);
+        let change = state.change(&plan);
+        kinds.push(change.rest);
+        let written = NewState { change, retention: None };
+        write(&store, &generation, offset, &key, Some(written)).await;
+        let found = read(&store, &generation, &key).await.unwrap();
+        assert_eq!(found, state.clone().encode(&plan), "after event {offset}");
+        // What is loaded is gone on with.
+        state = LogState::decode_lazily(&plan, &found).unwrap();
+    }
+    for rest in [Rest::Absent, Rest::Kept, Rest::Removed] {
+        assert!(kinds.contains(&rest), "{rest:?} was tried");
+    }
 }
 
 pub async fn parts_are_joined_by_ascending_number(store: Subject) {

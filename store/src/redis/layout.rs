@@ -1,6 +1,7 @@
 //! Names and values as they lie in Redis: format 1. `docs/redis-layout.md` has them byte by byte, and says why.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
@@ -201,13 +202,20 @@ impl Field {
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if let Some(log) = name.strip_suffix('+') {
-            return Some(Self::Numbers(Log(log.parse().ok()?)));
+            return Some(Self::Numbers(Log(number(log)?)));
         }
         match name.split_once('.') {
-            None => Some(Self::First(Log(name.parse().ok()?))),
-            Some((log, number)) => Some(Self::Part(Log(log.parse().ok()?), number.parse().ok()?)),
+            None => Some(Self::First(Log(number(name)?))),
+            Some((log, part)) => Some(Self::Part(Log(number(log)?), number(part)?)),
         }
     }
+}
+
+/// A number as it is written here, and in no other spelling.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_usual = !digits.starts_with(['+', '0']) || text == "0";
+    text.parse().ok().filter(|_| is_usual)
 }
 
 pub(super) fn fingerprint_text(fingerprint: Fingerprint) -> String {
@@ -303,7 +311,24 @@ mod tests {
         ] {
             assert_eq!(Field::of(name.as_bytes()), Some(field), "{name}");
         }
-        for wrong in ["", "color", ".", "0.", ".1", "+", "0.1+", "0.1.2", "0 ", "2147483648", "\u{fc}"] {
+        for wrong in [
+            "",
+            "color",
+            ".",
+            "0.",
+            ".1",
+            "+",
+            "0.1+",
+            "0.1.2",
+            "0 ",
+            "2147483648",
+            "\u{fc}",
+            "+5",
+            "05",
+            "-0",
+            "0.+7",
+            "0.07",
+        ] {
             assert_eq!(Field::of(wrong.as_bytes()), None, "{wrong}");
         }
         assert_eq!(Field::of(b"\xff"), None);

@@ -87,7 +87,7 @@ pub(super) async fn flush(
 
 /// How many bytes its states have.
 fn size(flush: &BucketFlush) -> usize {
-    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.len()).sum()
+    flush.writes.iter().filter_map(|(_, state)| state.as_ref()).map(|state| state.change.size()).sum()
 }
 
 pub(super) async fn lookup(
@@ -207,9 +207,8 @@ impl<'a> States<'a> {
             None if others.is_empty() => return Ok(None),
             None => return Err(self.damaged(key, log)),
         };
-        let others = self.link.read::<Vec<(i64, Option<Vec<u8>>)>>(Value::Array(others))?;
-        let there = |(number, sealed): (i64, Option<Vec<u8>>)| Some((number, sealed?));
-        let others: Option<Vec<_>> = others.into_iter().map(there).collect();
+        // A part that is lost, or a list that is damaged.
+        let others: Option<Vec<(i64, Vec<u8>)>> = redis::from_redis_value(Value::Array(others)).ok();
         self.append(name, key, log, &mut state, others.ok_or_else(|| self.damaged(key, log))?)?;
         Ok(Some(state))
     }

@@ -62,7 +62,7 @@ impl<'s> Stream<'s> {
             let of_source = script.records.iter().filter(|record| record.source.name == plan.source);
             let logs: BTreeMap<Log, Position> =
                 of_source.map(|record| (record.log, Position::START)).collect();
-            let generation = store.begin(&plan.view, plan.stored_fingerprint(), &logs, None).await?;
+            let generation = store.begin(&plan.view, plan.new_generation_fingerprint(), &logs, None).await?;
             store.publish(&plan.view, None, Some(&generation)).await?;
             generations.insert(plan.view.as_str(), generation);
         }
