@@ -432,6 +432,13 @@ impl Tables {
         Ok(claimed)
     }
 
+    /// Takes the dead letters of kept partitions back whose events are not in: the process that committed them died before it
+    /// committed the events. It may have been of another version of Tidemark, which read the records otherwise; this one reads
+    /// them again, and they may be events now.
+    pub(crate) async fn decide_again(&mut self) -> Result<(), IngestError> {
+        self.open_tables().await?.decide_again().await
+    }
+
     /// Forgets what waits for the next commit: it is read again.
     pub(crate) fn forget(&mut self) {
         self.pending = Pending::default();

@@ -130,6 +130,28 @@ impl Open {
         Ok(true)
     }
 
+    /// As of [`Tables::decide_again`](super::Tables::decide_again). Of a topic, whoever [claims](Self::claim) another version
+    /// does it.
+    pub(super) async fn decide_again(&mut self) -> Result<(), IngestError> {
+        loop {
+            let committed = self.events.positions();
+            let end = |log: Log, letters: Position| {
+                if is_partition(log) { letters } else { letters.min(stands(committed, log)) }
+            };
+            let standing = self.dead_letters.positions();
+            let to: Positions = standing.iter().map(|(log, at)| (*log, end(*log, *at))).collect();
+            if to == *standing {
+                return Ok(());
+            }
+            let facts = self.dead_letters.facts().clone();
+            if self.dead_letters.take_back(&to, &facts).await? {
+                return Ok(());
+            }
+            self.events.reload().await?;
+            self.dead_letters.reload().await?;
+        }
+    }
+
     /// As of [`Tables::lower_since`](super::Tables::lower_since).
     pub(super) async fn lower_since(&mut self, number: u64) -> Result<bool, IngestError> {
         let before = self.events.facts().clone();

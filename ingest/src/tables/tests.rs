@@ -214,6 +214,28 @@ fn letters_of(letters: &[(i64, &str)]) -> Vec<(i64, String)> {
     letters.iter().map(|(offset, code)| (*offset, (*code).to_owned())).collect()
 }
 
+/// An earlier version of Tidemark has rejected a push and died before it committed the events; this one takes the push.
+#[tokio::test]
+async fn letters_of_kept_partitions_are_decided_again_where_their_events_are_not_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let kept = |from, to, dead: &[(i64, &'static str)]| Batch { log: Log::PUSH, ..batch(from, to, dead) };
+    commits(taken(&location, vec![kept(0, 4, &[(1, UNDECODABLE)])]).await).await;
+    let rejected = vec![kept(4, 9, &[(5, UNDECODABLE)]), batch(0, 3, &[(2, UNDECODABLE)])];
+    dies_in_between(taken(&location, rejected).await).await;
+    assert_eq!(held(&location).await.len(), 3);
+
+    let mut tables = taken(&location, vec![]).await;
+    for _ in 0..2 {
+        tables.decide_again().await.expect("taken back");
+        let expected = letters_of(&[(1, UNDECODABLE), (2, UNDECODABLE)]);
+        assert_eq!(held(&location).await, expected, "those whose events are in, and those of topics, stay");
+    }
+    commits(taken(&location, vec![kept(4, 9, &[(7, UNDECODABLE)])]).await).await;
+    let expected = letters_of(&[(1, UNDECODABLE), (2, UNDECODABLE), (7, UNDECODABLE)]);
+    assert_eq!(held(&location).await, expected);
+}
+
 #[tokio::test]
 async fn the_letter_of_lost_records_is_in_once_whatever_was_read_before() {
     // How far dead letters were committed before the crash: not so far as the gap, as far, or further.
