@@ -512,6 +512,13 @@ pub(crate) fn generations_since(facts: &Facts) -> u64 {
     facts.get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
+/// Whether the generations before [`generations_since`] are of an earlier version of Tidemark, which only read the source
+/// otherwise. Its servers go on answering from them for a while: what they say is what that version makes of the records.
+pub(crate) fn is_upgraded(facts: &Facts) -> bool {
+    let since = facts.get(facts::GENERATIONS_SINCE);
+    since.is_some() && since == facts.get(facts::UPGRADED_SINCE)
+}
+
 /// The id of the history that `events` holds, made where there is none: by a version that knew no ids, or because the table is
 /// new.
 async fn identify(events: &mut dyn OfflineTable, host: &Host) -> Result<String, IngestError> {

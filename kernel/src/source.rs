@@ -386,8 +386,9 @@ impl SourcePlan {
         self.version_under(READING)
     }
 
-    /// The version that a Tidemark of that [reading](READING) gives the source.
-    fn version_under(&self, reading: u32) -> SourceVersion {
+    /// The [version](Self::version) that a Tidemark of that [reading](READING) gives the source.
+    #[must_use]
+    pub fn version_under(&self, reading: u32) -> SourceVersion {
         let mut out = Writer::new();
         // The first reading had no number. No source has as many fields as this, so the two cannot be mistaken.
         if reading > 1 {
