@@ -149,6 +149,6 @@ mod tests {
         assert_eq!(quotient(i64::MAX, 1), end);
         assert_eq!(quotient(1, i64::MIN), -1.0 / end);
         assert_eq!(quotient(0, i64::MIN), 0.0);
-        assert_eq!(quotient(i64::MIN, 3), -3_074_457_345_618_258_602.666_7);
+        assert_eq!(quotient(i64::MIN, 3), -3.074_457_345_618_258_4e18);
     }
 }
