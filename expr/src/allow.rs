@@ -10,7 +10,7 @@ use tidemark_kernel::value::Type::{self, Bool, Float64, Int64, String as Text, T
 
 use crate::call::Work::{self, DataFusion, Kernel};
 use crate::kernels::instants::{FLOORS, PARTS, epoch_ms, to_timestamp_millis};
-use crate::kernels::maths;
+use crate::kernels::{arithmetic, maths};
 
 /// One entry of the documented list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,16 +200,22 @@ pub(crate) static REFUSED: [(&[&str], &str); 3] = [
 ];
 
 /// Operators and forms: name, how it is written, what it does.
-static FORMS: [(&str, &str, &str); 13] = [
+static FORMS: [(&str, &str, &str); 14] = [
     (
         "+ - *",
         "number + number -> number",
         "int64 is checked: overflow fails the row; with a float64 the result is float64",
     ),
     (
-        "/ %",
-        "number / number -> number",
-        "division by zero fails the row; int64 by int64 is cut towards zero",
+        "/",
+        "number / number -> float64",
+        "division by zero fails the row; of two int64 it is their exact quotient, rounded once to the nearest float64; \
+         `div` is the whole quotient",
+    ),
+    (
+        "%",
+        "number % number -> number",
+        "what remains of a division that is cut towards zero; division by zero fails the row",
     ),
     (
         "= <> < <= > >=",
@@ -245,7 +251,7 @@ static FORMS: [(&str, &str, &str); 13] = [
 ];
 
 /// Every function, by name.
-pub(crate) static FUNCTIONS: [Function; 46] = [
+pub(crate) static FUNCTIONS: [Function; 47] = [
     function(
         "abs",
         &[of(&[Int64], Int64, Kernel(maths::abs_integers)), of(&[Float64], Float64, Kernel(maths::abs))],
@@ -293,6 +299,11 @@ pub(crate) static FUNCTIONS: [Function; 46] = [
         shape: Shape::Unit { words: &FLOORS, gives: Timestamp },
         summary: "The start in UTC of its year, quarter, month, week (from Monday), day, hour, minute or second.",
     },
+    function(
+        "div",
+        &[of(&[Int64, Int64], Int64, Kernel(arithmetic::whole_quotients))],
+        "The whole quotient, cut towards zero; division by zero and overflow fail.",
+    ),
     function(
         "ends_with",
         &[of(&[Text, Text], Bool, DataFusion(string::ends_with))],

@@ -179,7 +179,7 @@ impl Pipeline {
             applied: shared.kept.as_ref().map(|kept| kept.applied.clone()),
         };
         let (falls, fallen) = mpsc::unbounded_channel();
-        let pipeline = Self {
+        let mut pipeline = Self {
             shared,
             source,
             tables,
@@ -207,6 +207,9 @@ impl Pipeline {
             health,
         };
         pipeline.check_journal()?;
+        if pipeline.shared.kept.is_some() {
+            pipeline.tables.decide_again().await?;
+        }
         pipeline.claim_history().await?;
         Ok(pipeline)
     }

@@ -432,6 +432,13 @@ impl Tables {
         Ok(claimed)
     }
 
+    /// Takes the dead letters of kept partitions back whose events are not in: the process that committed them died before it
+    /// committed the events. It may have been of another version of Tidemark, which read the records otherwise; this one reads
+    /// them again, and they may be events now.
+    pub(crate) async fn decide_again(&mut self) -> Result<(), IngestError> {
+        self.open_tables().await?.decide_again().await
+    }
+
     /// Forgets what waits for the next commit: it is read again.
     pub(crate) fn forget(&mut self) {
         self.pending = Pending::default();
@@ -503,6 +510,13 @@ pub(crate) fn generations_since(facts: &Facts) -> u64 {
         return 0;
     }
     facts.get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the generations before [`generations_since`] are of an earlier version of Tidemark, which only read the source
+/// otherwise. Its servers go on answering from them for a while: what they say is what that version makes of the records.
+pub(crate) fn is_upgraded(facts: &Facts) -> bool {
+    let since = facts.get(facts::GENERATIONS_SINCE);
+    since.is_some() && since == facts.get(facts::UPGRADED_SINCE)
 }
 
 /// The id of the history that `events` holds, made where there is none: by a version that knew no ids, or because the table is

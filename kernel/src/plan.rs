@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::aggregate::{self, Function, StateKind};
 use crate::codec::Writer;
 use crate::layout::Layout;
-use crate::source::SourceVersion;
+use crate::source::{self, SourceVersion};
 use crate::time::Span;
 use crate::value::{FeatureType, Type};
 use crate::window::Window;
@@ -240,7 +240,8 @@ impl FeaturePlan {
     /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
     ///
     /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:
-    /// neither its rules of time nor its other fields are in it, unless there is a [`Self::source_version`].
+    /// neither its rules of time nor its other fields are in it, unless there is a [`Self::source_version`]. The
+    /// [reading](source::READING) that all sources share is.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -291,6 +292,7 @@ impl Fingerprint {
         out.varint(PLAN_SEMANTICS);
         out.varint(u64::from(aggregate::SEMANTICS));
         out.varint(u64::from(spec.expression_semantics));
+        out.varint(u64::from(source::READING));
         for text in [&spec.view, &spec.entity, &spec.source] {
             out.bytes(text.as_bytes());
         }

@@ -15,6 +15,14 @@ use crate::time::{Span, Time};
 use crate::unique::Unique;
 use crate::value::Value;
 
+/// Version of how records become events, for every format and feed: which values a field takes, and as what. Part of every
+/// source's version and of every view's fingerprint.
+///
+/// It changes whenever a record of any source gives another event, or is accepted by one version of Tidemark and rejected by
+/// another, although the source is defined as before. Then workers of the two cannot both commit what they read of a topic, and
+/// states that hold records read the earlier way are not used.
+pub const READING: u32 = 2;
+
 /// The unit of a numeric time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
@@ -371,11 +379,22 @@ impl SourcePlan {
         Ok(())
     }
 
-    /// The hash of what decides which records are accepted and how they are read: fields, where they come from and
-    /// whether they are optional, times, `max_ahead`, `max_arrival_ahead`, `unique`.
+    /// The hash of what decides which records are accepted and how they are read: [`READING`], fields, where they come from
+    /// and whether they are optional, times, `max_ahead`, `max_arrival_ahead`, `unique`.
     #[must_use]
     pub fn version(&self) -> SourceVersion {
+        self.version_under(READING)
+    }
+
+    /// The [version](Self::version) that a Tidemark of that [reading](READING) gives the source.
+    #[must_use]
+    pub fn version_under(&self, reading: u32) -> SourceVersion {
         let mut out = Writer::new();
+        // The first reading had no number. No source has as many fields as this, so the two cannot be mistaken.
+        if reading > 1 {
+            out.varint(u64::MAX);
+            out.varint(u64::from(reading));
+        }
         out.varint(self.fields.len() as u64);
         for field in &self.fields {
             out.bytes(field.name.as_bytes());
@@ -431,8 +450,9 @@ impl SourcePlan {
     ///
     /// Several workers read a topic, and a partition can change hands while a new version is applied: which version
     /// read a record cannot be told afterwards. So another reading of a topic makes other views, filled anew from a
-    /// history that was read the new way. Files and pushes are read by one process, which changes its reading at a
-    /// position that it knows.
+    /// history that was read the new way. Files and pushes are read by one process, which changes from one definition to
+    /// the next at a position that it knows. [`READING`] is part of every view: a process of another version of Tidemark cannot
+    /// read the earlier way up to some position.
     #[must_use]
     pub fn version_in_views(&self) -> Option<SourceVersion> {
         matches!(self.feed, Feed::Kafka(_)).then(|| self.version())
@@ -600,6 +620,15 @@ mod tests {
         ] {
             source.origins = BTreeMap::from([("at".into(), origin)]);
             assert_eq!(source.path("at"), names);
+        }
+    }
+
+    #[test]
+    fn another_reading_is_another_version() {
+        for source in [Arrival::Record, Arrival::EventTime].map(source) {
+            let versions: BTreeSet<u64> = (1..5).map(|reading| source.version_under(reading).0).collect();
+            assert_eq!(versions.len(), 4);
+            assert_eq!(source.version(), source.version_under(READING));
         }
     }
 

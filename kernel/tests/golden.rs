@@ -127,6 +127,7 @@ fn the_bytes_of_layout_1() {
     let bytes = state(&plan, Layout::One).encode(&plan);
     let mut text = format!("fingerprint {}\n", plan.fingerprint());
     writeln!(text, "source version {}", source().version()).expect("writable");
+    writeln!(text, "source version of the first reading {}", source().version_under(1)).expect("writable");
     let max_arrival_ahead = Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD);
     let bounded = SourcePlan { max_arrival_ahead, ..source() };
     writeln!(text, "source version with a bound of arrivals {}", bounded.version()).expect("writable");

@@ -1,6 +1,11 @@
 //! A rolling upgrade: workers and servers of an earlier version are replaced one by one while records and lookups come.
 //!
 //! `TIDEMARK_TEST_EARLIER` names the binary of the earlier version; `cargo xtask upgrade` builds one and sets it.
+//!
+//! Where both versions give every view the same fingerprint, no process may end by itself, and the way back is taken as well.
+//! Where they do not, workers of the earlier version may end with a sentence that says why, its servers answer from former
+//! states until they are replaced, and the way back is not taken: servers of the newer version would be without states.
+//! Either way no lookup fails, and each record counts once.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -36,13 +41,15 @@ fn workers_and_servers_are_replaced_one_by_one() {
     let world = World::of(Setup { program: earlier.clone(), ..Setup::new() });
     let (orders, callers) = (Orders::create(&world), Callers::default());
     world.run_of(&earlier, &["apply"]).done();
+    let shares = fingerprints(&world, &earlier) == fingerprints(&world, &newer);
+    report(if shares { "both versions share fingerprints" } else { "the versions have other fingerprints" });
 
-    let mut fleet = Fleet::start(&world, &callers, &earlier);
+    let mut fleet = Fleet::start(&world, &callers, &earlier, shares);
     beside(
         |over| orders.produce_until(over),
         || {
             beside(
-                |over| callers.ask_until(over),
+                |over| callers.ask_until(over, shares),
                 || world.with_traffic(|| upgrade(&mut fleet, &earlier, &newer)),
             );
         },
@@ -61,7 +68,17 @@ fn workers_and_servers_are_replaced_one_by_one() {
     report(&format!("upgraded: {asked} lookups, {records} payments, {orders} orders, {seconds} s"));
 }
 
-/// To the newer version, with other definitions then, and back and forth once more.
+/// What each view's states are named by, as a version says.
+fn fingerprints(world: &World<'_>, program: &Path) -> BTreeMap<String, String> {
+    let said = world.run_of(program, &["check", "--format", "json"]).done().said;
+    let described = said.find('{').map(|start| &said[start..]).expect("an object");
+    let described: Json = serde_json::from_str(described).expect("JSON");
+    let views = described["repo"]["views"].as_array().expect("views");
+    let text = |view: &Json, name: &str| view[name].as_str().expect("text").to_owned();
+    views.iter().map(|view| (text(view, "name"), text(view, "fingerprint"))).collect()
+}
+
+/// To the newer version, with other definitions then, and back and forth once more where both share fingerprints.
 fn upgrade(fleet: &mut Fleet<'_>, earlier: &Path, newer: &Path) {
     let world = fleet.world;
     fleet.run_for_a_while();
@@ -70,6 +87,7 @@ fn upgrade(fleet: &mut Fleet<'_>, earlier: &Path, newer: &Path) {
     fleet.run_for_a_while();
     fleet.replace_server(1, newer);
     fleet.replace_worker(1, newer);
+    let shares = std::mem::replace(&mut fleet.is_strict, true);
     fleet.run_for_a_while();
 
     world.define(|text| {
@@ -81,6 +99,9 @@ fn upgrade(fleet: &mut Fleet<'_>, earlier: &Path, newer: &Path) {
     fleet.wait_for("by_user.largest");
     fleet.run_for_a_while();
 
+    if !shares {
+        return;
+    }
     fleet.replace_worker(1, earlier);
     fleet.replace_server(1, earlier);
     fleet.wait_for("by_user.largest");
@@ -97,13 +118,15 @@ struct Fleet<'w> {
     callers: &'w Callers,
     workers: Vec<Worker>,
     servers: Vec<Worker>,
+    /// Whether no worker may end by itself: versions share fingerprints, or none of the earlier one is left.
+    is_strict: bool,
 }
 
 impl<'w> Fleet<'w> {
     /// All of this version. The callers ask both servers from now on.
-    fn start(world: &'w World<'static>, callers: &'w Callers, program: &Path) -> Self {
+    fn start(world: &'w World<'static>, callers: &'w Callers, program: &Path, shares: bool) -> Self {
         let workers = (0..2).map(|_| world.start_of(program, &["ingest"])).collect();
-        let mut fleet = Self { world, callers, workers, servers: Vec::new() };
+        let mut fleet = Self { world, callers, workers, servers: Vec::new(), is_strict: shares };
         for nth in 0..2 {
             fleet.add_server(nth, program);
         }
@@ -113,7 +136,12 @@ impl<'w> Fleet<'w> {
     /// Stops a worker, while the other one goes on, and starts one of this version in its place.
     #[track_caller]
     fn replace_worker(&mut self, nth: usize, program: &Path) {
-        self.workers.remove(nth).stop();
+        let before = self.workers.remove(nth);
+        if self.is_strict {
+            before.stop();
+        } else {
+            before.stop_unless_replaced();
+        }
         let worker = self.world.start_of(program, &["ingest"]);
         until("it takes records in", || (worker.metric("tidemark_ingest_events_total") > 0.0).then_some(()));
         self.workers.insert(nth, worker);
@@ -134,11 +162,18 @@ impl<'w> Fleet<'w> {
         self.servers.insert(nth, server);
     }
 
-    /// Lets time pass, in which no process may end by itself.
+    /// Lets time pass, in which no process may end by itself, but for a worker of a version with other fingerprints.
     #[track_caller]
     fn run_for_a_while(&mut self) {
         pause(A_WHILE);
-        self.workers.iter_mut().chain(&mut self.servers).for_each(Worker::check);
+        self.servers.iter_mut().for_each(Worker::check);
+        for worker in &mut self.workers {
+            if self.is_strict {
+                worker.check();
+            } else {
+                worker.is_replaced();
+            }
+        }
     }
 
     /// Waits until each server answers with this feature.
@@ -178,17 +213,20 @@ impl Callers {
         self.ports.lock().expect("no caller has panicked").retain(|other| *other != port);
     }
 
-    /// Asks about users, whose view changes, and about shops, whose counts never fall: their view stays as it is.
-    fn ask_until(&self, over: &AtomicBool) {
+    /// Asks about users, whose view changes, and about shops, whose counts never fall: their view stays as it is. Where
+    /// versions do not share states, they never fall at one server.
+    fn ask_until(&self, over: &AtomicBool, shares: bool) {
         let users: Vec<Json> = (0..5).map(|user| json!({"user_id": user})).collect();
         let shops: Vec<Json> = (0..5).map(|shop| json!({"shop": format!("s{shop}")})).collect();
-        let mut counted = vec![0_i64; shops.len()];
+        let mut counted: BTreeMap<u16, Vec<i64>> = BTreeMap::new();
         while !over.load(Ordering::Relaxed) {
             let ports = self.ports.lock().expect("no caller has panicked");
             for port in &*ports {
                 self.note(lookup(*port, "users", &users).map(drop));
                 let answers = lookup(*port, "shops", &shops);
-                self.note(answers.and_then(|answers| rise(&mut counted, &answers)));
+                let counted = counted.entry(if shares { 0 } else { *port });
+                let counted = counted.or_insert_with(|| vec![0; shops.len()]);
+                self.note(answers.and_then(|answers| rise(counted, &answers)));
             }
             drop(ports);
             pause(Duration::from_millis(10));

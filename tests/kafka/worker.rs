@@ -28,6 +28,9 @@ fn command(program: &Path, repo: &Path, words: &[&str], log: &Path) -> Command {
     command
 }
 
+/// What the message of a worker says whose place was taken.
+const REPLACED: [&str; 2] = ["another process", "definitions"];
+
 /// What a process that ended by itself left.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -198,6 +201,28 @@ impl Worker {
     pub(crate) fn ended(mut self) -> Ended {
         let status = until("a worker ends", || self.child.try_wait().expect("a child"));
         Ended { status, said: self.said() }
+    }
+
+    /// Whether it has ended by itself because other definitions, or another version of Tidemark, have taken its place.
+    /// Panics where it ended for another reason.
+    #[track_caller]
+    pub(crate) fn is_replaced(&mut self) -> bool {
+        let Some(status) = self.child.try_wait().expect("a child") else { return false };
+        Ended { status, said: self.said() }.refused(&REPLACED);
+        true
+    }
+
+    /// Asks it to stop, unless it [was replaced](Self::is_replaced), or is before it has stopped.
+    #[track_caller]
+    pub(crate) fn stop_unless_replaced(mut self) {
+        if self.is_replaced() {
+            return;
+        }
+        self.signal("TERM");
+        let ended = self.ended();
+        if !ended.status.success() {
+            ended.refused(&REPLACED);
+        }
     }
 
     /// What it has said so far.

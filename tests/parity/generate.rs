@@ -134,9 +134,10 @@ services:
     features: [v]
     request: [{name: amount, type: int64}]
     derived:
-      - {name: share, expr: \"cast(amount as double) / nullif(v.n, 0)\"}
+      - {name: share, expr: \"amount / nullif(v.n, 0)\"}
       - {name: more, expr: \"amount > v.n\"}
       - {name: per, expr: \"1000 / (v.n - amount)\"}
+      - {name: whole, expr: \"div(1000, v.n - amount)\"}
 ";
 
 fn fields() -> impl Strategy<Value = [Value; 4]> {

@@ -93,8 +93,8 @@ impl Binder<'_> {
             return Err(self.not_numbers(op, &left, &right));
         }
         let (sides, ty) = self.alike(vec![left, right])?;
-        let kernel = if ty == Type::Int64 { op.integers } else { op.floats };
-        Ok(Typed::call(op.name, Work::Kernel(kernel), sides, ty, span))
+        let (kernel, gives) = if ty == Type::Int64 { (op.integers, op.of_integers) } else { (op.floats, ty) };
+        Ok(Typed::call(op.name, Work::Kernel(kernel), sides, gives, span))
     }
 
     fn not_numbers(&self, op: &Arithmetic, left: &Typed, right: &Typed) -> ExprError {
@@ -198,9 +198,7 @@ fn unavailable(op: &BinaryOperator, span: std::ops::Range<usize>) -> ExprError {
     let error = ExprError::new(format!("the operator `{op}` is not available in expressions"), span);
     match op.to_string().as_str() {
         "^" | "**" => error.with_help("write `power(x, y)`"),
-        "//" | "DIV" => {
-            error.with_help("int64 by int64 is already cut towards zero; for floats write `trunc(x / y)`")
-        }
+        "//" | "DIV" => error.with_help("write `div(x, y)` for int64, `trunc(x / y)` for float64"),
         "<=>" => error.with_help("write `is not distinct from`"),
         "~" | "~*" | "!~" | "!~*" | "REGEXP" => error.with_help("use `like`, `starts_with` or `contains`"),
         _ => error,

@@ -229,7 +229,10 @@ fn batch(amount: Vec<Option<f64>>) -> RecordBatch {
 fn rows_that_fail_are_null_and_counted() {
     let expression = Expression::compile("coalesce(10 / (user_id - 2), 7)", &scope()).unwrap();
     let evaluated = expression.evaluate(&batch(vec![None; 5])).unwrap();
-    assert_eq!(*evaluated.array, Int64Array::from(vec![Some(-5), Some(-10), None, Some(10), Some(5)]));
+    assert_eq!(
+        *evaluated.array,
+        Float64Array::from(vec![Some(-5.0), Some(-10.0), None, Some(10.0), Some(5.0)])
+    );
     assert_eq!(evaluated.failed, 1);
 }
 

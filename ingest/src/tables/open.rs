@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use futures::TryStreamExt;
+use tidemark_kernel::source::READING;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::table::retract::retracted;
@@ -88,6 +89,13 @@ impl Pending {
 impl Open {
     pub(super) async fn claim(&mut self, version: &str, since: Since) -> Result<bool, IngestError> {
         let changes = |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
+        let source = Arc::clone(&self.source);
+        let upgrades = |facts: &Facts| {
+            let known = facts.get(facts::SOURCE_VERSION);
+            let earlier =
+                |reading| known.is_some_and(|known| *known == source.version_under(reading).to_string());
+            source.version().to_string() == version && (1..READING).any(earlier)
+        };
         let claimed = |facts: &Facts| {
             let mut claimed = facts.clone();
             claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
@@ -95,6 +103,9 @@ impl Open {
                 let known = facts.get(facts::GENERATIONS_SINCE).and_then(|known| known.parse::<u64>().ok());
                 if changes(facts) || known.is_some_and(|known| number < known) {
                     claimed.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+                }
+                if upgrades(facts) {
+                    claimed.insert(facts::UPGRADED_SINCE.to_owned(), number.to_string());
                 }
             }
             claimed
@@ -128,6 +139,28 @@ impl Open {
         }
         self.dead_letters.work_under(version.to_owned());
         Ok(true)
+    }
+
+    /// As of [`Tables::decide_again`](super::Tables::decide_again). Of a topic, whoever [claims](Self::claim) another version
+    /// does it.
+    pub(super) async fn decide_again(&mut self) -> Result<(), IngestError> {
+        loop {
+            let committed = self.events.positions();
+            let end = |log: Log, letters: Position| {
+                if is_partition(log) { letters } else { letters.min(stands(committed, log)) }
+            };
+            let standing = self.dead_letters.positions();
+            let to: Positions = standing.iter().map(|(log, at)| (*log, end(*log, *at))).collect();
+            if to == *standing {
+                return Ok(());
+            }
+            let facts = self.dead_letters.facts().clone();
+            if self.dead_letters.take_back(&to, &facts).await? {
+                return Ok(());
+            }
+            self.events.reload().await?;
+            self.dead_letters.reload().await?;
+        }
     }
 
     /// As of [`Tables::lower_since`](super::Tables::lower_since).

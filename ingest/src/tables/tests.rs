@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use tidemark_kernel::source::{READING, SourceVersion};
 use tidemark_kernel::unique::Unique;
 use tidemark_kernel::{Span, Time};
 use tidemark_offline::table::layout;
@@ -212,6 +213,47 @@ async fn held(location: &Location) -> Vec<(i64, String)> {
 
 fn letters_of(letters: &[(i64, &str)]) -> Vec<(i64, String)> {
     letters.iter().map(|(offset, code)| (*offset, (*code).to_owned())).collect()
+}
+
+/// States of a former definition are not: a definition may come back, and a server would answer from them again.
+#[tokio::test]
+async fn states_of_an_earlier_reading_are_told_from_those_of_a_former_definition() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let source = payments();
+    let (earlier, now, other) = (source.version_under(READING - 1), source.version(), SourceVersion(0));
+    let mut tables = taken(&location, vec![]).await;
+    let open = tables.open_tables().await.expect("open");
+    for (number, version, expected) in
+        [(3, earlier, false), (4, now, true), (5, other, false), (6, now, false)]
+    {
+        let since = Since::Generation(number);
+        assert!(open.claim(&version.to_string(), since).await.expect("claimed"));
+        let facts = open.events.facts();
+        assert_eq!((generations_since(facts), is_upgraded(facts)), (number, expected), "{version}");
+    }
+}
+
+/// An earlier version of Tidemark has rejected a push and died before it committed the events; this one takes the push.
+#[tokio::test]
+async fn letters_of_kept_partitions_are_decided_again_where_their_events_are_not_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location::local(folder.path());
+    let kept = |from, to, dead: &[(i64, &'static str)]| Batch { log: Log::PUSH, ..batch(from, to, dead) };
+    commits(taken(&location, vec![kept(0, 4, &[(1, UNDECODABLE)])]).await).await;
+    let rejected = vec![kept(4, 9, &[(5, UNDECODABLE)]), batch(0, 3, &[(2, UNDECODABLE)])];
+    dies_in_between(taken(&location, rejected).await).await;
+    assert_eq!(held(&location).await.len(), 3);
+
+    let mut tables = taken(&location, vec![]).await;
+    for _ in 0..2 {
+        tables.decide_again().await.expect("taken back");
+        let expected = letters_of(&[(1, UNDECODABLE), (2, UNDECODABLE)]);
+        assert_eq!(held(&location).await, expected, "those whose events are in, and those of topics, stay");
+    }
+    commits(taken(&location, vec![kept(4, 9, &[(7, UNDECODABLE)])]).await).await;
+    let expected = letters_of(&[(1, UNDECODABLE), (2, UNDECODABLE), (7, UNDECODABLE)]);
+    assert_eq!(held(&location).await, expected);
 }
 
 #[tokio::test]
