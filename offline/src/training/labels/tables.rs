@@ -7,8 +7,9 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_kernel::value::Type;
 
-use super::files::{Format, LabelFile};
+use super::files::LabelFile;
 use super::{csv, json, parquet};
+use crate::input::Format;
 use crate::training::declared::declared;
 use crate::training::error::TrainError;
 
