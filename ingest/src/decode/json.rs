@@ -154,11 +154,11 @@ fn cell<'a>(field: &Declared, text: &'a str) -> Result<Cell<'a>, String> {
     if field.whole && text.starts_with(['{', '[']) {
         return Ok(Cell::String(text.into()));
     }
-    cells::cell(field.ty, content(text), || shortened(text))
+    cells::cell(field.ty, parsed(text), || shortened(text))
 }
 
 /// What a JSON text, whose syntax was checked, stands for.
-fn content(text: &str) -> Content<'_> {
+fn parsed(text: &str) -> Content<'_> {
     match text.as_bytes().first() {
         Some(b'n') => Content::Null,
         Some(b't') => Content::Bool(true),

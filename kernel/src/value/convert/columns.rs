@@ -51,7 +51,7 @@ pub fn fits(found: &DataType, ty: Type) -> bool {
     }
 }
 
-/// A column as a type; none where no value of it [fits](fits).
+/// A column as a type; none where no value of it [`fits`].
 #[must_use]
 pub fn column(found: &ArrayRef, ty: Type) -> Option<Converted> {
     if *found.data_type() == data_type(ty) {
