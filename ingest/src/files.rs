@@ -39,7 +39,7 @@ const AHEAD: usize = 2;
 /// The files that patterns name, sorted by path.
 ///
 /// # Errors
-/// Fails where a pattern cannot be read, or none of its matches is a file, a folder least of all.
+/// Fails where a pattern cannot be read or matches no file. One that matches folders only says so.
 pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
     let mut paths = BTreeSet::new();
     for pattern in patterns {

@@ -5,8 +5,9 @@
 
 use arrow::array::{Array, ArrayRef, cast::AsArray, new_null_array};
 use arrow::util::display::array_value_to_string;
+use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::value::{Type, convert};
+use tidemark_kernel::value::convert::{self, Content};
 
 /// Why a column is not of a declared type.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,15 +18,26 @@ pub(super) enum Misfit {
     Rows(Vec<usize>),
 }
 
-/// The column as a declared type. Nulls stay, and a column of nothing else fits every type. `is_text` says that the
-/// column's format has no types, so that its text is read.
-pub(super) fn declared(column: &ArrayRef, ty: Type, is_text: bool) -> Result<ArrayRef, Misfit> {
+/// What a text of a column may stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// Text, or an instant: the format has a type for everything else.
+    Typed,
+    /// What JSON has no type for.
+    Quoted,
+    /// Any value: the format has nothing but text.
+    Spelled,
+}
+
+/// The column as a declared type. Nulls stay, and a column of nothing else fits every type.
+pub(super) fn declared(column: &ArrayRef, ty: Type, texts: Texts) -> Result<ArrayRef, Misfit> {
     if column.logical_null_count() == column.len() {
         return Ok(new_null_array(&data_type(ty), column.len()));
     }
-    let converted = match column.as_string_opt::<i32>().filter(|_| is_text) {
-        Some(texts) => convert::texts(texts, ty),
-        None => convert::column(column, ty).ok_or(Misfit::Type)?,
+    let converted = match (texts, column.as_string_opt::<i32>()) {
+        (Texts::Quoted, Some(found)) => convert::texts(found, ty, |text| Content::Quoted(text.into())),
+        (Texts::Spelled, Some(found)) => convert::texts(found, ty, Content::Spelled),
+        _ => convert::column(column, ty).ok_or(Misfit::Type)?,
     };
     if converted.wrong.is_empty() { Ok(converted.column) } else { Err(Misfit::Rows(converted.wrong)) }
 }
@@ -60,21 +72,22 @@ mod tests {
     #[test]
     fn rows_that_do_not_fit_are_named() {
         let large: ArrayRef = Arc::new(Int64Array::from(vec![1, (1 << 53) + 1, i64::MAX]));
-        assert_eq!(declared(&large, Type::Float64, false).unwrap_err(), Misfit::Rows(vec![1, 2]));
+        assert_eq!(declared(&large, Type::Float64, Texts::Typed).unwrap_err(), Misfit::Rows(vec![1, 2]));
         let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![1]));
-        assert_eq!(value_at(&declared(&unsigned, Type::Int64, false).unwrap(), 0), Value::Int64(1));
-        assert_eq!(declared(&unsigned, Type::String, false).unwrap_err(), Misfit::Type);
+        assert_eq!(value_at(&declared(&unsigned, Type::Int64, Texts::Typed).unwrap(), 0), Value::Int64(1));
+        assert_eq!(declared(&unsigned, Type::String, Texts::Typed).unwrap_err(), Misfit::Type);
     }
 
     #[test]
     fn text_is_read_where_the_format_has_nothing_else() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("42"), Some("7.0"), None, Some("x7")]));
-        assert_eq!(declared(&texts, Type::Int64, false).unwrap_err(), Misfit::Type);
-        assert_eq!(declared(&texts, Type::Int64, true).unwrap_err(), Misfit::Rows(vec![3]));
-        let found = declared(&texts.slice(0, 3), Type::Int64, true).unwrap();
+        assert_eq!(declared(&texts, Type::Int64, Texts::Typed).unwrap_err(), Misfit::Type);
+        assert_eq!(declared(&texts, Type::Int64, Texts::Spelled).unwrap_err(), Misfit::Rows(vec![3]));
+        assert_eq!(declared(&texts, Type::Int64, Texts::Quoted).unwrap_err(), Misfit::Rows(vec![1, 3]));
+        let found = declared(&texts.slice(0, 3), Type::Int64, Texts::Spelled).unwrap();
         let found: Vec<Value> = (0..3).map(|row| value_at(&found, row)).collect();
         assert_eq!(found, [Value::Int64(42), Value::Int64(7), Value::Null]);
         let nothing: ArrayRef = Arc::new(NullArray::new(2));
-        assert_eq!(declared(&nothing, Type::Timestamp, false).unwrap().null_count(), 2);
+        assert_eq!(declared(&nothing, Type::Timestamp, Texts::Typed).unwrap().null_count(), 2);
     }
 }

@@ -60,14 +60,15 @@ pub fn column(found: &ArrayRef, ty: Type) -> Option<Converted> {
     fits(found.data_type(), ty).then(|| converted(found.len(), ty, |row| content(found, row)))
 }
 
-/// A column of a format that has nothing but text.
+/// A column of text in a format that lacks other types. `content` says what a text is there, such as
+/// [`Content::Spelled`].
 #[must_use]
-pub fn texts(found: &StringArray, ty: Type) -> Converted {
+pub fn texts<'t>(found: &'t StringArray, ty: Type, content: impl Fn(&'t str) -> Content<'t>) -> Converted {
     if ty == Type::String {
         return Converted { column: Arc::new(found.clone()), wrong: Vec::new() };
     }
-    let spelled = |row| if found.is_null(row) { Content::Null } else { Content::Spelled(found.value(row)) };
-    converted(found.len(), ty, spelled)
+    let at = |row| if found.is_null(row) { Content::Null } else { content(found.value(row)) };
+    converted(found.len(), ty, at)
 }
 
 fn converted<'a>(rows: usize, ty: Type, at: impl Fn(usize) -> Content<'a>) -> Converted {

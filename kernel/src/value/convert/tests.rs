@@ -300,7 +300,7 @@ fn instants_of_every_resolution_are_floored_and_never_wrap() {
 #[test]
 fn columns_of_nothing_but_text_are_read() {
     let texts_of = |ty, given: Vec<Option<&str>>| {
-        let converted = texts(&StringArray::from(given), ty);
+        let converted = texts(&StringArray::from(given), ty, Content::Spelled);
         let values = (0..converted.column.len()).map(|row| value_at(&converted.column, row));
         (values.collect::<Vec<_>>(), converted.wrong)
     };

@@ -10,7 +10,7 @@ use tidemark_kernel::source::Unit;
 use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Time, Value};
 
-use crate::training::declared::declared;
+use crate::training::declared::{Texts, declared};
 
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
@@ -73,7 +73,7 @@ pub(super) fn instants(column: &ArrayRef, unit: Option<Unit>, is_text: bool) -> 
         };
         return Ok(Instants { rows: days.iter().map(at).collect(), is_naive: true, is_exact: false });
     }
-    if let Ok(text) = declared(column, Type::String, false) {
+    if let Ok(text) = declared(column, Type::String, Texts::Typed) {
         return Ok(of_texts(text.as_string::<i32>()));
     }
     of_timestamps(column)
@@ -87,7 +87,7 @@ fn of_timestamps(column: &ArrayRef) -> Result<Instants, NoInstants> {
     };
     let times = times.map_err(|_| NoInstants::Type)?;
     let is_naive = matches!(times.data_type(), DataType::Timestamp(_, None));
-    let times = declared(&times, Type::Timestamp, false).map_err(|_| NoInstants::Type)?;
+    let times = declared(&times, Type::Timestamp, Texts::Typed).map_err(|_| NoInstants::Type)?;
     let row = |row| match value_at(&times, row) {
         Value::Timestamp(time) => Instant::At(time),
         _ => Instant::Null,
