@@ -35,8 +35,7 @@ impl StateChange {
     /// How many bytes are written.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.first.len()
-            + self.parts.iter().filter_map(|(_, part)| part.as_ref()).map(Vec::len).sum::<usize>()
+        self.first.len() + self.parts.iter().filter_map(|(_, part)| part.as_ref()).map(Vec::len).sum::<usize>()
     }
 
     /// Whether nothing is written, which no state is.

@@ -282,7 +282,9 @@ impl LogState {
 /// The content of each part of a body.
 fn contents<'b>(parts: &'b [PartAt], body: &'b [u8]) -> impl Iterator<Item = (i64, &'b [u8])> {
     let mut start = 0;
-    parts.iter().map(move |part| (part.number, &body[std::mem::replace(&mut start, part.end)..part.end]))
+    parts.iter().map(move |part| {
+        (part.number, &body[std::mem::replace(&mut start, part.end)..part.end])
+    })
 }
 
 const BOUNDED: u8 = 0;
