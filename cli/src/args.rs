@@ -267,7 +267,7 @@ pub(crate) struct Dev {
 
 #[derive(Args, Debug)]
 pub(crate) struct Ingest {
-    /// Files or patterns: Parquet, CSV with a header, JSON lines [default: the feeds of the repo]
+    /// Files or patterns: Parquet, CSV or TSV with a header, JSON lines, text also .gz or .zst [default: the feeds of the repo]
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
     pub(crate) from: Vec<String>,
     /// Only this source and its views; with --from, the one that the files hold events of

@@ -2,11 +2,10 @@
 //!
 //! A format reads rows into a [`Chunk`]: the source's declared fields in the kernel's Arrow types, each by its own name
 //! or from where the source says. What comes as payloads is read by a [`Decoder`] ([`json`], [`csv`]), straight into
-//! the columns; [`parquet`] has columns from the start. Types are checked and never coerced: narrower integers and floats
-//! widen, instants of any unit are floored to milliseconds, and text formats spell what they have no type for (instants
-//! in RFC 3339, bytes in base64). [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading
-//! and accepting depend on nothing but the record, its receipt and the source: every reader of a partition decides the
-//! same.
+//! the columns; [`parquet`] has columns from the start. What a field can hold is taken, by one
+//! [table](tidemark_kernel::value::convert) for all formats; what it cannot hold makes its row a dead letter.
+//! [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting depend on nothing
+//! but the record, its receipt and the source: every reader of a partition decides the same.
 
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use tidemark_offline::table::layout;
 mod accept;
 mod builder;
 mod cause;
+pub(crate) mod cells;
 mod columns;
 pub mod csv;
 pub mod decoder;
@@ -33,7 +33,6 @@ pub(crate) mod rows;
 pub(crate) mod spelled;
 #[cfg(test)]
 mod tests;
-pub(crate) mod text;
 
 pub(crate) use builder::Cell;
 pub use builder::ColumnsBuilder;

@@ -38,8 +38,14 @@ pub enum IngestError {
     /// No file matches a pattern.
     #[error("no file at `{0}`; give a file, or a pattern such as `data/*.parquet`")]
     NoFile(String),
+    /// What a path or pattern names is a folder.
+    #[error("`{}` is a folder; give the files in it, such as `{}/**/*.parquet`", .0, .0.trim_end_matches('/'))]
+    Folder(String),
     /// The file's name does not say what it holds.
-    #[error("cannot tell the format of {}; name it .parquet, .csv, .jsonl, .ndjson or .json", .0.display())]
+    #[error(
+        "cannot tell the format of {}; name it .parquet, .csv, .tsv or .jsonl, the last three also with .gz or .zst behind",
+        .0.display()
+    )]
     Format(PathBuf),
     /// A file cannot be opened or read.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -454,9 +460,8 @@ impl IngestError {
         match self {
             Self::Store(error) => error.remedy(),
             Self::Journal(error) => error.remedy(),
-            Self::UnknownSource { .. } | Self::Pattern { .. } | Self::NoFile(_) | Self::Format(_) => {
-                Remedy::Fix
-            }
+            Self::UnknownSource { .. } | Self::Pattern { .. } => Remedy::Fix,
+            Self::NoFile(_) | Self::Folder(_) | Self::Format(_) => Remedy::Fix,
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
             Self::CountedBefore(_) | Self::NotAppended { .. } | Self::KeyUsed(_) => Remedy::Fix,
             Self::NotTakenIn { .. } | Self::NotIn { .. } => Remedy::Fix,

@@ -1,4 +1,4 @@
-//! The file log: Parquet, CSV and JSON lines, one file after the other.
+//! The file log: Parquet, CSV and JSON lines, the text formats also compressed, one file after the other.
 //!
 //! The log of a source is all its files in the order first taken in, and an offset is the number of rows before it.
 //! The [journal](crate::journal::files) keeps the list. A file is known by its size and content: seen again under
@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_offline::input::{Format, Packing};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -37,7 +39,7 @@ const AHEAD: usize = 2;
 /// The files that patterns name, sorted by path.
 ///
 /// # Errors
-/// Fails where a pattern cannot be read, or none of its matches is a file.
+/// Fails where a pattern cannot be read or matches no file. One that matches folders only says so.
 pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
     let mut paths = BTreeSet::new();
     for pattern in patterns {
@@ -50,6 +52,7 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             paths.insert(PathBuf::from(pattern));
             true
         };
+        let mut is_folder = false;
         for path in glob::glob(pattern).map_err(unreadable)? {
             let path = path.map_err(|error| {
                 IngestError::file("look into", error.path())(io::Error::other(error.to_string()))
@@ -57,10 +60,14 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             if path.is_file() {
                 found = true;
                 paths.insert(path);
+            } else {
+                is_folder |= path.is_dir();
             }
         }
         if !found {
-            return Err(IngestError::NoFile(pattern.clone()));
+            is_folder |= Path::new(pattern).is_dir();
+            let pattern = pattern.clone();
+            return Err(if is_folder { IngestError::Folder(pattern) } else { IngestError::NoFile(pattern) });
         }
     }
     Ok(paths.into_iter().collect())
@@ -83,9 +90,10 @@ impl Identity {
 
     /// The identity that a file of the log has now. What was appended to a text file is no part of it.
     fn again(file: &KnownFile) -> Result<Self, IngestError> {
-        match extension(&file.path).as_deref() {
-            Some("parquet") => Self::of(&file.path),
-            _ => Self::of_first(&file.path, file.size),
+        if earlier::may_grow(&file.path) {
+            Self::of_first(&file.path, file.size)
+        } else {
+            Self::of(&file.path)
         }
     }
 
@@ -120,14 +128,30 @@ pub(crate) fn find_again(source: &SourcePlan, file: &KnownFile, row: i64) -> Res
     Ok(())
 }
 
-/// What a file's name says it holds.
-fn extension(path: &Path) -> Option<String> {
-    path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
+/// A text file of `size` bytes, unpacked, and how many of its own bytes have been read. What was appended since is not.
+fn open_text(
+    path: &Path,
+    size: u64,
+    packing: Packing,
+) -> Result<(Box<dyn BufRead + Send>, Arc<AtomicU64>), IngestError> {
+    let file = File::open(path).map_err(IngestError::file("open", path))?.take(size);
+    let read = Arc::new(AtomicU64::new(0));
+    let counted = Counted { from: file, read: Arc::clone(&read) };
+    Ok((packing.open(counted).map_err(IngestError::file("read", path))?, read))
 }
 
-/// Whether a file's name says that it holds JSON lines.
-fn is_json_lines(path: &Path) -> bool {
-    matches!(extension(path).as_deref(), Some("jsonl" | "ndjson" | "json"))
+/// Counts what is read.
+struct Counted<R> {
+    from: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// The reader of one file.
@@ -136,6 +160,8 @@ pub(crate) enum FileRows {
     Parquet(ParquetRows, u64),
     /// CSV with a header, or JSON lines.
     Text(Box<dyn TextFile>),
+    /// The same, compressed, with how many bytes of the file have been read.
+    Packed(Box<dyn TextFile>, Arc<AtomicU64>),
 }
 
 impl FileRows {
@@ -148,10 +174,9 @@ impl FileRows {
         skip: i64,
     ) -> Result<(Self, i64), IngestError> {
         let opened = Self::open_again(path, size, source, skip)?;
-        if is_json_lines(path) {
-            let file = File::open(path).map_err(IngestError::file("open", path))?;
-            let checked = json::check(BufReader::new(file.take(size)), source, BATCH_ROWS);
-            let checked = checked.map_err(IngestError::file("read", path))?;
+        if let Some((Format::Json, packing)) = Format::of(path) {
+            let (text, _) = open_text(path, size, packing)?;
+            let checked = json::check(text, source, BATCH_ROWS).map_err(IngestError::file("read", path))?;
             checked.map_err(IngestError::columns(path))?;
         }
         Ok(opened)
@@ -159,32 +184,39 @@ impl FileRows {
 
     /// Opens a file that is known to fit the source, and passes over `skip` rows. Says how many that were: a file may
     /// have fewer. Of a text file the first `size` bytes are read, whatever was appended since.
+    ///
+    /// A place in a file is the number of rows before it, also of one that is compressed: that is read from its beginning.
     fn open_again(
         path: &Path,
         size: u64,
         source: &SourcePlan,
         skip: i64,
     ) -> Result<(Self, i64), IngestError> {
-        let file = File::open(path).map_err(IngestError::file("open", path))?;
-        let mut text: Box<dyn TextFile> = match extension(path).as_deref() {
-            Some("parquet") => {
+        let (format, packing) = Format::of(path).ok_or_else(|| IngestError::Format(path.to_owned()))?;
+        let (mut text, read): (Box<dyn TextFile>, _) = match format {
+            Format::Parquet => {
+                let file = File::open(path).map_err(IngestError::file("open", path))?;
                 let rows = ParquetRows::open(path, file, source, skip, BATCH_ROWS)?;
                 let skipped = skip.min(rows.rows());
                 return Ok((Self::Parquet(rows, size), skipped));
             }
-            Some("csv") => {
-                let records = CsvRecords::open(BufReader::new(file.take(size)), source);
+            Format::Csv(delimiter) => {
+                let (from, read) = open_text(path, size, packing)?;
+                let records = CsvRecords::open(from, delimiter, source);
                 let records = records.map_err(IngestError::file("read", path))?;
-                Box::new(records.map_err(IngestError::columns(path))?)
+                (Box::new(records.map_err(IngestError::columns(path))?), read)
             }
-            _ if is_json_lines(path) => Box::new(JsonLines::new(BufReader::new(file.take(size)), source)),
-            _ => return Err(IngestError::Format(path.to_owned())),
+            Format::Json => {
+                let (from, read) = open_text(path, size, packing)?;
+                (Box::new(JsonLines::new(from, source)), read)
+            }
         };
         let mut skipped = 0;
         while skipped < skip && text.advance().map_err(IngestError::file("read", path))? {
             skipped += 1;
         }
-        Ok((Self::Text(text), skipped))
+        let is_packed = packing != Packing::Plain;
+        Ok((if is_packed { Self::Packed(text, read) } else { Self::Text(text) }, skipped))
     }
 
     /// How many bytes have been read; for Parquet, the same share of its size as of its rows.
@@ -194,6 +226,7 @@ impl FileRows {
                 (*size as f64 * rows.row() as f64 / rows.rows().max(1) as f64) as u64
             }
             Self::Text(text) => text.bytes(),
+            Self::Packed(_, read) => read.load(Ordering::Relaxed),
         }
     }
 
@@ -208,8 +241,10 @@ impl FileRows {
             Self::Parquet(rows, _) => {
                 rows.read(source, place, from).map_err(|error| IngestError::unreadable(path, error))
             }
-            Self::Text(text) => rows::read(&mut **text, source, place, from, BATCH_ROWS)
-                .map_err(IngestError::file("read", path)),
+            Self::Text(text) | Self::Packed(text, _) => {
+                rows::read(&mut **text, source, place, from, BATCH_ROWS)
+                    .map_err(IngestError::file("read", path))
+            }
         }
     }
 }

@@ -65,8 +65,8 @@ impl Row<'_> {
             Some(form) => Form::from_json(form).ok_or("a newer version of Tidemark kept them")?,
             None => self.likely_form()?,
         };
-        if matches!(form, Form::Json | Form::Csv { .. }) && self.log == Log::FILE && self.raw.len() >= LONGEST
-        {
+        let is_text = matches!(form, Form::Json | Form::Csv { .. } | Form::Tsv { .. });
+        if is_text && self.log == Log::FILE && self.raw.len() >= LONGEST {
             return Err("only the beginnings of such long records are kept");
         }
         let (log, offset, place) = (self.log, self.offset, self.place.to_owned());

@@ -8,8 +8,9 @@
 //! This crate must never contain I/O, async, clocks, Kafka, Redis, gRPC, DataFusion or definition syntax. Of Arrow
 //! it knows arrays and schemas only.
 //!
-//! Reading order: [`time`] and [`value`], then [`event`], [`window`] and [`span`], [`aggregate`], [`layout`], [`parts`] and
-//! [`state`], [`retention`], [`answer`], [`replay`]; last the [`oracle`].
+//! Reading order: [`time`] and [`value`] with [`value::convert`] (what of people's data becomes which value), then
+//! [`event`], [`window`] and [`span`], [`aggregate`], [`layout`], [`parts`] and [`state`], [`retention`], [`answer`],
+//! [`replay`]; last the [`oracle`].
 
 pub mod aggregate;
 pub mod answer;

@@ -15,6 +15,7 @@ use crate::time::{Span, Time};
 use crate::unique::Unique;
 use crate::value::Value;
 
+mod epoch;
 /// Version of how records become events, for every format and feed: which values a field takes, and as what. Part of every
 /// source's version and of every view's fingerprint.
 ///
@@ -70,7 +71,7 @@ impl Unit {
 pub struct TimeField {
     /// The field's name.
     pub field: String,
-    /// The unit, for an int64 field; a timestamp field needs none.
+    /// The unit, for a field of numbers (int64 or float64); a timestamp field needs none.
     pub unit: Option<Unit>,
 }
 
@@ -81,6 +82,7 @@ impl TimeField {
         match (value, self.unit) {
             (Value::Timestamp(time), _) => Some(*time),
             (Value::Int64(number), Some(unit)) => Some(unit.time(*number)),
+            (Value::Float64(number), Some(unit)) => unit.time_of_float(*number),
             _ => None,
         }
     }
@@ -630,6 +632,17 @@ mod tests {
             assert_eq!(versions.len(), 4);
             assert_eq!(source.version(), source.version_under(READING));
         }
+    }
+
+    #[test]
+    fn a_time_may_be_a_number_with_a_fraction() {
+        let mut source = source(Arrival::EventTime);
+        source.fields[0].ty = Type::Float64;
+        let at = |secs: f64| source.accept(Log::FILE, None, |_| Value::float(secs));
+        let time = Time::from_millis(1_767_254_400_250);
+        assert_eq!(at(1_767_254_400.25), Ok((time, time)));
+        assert!(matches!(at(f64::NAN), Err(Rejection::NoEventTime(_))));
+        assert!(matches!(at(f64::INFINITY), Err(Rejection::OutOfRange { .. })));
     }
 
     #[test]

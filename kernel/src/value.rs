@@ -8,6 +8,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::time::Time;
 
 pub mod arrow;
+pub mod convert;
 
 /// The type of a field, a key, an input or a scalar feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,7 @@
 //!
 //! * [`table`]: per source `events` and `dead_letters`, Parquet under Delta Lake: the one truth, from which anything
 //!   can be rebuilt. Rows and the positions of the logs they came from are committed together.
+//! * [`input`]: files of rows as people have them, of events and of labels.
 //! * [`history`]: a table's events as one view sees them, entity by entity, in bounded memory.
 //! * [`training`]: label files in, training sets out. What a value *is* comes from `tidemark_kernel::replay`,
 //!   called in [`training::answers`] and nowhere else.
@@ -16,6 +17,7 @@
 mod contract;
 pub mod durable;
 pub mod history;
+pub mod input;
 pub mod location;
 mod session;
 pub mod table;

@@ -231,7 +231,7 @@ impl Declared<'_> {
         let field = self.find(&name.value, name.place, "a time is one of the source's fields", reading)?;
         let unit = match (field.ty, unit) {
             (Type::Timestamp, None) => None,
-            (Type::Int64, Some(unit)) => Some(read_unit(unit, reading)?),
+            (Type::Int64 | Type::Float64, Some(unit)) => Some(read_unit(unit, reading)?),
             (ty, unit) => {
                 reading.report(no_time(name, ty, unit).related(field.ty_place, format!("declared {ty}")));
                 return None;
@@ -286,15 +286,18 @@ impl Declared<'_> {
 
 fn no_time(name: &Text, ty: Type, unit: Option<&Text>) -> Problem {
     let field = &name.value;
+    let article = if ty == Type::Int64 { "an" } else { "a" };
     match (ty, unit) {
         (Type::Timestamp, Some(unit)) => {
             Problem::error(unit.place, "a timestamp has no unit").help(format!("write `{field}` alone"))
         }
-        (Type::Int64, _) => Problem::error(name.place, format!("the time `{field}` has no unit"))
-            .label("an int64 counts seconds, or milliseconds, or …")
-            .help(format!("write `{{field: {field}, unit: ms}}` (s, ms, us or ns)")),
+        (Type::Int64 | Type::Float64, _) => {
+            Problem::error(name.place, format!("the time `{field}` has no unit"))
+                .label(format!("{article} {ty} counts seconds, or milliseconds, or …"))
+                .help(format!("write `{{field: {field}, unit: ms}}` (s, ms, us or ns)"))
+        }
         _ => Problem::error(name.place, format!("`{field}` is {ty}, which is no time"))
-            .help("a time is a timestamp, or an int64 with a unit".to_owned()),
+            .help("a time is a timestamp, or an int64 or float64 with a unit".to_owned()),
     }
 }
 

@@ -19,6 +19,7 @@ mod docs;
 mod fields;
 mod happy_path;
 mod http;
+mod inputs;
 mod labels;
 mod lost;
 mod process;

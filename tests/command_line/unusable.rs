@@ -19,7 +19,7 @@ fn a_file_without_any_event_is_an_error() {
     repo.write("commas.csv", &format!("{HEADER}{rows}"));
     let ran = repo.run("ingest --from commas.csv --source payments");
     let error = "error: none of the 2 rows of commas.csv is an event\n  \
-                 2 rows: field `amount`: expected a number, got `9,50` (first: commas.csv:2)\n\
+                 2 rows: field `amount`: expected a number like 4.2, got `9,50` (first: commas.csv:2)\n\
                  help: correct the definition, and take the rows again with `tidemark dead-letters --source payments \
                  --retry`, or correct the file; they are kept in data/offline/payments/dead_letters\n";
     told(&ran, 1, &[error]);
@@ -42,7 +42,7 @@ fn a_file_with_some_events_is_a_warning() {
     repo.write("some.csv", &format!("{HEADER}{rows}"));
     let ran = repo.run("ingest --from some.csv --source payments --format json");
     let warning = "warning: 3 of the 4 rows of some.csv are not events\n  \
-                   2 rows: field `amount`: expected a number, got `x` (first: some.csv:3)\n  \
+                   2 rows: field `amount`: expected a number like 4.2, got `x` (first: some.csv:3)\n  \
                    1 row: no event time: field created_at is null or missing (first: some.csv:4)\n\
                    help: correct the definition, and take the rows again";
     told(&ran, 0, &[warning]);
@@ -90,7 +90,7 @@ fn a_training_set_without_events_is_a_warning() {
         &status,
         0,
         &[
-            "warning: source payments: not one of 1 record is an event\n  the latest: field `amount`: expected a number, got `9,50` (commas.csv:2)\n",
+            "warning: source payments: not one of 1 record is an event\n  the latest: field `amount`: expected a number like 4.2, got `9,50` (commas.csv:2)\n",
         ],
     );
     assert_eq!(status.json()["sources"][0]["rejecting"]["place"], "commas.csv:2");

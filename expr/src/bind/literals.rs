@@ -32,7 +32,7 @@ impl Binder<'_> {
     pub(super) fn typed_string(&self, literal: &TypedString) -> Result<Typed> {
         let span = self.span(&literal.value);
         match (&literal.data_type, &literal.value.value) {
-            (DataType::Timestamp(..), Token::SingleQuotedString(text)) => match Time::parse(text) {
+            (DataType::Timestamp(..), Token::SingleQuotedString(text)) => match Time::parse_rfc3339(text) {
                 Some(time) => Ok(Typed::literal(Value::Timestamp(time), span)),
                 None => Err(no_instant(text, span)),
             },

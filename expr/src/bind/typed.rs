@@ -88,7 +88,7 @@ impl Typed {
             }
             #[expect(clippy::cast_precision_loss, reason = "rounding is what widening means")]
             (Some(Value::Int64(value)), _) => Ok(Self::literal(Value::float(*value as f64), self.span)),
-            (Some(Value::String(instant)), _) => match Time::parse(instant) {
+            (Some(Value::String(instant)), _) => match Time::parse_rfc3339(instant) {
                 Some(time) => Ok(Self::literal(Value::Timestamp(time), self.span)),
                 None => Err(no_instant(instant, self.span)),
             },

@@ -116,9 +116,9 @@ fn text_to_float(array: &ArrayRef, strict: bool) -> Result<ArrayRef> {
     Ok(Arc::new(primitives::<_, _, Float64Type>(array.as_string::<i32>().iter(), strict, read)?))
 }
 
-/// RFC 3339, as in [`Time::parse`].
+/// RFC 3339, as in [`Time::parse_rfc3339`].
 fn text_to_timestamp(array: &ArrayRef, strict: bool) -> Result<ArrayRef> {
-    let read = |text: &str| Time::parse(text).map(Time::millis);
+    let read = |text: &str| Time::parse_rfc3339(text).map(Time::millis);
     Ok(utc(primitives::<_, _, Millis>(array.as_string::<i32>().iter(), strict, read)?))
 }
 

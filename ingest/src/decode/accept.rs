@@ -10,10 +10,10 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64
 use arrow::array::{TimestampMillisecondArray, cast::AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use tidemark_kernel::source::{Arrival, Rejection, TimeField, Unit};
-use tidemark_kernel::value::{Type, Value, arrow::value_at};
+use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Log, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
@@ -84,8 +84,8 @@ impl Chunk {
                 Cow::Borrowed(&bytes[start..ends[row]])
             }
             Raw::Columns => {
-                let values: Vec<Value> = self.columns.iter().map(|column| value_at(column, row)).collect();
-                Cow::Owned(spelled::spell(members, &values).into_bytes())
+                let values = self.columns.iter().map(|column| spelled::spell_value(&value_at(column, row)));
+                Cow::Owned(spelled::spell(members, &values.collect::<Vec<_>>()).into_bytes())
             }
         }
     }
@@ -158,9 +158,15 @@ impl<'c> Times<'c> {
 /// A column of instants.
 #[derive(Clone, Copy)]
 struct Instants<'c> {
-    values: &'c [i64],
+    numbers: Numbers<'c>,
     nulls: Option<&'c NullBuffer>,
     unit: Unit,
+}
+
+#[derive(Clone, Copy)]
+enum Numbers<'c> {
+    Whole(&'c [i64]),
+    Float(&'c [f64]),
 }
 
 impl<'c> Instants<'c> {
@@ -168,15 +174,23 @@ impl<'c> Instants<'c> {
     fn of(column: &'c ArrayRef, unit: Option<Unit>) -> Option<Self> {
         let nulls = column.nulls();
         if let Some(times) = column.as_primitive_opt::<TimestampMillisecondType>() {
-            return Some(Self { values: times.values(), nulls, unit: Unit::Millis });
+            return Some(Self { numbers: Numbers::Whole(times.values()), nulls, unit: Unit::Millis });
         }
-        let numbers = column.as_primitive_opt::<Int64Type>()?;
-        Some(Self { values: numbers.values(), nulls, unit: unit? })
+        let numbers = match column.as_primitive_opt::<Int64Type>() {
+            Some(numbers) => Numbers::Whole(numbers.values()),
+            None => Numbers::Float(column.as_primitive_opt::<Float64Type>()?.values()),
+        };
+        Some(Self { numbers, nulls, unit: unit? })
     }
 
-    /// The instant of a row; none where it is null.
+    /// The instant of a row; none where it is null, or no number.
     fn at(&self, row: usize) -> Option<Time> {
-        let is_there = self.nulls.is_none_or(|nulls| nulls.is_valid(row));
-        is_there.then(|| self.unit.time(self.values[row]))
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            return None;
+        }
+        match self.numbers {
+            Numbers::Whole(numbers) => Some(self.unit.time(numbers[row])),
+            Numbers::Float(numbers) => self.unit.time_of_float(numbers[row]),
+        }
     }
 }

@@ -30,7 +30,7 @@ pub enum ColumnsError {
     /// Two columns have the name of one field.
     #[error("column `{0}` is there twice; rename one of the two")]
     Twice(String),
-    /// A column's type is not the field's, nor narrower.
+    /// No value of a column's type is one of the field's.
     #[error("column `{column}` is {found}, but field `{field}` is {declared}; {remedy}")]
     Type {
         /// The column; a nested one with the names that lead to it.
@@ -57,6 +57,31 @@ pub enum ColumnsError {
         /// The field.
         field: String,
     },
+    /// All of these.
+    #[error("{}", listed(.0))]
+    Several(Vec<ColumnsError>),
+}
+
+impl ColumnsError {
+    /// All problems of a file at once, lest each be found only when the one before it is repaired.
+    ///
+    /// # Errors
+    /// Fails where there is any.
+    pub(crate) fn none_of(mut problems: Vec<Self>) -> Result<(), Self> {
+        match problems.pop() {
+            None => Ok(()),
+            Some(only) if problems.is_empty() => Err(only),
+            Some(last) => {
+                problems.push(last);
+                Err(Self::Several(problems))
+            }
+        }
+    }
+}
+
+fn listed(problems: &[ColumnsError]) -> String {
+    let each = problems.iter().map(|problem| format!("\n  {problem}"));
+    format!("{} problems with its columns{}", problems.len(), each.collect::<String>())
 }
 
 /// The names in a file: columns with what is inside their structs, or the members of its records.

@@ -1,4 +1,4 @@
-//! CSV with a header: columns by name, RFC 4180 quoting.
+//! CSV with a header: columns by name, RFC 4180 quoting, commas or tabs between fields.
 //!
 //! Nothing is nested here. A path such as `payment.currency` is the column of that name, which is how programs that
 //! flatten objects call it.
@@ -16,14 +16,12 @@ use std::sync::Arc;
 use csv_core::ReadRecordResult;
 use tidemark_kernel::SourcePlan;
 use tidemark_kernel::plan::Field;
-use tidemark_kernel::value::Type;
 
-use super::builder::Cell;
 use super::columns::{self, Made, Names};
 use super::decoder::{Decoder, Unknown};
 use super::lines::{LONGEST, Lines, content};
 use super::rows::TextFile;
-use super::{ColumnsBuilder, ColumnsError, Form, text};
+use super::{ColumnsBuilder, ColumnsError, Form, cells};
 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
@@ -40,18 +38,21 @@ pub(crate) struct CsvDecoder(Header);
 struct Header {
     /// As it stands in the file, without the end of its line.
     text: Arc<str>,
+    /// What parts the fields.
+    delimiter: u8,
     width: usize,
     /// Each declared field with its column; none where the file lacks one that is optional.
     fields: Vec<(Field, Option<usize>)>,
 }
 
 impl CsvDecoder {
-    /// Finds the source's fields in a header.
+    /// Finds the source's fields in a header, whose names are parted by this byte.
     ///
     /// # Errors
     /// Says why records of such a file cannot be read as the source's fields.
-    pub(crate) fn new(header: &str, source: &SourcePlan) -> Result<Self, String> {
-        let records = CsvRecords::open(header.as_bytes(), source).map_err(|error| error.to_string())?;
+    pub(crate) fn new(header: &str, delimiter: u8, source: &SourcePlan) -> Result<Self, String> {
+        let records =
+            CsvRecords::open(header.as_bytes(), delimiter, source).map_err(|error| error.to_string())?;
         records.map(|records| Self(records.header)).map_err(|error| error.to_string())
     }
 }
@@ -63,16 +64,21 @@ impl Decoder for CsvDecoder {
 
     /// No column is unknown: which ones there are is a matter of the header.
     fn decode(&self, payload: &[u8], row: &mut ColumnsBuilder, _: Unknown<'_>) -> Result<(), String> {
-        let mut records = Records::new(payload);
+        let mut records = Records::new(payload, self.0.delimiter);
         let is_one = records.next().map_err(|error| error.to_string())?;
         if is_one { self.0.decode(&records, row) } else { Err("the record is empty".to_owned()) }
     }
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    /// Reads the header and finds the source's fields in it; one that is optional may be missing.
-    pub(crate) fn open(from: R, source: &SourcePlan) -> io::Result<Result<Self, ColumnsError>> {
-        let mut records = Records::new(from);
+    /// Reads the header and finds the source's fields in it; one that is optional may be missing. Fields are parted by
+    /// `delimiter`.
+    pub(crate) fn open(
+        from: R,
+        delimiter: u8,
+        source: &SourcePlan,
+    ) -> io::Result<Result<Self, ColumnsError>> {
+        let mut records = Records::new(from, delimiter);
         records.next()?;
         if let Some(fault) = records.fault {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the header {fault}")));
@@ -82,7 +88,7 @@ impl<R: BufRead> CsvRecords<R> {
             records.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
         let fields = find(source, &names);
-        let header = |fields| Header { text, width: header.len(), fields };
+        let header = |fields| Header { text, delimiter, width: header.len(), fields };
         Ok(fields.map(|fields| Self { records, header: header(fields) }))
     }
 }
@@ -115,7 +121,8 @@ impl<R: BufRead + Send> TextFile for CsvRecords<R> {
 
 impl Header {
     fn form(&self) -> Form {
-        Form::Csv { header: Arc::clone(&self.text) }
+        let header = Arc::clone(&self.text);
+        if self.delimiter == b'\t' { Form::Tsv { header } } else { Form::Csv { header } }
     }
 
     /// Reads the record that was split last.
@@ -131,8 +138,11 @@ impl Header {
             let Some(column) = *column else { continue };
             let text = std::str::from_utf8(records.field(column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
-            let cell = cell(field.ty, text).map_err(|reason| format!("field `{}`: {reason}", field.name));
-            row.set(index, cell?);
+            if text.is_empty() {
+                continue;
+            }
+            let cell = cells::text(field.ty, text);
+            row.set(index, cell.map_err(|reason| format!("field `{}`: {reason}", field.name))?);
         }
         Ok(())
     }
@@ -144,20 +154,18 @@ fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<(Field, Option<usize
     for name in header {
         names.add(name);
     }
-    names.check(source, Made::CsvColumns)?;
-    let column = |field: &Field| {
+    let mut problems: Vec<ColumnsError> = names.check(source, Made::CsvColumns).err().into_iter().collect();
+    let mut fields = Vec::with_capacity(source.fields.len());
+    for field in &source.fields {
         let wanted = columns::path(source, field, Made::CsvColumns).concat();
         let mut found =
             header.iter().enumerate().filter(|(_, name)| **name == wanted).map(|(index, _)| index);
-        let first = found.next();
-        if found.next().is_some() { Err(ColumnsError::Twice(wanted)) } else { Ok((field.clone(), first)) }
-    };
-    source.fields.iter().map(column).collect()
-}
-
-/// A field as a declared type.
-fn cell(ty: Type, text: &str) -> Result<Cell<'_>, String> {
-    if text.is_empty() { Ok(Cell::Null) } else { text::cell(ty, text) }
+        fields.push((field.clone(), found.next()));
+        if found.next().is_some() {
+            problems.push(ColumnsError::Twice(wanted));
+        }
+    }
+    ColumnsError::none_of(problems).map(|()| fields)
 }
 
 /// Why a record cannot be read, though it is known where it ends.
@@ -199,10 +207,10 @@ struct Records<R> {
 }
 
 impl<R: BufRead> Records<R> {
-    fn new(from: R) -> Self {
+    fn new(from: R, delimiter: u8) -> Self {
         Self {
             lines: Lines::new(from),
-            parser: csv_core::Reader::new(),
+            parser: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
             raw: Vec::new(),
             number: 0,
             text: Vec::new(),

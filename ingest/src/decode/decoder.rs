@@ -59,7 +59,8 @@ fn declared(source: &SourcePlan, members: Members) -> Box<dyn Decoder> {
 pub(crate) fn of_form(source: &SourcePlan, form: &Form) -> Result<Box<dyn Decoder>, String> {
     let decoder: Box<dyn Decoder> = match form {
         Form::Json => Box::new(JsonDecoder::new(source, Members::of(source))),
-        Form::Csv { header } => Box::new(CsvDecoder::new(header, source)?),
+        Form::Csv { header } => Box::new(CsvDecoder::new(header, b',', source)?),
+        Form::Tsv { header } => Box::new(CsvDecoder::new(header, b'\t', source)?),
         Form::Columns => Box::new(SpelledDecoder::new(source)),
         Form::Kafka(_) => of_values(source),
     };

@@ -20,6 +20,11 @@ pub enum Form {
         /// The header of its file, as it stands there, without the end of its line.
         header: Arc<str>,
     },
+    /// A record of text whose fields are parted by tabs.
+    Tsv {
+        /// As that of CSV.
+        header: Arc<str>,
+    },
     /// A row that had no bytes of its own, spelled out in JSON: a member for each field that was declared then.
     Columns,
     /// The value of a Kafka record, and what was beside it. None where that was not kept.
@@ -46,6 +51,7 @@ impl Form {
         let json = match self {
             Self::Json => json!({"format": "json"}),
             Self::Csv { header } => json!({"format": "csv", "header": **header}),
+            Self::Tsv { header } => json!({"format": "tsv", "header": **header}),
             Self::Columns => json!({"format": "columns"}),
             Self::Kafka(None) => json!({"format": "kafka"}),
             Self::Kafka(Some(Beside { key, headers })) => {
@@ -64,6 +70,7 @@ impl Form {
         match json.get("format")?.as_str()? {
             "json" => Some(Self::Json),
             "csv" => Some(Self::Csv { header: json.get("header")?.as_str()?.into() }),
+            "tsv" => Some(Self::Tsv { header: json.get("header")?.as_str()?.into() }),
             "columns" => Some(Self::Columns),
             "kafka" => match json.get("headers") {
                 None => Some(Self::Kafka(None)),
@@ -94,6 +101,10 @@ impl Form {
             Self::Json => out.u8(0),
             Self::Csv { header } => {
                 out.u8(1);
+                out.bytes(header.as_bytes());
+            }
+            Self::Tsv { header } => {
+                out.u8(5);
                 out.bytes(header.as_bytes());
             }
             Self::Columns => out.u8(2),
@@ -135,6 +146,7 @@ impl Form {
                 let headers = (0..count).map(header).collect::<Result<_, DecodeError>>()?;
                 Self::Kafka(Some(Beside { key, headers }))
             }
+            5 => Self::Tsv { header: text(&mut from)?.into() },
             _ => return Err(from.malformed("a form")),
         };
         from.finish()?;
@@ -224,6 +236,7 @@ mod tests {
         for (form, spelled) in [
             (Form::Json, r#"{"format":"json"}"#),
             (Form::Csv { header: "id,\"a\"".into() }, r#"{"format":"csv","header":"id,\"a\""}"#),
+            (Form::Tsv { header: "id\ta".into() }, r#"{"format":"tsv","header":"id\ta"}"#),
             (Form::Columns, r#"{"format":"columns"}"#),
             (Form::Kafka(None), r#"{"format":"kafka"}"#),
             (Form::Kafka(Some(Beside::default())), r#"{"format":"kafka","headers":[],"key":null}"#),

@@ -1,21 +1,21 @@
 //! JSON: one object for each record.
 //!
-//! A number is read as the declared type says, correctly rounded where that is float64. Instants are RFC 3339 text,
-//! bytes are base64 text. A field whose member is missing is null, as is one whose path ends early; members that no
-//! field takes are ignored; of two with the same name the last counts. A string field that says which member it comes
-//! from takes an object or array as the text that it is written in.
+//! Numbers are taken by their digits, correctly rounded where the field is float64. What JSON has no type for is text:
+//! instants, bytes in base64, `NaN`, and an int64 as JavaScript has to write it (`"9007199254740993"`). A field whose
+//! member is missing is null, as is one whose path ends early; members that no field takes are ignored; of two with the
+//! same name the last counts. A string field that says which member it comes from takes an object or array as the text
+//! that it is written in.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tidemark_kernel::SourcePlan;
 use tidemark_kernel::source::Origin;
 use tidemark_kernel::value::Type;
-use tidemark_kernel::{SourcePlan, Time};
+use tidemark_kernel::value::convert::Content;
 
 use super::builder::Cell;
 use super::columns::{Made, Names};
@@ -23,7 +23,7 @@ use super::decoder::{Decoder, Unknown};
 use super::lines::{LONGEST, Lines, content};
 use super::members::{Member, Members};
 use super::rows::TextFile;
-use super::{BATCH_BYTES, ColumnsBuilder, ColumnsError, Form, cause};
+use super::{BATCH_BYTES, ColumnsBuilder, ColumnsError, Form, cause, cells};
 
 mod names;
 
@@ -41,21 +41,12 @@ struct Declared {
     ty: Type,
     /// Whether an object or array is taken as its text.
     whole: bool,
-    /// Whether a float that JSON has no number for is spelled by its name.
-    spelled: bool,
 }
 
 impl JsonDecoder {
     /// A decoder that takes these members.
     pub(crate) fn new(source: &SourcePlan, members: Members) -> Self {
         Self { fields: declared(source), members }
-    }
-
-    /// A decoder of rows that were [spelled out](super::spelled::spell).
-    pub(crate) fn of_spelled(source: &SourcePlan) -> Self {
-        let mut decoder = Self::new(source, Members::of(source));
-        decoder.fields.iter_mut().for_each(|field| field.spelled = true);
-        decoder
     }
 }
 
@@ -77,12 +68,7 @@ impl Decoder for JsonDecoder {
 fn declared(source: &SourcePlan) -> Vec<Declared> {
     let fields = source.fields.iter().map(|field| {
         let named = matches!(source.origins.get(&field.name), Some(Origin::Column(_) | Origin::Path(_)));
-        Declared {
-            name: field.name.clone(),
-            ty: field.ty,
-            whole: named && field.ty == Type::String,
-            spelled: false,
-        }
+        Declared { name: field.name.clone(), ty: field.ty, whole: named && field.ty == Type::String }
     });
     fields.collect()
 }
@@ -165,40 +151,23 @@ impl Object<'_> {
 
 /// A JSON value as a declared type.
 fn cell<'a>(field: &Declared, text: &'a str) -> Result<Cell<'a>, String> {
-    let ty = field.ty;
-    if text == "null" {
-        return Ok(Cell::Null);
-    }
     if field.whole && text.starts_with(['{', '[']) {
         return Ok(Cell::String(text.into()));
     }
-    let wrong = || format!("expected {}, got {}", expected(ty), shortened(text));
-    let read = match ty {
-        Type::Bool => text.parse().ok().map(Cell::Bool),
-        Type::Int64 => text.parse().ok().map(Cell::Int64),
-        Type::Float64 if field.spelled => number(text).or_else(|| special(text)).map(Cell::Float64),
-        Type::Float64 => number(text).map(Cell::Float64),
-        Type::String => string(text).map(Cell::String),
-        Type::Timestamp => string(text).and_then(|text| Time::parse(&text)).map(Cell::Timestamp),
-        Type::Bytes => {
-            string(text).and_then(|text| STANDARD.decode(&*text).ok()).map(|it| Cell::Bytes(it.into()))
-        }
-    };
-    read.ok_or_else(wrong)
+    cells::cell(field.ty, parsed(text), || shortened(text))
 }
 
-/// Rust reads decimal floats correctly rounded; what JSON has no number for (and what is too large) is refused.
-fn number(text: &str) -> Option<f64> {
-    let starts = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    text.parse().ok().filter(|number: &f64| starts && number.is_finite())
+/// What a JSON text, whose syntax was checked, stands for.
+fn parsed(text: &str) -> Content<'_> {
+    match text.as_bytes().first() {
+        Some(b'n') => Content::Null,
+        Some(b't') => Content::Bool(true),
+        Some(b'f') => Content::Bool(false),
+        Some(b'"') => string(text).map_or(Content::Other, Content::Quoted),
+        Some(b'-' | b'0'..=b'9') => Content::Number(text.into()),
+        _ => Content::Other,
+    }
 }
-
-/// A float that JSON has no number for, as [`spell`](super::spelled::spell) writes it.
-fn special(text: &str) -> Option<f64> {
-    SPECIAL.into_iter().find_map(|(name, number)| (text.trim_matches('"') == name).then_some(number))
-}
-
-const SPECIAL: [(&str, f64); 3] = [("NaN", f64::NAN), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY)];
 
 /// The content of a JSON string, which is its text unless there are escapes in it.
 fn string(text: &str) -> Option<Cow<'_, str>> {
@@ -213,17 +182,6 @@ fn string(text: &str) -> Option<Cow<'_, str>> {
 /// A string that is borrowed where it has no escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn expected(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "true or false",
-        Type::Int64 => "an int64 without fraction or exponent",
-        Type::Float64 => "a number",
-        Type::String => "a string",
-        Type::Timestamp => "an RFC 3339 string (a numeric time is an int64 field with a `unit`)",
-        Type::Bytes => "a base64 string",
-    }
-}
 
 /// The beginning of a value, for messages.
 pub(crate) fn shortened(text: &str) -> String {

@@ -1,26 +1,32 @@
-//! Parquet: columns by name, members of structs by the names that lead to them, each of the field's type or a narrower
-//! one.
+//! Parquet: columns by name, members of structs by the names that lead to them.
+//!
+//! A column of which no value can be of the field's type is the fault of the definition or of the whole file, which is
+//! refused. Where single values do not fit, their rows are dead letters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMillisecondArray, cast::AsArray, new_null_array};
-use arrow::compute::{cast, is_null, nullif};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, cast::AsArray, new_null_array};
+use arrow::compute::{filter, is_null, nullif};
 use arrow::datatypes::{DataType, Fields, Schema, TimeUnit};
-use arrow::datatypes::{
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use tidemark_kernel::plan::Field;
-use tidemark_kernel::value::{Type, arrow::data_type};
+use tidemark_kernel::source::Rejection;
+use tidemark_kernel::value::arrow::{data_type, value_at};
+use tidemark_kernel::value::{Type, convert};
 use tidemark_kernel::{Position, SourcePlan};
+use tidemark_offline::input::open_parquet;
 
 use super::columns::{Made, Names};
-use super::{BATCH_BYTES, Chunk, ColumnsError, Form, Forms, Place, Raw};
+use super::json::shortened;
+use super::members::Members;
+use super::spelled::{spell, spell_content, spell_value};
+use super::{BATCH_BYTES, Chunk, ColumnsError, DeadLetter, Form, Forms, Place, Raw, cells};
 use crate::error::IngestError;
 
 /// Reads rows of one Parquet file.
@@ -53,8 +59,9 @@ impl ParquetRows {
         batch: usize,
     ) -> Result<Self, IngestError> {
         let unreadable = |error: parquet::errors::ParquetError| IngestError::unreadable(path, error);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?;
-        let columns = find(source, builder.schema()).map_err(IngestError::columns(path))?;
+        let builder = open_parquet(file, TimeUnit::Millisecond).map_err(unreadable)?;
+        let found = find(source, builder.schema(), builder.metadata());
+        let columns = found.map_err(IngestError::columns(path))?;
         let rows = builder.metadata().file_metadata().num_rows();
         let groups = builder.metadata().row_groups();
         let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
@@ -88,17 +95,39 @@ impl ParquetRows {
         let rows = batch.num_rows() as i64;
         let first = self.row;
         self.row += rows;
+        let Columns { mut columns, wrong } = Columns::of(source, &batch, &self.columns)?;
+        let (members, mut dead) = (Members::of(source), Vec::with_capacity(wrong.len()));
+        for (row, cells) in &wrong {
+            let raw = spell(&members, &spelled(&columns, *row, cells)).into_bytes();
+            let reasons = cells.iter().map(|cell| cell.reason.as_str());
+            let rejection = Rejection::Undecodable(reasons.collect::<Vec<_>>().join("; "));
+            dead.push(DeadLetter {
+                offset: from.0 + *row as i64,
+                code: rejection.code(),
+                reason: rejection.to_string(),
+                place: place.at(first + 1 + *row as i64),
+                raw,
+                form: Some(Form::Columns),
+                record_time: None,
+            });
+        }
+        if !wrong.is_empty() {
+            let fits: BooleanArray =
+                (0..batch.num_rows()).map(|row| Some(!wrong.contains_key(&row))).collect();
+            columns = columns.iter().map(|column| filter(column, &fits)).collect::<Result<_, _>>()?;
+        }
+        let fitting: Vec<i64> = (0..rows).filter(|row| !wrong.contains_key(&(*row as usize))).collect();
         Ok(Some(Chunk {
-            columns: columns(source, &batch, &self.columns)?,
-            offsets: (from.0..from.0 + rows).collect(),
-            times: vec![None; batch.num_rows()],
+            columns,
+            offsets: fitting.iter().map(|row| from.0 + row).collect(),
+            times: vec![None; fitting.len()],
             added: None,
-            numbers: (first + 1..=first + rows).collect(),
+            numbers: fitting.iter().map(|row| first + 1 + row).collect(),
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
             logs: None,
             place: place.clone(),
-            dead: Vec::new(),
+            dead,
             from,
             to: Position(from.0 + rows),
         }))
@@ -111,15 +140,41 @@ fn rows_of(bytes: i64, total: i64, rows: i64) -> usize {
     usize::try_from((bytes / each).max(1)).unwrap_or(1)
 }
 
-/// The columns of the source's fields, with their types checked.
-fn find(source: &SourcePlan, schema: &Schema) -> Result<Vec<Option<Column>>, ColumnsError> {
+/// The columns of the source's fields, with their types checked. None of one that has nothing but nulls: writers that
+/// know no type for it make one up.
+fn find(
+    source: &SourcePlan,
+    schema: &Schema,
+    file: &ParquetMetaData,
+) -> Result<Vec<Option<Column>>, ColumnsError> {
     let mut names = Names::default();
     add_names(&mut names, schema.fields());
-    let columns: Result<Vec<_>, _> =
-        source.fields.iter().map(|field| find_field(source, field, schema.fields())).collect();
-    let columns = columns?;
-    names.check(source, Made::Columns)?;
-    Ok(columns)
+    let (mut columns, mut problems) = (Vec::with_capacity(source.fields.len()), Vec::new());
+    for field in &source.fields {
+        match find_field(source, field, schema.fields()) {
+            Ok(column) => columns.push(column),
+            Err(ColumnsError::Type { .. }) if is_null_only(file, &source.path(&field.name)) => {
+                columns.push(None)
+            }
+            Err(problem) => {
+                problems.push(problem);
+                // It need not be told that it is missing as well.
+                source.path(&field.name).into_iter().fold(&mut names, |names, name| names.add(name));
+            }
+        }
+    }
+    problems.extend(names.check(source, Made::Columns).err());
+    ColumnsError::none_of(problems).map(|()| columns)
+}
+
+/// Whether the statistics of a file say that a column has nothing but nulls.
+fn is_null_only(file: &ParquetMetaData, path: &[&str]) -> bool {
+    let is_null = |group: &RowGroupMetaData| {
+        let column = group.columns().iter().find(|column| column.column_path().parts() == path);
+        let nulls = |column: &ColumnChunkMetaData| column.statistics()?.null_count_opt();
+        column.is_some_and(|column| nulls(column) == u64::try_from(column.num_values()).ok())
+    };
+    file.row_groups().iter().all(is_null)
 }
 
 fn add_names(names: &mut Names, fields: &Fields) {
@@ -173,23 +228,8 @@ impl Column {
 }
 
 fn check(column: &str, field: &Field, found: &DataType) -> Result<(), ColumnsError> {
-    use DataType::{
-        Binary, BinaryView, Boolean, Dictionary, FixedSizeBinary, Float16, Float32, Float64, Int8, Int16,
-        Int32, Int64, LargeBinary, LargeUtf8, Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View,
-    };
-    let found = if let Dictionary(_, values) = found { values } else { found };
-    let fits = match field.ty {
-        Type::Bool => matches!(found, Boolean),
-        Type::Int64 => matches!(found, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32),
-        Type::Float64 => {
-            let narrower = matches!(found, Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32);
-            narrower || matches!(found, Float16 | Float32 | Float64)
-        }
-        Type::String => matches!(found, Utf8 | LargeUtf8 | Utf8View),
-        Type::Timestamp => matches!(found, Timestamp(_, _)),
-        Type::Bytes => matches!(found, Binary | LargeBinary | BinaryView | FixedSizeBinary(_)),
-    };
-    if fits {
+    let found = if let DataType::Dictionary(_, values) = found { values } else { found };
+    if convert::fits(found, field.ty) {
         return Ok(());
     }
     let (declared, remedy) = (field.ty, remedy(column, field.ty, found));
@@ -211,50 +251,69 @@ fn remedy(column: &str, declared: Type, found: &DataType) -> String {
     let name = if plain { column.to_owned() } else { format!("\"{}\"", column.replace('"', "\"\"")) };
     let write = format!("write the file with `cast({name} as {sql})`");
     match (declared, found) {
-        (Type::Timestamp, found) if found.is_integer() => {
-            format!("declare the field as int64 and name the `unit` of the time, or {write}")
+        (Type::Timestamp, found) if found.is_numeric() => {
+            let numbers = if found.is_integer() { Type::Int64 } else { Type::Float64 };
+            format!("declare the field as {numbers} and name the `unit` of the time, or {write}")
         }
+        (Type::String, found) if found.is_integer() => format!("declare the field as int64, or {write}"),
         (_, DataType::Struct(_)) => format!("take a member of it with `from: {{path: {column}.NAME}}`"),
         (Type::Int64, DataType::Timestamp(_, _)) => format!("declare the field as timestamp, or {write}"),
         _ => write,
     }
 }
 
-fn columns(
-    source: &SourcePlan,
-    batch: &RecordBatch,
-    columns: &[Option<Column>],
-) -> Result<Vec<ArrayRef>, ArrowError> {
-    let column = |(field, column): (&Field, &Option<Column>)| match column {
-        Some(column) => widened(field.ty, &column.of(batch)?),
-        None => Ok(new_null_array(&data_type(field.ty), batch.num_rows())),
-    };
-    source.fields.iter().zip(columns).map(column).collect()
+/// The columns of some rows, in the order of the fields.
+struct Columns {
+    /// Null where a value is none of its field's.
+    columns: Vec<ArrayRef>,
+    /// The rows that have such values.
+    wrong: BTreeMap<usize, Vec<WrongCell>>,
 }
 
-fn widened(ty: Type, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let wanted = data_type(ty);
-    match column.data_type() {
-        found if *found == wanted => Ok(Arc::clone(column)),
-        DataType::Dictionary(_, values) => widened(ty, &cast(column, values)?),
-        DataType::Timestamp(unit, _) => Ok(Arc::new(floored(*unit, column).with_timezone("UTC"))),
-        _ => cast(column, &wanted),
+/// A value that is none of its field's.
+struct WrongCell {
+    /// The field, by its index.
+    field: usize,
+    /// The value, in JSON.
+    spelled: String,
+    /// What is wrong with it.
+    reason: String,
+}
+
+impl Columns {
+    fn of(source: &SourcePlan, batch: &RecordBatch, columns: &[Option<Column>]) -> Result<Self, ArrowError> {
+        let mut found = Self { columns: Vec::with_capacity(columns.len()), wrong: BTreeMap::new() };
+        for (field, column) in source.fields.iter().zip(columns) {
+            match column {
+                Some(column) => found.add(field, &column.of(batch)?)?,
+                None => found.columns.push(new_null_array(&data_type(field.ty), batch.num_rows())),
+            }
+        }
+        Ok(found)
+    }
+
+    fn add(&mut self, field: &Field, column: &ArrayRef) -> Result<(), ArrowError> {
+        let converted = convert::column(column, field.ty).ok_or_else(|| {
+            ArrowError::CastError(format!("a column of {} is not {}", column.data_type(), field.ty))
+        })?;
+        for row in converted.wrong {
+            let content = convert::content(column, row);
+            let spelled = spell_content(&content);
+            let reason = cells::unfit(cells::expected(field.ty, &content), &shortened(&spelled));
+            let reason = format!("field `{}`: {reason}", field.name);
+            let cell = WrongCell { field: self.columns.len(), spelled, reason };
+            self.wrong.entry(row).or_default().push(cell);
+        }
+        self.columns.push(converted.column);
+        Ok(())
     }
 }
 
-/// Arrow's own cast rounds towards the epoch; instants are floored. Seconds too large for milliseconds stay out of
-/// the range of instants and are refused there.
-fn floored(unit: TimeUnit, column: &ArrayRef) -> TimestampMillisecondArray {
-    match unit {
-        TimeUnit::Second => {
-            column.as_primitive::<TimestampSecondType>().unary(|time| time.saturating_mul(1000))
-        }
-        TimeUnit::Millisecond => column.as_primitive::<TimestampMillisecondType>().clone(),
-        TimeUnit::Microsecond => {
-            column.as_primitive::<TimestampMicrosecondType>().unary(|time| time.div_euclid(1000))
-        }
-        TimeUnit::Nanosecond => {
-            column.as_primitive::<TimestampNanosecondType>().unary(|time| time.div_euclid(1_000_000))
-        }
+/// The values of a row in JSON, those that do not fit as the file has them.
+fn spelled(columns: &[ArrayRef], row: usize, wrong: &[WrongCell]) -> Vec<String> {
+    let mut spelled: Vec<String> = columns.iter().map(|column| spell_value(&value_at(column, row))).collect();
+    for cell in wrong {
+        spelled[cell.field].clone_from(&cell.spelled);
     }
+    spelled
 }

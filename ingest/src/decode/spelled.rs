@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tidemark_kernel::SourcePlan;
 use tidemark_kernel::value::Value;
+use tidemark_kernel::value::convert::Content;
 
 use super::columns::Made;
 use super::decoder::{Decoder, Unknown};
@@ -22,7 +23,7 @@ pub(crate) struct SpelledDecoder {
 
 impl SpelledDecoder {
     pub(crate) fn new(source: &SourcePlan) -> Self {
-        Self { source: source.clone(), json: JsonDecoder::of_spelled(source) }
+        Self { source: source.clone(), json: JsonDecoder::new(source, Members::of(source)) }
     }
 }
 
@@ -39,11 +40,12 @@ impl Decoder for SpelledDecoder {
     }
 }
 
-/// Spells a row out as the object that it would be read from: `members` are those of its source.
-pub(crate) fn spell(members: &Members, row: &[Value]) -> String {
+/// Spells a row out as the object that it would be read from: `members` are those of its source, and `row` has what is
+/// [spelled](spell_value) of each field.
+pub(crate) fn spell(members: &Members, row: &[String]) -> String {
     let spelled = members.list.iter().map(|member| {
         let value = match member.fields.first().and_then(|field| row.get(*field)) {
-            Some(value) if member.inside.list.is_empty() => spell_value(value),
+            Some(value) if member.inside.list.is_empty() => value.clone(),
             _ => spell(&member.inside, row),
         };
         format!("{}:{value}", serde_json::Value::from(member.name.as_str()))
@@ -51,19 +53,35 @@ pub(crate) fn spell(members: &Members, row: &[Value]) -> String {
     format!("{{{}}}", spelled.collect::<Vec<_>>().join(","))
 }
 
-fn spell_value(value: &Value) -> String {
-    let value: serde_json::Value = match value {
-        Value::Bool(value) => (*value).into(),
-        Value::Int64(value) => (*value).into(),
+/// A field's value as JSON.
+pub(crate) fn spell_value(value: &Value) -> String {
+    spell_content(&match value {
+        Value::Bool(value) => Content::Bool(*value),
+        Value::Int64(value) => Content::Whole((*value).into()),
+        Value::Float64(value) => Content::Float(*value),
+        Value::String(value) => Content::Text(value.as_ref().into()),
+        Value::Timestamp(value) => Content::Time(*value),
+        Value::Bytes(value) => Content::Bytes(value),
+        Value::Null | Value::List(_) | Value::Counts(_) => Content::Null,
+    })
+}
+
+/// A value of a file as JSON: one that its field does not hold may be another field's, once that is declared.
+pub(crate) fn spell_content(content: &Content<'_>) -> String {
+    let json: serde_json::Value = match content {
+        Content::Bool(value) => (*value).into(),
+        Content::Whole(value) => return value.to_string(),
+        Content::Number(digits) => return digits.to_string(),
         // JSON has no number for these, and null would be another value.
-        Value::Float64(value) if value.is_nan() => "NaN".into(),
-        Value::Float64(value) if *value == f64::INFINITY => "inf".into(),
-        Value::Float64(value) if *value == f64::NEG_INFINITY => "-inf".into(),
-        Value::Float64(value) => (*value).into(),
-        Value::String(value) => value.as_ref().into(),
-        Value::Timestamp(value) => value.to_string().into(),
-        Value::Bytes(value) => STANDARD.encode(value).into(),
-        Value::Null | Value::List(_) | Value::Counts(_) => serde_json::Value::Null,
+        Content::Float(value) if value.is_nan() => "NaN".into(),
+        Content::Float(value) if *value == f64::INFINITY => "inf".into(),
+        Content::Float(value) if *value == f64::NEG_INFINITY => "-inf".into(),
+        Content::Float(value) => (*value).into(),
+        Content::Text(text) | Content::Quoted(text) => (&**text).into(),
+        Content::Spelled(text) => (*text).into(),
+        Content::Time(value) => value.to_string().into(),
+        Content::Bytes(value) => STANDARD.encode(value).into(),
+        Content::Null | Content::Other => serde_json::Value::Null,
     };
-    value.to_string()
+    json.to_string()
 }

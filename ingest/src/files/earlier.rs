@@ -9,8 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use tidemark_kernel::SourcePlan;
 use tidemark_kernel::event::Offset;
+use tidemark_offline::input::{Format, Packing};
 
-use super::{FileRows, Identity, extension};
+use super::{FileRows, Identity};
 use crate::error::IngestError;
 use crate::journal::files::KnownFile;
 
@@ -124,9 +125,9 @@ pub fn place(path: &Path) -> Result<PathBuf, IngestError> {
     Ok(place)
 }
 
-/// Whether appending to a file leaves its rows as they are: whether it is text.
+/// Whether appending to a file leaves its rows as they are: whether it is text that is not compressed.
 pub(crate) fn may_grow(path: &Path) -> bool {
-    matches!(extension(path).as_deref(), Some("csv" | "jsonl" | "ndjson" | "json"))
+    matches!(Format::of(path), Some((Format::Csv(_) | Format::Json, Packing::Plain)))
 }
 
 /// The longest of these files that a text file begins with, and does not end with.
@@ -160,7 +161,7 @@ pub(crate) fn check_appended(
     source: &SourcePlan,
 ) -> Result<Option<&'static str>, IngestError> {
     if !may_grow(path) {
-        return Ok(Some("only CSV and JSON lines can be appended to"));
+        return Ok(Some("only CSV and JSON lines that are not compressed can be appended to"));
     }
     let begins = longest_beginning(path, size, std::slice::from_ref(known))?.is_some();
     if !begins {

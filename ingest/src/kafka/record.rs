@@ -10,7 +10,7 @@ use tidemark_kernel::{SourcePlan, Time};
 
 use crate::decode::decoder::{self, Unknown};
 use crate::decode::form::{Beside, Form};
-use crate::decode::{Cell, ColumnsBuilder, Decoder, text};
+use crate::decode::{Cell, ColumnsBuilder, Decoder, cells};
 
 /// Reads the records of a topic.
 pub(crate) struct TopicDecoder {
@@ -106,5 +106,5 @@ fn cell(ty: Type, bytes: &[u8]) -> Result<Cell<'_>, String> {
         return Ok(Cell::Bytes(bytes.into()));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
-    text::cell(ty, text)
+    cells::text(ty, text)
 }

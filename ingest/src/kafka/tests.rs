@@ -153,9 +153,9 @@ fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
         ],
     );
     let reasons: Vec<&str> = batch.dead.iter().map(|letter| letter.reason.as_str()).collect();
-    assert_eq!(reasons[0], "key: expected an int64, got `abc`");
+    assert_eq!(reasons[0], "key: expected an int64 like 42, got `abc`");
     assert!(reasons[1].starts_with("the record is not a JSON object"), "{}", reasons[1]);
-    assert_eq!(reasons[2], "key: expected an int64, got ``");
+    assert_eq!(reasons[2], "key: expected an int64 like 42, got ``");
     assert_eq!(reasons[3], "no event time: field at is null or missing");
     assert_eq!(batch.dead[0].place, "t/3@10");
     assert_eq!(batch.dead[0].raw, value.as_bytes());

@@ -24,9 +24,10 @@ use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{EntityKey, FeaturePlan, Time, Token, Value};
 
-use super::declared::{self, Misfit, declared};
+use super::declared::{self, Misfit, Texts, declared};
 use super::error::{TokenProblem, TrainError};
 use super::problems::{LabelProblems, quoted};
+use crate::input::Format;
 use files::{LabelFile, label_files};
 use tables::{read_file, unite};
 use times::{Instant, NoInstants, instants};
@@ -42,6 +43,8 @@ pub(super) struct Labels {
     pub(super) rows: usize,
     /// The columns whose format has nothing but text: fields of CSV, partition columns.
     texts: BTreeSet<String>,
+    /// Whether the files are JSON lines.
+    is_json: bool,
 }
 
 /// The rows of one file.
@@ -84,6 +87,7 @@ impl Labels {
             tables.push(read_file(file, &mut texts)?);
         }
         let schema = unite(&files, &mut tables)?;
+        let is_json = files.iter().any(|file| file.format == Format::Json);
         let (mut parts, mut batches, mut rows) = (Vec::new(), Vec::new(), 0);
         for (file, table) in files.into_iter().zip(tables) {
             parts.push(Part { path: file.path, first: rows, lines: table.lines });
@@ -93,7 +97,7 @@ impl Labels {
         if rows == 0 {
             return Err(TrainError::Empty(path.to_owned()));
         }
-        Ok(Self { files: parts, schema, batches, rows, texts })
+        Ok(Self { files: parts, schema, batches, rows, texts, is_json })
     }
 
     /// The place of a row in its file.
@@ -141,7 +145,7 @@ impl Labels {
         problems: &mut LabelProblems,
     ) -> Result<Option<ArrayRef>, TrainError> {
         let Some(column) = self.column(name, purpose, problems)? else { return Ok(None) };
-        match declared(&column, ty, self.texts.contains(name)) {
+        match declared(&column, ty, self.texts_of(name)) {
             Ok(typed) => return Ok(Some(typed)),
             Err(Misfit::Type) => {
                 let (path, found) = (self.files[0].path.display(), column.data_type());
@@ -160,6 +164,16 @@ impl Labels {
             }
         }
         Ok(None)
+    }
+
+    fn texts_of(&self, name: &str) -> Texts {
+        if self.texts.contains(name) {
+            Texts::Spelled
+        } else if self.is_json {
+            Texts::Quoted
+        } else {
+            Texts::Typed
+        }
     }
 
     /// The instant each label asks about. Numbers are of that unit.

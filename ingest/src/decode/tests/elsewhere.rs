@@ -178,8 +178,13 @@ async fn members_inside_records_have_their_types_checked() {
         [
             (0, "file.jsonl:1", "member `payment`: expected an object, got \"EUR\""),
             (1, "file.jsonl:2", "member `payment`: expected an object, got [{\"currency\":\"EUR\"}]"),
-            (2, "file.jsonl:3", "field `currency`: expected a string, got 978"),
-            (5, "file.jsonl:6", "field `amount`: expected a number, got \"x\""),
+            (
+                2,
+                "file.jsonl:3",
+                "field `currency`: expected a string (write the number in quotes, or declare the field as int64 or \
+                 float64), got 978"
+            ),
+            (5, "file.jsonl:6", "field `amount`: expected a number like 4.2, got \"x\""),
         ]
     );
 }
@@ -226,8 +231,8 @@ async fn structs_that_do_not_fit_are_refused() {
     let number = structs(vec![("currency", Arc::new(Int64Array::from(vec![978])))], &[true]);
     assert_eq!(
         refused(number),
-        "column `payment.currency` is Int64, but field `currency` is string; write the file with \
-         `cast(payment.currency as varchar)`"
+        "column `payment.currency` is Int64, but field `currency` is string; declare the field as int64, or write the \
+         file with `cast(payment.currency as varchar)`"
     );
     let inner = structs(vec![("iso", Arc::new(StringArray::from(vec!["EUR"])))], &[true]);
     let message = refused(structs(vec![("currency", inner)], &[true]));

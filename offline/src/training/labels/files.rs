@@ -6,38 +6,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::{Component, Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use percent_encoding::percent_decode_str;
 
 use crate::durable::FileError;
+use crate::input::{Format, Packing};
 use crate::training::error::TrainError;
 
 /// What Hive and Spark name the folder of rows whose partition column is null.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
-
-/// How many bytes of a file are read at once.
-const BUFFER: usize = 64 * 1024;
-
-/// What a label file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Parquet,
-    /// Text with a header, its fields parted by this byte.
-    Csv(u8),
-    /// A JSON object on each line.
-    Json,
-}
-
-/// How a label file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
-}
 
 /// One file of labels.
 #[derive(Clone, Debug)]
@@ -55,24 +34,15 @@ impl LabelFile {
     /// # Errors
     /// Fails where its extension names no format of labels.
     pub(super) fn of(path: PathBuf) -> Result<Self, TrainError> {
-        let Some((format, packing)) = format(&path) else { return Err(TrainError::LabelFormat(path)) };
+        let Some((format, packing)) = Format::of(&path) else { return Err(TrainError::LabelFormat(path)) };
         let partitions = partitions(&path);
         Ok(Self { path, format, packing, partitions })
     }
 
     /// Its bytes, decompressed.
-    pub(super) fn open(&self) -> Result<Box<dyn BufRead>, TrainError> {
+    pub(super) fn open(&self) -> Result<Box<dyn BufRead + Send>, TrainError> {
         let file = File::open(&self.path).map_err(FileError::of("read", &self.path))?;
-        let file = BufReader::with_capacity(BUFFER, file);
-        let unpacked: Box<dyn BufRead> = match self.packing {
-            Packing::Plain => Box::new(file),
-            Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
-            Packing::Zstd => {
-                let decoder = zstd::Decoder::with_buffer(file).map_err(|error| self.unreadable(&error))?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-        };
-        Ok(unpacked)
+        self.packing.open(file).map_err(|error| self.unreadable(&error))
     }
 
     /// The error of a file that breaks off or is not what its name says.
@@ -122,7 +92,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), TrainError> {
         }
         if path.is_dir() {
             walk(&path, found)?;
-        } else if format(&path).is_some() {
+        } else if Format::of(&path).is_some() {
             found.push(path);
         }
     }
@@ -131,22 +101,6 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), TrainError> {
 
 fn is_hidden(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(['.', '_'])
-}
-
-fn format(path: &Path) -> Option<(Format, Packing)> {
-    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-    let gzip = name.strip_suffix(".gz").map(|name| (name, Packing::Gzip));
-    let packed = gzip.or_else(|| name.strip_suffix(".zst").map(|name| (name, Packing::Zstd)));
-    let (name, packing) = packed.unwrap_or((name.as_str(), Packing::Plain));
-    let format = match name.rsplit_once('.')?.1 {
-        // Parquet compresses its own pages, and is read from its end.
-        "parquet" | "pq" if packing == Packing::Plain => Format::Parquet,
-        "csv" => Format::Csv(b','),
-        "tsv" => Format::Csv(b'\t'),
-        "jsonl" | "ndjson" | "json" => Format::Json,
-        _ => return None,
-    };
-    Some((format, packing))
 }
 
 fn partitions(path: &Path) -> Vec<(String, Option<String>)> {

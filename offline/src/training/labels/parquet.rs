@@ -4,13 +4,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::TimeUnit;
 use arrow::error::ArrowError;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
 use super::files::LabelFile;
 use super::tables::Table;
 use crate::durable::FileError;
+use crate::input::open_parquet;
 use crate::training::error::TrainError;
 
 /// How many rows make a batch.
@@ -23,7 +24,7 @@ pub(super) fn read(file: &LabelFile) -> Result<Table, TrainError> {
         ParquetError::General(reason) => file.unreadable(&reason),
         other => file.unreadable(&other),
     };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(unreadable)?;
+    let reader = open_parquet(opened, TimeUnit::Microsecond).map_err(unreadable)?;
     let schema = Arc::clone(reader.schema());
     let rows = reader.with_batch_size(BATCH_ROWS).build().map_err(unreadable)?;
     let batches: Result<Vec<RecordBatch>, ArrowError> = rows.collect();

@@ -7,9 +7,10 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_kernel::value::Type;
 
-use super::files::{Format, LabelFile};
+use super::files::LabelFile;
 use super::{csv, json, parquet};
-use crate::training::declared::declared;
+use crate::input::Format;
+use crate::training::declared::{Texts, declared};
 use crate::training::error::TrainError;
 
 /// What one file holds.
@@ -109,7 +110,7 @@ fn converted(column: &ArrayRef, field: &Field) -> Option<ArrayRef> {
     match (column.data_type(), field.data_type()) {
         (has, wanted) if has == wanted => Some(Arc::clone(column)),
         (DataType::Null, wanted) => Some(new_null_array(wanted, column.len())),
-        _ => declared(column, Type::Float64, false).ok(),
+        _ => declared(column, Type::Float64, Texts::Typed).ok(),
     }
 }
 

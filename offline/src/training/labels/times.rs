@@ -10,13 +10,10 @@ use tidemark_kernel::source::Unit;
 use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Time, Value};
 
-use crate::training::declared::declared;
+use crate::training::declared::{Texts, declared};
 
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
-
-/// The digits behind the point of a number of units that are read. The rest is far below a millisecond.
-const FRACTION: usize = 12;
 
 /// What a row says of its instant.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +73,7 @@ pub(super) fn instants(column: &ArrayRef, unit: Option<Unit>, is_text: bool) -> 
         };
         return Ok(Instants { rows: days.iter().map(at).collect(), is_naive: true, is_exact: false });
     }
-    if let Ok(text) = declared(column, Type::String, false) {
+    if let Ok(text) = declared(column, Type::String, Texts::Typed) {
         return Ok(of_texts(text.as_string::<i32>()));
     }
     of_timestamps(column)
@@ -90,7 +87,7 @@ fn of_timestamps(column: &ArrayRef) -> Result<Instants, NoInstants> {
     };
     let times = times.map_err(|_| NoInstants::Type)?;
     let is_naive = matches!(times.data_type(), DataType::Timestamp(_, None));
-    let times = declared(&times, Type::Timestamp, false).map_err(|_| NoInstants::Type)?;
+    let times = declared(&times, Type::Timestamp, Texts::Typed).map_err(|_| NoInstants::Type)?;
     let row = |row| match value_at(&times, row) {
         Value::Timestamp(time) => Instant::At(time),
         _ => Instant::Null,
@@ -99,14 +96,14 @@ fn of_timestamps(column: &ArrayRef) -> Result<Instants, NoInstants> {
 }
 
 fn of_numbers(texts: &StringArray, unit: Unit) -> Instants {
-    let rows = texts.iter().map(|text| instant(text, |text| number(text, unit)));
+    let rows = texts.iter().map(|text| instant(text, |text| unit.parse(text)));
     Instants { rows: rows.collect(), is_naive: false, is_exact: false }
 }
 
 fn of_texts(texts: &StringArray) -> Instants {
     Instants {
         rows: texts.iter().map(|text| instant(text, Time::parse)).collect(),
-        is_naive: texts.iter().flatten().any(|text| !has_zone(text)),
+        is_naive: texts.iter().flatten().any(|text| !Time::names_zone(text)),
         is_exact: !texts.iter().flatten().any(is_finer),
     }
 }
@@ -124,11 +121,6 @@ fn is_finer(text: &str) -> bool {
     fraction.bytes().take_while(u8::is_ascii_digit).count() > 3
 }
 
-/// Whether a time behind its date names a zone.
-fn has_zone(text: &str) -> bool {
-    text.trim().get(10..).is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
-}
-
 /// A column of numbers as decimal text, every digit of them; none for any other column.
 fn spelled_numbers(column: &ArrayRef) -> Option<Result<StringArray, ArrowError>> {
     let ty = column.data_type();
@@ -144,32 +136,6 @@ fn spelled_numbers(column: &ArrayRef) -> Option<Result<StringArray, ArrowError>>
     }
     let texts = |texts: ArrayRef| texts.as_string::<i32>().clone();
     ty.is_numeric().then(|| cast(column, &DataType::Utf8).map(texts))
-}
-
-/// The instant so many units after 1970, floored to a millisecond; none where the text is no decimal number.
-fn number(text: &str, unit: Unit) -> Option<Time> {
-    let text = text.trim();
-    let (is_negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_number = !whole.is_empty() && whole.len() <= 19;
-    if !is_number || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let fraction = &fraction[..fraction.len().min(FRACTION)];
-    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    let number: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let number = if is_negative { -number } else { number };
-    let (times, by) = match unit {
-        Unit::Seconds => (1000, 1),
-        Unit::Millis => (1, 1),
-        Unit::Micros => (1, 1000),
-        Unit::Nanos => (1, 1_000_000),
-    };
-    let millis = (number * times).div_euclid(scale * by);
-    i64::try_from(millis).ok().map(Time::from_millis)
 }
 
 #[cfg(test)]
@@ -226,6 +192,7 @@ mod tests {
         };
         assert!(is_naive("2026-05-01T12:00:00") && is_naive("2026-05-01"));
         assert!(!is_naive("2026-05-01T12:00:00Z") && !is_naive("2026-05-01 12:00:00-01:00"));
+        assert!(!is_naive("2026-05-01 12:00:00 UTC") && !is_naive("2026-05-01 12:00:00+00"));
         let is_exact = |text: &str| {
             let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
             instants(&text, None, true).unwrap().is_exact

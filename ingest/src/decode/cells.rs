@@ -1,0 +1,66 @@
+//! Values of any format as declared fields.
+//!
+//! Which value a field takes is the kernel's [table](tidemark_kernel::value::convert), the same for every format. Here is
+//! what a dead letter says of one that it does not take: what is expected, what was found, and what to do where the
+//! definition may be meant differently.
+
+use tidemark_kernel::value::Type;
+use tidemark_kernel::value::convert::{Content, Unfit};
+
+use super::builder::Cell;
+use super::json::shortened;
+
+/// A value as a declared type, or why it is none; `shown` is how the message quotes it.
+pub(super) fn cell<'a>(
+    ty: Type,
+    content: Content<'a>,
+    shown: impl FnOnce() -> String,
+) -> Result<Cell<'a>, String> {
+    let expected = expected(ty, &content);
+    read(ty, content).map_err(|Unfit| unfit(expected, &shown()))
+}
+
+/// A text of a format that has nothing else, as a declared type: a field of CSV, the key or a header of a Kafka record.
+pub(crate) fn text(ty: Type, text: &str) -> Result<Cell<'_>, String> {
+    cell(ty, Content::Spelled(text), || format!("`{}`", shortened(text)))
+}
+
+fn read(ty: Type, content: Content<'_>) -> Result<Cell<'_>, Unfit> {
+    let cell = match ty {
+        Type::Bool => content.bool()?.map(Cell::Bool),
+        Type::Int64 => content.int64()?.map(Cell::Int64),
+        Type::Float64 => content.float64()?.map(Cell::Float64),
+        Type::String => content.string()?.map(Cell::String),
+        Type::Timestamp => content.time()?.map(Cell::Timestamp),
+        Type::Bytes => content.bytes()?.map(Cell::Bytes),
+    };
+    Ok(cell.unwrap_or(Cell::Null))
+}
+
+/// Why a value is none of its field's.
+pub(super) fn unfit(expected: &str, shown: &str) -> String {
+    format!("expected {expected}, got {shown}")
+}
+
+/// What a field takes, and what to do about a value such as this, which it does not.
+pub(super) fn expected(ty: Type, content: &Content<'_>) -> &'static str {
+    let is_number = matches!(content, Content::Whole(_) | Content::Float(_) | Content::Number(_));
+    match ty {
+        Type::Bool => "true or false",
+        Type::Int64 if matches!(content, Content::Whole(_)) => "an int64, which ends at 9223372036854775807",
+        Type::Int64 if is_number => "an int64 like 42 (declare the field as float64 to keep fractions)",
+        Type::Int64 => "an int64 like 42",
+        Type::Float64 if matches!(content, Content::Whole(_)) => {
+            "a number that a float64 holds exactly (declare the field as int64 to keep every digit)"
+        }
+        Type::Float64 => "a number like 4.2",
+        Type::String if is_number => {
+            "a string (write the number in quotes, or declare the field as int64 or float64)"
+        }
+        Type::String => "a string",
+        Type::Timestamp => {
+            "a time like 2026-05-01T12:00:00Z (a numeric time is an int64 or float64 field with a `unit`)"
+        }
+        Type::Bytes => "bytes in base64",
+    }
+}

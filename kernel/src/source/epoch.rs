@@ -1,0 +1,104 @@
+//! Numeric times that are not whole, and those in text.
+//!
+//! Python's `time.time()` gives seconds with a fraction. A float64 is not that decimal number, but the one next to it:
+//! 1767254400.123 is a little less than it says, and flooring it would give another millisecond. So the digits are what
+//! counts.
+
+use super::Unit;
+use crate::time::Time;
+
+/// The digits behind the point that are read. The rest is far below a millisecond in every unit.
+const FRACTION: usize = 12;
+
+impl Unit {
+    /// The instant that a decimal number of units after the epoch falls in, anything finer than a millisecond floored:
+    /// `1767254400.25`. None where the text is no such number, or the instant is beyond the ends of the number line.
+    #[must_use]
+    pub fn parse(self, text: &str) -> Option<Time> {
+        let text = text.trim();
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let is_number = !whole.is_empty() && whole.len() <= 19;
+        if !is_number || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        // What is cut off of a negative number would floor it to the tick before, where the number ends on one.
+        let is_cut = fraction.bytes().skip(FRACTION).any(|digit| digit != b'0');
+        let fraction = &fraction[..fraction.len().min(FRACTION)];
+        let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+        let number: i128 = format!("{whole}{fraction}").parse().ok()?;
+        let number = if is_negative { -number - i128::from(is_cut) } else { number };
+        let (times, by) = match self {
+            Self::Seconds => (1000, 1),
+            Self::Millis => (1, 1),
+            Self::Micros => (1, 1000),
+            Self::Nanos => (1, 1_000_000),
+        };
+        let millis = (number * times).div_euclid(scale * by);
+        i64::try_from(millis).ok().map(Time::from_millis)
+    }
+
+    /// The instant of the shortest decimal number that is this float; none for NaN. Beyond the ends of the number line
+    /// instants stay there, far outside what an event may carry.
+    #[must_use]
+    pub fn time_of_float(self, number: f64) -> Option<Time> {
+        if number.is_nan() {
+            return None;
+        }
+        let end = if number < 0.0 { i64::MIN } else { i64::MAX };
+        Some(self.parse(&number.to_string()).unwrap_or(Time::from_millis(end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_are_floored_by_their_digits() {
+        for (text, millis) in [
+            ("1767254400.25", 1_767_254_400_250),
+            ("1767254400.123", 1_767_254_400_123),
+            (" 1700000000.125 ", 1_700_000_000_125),
+            ("1767254400.1239999", 1_767_254_400_123),
+            ("-0.0005", -1),
+            ("-1.5", -1500),
+            ("-1.0000000000001", -1001),
+            ("-0", 0),
+            ("-62135596800", Time::MIN.millis()),
+            ("253402300799.9999", Time::MAX.millis()),
+            ("9223372036854775.807", i64::MAX),
+        ] {
+            assert_eq!(Unit::Seconds.parse(text), Some(Time::from_millis(millis)), "{text}");
+        }
+        for text in ["", "-", ".5", "1e9", "+1", "1.2.3", "1 000", "NaN", "9223372036854775.808"] {
+            assert_eq!(Unit::Seconds.parse(text), None, "{text}");
+        }
+        assert_eq!(Unit::Nanos.parse("1999999.9"), Some(Time::from_millis(1)));
+        assert_eq!(Unit::Micros.parse("-0.001"), Some(Time::from_millis(-1)));
+    }
+
+    #[test]
+    fn floats_are_the_number_that_they_were_written_as() {
+        for (float, millis) in [
+            (1_767_254_400.25, 1_767_254_400_250),
+            (1_767_254_400.123, 1_767_254_400_123),
+            (1_700_000_000.125, 1_700_000_000_125),
+            (-0.0, 0),
+            (-0.0005, -1),
+            (1e300, i64::MAX),
+            (f64::NEG_INFINITY, i64::MIN),
+            (f64::INFINITY, i64::MAX),
+        ] {
+            assert_eq!(Unit::Seconds.time_of_float(float), Some(Time::from_millis(millis)), "{float}");
+        }
+        assert_eq!(Unit::Seconds.time_of_float(f64::NAN), None);
+        assert_eq!(
+            Unit::Millis.time_of_float(1_767_254_400_123.5).map(Time::millis),
+            Some(1_767_254_400_123)
+        );
+    }
+}

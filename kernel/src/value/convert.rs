@@ -1,0 +1,187 @@
+//! What of the data that people have becomes which value.
+//!
+//! Files and records come from programs that do not know our six types. Were every reader to have a table of its own, the
+//! same number would be a value in CSV and an error in Parquet. So there is one: what a type can hold is taken,
+//! whatever type and format it comes in; what it cannot hold is [`Unfit`], and is never cut, rounded or guessed.
+//!
+//! | content | bool | int64 | float64 | string | timestamp | bytes |
+//! |---|---|---|---|---|---|---|
+//! | [`Bool`](Content::Bool) | itself | | | | | |
+//! | [`Whole`](Content::Whole) | 0, 1 | in range | if exact | | | |
+//! | [`Float`](Content::Float) | | if whole; NaN is null | itself | | | |
+//! | [`Number`](Content::Number), in digits | 0, 1 | if whole, in range | the nearest | | | |
+//! | [`Time`](Content::Time) | | | | | itself | |
+//! | [`Text`](Content::Text) | | | | itself | if one | |
+//! | [`Quoted`](Content::Quoted) | | its digits | `NaN`, `inf` | itself | if one | base64 |
+//! | [`Spelled`](Content::Spelled) | by name | by digits | by digits or name | itself | if one | base64 |
+//! | [`Bytes`](Content::Bytes) | | | | | | itself |
+//!
+//! Text is read as another type only where its format has nothing else for that type.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Type, Value, canonical};
+use crate::time::Time;
+
+mod columns;
+mod numbers;
+#[cfg(test)]
+mod tests;
+
+pub use columns::{Converted, column, content, fits, texts};
+
+/// One value as its format has it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content<'a> {
+    /// No value.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// An integer of any width.
+    Whole(i128),
+    /// A binary float of any width.
+    Float(f64),
+    /// A number in decimal digits, possibly with an exponent: of a decimal column, or as JSON writes it.
+    Number(Cow<'a, str>),
+    /// An instant, of any resolution floored to milliseconds, or the midnight (UTC) that a date begins with. It may lie
+    /// outside the years 1 to 9999.
+    Time(Time),
+    /// A text of a format that has a type of its own for everything but text.
+    Text(Cow<'a, str>),
+    /// A text of JSON, which has no type for instants and bytes, none for NaN, and in some languages no 64-bit integers.
+    Quoted(Cow<'a, str>),
+    /// A text of a format that has nothing but text, and null for none: CSV, keys and headers of records, names of
+    /// folders.
+    Spelled(&'a str),
+    /// Any bytes.
+    Bytes(&'a [u8]),
+    /// What no type holds: a list, a struct, a time of day.
+    Other,
+}
+
+/// A value that the type asked for does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit;
+
+/// A value of the type asked for, none for null.
+pub type Fit<T> = Result<Option<T>, Unfit>;
+
+impl<'a> Content<'a> {
+    /// As a bool.
+    ///
+    /// # Errors
+    /// Fails for all but bools, 0 and 1, and the words for them where there is nothing but text.
+    pub fn bool(self) -> Fit<bool> {
+        self.read(|content| match content {
+            Self::Bool(value) => Some(value),
+            Self::Whole(number) => numbers::truth(number),
+            Self::Number(digits) => numbers::truth(digits.parse().ok()?),
+            Self::Spelled(text) => numbers::bool_of_text(text),
+            _ => None,
+        })
+    }
+
+    /// As an int64. NaN is null: data frames write a column of integers with gaps as floats.
+    ///
+    /// # Errors
+    /// Fails for what is no number, has a fraction, or is out of range.
+    pub fn int64(self) -> Fit<i64> {
+        let is_nan = match &self {
+            Self::Float(float) => float.is_nan(),
+            Self::Spelled(text) => text.trim().eq_ignore_ascii_case("nan"),
+            _ => false,
+        };
+        if is_nan {
+            return Ok(None);
+        }
+        self.read(|content| match content {
+            Self::Whole(number) => i64::try_from(number).ok(),
+            Self::Float(float) => numbers::whole(float),
+            Self::Number(digits) => numbers::int64_of_number(&digits),
+            Self::Quoted(text) => numbers::int64_of_digits(&text),
+            Self::Spelled(text) => numbers::int64_of_text(text),
+            _ => None,
+        })
+    }
+
+    /// As a float64 in canonical form. Decimal digits are the nearest float64, rounded once.
+    ///
+    /// # Errors
+    /// Fails for what is no number, for integers that no float64 is equal to, and for digits beyond its range.
+    pub fn float64(self) -> Fit<f64> {
+        let read = self.read(|content| match content {
+            Self::Float(float) => Some(float),
+            Self::Whole(number) => numbers::exact_float(number),
+            Self::Number(digits) => digits.parse().ok().filter(|float: &f64| float.is_finite()),
+            Self::Quoted(text) => numbers::float_of_name(&text),
+            Self::Spelled(text) => numbers::float_of_text(text),
+            _ => None,
+        });
+        Ok(read?.map(canonical))
+    }
+
+    /// As a string, with the blanks around it.
+    ///
+    /// # Errors
+    /// Fails for all but text: a number is not read as its digits, of which there are several spellings.
+    pub fn string(self) -> Fit<Cow<'a, str>> {
+        self.read(|content| match content {
+            Self::Text(text) | Self::Quoted(text) => Some(text),
+            Self::Spelled(text) => Some(Cow::Borrowed(text)),
+            _ => None,
+        })
+    }
+
+    /// As an instant, which may lie outside the years 1 to 9999 unless it is from text.
+    ///
+    /// # Errors
+    /// Fails for text that [`Time::parse`] does not read, and for numbers, whose unit is not known here.
+    pub fn time(self) -> Fit<Time> {
+        self.read(|content| match content {
+            Self::Time(time) => Some(time),
+            Self::Text(text) | Self::Quoted(text) => Time::parse(&text),
+            Self::Spelled(text) => Time::parse(text),
+            _ => None,
+        })
+    }
+
+    /// As bytes: themselves, or in base64 where the format has no bytes.
+    ///
+    /// # Errors
+    /// Fails for anything else.
+    pub fn bytes(self) -> Fit<Cow<'a, [u8]>> {
+        let decoded = |text: &str| -> Option<Cow<'a, [u8]>> { STANDARD.decode(text).ok().map(Cow::Owned) };
+        self.read(|content| match content {
+            Self::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            Self::Quoted(text) => decoded(&text),
+            Self::Spelled(text) => decoded(text),
+            _ => None,
+        })
+    }
+
+    /// As a type.
+    ///
+    /// # Errors
+    /// Fails where the type does not hold it.
+    pub fn value(self, ty: Type) -> Result<Value, Unfit> {
+        let value = match ty {
+            Type::Bool => self.bool()?.map(Value::Bool),
+            Type::Int64 => self.int64()?.map(Value::Int64),
+            Type::Float64 => self.float64()?.map(Value::Float64),
+            Type::String => self.string()?.map(|text| Value::string(&text)),
+            Type::Timestamp => self.time()?.map(Value::Timestamp),
+            Type::Bytes => self.bytes()?.map(|bytes| Value::Bytes((&*bytes).into())),
+        };
+        Ok(value.unwrap_or_default())
+    }
+
+    fn read<T>(self, read: impl FnOnce(Self) -> Option<T>) -> Fit<T> {
+        match self {
+            Self::Null => Ok(None),
+            content => read(content).map(Some).ok_or(Unfit),
+        }
+    }
+}
