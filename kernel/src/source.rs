@@ -16,6 +16,7 @@ use crate::unique::Unique;
 use crate::value::Value;
 
 mod epoch;
+
 /// Version of how records become events, for every format and feed: which values a field takes, and as what. Part of every
 /// source's version and of every view's fingerprint.
 ///

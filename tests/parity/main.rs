@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use tidemark_kernel::{Span, Time, Value, Visibility};
+use tidemark_kernel::{Layout, Span, Time, Value, Visibility};
 use tidemark_prove::labels::{Label, train};
 use tidemark_prove::truth::ServiceAnswer;
 
@@ -126,6 +126,7 @@ async fn a_nan_beside_one_other_number() {
     };
     let case = Case {
         definitions: NAN.to_owned(),
+        layout: Layout::default(),
         records: vec![record(0, -0.01), record(2, f64::NAN)],
         steps: vec![Step::Ask { user: Some(2), amount: None, later: Span::from_millis(1) }],
     };
