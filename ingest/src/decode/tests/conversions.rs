@@ -154,7 +154,7 @@ async fn values_that_do_not_fit_are_dead_letters_with_what_was_received() {
         dead(batch),
         [
             (1, "file.parquet row 2", format!("{reason} 1.5").as_str()),
-            (4, "file.parquet row 5", format!("{reason} 1e19").as_str()),
+            (4, "file.parquet row 5", format!("{reason} 1e+19").as_str()),
         ]
     );
     let raw = std::str::from_utf8(&batch.dead[0].raw).expect("JSON");
