@@ -63,7 +63,7 @@ pub enum ColumnsError {
 }
 
 impl ColumnsError {
-    /// All problems of a file at once, lest each be found only when the one before it is repaired.
+    /// All problems of a file at once, so that one run shows all of them.
     ///
     /// # Errors
     /// Fails where there is any.

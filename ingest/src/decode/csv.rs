@@ -3,9 +3,9 @@
 //! Nothing is nested here. A path such as `payment.currency` is the column of that name, which is how programs that
 //! flatten objects call it.
 //!
-//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. Any other is its value's
-//! text. Lines end with a line feed, with or without a carriage return before it; a carriage return anywhere else
-//! belongs into quotes.
+//! An empty field is null, of whatever type: CSV cannot tell an empty text from none. A field of blanks is null too, unless
+//! its type is string. Any other is its value's text. Lines end with a line feed, with or without a carriage return before
+//! it; a carriage return anywhere else belongs into quotes.
 //!
 //! A record that is longer than 4 MiB is one dead letter, wherever it ends: what follows on a line inside quotes is
 //! text, and would be read as records if reading began again there.
@@ -14,8 +14,8 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
-use tidemark_kernel::SourcePlan;
 use tidemark_kernel::plan::Field;
+use tidemark_kernel::{SourcePlan, Type};
 
 use super::columns::{self, Made, Names};
 use super::decoder::{Decoder, Unknown};
@@ -38,7 +38,7 @@ pub(crate) struct CsvDecoder(Header);
 struct Header {
     /// As it stands in the file, without the end of its line.
     text: Arc<str>,
-    /// What parts the fields.
+    /// The delimiter of the fields.
     delimiter: u8,
     width: usize,
     /// Each declared field with its column; none where the file lacks one that is optional.
@@ -46,7 +46,7 @@ struct Header {
 }
 
 impl CsvDecoder {
-    /// Finds the source's fields in a header, whose names are parted by this byte.
+    /// Finds the source's fields in a header, whose names are separated by this byte.
     ///
     /// # Errors
     /// Says why records of such a file cannot be read as the source's fields.
@@ -71,8 +71,8 @@ impl Decoder for CsvDecoder {
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    /// Reads the header and finds the source's fields in it; one that is optional may be missing. Fields are parted by
-    /// `delimiter`.
+    /// Reads the header and finds the source's fields in it; one that is optional may be missing. Fields are separated
+    /// by `delimiter`.
     pub(crate) fn open(
         from: R,
         delimiter: u8,
@@ -138,7 +138,8 @@ impl Header {
             let Some(column) = *column else { continue };
             let text = std::str::from_utf8(records.field(column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
-            if text.is_empty() {
+            let is_blank = || field.ty != Type::String && text.trim().is_empty();
+            if text.is_empty() || is_blank() {
                 continue;
             }
             let cell = cells::text(field.ty, text);

@@ -20,7 +20,7 @@ pub enum Form {
         /// The header of its file, as it stands there, without the end of its line.
         header: Arc<str>,
     },
-    /// A record of text whose fields are parted by tabs.
+    /// A record of text whose fields are separated by tabs.
     Tsv {
         /// As that of CSV.
         header: Arc<str>,

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Fields, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::errors::ParquetError;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::arrow::{data_type, value_at};
@@ -58,14 +58,16 @@ impl ParquetRows {
         skip: i64,
         batch: usize,
     ) -> Result<Self, IngestError> {
-        let unreadable = |error: parquet::errors::ParquetError| IngestError::unreadable(path, error);
+        let unreadable = |error: ParquetError| IngestError::unreadable(path, error);
+        let again = file.try_clone().map_err(IngestError::file("open", path))?;
         let builder = open_parquet(file, TimeUnit::Millisecond).map_err(unreadable)?;
-        let found = find(source, builder.schema(), builder.metadata());
-        let columns = found.map_err(IngestError::columns(path))?;
         let rows = builder.metadata().file_metadata().num_rows();
         let groups = builder.metadata().row_groups();
         let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
         let batch = batch.min(rows_of(BATCH_BYTES as i64, bytes, rows));
+        let is_null = |column: &Column| is_null_only(&again, batch, column);
+        let columns = find(source, builder.schema(), is_null).map_err(unreadable)?;
+        let columns = columns.map_err(IngestError::columns(path))?;
         let roots: BTreeSet<usize> = columns.iter().flatten().map(|column| column.root).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(batch).with_offset(skip as usize);
@@ -140,41 +142,51 @@ fn rows_of(bytes: i64, total: i64, rows: i64) -> usize {
     usize::try_from((bytes / each).max(1)).unwrap_or(1)
 }
 
-/// The columns of the source's fields, with their types checked. None of one that has nothing but nulls: writers that
-/// know no type for it make one up.
+/// The columns of the source's fields, with their types checked. None of one that has nothing but nulls, which `is_null`
+/// says: writers that know no type for it make one up.
 fn find(
     source: &SourcePlan,
     schema: &Schema,
-    file: &ParquetMetaData,
-) -> Result<Vec<Option<Column>>, ColumnsError> {
+    is_null: impl Fn(&Column) -> Result<bool, ParquetError>,
+) -> Result<Result<Vec<Option<Column>>, ColumnsError>, ParquetError> {
     let mut names = Names::default();
     add_names(&mut names, schema.fields());
     let (mut columns, mut problems) = (Vec::with_capacity(source.fields.len()), Vec::new());
     for field in &source.fields {
-        match find_field(source, field, schema.fields()) {
-            Ok(column) => columns.push(column),
-            Err(ColumnsError::Type { .. }) if is_null_only(file, &source.path(&field.name)) => {
-                columns.push(None)
+        let problem = match find_field(source, field, schema.fields()) {
+            Found::Fits(column) => {
+                columns.push(Some(column));
+                continue;
             }
-            Err(problem) => {
-                problems.push(problem);
-                // It need not be told that it is missing as well.
-                source.path(&field.name).into_iter().fold(&mut names, |names, name| names.add(name));
+            Found::Nothing => {
+                columns.push(None);
+                continue;
             }
-        }
+            Found::Misfit(column, problem) => (!is_null(&column)?).then_some(problem),
+            Found::Twice(problem) => Some(problem),
+        };
+        columns.push(None);
+        problems.extend(problem);
+        // Do not also report it as missing.
+        source.path(&field.name).into_iter().fold(&mut names, |names, name| names.add(name));
     }
     problems.extend(names.check(source, Made::Columns).err());
-    ColumnsError::none_of(problems).map(|()| columns)
+    Ok(ColumnsError::none_of(problems).map(|()| columns))
 }
 
-/// Whether the statistics of a file say that a column has nothing but nulls.
-fn is_null_only(file: &ParquetMetaData, path: &[&str]) -> bool {
-    let is_null = |group: &RowGroupMetaData| {
-        let column = group.columns().iter().find(|column| column.column_path().parts() == path);
-        let nulls = |column: &ColumnChunkMetaData| column.statistics()?.null_count_opt();
-        column.is_some_and(|column| nulls(column) == u64::try_from(column.num_values()).ok())
-    };
-    file.row_groups().iter().all(is_null)
+/// Whether a column has nothing but nulls. It is read, up to its first value: a file may have no statistics, or wrong
+/// ones, by which values would be lost in silence. Nulls take next to no room.
+fn is_null_only(file: &File, batch: usize, column: &Column) -> Result<bool, ParquetError> {
+    let builder = open_parquet(file.try_clone()?, TimeUnit::Millisecond)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), [column.root]);
+    let column = column.clone().projected(&BTreeSet::from([column.root]));
+    for rows in builder.with_projection(mask).with_batch_size(batch).build()? {
+        let values = column.of(&rows?)?;
+        if values.logical_null_count() < values.len() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn add_names(names: &mut Names, fields: &Fields) {
@@ -186,28 +198,47 @@ fn add_names(names: &mut Names, fields: &Fields) {
     }
 }
 
-/// The column of one field. None where there is none, optional or not.
-fn find_field(source: &SourcePlan, field: &Field, columns: &Fields) -> Result<Option<Column>, ColumnsError> {
+/// What a file has for one field.
+enum Found {
+    /// A column of which values can be of the field's type.
+    Fits(Column),
+    /// A column of which no value but null can be, or one on the way to the field that has no members; and the problem
+    /// if it has values.
+    Misfit(Column, ColumnsError),
+    /// Two columns of one name.
+    Twice(ColumnsError),
+    /// No column, be the field optional or not.
+    Nothing,
+}
+
+fn find_field(source: &SourcePlan, field: &Field, columns: &Fields) -> Found {
     let path = source.path(&field.name);
     let (mut places, mut level) = (Vec::with_capacity(path.len()), columns);
     for (depth, name) in path.iter().enumerate() {
         let whole = || path[..=depth].join(".");
         let mut found = level.iter().enumerate().filter(|(_, column)| column.name() == name);
-        let Some((place, column)) = found.next() else { return Ok(None) };
+        let Some((place, column)) = found.next() else { return Found::Nothing };
         if found.next().is_some() {
-            return Err(ColumnsError::Twice(whole()));
+            return Found::Twice(ColumnsError::Twice(whole()));
         }
         places.push(place);
+        let here = |places: &[usize]| Column { root: places[0], members: places[1..].to_vec() };
         match column.data_type() {
-            ty if depth + 1 == path.len() => check(&whole(), field, ty)?,
+            ty if depth + 1 == path.len() => {
+                return match check(&whole(), field, ty) {
+                    Ok(()) => Found::Fits(here(&places)),
+                    Err(problem) => Found::Misfit(here(&places), problem),
+                };
+            }
             DataType::Struct(members) => level = members,
             ty => {
                 let (found, field) = (ty.to_string(), field.name.clone());
-                return Err(ColumnsError::NoStruct { column: whole(), found, field });
+                let problem = ColumnsError::NoStruct { column: whole(), found, field };
+                return Found::Misfit(here(&places), problem);
             }
         }
     }
-    Ok(places.split_first().map(|(root, members)| Column { root: *root, members: members.to_vec() }))
+    Found::Nothing
 }
 
 impl Column {

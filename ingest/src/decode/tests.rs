@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ::parquet::file::properties::WriterProperties;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringViewArray};
 use arrow::array::{Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray};
 use tidemark_host::Host;
@@ -98,11 +99,20 @@ fn written(folder: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
 }
 
 fn parquet_file(folder: &tempfile::TempDir, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+    parquet_file_with(folder, columns, None)
+}
+
+fn parquet_file_with(
+    folder: &tempfile::TempDir,
+    columns: Vec<(&str, ArrayRef)>,
+    properties: Option<WriterProperties>,
+) -> PathBuf {
     let path = folder.path().join("file.parquet");
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)));
     let batch = batch.expect("columns of one length");
     let file = File::create(&path).expect("created");
-    let mut writer = ::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    let mut writer =
+        ::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), properties).expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
     path

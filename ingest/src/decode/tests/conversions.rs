@@ -1,11 +1,12 @@
 //! What fits is taken and what does not is a dead letter, in every format the same.
 
+use ::parquet::file::properties::EnabledStatistics;
 use arrow::array::{
     Array, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int8Array, Int64Array,
     LargeStringArray, NullArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt8Array,
-    UInt64Array,
+    UInt64Array, new_null_array,
 };
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{DataType, Int32Type};
 use tidemark_kernel::source::Unit;
 
 use super::*;
@@ -127,6 +128,41 @@ async fn parquet_as_data_frames_and_warehouses_write_it_is_taken() {
     }
 }
 
+/// A Parquet file of rows with `at` and `x`, with statistics or without.
+fn with_x(folder: &tempfile::TempDir, x: ArrayRef, statistics: EnabledStatistics) -> PathBuf {
+    let at: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![MORNING; x.len()]));
+    let properties = WriterProperties::builder().set_statistics_enabled(statistics).build();
+    parquet_file_with(folder, vec![("at", at), ("x", x)], Some(properties))
+}
+
+#[tokio::test]
+async fn a_column_of_nulls_is_taken_whatever_its_type() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = DataType::new_list(DataType::Int32, true);
+    for statistics in [EnabledStatistics::None, EnabledStatistics::Chunk, EnabledStatistics::Page] {
+        for nulls in [DataType::Int32, DataType::Boolean, DataType::Binary, list.clone()] {
+            let path = with_x(&folder, new_null_array(&nulls, 3), statistics);
+            let batches = read(&one(Type::String), &path, 0).await.expect("readable");
+            let row = "2026-01-01T08:00:00.000Z | null";
+            assert_eq!(rows(&batches[0]), [row, row, row], "{nulls} {statistics:?}");
+            let rest = read(&one(Type::String), &path, 2).await.expect("readable");
+            assert_eq!(rest[0].offsets(), [2], "{nulls} {statistics:?}");
+        }
+    }
+}
+
+/// Statistics are not what says that all values are null.
+#[tokio::test]
+async fn a_column_that_cannot_fit_is_refused_for_its_last_value() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let last = (0..40_000).map(|row| (row == 39_999).then_some(7_i32)).collect::<Int32Array>();
+    for statistics in [EnabledStatistics::None, EnabledStatistics::Page] {
+        let path = with_x(&folder, Arc::new(last.clone()), statistics);
+        let error = FileRows::open(&path, 0, &one(Type::String), 0).err().expect("refused").to_string();
+        assert!(error.contains("column `x` is Int32, but field `x` is string; "), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn values_that_do_not_fit_are_dead_letters_with_what_was_received() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -222,7 +258,7 @@ async fn every_format_decides_the_same() {
     in_each_format(ints, "NaN", "null", float(f64::NAN), Some("null")).await;
     in_each_format(ints, "9007199254740993", "9007199254740993", int(exact), Some("9007199254740993")).await;
     in_each_format(ints, "9007199254740993", "\"9007199254740993\"", None, Some("9007199254740993")).await;
-    in_each_format(ints, "18446744073709551615", "18446744073709551615", unsigned.clone(), None).await;
+    in_each_format(ints, "18446744073709551615", "18446744073709551615", unsigned, None).await;
     in_each_format(
         floats,
         "9007199254740992",
@@ -250,18 +286,37 @@ async fn every_format_decides_the_same() {
     ] {
         in_each_format(times, instant, &format!("\"{instant}\""), text(instant), expected).await;
     }
-    // Only an integer column says that the number is not another one rounded.
+}
+
+/// Text rounds a number to the nearest float64. Only an integer column says that the number is not another one rounded.
+#[tokio::test]
+async fn parquet_columns_are_not_rounded() {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = || -> ArrayRef { Arc::new(TimestampSecondArray::from(vec![1_767_225_600])) };
-    for column in [int(exact), unsigned] {
-        let path = parquet_file(&folder, vec![("at", at()), ("x", column.expect("a column"))]);
-        assert_eq!(taken(floats, &path).await, None);
+    let columns: [(Type, ArrayRef); 3] = [
+        (Type::Float64, Arc::new(Int64Array::from(vec![(1_i64 << 53) + 1]))),
+        (Type::Float64, Arc::new(UInt64Array::from(vec![u64::MAX]))),
+        (Type::Timestamp, Arc::new(TimestampSecondArray::from(vec![i64::MAX]))),
+    ];
+    for (ty, column) in columns {
+        let path = with_x(&folder, column, EnabledStatistics::Page);
+        assert_eq!(taken(ty, &path).await, None, "{ty}");
     }
-    let path = parquet_file(
-        &folder,
-        vec![("at", at()), ("x", Arc::new(TimestampSecondArray::from(vec![i64::MAX])))],
-    );
-    assert_eq!(taken(times, &path).await, None, "never another instant");
+}
+
+#[tokio::test]
+async fn blanks_in_csv_are_null_unless_they_are_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (ty, expected) in [
+        (Type::Bool, "null"),
+        (Type::Int64, "null"),
+        (Type::Float64, "null"),
+        (Type::Timestamp, "null"),
+        (Type::Bytes, "null"),
+        (Type::String, "  "),
+    ] {
+        let path = written(&folder, "file.csv", b"at,x\n2026-01-01,  \n");
+        assert_eq!(taken(ty, &path).await.as_deref(), Some(expected), "{ty}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Fields that come from a column or member of another name, or from none: the same in every format.
 
-use arrow::array::{Int64Array, StructArray};
+use arrow::array::{Array, Int64Array, NullArray, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Field as ArrowField;
 use tidemark_kernel::source::Origin;
@@ -86,6 +86,31 @@ async fn every_format_takes_a_field_from_where_the_source_says() {
         assert_eq!(rows(&batches[0]), expected, "{}", path.display());
         assert!(batches[0].dead.is_empty());
     }
+}
+
+#[tokio::test]
+async fn nulls_instead_of_a_struct_are_nulls_of_its_members() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut source = elsewhere();
+    source.fields.retain(|field| ["at", "currency"].contains(&field.name.as_str()));
+    let file = |payment: ArrayRef| {
+        let at: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1_767_225_600; 2]));
+        parquet_file(&folder, vec![("at", at), ("payment", payment)])
+    };
+    let member: ArrayRef = Arc::new(Int32Array::from(vec![7, 7]));
+    for payment in [
+        Arc::new(NullArray::new(2)) as ArrayRef,
+        Arc::new(Int32Array::from(vec![None::<i32>; 2])),
+        structs(vec![("currency", Arc::clone(&member))], &[false, false]),
+    ] {
+        let shown = payment.data_type().to_string();
+        let batches = read(&source, &file(payment), 0).await.expect("readable");
+        assert_eq!(rows(&batches[0]), ["2026-01-01T00:00:00.000Z | null"; 2], "{shown}");
+    }
+    let some = Int32Array::from(vec![None, Some(7)]);
+    assert!(refused(&file(Arc::new(some)), &source).contains("column `payment` is Int32"));
+    let some = structs(vec![("currency", member)], &[false, true]);
+    assert!(refused(&file(some), &source).contains("column `payment.currency` is Int32"));
 }
 
 #[tokio::test]
