@@ -11,10 +11,14 @@ use tidemark_offline::TableError;
 use tidemark_store::{Generation, Remedy, StoreError};
 
 use crate::decode::ColumnsError;
-use crate::files::Earlier;
+use crate::files::{Earlier, hive_partition};
 use crate::journal::JournalError;
 use crate::journal::push::KeyUsed;
 use crate::kafka::Timestamps;
+
+/// What is said of folders that are named after values.
+const NO_PARTITIONS: &str = "; names of folders such as `day=2026-11-20` are not read as columns of events: each field must be a \
+                             column of the files";
 
 /// Why events could not be taken in. A record that is no event is not an error: it becomes a dead letter.
 #[derive(Debug, Error)]
@@ -39,11 +43,20 @@ pub enum IngestError {
     #[error("no file at `{0}`; give a file, or a pattern such as `data/*.parquet`")]
     NoFile(String),
     /// What a path or pattern names is a folder.
-    #[error("`{}` is a folder; give the files in it, such as `{}/**/*.parquet`", .0, .0.trim_end_matches('/'))]
-    Folder(String),
+    #[error(
+        "`{pattern}` is a folder; give the files in it, such as `{}/**/*.parquet`{}",
+        pattern.trim_end_matches('/'),
+        if *has_partitions { NO_PARTITIONS } else { "" }
+    )]
+    Folder {
+        /// What was given.
+        pattern: String,
+        /// Whether folders in it are named after values, as in `day=2026-11-20`.
+        has_partitions: bool,
+    },
     /// The file's name does not say what it holds.
     #[error(
-        "cannot tell the format of {}; name it .parquet, .csv, .tsv or .jsonl, the last three also with .gz or .zst behind",
+        "cannot tell the format of {}; name it .parquet, .csv, .tsv or .jsonl, the last three optionally followed by .gz or .zst",
         .0.display()
     )]
     Format(PathBuf),
@@ -65,6 +78,18 @@ pub enum IngestError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A compressed file breaks off, or is not compressed as its name says. Nothing of it was taken in.
+    #[error(
+        "cannot unpack {}: {source}; nothing of it was taken in; it may be incomplete or have the wrong ending: give it again once \
+         it is complete and named as it is compressed",
+        path.display()
+    )]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A file that was taken in halfway cannot be read any further.
     #[error(
         "cannot read {} of source `{}` any further than row {row}: {reason}; what was read before is in; repair it \
@@ -82,7 +107,7 @@ pub enum IngestError {
         reason: String,
     },
     /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), partition_help(path, source))]
     Columns {
         /// The file.
         path: PathBuf,
@@ -461,7 +486,7 @@ impl IngestError {
             Self::Store(error) => error.remedy(),
             Self::Journal(error) => error.remedy(),
             Self::UnknownSource { .. } | Self::Pattern { .. } => Remedy::Fix,
-            Self::NoFile(_) | Self::Folder(_) | Self::Format(_) => Remedy::Fix,
+            Self::NoFile(_) | Self::Folder { .. } | Self::Format(_) | Self::Packed { .. } => Remedy::Fix,
             Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
             Self::CountedBefore(_) | Self::NotAppended { .. } | Self::KeyUsed(_) => Remedy::Fix,
             Self::NotTakenIn { .. } | Self::NotIn { .. } => Remedy::Fix,
@@ -494,7 +519,14 @@ impl IngestError {
 
     /// Whether it is about a single file, which cannot be read, or not as the source's.
     pub(crate) const fn is_of_file(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } | Self::Format(_))
+        matches!(
+            self,
+            Self::File { .. }
+                | Self::Packed { .. }
+                | Self::Unreadable { .. }
+                | Self::Columns { .. }
+                | Self::Format(_)
+        )
     }
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
@@ -514,6 +546,17 @@ impl IngestError {
     pub(crate) fn stopped(error: impl ToString) -> Self {
         Self::Stopped(error.to_string())
     }
+}
+
+/// Where a missing column may be thought to come from a folder's name.
+fn partition_help(path: &Path, problem: &ColumnsError) -> &'static str {
+    let is_missing = |problem: &ColumnsError| matches!(problem, ColumnsError::Missing { .. });
+    let is_missing = match problem {
+        ColumnsError::Several(problems) => problems.iter().any(is_missing),
+        problem => is_missing(problem),
+    };
+    let folder = path.parent().and_then(hive_partition);
+    if is_missing && folder.is_some() { NO_PARTITIONS } else { "" }
 }
 
 /// The first file, and the names of the others.

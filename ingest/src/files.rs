@@ -52,7 +52,7 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             paths.insert(PathBuf::from(pattern));
             true
         };
-        let mut is_folder = false;
+        let mut folder = None;
         for path in glob::glob(pattern).map_err(unreadable)? {
             let path = path.map_err(|error| {
                 IngestError::file("look into", error.path())(io::Error::other(error.to_string()))
@@ -60,17 +60,33 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             if path.is_file() {
                 found = true;
                 paths.insert(path);
-            } else {
-                is_folder |= path.is_dir();
+            } else if path.is_dir() {
+                folder.get_or_insert(path);
             }
         }
         if !found {
-            is_folder |= Path::new(pattern).is_dir();
-            let pattern = pattern.clone();
-            return Err(if is_folder { IngestError::Folder(pattern) } else { IngestError::NoFile(pattern) });
+            let named = || Path::new(pattern).is_dir().then(|| PathBuf::from(pattern));
+            let (folder, pattern) = (folder.or_else(named), pattern.clone());
+            return Err(match folder {
+                Some(folder) => IngestError::Folder { pattern, has_partitions: has_hive_partitions(&folder) },
+                None => IngestError::NoFile(pattern),
+            });
         }
     }
     Ok(paths.into_iter().collect())
+}
+
+/// Whether a folder, or one in it, is named after a value, as in `day=2026-11-20`.
+fn has_hive_partitions(folder: &Path) -> bool {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut inside = names.map(|entry| entry.path()).filter(|path| path.is_dir());
+    hive_partition(folder).is_some() || inside.any(|path| hive_partition(&path).is_some())
+}
+
+/// The last folder of a path that is named after a value, as in `day=2026-11-20`.
+pub(crate) fn hive_partition(path: &Path) -> Option<&str> {
+    let mut names = path.iter().rev().filter_map(|name| name.to_str());
+    names.find(|name| name.split_once('=').is_some_and(|(column, _)| !column.is_empty()))
 }
 
 /// What a file is known by.
@@ -140,6 +156,21 @@ fn open_text(
     Ok((packing.open(counted).map_err(IngestError::file("read", path))?, read))
 }
 
+/// Unpacks a compressed file to its end. If its end were found missing only after its first rows are in, the source could not
+/// go on without the user.
+fn check_whole(path: &Path, size: u64, packing: Packing) -> Result<(), IngestError> {
+    if packing == Packing::Plain {
+        return Ok(());
+    }
+    let unpacked = open_text(path, size, packing).map(|(mut text, _)| io::copy(&mut text, &mut io::sink()));
+    match unpacked? {
+        // The system cannot read it.
+        Err(error) if error.raw_os_error().is_some() => Err(IngestError::file("read", path)(error)),
+        Err(source) => Err(IngestError::Packed { path: path.to_owned(), source }),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Counts what is read.
 struct Counted<R> {
     from: R,
@@ -166,8 +197,27 @@ pub(crate) enum FileRows {
 
 impl FileRows {
     /// Opens a file that was not taken in before: there must be something in it for every field of the source that is
-    /// not optional. Apart from that it is like [`open_again`](Self::open_again).
+    /// not optional, and one that is compressed must be whole. Apart from that it is like
+    /// [`open_again`](Self::open_again).
     pub(crate) fn open(
+        path: &Path,
+        size: u64,
+        source: &SourcePlan,
+        skip: i64,
+    ) -> Result<(Self, i64), IngestError> {
+        let opened = Self::open_fitting(path, size, source, skip);
+        match Format::of(path) {
+            // A file of other columns is refused before all of it is unpacked.
+            Some((_, packing)) if !matches!(opened, Err(IngestError::Columns { .. })) => {
+                check_whole(path, size, packing)?;
+            }
+            _ => {}
+        }
+        opened
+    }
+
+    /// Opens a file that has something for every field of the source that is not optional.
+    fn open_fitting(
         path: &Path,
         size: u64,
         source: &SourcePlan,
@@ -293,17 +343,20 @@ async fn read_all(
     let (of, at) = (Arc::clone(source), file.clone());
     // It was checked when it was added to the log, and under the version of the source that it is read under.
     let skip = file.before + start.0 - file.first;
-    let open = move || FileRows::open_again(&at.path, at.size, &of, skip);
+    let open = move || {
+        let opened = FileRows::open_again(&at.path, at.size, &of, skip);
+        opened.map_err(|error| changed_or(&of, &at, start, error))
+    };
     let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
     let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
     let mut position = start;
     loop {
-        let (of, path, place) = (Arc::clone(source), file.path.clone(), place.clone());
-        let added = file.added;
+        let (of, at, place) = (Arc::clone(source), file.clone(), place.clone());
         let next = move || {
-            let chunk = rows.read(&path, &of, &place, position)?;
-            let chunk = chunk.map(|chunk| Chunk { added, ..chunk });
+            let chunk = rows.read(&at.path, &of, &place, position);
+            let chunk = chunk.map_err(|error| changed_or(&of, &at, position, error))?;
+            let chunk = chunk.map(|chunk| Chunk { added: at.added, ..chunk });
             let batch = chunk.map(|chunk| accept(&of, chunk, Log::FILE)).transpose()?;
             Ok::<_, IngestError>((rows, batch))
         };
@@ -328,6 +381,14 @@ fn check_unchanged(source: &SourcePlan, file: &KnownFile, position: Position) ->
     }
     let (path, source_name) = (file.path.clone(), source.name.clone());
     Err(IngestError::FileChanged { path, source_name, row: file.before + position.0 - file.first })
+}
+
+/// Why a file cannot be read: that it has changed, where it has. What is found in it then is no damage.
+fn changed_or(source: &SourcePlan, file: &KnownFile, position: Position, error: IngestError) -> IngestError {
+    match check_unchanged(source, file, position) {
+        Err(changed @ IngestError::FileChanged { .. }) => changed,
+        _ => error,
+    }
 }
 
 /// Decides which rows of a chunk are events.

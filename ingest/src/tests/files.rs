@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +69,29 @@ async fn mistakes_are_found_before_anything_is_taken_in() {
     let error = ingest.take_in_files("payment", &[good], &unwatched).await.expect_err("refused");
     assert_eq!(error.to_string(), "unknown source `payment`; the sources are payments");
     assert!(project.held().await.events.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_of_a_compressed_file_that_breaks_off_is_in() {
+    let text = lines(0, 40_000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).expect("packed");
+    let zstd = zstd::encode_all(text.as_bytes(), 1).expect("packed");
+    for (name, packed) in [("a.jsonl.gz", gzip.finish().expect("packed")), ("a.jsonl.zst", zstd)] {
+        let project = Project::new(memory());
+        let mut ingest = project.open().await;
+        let path = project.folder.path().join(name);
+        let given = [path.to_string_lossy().into_owned()];
+        std::fs::write(&path, &packed[..packed.len() - packed.len() / 4]).expect("written");
+        let error = ingest.take_in_files("payments", &given, &unwatched).await.expect_err("it breaks off");
+        assert!(matches!(error, IngestError::Packed { .. }), "{error}");
+        assert!(error.to_string().contains("give it again once it is complete"), "{error}");
+        let held = project.held().await;
+        assert_eq!((held.events.len(), held.dead_letters.len()), (0, 0), "{name}");
+        std::fs::write(&path, &packed).expect("written");
+        let report = ingest.take_in_files("payments", &given, &unwatched).await.expect("taken in");
+        assert_eq!(report.events() + report.dead_letters(), 40_000, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Fields that come from a column or member of another name, or from none: the same in every format.
 
-use arrow::array::{Array, Int64Array, NullArray, StructArray};
+use arrow::array::{Int64Array, NullArray, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Field as ArrowField;
 use tidemark_kernel::source::Origin;

@@ -137,9 +137,71 @@ fn a_folder_is_said_to_be_one() {
     for pattern in ["lake", "lake/", "la*"] {
         let pattern = folder.path().join(pattern).to_string_lossy().into_owned();
         let error = crate::files::matching(std::slice::from_ref(&pattern)).expect_err("no file");
-        assert!(matches!(error, IngestError::Folder(_)), "{error}");
+        assert!(matches!(error, IngestError::Folder { has_partitions: false, .. }), "{error}");
         let example = format!("`{}/**/*.parquet`", pattern.trim_end_matches('/'));
         assert!(error.to_string().contains(&format!("`{pattern}` is a folder")), "{error}");
         assert!(error.to_string().contains(&example), "{error}");
+    }
+}
+
+#[test]
+fn folders_named_after_values_are_said_not_to_be_columns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let day = folder.path().join("lake/day=2026-11-20");
+    std::fs::create_dir_all(&day).expect("created");
+    for named in ["lake", "lake/day=2026-11-20", "lake/*"] {
+        let pattern = folder.path().join(named).to_string_lossy().into_owned();
+        let error = crate::files::matching(&[pattern]).expect_err("no file").to_string();
+        assert!(error.contains("are not read as columns of events"), "{error}");
+    }
+    let path = written(&folder, "lake/day=2026-11-20/a.csv", b"text\nx\n");
+    let error = FileRows::open(&path, 7, &counted(), 0).err().expect("refused").to_string();
+    assert!(error.contains("no column `count`"), "{error}");
+    assert!(error.contains("are not read as columns of events"), "{error}");
+}
+
+#[test]
+fn a_compressed_file_must_be_whole_to_be_opened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |name: &str, bytes: &[u8]| {
+        let path = written(&folder, name, bytes);
+        FileRows::open(&path, bytes.len() as u64, &counted(), 0).map(drop)
+    };
+    for format in ["csv", "jsonl"] {
+        let text = counts(format, 10 * ROWS);
+        let zstd = zstd::encode_all(text.as_bytes(), 1).expect("packed");
+        for (packing, packed) in [("gz", gzip(&text)), ("zst", zstd)] {
+            let name = format!("file.{format}.{packing}");
+            open(&name, &packed).expect("whole");
+            for length in [12, packed.len() / 2, packed.len() - 1] {
+                let error = open(&name, &packed[..length]).expect_err("it breaks off");
+                assert!(matches!(error, IngestError::Packed { .. }), "{name}: {error}");
+            }
+            let error = open(&name, text.as_bytes()).expect_err("not compressed");
+            assert!(matches!(error, IngestError::Packed { .. }), "{name}: {error}");
+        }
+    }
+    let error = open("file.csv.gz", &gzip("text\nx\n")).expect_err("other columns");
+    assert!(matches!(error, IngestError::Columns { .. }), "{error}");
+}
+
+/// A file that is written again while it is read is not damaged.
+#[tokio::test]
+async fn a_file_that_has_changed_is_said_to_have_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let packed = gzip(&counts("csv", ROWS));
+    let path = written(&folder, "file.csv.gz", &packed);
+    let file = known(&path).expect("readable");
+    for length in [5, packed.len() / 2] {
+        written(&folder, "file.csv.gz", &packed[..length]);
+        let mut reads = FileReader::start(&host(), Arc::new(counted()), &file, Position::START);
+        let error = loop {
+            match reads.next().await {
+                Ok(FileRead::Rows(..)) => {}
+                Ok(FileRead::End(rows)) => panic!("{rows} rows and no error"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, IngestError::FileChanged { .. }), "{error}");
     }
 }
