@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, cast::AsArray, new_null_array};
 use arrow::util::display::array_value_to_string;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::value::convert::{self, Content};
+use tidemark_kernel::value::convert::{self, Content, NoInt64};
 
 /// Why a column is not of a declared type.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,8 +42,28 @@ pub(super) fn declared(column: &ArrayRef, ty: Type, texts: Texts) -> Result<Arra
     if converted.wrong.is_empty() { Ok(converted.column) } else { Err(Misfit::Rows(converted.wrong)) }
 }
 
-/// Why a value is not of a type, and how one looks that is.
-pub(super) fn example(ty: Type) -> (&'static str, &'static str) {
+/// Why the value in a row is not of a type, and what to write instead.
+pub(super) fn explained(
+    column: &ArrayRef,
+    row: usize,
+    ty: Type,
+    texts: Texts,
+) -> (&'static str, &'static str) {
+    let content = match (texts, column.as_string_opt::<i32>()) {
+        (Texts::Quoted, Some(found)) => Content::Quoted(found.value(row).into()),
+        (Texts::Spelled, Some(found)) => Content::Spelled(found.value(row)),
+        _ => convert::content(column, row),
+    };
+    match content.integer() {
+        Err(NoInt64::Rounded) if ty == Type::Int64 => (
+            "no exact int64: a float64 of this size may have been rounded",
+            "write whole numbers without point or exponent",
+        ),
+        _ => example(ty),
+    }
+}
+
+fn example(ty: Type) -> (&'static str, &'static str) {
     match ty {
         Type::Bool => ("no bool", "write a bool like true"),
         Type::Int64 => ("no int64", "write an int64 like 42"),
