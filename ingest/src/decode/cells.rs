@@ -85,3 +85,40 @@ const fn expected_int64(why: NoInt64) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(ty: Type, content: Content<'_>) -> String {
+        cell(ty, content, || "it".to_owned()).expect_err("a misfit")
+    }
+
+    #[test]
+    fn advice_is_of_the_value() {
+        let range = "expected an int64, from -9223372036854775808 to 9223372036854775807, got it";
+        let fraction = "expected an int64 like 42 (declare the field as float64 to keep fractions), got it";
+        let rounded = "expected an exact int64 (a float64 of this size may have been rounded: write whole numbers without \
+                       point or exponent), got it";
+        let large = "18446744073709551615";
+        for (content, expected) in [
+            (Content::Whole(u64::MAX.into()), range),
+            (Content::Number(large.into()), range),
+            (Content::Spelled(large), range),
+            (Content::Quoted(large.into()), range),
+            (Content::Spelled("1.5"), fraction),
+            (Content::Number("1.5".into()), fraction),
+            (Content::Float(1.5, 53), fraction),
+            (Content::Float(653_247_040_368_672_768.0, 53), rounded),
+            (Content::Number("6.532470404e+17".into()), rounded),
+            (Content::Spelled("9007199254740994.0"), rounded),
+            (Content::Spelled("x"), "expected an int64 like 42, got it"),
+        ] {
+            assert_eq!(reason(Type::Int64, content.clone()), expected, "{content:?}");
+            assert_eq!(unfit(super::expected(Type::Int64, &content), "it"), expected);
+        }
+        let exact = |number| reason(Type::Float64, Content::Whole(number));
+        assert!(exact((1 << 53) + 1).contains("declare the field as int64"));
+        assert!(exact(u64::MAX.into()).contains("no type holds this one"));
+    }
+}

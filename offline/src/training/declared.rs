@@ -83,7 +83,7 @@ pub(super) fn shown(column: &ArrayRef, row: usize) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, NullArray, StringArray, UInt64Array};
+    use arrow::array::{Float64Array, Int64Array, NullArray, StringArray, UInt64Array};
     use tidemark_kernel::Value;
     use tidemark_kernel::value::arrow::value_at;
 
@@ -96,6 +96,18 @@ mod tests {
         let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![1]));
         assert_eq!(value_at(&declared(&unsigned, Type::Int64, Texts::Typed).unwrap(), 0), Value::Int64(1));
         assert_eq!(declared(&unsigned, Type::String, Texts::Typed).unwrap_err(), Misfit::Type);
+    }
+
+    #[test]
+    fn a_float_that_may_have_been_rounded_is_no_integer() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![9_007_199_254_740_992.0, 6.532_470_404e17]));
+        assert_eq!(declared(&floats, Type::Int64, Texts::Typed).unwrap_err(), Misfit::Rows(vec![1]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["1e3", "6.532470404e+17"]));
+        assert_eq!(declared(&texts, Type::Int64, Texts::Spelled).unwrap_err(), Misfit::Rows(vec![1]));
+        for (column, texts) in [(&floats, Texts::Typed), (&texts, Texts::Spelled)] {
+            let (why, help) = explained(column, 1, Type::Int64, texts);
+            assert!(why.contains("may have been rounded") && help.contains("without point or exponent"));
+        }
     }
 
     #[test]
