@@ -5,7 +5,7 @@
 //! definition may be meant differently.
 
 use tidemark_kernel::value::Type;
-use tidemark_kernel::value::convert::{Content, Unfit};
+use tidemark_kernel::value::convert::{Content, NoInt64, Unfit};
 
 use super::builder::Cell;
 use super::json::shortened;
@@ -16,6 +16,10 @@ pub(super) fn cell<'a>(
     content: Content<'a>,
     shown: impl FnOnce() -> String,
 ) -> Result<Cell<'a>, String> {
+    if ty == Type::Int64 {
+        let cell = content.integer().map(|number| number.map_or(Cell::Null, Cell::Int64));
+        return cell.map_err(|why| unfit(expected_int64(why), &shown()));
+    }
     let expected = expected(ty, &content);
     read(ty, content).map_err(|Unfit| unfit(expected, &shown()))
 }
@@ -44,17 +48,19 @@ pub(super) fn unfit(expected: &str, shown: &str) -> String {
 
 /// What a field takes, and what to do about a value such as this, which it does not.
 pub(super) fn expected(ty: Type, content: &Content<'_>) -> &'static str {
-    let is_number = matches!(content, Content::Whole(_) | Content::Float(_) | Content::Number(_));
     match ty {
         Type::Bool => "true or false",
-        Type::Int64 if matches!(content, Content::Whole(_)) => "an int64, which ends at 9223372036854775807",
-        Type::Int64 if is_number => "an int64 like 42 (declare the field as float64 to keep fractions)",
-        Type::Int64 => "an int64 like 42",
-        Type::Float64 if matches!(content, Content::Whole(_)) => {
-            "a number that a float64 holds exactly (declare the field as int64 to keep every digit)"
-        }
-        Type::Float64 => "a number like 4.2",
-        Type::String if is_number => {
+        Type::Int64 => expected_int64(content.integer().err().unwrap_or(NoInt64::NoNumber)),
+        Type::Float64 => match content {
+            Content::Whole(number) if i64::try_from(*number).is_ok() => {
+                "a number that a float64 holds exactly (declare the field as int64 to keep every digit)"
+            }
+            Content::Whole(_) => {
+                "a number that a float64 holds exactly (no type holds this one: write it as a float to round it)"
+            }
+            _ => "a number like 4.2",
+        },
+        Type::String if is_number(content) => {
             "a string (write the number in quotes, or declare the field as int64 or float64)"
         }
         Type::String => "a string",
@@ -62,5 +68,57 @@ pub(super) fn expected(ty: Type, content: &Content<'_>) -> &'static str {
             "a time like 2026-05-01T12:00:00Z (a numeric time is an int64 or float64 field with a `unit`)"
         }
         Type::Bytes => "bytes in base64",
+    }
+}
+
+const fn is_number(content: &Content<'_>) -> bool {
+    matches!(content, Content::Whole(_) | Content::Float(..) | Content::Decimal(_) | Content::Number(_))
+}
+
+const fn expected_int64(why: NoInt64) -> &'static str {
+    match why {
+        NoInt64::NoNumber => "an int64 like 42",
+        NoInt64::Fraction => "an int64 like 42 (declare the field as float64 to keep fractions)",
+        NoInt64::Range => "an int64, from -9223372036854775808 to 9223372036854775807",
+        NoInt64::Rounded => {
+            "an exact int64 (a float64 of this size may have been rounded: write whole numbers without point or exponent)"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(ty: Type, content: Content<'_>) -> String {
+        cell(ty, content, || "it".to_owned()).expect_err("a misfit")
+    }
+
+    #[test]
+    fn advice_is_of_the_value() {
+        let range = "expected an int64, from -9223372036854775808 to 9223372036854775807, got it";
+        let fraction = "expected an int64 like 42 (declare the field as float64 to keep fractions), got it";
+        let rounded = "expected an exact int64 (a float64 of this size may have been rounded: write whole numbers without \
+                       point or exponent), got it";
+        let large = "18446744073709551615";
+        for (content, expected) in [
+            (Content::Whole(u64::MAX.into()), range),
+            (Content::Number(large.into()), range),
+            (Content::Spelled(large), range),
+            (Content::Quoted(large.into()), range),
+            (Content::Spelled("1.5"), fraction),
+            (Content::Number("1.5".into()), fraction),
+            (Content::Float(1.5, 53), fraction),
+            (Content::Float(653_247_040_368_672_768.0, 53), rounded),
+            (Content::Number("6.532470404e+17".into()), rounded),
+            (Content::Spelled("9007199254740994.0"), rounded),
+            (Content::Spelled("x"), "expected an int64 like 42, got it"),
+        ] {
+            assert_eq!(reason(Type::Int64, content.clone()), expected, "{content:?}");
+            assert_eq!(unfit(super::expected(Type::Int64, &content), "it"), expected);
+        }
+        let exact = |number| reason(Type::Float64, Content::Whole(number));
+        assert!(exact((1 << 53) + 1).contains("declare the field as int64"));
+        assert!(exact(u64::MAX.into()).contains("no type holds this one"));
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn spell_value(value: &Value) -> String {
     spell_content(&match value {
         Value::Bool(value) => Content::Bool(*value),
         Value::Int64(value) => Content::Whole((*value).into()),
-        Value::Float64(value) => Content::Float(*value),
+        Value::Float64(value) => Content::Float(*value, f64::MANTISSA_DIGITS),
         Value::String(value) => Content::Text(value.as_ref().into()),
         Value::Timestamp(value) => Content::Time(*value),
         Value::Bytes(value) => Content::Bytes(value),
@@ -71,12 +71,13 @@ pub(crate) fn spell_content(content: &Content<'_>) -> String {
     let json: serde_json::Value = match content {
         Content::Bool(value) => (*value).into(),
         Content::Whole(value) => return value.to_string(),
+        Content::Decimal(digits) => return digits.clone(),
         Content::Number(digits) => return digits.to_string(),
         // JSON has no number for these, and null would be another value.
-        Content::Float(value) if value.is_nan() => "NaN".into(),
-        Content::Float(value) if *value == f64::INFINITY => "inf".into(),
-        Content::Float(value) if *value == f64::NEG_INFINITY => "-inf".into(),
-        Content::Float(value) => (*value).into(),
+        Content::Float(value, _) if value.is_nan() => "NaN".into(),
+        Content::Float(value, _) if *value == f64::INFINITY => "inf".into(),
+        Content::Float(value, _) if *value == f64::NEG_INFINITY => "-inf".into(),
+        Content::Float(value, _) => (*value).into(),
         Content::Text(text) | Content::Quoted(text) => (&**text).into(),
         Content::Spelled(text) => (*text).into(),
         Content::Time(value) => value.to_string().into(),

@@ -1,21 +1,34 @@
 //! Numeric times that are not whole, and those in text.
 //!
 //! Python's `time.time()` gives seconds with a fraction. A float64 is not that decimal number, but the one next to it:
-//! 1767254400.123 is a little less than it says, and flooring it would give another millisecond. So the digits are what
-//! counts.
+//! 1767254400.123 is a little less than it says, and flooring it would give another millisecond. So its shortest digits
+//! are floored.
+//!
+//! An event's time is a float64 field by the time it is read, whatever digits its record had. Text is therefore read as
+//! the float64 nearest to it, or the same text would be one instant in an event and another in a label.
 
 use super::Unit;
 use crate::time::Time;
+use crate::value::convert::Content;
 
-/// The digits behind the point that are read. The rest is far below a millisecond in every unit.
+/// The digits after the decimal point that are read. The rest is far below a millisecond in every unit.
 const FRACTION: usize = 12;
 
 impl Unit {
-    /// The instant that a decimal number of units after the epoch falls in, anything finer than a millisecond floored:
-    /// `1767254400.25`. None where the text is no such number, or the instant is beyond the ends of the number line.
+    /// The instant that a number of units after the epoch falls in, anything finer than a millisecond floored:
+    /// `1767254400.25`. Whole digits are exact, as in an int64 field. Any other number is the float64 nearest to it, as
+    /// in a float64 field. None where the text is no such number, or the instant is beyond the ends of the number line.
     #[must_use]
     pub fn parse(self, text: &str) -> Option<Time> {
-        let text = text.trim();
+        if let Ok(whole) = text.trim().parse::<i64>() {
+            return self.floored(&whole.to_string());
+        }
+        let float = Content::Spelled(text).float64().ok()??;
+        self.floored(&float.to_string())
+    }
+
+    /// The instant of decimal digits.
+    fn floored(self, text: &str) -> Option<Time> {
         let (is_negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, text),
@@ -49,7 +62,7 @@ impl Unit {
             return None;
         }
         let end = if number < 0.0 { i64::MIN } else { i64::MAX };
-        Some(self.parse(&number.to_string()).unwrap_or(Time::from_millis(end)))
+        Some(self.floored(&number.to_string()).unwrap_or(Time::from_millis(end)))
     }
 }
 
@@ -58,25 +71,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fractions_are_floored_by_their_digits() {
+    fn digits_are_floored() {
+        for (text, millis) in [
+            ("1767254400.1239999999", 1_767_254_400_123),
+            ("-1.0000000000001", -1001),
+            ("-0", 0),
+            ("9223372036854775.807", i64::MAX),
+        ] {
+            assert_eq!(Unit::Seconds.floored(text), Some(Time::from_millis(millis)), "{text}");
+        }
+        for text in ["", "-", ".5", "1e9", "1.2.3", "NaN", "inf", "9223372036854775.808"] {
+            assert_eq!(Unit::Seconds.floored(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_the_number_that_an_event_would_hold() {
         for (text, millis) in [
             ("1767254400.25", 1_767_254_400_250),
             ("1767254400.123", 1_767_254_400_123),
             (" 1700000000.125 ", 1_700_000_000_125),
             ("1767254400.1239999", 1_767_254_400_123),
+            ("1767254400.1239999999", 1_767_254_400_124),
+            ("1767254400.9999999", 1_767_254_401_000),
+            ("1.7672544e9", 1_767_254_400_000),
             ("-0.0005", -1),
             ("-1.5", -1500),
             ("-1.0000000000001", -1001),
             ("-0", 0),
             ("-62135596800", Time::MIN.millis()),
             ("253402300799.9999", Time::MAX.millis()),
-            ("9223372036854775.807", i64::MAX),
         ] {
             assert_eq!(Unit::Seconds.parse(text), Some(Time::from_millis(millis)), "{text}");
         }
-        for text in ["", "-", ".5", "1e9", "+1", "1.2.3", "1 000", "NaN", "9223372036854775.808"] {
+        for text in
+            ["", "-", "1.2.3", "1 000", "NaN", "inf", "9223372036854775.808", "9223372036854775807", "1e300"]
+        {
             assert_eq!(Unit::Seconds.parse(text), None, "{text}");
         }
+        for text in ["1767254400.1239999999", "1767254400.9999999", "1.7672544e9", "-0.0005", "0.9999"] {
+            let float: f64 = text.parse().expect("a number");
+            assert_eq!(Unit::Seconds.parse(text), Unit::Seconds.time_of_float(float), "{text}");
+        }
+        assert_eq!(
+            Unit::Nanos.parse("1767254400123999999"),
+            Some(Time::from_millis(1_767_254_400_123)),
+            "no digit of an integer is lost"
+        );
         assert_eq!(Unit::Nanos.parse("1999999.9"), Some(Time::from_millis(1)));
         assert_eq!(Unit::Micros.parse("-0.001"), Some(Time::from_millis(-1)));
     }

@@ -1,6 +1,6 @@
-//! What of the data that people have becomes which value.
+//! Conversion of input values to the six types.
 //!
-//! Files and records come from programs that do not know our six types. Were every reader to have a table of its own, the
+//! Files and records come from programs that do not know our six types. If every reader had its own table, the
 //! same number would be a value in CSV and an error in Parquet. So there is one: what a type can hold is taken,
 //! whatever type and format it comes in; what it cannot hold is [`Unfit`], and is never cut, rounded or guessed.
 //!
@@ -8,15 +8,20 @@
 //! |---|---|---|---|---|---|---|
 //! | [`Bool`](Content::Bool) | itself | | | | | |
 //! | [`Whole`](Content::Whole) | 0, 1 | in range | if exact | | | |
-//! | [`Float`](Content::Float) | | if whole; NaN is null | itself | | | |
-//! | [`Number`](Content::Number), in digits | 0, 1 | if whole, in range | the nearest | | | |
+//! | [`Float`](Content::Float) | | if whole and exact; NaN is null | itself | | | |
+//! | [`Decimal`](Content::Decimal) | 0, 1 | if whole, in range | the nearest | | | |
+//! | [`Number`](Content::Number), in digits | 0, 1 | as text is | the nearest | | | |
 //! | [`Time`](Content::Time) | | | | | itself | |
 //! | [`Text`](Content::Text) | | | | itself | if one | |
 //! | [`Quoted`](Content::Quoted) | | its digits | `NaN`, `inf` | itself | if one | base64 |
-//! | [`Spelled`](Content::Spelled) | by name | by digits | by digits or name | itself | if one | base64 |
+//! | [`Spelled`](Content::Spelled) | by name | digits in range; with a point or exponent if whole and exact | by digits or name | itself | if one | base64 |
 //! | [`Bytes`](Content::Bytes) | | | | | | itself |
 //!
 //! Text is read as another type only where its format has nothing else for that type.
+//!
+//! Exact are the whole floats up to 2^53: every larger one is the nearest to several integers, and which of them was
+//! meant is lost. Keys that went through a double would meet in one entity. A number that is written with a point or an
+//! exponent was a double in most programs, so it has the same limit.
 
 use std::borrow::Cow;
 
@@ -42,9 +47,11 @@ pub enum Content<'a> {
     Bool(bool),
     /// An integer of any width.
     Whole(i128),
-    /// A binary float of any width.
-    Float(f64),
-    /// A number in decimal digits, possibly with an exponent: of a decimal column, or as JSON writes it.
+    /// A binary float, and how many bits the significand of its type has: 53, or 24 or 11 where it is narrower.
+    Float(f64, u32),
+    /// A number of a decimal column in its digits, possibly with an exponent. No digit of it is lost.
+    Decimal(String),
+    /// A number as JSON writes it. With a point or an exponent it may come from a float64.
     Number(Cow<'a, str>),
     /// An instant, of any resolution floored to milliseconds, or the midnight (UTC) that a date begins with. It may lie
     /// outside the years 1 to 9999.
@@ -66,6 +73,19 @@ pub enum Content<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit;
 
+/// Why a value is no int64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoInt64 {
+    /// It is no number.
+    NoNumber,
+    /// It has a fraction.
+    Fraction,
+    /// It is outside the range of an int64.
+    Range,
+    /// It is a whole number beyond those that a float holds exactly, so it may be another integer rounded.
+    Rounded,
+}
+
 /// A value of the type asked for, none for null.
 pub type Fit<T> = Result<Option<T>, Unfit>;
 
@@ -78,6 +98,7 @@ impl<'a> Content<'a> {
         self.read(|content| match content {
             Self::Bool(value) => Some(value),
             Self::Whole(number) => numbers::truth(number),
+            Self::Decimal(digits) => numbers::truth(numbers::int64_of_decimal(&digits).ok()?.into()),
             Self::Number(digits) => numbers::truth(digits.parse().ok()?),
             Self::Spelled(text) => numbers::bool_of_text(text),
             _ => None,
@@ -87,24 +108,31 @@ impl<'a> Content<'a> {
     /// As an int64. NaN is null: data frames write a column of integers with gaps as floats.
     ///
     /// # Errors
-    /// Fails for what is no number, has a fraction, or is out of range.
+    /// Fails where there is a reason for [`NoInt64`].
     pub fn int64(self) -> Fit<i64> {
-        let is_nan = match &self {
-            Self::Float(float) => float.is_nan(),
-            Self::Spelled(text) => text.trim().eq_ignore_ascii_case("nan"),
-            _ => false,
+        self.integer().map_err(|_| Unfit)
+    }
+
+    /// [`int64`](Self::int64) with the reason why a value is none.
+    ///
+    /// # Errors
+    /// Fails for what is no number, has a fraction, is out of range, or may have been rounded.
+    pub fn integer(&self) -> Result<Option<i64>, NoInt64> {
+        let number = match self {
+            Self::Null => return Ok(None),
+            Self::Float(float, _) if float.is_nan() => return Ok(None),
+            Self::Spelled(text) if text.trim().eq_ignore_ascii_case("nan") => return Ok(None),
+            Self::Whole(number) => i64::try_from(*number).map_err(|_| NoInt64::Range),
+            Self::Float(float, bits) => numbers::int64_of_float(*float, *bits),
+            Self::Decimal(digits) => numbers::int64_of_decimal(digits),
+            Self::Number(digits) => numbers::int64_of_text(digits),
+            Self::Quoted(text) => numbers::int64_of_digits(text),
+            Self::Spelled(text) => numbers::int64_of_text(text.trim()),
+            Self::Bool(_) | Self::Time(_) | Self::Text(_) | Self::Bytes(_) | Self::Other => {
+                Err(NoInt64::NoNumber)
+            }
         };
-        if is_nan {
-            return Ok(None);
-        }
-        self.read(|content| match content {
-            Self::Whole(number) => i64::try_from(number).ok(),
-            Self::Float(float) => numbers::whole(float),
-            Self::Number(digits) => numbers::int64_of_number(&digits),
-            Self::Quoted(text) => numbers::int64_of_digits(&text),
-            Self::Spelled(text) => numbers::int64_of_text(text),
-            _ => None,
-        })
+        number.map(Some)
     }
 
     /// As a float64 in canonical form. Decimal digits are the nearest float64, rounded once.
@@ -113,9 +141,10 @@ impl<'a> Content<'a> {
     /// Fails for what is no number, for integers that no float64 is equal to, and for digits beyond its range.
     pub fn float64(self) -> Fit<f64> {
         let read = self.read(|content| match content {
-            Self::Float(float) => Some(float),
+            Self::Float(float, _) => Some(float),
             Self::Whole(number) => numbers::exact_float(number),
-            Self::Number(digits) => digits.parse().ok().filter(|float: &f64| float.is_finite()),
+            Self::Decimal(digits) => numbers::finite(&digits),
+            Self::Number(digits) => numbers::finite(&digits),
             Self::Quoted(text) => numbers::float_of_name(&text),
             Self::Spelled(text) => numbers::float_of_text(text),
             _ => None,

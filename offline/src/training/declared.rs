@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, cast::AsArray, new_null_array};
 use arrow::util::display::array_value_to_string;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::value::convert::{self, Content};
+use tidemark_kernel::value::convert::{self, Content, NoInt64};
 
 /// Why a column is not of a declared type.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,8 +42,28 @@ pub(super) fn declared(column: &ArrayRef, ty: Type, texts: Texts) -> Result<Arra
     if converted.wrong.is_empty() { Ok(converted.column) } else { Err(Misfit::Rows(converted.wrong)) }
 }
 
-/// Why a value is not of a type, and how one looks that is.
-pub(super) fn example(ty: Type) -> (&'static str, &'static str) {
+/// Why the value in a row is not of a type, and what to write instead.
+pub(super) fn explained(
+    column: &ArrayRef,
+    row: usize,
+    ty: Type,
+    texts: Texts,
+) -> (&'static str, &'static str) {
+    let content = match (texts, column.as_string_opt::<i32>()) {
+        (Texts::Quoted, Some(found)) => Content::Quoted(found.value(row).into()),
+        (Texts::Spelled, Some(found)) => Content::Spelled(found.value(row)),
+        _ => convert::content(column, row),
+    };
+    match content.integer() {
+        Err(NoInt64::Rounded) if ty == Type::Int64 => (
+            "no exact int64: a float64 of this size may have been rounded",
+            "write whole numbers without point or exponent",
+        ),
+        _ => example(ty),
+    }
+}
+
+fn example(ty: Type) -> (&'static str, &'static str) {
     match ty {
         Type::Bool => ("no bool", "write a bool like true"),
         Type::Int64 => ("no int64", "write an int64 like 42"),
@@ -63,7 +83,7 @@ pub(super) fn shown(column: &ArrayRef, row: usize) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, NullArray, StringArray, UInt64Array};
+    use arrow::array::{Float64Array, Int64Array, NullArray, StringArray, UInt64Array};
     use tidemark_kernel::Value;
     use tidemark_kernel::value::arrow::value_at;
 
@@ -76,6 +96,18 @@ mod tests {
         let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![1]));
         assert_eq!(value_at(&declared(&unsigned, Type::Int64, Texts::Typed).unwrap(), 0), Value::Int64(1));
         assert_eq!(declared(&unsigned, Type::String, Texts::Typed).unwrap_err(), Misfit::Type);
+    }
+
+    #[test]
+    fn a_float_that_may_have_been_rounded_is_no_integer() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![9_007_199_254_740_992.0, 6.532_470_404e17]));
+        assert_eq!(declared(&floats, Type::Int64, Texts::Typed).unwrap_err(), Misfit::Rows(vec![1]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["1e3", "6.532470404e+17"]));
+        assert_eq!(declared(&texts, Type::Int64, Texts::Spelled).unwrap_err(), Misfit::Rows(vec![1]));
+        for (column, texts) in [(&floats, Texts::Typed), (&texts, Texts::Spelled)] {
+            let (why, help) = explained(column, 1, Type::Int64, texts);
+            assert!(why.contains("may have been rounded") && help.contains("without point or exponent"));
+        }
     }
 
     #[test]

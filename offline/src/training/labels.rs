@@ -145,7 +145,8 @@ impl Labels {
         problems: &mut LabelProblems,
     ) -> Result<Option<ArrayRef>, TrainError> {
         let Some(column) = self.column(name, purpose, problems)? else { return Ok(None) };
-        match declared(&column, ty, self.texts_of(name)) {
+        let texts = self.texts_of(name);
+        match declared(&column, ty, texts) {
             Ok(typed) => return Ok(Some(typed)),
             Err(Misfit::Type) => {
                 let (path, found) = (self.files[0].path.display(), column.data_type());
@@ -156,7 +157,7 @@ impl Labels {
             Err(Misfit::Rows(rows)) => {
                 for row in rows {
                     problems.add(name, Some(row), || {
-                        let (why, help) = declared::example(ty);
+                        let (why, help) = declared::explained(&column, row, ty, texts);
                         let value = quoted(&declared::shown(&column, row));
                         (format!("{}: `{name}` is {value}, which is {why}", self.place(row)), help.to_owned())
                     });

@@ -22,6 +22,9 @@ use crate::value::arrow::data_type;
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
 
+/// Bits of the significand of a float of 16 bits.
+const HALF: u32 = 11;
+
 /// A column as one of our types.
 #[derive(Clone, Debug)]
 pub struct Converted {
@@ -113,7 +116,7 @@ pub fn content(array: &dyn Array, row: usize) -> Content<'_> {
     }
     macro_rules! number {
         ($ty:ty, $scale:expr) => {
-            Content::Number(decimal(&native!($ty).to_string(), *$scale).into())
+            Content::Decimal(decimal(&native!($ty).to_string(), *$scale))
         };
     }
     if array.is_null(row) {
@@ -130,9 +133,9 @@ pub fn content(array: &dyn Array, row: usize) -> Content<'_> {
         DataType::UInt16 => Content::Whole(native!(UInt16Type).into()),
         DataType::UInt32 => Content::Whole(native!(UInt32Type).into()),
         DataType::UInt64 => Content::Whole(native!(UInt64Type).into()),
-        DataType::Float16 => Content::Float(native!(Float16Type).into()),
-        DataType::Float32 => Content::Float(native!(Float32Type).into()),
-        DataType::Float64 => Content::Float(native!(Float64Type)),
+        DataType::Float16 => Content::Float(native!(Float16Type).into(), HALF),
+        DataType::Float32 => Content::Float(native!(Float32Type).into(), f32::MANTISSA_DIGITS),
+        DataType::Float64 => Content::Float(native!(Float64Type), f64::MANTISSA_DIGITS),
         DataType::Decimal32(_, scale) => number!(Decimal32Type, scale),
         DataType::Decimal64(_, scale) => number!(Decimal64Type, scale),
         DataType::Decimal128(_, scale) => number!(Decimal128Type, scale),
@@ -164,7 +167,7 @@ pub fn content(array: &dyn Array, row: usize) -> Content<'_> {
     }
 }
 
-/// A decimal number from its digits and how many of them are behind the point, or how many zeros follow where that is
+/// A decimal number from its digits and how many of them are after the decimal point, or how many zeros follow where that is
 /// negative.
 fn decimal(unscaled: &str, scale: i8) -> String {
     let (sign, digits) = unscaled.strip_prefix('-').map_or(("", unscaled), |digits| ("-", digits));

@@ -1,5 +1,7 @@
 //! Numbers and bools: where one type's value is another's, and how text spells them.
 
+use super::NoInt64;
+
 /// How many digits an int64 has at most.
 const DIGITS: usize = 19;
 
@@ -24,11 +26,22 @@ pub(super) fn bool_of_text(text: &str) -> Option<bool> {
     }
 }
 
-/// The int64 that a float is; none where it has a fraction, is out of range, or not finite.
-pub(super) fn whole(float: f64) -> Option<i64> {
-    // 2^63 is the first float64 behind those that an int64 holds.
+/// The int64 that a float is, whose type has a significand of so many bits.
+pub(super) fn int64_of_float(float: f64, bits: u32) -> Result<i64, NoInt64> {
+    // 2^63 is the smallest float64 above the int64 range.
     let limit = 9_223_372_036_854_775_808.0;
-    (float.trunc() == float && (-limit..limit).contains(&float)).then_some(float as i64)
+    if float.trunc() != float {
+        return Err(NoInt64::Fraction);
+    }
+    if !(-limit..limit).contains(&float) {
+        return Err(NoInt64::Range);
+    }
+    exact(float as i64, bits)
+}
+
+/// A whole number of a float; an error beyond those that a significand of so many bits has one by one.
+fn exact(number: i64, bits: u32) -> Result<i64, NoInt64> {
+    if number.unsigned_abs() <= 1 << bits { Ok(number) } else { Err(NoInt64::Rounded) }
 }
 
 /// The float64 that is this number and no other.
@@ -38,55 +51,63 @@ pub(super) fn exact_float(number: i128) -> Option<f64> {
 }
 
 /// The int64 that digits without anything else are.
-pub(super) fn int64_of_digits(text: &str) -> Option<i64> {
+pub(super) fn int64_of_digits(text: &str) -> Result<i64, NoInt64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    let are_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if are_digits { text.parse().ok() } else { None }
+    if !are_digits(digits) {
+        return Err(NoInt64::NoNumber);
+    }
+    text.parse().map_err(|_| NoInt64::Range)
 }
 
-/// The int64 that a text spells, with blanks around it or not. A fraction of zeros is what pandas makes of whole numbers
-/// beside a null. An exponent is not read: codes such as `32E0134` look like one.
-pub(super) fn int64_of_text(text: &str) -> Option<i64> {
-    let text = text.trim();
-    match text.split_once('.') {
-        Some((number, zeros)) if !zeros.is_empty() && zeros.bytes().all(|zero| zero == b'0') => {
-            number.parse().ok()
-        }
-        _ => text.parse().ok(),
+fn are_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The int64 that a text of digits is; with a point or an exponent only where a float64 would be exact.
+pub(super) fn int64_of_text(text: &str) -> Result<i64, NoInt64> {
+    match text.parse() {
+        Ok(whole) => Ok(whole),
+        Err(_) => exact(int64_of_decimal(text)?, f64::MANTISSA_DIGITS),
     }
 }
 
-/// The int64 that a number in digits is, exactly: `1.0` and `1e3`, but not `1.5`.
-pub(super) fn int64_of_number(number: &str) -> Option<i64> {
-    if let Ok(whole) = number.parse() {
-        return Some(whole);
+/// The int64 that a number in digits is, every digit of it: `1.0` and `1e3`, but not `1.5`.
+pub(super) fn int64_of_decimal(number: &str) -> Result<i64, NoInt64> {
+    let is_negative = number.starts_with('-');
+    let size = number.strip_prefix(['-', '+']).unwrap_or(number);
+    let (mantissa, exponent) = size.split_once(['e', 'E']).unwrap_or((size, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let power = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+    if ![whole, fraction, power].into_iter().all(are_digits) {
+        return Err(NoInt64::NoNumber);
     }
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (is_negative, size) = mantissa.strip_prefix('-').map_or((false, mantissa), |size| (true, size));
-    let (whole, fraction) = size.split_once('.').unwrap_or((size, ""));
     let digits = format!("{whole}{fraction}");
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
-        return Some(0);
+        return Ok(0);
     }
-    let point = i64::try_from(whole.len()).ok()?.checked_add(exponent.parse().ok()?)?;
-    let zeros = usize::try_from(point.checked_sub(i64::try_from(significant.len()).ok()?)?).ok()?;
+    let end = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+    let exponent: i64 = exponent.parse().unwrap_or(end);
+    let zeros = exponent.saturating_add(whole.len() as i64).saturating_sub(significant.len() as i64);
+    let zeros = usize::try_from(zeros).map_err(|_| NoInt64::Fraction)?;
     let significant = significant.trim_start_matches('0');
-    if significant.len() > DIGITS || zeros > DIGITS {
-        return None;
+    if significant.len().saturating_add(zeros) > DIGITS {
+        return Err(NoInt64::Range);
     }
-    let size = significant.parse::<i128>().ok()? * 10_i128.pow(u32::try_from(zeros).ok()?);
-    i64::try_from(if is_negative { -size } else { size }).ok()
+    let sign = if is_negative { "-" } else { "" };
+    format!("{sign}{significant}{}", "0".repeat(zeros)).parse().map_err(|_| NoInt64::Range)
+}
+
+/// The float64 that is nearest to a number in digits; none beyond its range.
+pub(super) fn finite(digits: &str) -> Option<f64> {
+    digits.parse().ok().filter(|float: &f64| float.is_finite())
 }
 
 /// The float64 that is nearest to what a text spells, with blanks around it or not. What is too large for one is none:
 /// infinity is so only by name.
 pub(super) fn float_of_text(text: &str) -> Option<f64> {
     let text = text.trim();
-    float_of_name(text).or_else(|| text.parse().ok().filter(|float: &f64| float.is_finite()))
+    float_of_name(text).or_else(|| finite(text))
 }
 
 /// The float64 that digits cannot spell: `NaN`, `inf`, `Infinity` and their negatives, in any case.

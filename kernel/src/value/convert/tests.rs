@@ -74,11 +74,17 @@ fn integers_are_taken_where_they_are_the_same() {
         ("-0.0", 0),
         ("9007199254740993", EXACT + 1),
         ("-9223372036854775808", i64::MIN),
-        ("9223372036854775807.000", i64::MAX),
+        ("9223372036854775807", i64::MAX),
+        ("1e3", 1000),
+        ("+1.5E1", 15),
+        ("9007199254740992.0", EXACT),
+        ("-9.007199254740992e15", -EXACT),
     ] {
         assert_eq!(spelled(Type::Int64, text), int(value), "{text}");
     }
-    for text in ["", "1.5", "1e3", "32E0134", "1 000", "1,000", "9223372036854775808", "0x10", "7."] {
+    for text in
+        ["", "1.5", "32E0134", "1 000", "1,000", "9223372036854775808", "0x10", "7.", ".0", "0e", "0ex"]
+    {
         assert_eq!(spelled(Type::Int64, text), Err(Unfit), "{text}");
     }
     assert_eq!(spelled(Type::Int64, "NaN"), Ok(Value::Null));
@@ -90,9 +96,10 @@ fn integers_are_taken_where_they_are_the_same() {
         ("100.00", 100),
         ("-0.0", 0),
         ("0e99999999999999999999", 0),
-        ("9007199254740993.0", EXACT + 1),
-        ("9.223372036854775807e18", i64::MAX),
-        ("-9223372036854775808.0", i64::MIN),
+        ("9007199254740993", EXACT + 1),
+        ("-9223372036854775808", i64::MIN),
+        ("9007199254740992.0", EXACT),
+        ("-9.007199254740992e15", -EXACT),
     ] {
         assert_eq!(number(Type::Int64, digits), int(value), "{digits}");
     }
@@ -104,6 +111,39 @@ fn integers_are_taken_where_they_are_the_same() {
     for text in ["", "-", "+5", " 5", "5.0", "5e0", "NaN", "9223372036854775808"] {
         assert_eq!(quoted(Type::Int64, text), Err(Unfit), "{text}");
     }
+}
+
+#[test]
+fn a_whole_float_is_an_integer_only_where_it_was_not_rounded() {
+    let exact = EXACT as f64;
+    let double = |float| Content::Float(float, 53).integer();
+    assert_eq!((double(exact), double(-exact)), (Ok(Some(EXACT)), Ok(Some(-EXACT))));
+    for float in [exact + 2.0, -exact - 2.0, 653_247_040_368_672_768.0, i64::MIN as f64] {
+        assert_eq!(double(float), Err(NoInt64::Rounded), "{float}");
+    }
+    assert_eq!(double(9_223_372_036_854_775_808.0), Err(NoInt64::Range));
+    assert_eq!((double(f64::INFINITY), double(1.5)), (Err(NoInt64::Range), Err(NoInt64::Fraction)));
+    for (bits, end) in [(24, 16_777_216.0), (11, 2048.0)] {
+        assert_eq!(Content::Float(end, bits).integer(), Ok(Some(end as i64)));
+        assert_eq!(Content::Float(end + 2.0, bits).integer(), Err(NoInt64::Rounded));
+    }
+    for text in ["9007199254740993.0", "9007199254740994.0", "6.532470404e+17", "-653247040368672768.0"] {
+        assert_eq!(Content::Number(text.into()).integer(), Err(NoInt64::Rounded), "{text}");
+        assert_eq!(Content::Spelled(text).integer(), Err(NoInt64::Rounded), "{text}");
+    }
+    for (text, why) in [
+        ("1.5", NoInt64::Fraction),
+        ("1e-1", NoInt64::Fraction),
+        ("1e-99999999999999999999", NoInt64::Fraction),
+        ("1e19", NoInt64::Range),
+        ("1e99999999999999999999", NoInt64::Range),
+        ("18446744073709551615", NoInt64::Range),
+        ("-9223372036854775809", NoInt64::Range),
+    ] {
+        assert_eq!(Content::Number(text.into()).integer(), Err(why), "{text}");
+        assert_eq!(Content::Spelled(text).integer(), Err(why), "{text}");
+    }
+    assert_eq!(Content::Spelled("32E01x").integer(), Err(NoInt64::NoNumber));
 }
 
 #[test]
@@ -212,13 +252,11 @@ fn numbers_become_each_other_where_nothing_is_lost() {
         column_of(Float64Array::from(vec![7.0, f64::NAN, -0.0, 0.5, 1e19, f64::INFINITY]), Type::Int64);
     let int = |number| Some(Value::Int64(number));
     assert_eq!(whole, Some(vec![int(7), Some(Value::Null), int(0), None, None, None]));
-    let ends = Float64Array::from(vec![
-        -9_223_372_036_854_775_808.0,
-        9_223_372_036_854_774_784.0,
-        9_223_372_036_854_775_808.0,
-    ]);
-    assert_eq!(column_of(ends, Type::Int64), Some(vec![int(i64::MIN), int(9_223_372_036_854_774_784), None]));
-    assert_eq!(column_of(Float32Array::from(vec![2.0, 2.5]), Type::Int64), Some(vec![int(2), None]));
+    let end = EXACT as f64;
+    let ends = Float64Array::from(vec![end, -end, end + 2.0, -9_223_372_036_854_775_808.0]);
+    assert_eq!(column_of(ends, Type::Int64), Some(vec![int(EXACT), int(-EXACT), None, None]));
+    let singles = Float32Array::from(vec![2.0, 2.5, 16_777_216.0, 16_777_218.0]);
+    assert_eq!(column_of(singles, Type::Int64), Some(vec![int(2), None, int(16_777_216), None]));
     let float = |float| Some(Value::float(float));
     let exact = column_of(Int64Array::from(vec![EXACT, EXACT + 1, -EXACT, i64::MAX]), Type::Float64);
     assert_eq!(exact, Some(vec![float(EXACT as f64), None, float(-(EXACT as f64)), None]));
@@ -262,7 +300,13 @@ fn decimals_are_their_digits() {
         all([Value::float(large as f64)]),
         "as in CSV"
     );
+    let large = i128::from(EXACT + 1);
+    assert_eq!(column_of(decimals(vec![large * 10], 1), Type::Int64), all([Value::Int64(EXACT + 1)]));
     assert_eq!(column_of(decimals(vec![1], 0), Type::Bool), all([Value::Bool(true)]));
+    assert_eq!(
+        column_of(decimals(vec![10, 0, 15], 1), Type::Bool),
+        Some(vec![Some(Value::Bool(true)), Some(Value::Bool(false)), None])
+    );
     let wide = Decimal256Array::from(vec![arrow_buffer::i256::from_i128(1234)]);
     let wide = wide.with_precision_and_scale(76, 1).expect("a decimal");
     assert_eq!(column_of(wide, Type::Float64), all([Value::float(123.4)]));

@@ -151,12 +151,25 @@ mod tests {
     #[test]
     fn numbers_are_instants_of_their_unit() {
         let seconds = Some(Unit::Seconds);
-        let texts: ArrayRef =
-            Arc::new(StringArray::from(vec![Some("1767225600"), Some("-0.0005"), None, Some("1e9")]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("1767225600"),
+            Some("-0.0005"),
+            None,
+            Some("1.5e9"),
+            Some("1767254400.1239999999"),
+            Some("soon"),
+        ]));
         let found = instants(&texts, seconds, true).unwrap();
         assert_eq!(
             found.rows,
-            [at(1_767_225_600_000), at(-1), Instant::Null, Instant::Bad("1e9".to_owned())]
+            [
+                at(1_767_225_600_000),
+                at(-1),
+                Instant::Null,
+                at(1_500_000_000_000),
+                at(1_767_254_400_124),
+                Instant::Bad("soon".to_owned()),
+            ]
         );
         assert!(!found.is_naive);
         let whole: ArrayRef = Arc::new(Int64Array::from(vec![1999]));
