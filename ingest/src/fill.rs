@@ -26,7 +26,7 @@ use crate::error::IngestError;
 use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
 use crate::progress::{Progress, Task, Watch, unwatched};
-use crate::tables::{generations_since, is_upgraded};
+use crate::tables::{answered_since, generations_since};
 use crate::view::{Advance, SharedView, ViewWriter};
 
 /// How often a view is brought up again when other processes, or a store that loses it, get in the way.
@@ -311,8 +311,7 @@ impl Fill<'_> {
     /// has them, or by an earlier version of Tidemark. One of the same plan was replaced because it had lost something.
     async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
         let facts = self.events.facts();
-        let counts = old.number >= generations_since(facts) || is_upgraded(facts);
-        let answers = counts && !is_of_plan(self.plan, old);
+        let answers = old.number >= answered_since(facts) && !is_of_plan(self.plan, old);
         Ok(answers && begun_at(&**self.store, old).await? == retracted(facts))
     }
 }

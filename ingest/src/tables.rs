@@ -433,7 +433,7 @@ impl Tables {
     }
 
     /// Takes the dead letters of kept partitions back whose events are not in: the process that committed them died before it
-    /// committed the events. It may have been of another version of Tidemark, which read the records otherwise; this one reads
+    /// committed the events. It may have been of another version of Tidemark, which read the records differently; this one reads
     /// them again, and they may be events now.
     pub(crate) async fn decide_again(&mut self) -> Result<(), IngestError> {
         self.open_tables().await?.decide_again().await
@@ -512,11 +512,14 @@ pub(crate) fn generations_since(facts: &Facts) -> u64 {
     facts.get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
-/// Whether the generations before [`generations_since`] are of an earlier version of Tidemark, which only read the source
-/// otherwise. Its servers go on answering from them for a while: what they say is what that version makes of the records.
-pub(crate) fn is_upgraded(facts: &Facts) -> bool {
-    let since = facts.get(facts::GENERATIONS_SINCE);
-    since.is_some() && since == facts.get(facts::UPGRADED_SINCE)
+/// The number of the first generation that servers may answer from once it was replaced. Earlier than [`generations_since`]
+/// where only an earlier version of Tidemark has read the source differently: what its servers say is what that version makes
+/// of the records.
+pub(crate) fn answered_since(facts: &Facts) -> u64 {
+    let since = generations_since(facts);
+    let upgrade = facts.get(facts::UPGRADED_SINCE).and_then(|upgrade| upgrade.split_once(' '));
+    let former = upgrade.filter(|(number, _)| *number == since.to_string()).map(|(_, former)| former);
+    former.and_then(|former| former.parse().ok()).unwrap_or(since)
 }
 
 /// The id of the history that `events` holds, made where there is none: by a version that knew no ids, or because the table is

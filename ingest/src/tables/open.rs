@@ -12,6 +12,7 @@ use tidemark_offline::table::retract::retracted;
 use tidemark_offline::table::{facts, layout};
 use tidemark_offline::{Epochs, Facts, OfflineTable, Positions, TableError};
 
+use super::generations_since;
 use crate::decode::{Batch, DeadLetter, Form, LOST};
 use crate::error::IngestError;
 use crate::letters;
@@ -105,7 +106,8 @@ impl Open {
                     claimed.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
                 }
                 if upgrades(facts) {
-                    claimed.insert(facts::UPGRADED_SINCE.to_owned(), number.to_string());
+                    let former = generations_since(facts);
+                    claimed.insert(facts::UPGRADED_SINCE.to_owned(), format!("{number} {former}"));
                 }
             }
             claimed

@@ -23,8 +23,8 @@ pub const SOURCE_VERSION: &str = "source_version";
 /// may hold records that were read again under another version of the source, or that a compacted topic has lost.
 pub const GENERATIONS_SINCE: &str = "generations_since";
 
-/// The fact that tells that [`GENERATIONS_SINCE`] is of an upgrade: it has the same number where the source was defined as before, and
-/// only read otherwise by an earlier version of Tidemark.
+/// The fact that tells that [`GENERATIONS_SINCE`] is of an upgrade: where the source was defined as before, and an earlier version of
+/// Tidemark only read it differently. That number, a space, and what the number was before (0 for none).
 pub const UPGRADED_SINCE: &str = "upgraded_since";
 
 /// The fact that is there while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
