@@ -53,6 +53,7 @@ fn events_and_labels_read_the_same_spellings() {
          1,1.5,t,2026-01-01 09:00:00+01\n\
          1, 1.5,yes,2026-01-01T08:00:00Z\n",
     );
+    repo.run("apply").done();
     let ran = repo.run("ingest --source orders --from orders.csv").done();
     assert!(ran.stdout.contains("5 events") && ran.stderr.is_empty(), "{ran:#?}");
     for gift in ["True", "t", "yes", "1"] {

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(quotient(3 * (P53 + 1), 3), P53 as f64);
         assert_eq!(quotient(3 * (P53 + 1), P53 + 1), 3.0);
         assert_eq!(quotient(i64::MAX - 1, i64::MAX), 1.0);
-        assert_eq!(quotient(i64::MAX, P53 + 1), 1023.999_999_999_999_9);
+        assert_eq!(quotient(i64::MAX, P53 + 1), 1_023.999_999_999_999_9);
     }
 
     #[test]

@@ -235,10 +235,11 @@ impl LogState {
         }
         state.tiles.reserve_exact(count);
         let (header, cells) = (from.at(), Cells::of(plan.head));
-        state.read_tiles(plan, &mut from, one_piece, Time::from_millis(0), header, body)?;
+        let read_as = ReadAs { plan, header, body };
+        state.read_tiles(read_as, &mut from, one_piece, Time::from_millis(0))?;
         let mut read = Vec::with_capacity(parts);
         for (number, tiles) in &split {
-            state.read_tiles(plan, &mut from, *tiles, cells.start(*number), header, body)?;
+            state.read_tiles(read_as, &mut from, *tiles, cells.start(*number))?;
             read.push(PartAt { number: *number, tiles: *tiles, end: from.at() - header });
         }
         if state.split(plan) != split {
@@ -252,21 +253,19 @@ impl LogState {
     /// Reads tiles that follow those which were read.
     fn read_tiles(
         &mut self,
-        plan: &FeaturePlan,
+        read_as: ReadAs<'_>,
         from: &mut Reader<'_>,
         count: usize,
         mut previous: Time,
-        header: usize,
-        body: ReadBody,
     ) -> Result<(), DecodeError> {
-        let grid = Grid::new(&plan.windows, self.grown_to(plan));
+        let grid = Grid::new(&read_as.plan.windows, self.grown_to(read_as.plan));
         for _ in 0..count {
             let span = decode_span(from, previous, self.tiles.is_empty())?;
             let in_order = self.tiles.last().is_none_or(|last| last.span.end <= span.start);
             if !in_order || grid.grown(span) != Some(span) {
                 return Err(from.malformed("a tile of this plan"));
             }
-            let tile = decode_tile(plan, span, from, header, body)?;
+            let tile = decode_tile(read_as, span, from)?;
             previous = span.end;
             self.tiles.push(tile);
         }
@@ -318,21 +317,24 @@ fn decode_span(from: &mut Reader<'_>, previous: Time, is_first: bool) -> Result<
     }
 }
 
-fn decode_tile(
-    plan: &FeaturePlan,
-    span: TileSpan,
-    from: &mut Reader<'_>,
-    header: usize,
-    body: ReadBody,
-) -> Result<Tile, DecodeError> {
+fn decode_tile(read_as: ReadAs<'_>, span: TileSpan, from: &mut Reader<'_>) -> Result<Tile, DecodeError> {
     let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
     let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
     let newest = newest.filter(|time| time.is_valid() && span.contains(*time));
     let newest = newest.ok_or_else(|| from.malformed("a newest event inside its tile"))?;
-    Ok(Tile { span, newest, body: body(plan, from, header)? })
+    Ok(Tile { span, newest, body: (read_as.body)(read_as.plan, from, read_as.header)? })
 }
 
-/// How the aggregates of a tile are read, given where the body begins.
+/// As what tiles are read.
+#[derive(Clone, Copy)]
+struct ReadAs<'p> {
+    plan: &'p FeaturePlan,
+    /// How long the header is, after which the body begins.
+    header: usize,
+    body: ReadBody,
+}
+
+/// How the aggregates of a tile are read.
 type ReadBody = fn(&FeaturePlan, &mut Reader<'_>, usize) -> Result<Body, DecodeError>;
 
 fn decoded_body(plan: &FeaturePlan, from: &mut Reader<'_>, _: usize) -> Result<Body, DecodeError> {

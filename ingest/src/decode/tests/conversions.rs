@@ -56,7 +56,8 @@ fn decimal(value: i128, scale: i8) -> ArrayRef {
 async fn parquet_as_data_frames_and_warehouses_write_it_is_taken() {
     let folder = tempfile::tempdir().expect("a folder");
     let words: DictionaryArray<Int32Type> = vec!["X"].into_iter().collect();
-    let files: Vec<(&str, Vec<(&'static str, ArrayRef)>, &str)> = vec![
+    type Column = (&'static str, ArrayRef);
+    let files: Vec<(&str, Vec<Column>, &str)> = vec![
         ("as declared", vec![], "1 | 2 | 1.5 | X | true | 2026-01-01T08:00:00.000Z"),
         (
             "no type",
