@@ -2,8 +2,8 @@
 
 use crate::time::{Span, Time};
 
-/// How a state is laid out in tiles and bytes. All states of a generation have one layout, so that equal events give
-/// equal bytes whoever applies them.
+/// How a state is laid out in tiles and bytes. All states of a generation have one layout, so that all workers
+/// write equal bytes for equal events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
     /// One piece: each flush writes all of it. Tiles have grown by the horizon `R`.

@@ -3,7 +3,7 @@
 //! A state is one string of bytes: its first part, and then its other parts by ascending number. Which parts there are,
 //! and what is in them, [`LogState`](crate::LogState) decides; a store keeps them apart, and gives the whole back.
 
-/// What is to be written of a state.
+/// A write of one state: the parts that have changed, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
     /// The first part, which every state has. It changes with every event.

@@ -11,6 +11,16 @@ use super::*;
 const MOVE: &[u8] =
     b"return redis.call('HSET', KEYS[1], '0.8', redis.call('HGET', KEYS[1], '0.7')) + redis.call('HDEL', KEYS[1], '0.7')";
 
+/// A server of its own, what its keys begin with, a store, and a generation that was begun in it.
+async fn begun() -> (Redis, String, RedisStore, Generation) {
+    let redis = Redis::start();
+    let config = config(redis.url());
+    let prefix = config.prefix.clone();
+    let store = RedisStore::open(config).await.expect("a store");
+    let generation = begin(&store).await;
+    (redis, prefix, store, generation)
+}
+
 #[tokio::test]
 async fn prefixes_share_nothing() {
     let one = config(Redis::shared().url());
@@ -96,11 +106,7 @@ async fn numbers_are_new_after_all_was_lost() {
 /// A generation that one of many servers has lost a bucket of is neither whole nor gone.
 #[tokio::test]
 async fn a_lost_bucket_is_told() {
-    let redis = Redis::start();
-    let config = config(redis.url());
-    let prefix = config.prefix.clone();
-    let store = RedisStore::open(config).await.expect("a store");
-    let generation = begin(&store).await;
+    let (redis, prefix, store, generation) = begun().await;
     store.publish(VIEW, None, Some(&generation)).await.expect("published");
     let all = std::slice::from_ref(&generation);
     let start = BTreeMap::from([(LOG, Position::START)]);
@@ -126,11 +132,7 @@ async fn a_lost_bucket_is_told() {
 /// Whatever stops a flush in its middle, the bucket has then no position: it can only be filled anew.
 #[tokio::test]
 async fn a_bucket_that_was_written_in_part_has_no_position() {
-    let redis = Redis::start();
-    let config = config(redis.url());
-    let prefix = config.prefix.clone();
-    let store = RedisStore::open(config).await.expect("a store");
-    let generation = begin(&store).await;
+    let (redis, prefix, store, generation) = begun().await;
     // Two entities of a bucket, the second of which cannot be written.
     let first = key(1);
     let bucket = first.bucket(BUCKETS);
@@ -166,11 +168,7 @@ async fn a_bucket_that_was_written_in_part_has_no_position() {
 /// A state is bound to its place by a checksum.
 #[tokio::test]
 async fn a_changed_state_is_named() {
-    let redis = Redis::start();
-    let config = config(redis.url());
-    let prefix = config.prefix.clone();
-    let store = RedisStore::open(config).await.expect("a store");
-    let generation = begin(&store).await;
+    let (redis, prefix, store, generation) = begun().await;
     let text = |number: u32| EntityKey::from_bytes(format!("k{number}").into_bytes());
     let (damaged, moved, intact) = (text(1), text(2), text(3));
     let name = |key: &EntityKey| {
@@ -236,11 +234,7 @@ async fn a_damaged_entity_fails_alone() {
 /// What a load gives, which asks for the parts that are listed, is verified like what a lookup gives.
 #[tokio::test]
 async fn a_damaged_part_is_not_loaded() {
-    let redis = Redis::start();
-    let config = config(redis.url());
-    let prefix = config.prefix.clone();
-    let store = RedisStore::open(config).await.expect("a store");
-    let generation = begin(&store).await;
+    let (redis, prefix, store, generation) = begun().await;
     let key = EntityKey::from_bytes(*b"user");
     let bucket = key.bucket(BUCKETS);
     let name = format!("{prefix}:{{{VIEW}:{}:{bucket}}}:user", generation.number);
@@ -261,11 +255,7 @@ async fn a_damaged_part_is_not_loaded() {
 /// The fields of a state in parts are as the layout says, and none is left behind.
 #[tokio::test]
 async fn a_state_in_parts_is_several_fields() {
-    let redis = Redis::start();
-    let config = config(redis.url());
-    let prefix = config.prefix.clone();
-    let store = RedisStore::open(config).await.expect("a store");
-    let generation = begin(&store).await;
+    let (redis, prefix, store, generation) = begun().await;
     let key = EntityKey::from_bytes(*b"user");
     let name = format!("{prefix}:{{{VIEW}:{}:{}}}:user", generation.number, key.bucket(BUCKETS));
     let changes: [(&[Named<'_>], Rest, &[&str]); 8] = [

@@ -143,8 +143,8 @@ impl Open {
         Ok(true)
     }
 
-    /// As of [`Tables::decide_again`](super::Tables::decide_again). Of a topic, whoever [claims](Self::claim) another version
-    /// does it.
+    /// See [`Tables::decide_again`](super::Tables::decide_again). For the partitions of a topic, [`claim`](Self::claim) does this when
+    /// the version of the source changes.
     pub(super) async fn decide_again(&mut self) -> Result<(), IngestError> {
         loop {
             let committed = self.events.positions();

@@ -157,8 +157,7 @@ impl LogWriter {
             })
             .unzip();
         if !flushes.is_empty() {
-            self.target.metrics.flushes(flushes.len());
-            let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
+            let outcomes = self.flush(flushes).await?;
             for ((bucket, to), outcome) in buckets.into_iter().zip(outcomes) {
                 if !self.moved(bucket, position_after(outcome, to), to) {
                     return Ok(Advance::Lost);
@@ -221,9 +220,7 @@ impl LogWriter {
         let apply = move || apply_all(&target, log, &of, &rows, steps);
         let (steps, flushes) = self.compute(seen.rows.len(), apply).await??;
         self.target.metrics.applied(steps.iter().map(Step::rows).sum());
-        self.target.metrics.flushes(flushes.len());
-        self.target.metrics.written(flushes.iter().map(written).sum());
-        let outcomes = self.target.store.flush(&self.target.generation, flushes).await?;
+        let outcomes = self.flush(flushes).await?;
         let outcomes = self.complete(&steps, batch.to, outcomes).await?;
         let mut whole = true;
         let (mut entities, mut bytes) = (0, 0);
@@ -240,6 +237,12 @@ impl LogWriter {
         }
         self.cache.trim(self.memory.cached());
         Ok(whole)
+    }
+
+    async fn flush(&self, flushes: Vec<BucketFlush>) -> Result<Vec<FlushOutcome>, StoreError> {
+        self.target.metrics.flushes(flushes.len());
+        self.target.metrics.written(flushes.iter().map(written).sum());
+        self.target.store.flush(&self.target.generation, flushes).await
     }
 
     /// Flushes once more, with whole states, where the store has forgotten a state of which only changes were given.
@@ -264,10 +267,7 @@ impl LogWriter {
             let writes = step.entities.iter().filter_map(whole).collect();
             BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
         };
-        let flushes: Vec<BucketFlush> = places.iter().map(flush).collect();
-        self.target.metrics.flushes(flushes.len());
-        self.target.metrics.written(flushes.iter().map(written).sum());
-        let completed = self.target.store.flush(&self.target.generation, flushes).await?;
+        let completed = self.flush(places.iter().map(flush).collect()).await?;
         for (place, outcome) in places.into_iter().zip(completed) {
             outcomes[place] = outcome;
         }

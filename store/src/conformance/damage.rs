@@ -1,7 +1,7 @@
 //! Damage to what is stored, where a test can do it.
 //!
-//! A store owes that every byte it gives is one that was written there. A part that is lost from its medium without a trace is
-//! not the store's to notice: whoever reads the state finds it, by what the other parts say.
+//! A store owes that every byte it gives is one that was written there. It need not notice a part
+//! that is lost without a trace: decoding the state fails then, because the first part names all others.
 
 use tidemark_kernel::event::Position;
 use tidemark_kernel::key::EntityKey;
