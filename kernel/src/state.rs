@@ -67,11 +67,7 @@ impl Tile {
 
     fn states<'b>(&'b self, plan: &FeaturePlan, bytes: &[u8]) -> Cow<'b, [State]> {
         match &self.body {
-            Body::Encoded { .. } => {
-                let mut states = Vec::with_capacity(plan.aggregates.len());
-                self.each_encoded(plan, bytes, |_, state| states.push(state));
-                Cow::Owned(states)
-            }
+            Body::Encoded { .. } => Cow::Owned(decoded(plan, &self.encoded(bytes))),
             Body::Decoded(states) => Cow::Borrowed(states),
         }
     }
@@ -83,16 +79,6 @@ impl Tile {
         match &mut self.body {
             Body::Decoded(states) => states,
             Body::Encoded { .. } => unreachable!("it was decoded above"),
-        }
-    }
-
-    /// Decodes one state after the other, each with the index of its aggregate.
-    fn each_encoded(&self, plan: &FeaturePlan, bytes: &[u8], mut each: impl FnMut(usize, State)) {
-        let encoded = self.encoded(bytes);
-        let mut from = Reader::new(&encoded);
-        for (index, aggregate) in plan.aggregates.iter().enumerate() {
-            let state = State::decode(aggregate.kind, &mut from);
-            each(index, state.expect("they were checked when they came in, or this process encoded them"));
         }
     }
 
@@ -116,9 +102,27 @@ impl Tile {
             }
         };
         match &self.body {
-            Body::Encoded { .. } => self.each_encoded(plan, bytes, |index, state| merge(index, &state)),
+            Body::Encoded { .. } => {
+                each_encoded(plan, &self.encoded(bytes), |index, state| merge(index, &state));
+            }
             Body::Decoded(states) => states.iter().enumerate().for_each(|(index, state)| merge(index, state)),
         }
+    }
+}
+
+/// The states of a tile from its bytes.
+fn decoded(plan: &FeaturePlan, encoded: &[u8]) -> Vec<State> {
+    let mut states = Vec::with_capacity(plan.aggregates.len());
+    each_encoded(plan, encoded, |_, state| states.push(state));
+    states
+}
+
+/// Decodes one state of a tile after the other, each with the index of its aggregate.
+fn each_encoded(plan: &FeaturePlan, encoded: &[u8], mut each: impl FnMut(usize, State)) {
+    let mut from = Reader::new(encoded);
+    for (index, aggregate) in plan.aggregates.iter().enumerate() {
+        let state = State::decode(aggregate.kind, &mut from);
+        each(index, state.expect("they were checked when they came in, or this process encoded them"));
     }
 }
 
@@ -131,9 +135,11 @@ pub struct LogState {
     /// Oldest first. Disjoint, and where `settled`, each the span that the grid gives it.
     tiles: Vec<Tile>,
     settled: bool,
+    /// The first tile that may have changed since `body` was read or written; those before are as they are there.
+    changed_from: usize,
     /// The tiles as they were decoded from or last encoded to: where those that have not changed since have their
     /// aggregates.
-    body: Box<[u8]>,
+    body: Vec<u8>,
     /// The parts of the body, one after the other; none where it is one piece.
     parts: Box<[PartAt]>,
 }
@@ -176,7 +182,8 @@ impl LogState {
             newest_arrival: Time::NEG_INFINITY,
             tiles: Vec::new(),
             settled: true,
-            body: Box::default(),
+            changed_from: 0,
+            body: Vec::new(),
             parts: Box::default(),
         }
     }
@@ -238,7 +245,7 @@ impl LogState {
     /// decoded.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.body.len() + self.tiles.capacity() * size_of::<Tile>() + size_of_val(&*self.parts)
+        self.body.capacity() + self.tiles.capacity() * size_of::<Tile>() + size_of_val(&*self.parts)
     }
 
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
@@ -261,6 +268,7 @@ impl LogState {
             self.settled &= self.grown_to(plan) == grown_to;
         }
         if let Some(index) = self.tile_for(plan, stamp.event_time) {
+            self.changed_from = self.changed_from.min(index);
             let tile = &mut self.tiles[index];
             tile.newest = tile.newest.max(stamp.event_time);
             for (state, input) in tile.states_mut(plan, &self.body).iter_mut().zip(inputs) {
@@ -299,6 +307,7 @@ impl LogState {
             return;
         }
         self.settled = true;
+        self.changed_from = 0;
         let grown_to = self.grown_to(plan);
         let grid = Grid::new(&plan.windows, grown_to);
         // A tile from there on is as fine as can be and does not grow; without windows there is none at all.

@@ -27,10 +27,13 @@ use crate::plan::FeaturePlan;
 use crate::span::{Grid, TileSpan};
 use crate::time::Time;
 
-use super::{Body, LogState, Tile};
+use super::{Body, LogState, Tile, decoded};
 
 /// How much a batch of events adds to the bytes of most states.
 const ROOM: usize = 256;
+
+/// How many bytes a header has at most, without what it says of the parts.
+const HEADER: usize = 1 + 3 * 10;
 
 /// A part in the body of a state. It begins where the one before ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +55,12 @@ impl LogState {
     /// What has changed since the state was last encoded or [lazily decoded](Self::decode_lazily), for a store that has it as it
     /// was then. For a new state, all of it.
     pub fn change(&mut self, plan: &FeaturePlan) -> StateChange {
-        let (body, parts) = self.encode_body(plan);
-        let before: BTreeMap<i64, &[u8]> = contents(&parts, &body).collect();
-        let now: BTreeMap<i64, &[u8]> = contents(&self.parts, &self.body).collect();
+        let Former { parts, same, start, rest } = self.encode_body(plan);
+        let before: BTreeMap<i64, &[u8]> = contents(&parts[same..], start, &rest).collect();
+        let now: BTreeMap<i64, &[u8]> = contents(&self.parts[same..], start, &self.body[start..]).collect();
         let is_kept = |number: &i64| before.contains_key(number) && before.get(number) == now.get(number);
-        if !now.keys().any(is_kept) {
-            let rest = if before.is_empty() { Rest::Absent } else { Rest::Removed };
+        if same == 0 && !now.keys().any(is_kept) {
+            let rest = if parts.is_empty() { Rest::Absent } else { Rest::Removed };
             return StateChange { rest, ..self.whole(plan) };
         }
         let numbers: BTreeSet<i64> = before.keys().chain(now.keys()).copied().collect();
@@ -73,57 +76,57 @@ impl LogState {
         if self.parts.is_empty() {
             first.extend_from_slice(&self.body);
         }
-        let parts = contents(&self.parts, &self.body);
+        let parts = contents(&self.parts, 0, &self.body);
         let parts = parts.map(|(number, part)| (number, Some(part.to_vec()))).collect();
         StateChange { first, parts, rest: Rest::Removed }
     }
 
-    /// Settles, encodes the tiles, and gives back the body and the parts of before.
-    fn encode_body(&mut self, plan: &FeaturePlan) -> (Box<[u8]>, Box<[PartAt]>) {
+    /// Settles and encodes the tiles. The first parts stay where they are if none of their tiles has changed, which most often
+    /// are all but the newest.
+    fn encode_body(&mut self, plan: &FeaturePlan) -> Former {
         self.settle(plan);
-        let mut out = Writer::with_capacity(self.body.len() + ROOM);
         let split = self.split(plan);
-        let parts: Box<[PartAt]> = if split.is_empty() {
-            self.encode_tiles(plan, 0..self.tiles.len(), Time::from_millis(0), &mut out);
-            Box::default()
-        } else {
-            let cells = Cells::of(plan.head);
-            let mut from = 0;
-            let encoded = split.into_iter().map(|(number, tiles)| {
-                self.encode_tiles(plan, from..from + tiles, cells.start(number), &mut out);
-                from += tiles;
-                PartAt { number, tiles, end: out.len() }
-            });
-            encoded.collect()
-        };
-        let body = std::mem::replace(&mut self.body, out.into_bytes().into_boxed_slice());
-        (body, std::mem::replace(&mut self.parts, parts))
+        let same = self.unchanged_parts(&split);
+        let start = same.checked_sub(1).map_or(0, |last| self.parts[last].end);
+        let rest = if start == 0 { std::mem::take(&mut self.body) } else { self.body.split_off(start) };
+        let mut encoding =
+            Encoding { plan, start, former: &rest, out: Writer::with_capacity(rest.len() + ROOM) };
+        let mut parts = self.parts[..same].to_vec();
+        if split.is_empty() {
+            encoding.tiles(&mut self.tiles, Time::from_millis(0));
+        }
+        let (cells, mut from) = (Cells::of(plan.head), parts.iter().map(|part| part.tiles).sum::<usize>());
+        for (number, tiles) in &split[same..] {
+            encoding.tiles(&mut self.tiles[from..from + tiles], cells.start(*number));
+            from += tiles;
+            parts.push(PartAt { number: *number, tiles: *tiles, end: start + encoding.out.len() });
+        }
+        self.keep_encoded(encoding.out.into_bytes());
+        self.changed_from = self.tiles.len();
+        Former { parts: std::mem::replace(&mut self.parts, parts.into()), same, start, rest }
     }
 
-    /// Encodes some tiles, which then have their aggregates there.
-    fn encode_tiles(
-        &mut self,
-        plan: &FeaturePlan,
-        tiles: std::ops::Range<usize>,
-        mut previous: Time,
-        out: &mut Writer,
-    ) {
-        for tile in &mut self.tiles[tiles] {
-            encode_span(out, tile.span, previous);
-            out.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
-            previous = tile.span.end;
-            let start = out.len();
-            match &tile.body {
-                Body::Encoded { start, end } => out.raw(&self.body[*start as usize..*end as usize]),
-                Body::Decoded(states) => states.iter().for_each(|state| state.encode(out)),
-            }
-            match Body::encoded(start, out.len()) {
-                Some(body) => tile.body = body,
-                None => {
-                    tile.states_mut(plan, &self.body);
-                }
-            }
+    /// Appends bytes to the body. A cache may keep millions of states, so there is little room that is not used.
+    fn keep_encoded(&mut self, encoded: Vec<u8>) {
+        if self.body.is_empty() {
+            self.body = encoded;
+            self.body.shrink_to_fit();
+            return;
         }
+        if self.body.capacity() - self.body.len() < encoded.len() {
+            self.body.reserve_exact(encoded.len() + self.body.len() / 16);
+        }
+        self.body.extend_from_slice(&encoded);
+    }
+
+    /// How many parts, from the first one on, have the tiles that they had when they were encoded last.
+    fn unchanged_parts(&self, split: &[(i64, usize)]) -> usize {
+        let mut end = 0;
+        let is_same = |(part, (number, tiles)): &(&PartAt, &(i64, usize))| {
+            end += tiles;
+            (part.number, part.tiles) == (*number, *tiles) && end <= self.changed_from
+        };
+        self.parts.iter().zip(split).take_while(is_same).count()
     }
 
     /// Into which parts the tiles fall: the number of each and how many tiles it has, oldest first. Empty for one piece.
@@ -133,23 +136,18 @@ impl LogState {
         if self.layout < Layout::Two || self.tiles.len() - aged < BUSY {
             return Vec::new();
         }
-        let number = self.numbering(plan);
-        let mut parts: Vec<(i64, usize)> = Vec::new();
-        for tile in &self.tiles {
-            let number = number(tile.span);
-            match parts.last_mut().filter(|(last, _)| *last == number) {
-                Some((_, tiles)) => *tiles += 1,
-                None => parts.push((number, 1)),
-            }
-        }
-        parts
-    }
-
-    /// The number of the part of a tile.
-    fn numbering(&self, plan: &FeaturePlan) -> impl Fn(TileSpan) -> i64 {
         let cells = Cells::of(plan.head);
         let (before, newest) = (self.cell_before(plan), cells.around(self.newest_arrival));
-        move |span| cells.around(span.start).clamp(before, newest)
+        let (mut parts, mut rest) = (Vec::new(), self.tiles.as_slice());
+        while let Some(first) = rest.first() {
+            let number = cells.around(first.span.start).clamp(before, newest);
+            let end = cells.start(number.saturating_add(1));
+            let is_in = |tile: &Tile| number == newest || tile.span.start < end;
+            let tiles = rest.partition_point(is_in).max(1);
+            parts.push((number, tiles));
+            rest = &rest[tiles..];
+        }
+        parts
     }
 
     /// The cell before the one that tiles have grown to.
@@ -159,7 +157,7 @@ impl LogState {
 
     /// All that comes before the tiles.
     fn header(&self, plan: &FeaturePlan) -> Vec<u8> {
-        let mut out = Writer::new();
+        let mut out = Writer::with_capacity(HEADER + 4 * self.parts.len());
         out.u8(self.layout as u8);
         out.zigzag(self.last_offset);
         out.zigzag(self.newest_arrival.millis());
@@ -193,7 +191,7 @@ impl LogState {
     /// As [`decode`](Self::decode).
     pub fn decode_lazily(plan: &FeaturePlan, bytes: &[u8]) -> Result<Self, DecodeError> {
         let (state, header) = Self::read(plan, bytes, encoded_body)?;
-        Ok(Self { body: bytes[header..].into(), ..state })
+        Ok(Self { body: bytes[header..].to_vec(), changed_from: state.tiles.len(), ..state })
     }
 
     /// A state, and how long its header is.
@@ -273,10 +271,64 @@ impl LogState {
     }
 }
 
-/// The content of each part of a body.
-fn contents<'b>(parts: &'b [PartAt], body: &'b [u8]) -> impl Iterator<Item = (i64, &'b [u8])> {
-    let mut start = 0;
-    parts.iter().map(move |part| (part.number, &body[std::mem::replace(&mut start, part.end)..part.end]))
+/// What a state was when it was encoded before.
+struct Former {
+    /// Its parts.
+    parts: Box<[PartAt]>,
+    /// How many of them, from the first one on, are the same now.
+    same: usize,
+    /// Where the others begin.
+    start: usize,
+    /// Their bytes.
+    rest: Vec<u8>,
+}
+
+/// Tiles on their way into a body, after what stays of it.
+struct Encoding<'a> {
+    plan: &'a FeaturePlan,
+    /// How much stays.
+    start: usize,
+    /// What followed that before.
+    former: &'a [u8],
+    /// What follows it now.
+    out: Writer,
+}
+
+impl Encoding<'_> {
+    /// Encodes some tiles, which then have their aggregates in the body.
+    fn tiles(&mut self, tiles: &mut [Tile], mut previous: Time) {
+        for tile in tiles {
+            encode_span(&mut self.out, tile.span, previous);
+            self.out.varint((tile.span.end.millis() - tile.newest.millis()) as u64);
+            previous = tile.span.end;
+            let from = self.start + self.out.len();
+            let former = match &tile.body {
+                Body::Encoded { start, end } => {
+                    let former = &self.former[*start as usize - self.start..*end as usize - self.start];
+                    self.out.raw(former);
+                    Some(former)
+                }
+                Body::Decoded(states) => {
+                    states.iter().for_each(|state| state.encode(&mut self.out));
+                    None
+                }
+            };
+            if let Some(body) = Body::encoded(from, self.start + self.out.len()) {
+                tile.body = body;
+            } else if let Some(former) = former {
+                tile.body = Body::Decoded(decoded(self.plan, former).into());
+            }
+        }
+    }
+}
+
+/// The content of each of some parts, which lie in `bytes`; these begin at `start` in the body.
+fn contents<'b>(parts: &'b [PartAt], start: usize, bytes: &'b [u8]) -> impl Iterator<Item = (i64, &'b [u8])> {
+    let mut from = 0;
+    parts.iter().map(move |part| {
+        let end = part.end - start;
+        (part.number, &bytes[std::mem::replace(&mut from, end)..end])
+    })
 }
 
 const BOUNDED: u8 = 0;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::{FeaturePlan, Layout, Log, LogState, Span};
 
@@ -112,4 +113,31 @@ fn what_is_ahead_of_its_arrival_is_with_the_newest() {
         state.apply(&plan, &event.stamp, &event.inputs);
     }
     assert_eq!(numbers(&state.change(&plan)), [(20_000 / CELL, true)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Encoding keeps the parts in which nothing has changed. That makes no difference to a state that is encoded once.
+    #[test]
+    fn encoding_again_and_again_gives_the_same_bytes(
+        events in prop::collection::vec(
+            (0..200i64, prop_oneof![4 => Just(0i64), 1 => -12_000..12_000i64], prop::bool::weighted(0.3)),
+            30..300,
+        ),
+    ) {
+        let plan = generate::plan_of(&["10s", "1h"], Span::from_secs(10));
+        let (mut often, mut once) = (LogState::with_layout(Layout::Two), LogState::with_layout(Layout::Two));
+        let (mut stored, mut arrival) = (Stored::default(), 1_000_000);
+        for (offset, (pause, ahead, is_flushed)) in (0..).zip(events) {
+            arrival += pause;
+            let event = generate::event(Log(0), offset, arrival + ahead, arrival);
+            often.apply(&plan, &event.stamp, &event.inputs);
+            once.apply(&plan, &event.stamp, &event.inputs);
+            if is_flushed {
+                stored.write(often.change(&plan));
+                prop_assert_eq!(stored.bytes(), once.clone().encode(&plan));
+            }
+        }
+    }
 }
