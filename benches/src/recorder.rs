@@ -48,6 +48,7 @@ struct Lengths {
     parts: Vec<(i64, Option<usize>)>,
     rest: Rest,
     retention: Option<Retention>,
+    renew: bool,
 }
 
 /// A [`BucketFlush`] with the lengths of each state.
@@ -162,7 +163,7 @@ impl Lengths {
     fn of(state: &NewState) -> Self {
         let StateChange { first, parts, rest } = &state.change;
         let parts = parts.iter().map(|(number, part)| (*number, part.as_ref().map(Vec::len))).collect();
-        Self { first: first.len(), parts, rest: *rest, retention: state.retention }
+        Self { first: first.len(), parts, rest: *rest, retention: state.retention, renew: state.renew }
     }
 
     fn total(&self) -> usize {
@@ -173,7 +174,7 @@ impl Lengths {
         let bytes = |length| vec![7; length];
         let parts = self.parts.into_iter().map(|(number, part)| (number, part.map(bytes))).collect();
         let change = StateChange { first: bytes(self.first), parts, rest: self.rest };
-        NewState { change, retention: self.retention }
+        NewState { change, retention: self.retention, renew: self.renew }
     }
 }
 

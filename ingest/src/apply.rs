@@ -76,12 +76,12 @@ impl<'b> Rows<'b> {
 pub(crate) fn changed(plan: &FeaturePlan, state: &mut LogState) -> NewState {
     // Tiles that no question can see go with the encoding, and then keep the state no longer.
     let change = state.change(plan);
-    NewState { change, retention: Retention::of(plan, state) }
+    NewState::new(change, Retention::of(plan, state))
 }
 
 /// The same where the store has forgotten what it had.
 pub(crate) fn whole(plan: &FeaturePlan, state: &LogState) -> NewState {
-    NewState { change: state.whole(plan), retention: Retention::of(plan, state) }
+    NewState::new(state.whole(plan), Retention::of(plan, state))
 }
 
 /// How long a state is needed that is stored in these bytes; none where they are none of the plan's, too: what is not

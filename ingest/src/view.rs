@@ -24,6 +24,7 @@ use crate::mutant::{Mutant, is_on};
 use log::LogWriter;
 
 mod cache;
+mod expiry;
 mod log;
 
 /// How often to look whether a log has all of its positions, and the pause in between.

@@ -89,7 +89,8 @@ macro_rules! conformance_of_expiry {
         $crate::conformance_of_expiry! { $fresh;
             a_state_is_forgotten_when_it_is_not_needed_anymore, a_write_counts_from_anew,
             a_state_that_is_needed_for_good_stays, a_log_that_stands_still_forgets_nothing,
-            logs_are_forgotten_apart, parts_of_a_forgotten_state_are_not_kept, steps_are_short
+            logs_are_forgotten_apart, a_write_without_renewal_shortens_nothing, a_missing_state_gets_an_expiry,
+            parts_of_a_forgotten_state_are_not_kept, steps_are_short
         }
     };
     ($fresh:expr; $($law:ident),+) => {$(

@@ -56,9 +56,10 @@ pub const BUCKETS: u16 = 16;
 /// [`StoreError::Gone`], never empty.
 ///
 /// # Forgetting
-/// A state says how long it is needed ([`NewState::retention`]). From [`Retention::expiry`] of its last write on a
-/// store may forget it, at any time or never; not before, not because of what is written about another log or entity,
-/// and not because a worker of another version wrote in between. Positions are never forgotten.
+/// A state says how long it is needed ([`NewState::retention`]). From [`Retention::expiry`] of its last write on, or of
+/// the last one that asked to [renew](NewState::renew) it, a store may forget it, at any time or never; not before, not
+/// because of what is written about another log or entity, and not because a worker of another version wrote in between.
+/// Positions are never forgotten.
 ///
 /// A state is forgotten with all of its parts, and a write of any of them counts for all. A write that keeps parts of a
 /// state that was forgotten is [`FlushOutcome::Incomplete`]: the parts that it does not give are lost to the store.
@@ -417,13 +418,22 @@ pub struct NewState {
     pub change: StateChange,
     /// How long the whole of it is needed; none: for good.
     pub retention: Option<Retention>,
+    /// Whether this write must extend the state's expiry. If not, the writer knows of an applied write that has set one which is
+    /// late enough: a store may leave that as it is, but must set one if it does not hold the state.
+    pub renew: bool,
 }
 
 impl NewState {
+    /// A change of a state that is needed for so long from now on.
+    #[must_use]
+    pub const fn new(change: StateChange, retention: Option<Retention>) -> Self {
+        Self { change, retention, renew: true }
+    }
+
     /// A state that replaces what is stored, whatever that is.
     #[must_use]
     pub const fn whole(bytes: Vec<u8>, retention: Option<Retention>) -> Self {
-        Self { change: StateChange::whole(bytes), retention }
+        Self::new(StateChange::whole(bytes), retention)
     }
 
     /// The same, never forgotten.

@@ -153,10 +153,16 @@ impl Fill {
     fn write(&mut self, key: EntityKey, log: Log, state: Option<NewState>, now: Time) {
         let logs = self.entities.entry(key.clone()).or_default();
         match state {
-            Some(NewState { change: StateChange { first, parts: changes, rest }, retention }) => {
-                let mut others = logs.remove(&log).map(|state| state.others).unwrap_or_default();
+            Some(NewState { change: StateChange { first, parts: changes, rest }, retention, renew }) => {
+                let (mut term, mut others) = (Term { written: now, retention }, BTreeMap::new());
+                if let Some(stored) = logs.remove(&log) {
+                    others = stored.others;
+                    if !renew {
+                        term = stored.term;
+                    }
+                }
                 parts::change(&mut others, changes, rest);
-                logs.insert(log, State { first, others, term: Term { written: now, retention } });
+                logs.insert(log, State { first, others, term });
             }
             None => drop(logs.remove(&log)),
         }

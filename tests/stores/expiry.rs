@@ -191,6 +191,37 @@ async fn an_entity_expires_with_the_last_of_its_states() {
     assert!((before..=shared.now()).contains(&(shared.expiry() - MINUTE)));
 }
 
+/// What a worker knows to be kept long enough is written without a look at its expiry, unless it is not there.
+#[tokio::test]
+async fn an_expiry_is_left_as_it_is() {
+    let shared = Shared::begin(MINUTE).await;
+    let in_parts = |first: Vec<u8>, number: i64, rest: Rest| {
+        let parts = vec![(number, Some(b"part".to_vec()))];
+        StateChange { first, parts, rest }
+    };
+    let write = async |from: i64, change: StateChange, span: i64, renew: bool| {
+        let mut flush = needed(step(from, &shared.key, Vec::new()), 0, span);
+        flush[0].writes[0].1 = flush[0].writes[0].1.take().map(|state| NewState { change, renew, ..state });
+        let outcome = shared.store.flush(&shared.generation, flush).await.expect("flushed");
+        assert_eq!(outcome, [FlushOutcome::Applied]);
+        shared.expiry()
+    };
+    let first = |at: i64| state(Position(at + 1), 8);
+    let before = shared.now();
+    let set = write(0, StateChange::whole(first(0)), DAY, true).await;
+    assert!((before..=shared.now()).contains(&(set - DAY)));
+    assert_eq!(write(1, StateChange::whole(first(1)), 2 * DAY, false).await, set);
+    let set = write(2, in_parts(first(2), 1, Rest::Removed), DAY, true).await;
+    assert_eq!(write(3, in_parts(first(3), 2, Rest::Kept), 2 * DAY, false).await, set);
+
+    for (at, state) in [(4, StateChange::whole(first(4))), (5, in_parts(first(5), 1, Rest::Absent))] {
+        assert_eq!(shared.redis.command::<i64>(&["DEL", &shared.entity]).expect("deleted"), 1);
+        let before = shared.now();
+        let set = write(at, state, 2 * DAY, false).await;
+        assert!((before..=shared.now()).contains(&(set - 2 * DAY)), "a state that was lost expires as well");
+    }
+}
+
 /// Older workers set the expiry of an entity to a fixed time from now, whatever it is. That must not take away what a
 /// newer worker has written, nor must a newer one take away what they have.
 #[tokio::test]

@@ -298,7 +298,7 @@ fn in_parts(from: i64, key: &EntityKey, first: &[u8], parts: &[Named<'_>], rest:
     let parts = parts.iter().map(|(number, part)| (*number, part.map(<[u8]>::to_vec))).collect();
     let change = StateChange { first: first.to_vec(), parts, rest };
     let mut flushes = step(from, key, Vec::new());
-    flushes[0].writes[0].1 = Some(NewState { change, retention: None });
+    flushes[0].writes[0].1 = Some(NewState::new(change, None));
     flushes
 }
 

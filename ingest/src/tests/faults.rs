@@ -28,6 +28,8 @@ pub(crate) struct Faulty {
     /// How often positions of one generation were read, and how often those of several were compared.
     pub(super) read: AtomicUsize,
     pub(super) compared: AtomicUsize,
+    /// For each state that was written, whether its expiry was to be extended.
+    renewed: Mutex<Vec<bool>>,
 }
 
 impl Faulty {
@@ -38,7 +40,13 @@ impl Faulty {
             away: Mutex::default(),
             read: AtomicUsize::new(0),
             compared: AtomicUsize::new(0),
+            renewed: Mutex::default(),
         }
+    }
+
+    /// For each state that was written since this was called last, whether its expiry was to be extended.
+    pub(crate) fn renewed(&self) -> Vec<bool> {
+        std::mem::take(&mut self.renewed.lock().expect("no panic"))
     }
 
     /// What it holds now.
@@ -89,6 +97,8 @@ impl OnlineStore for Faulty {
         if self.away.lock().expect("no panic").as_ref() == Some(&of.view) {
             return Err(StoreError::Unavailable { place: "test".into(), reason: "away".into() });
         }
+        let states = flushes.iter().flat_map(|flush| &flush.writes).filter_map(|(_, state)| state.as_ref());
+        self.renewed.lock().expect("no panic").extend(states.map(|state| state.renew));
         // A part of the buckets may be written when the rest breaks.
         let cut = if self.left.load(SeqCst) == 1 { flushes.len() / 2 } else { flushes.len() };
         let flushes = flushes.into_iter().take(cut).collect();

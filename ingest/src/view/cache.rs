@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use tidemark_kernel::{EntityKey, LogState};
 use tidemark_store::BUCKETS;
 
+use super::expiry::Expiry;
 use super::log::Touched;
 
 /// What an entity costs besides its key and its state: its place in the map, and what the allocator adds.
@@ -24,12 +25,19 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Halves {
-    young: HashMap<EntityKey, LogState>,
-    old: HashMap<EntityKey, LogState>,
+    young: HashMap<EntityKey, Cached>,
+    old: HashMap<EntityKey, Cached>,
 }
 
-fn size(key: &EntityKey, state: &LogState) -> usize {
-    key.as_bytes().len() + state.allocated() + size_of::<LogState>() + OVERHEAD
+/// A state, and what is known of its expiry.
+#[derive(Debug)]
+pub(super) struct Cached {
+    pub(super) state: LogState,
+    pub(super) expiry: Option<Expiry>,
+}
+
+fn size(key: &EntityKey, cached: &Cached) -> usize {
+    key.as_bytes().len() + cached.state.allocated() + size_of::<Cached>() + OVERHEAD
 }
 
 impl Default for Cache {
@@ -40,11 +48,11 @@ impl Default for Cache {
 
 impl Cache {
     /// Takes a state out. Whoever changes it puts it back once the change is stored.
-    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<LogState> {
+    pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<Cached> {
         let Halves { young, old } = &mut self.buckets[bucket];
-        if let Some(state) = young.remove(key) {
-            self.young -= size(key, &state);
-            return Some(state);
+        if let Some(cached) = young.remove(key) {
+            self.young -= size(key, &cached);
+            return Some(cached);
         }
         old.remove(key)
     }
@@ -54,11 +62,12 @@ impl Cache {
         let mut kept = 0;
         for entity in entities {
             let Some(state) = entity.state else { continue };
+            let cached = Cached { state, expiry: entity.expiry };
             // It was taken out before.
-            let bytes = size(&entity.key, &state);
+            let bytes = size(&entity.key, &cached);
             kept += bytes;
             self.young += bytes;
-            self.buckets[bucket].young.insert(entity.key, state);
+            self.buckets[bucket].young.insert(entity.key, cached);
         }
         kept
     }
@@ -66,7 +75,7 @@ impl Cache {
     /// Forgets what is known of a bucket's states.
     pub(super) fn forget(&mut self, bucket: usize) {
         let forgotten = std::mem::take(&mut self.buckets[bucket]);
-        self.young -= forgotten.young.iter().map(|(key, state)| size(key, state)).sum::<usize>();
+        self.young -= forgotten.young.iter().map(|(key, cached)| size(key, cached)).sum::<usize>();
     }
 
     /// Keeps within `bytes`.
@@ -88,7 +97,9 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        Touched::new(key, Some(LogState::new()))
+        let mut touched = Touched::new(key);
+        touched.state = Some(LogState::new());
+        touched
     }
 
     #[test]
@@ -96,8 +107,8 @@ mod tests {
         let mut cache = Cache::default();
         let two = cache.keep(0, vec![touched(1), touched(2)]);
         cache.trim(two);
-        let used = cache.take(0, &touched(2).key).expect("the old half is still there");
-        cache.keep(0, vec![Touched::new(touched(2).key, Some(used)), touched(3)]);
+        assert!(cache.take(0, &touched(2).key).is_some(), "the old half is still there");
+        cache.keep(0, vec![touched(2), touched(3)]);
         cache.trim(two);
         assert!(cache.take(0, &touched(1).key).is_none());
         assert!(cache.take(0, &touched(2).key).is_some());

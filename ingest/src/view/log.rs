@@ -8,7 +8,8 @@ use tidemark_expr::ViewRows;
 use tidemark_kernel::{EntityKey, Log, LogState, Position};
 use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Loaded, StoreError};
 
-use super::cache::Cache;
+use super::cache::{Cache, Cached};
+use super::expiry::{Expiry, Moment};
 use super::{Advance, Target};
 use crate::apply::{self, Rows};
 use crate::decode::Batch;
@@ -62,17 +63,19 @@ pub(super) struct Touched {
     pub(super) kept: Vec<usize>,
     /// Its state; none where it has to be loaded.
     pub(super) state: Option<LogState>,
+    /// What is known of the expiry of its state.
+    pub(super) expiry: Option<Expiry>,
     /// Its state as it was loaded; none where there is none.
     loaded: Option<Vec<u8>>,
 }
 
 impl Touched {
-    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
-        Self { key, kept: Vec::new(), state, loaded: None }
+    pub(super) const fn new(key: EntityKey) -> Self {
+        Self { key, kept: Vec::new(), state: None, expiry: None, loaded: None }
     }
 }
 
-/// What is to be done to one bucket.
+/// The work on one bucket.
 struct Step {
     bucket: usize,
     from: Position,
@@ -217,10 +220,17 @@ impl LogWriter {
         }
         let (target, log) = (Arc::clone(&self.target), self.log);
         let (of, rows) = (Arc::clone(batch), Arc::clone(seen));
-        let apply = move || apply_all(&target, log, &of, &rows, steps);
-        let (steps, flushes) = self.compute(seen.rows.len(), apply).await??;
+        let now = Moment::now(&self.target.host);
+        let apply = move || apply_all(&target, log, &of, &rows, steps, now);
+        let (mut steps, flushes) = self.compute(seen.rows.len(), apply).await??;
         self.target.metrics.applied(steps.iter().map(Step::rows).sum());
         let outcomes = self.flush(flushes).await?;
+        for (step, outcome) in steps.iter_mut().zip(&outcomes) {
+            // Somebody else has written, who may have left the expiry alone.
+            if *outcome != FlushOutcome::Applied {
+                step.entities.iter_mut().for_each(|entity| entity.expiry = None);
+            }
+        }
         let outcomes = self.complete(&steps, batch.to, outcomes).await?;
         let mut whole = true;
         let (mut entities, mut bytes) = (0, 0);
@@ -245,7 +255,7 @@ impl LogWriter {
         self.target.store.flush(&self.target.generation, flushes).await
     }
 
-    /// Flushes once more, with whole states, where the store has forgotten a state of which only changes were given.
+    /// Flushes once more, with whole states, the buckets in which the store has forgotten a state that a change was written to.
     async fn complete(
         &self,
         steps: &[Step],
@@ -295,7 +305,7 @@ impl LogWriter {
             }
             let entities = &mut steps[step].entities;
             let entity = *entity_of.entry(key).or_insert_with(|| {
-                entities.push(Touched::new(key.clone(), None));
+                entities.push(Touched::new(key.clone()));
                 entities.len() - 1
             });
             entities[entity].kept.push(index);
@@ -315,7 +325,9 @@ impl LogWriter {
     async fn load(&mut self, mut steps: Vec<Step>) -> Result<Option<Vec<Step>>, IngestError> {
         for step in &mut steps {
             for entity in &mut step.entities {
-                entity.state = self.cache.take(step.bucket, &entity.key);
+                if let Some(Cached { state, expiry }) = self.cache.take(step.bucket, &entity.key) {
+                    (entity.state, entity.expiry) = (Some(state), expiry);
+                }
             }
         }
         let missing: Vec<Vec<EntityKey>> = steps.iter().map(Step::missing).collect();
@@ -401,6 +413,7 @@ fn apply_all(
     batch: &Batch,
     seen: &ViewRows,
     mut steps: Vec<Step>,
+    now: Moment,
 ) -> Result<(Vec<Step>, Vec<BucketFlush>), IngestError> {
     let (rows, mut inputs) = (Rows::of(batch, seen), Vec::new());
     let mut flushes = Vec::with_capacity(steps.len());
@@ -412,7 +425,8 @@ fn apply_all(
                 None => stored(target, &entity.key, entity.loaded.take())?,
             };
             rows.apply(&target.plan, &mut state, &entity.kept, &mut inputs);
-            let new = apply::changed(&target.plan, &mut state);
+            let mut new = apply::changed(&target.plan, &mut state);
+            entity.expiry = Some(Expiry::decide(entity.expiry, &mut new, now));
             entity.state = Some(state);
             writes.push((entity.key.clone(), Some(new)));
         }

@@ -3,35 +3,49 @@
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{EntityKey, Layout, Log, LogState, Position, Span, Time, Value};
-use tidemark_store::{
-    BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, MemoryStore, OnlineStore, StoreError,
-};
+use tidemark_kernel::{EntityKey, Layout, Log, LogState, Position, Span, Value};
+use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, OnlineStore, StoreError};
 
 use super::{Advance, ViewWriter};
 use crate::decode::Batch;
 use crate::journal::push::PushedRecord;
 use crate::memory::Memory;
 use crate::push;
+use crate::tests::faults::Faulty;
 use crate::tests::fixture::{RECEIVED, by_user, clock, payments};
 
 /// A writer of a view, and its store.
 struct Written {
-    store: Arc<dyn OnlineStore>,
+    store: Arc<Faulty>,
     generation: Generation,
     writer: ViewWriter,
 }
 
 impl Written {
     async fn of(layout: Layout) -> Self {
-        let (plan, store) = (by_user(), Arc::new(MemoryStore::new(Arc::new(Time::default))));
+        let (plan, store) = (by_user(), Arc::new(Faulty::new()));
         let starts = [(Log::PUSH, Position::START)].into();
         let fingerprint = plan.generation_fingerprint(layout);
         let generation = store.begin("by_user", fingerprint, &starts, None).await.expect("begun");
-        let store: Arc<dyn OnlineStore> = store;
-        let (host, of, shared) = (Host::real(clock()), generation.clone(), Arc::clone(&store));
-        let writer = ViewWriter::open(host, plan, shared, of, Arc::default(), Memory::default()).await;
+        Self::open(Host::real(clock()), store, generation).await
+    }
+
+    async fn open(host: Host, store: Arc<Faulty>, generation: Generation) -> Self {
+        let (of, shared) = (generation.clone(), Arc::clone(&store) as Arc<dyn OnlineStore>);
+        let writer = ViewWriter::open(host, by_user(), shared, of, Arc::default(), Memory::default()).await;
         Self { store, generation, writer: writer.expect("a store").expect("whole") }
+    }
+
+    /// Another writer of the same states.
+    async fn another(&self) -> Self {
+        Self::open(Host::real(clock()), Arc::clone(&self.store), self.generation.clone()).await
+    }
+
+    /// For how many of the states that were written since this was asked last the expiry was extended, and for how many not.
+    fn renewed(&self) -> (usize, usize) {
+        let renewed = self.store.renewed();
+        let count = renewed.iter().filter(|renewed| **renewed).count();
+        (count, renewed.len() - count)
     }
 
     /// Applies pushes from this offset on, one each millisecond, of all users in turn.
@@ -93,6 +107,41 @@ async fn busy_states_that_were_forgotten_are_written_whole() {
         let state = LogState::decode(&by_user(), &stored).expect("a state");
         assert_eq!((state.last_offset(), state.tiles().len()), (47 * USERS + number, 48));
     }
+}
+
+/// A user's states are all in one partition, and each is written once with a push of all users.
+const ALL: usize = USERS as usize;
+
+#[tokio::test]
+async fn an_expiry_is_extended_where_it_is_not_known_to_be_late_enough() {
+    let written = Written::of(Layout::Two).await;
+    written.push(0, USERS).await;
+    assert_eq!(written.renewed(), (ALL, 0), "nothing was known of them");
+    written.push(USERS, USERS).await;
+    assert_eq!(written.renewed(), (0, ALL));
+
+    // Another writer goes on with them, and the first finds them elsewhere.
+    let other = written.another().await;
+    other.push(0, 3 * USERS).await;
+    assert_eq!(written.renewed(), (ALL, 0), "nothing was known of them to the other one");
+    written.push(2 * USERS, 2 * USERS).await;
+    assert_eq!(written.renewed(), (ALL, ALL), "its states were void, and those that it wrote then were not");
+}
+
+#[tokio::test]
+async fn the_expiry_of_a_state_that_was_forgotten_is_extended() {
+    let written = Written::of(Layout::Two).await;
+    written.push(0, 46 * USERS).await;
+    written.renewed();
+    written.forget(user(0)).await;
+    written.push(46 * USERS, 1).await;
+    assert_eq!(
+        written.renewed(),
+        (1, 1),
+        "the parts that changed, which were not enough, and then the whole state"
+    );
+    written.push(46 * USERS + 1, USERS).await;
+    assert_eq!(written.renewed().0, 1, "the whole state was written without a margin");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub async fn a_damaged_entity_fails_alone(store: Subject, damage: impl AsyncFn(&
     let mut written = step(LOG, 0, 1, &[(&keys[0], b"first state"), (&keys[2], b"third state")]);
     let parts = vec![(7, Some(b" state".to_vec()))];
     let change = StateChange { first: b"second".to_vec(), parts, rest: Rest::Absent };
-    written.writes.push((keys[1].clone(), Some(NewState { change, retention: None })));
+    written.writes.push((keys[1].clone(), Some(NewState::new(change, None))));
     flush(&store, &generation, written).await;
     damage(&generation, &keys[1]).await;
 

@@ -122,6 +122,32 @@ pub async fn a_write_counts_from_anew(store: Subject, hand: &Hand) {
     assert!(outlives(&store, hand, &generation, &keys, at(22)).await);
 }
 
+/// Writes the first of two states once more, needed for eight hours, without asking for a later expiry.
+async fn write_without_renewal(store: &Subject, generation: &Generation, from: Offset, keys: &[EntityKey]) {
+    let mut again = step(LOG, from, from + 1, &[(&keys[0], b"state")]);
+    let (_, state) = &mut again.writes[0];
+    *state = state.take().map(|state| NewState { retention: needed(at(0), 8), renew: false, ..state });
+    assert_eq!(flush(store, generation, again).await, FlushOutcome::Applied);
+}
+
+pub async fn a_write_without_renewal_shortens_nothing(store: Subject, hand: &Hand) {
+    let (generation, keys, far) = (begin(&store).await, keys_of(0, 2), at(10_000_000));
+    write(&store, &generation, 0, &keys, needed(at(0), 20), far).await;
+    hand.set(at(7));
+    write_without_renewal(&store, &generation, 1, &keys).await;
+    assert!(outlives(&store, hand, &generation, &keys, Time::from_millis(at(15).millis() - 1)).await);
+    assert!(!outlives(&store, hand, &generation, &keys, at(20)).await, "it was not needed for longer");
+}
+
+pub async fn a_missing_state_gets_an_expiry(store: Subject, hand: &Hand) {
+    let (generation, keys, far) = (begin(&store).await, keys_of(0, 2), at(10_000_000));
+    write(&store, &generation, 0, &keys, needed(at(0), 8), far).await;
+    assert!(!outlives(&store, hand, &generation, &keys, at(8)).await);
+    write_without_renewal(&store, &generation, 1, &keys).await;
+    assert!(outlives(&store, hand, &generation, &keys, Time::from_millis(at(16).millis() - 1)).await);
+    assert!(!outlives(&store, hand, &generation, &keys, at(16)).await);
+}
+
 pub async fn a_state_that_is_needed_for_good_stays(store: Subject, hand: &Hand) {
     let (generation, keys) = (begin(&store).await, keys_of(0, 2));
     write(&store, &generation, 0, &keys, None, at(10_000_000)).await;
@@ -173,7 +199,7 @@ pub async fn parts_of_a_forgotten_state_are_not_kept(store: Subject, hand: &Hand
     let change = |from: Offset, rest: Rest| {
         let parts = vec![(1, Some(b" and part".to_vec()))];
         let change = StateChange { first: b"first".to_vec(), parts, rest };
-        let writes = vec![(keys[0].clone(), Some(NewState { change, retention: needed(at(0), 8) }))];
+        let writes = vec![(keys[0].clone(), Some(NewState::new(change, needed(at(0), 8))))];
         BucketFlush { bucket: 0, log: LOG, from: Position(from), to: Position(from + 1), writes }
     };
     hand.set(at(7));

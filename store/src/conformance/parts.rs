@@ -22,7 +22,7 @@ type Change<'a> = (&'a [u8], &'a [Named<'a>], Rest);
 fn state(first: &[u8], parts: &[Named<'_>], rest: Rest) -> Option<NewState> {
     let parts = parts.iter().map(|(number, part)| (*number, part.map(<[u8]>::to_vec))).collect();
     let change = StateChange { first: first.to_vec(), parts, rest };
-    Some(NewState { change, retention: None })
+    Some(NewState::new(change, None))
 }
 
 /// A flush that moves the bucket of `key` on by one position.
@@ -92,7 +92,7 @@ pub async fn a_busy_state_goes_idle_and_is_read_at_each_step(store: Subject) {
         state.apply(&plan, &stamp, &[Value::Bool(true)]);
         let change = state.change(&plan);
         kinds.push(change.rest);
-        let written = NewState { change, retention: None };
+        let written = NewState::new(change, None);
         write(&store, &generation, offset, &key, Some(written)).await;
         let found = read(&store, &generation, &key).await.unwrap();
         assert_eq!(found, state.clone().encode(&plan), "after event {offset}");
@@ -299,7 +299,7 @@ async fn change_at_random(store: &Subject, seed: u64) {
                 Some(change) => drop(expected.insert(key.clone(), changed(model.get(key), change))),
                 None => drop(expected.remove(key)),
             }
-            writes.push((key.clone(), change.map(|change| NewState { change, retention: None })));
+            writes.push((key.clone(), change.map(|change| NewState::new(change, None))));
         }
         let is_lost = |(key, state): &(EntityKey, Option<NewState>)| {
             !model.contains_key(key) && state.as_ref().is_some_and(|state| state.change.rest == Rest::Kept)

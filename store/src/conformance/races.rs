@@ -71,7 +71,7 @@ pub async fn no_read_sees_half_of_the_parts(store: Subject) {
         let parts = (0..4).map(|number| (number, (number < others).then(|| first.clone()))).collect();
         let rest = if at == 1 { Rest::Absent } else { Rest::Kept };
         let state = first.repeat(1 + others as usize);
-        (NewState { change: StateChange { first, parts, rest }, retention: None }, state)
+        (NewState::new(StateChange { first, parts, rest }, None), state)
     })
     .await;
 }

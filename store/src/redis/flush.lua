@@ -3,8 +3,9 @@
 -- KEYS: for each flush the bucket, then one entity for each write.
 -- ARGV: fingerprint; for each flush its log, from, to, how many writes it has and how many arguments those are. For each write:
 -- what becomes of parts that it does not name (`removed`; `absent`: there are none; `kept`); the sealed first part, empty to
--- delete the state with all parts; since and span of its retention in milliseconds, empty if it is needed for good; how many
--- other parts it names, and for each its number and it as it is sealed, empty to remove it.
+-- delete the state with all parts; since and span of its retention in milliseconds, empty if it is needed for good; 1 where its
+-- expiry is to be set, 0 where that is needed only if the state is not there; how many other parts it names, and for each its
+-- number and it as it is sealed, empty to remove it.
 -- Answers for each flush 1: applied; 0: the bucket is gone; 2: a state of which parts are to be kept is not there; else the
 -- position it is at, nil if it has none.
 local time = redis.call('TIME')
@@ -87,6 +88,17 @@ local function write_parts(entity, log, rest, first, arg, count)
   change('HDEL', entity, unset)
 end
 
+-- Writes a state of which `count` other parts are named from `arg` on. Answers whether it may be new, which a whole state of several
+-- parts always may.
+local function write_state(entity, log, rest, first, arg, count)
+  -- Most states have one part, before and after.
+  if count == 0 and (rest ~= 'removed' or redis.call('HEXISTS', entity, log .. '+') == 0) then
+    return redis.call('HSET', entity, log, first) == 1
+  end
+  write_parts(entity, log, rest, first, arg, count)
+  return rest ~= 'kept'
+end
+
 local function flush(key, arg, writes)
   local name, log, from, to = KEYS[key], ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
   local bucket = redis.call('HMGET', name, 'fingerprint', 'idle', log)
@@ -95,7 +107,7 @@ local function flush(key, arg, writes)
   local at = arg + 5
   for write = 1, writes do
     if ARGV[at] == 'kept' and redis.call('HEXISTS', KEYS[key + write], log) == 0 then return 2 end
-    at = at + 5 + 2 * ARGV[at + 4]
+    at = at + 6 + 2 * ARGV[at + 5]
   end
   -- Redis does not undo what a script wrote before it failed. So the position is unreadable until the states are
   -- written: whatever stops this script, a bucket of which only a part was written has no position.
@@ -104,19 +116,16 @@ local function flush(key, arg, writes)
   at = arg + 5
   for write = 1, writes do
     local entity, rest, first, since, span = KEYS[key + write], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local count = tonumber(ARGV[at + 4])
+    local count = tonumber(ARGV[at + 5])
     if first == '' then
       delete(entity, log)
     else
-      -- Most states have one part, before and after.
-      if count == 0 and (rest ~= 'removed' or redis.call('HEXISTS', entity, log .. '+') == 0) then
-        redis.call('HSET', entity, log, first)
-      else
-        write_parts(entity, log, rest, first, at + 5, count)
+      local is_new = write_state(entity, log, rest, first, at + 6, count)
+      if span ~= '' and (is_new or ARGV[at + 4] == '1') then
+        longest = math.max(longest, expire(entity, since, span))
       end
-      if span ~= '' then longest = math.max(longest, expire(entity, since, span)) end
     end
-    at = at + 5 + 2 * count
+    at = at + 6 + 2 * count
   end
   -- Older versions set the expiry of what they write to `idle` from now: so that this is never earlier than an expiry
   -- that was set here, `idle` is the longest of them.

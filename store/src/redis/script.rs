@@ -42,7 +42,7 @@ impl Script {
     pub(super) fn large_call<K: AsRef<[u8]>>(&self, keys: &[K], bytes: usize) -> Cmd {
         let keys_have: usize = keys.iter().map(|key| key.as_ref().len()).sum();
         // A few short arguments go with each key.
-        let mut call = Cmd::with_capacity(4 + 6 * keys.len(), 64 + keys_have + 40 * keys.len() + bytes);
+        let mut call = Cmd::with_capacity(4 + 7 * keys.len(), 64 + keys_have + 40 * keys.len() + bytes);
         call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());

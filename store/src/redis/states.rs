@@ -25,7 +25,7 @@ const WRITE: usize = 1 << 20;
 const TOGETHER: usize = 16 << 10;
 
 /// How many arguments the function of a flush takes for each write, without those for parts but the first: two for each.
-const OF_WRITE: usize = 5;
+const OF_WRITE: usize = 6;
 
 /// How many entities are read at once.
 const READ: usize = 1000;
@@ -111,8 +111,8 @@ fn arguments(flush: &BucketFlush) -> usize {
 }
 
 fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
-    let Some(NewState { change: StateChange { first, parts, rest }, retention }) = state else {
-        call.arg("removed").arg("").arg("").arg("").arg(0);
+    let Some(NewState { change: StateChange { first, parts, rest }, retention, renew }) = state else {
+        call.arg("removed").arg("").arg("").arg("").arg(0).arg(0);
         return;
     };
     let rest = match rest {
@@ -127,7 +127,7 @@ fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
         }
         None => call.arg("").arg(""),
     };
-    call.arg(parts.len());
+    call.arg(u8::from(renew)).arg(parts.len());
     for (number, part) in parts {
         let sealed = part.map(|part| layout::seal_part(name, log, number, part));
         call.arg(number).arg(sealed.unwrap_or_default());

@@ -141,7 +141,7 @@ async fn a_state_of_format_1_gets_other_parts() {
     let store = EmbeddedStore::open(directory.path(), hand.clock()).unwrap();
     let (key, parts) = (key(1), vec![(5, Some(b"and part".to_vec()))]);
     let change = StateChange { first: b"new first ".to_vec(), parts, rest: Rest::Kept };
-    let (bucket, state) = (key.bucket(BUCKETS), NewState { change, retention: None });
+    let (bucket, state) = (key.bucket(BUCKETS), NewState::new(change, None));
     let writes = vec![(key.clone(), Some(state))];
     let flush = BucketFlush { bucket, log: LOG, from: Position(1), to: Position(2), writes };
     assert_eq!(store.flush(&generation, vec![flush]).await.unwrap(), [FlushOutcome::Applied]);
