@@ -64,7 +64,7 @@ async fn main() {
 
     let mut table = Table::new("Ratios", &["", "found", "aim"]);
     let ratio = full.took.as_secs_f64() / (decoding + redis).as_secs_f64();
-    table.row(&[&"time of ours / (a + b)", &format!("{ratio:.2}"), &"<= 1.5"]);
+    table.row(&[&"time of ours / (a + b)", &format!("{ratio:.2}"), &"<= 1.25"]);
     if let Ok(took) = peer {
         let pace = |events: u64, took: Duration| events as f64 / took.as_secs_f64();
         let ratio = pace(events, full.took) / pace(FEWER.min(events), took);

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 use tidemark_kernel::aggregate::{Function, Probability};
 
 use crate::error::ExprError;

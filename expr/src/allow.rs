@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use datafusion::functions::{core, string, unicode};
+use datafusion_functions::{core, string, unicode};
 use tidemark_kernel::value::Type::{self, Bool, Float64, Int64, String as Text, Timestamp};
 
 use crate::call::Work::{self, DataFusion, Kernel};

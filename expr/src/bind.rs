@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field as Column, Schema};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast::{Expr, Spanned};
+use datafusion_physical_expr::PhysicalExpr;
+use sqlparser::ast::{Expr, Spanned};
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;

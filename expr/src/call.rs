@@ -11,10 +11,10 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{Field, FieldRef, Schema};
 use arrow::error::ArrowError;
-use datafusion::common::{Result, ScalarValue};
-use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{Result, ScalarValue};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF};
+use datafusion_physical_expr::PhysicalExpr;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;
 

@@ -8,8 +8,8 @@ use arrow::array::{
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::common::DataFusionError;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion_common::DataFusionError;
+use datafusion_physical_expr::PhysicalExpr;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::value::arrow::data_type;
 use tidemark_kernel::value::{Type, canonical};

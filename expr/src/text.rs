@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::ast::Expr;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::ast::Expr;
+use sqlparser::dialect::GenericDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::ExprError;
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters_and_brackets_are_closed() {
-        use datafusion::sql::sqlparser::ast::Spanned;
+        use sqlparser::ast::Spanned;
         let text = Text::new("'é' || lower(x)");
         let Expr::BinaryOp { right, .. } = text.parse().unwrap() else { panic!("a concatenation") };
         assert_eq!(text.slice(&text.range(right.span())), "lower(x)");

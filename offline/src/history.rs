@@ -14,20 +14,24 @@ use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, cast:
 use arrow::compute::{max, min, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::error::ArrowError;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::prelude::ident;
+use datafusion_common::DataFusionError;
+use datafusion_execution::memory_pool::FairSpillPool;
+use datafusion_execution::runtime_env::RuntimeEnvBuilder;
+use datafusion_execution::{SendableRecordBatchStream, TaskContext};
+use datafusion_physical_expr::expressions::col;
+use datafusion_physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::sorts::sort::SortExec;
+use datafusion_physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
 use tidemark_kernel::value::arrow::{data_type, value_at};
 use tidemark_kernel::{EntityKey, Event, FeaturePlan, Log, Stamp, Time, value::Type};
 
-use crate::session::{Limits, read_parquet, session};
-use crate::table::{EventTable, TableError, layout};
+use crate::table::{EventTable, TableError, layout, read_in_order};
 
 /// What went wrong reading a view's events.
 #[derive(Debug, Error)]
@@ -113,7 +117,7 @@ impl History {
         let (schema, wanted) = (sorted_schema(plan), wanted.map(Arc::new));
         let part = |files| Part {
             files,
-            stored: stored_columns(table, plan),
+            stored: Arc::new(stored_columns(table, plan)),
             schema: Arc::clone(&schema),
             evaluator: Arc::new(evaluator.clone()),
             wanted: wanted.clone(),
@@ -124,12 +128,19 @@ impl History {
         let parts = deal(files, effort.threads)
             .into_iter()
             .map(|files| Arc::new(part(files)) as Arc<dyn PartitionStream>);
-        let rows = sorted(&schema, parts.collect(), effort).await.map_err(Self::failed(&plan.view))?;
+        let rows = sorted(&schema, parts.collect(), effort).map_err(Self::failed(&plan.view))?;
         Ok(Self { view: plan.view.clone(), rows, batch: None, read, times })
     }
 
     fn failed(view: &str) -> impl Fn(DataFusionError) -> HistoryError + '_ {
-        move |source| HistoryError::Read { view: view.to_owned(), source: Box::new(source) }
+        let read = |source| HistoryError::Read { view: view.to_owned(), source: Box::new(source) };
+        move |error| match error {
+            DataFusionError::External(error) => match error.downcast::<TableError>() {
+                Ok(error) => HistoryError::Table(*error),
+                Err(error) => read(DataFusionError::External(error)),
+            },
+            error => read(error),
+        }
     }
 
     /// How many rows of the table have been read so far, kept or not.
@@ -214,22 +225,29 @@ fn deal(files: Vec<PathBuf>, hands: usize) -> Vec<Vec<PathBuf>> {
     parts
 }
 
-async fn sorted(
+/// The rows of all parts in order. Parts are read and sorted side by side; what does not fit into the memory given is spilled to
+/// temporary files.
+fn sorted(
     schema: &SchemaRef,
     parts: Vec<Arc<dyn PartitionStream>>,
     effort: Effort,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let limits = Limits { memory: effort.memory, parallel: effort.threads, spill: None };
-    let table = StreamingTable::try_new(Arc::clone(schema), parts)?;
-    let order = [KEY, layout::EVENT_TIME, layout::LOG, layout::OFFSET];
-    let rows = session(&limits)?.read_table(Arc::new(table))?;
-    rows.sort(order.map(|name| ident(name).sort(true, false)).to_vec())?.execute_stream().await
+    let column = |name| Ok(PhysicalSortExpr::new_default(col(name, schema)?).asc().nulls_last());
+    let order = [KEY, layout::EVENT_TIME, layout::LOG, layout::OFFSET].map(column);
+    let order = LexOrdering::new(order.into_iter().collect::<Result<Vec<_>, DataFusionError>>()?);
+    let order = order.ok_or_else(|| DataFusionError::Internal("no columns to sort by".into()))?;
+    let rows = StreamingTableExec::try_new(Arc::clone(schema), parts, None, [], false, None)?;
+    let rows = SortExec::new(order.clone(), Arc::new(rows)).with_preserve_partitioning(true);
+    let rows = SortPreservingMergeExec::new(order, Arc::new(rows));
+    let memory = Arc::new(FairSpillPool::new(effort.memory));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc()?;
+    rows.execute(0, Arc::new(TaskContext::default().with_runtime(runtime)))
 }
 
 /// Some of the data files, evaluated.
 struct Part {
     files: Vec<PathBuf>,
-    stored: Schema,
+    stored: SchemaRef,
     schema: SchemaRef,
     evaluator: Arc<ViewEvaluator>,
     wanted: Option<Arc<BTreeSet<EntityKey>>>,
@@ -249,19 +267,15 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (files, stored) = (self.files.clone(), self.stored.clone());
-        let opened = async move {
-            if files.is_empty() {
-                return Ok(stream::empty().boxed());
-            }
-            let rows = read_parquet(&session(&Limits::IN_ORDER)?, &files, &stored).await?;
-            Ok::<_, DataFusionError>(rows.execute_stream().await?.boxed())
-        };
+        let stored = Arc::clone(&self.stored);
+        let rows =
+            stream::iter(self.files.clone()).then(move |file| read_in_order(file, Arc::clone(&stored)));
         let (evaluator, wanted) = (Arc::clone(&self.evaluator), self.wanted.clone());
         let (schema, read) = (Arc::clone(&self.schema), Arc::clone(&self.read));
         let times = Arc::clone(&self.times);
-        let rows = stream::once(opened).try_flatten().map(move |batch| {
-            let batch = layout::from_stored(&batch?)?;
+        let rows = rows.try_flatten().map(move |batch| {
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let batch = layout::from_stored(&batch)?;
             read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             widen_to(&times, &batch);
             let seen =

@@ -19,7 +19,6 @@ pub mod durable;
 pub mod history;
 pub mod input;
 pub mod location;
-mod session;
 pub mod table;
 pub mod training;
 

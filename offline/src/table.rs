@@ -29,6 +29,8 @@ use crate::location::Location;
 use log::{Outcome, TableLog};
 use statistics::Logs;
 
+pub(crate) use read::read_in_order;
+
 pub mod compact;
 mod data_file;
 mod epochs;
@@ -37,6 +39,7 @@ pub mod facts;
 mod held;
 pub mod layout;
 mod log;
+mod read;
 mod remove;
 pub mod retract;
 mod scan;
@@ -51,9 +54,9 @@ pub use epochs::{Epoch, Epochs};
 pub use error::TableError;
 pub use facts::Facts;
 pub use held::{Held, HeldField};
+pub use read::Rows;
 pub use remove::Places;
 pub use retract::Retraction;
-pub use scan::Rows;
 pub use statistics::LogStatistics;
 
 /// Where logs stand: the next offset of each. A log that is not named stands at its start.

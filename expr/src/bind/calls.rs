@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     CeilFloorKind, Expr, Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart,
     TrimWhereField,
 };
@@ -163,7 +163,7 @@ impl Overload {
 }
 
 fn is_plain(field: &CeilFloorKind) -> bool {
-    use datafusion::sql::sqlparser::ast::DateTimeField;
+    use sqlparser::ast::DateTimeField;
     matches!(field, CeilFloorKind::DateTimeField(DateTimeField::NoDateTime))
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, IsNotNullExpr};
-use datafusion::sql::sqlparser::ast::{CaseWhen, Expr};
+use datafusion_expr::Operator;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::{BinaryExpr, CaseExpr, IsNotNullExpr};
+use sqlparser::ast::{CaseWhen, Expr};
 use tidemark_kernel::value::{Type, Value};
 
 use super::typed::common;

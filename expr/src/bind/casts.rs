@@ -1,6 +1,6 @@
 //! `cast`, `try_cast` and `::`.
 
-use datafusion::sql::sqlparser::ast::{CastKind, DataType, Expr};
+use sqlparser::ast::{CastKind, DataType, Expr};
 use tidemark_kernel::value::Type;
 
 use super::typed::cast_help;

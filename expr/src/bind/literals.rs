@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::ast::{DataType, TypedString, Value as Token, ValueWithSpan};
+use sqlparser::ast::{DataType, TypedString, Value as Token, ValueWithSpan};
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Value;
 

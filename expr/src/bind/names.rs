@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::physical_expr::expressions::Column;
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion_physical_expr::expressions::Column;
+use sqlparser::ast::Ident;
 
 use super::{Binder, Result, Typed};
 use crate::error::ExprError;

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::common::ScalarValue;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Literal;
+use datafusion_common::ScalarValue;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Literal;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::{Type, Value};
 

@@ -15,11 +15,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 
 use super::log::Outcome;
-use super::scan::read_in_order;
+use super::read::read_in_order;
 use super::statistics::{self, Logs};
 use super::{DataFile, EventTable, TableError, data_file, held};
 use crate::durable::FileError;
-use crate::session::{Limits, session};
 
 /// Which files to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,14 +95,10 @@ impl EventTable {
     /// Writes the rows of files, one after the other, into a new file, which goes where the first of them stands.
     async fn write_merged(&self, parts: &[DataFile]) -> Result<Add, TableError> {
         let schema = self.columns_of(parts)?;
-        let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
         let paths: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
-        let (columns, folder) = (schema.as_ref().clone(), self.folder.clone());
-        let mut batches = stream::iter(paths)
-            .then(move |path| read_in_order(session.clone(), path, columns.clone()))
-            .try_flatten()
-            .map_err(move |error| TableError::read(&folder)(error))
-            .boxed();
+        let columns = Arc::clone(&schema);
+        let batches = stream::iter(paths).then(move |path| read_in_order(path, Arc::clone(&columns)));
+        let mut batches = batches.try_flatten().boxed();
         let runtime = Handle::current();
         let rows = std::iter::from_fn(move || runtime.block_on(batches.next()));
         self.write_file(data_file::name_in_place_of(parts[0].name()), schema, rows).await
@@ -114,7 +109,7 @@ impl EventTable {
     fn columns_of(&self, files: &[DataFile]) -> Result<SchemaRef, TableError> {
         let mut written = BTreeSet::new();
         for file in files {
-            written.extend(held::written(&self.folder, file)?.0);
+            written.extend(held::written(file)?.0);
         }
         let schema = self.log.stored_columns(&self.folder)?;
         let kept = schema.fields().iter().filter(|field| written.contains(field.name()));

@@ -6,7 +6,6 @@ use std::iter::successors;
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
 use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
@@ -97,7 +96,7 @@ pub enum TableError {
         /// What does not fit.
         source: ArrowError,
     },
-    /// A data file could not be written or read as Parquet.
+    /// A data file could not be written as Parquet.
     #[error("cannot write the data file {}: {source}", path.display())]
     Parquet {
         /// The data file.
@@ -105,13 +104,13 @@ pub enum TableError {
         /// What went wrong.
         source: ParquetError,
     },
-    /// The table could not be read.
-    #[error("cannot read the table {}: {source}", path.display())]
+    /// A data file could not be read as Parquet.
+    #[error("cannot read the data file {}: {source}", path.display())]
     Read {
-        /// The table.
+        /// The data file.
         path: PathBuf,
         /// What went wrong.
-        source: Box<DataFusionError>,
+        source: ParquetError,
     },
     /// The table's log could not be read or written.
     #[error("cannot read or write the log of the table {}: {source}", path.display())]
@@ -160,8 +159,8 @@ impl TableError {
         }
     }
 
-    pub(super) fn read(path: &Path) -> impl FnOnce(DataFusionError) -> Self + '_ {
-        move |source| Self::Read { path: path.into(), source: Box::new(source) }
+    pub(super) fn read(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
+        move |source| Self::Read { path: path.into(), source }
     }
 
     pub(super) fn rows(path: &Path) -> impl FnOnce(ArrowError) -> Self + '_ {
@@ -196,7 +195,7 @@ mod tests {
         assert!(slow.may_pass() && !slow.is_full(), "{slow}");
         let parquet = ParquetError::External(Box::new(io::Error::from(io::ErrorKind::ResourceBusy)));
         assert!(TableError::Parquet { path: "a".into(), source: parquet }.may_pass());
-        let read = DataFusionError::IoError(io::ErrorKind::Interrupted.into());
+        let read = io::Error::from(io::ErrorKind::Interrupted).into();
         assert!(TableError::read(Path::new("events"))(read).may_pass());
 
         for kind in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData] {

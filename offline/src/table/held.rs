@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::path::Path;
 
-use datafusion::error::DataFusionError;
 use deltalake_core::kernel::StructField;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tidemark_kernel::{Log, SourcePlan, Type};
@@ -117,7 +115,7 @@ impl EventTable {
         let stored = columns.field(ours.name()).and_then(|field| layout::type_of(field.data_type()));
         let (mut rows, mut logs) = (0, Logs::new());
         for file in self.files()? {
-            let held = rows_with(&self.folder, &file, ours.name())?;
+            let held = rows_with(&file, ours.name())?;
             if held > 0 {
                 rows += held;
                 statistics::merge(&mut logs, file.logs.as_ref().unwrap_or(&Logs::new()));
@@ -135,16 +133,15 @@ impl EventTable {
 }
 
 /// How many rows of a data file have a column; 0 where the file was written without it.
-fn rows_with(folder: &Path, file: &DataFile, column: &str) -> Result<u64, TableError> {
-    let (columns, rows) = written(folder, file)?;
+fn rows_with(file: &DataFile, column: &str) -> Result<u64, TableError> {
+    let (columns, rows) = written(file)?;
     Ok(if columns.contains(column) { rows } else { 0 })
 }
 
 /// The columns that a data file was written with, and how many rows it has.
-pub(super) fn written(folder: &Path, file: &DataFile) -> Result<(BTreeSet<String>, u64), TableError> {
+pub(super) fn written(file: &DataFile) -> Result<(BTreeSet<String>, u64), TableError> {
     let opened = File::open(&file.path).map_err(FileError::of("read", &file.path))?;
-    let reader = SerializedFileReader::new(opened)
-        .map_err(|error| TableError::read(folder)(DataFusionError::External(error.into())))?;
+    let reader = SerializedFileReader::new(opened).map_err(TableError::read(&file.path))?;
     let metadata = reader.metadata().file_metadata();
     let columns = metadata.schema_descr().columns().iter().map(|column| column.name().to_owned());
     Ok((columns.collect(), metadata.num_rows().max(0).unsigned_abs()))

@@ -12,9 +12,8 @@ use tidemark_kernel::Log;
 use tidemark_kernel::event::Offset;
 
 use super::log::Outcome;
-use super::scan::read_in_order;
+use super::read::read_in_order;
 use super::{DataFile, EventTable, TableError, data_file, layout};
-use crate::session::{Limits, session};
 
 /// Rows by their places: for each partition, offsets.
 pub type Places = BTreeMap<Log, BTreeSet<Offset>>;
@@ -69,10 +68,8 @@ impl EventTable {
         let schema = self.log.stored_columns(&self.folder)?;
         let (mut cut, mut rests, mut removed) = (Vec::new(), Vec::new(), 0);
         for file in self.files()?.into_iter().filter(|file| may_hold(file, places)) {
-            let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
-            let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone());
-            let rows = async { rows.await?.try_collect::<Vec<_>>().await };
-            let rows = rows.await.map_err(TableError::read(&self.folder))?;
+            let rows = read_in_order(file.path.clone(), schema.clone()).await?;
+            let rows: Vec<_> = rows.try_collect().await?;
             let left = rows.iter().map(|rows| without(rows, places, except)).collect::<Result<Vec<_>, _>>();
             let left = left.map_err(TableError::rows(&self.folder))?;
             let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();

@@ -17,10 +17,9 @@ use tidemark_kernel::{Log, Offset, Position};
 use tokio::runtime::Handle;
 
 use super::log::Outcome;
-use super::scan::read_in_order;
+use super::read::read_in_order;
 use super::{DataFile, EventTable, Facts, Positions, TableError, compact, data_file, layout, statistics};
 use crate::durable::FileError;
-use crate::session::{Limits, session};
 
 /// The fact that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
 pub const RETRACTED: &str = "retracted";
@@ -195,13 +194,11 @@ impl EventTable {
         retraction: Retraction,
     ) -> Result<(Option<Add>, u64), TableError> {
         let schema = self.log.stored_columns(&self.folder)?;
-        let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
-        let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone()).await;
-        let mut rows = rows.map_err(TableError::read(&self.folder))?;
+        let mut rows = read_in_order(file.path.clone(), Arc::clone(&schema)).await?;
         let removed = Arc::new(AtomicU64::new(0));
         let (runtime, folder, count) = (Handle::current(), self.folder.clone(), Arc::clone(&removed));
         let rest = std::iter::from_fn(move || runtime.block_on(rows.next())).map(move |rows| {
-            let rows = rows.map_err(TableError::read(&folder))?;
+            let rows = rows?;
             let rest = retraction.without(&rows).map_err(TableError::rows(&folder))?;
             count.fetch_add((rows.num_rows() - rest.num_rows()) as u64, Ordering::Relaxed);
             Ok(rest)

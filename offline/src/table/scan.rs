@@ -1,21 +1,15 @@
 //! Reading rows back, in the order they were committed.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
-use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::SessionContext;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tidemark_kernel::{Log, Position, Time};
 
+use super::read::{Rows, read_in_order};
 use super::{DataFile, EventTable, LogStatistics, Positions, TableError, layout};
-use crate::session::{Limits, read_parquet, session};
-
-/// Rows of a table, batch by batch.
-pub type Rows = BoxStream<'static, Result<RecordBatch, TableError>>;
 
 impl EventTable {
     /// Rows with `from <= offset < to` of each log, in commit order: log by log in order of offset, logs mixed.
@@ -44,13 +38,10 @@ impl EventTable {
     fn read(&self, wanted: Wanted) -> Result<Rows, TableError> {
         let schema =
             wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(&self.folder))?;
+        let schema = Arc::new(schema);
         let files: Vec<DataFile> = self.files()?.into_iter().filter(|file| wanted.may_hold(file)).collect();
-        let folder = self.folder.clone();
-        let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
-        let batches = stream::iter(files)
-            .then(move |file| read_in_order(session.clone(), file.path, schema.clone()))
-            .try_flatten()
-            .map_err(move |error| TableError::read(&folder)(error));
+        let batches =
+            stream::iter(files).then(move |file| read_in_order(file.path, Arc::clone(&schema))).try_flatten();
         let folder = self.folder.clone();
         let rows = batches.and_then(move |batch| {
             let kept = wanted.keep(&batch).map_err(TableError::rows(&folder));
@@ -58,15 +49,6 @@ impl EventTable {
         });
         Ok(rows.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed())
     }
-}
-
-/// The rows of a data file as they are stored, in their order. Columns of `schema` that it lacks are null.
-pub(super) async fn read_in_order(
-    session: SessionContext,
-    file: PathBuf,
-    schema: Schema,
-) -> Result<SendableRecordBatchStream, DataFusionError> {
-    read_parquet(&session, &[file], &schema).await?.execute_stream().await
 }
 
 /// Which rows and columns a scan gives.

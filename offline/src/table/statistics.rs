@@ -2,6 +2,7 @@
 //! log, what we skip files by and what is told of a table without reading it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, PrimitiveArray, RecordBatch, cast::AsArray};
 use arrow::compute::{max, min};
@@ -12,9 +13,8 @@ use serde_json::{Map, Value as Json, json};
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::{Log, Time};
 
-use super::scan::read_in_order;
+use super::read::read_in_order;
 use super::{EventTable, TableError, layout};
-use crate::session::{Limits, session};
 
 /// What a file, or a table, holds of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,20 +72,16 @@ impl EventTable {
     }
 
     async fn read_statistics(&self, file: std::path::PathBuf) -> Result<Logs, TableError> {
-        let failed = TableError::read(&self.folder);
         let stored = layout::stored(&self.schema);
         let wanted = [layout::LOG, layout::OFFSET, layout::EVENT_TIME, layout::ARRIVAL_TIME];
         let fields = wanted.iter().filter_map(|name| stored.field_with_name(name).ok().cloned());
-        let schema = Schema::new(fields.collect::<Vec<_>>());
-        let read = async {
-            let rows = read_in_order(session(&Limits::IN_ORDER)?, file, schema).await?;
-            rows.try_fold(Logs::new(), async |mut held, batch| {
-                merge(&mut held, &of_rows(&batch));
-                Ok(held)
-            })
-            .await
-        };
-        read.await.map_err(failed)
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let mut rows = read_in_order(file, schema).await?;
+        let mut held = Logs::new();
+        while let Some(batch) = rows.try_next().await? {
+            merge(&mut held, &of_rows(&batch));
+        }
+        Ok(held)
     }
 
     /// How many rows of each log were committed since a time, as far as this handle has seen.

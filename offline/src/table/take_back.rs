@@ -5,9 +5,8 @@ use futures::TryStreamExt;
 use tidemark_kernel::Position;
 
 use super::log::Outcome;
-use super::scan::read_in_order;
+use super::read::read_in_order;
 use super::{DataFile, EventTable, Facts, Positions, TableError, data_file, layout};
-use crate::session::{Limits, session};
 
 impl EventTable {
     /// Removes the rows that are not before `to`, puts every log that stands behind that back there, and replaces the
@@ -44,10 +43,8 @@ impl EventTable {
         let schema = self.log.stored_columns(&self.folder)?;
         let mut rests = Vec::new();
         for file in &cut {
-            let session = session(&Limits::IN_ORDER).map_err(TableError::read(&self.folder))?;
-            let rows = read_in_order(session, file.path.clone(), schema.as_ref().clone());
-            let rows = async { rows.await?.try_collect::<Vec<_>>().await };
-            let rows = rows.await.map_err(TableError::read(&self.folder))?;
+            let rows = read_in_order(file.path.clone(), schema.clone()).await?;
+            let rows: Vec<_> = rows.try_collect().await?;
             let rows = rows.iter().map(|rows| layout::before(rows, to)).collect::<Result<Vec<_>, _>>();
             let rows = rows.map_err(TableError::rows(&self.folder))?;
             if rows.iter().any(|rows| rows.num_rows() > 0) {

@@ -20,6 +20,7 @@ mod delta_log;
 mod epochs;
 mod facts;
 mod full_disk;
+mod read;
 mod retract;
 mod take_back;
 
