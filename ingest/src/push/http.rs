@@ -4,8 +4,12 @@
 //! that is broken JSON is refused with 400, one of more than 8 MiB with 413, and nothing of it is appended. A record
 //! that is JSON but does not fit the source is appended like any other and becomes a dead letter; the answer counts
 //! those and says why, since whether a record is an event depends on nothing but the record and the source. That holds
-//! while the source changes, too: a new version waits for the requests that were judged by the old one. A member that
-//! no field of the source takes is ignored, and named in the answer: it may be a misspelt field, which is null then.
+//! while the source changes, too: a new version waits for the requests that were judged by the old one. The status is 200 if
+//! every record is an event, and 207 if one is a dead letter. A member that no field of the source takes is ignored, and named
+//! in the answer: it may be a misspelt field, which is null then.
+//!
+//! A refused request is answered with `{"error": {"kind", "message"}}`, as a lookup is, and a status from 400 on: nothing of it
+//! was appended.
 //!
 //! The answer waits until every view that is up has the records, so that the sender's next lookup sees them, and says
 //! `"applied": true`. Where that takes longer than [`PATIENCE`], or the sender asks with `?wait=durable` not to wait, it
@@ -200,6 +204,11 @@ impl Judgement {
     const fn records(&self) -> i64 {
         self.accepted + self.dead_letters
     }
+
+    /// A sender whose client fails on statuses from 400 on would send records again that are in.
+    const fn status(&self) -> StatusCode {
+        if self.dead_letters == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS }
+    }
 }
 
 /// Validates the records of a body as the reader of the push partition will, on a thread where it may take long. Returns what
@@ -266,7 +275,7 @@ fn acknowledgement(first: i64, judgement: &Judgement, applied: bool, repeated: b
     if repeated {
         body["repeated"] = true.into();
     }
-    (StatusCode::OK, Json(body)).into_response()
+    (judgement.status(), Json(body)).into_response()
 }
 
 /// Why nothing was appended.
@@ -276,6 +285,19 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// What to do about it, by the names that lookups have for it and some of their own: `too_large` (send fewer records), and
+    /// `overloaded` (send them later).
+    fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::NOT_FOUND => "unknown",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::TOO_MANY_REQUESTS => "overloaded",
+            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            status if status.is_server_error() => "internal",
+            _ => "invalid",
+        }
+    }
+
     fn by<E: std::error::Error>(status: StatusCode) -> impl FnOnce(E) -> Self {
         move |error| Self { status, reason: error.to_string() }
     }
@@ -318,7 +340,8 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.reason }))).into_response();
+        let body = json!({ "error": { "kind": self.kind(), "message": self.reason } });
+        let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }

@@ -37,6 +37,11 @@ async fn ask(router: Router, request: Request<Body>) -> (StatusCode, Json) {
     (status, serde_json::from_slice(&body).expect("JSON"))
 }
 
+/// The body of a request that is refused.
+fn refusal(kind: &str, message: &str) -> Json {
+    json!({ "error": { "kind": kind, "message": message } })
+}
+
 #[tokio::test]
 async fn a_push_is_durable_once_it_is_acknowledged() {
     let project = Project::new(memory());
@@ -46,7 +51,7 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
         "[{{\"user\":1,\"amount\":2,\"at\":\"{at}\"}},{{\"user\":\"x\",\"at\":\"{at}\"}},{{\"user\":2,\"amount\":3,\"at\":\"{at}\"}}]"
     );
     let (status, answer) = send(&ingest, "payments", body).await;
-    assert_eq!(status, StatusCode::OK);
+    assert_eq!(status, StatusCode::MULTI_STATUS);
     let expected = json!({
         "accepted": 2, "dead_letters": 1, "first_offset": 0, "last_offset": 2,
         "rejected": [{
@@ -56,23 +61,25 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
         "unknown": [], "applied": false,
     });
     assert_eq!(answer, expected);
+    let (status, answer) = send(&ingest, "payments", format!("{{\"user\":\"x\",\"at\":\"{at}\"}}")).await;
+    assert_eq!((status, &answer["accepted"]), (StatusCode::MULTI_STATUS, &json!(0)));
     let (status, answer) = send(&ingest, "payments", format!("{{\"user\":1,\"at\":\"{at}\"}}")).await;
-    assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(3)));
+    assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(4)));
     drop(ingest);
 
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("caught up");
     let held = project.held().await;
-    assert_eq!((held.events.len(), held.dead_letters.len(), held.views["by_user"].len()), (3, 1, 2));
+    assert_eq!((held.events.len(), held.dead_letters.len(), held.views["by_user"].len()), (3, 2, 2));
     assert!(held.dead_letters[0].contains("push 1"), "{}", held.dead_letters[0]);
     let taken = &ingest.health().taken()["payments"];
     assert_eq!(
         (taken.records, taken.events(), taken.reason().map(|why| why.first.as_str())),
-        (4, 3, Some("push 1"))
+        (5, 3, Some("push 1"))
     );
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
     let status = ingest.status(Detail::ALL).await.expect("status");
-    assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 4);
+    assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 5);
 }
 
 /// Two payments, of which the second is a dead letter, and a member that no field takes.
@@ -88,19 +95,22 @@ async fn a_push_with_a_key_counts_once() {
     let mut ingest = project.open().await;
     let body = two_payments();
     let (status, first) = send_under(ingest.push_router(), &[b"k-1"], &body).await;
-    assert_eq!((status, &first["first_offset"], first.get("repeated")), (StatusCode::OK, &json!(0), None));
+    assert_eq!(
+        (status, &first["first_offset"], first.get("repeated")),
+        (StatusCode::MULTI_STATUS, &json!(0), None)
+    );
     assert_eq!((&first["rejected"][0]["offset"], &first["unknown"]), (&json!(1), &json!(["Shop"])));
     let mut repeated = first;
     repeated["repeated"] = json!(true);
     for _ in 0..2 {
         let again = send_under(ingest.push_router(), &[b"k-1"], &body).await;
-        assert_eq!(again, (StatusCode::OK, repeated.clone()));
+        assert_eq!(again, (StatusCode::MULTI_STATUS, repeated.clone()));
     }
     let (status, answer) = send_under(ingest.push_router(), &[b"k-1"], &format!("{body}\n")).await;
     let reason = format!(
         "the Idempotency-Key `k-1` was received at {RECEIVED} with another body; send these records under another key"
     );
-    assert_eq!((status, answer), (StatusCode::UNPROCESSABLE_ENTITY, json!({ "error": reason })));
+    assert_eq!((status, answer), (StatusCode::UNPROCESSABLE_ENTITY, refusal("invalid", &reason)));
     let (_, other) = send_under(ingest.push_router(), &[b"k-2"], &body).await;
     assert_eq!(
         (&other["first_offset"], other.get("repeated")),
@@ -114,7 +124,7 @@ async fn a_push_with_a_key_counts_once() {
 
     let mut ingest = project.open().await;
     let again = send_under(ingest.push_router(), &[b"k-1"], &body).await;
-    assert_eq!(again, (StatusCode::OK, repeated), "after a restart, with the records trimmed");
+    assert_eq!(again, (StatusCode::MULTI_STATUS, repeated), "after a restart, with the records trimmed");
     ingest.catch_up(&unwatched).await.expect("caught up");
     let held = project.held().await;
     assert_eq!((held.events.len(), held.dead_letters.len()), (3, 3), "{held:?}");
@@ -132,7 +142,7 @@ async fn a_key_is_known_for_a_day() {
     for later in [0, 86_399_999, 86_400_000, 2 * 86_400_000 - 1, 2 * 86_400_000] {
         clock.store(RECEIVED.millis() + later, SeqCst);
         let (status, answer) = send_under(ingest.push_router(), &[b"k"], &body).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(status, StatusCode::MULTI_STATUS, "{answer}");
         places.push((answer["first_offset"].as_i64().expect("an offset"), answer.get("repeated").is_some()));
     }
     assert_eq!(places, [(0, false), (0, true), (2, false), (2, true), (4, false)]);
@@ -151,7 +161,7 @@ async fn of_requests_at_once_with_one_key_one_is_appended() {
     let mut appended = 0;
     for answer in answers {
         let (status, answer) = answer.expect("no panic");
-        assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(0)));
+        assert_eq!((status, &answer["first_offset"]), (StatusCode::MULTI_STATUS, &json!(0)));
         appended += usize::from(answer.get("repeated").is_none());
     }
     assert_eq!(appended, 1);
@@ -174,10 +184,14 @@ async fn keys_that_are_none_are_refused() {
     for (keys, what) in refused {
         let (status, answer) = send_under(ingest.push_router(), keys, &two_payments()).await;
         let reason = format!("{what}; send one of 1 to 255 visible ASCII characters, such as a UUID");
-        assert_eq!((status, answer), (StatusCode::BAD_REQUEST, json!({ "error": reason })));
+        assert_eq!((status, answer), (StatusCode::BAD_REQUEST, refusal("invalid", &reason)));
     }
     let (status, answer) = send_under(ingest.push_router(), &[&long[1..]], &two_payments()).await;
-    assert_eq!((status, &answer["first_offset"]), (StatusCode::OK, &json!(0)), "nothing was appended before");
+    assert_eq!(
+        (status, &answer["first_offset"]),
+        (StatusCode::MULTI_STATUS, &json!(0)),
+        "nothing was appended before"
+    );
 }
 
 #[tokio::test]
@@ -191,7 +205,7 @@ async fn members_that_no_field_takes_are_named() {
     let (status, answer) = send(&ingest, "payments", body).await;
     assert_eq!(
         (status, &answer["accepted"], &answer["dead_letters"]),
-        (StatusCode::OK, &json!(1), &json!(1))
+        (StatusCode::MULTI_STATUS, &json!(1), &json!(1))
     );
     assert_eq!(answer["unknown"], json!(["Amount", "shp"]), "of dead letters as well");
     let many: Vec<String> = (0..50).map(|index| format!("\"m{index:02}\":1")).collect();
@@ -206,11 +220,12 @@ async fn refused_bodies_append_nothing() {
     let mut ingest = project.open().await;
     let (status, answer) = send(&ingest, "payments", "{\"user\":1}\n{\"user\":").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"].as_str().expect("a message").starts_with("record 2 of the body is broken JSON"));
+    let message = answer["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("record 2 of the body is broken JSON"));
     assert_eq!(send(&ingest, "payments", "").await.0, StatusCode::BAD_REQUEST);
     let (status, answer) = send(&ingest, "payment", "{}").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert_eq!(answer["error"], "unknown source `payment`; the sources are payments");
+    assert_eq!(answer, refusal("unknown", "unknown source `payment`; the sources are payments"));
     let long = Request::post("/v1/sources/payments/events")
         .body(Body::from(vec![b' '; 9 << 20]))
         .expect("a request");
@@ -219,7 +234,7 @@ async fn refused_bodies_append_nothing() {
     let answer = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
     let answer: Json = serde_json::from_slice(&answer).expect("JSON");
     let expected = "the body is longer than 8388608 bytes; send the records in several requests";
-    assert_eq!(answer["error"], expected);
+    assert_eq!(answer, refusal("too_large", expected));
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
 }
 
@@ -253,7 +268,7 @@ async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
         async move {
             let request =
                 Request::post("/v1/sources/payments/events").body(Body::from(body)).expect("a request");
-            assert_eq!(router.oneshot(request).await.expect("an answer").status(), StatusCode::OK);
+            assert!(router.oneshot(request).await.expect("an answer").status().is_success());
         }
     });
     futures::future::join_all(senders).await;
@@ -342,7 +357,7 @@ async fn a_push_is_seen_by_the_next_lookup() {
     assert_eq!((status, &answer["applied"]), (StatusCode::OK, &json!(false)));
     let (status, answer) = post(router, "/v1/sources/payments/events?wait=later", record(51)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"].as_str().is_some_and(|told| told.contains("`durable`")), "{answer}");
+    assert!(answer["error"]["message"].as_str().is_some_and(|told| told.contains("`durable`")), "{answer}");
     stop.send(()).expect("running");
     running.await.expect("no panic").expect("stopped");
     // What is durable alone may wait for the next start.
