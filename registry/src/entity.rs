@@ -31,11 +31,11 @@ impl EntityDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
         let shape = Shape::read(node, "an entity", &["name", "keys", "description"], reading)?;
         let name = name::declared(&shape, reading);
-        let before = reading.problems.len();
+        let before = reading.errors();
         let nodes = shape.require_list("keys", reading);
         let keys: Vec<FieldDeclaration> = nodes.iter().filter_map(|node| key(node, reading)).collect();
         let keys = name::unique(keys, "key", |key| &key.name, reading);
-        let whole = reading.problems.len() == before;
+        let whole = reading.errors() == before;
         Some(Self { name: name?, keys, description: shape.description(reading), whole })
     }
 

@@ -136,13 +136,13 @@ fn origin_help(name: &str) -> String {
 }
 
 fn named_origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
-    let before = reading.problems.len();
+    let before = reading.errors();
     let shape = Shape::read(node, "`from`", &["column", "path", "header"], reading)?;
     let named: Vec<&(Text, Node)> =
         ["column", "path", "header"].iter().filter_map(|key| shape.entry(key)).collect();
     match named[..] {
         [] => {
-            if reading.problems.len() == before {
+            if reading.errors() == before {
                 let problem = Problem::error(node.place, "`from` names nothing");
                 reading.report(problem.help("write `from: {column: NAME}`".to_owned()));
             }

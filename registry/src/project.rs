@@ -34,7 +34,7 @@ pub struct Project {
 /// The event tables, and how often they are committed to. Whichever comes first commits: the time or the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offline {
-    /// A folder, or a URL such as `s3://bucket/prefix`.
+    /// A folder, or a `file://` URL of one.
     pub path: String,
     /// How long an event of a topic waits at most before it is committed.
     pub commit_every: Span,
@@ -114,10 +114,21 @@ fn offline(node: &Node, reading: &mut Reading<'_>) -> Offline {
     let keys = &["path", "commit_every", "commit_rows"];
     let Some(shape) = Shape::read(node, "`offline`", keys, reading) else { return default };
     Offline {
-        path: shape.text("path", reading).map_or(default.path, |text| text.value.clone()),
+        path: path(&shape, reading).unwrap_or(default.path),
         commit_every: commit_every(&shape, reading).unwrap_or(default.commit_every),
         commit_rows: commit_rows(&shape, reading).unwrap_or(default.commit_rows),
     }
+}
+
+/// Where the event tables are, which is on the local disk.
+fn path(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<String> {
+    let text = shape.text("path", reading)?;
+    if let Some((scheme, _)) = text.value.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+        let what = format!("event tables cannot be kept on `{scheme}`");
+        let help = "write the path of a folder on the local disk, such as `data/offline`; object stores are not supported yet";
+        reading.report(Problem::error(text.place, what).help(help.to_owned()));
+    }
+    Some(text.value.clone())
 }
 
 fn commit_every(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Span> {

@@ -143,13 +143,13 @@ impl Declarations {
         let mut project = None;
         let (mut entities, mut sources, mut views, mut services) = (vec![], vec![], vec![], vec![]);
         for (index, file) in reading.files.iter().enumerate().filter(|(index, _)| !unread.contains(index)) {
-            let before = reading.problems.len();
+            let before = reading.errors();
             let node = tree::read(index, file, &mut reading.problems);
-            reading.incomplete |= node.is_none() && reading.problems.len() > before;
+            reading.incomplete |= node.is_none() && reading.errors() > before;
             let empty = Node { place: Place { file: index, start: 0, end: 0 }, kind: Kind::Null };
             if file.name == PROJECT_FILE {
                 // A file that could not be read has said so already.
-                if node.is_some() || reading.problems.len() == before {
+                if node.is_some() || reading.errors() == before {
                     project = Project::read(&node.unwrap_or(empty), reading);
                 }
                 continue;
@@ -221,7 +221,7 @@ fn by_name<D>(
 impl Unique {
     /// What is declared and never used; said only where nothing is wrong, which may be the reason.
     fn warn(&self, reading: &mut Reading<'_>) {
-        if !reading.problems.is_empty() {
+        if reading.errors() > 0 {
             return;
         }
         if self.sources.is_empty() && self.entities.is_empty() && self.views.is_empty() {

@@ -35,7 +35,7 @@ pub(crate) struct DerivedDeclaration {
 
 impl ServiceDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let before = reading.problems.len();
+        let before = reading.errors();
         let shape = Shape::read(node, "a service", &KEYS, reading)?;
         let name = name::declared(&shape, reading);
         let features = shape.list("features", reading).iter();
@@ -46,12 +46,12 @@ impl ServiceDeclaration {
         let request = request.collect();
         let derived = shape.list("derived", reading).iter();
         let derived: Vec<_> = derived.filter_map(|node| DerivedDeclaration::read(node, reading)).collect();
-        if features.is_empty() && derived.is_empty() && reading.problems.len() == before {
+        if features.is_empty() && derived.is_empty() && reading.errors() == before {
             let problem = Problem::error(shape.place, "a service needs `features`");
             reading.report(problem.help("list views, or single features as `view.feature`".to_owned()));
         }
         let description = shape.description(reading);
-        let whole = reading.problems.len() == before;
+        let whole = reading.errors() == before;
         Some(Self { name: name?, features, request, derived, description, whole })
     }
 }

@@ -47,9 +47,9 @@ impl SourceDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
         let shape = Shape::read(node, "a source", &KEYS, reading)?;
         let name = name::declared(&shape, reading);
-        let before = reading.problems.len();
+        let before = reading.errors();
         let fields = fields(&shape, reading);
-        let whole = reading.problems.len() == before;
+        let whole = reading.errors() == before;
         let declared = Declared { fields: &fields, whole };
         let event_time =
             shape.require("event_time", reading).and_then(|node| declared.event_time(node, reading));

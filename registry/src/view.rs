@@ -46,7 +46,7 @@ pub(crate) struct FeatureDeclaration {
 
 impl ViewDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let before = reading.problems.len();
+        let before = reading.errors();
         let shape = Shape::read(node, "a view", &KEYS, reading)?;
         let name = name::declared(&shape, reading);
         let mut view = Self {
@@ -61,7 +61,7 @@ impl ViewDeclaration {
             whole: true,
             name: name?,
         };
-        view.whole = reading.problems.len() == before;
+        view.whole = reading.errors() == before;
         Some(view)
     }
 }
@@ -111,12 +111,29 @@ fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Text)> {
         return None;
     };
     match parse_window(&text.value) {
-        Ok(window) => Some((window, text.clone())),
+        Ok(window) => {
+            warn_of_hop(window, text, reading);
+            Some((window, text.clone()))
+        }
         Err((message, help)) => {
             reading.report(Problem::error(text.place, message).help(help));
             None
         }
     }
+}
+
+/// A window covers up to a hop, less a millisecond, more than its length. Somebody who writes `1d hop 1d` may mean a calendar day.
+fn warn_of_hop(window: Window, text: &Text, reading: &mut Reading<'_>) {
+    let Window::Sliding { length, hop } = window else { return };
+    if 2 * (hop.millis() - 1) <= length.millis() {
+        return;
+    }
+    let longest = Span::from_millis(length.millis() + hop.millis());
+    let message = format!("the window `{window}` covers from {length} up to {longest}");
+    let help = format!(
+        "its older edge is rounded down to a multiple of the hop; write `{length}` for a hop of a sixtieth or less"
+    );
+    reading.report(Problem::warning(text.place, message).help(help));
 }
 
 /// `10m`, `7d hop 1d`, `10m exact` or `lifetime`; else what is wrong, and how windows are written.

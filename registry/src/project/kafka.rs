@@ -83,7 +83,7 @@ fn check(servers: &Text, reading: &mut Reading<'_>) {
     }
 }
 
-/// The first of the brokers that is none.
+/// The first address that names no broker.
 fn no_address(servers: &str) -> Option<&str> {
     servers.split(',').map(str::trim).find(|server| !is_address(server))
 }

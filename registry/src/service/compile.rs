@@ -27,7 +27,7 @@ pub(crate) fn compile(
     views: &Views,
     reading: &mut Reading<'_>,
 ) -> Option<ServicePlan> {
-    let before = reading.problems.len();
+    let before = reading.errors();
     let mut compiler = Compiler { all: views, views: Vec::new(), chosen: Vec::new(), whole: true, reading };
     service.features.iter().for_each(|text| compiler.choose(text));
     compiler.keys();
@@ -46,7 +46,7 @@ pub(crate) fn compile(
         request: service.request.iter().map(FieldDeclaration::field).collect(),
         derived,
     };
-    (whole && service.whole && reading.problems.len() == before).then_some(plan)
+    (whole && service.whole && reading.errors() == before).then_some(plan)
 }
 
 struct Compiler<'v, 'r, 'f> {
@@ -218,7 +218,7 @@ impl Compiler<'_, '_, '_> {
 
     fn derive(&mut self, derived: &DerivedDeclaration, scope: &Scope) -> Option<Derived> {
         let whole = 0..derived.expr.value.len();
-        let before = self.reading.problems.len();
+        let before = self.reading.errors();
         let compiled = expression::compile(&derived.expr, whole, scope, self.reading);
         self.unlisted(before);
         let compiled = compiled?;

@@ -32,7 +32,7 @@ pub(crate) fn compile(
 ) -> Option<FeaturePlan> {
     let entity = view.entity.as_ref().and_then(|name| find(name, "entity", entities, reading));
     let source = view.source.as_ref().and_then(|name| find(name, "source", sources, reading));
-    let (source, before) = (source?, reading.problems.len());
+    let (source, before) = (source?, reading.errors());
     if !source.whole {
         return None;
     }
@@ -41,7 +41,7 @@ pub(crate) fn compile(
     let filter = view.filter.as_ref().and_then(|sql| compiler.condition(sql, 0..sql.value.len()));
     let features = compiler.features(view);
     let fields = compiler.fields();
-    if !view.whole || !entity?.whole || reading.problems.len() > before {
+    if !view.whole || !entity?.whole || reading.errors() > before {
         return None;
     }
     let plan = FeaturePlan::new(ViewSpec {
