@@ -199,7 +199,7 @@ impl Command {
     }
 }
 
-/// How what goes on running says what happens.
+/// Logging of the commands that keep running.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Logs {
     /// How it logs on stderr. How much: `TIDEMARK_LOG`, such as `debug` or `warn,tidemark_ingest=debug`

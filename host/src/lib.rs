@@ -156,7 +156,7 @@ impl Host {
     /// for that.
     ///
     /// # Errors
-    /// Fails where there is no thread to be had.
+    /// Fails if the system gives no further thread.
     pub fn apart(
         &self,
         name: &str,

@@ -257,7 +257,7 @@ pub enum IngestError {
         /// What happened.
         reason: String,
     },
-    /// The brokers will not have us, or the settings are not librdkafka's.
+    /// The brokers refuse the client, or librdkafka refuses the settings.
     #[error("Kafka at {servers} cannot be used: {reason}; see `kafka: options` in tidemark.yaml")]
     Refused {
         /// The brokers.

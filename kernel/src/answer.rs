@@ -15,7 +15,7 @@ use crate::state::{LogState, Tile};
 use crate::time::{Span, Time};
 use crate::value::Value;
 
-/// What is to be thought of a value. The first that matches.
+/// The status of a value: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// The instant is before the entity's horizon in this view, which other views of the row can answer for. The value

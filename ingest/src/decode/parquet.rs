@@ -301,7 +301,7 @@ struct Columns {
     wrong: BTreeMap<usize, Vec<WrongCell>>,
 }
 
-/// A value that is none of its field's.
+/// A value that its field cannot hold.
 struct WrongCell {
     /// The field, by its index.
     field: usize,

@@ -13,7 +13,7 @@ pub(super) enum Meaning {
     Away,
     /// There is no such topic, or not yet, or not any more.
     NoTopic,
-    /// The brokers will not have us.
+    /// The brokers refuse the client: its credentials, its rights or its settings.
     Refused,
     /// The place to read from is not there.
     Misplaced,

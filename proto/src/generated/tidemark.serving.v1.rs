@@ -285,7 +285,7 @@ impl RowErrorKind {
         }
     }
 }
-/// What is to be thought of a value. The first that matches.
+/// The status of a value: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Status {

@@ -150,7 +150,7 @@ impl Context<'_> {
         })
     }
 
-    /// The error for a name that is none of those known.
+    /// The error for an unknown name.
     fn unknown<'n>(
         self,
         cell: &Cell,

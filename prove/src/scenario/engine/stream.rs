@@ -76,7 +76,7 @@ impl<'s> Stream<'s> {
         Ok(stream)
     }
 
-    /// Starts whoever ingests, with nothing but what the store holds.
+    /// Starts ingestion, with nothing but what the store holds.
     async fn open(&mut self) -> Result<(), RunError> {
         self.writers.clear();
         for (plan, generation) in self.script.repo.views.values().zip(self.generations.values()) {
