@@ -226,7 +226,7 @@ impl LogWriter {
         self.target.metrics.applied(steps.iter().map(Step::rows).sum());
         let outcomes = self.flush(flushes).await?;
         for (step, outcome) in steps.iter_mut().zip(&outcomes) {
-            // Somebody else has written, who may have left the expiry alone.
+            // It was not this write that set the expiry: another writer was there, or the store had forgotten the state.
             if *outcome != FlushOutcome::Applied {
                 step.entities.iter_mut().for_each(|entity| entity.expiry = None);
             }
