@@ -71,6 +71,11 @@ impl Problem {
     }
 }
 
+/// How many of these problems stop a repo from being used.
+pub(crate) fn errors(problems: &[Problem]) -> usize {
+    problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+}
+
 /// All problems of a repo, ordered by place, with the files they are in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
@@ -101,7 +106,7 @@ impl Problems {
     /// How many problems stop the repo from being used.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|problem| problem.severity == Severity::Error).count()
+        errors(&self.list)
     }
 
     /// How many problems are only worth a look.

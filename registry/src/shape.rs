@@ -4,7 +4,7 @@ use tidemark_expr::closest;
 use tidemark_kernel::time::Span;
 
 use crate::file::{Files, Place};
-use crate::problem::{Problem, Severity};
+use crate::problem::{Problem, errors};
 use crate::suggest;
 use crate::tree::{Kind, Node, Text};
 
@@ -23,7 +23,7 @@ impl Reading<'_> {
 
     /// How many problems stop the repo from being used, so far.
     pub(crate) fn errors(&self) -> usize {
-        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+        errors(&self.problems)
     }
 
     /// Reports a reference to something that does not exist, unless it may be in a file that cannot be read.

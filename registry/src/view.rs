@@ -122,7 +122,8 @@ fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Text)> {
     }
 }
 
-/// A window covers up to a hop, less a millisecond, more than its length. Somebody who writes `1d hop 1d` may mean a calendar day.
+/// Warns if rounding the older edge down to a multiple of the hop can make the window more than 1.5 times as long as its length says.
+/// `1d hop 1d` covers up to two days, and is often meant as a calendar day.
 fn warn_of_hop(window: Window, text: &Text, reading: &mut Reading<'_>) {
     let Window::Sliding { length, hop } = window else { return };
     if 2 * (hop.millis() - 1) <= length.millis() {

@@ -205,7 +205,8 @@ impl Judgement {
         self.accepted + self.dead_letters
     }
 
-    /// A sender whose client fails on statuses from 400 on would send records again that are in.
+    /// Not 422, even if every record is a dead letter: a client that takes 4xx for a failure would send records again that were
+    /// appended.
     const fn status(&self) -> StatusCode {
         if self.dead_letters == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS }
     }
@@ -285,8 +286,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// What to do about it, by the names that lookups have for it and some of their own: `too_large` (send fewer records), and
-    /// `overloaded` (send them later).
+    /// The kind, as in the errors of lookups. Only pushes have `too_large` (send fewer records) and `overloaded` (send them later).
     fn kind(&self) -> &'static str {
         match self.status {
             StatusCode::NOT_FOUND => "unknown",

@@ -97,9 +97,7 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        let mut touched = Touched::new(key);
-        touched.state = Some(LogState::new());
-        touched
+        Touched::new(key, Some(LogState::new()))
     }
 
     #[test]
@@ -107,8 +105,8 @@ mod tests {
         let mut cache = Cache::default();
         let two = cache.keep(0, vec![touched(1), touched(2)]);
         cache.trim(two);
-        assert!(cache.take(0, &touched(2).key).is_some(), "the old half is still there");
-        cache.keep(0, vec![touched(2), touched(3)]);
+        let used = cache.take(0, &touched(2).key).expect("the old half is still there");
+        cache.keep(0, vec![Touched::new(touched(2).key, Some(used.state)), touched(3)]);
         cache.trim(two);
         assert!(cache.take(0, &touched(1).key).is_none());
         assert!(cache.take(0, &touched(2).key).is_some());

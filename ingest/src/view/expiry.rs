@@ -12,10 +12,10 @@ use tidemark_host::Host;
 use tidemark_kernel::{Retention, Span, Time};
 use tidemark_store::NewState;
 
-/// How much longer than it is needed a state is kept.
+/// How much longer than needed a state is kept.
 const MARGIN: Span = Span::from_secs(24 * 60 * 60);
 
-/// For how long an expiry is left as it is.
+/// How long an expiry is left as it is: half of the margin.
 const RENEW_AFTER: Span = Span::from_secs(12 * 60 * 60);
 
 /// A moment by two clocks: one that never goes back, and one that goes on while the machine sleeps.

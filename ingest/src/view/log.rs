@@ -70,8 +70,8 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    pub(super) const fn new(key: EntityKey) -> Self {
-        Self { key, kept: Vec::new(), state: None, expiry: None, loaded: None }
+    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
+        Self { key, kept: Vec::new(), state, expiry: None, loaded: None }
     }
 }
 
@@ -305,7 +305,7 @@ impl LogWriter {
             }
             let entities = &mut steps[step].entities;
             let entity = *entity_of.entry(key).or_insert_with(|| {
-                entities.push(Touched::new(key.clone()));
+                entities.push(Touched::new(key.clone(), None));
                 entities.len() - 1
             });
             entities[entity].kept.push(index);
