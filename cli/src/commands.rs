@@ -15,10 +15,10 @@ mod test;
 mod train;
 mod verify;
 
-use anyhow::Result;
 use tokio::runtime::Builder;
 
 use crate::args::{Arguments, Command};
+use crate::failure::{Failure, Result};
 use crate::log;
 use crate::output::Output;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let Arguments { global, command } = arguments;
     log::start(command.logs())?;
     let output = Output::new(global.format);
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::defect("start"))?;
     runtime.block_on(async {
         match command {
             Command::Demo(demo) => demo::run(&demo, output).await,

@@ -1,104 +1,126 @@
-//! Errors as people meet them: one clear message, a line of help, an exit code.
+//! Why a command fails, as people meet it: one clear message, the advice below it, an exit code.
 //!
-//! The engines' errors say what is wrong and, behind the last semicolon, what to do; that becomes the help line.
-//! Which exit code an error has follows from its kind.
+//! The kind, the message and the advice come from the error itself ([`Explain`]). Only such errors can be returned with
+//! `?`, so that a new error type does not compile before it says what it is.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Error, Result};
-use tidemark_offline::TrainError;
+use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_registry::Problems;
 
 use crate::commands::check;
 use crate::log;
+use crate::output::counted;
 use crate::progress::say;
 
-mod code;
+/// What a command comes to.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a command of this binary cannot go on, where no engine says so.
+/// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The user can fix it.
-    Fixable {
-        /// What is wrong.
-        message: String,
-        /// What to do.
-        help: String,
-    },
-    /// The result says what is wrong.
+    /// This is why.
+    Error(Box<dyn Explain>),
+    /// The result on stdout says why.
     Told,
-    /// Nobody reads the result.
+    /// The reader of the result has gone, as `head` does: not a failure.
     Unread,
-    /// Input or output failed.
-    Io {
-        /// What was done, to what, and what came of it.
-        message: String,
-        /// Why.
-        kind: io::ErrorKind,
-    },
+}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(Box::new(error))
+    }
 }
 
 impl Failure {
-    pub(crate) fn fixable(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::Fixable { message: message.into(), help: help.into() }
+    /// A mistake of the user that only the command line can see.
+    pub(crate) fn mistake(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::of(ErrorKind::Invalid, message, help)
     }
 
-    pub(crate) const fn told() -> Self {
-        Self::Told
+    /// What only the command line can see.
+    pub(crate) fn of(kind: ErrorKind, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Seen { kind, message: message.into(), help: help.into() }.into()
     }
 
-    const fn code(&self) -> u8 {
-        match self {
-            Self::Unread => 0,
-            Self::Fixable { .. } | Self::Told => code::FIXABLE,
-            Self::Io { kind, .. } => {
-                if code::io(*kind) {
-                    code::FIXABLE
-                } else {
-                    code::BROKEN
-                }
+    /// What only a defect of Tidemark or of the machine can cause, such as a panic of a task.
+    pub(crate) fn defect<E: Into<Box<dyn Error + Send + Sync>>>(
+        doing: &'static str,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Defect { doing, source: source.into() }.into()
+    }
+
+    /// Says what is wrong and what to do, on stderr.
+    pub(crate) fn tell(&self) {
+        let Self::Error(error) = self else { return };
+        let what = match self.problems() {
+            Some(problems) => {
+                check::show(problems);
+                format!("{} in the definitions", counted(problems.errors() as u64, "problem"))
             }
+            None => error.to_string(),
+        };
+        let help = error.help();
+        if log::is_json() {
+            tracing::error!(kind = error.kind().name(), help = help.as_deref(), "{}", what.trim_end());
+        } else {
+            show(Level::Error, what.trim_end(), help.as_deref());
         }
     }
-}
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The error on one line; empty where there is none to say.
+    pub(crate) fn line(&self) -> String {
         match self {
-            Self::Fixable { message, help } => write!(f, "{message}; {help}"),
-            Self::Io { message, .. } => f.write_str(message),
-            Self::Told | Self::Unread => Ok(()),
+            Self::Error(error) => error.explained(),
+            Self::Told | Self::Unread => String::new(),
+        }
+    }
+
+    /// The problems of the definitions that it is about, which are shown with their lines.
+    pub(crate) fn problems(&self) -> Option<&Problems> {
+        let Self::Error(error) = self else { return None };
+        let error: &(dyn Error + 'static) = &**error;
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Error(error) => exit_code(error.kind()),
+            Self::Told => FIXABLE,
+            Self::Unread => DONE,
         }
     }
 }
 
-impl std::error::Error for Failure {}
+const DONE: u8 = 0;
+/// Something that people around Tidemark can do something about.
+const FIXABLE: u8 = 1;
+/// The machine is broken, or Tidemark is. (2 is wrong usage, which clap reports.)
+const BROKEN: u8 = 3;
 
-/// The failure of an action on a path.
-pub(crate) fn io_failure(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    let what = format!("cannot {action} {}", path.display());
-    move |error| Failure::Io { message: format!("{what}: {error}"), kind: error.kind() }
+const fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Invalid | ErrorKind::Unknown | ErrorKind::Conflict | ErrorKind::TooLarge => FIXABLE,
+        ErrorKind::TooEarly | ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Unavailable => FIXABLE,
+        ErrorKind::Environment | ErrorKind::OutOfSpace | ErrorKind::Damaged => FIXABLE,
+        ErrorKind::Internal => BROKEN,
+    }
 }
 
 /// Says what went wrong, if anything did, and gives the exit code.
 pub(crate) fn report(outcome: Result<()>) -> ExitCode {
-    let Err(error) = outcome else { return ExitCode::SUCCESS };
-    if let Some(problems) = find::<Problems>(&error) {
-        check::show(problems);
-    }
-    tell(&error);
-    ExitCode::from(code(&error))
-}
-
-/// Says what went wrong, and what to do.
-pub(crate) fn tell(error: &Error) {
-    match parts(error) {
-        (what, _) if what.is_empty() => {}
-        (what, help) => show(Level::Error, &what, help.as_deref()),
-    }
+    let code = outcome.map_or_else(
+        |failure| {
+            failure.tell();
+            failure.exit_code()
+        },
+        |()| DONE,
+    );
+    ExitCode::from(code)
 }
 
 /// How bad something is.
@@ -110,72 +132,109 @@ pub(crate) enum Level {
     Error,
 }
 
-/// Says on stderr what is wrong, and what to do.
+/// Says on stderr what is wrong, and what to do: each line of `help` below it.
 pub(crate) fn show(level: Level, what: &str, help: Option<&str>) {
-    let help_line = help.map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+    let advice: String =
+        help.into_iter().flat_map(str::lines).map(|line| format!("\nhelp: {line}")).collect();
     match level {
         Level::Error if log::is_json() => tracing::error!(help, "{what}"),
         Level::Warning if log::is_json() => tracing::warn!(help, "{what}"),
-        Level::Error => say(format_args!("error: {what}{help_line}")),
-        Level::Warning => say(format_args!("warning: {what}{help_line}")),
+        Level::Error => say(format_args!("error: {what}{advice}")),
+        Level::Warning => say(format_args!("warning: {what}{advice}")),
     }
 }
 
-/// What went wrong, and what to do where somebody knows.
-fn parts(error: &Error) -> (String, Option<String>) {
-    if let Some(problems) = error.downcast_ref::<Problems>() {
-        let errors = crate::output::counted(problems.errors() as u64, "problem");
-        let help = "nothing was changed; fix them and try again";
-        return (format!("{errors} in the definitions"), Some(help.to_owned()));
-    }
-    if let Some(TrainError::Labels(problems)) = error.downcast_ref::<TrainError>() {
-        return (
-            problems.to_string(),
-            Some(problems.help().join("\nhelp: ")).filter(|help| !help.is_empty()),
-        );
-    }
-    let text = error.to_string();
-    match text.rsplit_once("; ") {
-        Some((what, help)) if !text.contains('\n') => (what.to_owned(), Some(help.to_owned())),
-        _ => (text.trim_end().to_owned(), None),
+#[derive(Debug)]
+struct Seen {
+    kind: ErrorKind,
+    message: String,
+    help: String,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
-fn find<E: std::error::Error + Send + Sync + 'static>(error: &Error) -> Option<&E> {
-    error.downcast_ref::<E>().or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<E>()))
+impl Error for Seen {}
+
+impl Explain for Seen {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some(self.help.as_str().into())
+    }
 }
 
-/// The exit code of an error: that of the first cause that says whose fault it is.
-fn code(error: &Error) -> u8 {
-    let own = error.downcast_ref::<Failure>().map(Failure::code);
-    let known = own.or_else(|| error.chain().find_map(code::of)).unwrap_or(code::BROKEN);
-    let full =
-        || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| code::io(io.kind()));
-    if known == code::BROKEN && full() { code::FIXABLE } else { known }
+#[derive(Debug)]
+struct Defect {
+    doing: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.doing, self.source)
+    }
+}
+
+impl Error for Defect {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+impl Explain for Defect {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        None
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tidemark_offline::durable::FileError;
     use tidemark_online::LookupError;
     use tidemark_store::StoreError;
 
-    use super::code::{BROKEN, FIXABLE};
     use super::*;
 
-    #[test]
-    fn what_to_do_becomes_a_line_of_its_own() {
-        let error = Error::from(Failure::fixable("a; b is wrong", "do c"));
-        assert_eq!(parts(&error), ("a; b is wrong".to_owned(), Some("do c".to_owned())));
-        assert_eq!(code(&error), FIXABLE);
+    fn code(error: impl Into<Failure>) -> u8 {
+        error.into().exit_code()
     }
 
     #[test]
     fn codes_say_who_can_help() {
-        let store = |error: StoreError| code(&Error::from(LookupError::Store(error)));
-        assert_eq!(store(StoreError::InUse { place: "x".into() }), FIXABLE);
-        let full = io_failure("write", Path::new("x"))(io::ErrorKind::StorageFull.into());
-        assert_eq!(code(&full.into()), FIXABLE);
-        assert_eq!(code(&anyhow::anyhow!("never seen before")), BROKEN);
-        assert_eq!(code(&Failure::Unread.into()), 0);
+        assert_eq!(code(LookupError::Store(StoreError::InUse { place: "x".into() })), FIXABLE);
+        let full = std::io::ErrorKind::StorageFull.into();
+        assert_eq!(code(FileError::of("write", Path::new("x"))(full)), FIXABLE);
+        assert_eq!(code(Failure::mistake("a", "b")), FIXABLE);
+        assert_eq!(code(Failure::Told), FIXABLE);
+        assert_eq!(code(Failure::defect("run a task")("it panicked")), BROKEN);
+        assert_eq!(code(Failure::Unread), DONE);
+    }
+
+    #[test]
+    fn the_page_of_errors_has_these_codes() {
+        let page = include_str!("../../docs/errors.md");
+        for kind in ErrorKind::ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name())));
+            let code = row.and_then(|row| row.split('|').nth(3)).map(str::trim);
+            assert_eq!(code, Some(exit_code(kind).to_string().as_str()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_defect_is_nobodys_to_fix() {
+        let broken = ErrorKind::ALL.into_iter().filter(|kind| exit_code(*kind) == BROKEN);
+        assert_eq!(broken.collect::<Vec<_>>(), [ErrorKind::Internal]);
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
 use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
 use tidemark_offline::table::facts;
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{OnlineStore, StoreError, begun_at};
 
+use crate::failure::Result;
 use crate::project::Project;
 
 /// The event tables of a project, and the ids of those that were found.

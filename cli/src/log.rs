@@ -4,11 +4,10 @@ use std::env;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::LogForm;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 
 /// The environment variable that says how much is logged.
@@ -29,7 +28,7 @@ pub(crate) fn start(service: Option<LogForm>) -> Result<()> {
     let wanted = env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(usual)).map_err(|error| {
         let message = format!("{VARIABLE} cannot be understood: {error}");
-        Failure::fixable(message, "write `debug`, or `warn,tidemark_ingest=debug`")
+        Failure::mistake(message, "write `debug`, or `warn,tidemark_ingest=debug`")
     })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match service {
@@ -39,7 +38,7 @@ pub(crate) fn start(service: Option<LogForm>) -> Result<()> {
         }
         Some(LogForm::Text) | None => logs.with_ansi(Output::colour()).with_target(false).try_init(),
     };
-    started.map_err(anyhow::Error::from_boxed)
+    started.map_err(Failure::defect("start the log"))
 }
 
 /// Whether whatever is said on stderr is said to machines.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use tidemark_kernel::Explain;
+
 use crate::project::{Folder, Project};
 
 /// How often to look.
@@ -36,7 +38,11 @@ impl Newer {
                 Some(Project::of(self.folder.clone(), applied.version, applied.repo))
             }
             Err(error) => {
-                tracing::error!(%error, version = self.version, "a newer version cannot be read; this one goes on");
+                tracing::error!(
+                    error = error.explained(),
+                    version = self.version,
+                    "a newer version cannot be read; this one goes on"
+                );
                 None
             }
         }

@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, LineStyle};
 use serde_json::Value as Json;
 use tidemark_kernel::{Time, Value};
+use tidemark_offline::durable::FileError;
 
 use crate::args::Format;
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Result};
 
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,8 @@ impl Output {
         };
         let mut out = io::stdout().lock();
         writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Unread.into(),
-            _ => io_failure("write", Path::new("stdout"))(error).into(),
+            io::ErrorKind::BrokenPipe => Failure::Unread,
+            _ => FileError::of("write", Path::new("stdout"))(error).into(),
         })
     }
 

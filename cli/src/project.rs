@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use tidemark_host::Host;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, IngestError, KafkaConfig, Memory, Topics, Watch};
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::Location;
+use tidemark_offline::durable::FileError;
 use tidemark_online::{LookupError, Lookups};
 use tidemark_registry::applied::load_applied;
-use tidemark_registry::{Applied, Online, PROJECT_FILE, Repo};
+use tidemark_registry::{Applied, AppliedError, Online, PROJECT_FILE, Repo};
 use tidemark_store::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 
 use crate::args::Global;
 use crate::clock;
 use crate::commands::apply;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::histories::Histories;
 use crate::progress::{Bars, say};
 
@@ -46,7 +46,7 @@ impl Folder {
             };
         }
         let mut folder = PathBuf::from(".");
-        let absolute = std::path::absolute(&folder)?;
+        let absolute = std::path::absolute(&folder).map_err(FileError::of("find", &folder))?;
         for _ in absolute.ancestors() {
             if folder.join(PROJECT_FILE).is_file() {
                 return Ok(Self(folder));
@@ -75,18 +75,17 @@ impl Folder {
     }
 
     /// The version that runs, if one was ever applied.
-    pub(crate) fn running(&self) -> Result<Option<Applied>> {
-        Ok(load_applied(&self.applied())?)
+    pub(crate) fn running(&self) -> Result<Option<Applied>, AppliedError> {
+        load_applied(&self.applied())
     }
 }
 
-fn no_repo(place: &str) -> anyhow::Error {
+fn no_repo(place: &str) -> Failure {
     let message = format!("there is no {PROJECT_FILE} in {place}");
-    Failure::fixable(
+    Failure::mistake(
         message,
         "go to a feature repo, name it with --repo, or start one with `tidemark init DIR`",
     )
-    .into()
 }
 
 /// An applied version of a repo, ready to have its engines opened.
@@ -161,7 +160,7 @@ impl Project {
         if self.repo.sources.contains_key(name) {
             return Ok(());
         }
-        Err(Failure::fixable(format!("unknown source `{name}`"), nearest(name, &self.repo.sources)).into())
+        Err(Failure::mistake(format!("unknown source `{name}`"), nearest(name, &self.repo.sources)))
     }
 
     /// Where the event tables are.

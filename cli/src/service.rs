@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::clock;
+use crate::failure::{Failure, Result};
 use crate::progress::say;
 
 /// How long calls under way may take once it is stopped.
@@ -70,13 +70,13 @@ impl Service {
 }
 
 fn flat(ended: Result<Result<()>, JoinError>) -> Result<()> {
-    ended?
+    ended.map_err(Failure::defect("go on"))?
 }
 
 /// Ends once the process gets SIGINT or SIGTERM, or `stop` ends.
 async fn signalled(farewell: &str, stop: impl Future<Output = ()>) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let listen = |kind| signal(kind).map_err(Failure::defect("listen to signals"));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => say(farewell),
         _ = terminate.recv() => say(farewell),

@@ -1,8 +1,10 @@
 //! What is wrong with an expression, or with a batch it is evaluated on.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 
 /// Why an expression was refused: what, where, and what to write instead.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -31,6 +33,16 @@ impl ExprError {
     }
 }
 
+impl Explain for ExprError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        self.help.as_deref().map(Cow::Borrowed)
+    }
+}
+
 /// Why a batch could not be evaluated. Rows that fail are no error: they are null.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum EvaluateError {
@@ -55,4 +67,18 @@ pub enum EvaluateError {
         /// What the engine said.
         reason: String,
     },
+}
+
+impl Explain for EvaluateError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Missing(_) | Self::Column { .. } | Self::Engine { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Missing(_) | Self::Column { .. } | Self::Engine { .. } => None,
+        }
+    }
 }

@@ -1,14 +1,15 @@
 //! What can go wrong while events are taken in, and what to do about it.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::codec::DecodeError;
-use tidemark_kernel::{EntityKey, Log, Position, Span};
+use tidemark_kernel::{EntityKey, ErrorKind, Explain, Log, Position, Span};
 use tidemark_offline::TableError;
-use tidemark_store::{Generation, Remedy, StoreError};
+use tidemark_store::{Generation, StoreError};
 
 use crate::decode::ColumnsError;
 use crate::files::{Earlier, hive_partition};
@@ -17,14 +18,17 @@ use crate::journal::push::KeyUsed;
 use crate::kafka::Timestamps;
 
 /// What is said of folders that are named after values.
-const NO_PARTITIONS: &str = "; names of folders such as `day=2026-11-20` are not read as columns of events: each field must be a \
+const NO_PARTITIONS: &str = "names of folders such as `day=2026-11-20` are not read as columns of events: each field must be a \
                              column of the files";
+
+/// What is said of an ingestion that has ended.
+const GOES_ON: &str = "start again, it goes on where it was";
 
 /// Why events could not be taken in. A record that is no event is not an error: it becomes a dead letter.
 #[derive(Debug, Error)]
 pub enum IngestError {
     /// No source has this name.
-    #[error("unknown source `{given}`; the sources are {known}")]
+    #[error("unknown source `{given}`")]
     UnknownSource {
         /// The name given.
         given: String,
@@ -40,14 +44,10 @@ pub enum IngestError {
         reason: String,
     },
     /// No file matches a pattern.
-    #[error("no file at `{0}`; give a file, or a pattern such as `data/*.parquet`")]
+    #[error("no file at `{0}`")]
     NoFile(String),
     /// What a path or pattern names is a folder.
-    #[error(
-        "`{pattern}` is a folder; give the files in it, such as `{}/**/*.parquet`{}",
-        pattern.trim_end_matches('/'),
-        if *has_partitions { NO_PARTITIONS } else { "" }
-    )]
+    #[error("`{pattern}` is a folder")]
     Folder {
         /// What was given.
         pattern: String,
@@ -55,10 +55,7 @@ pub enum IngestError {
         has_partitions: bool,
     },
     /// The file's name does not say what it holds.
-    #[error(
-        "cannot tell the format of {}; name it .parquet, .csv, .tsv or .jsonl, the last three optionally followed by .gz or .zst",
-        .0.display()
-    )]
+    #[error("cannot tell the format of {}", .0.display())]
     Format(PathBuf),
     /// A file cannot be opened or read.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -71,7 +68,7 @@ pub enum IngestError {
         source: io::Error,
     },
     /// A file cannot be read as what its name says it is.
-    #[error("cannot read {}: {reason}; repair the file", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -80,8 +77,7 @@ pub enum IngestError {
     },
     /// A compressed file breaks off, or is not compressed as its name says. Nothing of it was taken in.
     #[error(
-        "cannot unpack {}: {source}; nothing of it was taken in; it may be incomplete or have the wrong ending: give it again once \
-         it is complete and named as it is compressed",
+        "cannot unpack {}: {source}; nothing of it was taken in; it may be incomplete or have the wrong ending",
         path.display()
     )]
     Packed {
@@ -92,9 +88,8 @@ pub enum IngestError {
     },
     /// A file that was taken in halfway cannot be read any further.
     #[error(
-        "cannot read {} of source `{}` any further than row {row}: {reason}; what was read before is in; repair it \
-         and start again, or end it where it is with `tidemark ingest --give-up {}`",
-        path.display(), source_name, path.display()
+        "cannot read {} of source `{source_name}` any further than row {row}: {reason}; what was read before is in",
+        path.display()
     )]
     CutShort {
         /// The file.
@@ -107,7 +102,7 @@ pub enum IngestError {
         reason: String,
     },
     /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
-    #[error("{}: {source}{}", path.display(), partition_help(path, source))]
+    #[error("{}: {source}", path.display())]
     Columns {
         /// The file.
         path: PathBuf,
@@ -116,9 +111,8 @@ pub enum IngestError {
     },
     /// A file that was taken in halfway is there no more.
     #[error(
-        "{} was taken in up to row {row} of source `{}` and is gone now; put it back and start again, or end it where it \
-         is with `tidemark ingest --give-up {}`",
-        path.display(), source_name, path.display()
+        "{} was taken in up to row {row} of source `{source_name}` and is gone now",
+        path.display()
     )]
     FileGone {
         /// The file.
@@ -130,9 +124,8 @@ pub enum IngestError {
     },
     /// A file that was taken in halfway has other content now.
     #[error(
-        "{} was taken in up to row {row} of source `{}` and has changed since; put back what it held and start \
-         again, or end it where it is with `tidemark ingest --give-up {}`, after which `--from` with `--replace` takes in what it holds now",
-        path.display(), source_name, path.display()
+        "{} was taken in up to row {row} of source `{source_name}` and has changed since",
+        path.display()
     )]
     FileChanged {
         /// The file.
@@ -143,12 +136,11 @@ pub enum IngestError {
         row: i64,
     },
     /// Files would count rows twice. Nothing was taken in.
-    #[error("{}; {}", counted_before(.0), .0.first().map(Earlier::help).unwrap_or_default())]
+    #[error("{}", counted_before(.0))]
     CountedBefore(Vec<Earlier>),
     /// The rows behind those that are in cannot be told from them.
     #[error(
-        "{} cannot be appended to what is in of source `{source_name}`: {reason}; --replace takes those rows back and \
-         reads the file again, --as-new keeps them and counts the file as a new one",
+        "{} cannot be appended to what is in of source `{source_name}`: {reason}",
         path.display()
     )]
     NotAppended {
@@ -160,10 +152,7 @@ pub enum IngestError {
         reason: String,
     },
     /// A file whose rows are to be taken back was never taken in.
-    #[error(
-        "{} was never taken into source `{source_name}`; `tidemark status --files` lists the files that were",
-        path.display()
-    )]
+    #[error("{} was never taken into source `{source_name}`", path.display())]
     NotTakenIn {
         /// The file.
         path: PathBuf,
@@ -172,8 +161,8 @@ pub enum IngestError {
     },
     /// Records that are to be taken back are not in.
     #[error(
-        "offsets {from}..{to} of partition {log} of source `{source_name}` are not all in: the event table has those from 0 to \
-         before {end}; name a range FROM..TO within that, TO not included"
+        "offsets {from}..{to} of partition {log} of source `{source_name}` are not all in: the event table has those \
+         from 0 to before {end}"
     )]
     NotIn {
         /// The source.
@@ -188,7 +177,7 @@ pub enum IngestError {
         end: Position,
     },
     /// Another process has taken records back since this one last looked.
-    #[error("records were taken back from the source of view `{0}` meanwhile; start again")]
+    #[error("records were taken back from the source of view `{0}` meanwhile")]
     TakenBackMeanwhile(String),
     /// The journal (`ingest.redb`) cannot be used.
     #[error(transparent)]
@@ -203,10 +192,7 @@ pub enum IngestError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Records between two positions can be read nowhere.
-    #[error(
-        "source `{source_name}`, log {log}: records from {from} to {to} are missing; the event tables and \
-         ingest.redb belong together, restore both from the same backup"
-    )]
+    #[error("source `{source_name}`, log {log}: records from {from} to {to} are missing")]
     Gap {
         /// The source.
         source_name: String,
@@ -218,10 +204,7 @@ pub enum IngestError {
         to: Position,
     },
     /// The event tables ended behind what was once read from them.
-    #[error(
-        "source `{source_name}`, log {log}: the event table fell back from {from} to {to}; stop whoever restores or \
-         rewrites it and start again"
-    )]
+    #[error("source `{source_name}`, log {log}: the event table fell back from {from} to {to}")]
     FellBack {
         /// The source.
         source_name: String,
@@ -233,24 +216,19 @@ pub enum IngestError {
         to: Position,
     },
     /// Files and pushes need the journal, which this process was opened without.
-    #[error(
-        "source `{source_name}`: this process reads topics alone; take in files and pushes with another one"
-    )]
+    #[error("source `{source_name}`: this process reads topics alone")]
     KeepsNothing {
         /// The source.
         source_name: String,
     },
     /// A source reads a Kafka topic, and nothing says where the brokers are.
-    #[error(
-        "source `{source_name}` reads a Kafka topic, but no brokers are named; add `kafka: {{bootstrap_servers: \
-         localhost:9092}}` to tidemark.yaml"
-    )]
+    #[error("source `{source_name}` reads a Kafka topic, but no brokers are named")]
     NoBrokers {
         /// The source.
         source_name: String,
     },
     /// No broker answers, or none that can serve now.
-    #[error("Kafka at {servers} does not answer ({reason}); see that a broker runs there and can be reached")]
+    #[error("Kafka at {servers} does not answer ({reason})")]
     Unreachable {
         /// The brokers.
         servers: String,
@@ -258,7 +236,7 @@ pub enum IngestError {
         reason: String,
     },
     /// The brokers refuse the client, or librdkafka refuses the settings.
-    #[error("Kafka at {servers} cannot be used: {reason}; see `kafka: options` in tidemark.yaml")]
+    #[error("Kafka at {servers} cannot be used: {reason}")]
     Refused {
         /// The brokers.
         servers: String,
@@ -266,10 +244,7 @@ pub enum IngestError {
         reason: String,
     },
     /// There is no such topic.
-    #[error(
-        "there is no topic `{topic}` at {servers}; create it, or correct the `topic` of the source, or \
-         `kafka: bootstrap_servers` in tidemark.yaml"
-    )]
+    #[error("there is no topic `{topic}` at {servers}")]
     NoTopic {
         /// The topic.
         topic: String,
@@ -279,10 +254,7 @@ pub enum IngestError {
     /// The timestamps of a topic may be further ahead than its source allows.
     #[error(
         "topic `{topic}` of source `{source_name}`: {found}, and a record from 2030 would take the features of \
-         the entities that it names away until then; set `message.timestamp.after.max.ms` of the topic to {} or less \
-         (`message.timestamp.difference.max.ms` before Kafka 3.6), or its `message.timestamp.type` to LogAppendTime, and \
-         allow this process to describe its configs; or take any with `max_timestamp_ahead: any` beside `topic`",
-        max.millis()
+         the entities that it names away until then"
     )]
     Timestamps {
         /// The source.
@@ -297,7 +269,7 @@ pub enum IngestError {
     /// What a source has was read from another topic.
     #[error(
         "source `{source_name}` was read from topic `{before}`, and is to be read from `{now}`: they have nothing to \
-         do with each other; name `{before}` again, or give the source another name"
+         do with each other"
     )]
     OtherTopic {
         /// The source.
@@ -310,7 +282,7 @@ pub enum IngestError {
     /// The topic was deleted and created again.
     #[error(
         "topic `{topic}` of source `{source_name}` was deleted and created again (its id was {before} and is {now}): \
-         its records are not those that were read; give the source another name to read them from the start"
+         its records are not those that were read"
     )]
     Recreated {
         /// The source.
@@ -325,8 +297,7 @@ pub enum IngestError {
     /// Kafka threw records away before they were read.
     #[error(
         "records {position} to {} of partition {log} of topic `{topic}` are gone from Kafka, and source \
-         `{source_name}` never read them: raise the topic's retention; `tidemark ingest --skip-lost` goes on at {first} \
-         and notes the gap in `dead_letters`",
+         `{source_name}` never read them",
         first.0 - 1
     )]
     Overtaken {
@@ -344,8 +315,7 @@ pub enum IngestError {
     /// Kafka lost records that were read.
     #[error(
         "partition {log} of topic `{topic}` ends at {end}, but source `{source_name}` was read up to {position}: Kafka \
-         lost records that were read, and has or will have others in their place; find out how (an unclean leader \
-         election, a restored disk), and give the source another name to read the topic from the start"
+         lost records that were read, and has or will have others in their place"
     )]
     Shrunk {
         /// The source.
@@ -362,8 +332,7 @@ pub enum IngestError {
     /// Kafka lost records that were read, and the partition may have grown beyond them again.
     #[error(
         "{} of topic `{topic}` was truncated after source `{source_name}` was read up to {position}: Kafka lost records that \
-         were read{}, and has or will have others in their place; find out how (an unclean leader election, a broker \
-         restored from a copy), and give the source another name to read the topic from the start",
+         were read{}, and has or will have others in their place",
         one_of(logs),
         end.map_or_else(String::new, |end| format!(", from offset {end} on or earlier"))
     )]
@@ -381,7 +350,7 @@ pub enum IngestError {
         end: Option<Position>,
     },
     /// A topic cannot be read any further.
-    #[error("cannot read topic `{topic}` of source `{source_name}` any further: {reason}; start again")]
+    #[error("cannot read topic `{topic}` of source `{source_name}` any further: {reason}")]
     TopicFailed {
         /// The source.
         source_name: String,
@@ -391,7 +360,7 @@ pub enum IngestError {
         reason: String,
     },
     /// A view's expressions do not compile: the plan is not one that a registry checked.
-    #[error("view `{view}` cannot be compiled: {source}; run `tidemark check`")]
+    #[error("view `{view}` cannot be compiled: {source}")]
     View {
         /// The view.
         view: String,
@@ -407,7 +376,7 @@ pub enum IngestError {
         source: EvaluateError,
     },
     /// A stored state is not what was written.
-    #[error("the state of entity 0x{key:?} in {generation} cannot be read ({source}); run `tidemark verify`")]
+    #[error("the state of entity 0x{key:?} in {generation} cannot be read ({source})")]
     State {
         /// The generation.
         generation: Generation,
@@ -417,26 +386,21 @@ pub enum IngestError {
         source: DecodeError,
     },
     /// Another process has filled the view as newer definitions say.
-    #[error(
-        "view `{0}` was defined otherwise and is kept by another process now; start this one again with the newer definitions"
-    )]
+    #[error("view `{0}` was defined otherwise and is kept by another process now")]
     Replaced(String),
     /// Newer definitions replaced these before they took effect.
     #[error("newer definitions replaced these before they took effect")]
     Superseded,
     /// Another process keeps making generations of its own live.
-    #[error("view `{0}` is being rebuilt by another process; stop one of the two")]
+    #[error("view `{0}` is being rebuilt by another process")]
     Contended(String),
     /// The online store lost the view's generation each time that one was backfilled.
-    #[error(
-        "view `{0}` was lost from the online store again each time it was backfilled; see that nothing deletes its keys"
-    )]
+    #[error("view `{0}` was lost from the online store again each time it was backfilled")]
     LostAgain(String),
     /// A source has more ids to find repetitions by than it has memory for.
     #[error(
-        "source `{source_name}` has {ids} ids to find repetitions by, which take {} MiB of the {} MiB that there are for them; \
-         shorten {within} in `unique` of the source, or raise `memory` in tidemark.yaml, of which a sixteenth is for the ids \
-         of all sources",
+        "source `{source_name}` has {ids} ids to find repetitions by, which take {} MiB of the {} MiB that there are \
+         for them",
         bytes >> 20, share >> 20
     )]
     TooManyIds {
@@ -460,10 +424,10 @@ pub enum IngestError {
         reason: String,
     },
     /// The runtime is shutting down, or a task died.
-    #[error("the ingestion was stopped in the middle: {0}; start again, it goes on where it was")]
+    #[error("the ingestion was stopped in the middle: {0}")]
     Stopped(String),
     /// The ingestion, or the source that was asked, has ended.
-    #[error("the source is not taken in any more; start again, it goes on where it was")]
+    #[error("the source is not taken in any more")]
     NotRunning,
 }
 
@@ -479,32 +443,14 @@ fn one_of(logs: &[Log]) -> String {
 }
 
 impl IngestError {
-    /// What to do about it.
+    /// Whether the ingestion may wait for it: it may come back by itself.
     #[must_use]
-    pub fn remedy(&self) -> Remedy {
+    pub fn may_pass(&self) -> bool {
         match self {
-            Self::Store(error) => error.remedy(),
-            Self::Journal(error) => error.remedy(),
-            Self::UnknownSource { .. } | Self::Pattern { .. } => Remedy::Fix,
-            Self::NoFile(_) | Self::Folder { .. } | Self::Format(_) | Self::Packed { .. } => Remedy::Fix,
-            Self::File { .. } | Self::Unreadable { .. } | Self::Columns { .. } => Remedy::Fix,
-            Self::CountedBefore(_) | Self::NotAppended { .. } | Self::KeyUsed(_) => Remedy::Fix,
-            Self::NotTakenIn { .. } | Self::NotIn { .. } => Remedy::Fix,
-            Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => Remedy::Fix,
-            Self::Contended(_) | Self::Replaced(_) | Self::Superseded | Self::KeepsNothing { .. } => {
-                Remedy::Fix
-            }
-            Self::Table(error) if error.may_pass() => Remedy::Wait,
-            Self::Table(_) | Self::View { .. } | Self::Gap { .. } | Self::State { .. } => Remedy::Fix,
-            Self::NoBrokers { .. } | Self::Refused { .. } | Self::NoTopic { .. } => Remedy::Fix,
-            Self::OtherTopic { .. } | Self::Recreated { .. } | Self::Timestamps { .. } => Remedy::Fix,
-            Self::Overtaken { .. } | Self::Shrunk { .. } | Self::Truncated { .. } => Remedy::Fix,
-            Self::TooManyIds { .. } => Remedy::Fix,
-            Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => Remedy::Wait,
-            Self::FellBack { .. } | Self::Stopped(_) | Self::NotRunning | Self::TopicFailed { .. } => {
-                Remedy::Retry
-            }
-            Self::Evaluate { .. } | Self::Batch { .. } => Remedy::Stop,
+            Self::Store(StoreError::Unavailable { .. }) => true,
+            Self::Table(error) => error.may_pass(),
+            Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => true,
+            _ => false,
         }
     }
 
@@ -548,15 +494,175 @@ impl IngestError {
     }
 }
 
-/// Where a missing column may be thought to come from a folder's name.
-fn partition_help(path: &Path, problem: &ColumnsError) -> &'static str {
+impl Explain for IngestError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Journal(error) => error.kind(),
+            Self::KeyUsed(error) => error.kind(),
+            Self::Table(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::UnknownSource { .. } => ErrorKind::Unknown,
+            Self::Pattern { .. } | Self::NoFile(_) | Self::Folder { .. } | Self::Format(_) => {
+                ErrorKind::Invalid
+            }
+            Self::Packed { .. } | Self::Unreadable { .. } | Self::Columns { .. } => ErrorKind::Invalid,
+            Self::CountedBefore(_) | Self::NotAppended { .. } | Self::NotTakenIn { .. } => ErrorKind::Invalid,
+            Self::NotIn { .. } | Self::NoBrokers { .. } | Self::View { .. } => ErrorKind::Invalid,
+            Self::File { source, .. } => match source.kind().into() {
+                // What the file holds is what the caller gave, not what Tidemark has stored.
+                ErrorKind::Damaged => ErrorKind::Invalid,
+                kind => kind,
+            },
+            Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => {
+                ErrorKind::Environment
+            }
+            Self::Contended(_) | Self::Replaced(_) | Self::Superseded => ErrorKind::Environment,
+            Self::KeepsNothing { .. } | Self::FellBack { .. } | Self::TooManyIds { .. } => {
+                ErrorKind::Environment
+            }
+            Self::Refused { .. } | Self::NoTopic { .. } | Self::OtherTopic { .. } => ErrorKind::Environment,
+            Self::Recreated { .. } | Self::Timestamps { .. } => ErrorKind::Environment,
+            Self::Overtaken { .. } | Self::Shrunk { .. } | Self::Truncated { .. } => ErrorKind::Damaged,
+            Self::Gap { .. } | Self::State { .. } => ErrorKind::Damaged,
+            Self::Unreachable { .. } | Self::LostAgain(_) | Self::TopicFailed { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::TakenBackMeanwhile(_) | Self::NotRunning => ErrorKind::NotReady,
+            Self::Stopped(_) | Self::Evaluate { .. } | Self::Batch { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help: Cow<'_, str> = match self {
+            Self::Journal(error) => return error.help(),
+            Self::KeyUsed(error) => return error.help(),
+            Self::Table(error) => return error.help(),
+            Self::Store(error) => return error.help(),
+            Self::Evaluate { source, .. } => return source.help(),
+            Self::UnknownSource { known, .. } => format!("the sources are {known}").into(),
+            Self::NoFile(_) => "give a file, or a pattern such as `data/*.parquet`".into(),
+            Self::Folder { pattern, has_partitions } => {
+                let pattern = pattern.trim_end_matches('/');
+                let files = format!("give the files in it, such as `{pattern}/**/*.parquet`");
+                if *has_partitions { and(Some(files.into()), NO_PARTITIONS) } else { files.into() }
+            }
+            Self::Format(_) => {
+                "name it .parquet, .csv, .tsv or .jsonl, the last three optionally followed by .gz or .zst"
+                    .into()
+            }
+            Self::Unreadable { .. } => "repair the file".into(),
+            Self::Packed { .. } => {
+                "give it again once it is complete and named as it is compressed".into()
+            }
+            Self::CutShort { path, .. } => format!(
+                "repair it and start again, or end it where it is with `tidemark ingest --give-up {}`",
+                path.display()
+            )
+            .into(),
+            Self::Columns { path, source } if is_of_partition(path, source) => {
+                and(source.help(), NO_PARTITIONS)
+            }
+            Self::Columns { source, .. } => return source.help(),
+            Self::FileGone { path, .. } => format!(
+                "put it back and start again, or end it where it is with `tidemark ingest --give-up {}`",
+                path.display()
+            )
+            .into(),
+            Self::FileChanged { path, .. } => format!(
+                "put back what it held and start again, or end it where it is with `tidemark ingest \
+                 --give-up {}`, after which `--from` with `--replace` takes in what it holds now",
+                path.display()
+            )
+            .into(),
+            Self::CountedBefore(files) => return files.first().map(|file| file.help().into()),
+            Self::NotAppended { .. } => {
+                "--replace takes those rows back and reads the file again, --as-new keeps them and counts \
+                 the file as a new one"
+                    .into()
+            }
+            Self::NotTakenIn { .. } => "`tidemark status --files` lists the files that were".into(),
+            Self::NotIn { .. } => "name a range FROM..TO within that, TO not included".into(),
+            Self::TakenBackMeanwhile(_) | Self::TopicFailed { .. } => "start again".into(),
+            Self::Gap { .. } => {
+                "the event tables and ingest.redb belong together, restore both from the same backup".into()
+            }
+            Self::FellBack { .. } => "stop whoever restores or rewrites it and start again".into(),
+            Self::KeepsNothing { .. } => "take in files and pushes with another one".into(),
+            Self::NoBrokers { .. } => {
+                "add `kafka: {bootstrap_servers: localhost:9092}` to tidemark.yaml".into()
+            }
+            Self::Unreachable { .. } => "see that a broker runs there and can be reached".into(),
+            Self::Refused { .. } => "see `kafka: options` in tidemark.yaml".into(),
+            Self::NoTopic { .. } => {
+                "create it, or correct the `topic` of the source, or `kafka: bootstrap_servers` in \
+                 tidemark.yaml"
+                    .into()
+            }
+            Self::Timestamps { max, .. } => format!(
+                "set `message.timestamp.after.max.ms` of the topic to {} or less \
+                 (`message.timestamp.difference.max.ms` before Kafka 3.6), or its `message.timestamp.type` to \
+                 LogAppendTime, and allow this process to describe its configs; or take any with \
+                 `max_timestamp_ahead: any` beside `topic`",
+                max.millis()
+            )
+            .into(),
+            Self::OtherTopic { before, .. } => {
+                format!("name `{before}` again, or give the source another name").into()
+            }
+            Self::Recreated { .. } => "give the source another name to read them from the start".into(),
+            Self::Overtaken { first, .. } => format!(
+                "raise the topic's retention; `tidemark ingest --skip-lost` goes on at {first} and notes the \
+                 gap in `dead_letters`"
+            )
+            .into(),
+            Self::Shrunk { .. } => {
+                "find out how (an unclean leader election, a restored disk), and give the source another name \
+                 to read the topic from the start"
+                    .into()
+            }
+            Self::Truncated { .. } => {
+                "find out how (an unclean leader election, a broker restored from a copy), and give the \
+                 source another name to read the topic from the start"
+                    .into()
+            }
+            Self::View { .. } => "run `tidemark check`".into(),
+            Self::State { source, .. } => and(source.help(), "run `tidemark verify`"),
+            Self::Replaced(_) => "start this one again with the newer definitions".into(),
+            Self::Contended(_) => "stop one of the two".into(),
+            Self::LostAgain(_) => "see that nothing deletes its keys".into(),
+            Self::TooManyIds { within, .. } => format!(
+                "shorten {within} in `unique` of the source, or raise `memory` in tidemark.yaml, of which a \
+                 sixteenth is for the ids of all sources"
+            )
+            .into(),
+            Self::Stopped(_) | Self::NotRunning => GOES_ON.into(),
+            Self::Pattern { .. } | Self::File { .. } | Self::Superseded | Self::Batch { .. } => return None,
+        };
+        Some(help)
+    }
+}
+
+/// The advice of the error inside, if it has any, and one's own below it.
+fn and<'a>(inner: Option<Cow<'a, str>>, own: &'static str) -> Cow<'a, str> {
+    inner.map_or(own.into(), |inner| format!("{inner}\n{own}").into())
+}
+
+/// A message and its advice on one line, as [`Explain::explained`] has them.
+pub(crate) fn explained(message: &str, help: Option<&str>) -> String {
+    match help {
+        Some(help) => format!("{message}; {}", help.replace('\n', "; ")),
+        None => message.to_owned(),
+    }
+}
+
+/// Whether a missing column may be thought to come from a folder's name.
+fn is_of_partition(path: &Path, problem: &ColumnsError) -> bool {
     let is_missing = |problem: &ColumnsError| matches!(problem, ColumnsError::Missing { .. });
     let is_missing = match problem {
         ColumnsError::Several(problems) => problems.iter().any(is_missing),
         problem => is_missing(problem),
     };
-    let folder = path.parent().and_then(hive_partition);
-    if is_missing && folder.is_some() { NO_PARTITIONS } else { "" }
+    is_missing && path.parent().and_then(hive_partition).is_some()
 }
 
 /// The first file, and the names of the others.
@@ -569,5 +675,81 @@ fn counted_before(files: &[Earlier]) -> String {
         (0, _) => first.to_string(),
         (_, 0) => format!("{first}, and rows of {named} are in as well"),
         (_, more) => format!("{first}, and rows of {named} and {more} more files are in as well"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_tell_what_is_wrong_from_what_to_do() {
+        let file = |kind: io::ErrorKind| IngestError::file("read", Path::new("a.csv"))(kind.into());
+        let of_folder = format!("give the files in it, such as `lake/**/*.parquet`\n{NO_PARTITIONS}");
+        let cases: [(IngestError, ErrorKind, &str, Option<&str>); 6] = [
+            (
+                IngestError::UnknownSource { given: "a".into(), known: "b, c".into() },
+                ErrorKind::Unknown,
+                "unknown source `a`",
+                Some("the sources are b, c"),
+            ),
+            (
+                IngestError::NoBrokers { source_name: "a".into() },
+                ErrorKind::Invalid,
+                "source `a` reads a Kafka topic, but no brokers are named",
+                Some("add `kafka: {bootstrap_servers: localhost:9092}` to tidemark.yaml"),
+            ),
+            (
+                IngestError::Folder { pattern: "lake/".into(), has_partitions: true },
+                ErrorKind::Invalid,
+                "`lake/` is a folder",
+                Some(of_folder.as_str()),
+            ),
+            (
+                JournalError::Full("ingest.redb".into()).into(),
+                ErrorKind::OutOfSpace,
+                "no space left for ingest.redb",
+                Some("free some and start again, nothing was half written"),
+            ),
+            (
+                file(io::ErrorKind::PermissionDenied),
+                ErrorKind::Environment,
+                "cannot read a.csv: permission denied",
+                None,
+            ),
+            (file(io::ErrorKind::InvalidData), ErrorKind::Invalid, "cannot read a.csv: invalid data", None),
+        ];
+        for (error, kind, message, help) in cases {
+            assert_eq!((error.kind(), error.help().as_deref()), (kind, help), "{error}");
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.explained(), explained(message, help));
+        }
+    }
+
+    #[test]
+    fn every_column_has_its_advice_beside_it() {
+        let missing =
+            ColumnsError::Missing { missing: "column `day`".into(), found: "the file has a".into() };
+        let problems = vec![missing.clone(), ColumnsError::Twice("a".into())];
+        let path = Path::new("lake/day=2026-11-20/a.csv");
+        let error = IngestError::columns(path)(ColumnsError::Several(problems));
+        let lines = [missing.explained(), "column `a` is there twice; rename one of the two".to_owned()];
+        assert!(error.to_string().ends_with(&format!("\n  {}\n  {}", lines[0], lines[1])), "{error}");
+        assert_eq!(error.help().as_deref(), Some(NO_PARTITIONS));
+    }
+
+    #[test]
+    fn what_does_not_come_back_by_itself_is_not_waited_for() {
+        let place = || "redis://here".to_owned();
+        let away = StoreError::Unavailable { place: place(), reason: "connection refused".into() };
+        assert!(IngestError::from(away).may_pass());
+        assert!(IngestError::TakenBackMeanwhile("by_user".into()).may_pass());
+        assert!(!IngestError::from(StoreError::Full { place: place() }).may_pass());
+        let failed = IngestError::TopicFailed {
+            source_name: "a".into(),
+            topic: "t".into(),
+            reason: "a bad message".into(),
+        };
+        assert!(!failed.may_pass(), "its reader has ended");
     }
 }

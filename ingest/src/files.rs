@@ -55,7 +55,8 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
         let mut folder = None;
         for path in glob::glob(pattern).map_err(unreadable)? {
             let path = path.map_err(|error| {
-                IngestError::file("look into", error.path())(io::Error::other(error.to_string()))
+                let source = io::Error::new(error.error().kind(), error.to_string());
+                IngestError::file("look into", error.path())(source)
             })?;
             if path.is_file() {
                 found = true;

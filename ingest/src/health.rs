@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::Time;
+use tidemark_kernel::{Explain, Time};
 use tidemark_offline::Positions;
-use tidemark_store::Remedy;
 
-use crate::error::IngestError;
+use crate::error::{IngestError, explained};
 use crate::tally::Tally;
 use ahead::Arrivals;
 use recent::{Recent, is_rejected};
@@ -49,7 +48,7 @@ struct Source {
     host: Host,
     condition: Condition,
     /// What each piece of work waits for that has to, and since which uptime, by the number of its [`Wait`].
-    waits: BTreeMap<u64, (String, Duration)>,
+    waits: BTreeMap<u64, (Condition, Duration)>,
     /// The number of the next one.
     next: u64,
     recent: Recent,
@@ -70,7 +69,16 @@ pub enum Condition {
     Waiting {
         /// What went wrong.
         reason: String,
+        /// What to do about it, one piece on each line.
+        help: Option<String>,
     },
+}
+
+impl Condition {
+    /// That of a source that waits because of this.
+    pub(crate) fn waiting(error: &IngestError) -> Self {
+        Self::Waiting { reason: error.to_string(), help: error.help().map(Into::into) }
+    }
 }
 
 impl Health {
@@ -83,7 +91,9 @@ impl Health {
         let mut sources = self.sources();
         sources.iter_mut().try_for_each(|(name, source)| match source.condition() {
             Condition::Running => source.accepts().map_err(|reason| format!("source `{name}`: {reason}")),
-            Condition::Waiting { reason } => Err(format!("source `{name}` waits: {reason}")),
+            Condition::Waiting { reason, help } => {
+                Err(format!("source `{name}` waits: {}", explained(&reason, help.as_deref())))
+            }
             Condition::Starting => Err(format!("source `{name}` is starting")),
         })
     }
@@ -151,7 +161,7 @@ impl Source {
     /// Whatever waits goes before the rest.
     fn condition(&self) -> Condition {
         match self.waits.values().next() {
-            Some((reason, _)) => Condition::Waiting { reason: reason.clone() },
+            Some((waiting, _)) => waiting.clone(),
             None => self.condition.clone(),
         }
     }
@@ -248,7 +258,11 @@ impl SourceHealth {
     /// Takes note that it could not be seen how far other workers have committed the source's topic. Logged once until it can.
     pub(crate) fn note_unseen(&self, error: &IngestError) {
         if self.change(|source| source.unread.note_failure()) == Some(true) {
-            tracing::warn!(source = self.source, %error, "cannot see what other workers have committed");
+            tracing::warn!(
+                source = self.source,
+                error = error.explained(),
+                "cannot see what other workers have committed"
+            );
         }
     }
 
@@ -284,7 +298,7 @@ impl Wait<'_> {
     pub(crate) async fn out(&mut self, error: &IngestError) -> bool {
         let waited = self.waiting.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let patient = self.health.all.patient.load(Relaxed) || waited < PATIENCE;
-        self.gave_up = error.remedy() != Remedy::Wait || !patient;
+        self.gave_up = !error.may_pass() || !patient;
         if self.gave_up {
             return false;
         }
@@ -293,7 +307,8 @@ impl Wait<'_> {
             Some((number, _)) => {
                 if waited >= self.reminded + REMIND {
                     self.reminded = waited;
-                    tracing::warn!(source, %error, seconds = waited.as_secs(), "still waiting");
+                    let (error, seconds) = (error.explained(), waited.as_secs());
+                    tracing::warn!(source, error, seconds, "still waiting");
                 }
                 *number
             }
@@ -304,12 +319,12 @@ impl Wait<'_> {
                 });
                 let number = number.unwrap_or_default();
                 self.waiting = Some((number, self.health.host.stopwatch()));
-                tracing::warn!(source, %error, "waiting");
+                tracing::warn!(source, error = error.explained(), "waiting");
                 number
             }
         };
-        let (reason, since) = (error.to_string(), self.health.host.uptime().saturating_sub(waited));
-        self.health.change(|source| source.waits.insert(number, (reason, since)));
+        let (waiting, since) = (Condition::waiting(error), self.health.host.uptime().saturating_sub(waited));
+        self.health.change(|source| source.waits.insert(number, (waiting, since)));
         self.health.host.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST);
         true
@@ -368,8 +383,8 @@ mod tests {
         let told = health.ready().expect_err("all rejected");
         assert!(told.starts_with("source `payments`: none of the last 12 records is an event: "), "{told}");
         assert!(told.contains("not a JSON object") && told.ends_with("(first: push 0)"), "{told}");
-        source.set(Condition::Waiting { reason: "away".to_owned() });
-        assert_eq!(health.ready(), Err("source `payments` waits: away".to_owned()));
+        source.set(Condition::Waiting { reason: "away".to_owned(), help: Some("look\nask".to_owned()) });
+        assert_eq!(health.ready(), Err("source `payments` waits: away; look; ask".to_owned()));
         source.set(Condition::Running);
         assert_eq!(health.ready(), Err(told), "what it waited for hides nothing");
         host.sleep(Duration::from_secs(120)).await;

@@ -4,13 +4,15 @@
 //! [push log](push) with the keys of their requests, rejected records that are [taken again](retries), the files of its feed that were [refused], and
 //! the version of the source that they are [read](sources) under. One process at a time has it open.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
 use tidemark_kernel::codec::DecodeError;
-use tidemark_store::{Remedy, ensure_database};
+use tidemark_kernel::{ErrorKind, Explain};
+use tidemark_store::ensure_database;
 
 pub mod files;
 pub mod push;
@@ -56,13 +58,10 @@ impl std::fmt::Debug for Journal {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum JournalError {
     /// Another process has it open.
-    #[error("{} is in use by another process; stop that process, or push the events to it", .0.display())]
+    #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
     /// A newer version of Tidemark wrote it.
-    #[error(
-        "{} has format {found}, this version reads up to {FORMAT}; use the version that wrote it, or a newer one",
-        path.display()
-    )]
+    #[error("{} has format {found}, this version reads up to {FORMAT}", path.display())]
     Newer {
         /// The journal.
         path: PathBuf,
@@ -70,11 +69,7 @@ pub enum JournalError {
         found: u64,
     },
     /// A newer version of Tidemark wrote an entry of it.
-    #[error(
-        "{} holds {what} in layout {found}, this version reads up to {supported}; use the version that wrote it, or a \
-         newer one",
-        path.display()
-    )]
+    #[error("{} holds {what} in layout {found}, this version reads up to {supported}", path.display())]
     NewerEntry {
         /// The journal.
         path: PathBuf,
@@ -86,10 +81,10 @@ pub enum JournalError {
         supported: u8,
     },
     /// There is no room left.
-    #[error("no space left for {}; free some and start again, nothing was half written", .0.display())]
+    #[error("no space left for {}", .0.display())]
     Full(PathBuf),
     /// What it holds is not what was written.
-    #[error("{} is damaged ({what}); restore it together with the event tables", path.display())]
+    #[error("{} is damaged ({what})", path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
@@ -108,15 +103,26 @@ pub enum JournalError {
     },
 }
 
-impl JournalError {
-    /// What to do about it.
-    #[must_use]
-    pub const fn remedy(&self) -> Remedy {
+impl Explain for JournalError {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::InUse(_) | Self::Newer { .. } | Self::NewerEntry { .. } => Remedy::Fix,
-            Self::Full(_) | Self::Damaged { .. } => Remedy::Fix,
-            Self::Io { .. } => Remedy::Stop,
+            Self::InUse(_) | Self::Newer { .. } | Self::NewerEntry { .. } => ErrorKind::Environment,
+            Self::Full(_) => ErrorKind::OutOfSpace,
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            // redb refuses every call after one that failed: it does not come back by itself.
+            Self::Io { .. } => ErrorKind::Internal,
         }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::InUse(_) => "stop that process, or push the events to it",
+            Self::Newer { .. } | Self::NewerEntry { .. } => "use the version that wrote it, or a newer one",
+            Self::Full(_) => "free some and start again, nothing was half written",
+            Self::Damaged { .. } => "restore it together with the event tables",
+            Self::Io { .. } => return None,
+        };
+        Some(help.into())
     }
 }
 
@@ -184,6 +190,7 @@ impl Journal {
             transaction.commit()?;
             Ok(done)
         });
+        let is_full = |reason: &std::io::Error| ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace;
         if matches!(&written, Err(redb::Error::Io(reason)) if is_full(reason)) {
             *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -246,17 +253,14 @@ fn error<E: Into<redb::Error>>(path: &Path, action: &'static str) -> impl FnOnce
         redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path),
         redb::Error::UpgradeRequired(found) => JournalError::Newer { path, found: found.into() },
         redb::Error::Corrupted(what) => JournalError::Damaged { path, what },
-        redb::Error::Io(reason) if is_full(&reason) => JournalError::Full(path),
+        redb::Error::Io(reason) if ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace => {
+            JournalError::Full(path)
+        }
         redb::Error::Io(reason) if reason.kind() == std::io::ErrorKind::InvalidData => {
             JournalError::Damaged { path, what: reason.to_string() }
         }
         other => JournalError::Io { path, action, reason: other.to_string() },
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// A table that nothing was written to yet is no error to those who read it.

@@ -172,8 +172,8 @@ pub enum Input {
     },
     /// Every assigned partition has been read to its end, and all of it was handed over.
     Idle,
-    /// The brokers do not answer, for this reason. They are asked again and again.
-    Away(String),
+    /// The brokers do not answer, as this error says. They are asked again and again.
+    Away(IngestError),
     /// They do again.
     Back,
     /// The reader has ended with this error.

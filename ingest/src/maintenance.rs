@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::{FeaturePlan, SourcePlan, Span};
+use tidemark_kernel::{Explain, FeaturePlan, SourcePlan, Span};
 use tidemark_offline::{CompactOptions, OfflineStore, TableError, TableKind};
 use tidemark_store::{Generation, OnlineStore, StoreError, Sweep};
 use tokio::task::JoinSet;
@@ -45,7 +45,7 @@ pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, views
     loop {
         let names = views.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Err(error) = drop_expired(&host, &*store, &names, &mut seen).await {
-            tracing::warn!(%error, "cannot drop what was replaced; trying again later");
+            tracing::warn!(error = error.explained(), "cannot drop what was replaced; trying again later");
         }
         host.sleep(PAUSE).await;
     }
@@ -88,7 +88,12 @@ pub(crate) fn maintain(host: Host, offline: Arc<dyn OfflineStore>, source: Arc<S
         loop {
             host.sleep(PAUSE).await;
             if let Err(error) = round(&host, &*offline, &source).await {
-                tracing::warn!(source = source.name, %error, "cannot tidy the event tables up; trying again later");
+                let error = error.explained();
+                tracing::warn!(
+                    source = source.name,
+                    error,
+                    "cannot tidy the event tables up; trying again later"
+                );
             }
         }
     });
@@ -141,7 +146,8 @@ impl Forgetting {
                 tracing::info!(view = self.plan.view, states, "forgot states that no window can see")
             }
             Err(error) => {
-                tracing::warn!(view = self.plan.view, %error, "cannot look for states to forget; trying again later");
+                let (view, error) = (&self.plan.view, error.explained());
+                tracing::warn!(view, error, "cannot look for states to forget; trying again later");
             }
         }
     }

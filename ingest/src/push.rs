@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Explain, Log, Position, SourcePlan, Time};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::decode::decoder::{self, Unknown};
@@ -79,13 +79,8 @@ impl PushLog {
     /// Like [`append`](Self::append), but records of a request whose key is known are not appended again.
     pub(crate) async fn append_once(&self, pushed: Pushed) -> Result<Appended, IngestError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| Self::closed())?;
-        answered.await.map_err(|_| Self::closed())?
-    }
-
-    /// The error of a log that is not written any more.
-    pub(crate) fn closed() -> IngestError {
-        IngestError::stopped("the push log is closed")
+        self.requests.send(Request::Append(pushed, answer)).await.map_err(|_| IngestError::NotRunning)?;
+        answered.await.map_err(|_| IngestError::NotRunning)?
     }
 
     /// Lets go of the records before `position`, some time later. It may be forgotten in a crash: records that stay
@@ -190,7 +185,7 @@ impl Gathered {
                     drop(changed.send(()));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "pushed records were refused");
+                    tracing::error!(error = error.explained(), "pushed records were refused");
                     for answer in self.answers {
                         drop(answer.send(Err(error.clone().into())));
                     }
@@ -199,7 +194,8 @@ impl Gathered {
         }
         for (source, position) in &self.trims {
             if let Err(error) = journal.trim(source, *position) {
-                tracing::warn!(source, %error, "records that are in the event table stay in the push log");
+                let error = error.explained();
+                tracing::warn!(source, error, "records that are in the event table stay in the push log");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{FeaturePlan, Log, Offset, Position, SourcePlan, Span, Time};
+use tidemark_kernel::{Explain, FeaturePlan, Log, Offset, Position, SourcePlan, Span, Time};
 use tidemark_offline::table::{LogStatistics, layout};
 use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
@@ -53,7 +53,7 @@ pub struct SourceStatus {
     pub source: String,
     /// Its logs, those without any record left out.
     pub logs: BTreeMap<Log, LogStatus>,
-    /// Why it is not known where the partitions of its topic end, if it is not.
+    /// Why it is not known where the partitions of its topic end, if it is not, and what to do about it.
     pub unreachable: Option<String>,
     /// What is rejected of its records, where that is most of them.
     pub rejecting: Option<Rejecting>,
@@ -170,7 +170,7 @@ impl Shared {
         let (ends, unreachable) = match self.ends_of_logs(source).await {
             Ok(ends) => (ends, None),
             // Brokers that are away hide nothing else.
-            Err(error) => (self.ends(&source.name)?, Some(error.to_string())),
+            Err(error) => (self.ends(&source.name)?, Some(error.explained())),
         };
         for (log, end) in ends {
             if end > Position::START {

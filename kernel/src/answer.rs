@@ -4,11 +4,13 @@
 //! from what was merged so far. No tile straddles an edge that an allowed question can ask about, so the value is
 //! that of the events in the window, exactly (`ANS-1`; the property tests hold it against the oracle).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use thiserror::Error;
 
 use crate::aggregate::State;
+use crate::error::{ErrorKind, Explain};
 use crate::event::Log;
 use crate::plan::FeaturePlan;
 use crate::state::{LogState, Tile};
@@ -126,7 +128,7 @@ impl Answer {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "at {at} is before {horizon}, the earliest instant that can still be looked up for this entity \
-     (its newest arrival less the view's head of {head}); ask about a later instant, or use `train` for the past"
+     (its newest arrival less the view's head of {head})"
 )]
 pub struct TooEarly {
     /// The instant asked about.
@@ -135,6 +137,16 @@ pub struct TooEarly {
     pub horizon: Time,
     /// The view's `head`.
     pub head: Span,
+}
+
+impl Explain for TooEarly {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::TooEarly
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("ask about a later instant, or use `train` for the past".into())
+    }
 }
 
 /// The entity's `R`: the greatest of its logs' horizons; none without any state.

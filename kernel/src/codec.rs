@@ -3,7 +3,11 @@
 //! One value has exactly one encoding, and a decoder accepts nothing else: varints are minimal, counts are
 //! checked against what is left, trailing bytes are an error. That is what lets two stores be compared by bytes.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
+
+use crate::error::{ErrorKind, Explain};
 
 /// Why stored bytes are not a state.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -23,13 +27,29 @@ pub enum DecodeError {
         expected: &'static str,
     },
     /// The bytes were written by a newer version of the format.
-    #[error("the format version is {found}, but this build reads up to {supported}; use a newer tidemark")]
+    #[error("the format version is {found}, but this build reads up to {supported}")]
     Newer {
         /// The version byte that was found.
         found: u8,
         /// The newest version this build reads.
         supported: u8,
     },
+}
+
+impl Explain for DecodeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Truncated { .. } | Self::Malformed { .. } => ErrorKind::Damaged,
+            Self::Newer { .. } => ErrorKind::Environment,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Truncated { .. } | Self::Malformed { .. } => None,
+            Self::Newer { .. } => Some("use a newer tidemark".into()),
+        }
+    }
 }
 
 /// Appends canonical values to a buffer.

@@ -10,11 +10,12 @@
 //!
 //! Reading order: [`time`] and [`value`] with [`value::convert`] (what of people's data becomes which value), then
 //! [`event`], [`window`] and [`span`], [`aggregate`], [`layout`], [`parts`] and [`state`], [`retention`], [`answer`],
-//! [`replay`]; last the [`oracle`].
+//! [`replay`]; last the [`oracle`]. [`error`] is what the errors of all engines have in common.
 
 pub mod aggregate;
 pub mod answer;
 pub mod codec;
+pub mod error;
 pub mod event;
 pub mod exact;
 pub mod key;
@@ -36,6 +37,7 @@ pub mod visibility;
 pub mod window;
 
 pub use answer::{Answer, Status};
+pub use error::{ErrorKind, Explain};
 pub use event::{Event, Log, Offset, Order, Position, Stamp};
 pub use key::EntityKey;
 pub use layout::Layout;

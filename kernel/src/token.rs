@@ -1,5 +1,6 @@
 //! Tokens: what a lookup saw, so that training can see the same again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::error::{ErrorKind, Explain};
 use crate::event::{Log, Offset, Position};
 use crate::plan::Fingerprint;
 use crate::time::Time;
@@ -43,13 +45,21 @@ pub struct Token {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
     /// It does not start like one.
-    #[error(
-        "not a token: tokens start with `{WHOLE}` or `{PARTIAL}` and come from the `token` of a lookup's answer"
-    )]
+    #[error("not a token: tokens start with `{WHOLE}` or `{PARTIAL}`")]
     Foreign,
     /// It is cut short, or has been changed, or has characters that none has.
-    #[error("the token is cut short or altered; take it whole from the lookup's answer")]
+    #[error("the token is cut short or altered")]
     Damaged,
+}
+
+impl Explain for TokenError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("take it whole from the `token` of the lookup's answer".into())
+    }
 }
 
 /// What the tokens begin with whose views were all answered, and the others, which say it of each view.

@@ -14,8 +14,8 @@ use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{
-    EntityKey, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token, Type,
-    Value, Window,
+    EntityKey, Explain, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token,
+    Type, Value, Window,
 };
 
 fn plan() -> FeaturePlan {
@@ -191,6 +191,6 @@ fn a_newer_layout_is_named() {
     let plan = plan();
     let mut bytes = state(&plan, Layout::default()).encode(&plan);
     bytes[0] = 3;
-    let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").to_string();
+    let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").explained();
     assert!(error.contains("version is 3") && error.contains("newer tidemark"), "{error}");
 }

@@ -1,16 +1,20 @@
 //! Files that are there whole or not at all: written beside, synced, then renamed.
 
+use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io;
+use std::iter::successors;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 use uuid::Uuid;
 
 /// A file or folder could not be written or read.
 #[derive(Debug, Error)]
-#[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
+#[error("cannot {action} {}: {source}", path.display())]
 pub struct FileError {
     /// What was tried.
     pub action: &'static str,
@@ -20,52 +24,37 @@ pub struct FileError {
     pub source: io::Error,
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        kind if is_full(kind) => "; free some space, nothing was half-written",
-        io::ErrorKind::PermissionDenied => "; check the permissions of the folder and its owner",
-        io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
-        _ => "",
-    }
+/// What the system said, where it is the cause of an error.
+pub(crate) fn of_system<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
+    successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// Whether there is no room left to write.
-fn is_full(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// The kind of what the system said, where it is the cause of an error.
+pub(crate) fn kind_of_cause(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
+    of_system(error).map(|error| error.kind().into())
 }
 
 /// Whether trying again later may help without anybody changing what is tried: on a full disk or a failing one, but
 /// not on a path that is wrong or forbidden.
-pub(crate) fn may_pass(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        AlreadyExists, CrossesDevices, DirectoryNotEmpty, FileTooLarge, InvalidData, InvalidFilename,
-        InvalidInput, IsADirectory, NotADirectory, NotFound, Other, PermissionDenied, ReadOnlyFilesystem,
-        UnexpectedEof, Unsupported,
-    };
-    #[rustfmt::skip]
-    let is_wrong = matches!(
-        error.kind(),
-        AlreadyExists | CrossesDevices | DirectoryNotEmpty | FileTooLarge | InvalidData | InvalidFilename
-            | InvalidInput | IsADirectory | NotADirectory | NotFound | Other | PermissionDenied
-            | ReadOnlyFilesystem | UnexpectedEof | Unsupported
-    );
-    !is_wrong
+pub(crate) fn may_pass(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::OutOfSpace | ErrorKind::Unavailable)
 }
 
 impl FileError {
     /// Whether there is no room left to write.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        is_full(self.source.kind())
+        self.kind() == ErrorKind::OutOfSpace
     }
 
     /// Whether trying again later may help without anybody changing what is tried.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        may_pass(&self.source)
+        may_pass(self.kind())
     }
 
-    pub(crate) fn of<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Self + 'p {
+    /// The error of doing `action` with `path`, from what the system says: `map_err(FileError::of("read", path))`.
+    pub fn of<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Self + 'p {
         move |source| Self { action, path: path.to_owned(), source }
     }
 
@@ -78,6 +67,24 @@ impl FileError {
             },
             other => Err(other),
         }
+    }
+}
+
+impl Explain for FileError {
+    fn kind(&self) -> ErrorKind {
+        self.source.kind().into()
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self.source.kind() {
+            kind if ErrorKind::from(kind) == ErrorKind::OutOfSpace => {
+                "free some space, nothing was half-written"
+            }
+            io::ErrorKind::PermissionDenied => "check the permissions of the folder and its owner",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+            _ => return None,
+        };
+        Some(help.into())
     }
 }
 
@@ -190,5 +197,19 @@ mod tests {
     fn errors_name_the_path() {
         let error = Beside::create(Path::new("/nowhere/at/all/out.csv")).unwrap_err().to_string();
         assert!(error.starts_with("cannot write /nowhere/at/all/out.csv: "), "{error}");
+    }
+
+    #[test]
+    fn what_the_system_says_tells_what_to_do() {
+        let failed = |kind: io::ErrorKind| FileError::of("write", Path::new("a"))(kind.into());
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            let error = failed(full);
+            assert!(error.is_full() && error.may_pass(), "{error}");
+            assert_eq!(error.explained(), format!("{error}; free some space, nothing was half-written"));
+        }
+        let denied = failed(io::ErrorKind::PermissionDenied);
+        assert_eq!((denied.kind(), denied.may_pass()), (ErrorKind::Environment, false));
+        assert_eq!(denied.help().as_deref(), Some("check the permissions of the folder and its owner"));
+        assert_eq!(failed(io::ErrorKind::NotFound).help(), None);
     }
 }

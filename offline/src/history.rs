@@ -4,6 +4,7 @@
 //! and the rest is sorted by entity, event time, log and offset; the sort spills. In memory at once are the sort's
 //! allowance and the events of one entity.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
@@ -29,8 +30,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
 use tidemark_kernel::value::arrow::{data_type, value_at};
-use tidemark_kernel::{EntityKey, Event, FeaturePlan, Log, Stamp, Time, value::Type};
+use tidemark_kernel::{EntityKey, ErrorKind, Event, Explain, FeaturePlan, Log, Stamp, Time, value::Type};
 
+use crate::durable::kind_of_cause;
 use crate::table::{EventTable, TableError, layout, read_in_order};
 
 /// What went wrong reading a view's events.
@@ -55,6 +57,24 @@ pub enum HistoryError {
         /// What went wrong.
         source: Box<DataFusionError>,
     },
+}
+
+impl Explain for HistoryError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Table(error) => error.kind(),
+            Self::View { .. } => ErrorKind::Invalid,
+            Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Table(error) => error.help(),
+            Self::View { source, .. } => source.help(),
+            Self::Read { .. } => None,
+        }
+    }
 }
 
 /// One entity and its events.

@@ -1,8 +1,10 @@
 //! Where event tables live.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 use url::Url;
 
 /// The root of all event tables of a project.
@@ -14,10 +16,20 @@ pub struct Location(PathBuf);
 
 /// The text names no place that event tables can live in.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("event tables cannot be kept at `{given}`: {reason}; give a folder, such as `data/offline`")]
+#[error("event tables cannot be kept at `{given}`: {reason}")]
 pub struct LocationError {
     given: String,
     reason: String,
+}
+
+impl Explain for LocationError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("give a folder, such as `data/offline`".into())
+    }
 }
 
 impl Location {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use tidemark_kernel::error::Explain;
 use tidemark_kernel::event::Log;
 
 use crate::error::{Damage, RowError};
@@ -22,7 +23,7 @@ impl Damages {
             if let Err(RowError::Damaged(damage)) = result
                 && self.is_new(damage)
             {
-                tracing::error!(view = damage.view, entity = damage.entity, "{damage}");
+                tracing::error!(view = damage.view, entity = damage.entity, "{}", damage.explained());
             }
         }
     }

@@ -1,22 +1,23 @@
-//! What can go wrong in a lookup, and how each protocol says so.
+//! What can go wrong in a lookup, and what to do about it.
 
-use axum::http::StatusCode;
+use std::borrow::Cow;
+
 use thiserror::Error;
 use tidemark_expr::EvaluateError;
 use tidemark_kernel::answer::TooEarly;
 use tidemark_kernel::codec::DecodeError;
+use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Type;
 use tidemark_store::StoreError;
-use tonic::Code;
 
 /// Why a whole call has no answer.
 #[derive(Clone, Debug, Error)]
 pub enum LookupError {
     /// No service has that name.
-    #[error("unknown service `{name}`, {help}")]
+    #[error("unknown service `{name}`")]
     UnknownService {
         /// The name given.
         name: String,
@@ -24,7 +25,7 @@ pub enum LookupError {
         help: String,
     },
     /// A row names something that the service does not ask for.
-    #[error("row {row} names `{name}`, which is no key and no request field of service `{service}`, {help}")]
+    #[error("row {row} names `{name}`, which is no key and no request field of service `{service}`")]
     UnknownName {
         /// The service.
         service: String,
@@ -36,9 +37,7 @@ pub enum LookupError {
         help: String,
     },
     /// A row lacks a key or a request field.
-    #[error(
-        "row {row} lacks the {role} `{name}` ({ty}) of service `{service}`; name it in every row, {help}"
-    )]
+    #[error("row {row} lacks the {role} `{name}` ({ty}) of service `{service}`")]
     Missing {
         /// The service.
         service: String,
@@ -79,25 +78,26 @@ pub enum LookupError {
         /// Why, and what is expected.
         reason: String,
     },
+    /// The body of the request is too long.
+    #[error("the request has more than {limit_mib} MiB")]
+    TooLarge {
+        /// How long it may be.
+        limit_mib: usize,
+    },
     /// A view has no live state yet.
-    #[error("view `{view}` is being filled and cannot be looked up yet: try again when it is")]
+    #[error("view `{view}` is being filled and cannot be looked up yet")]
     Filling {
         /// The view.
         view: String,
     },
     /// A view's live state, or the part of it that was asked for, is gone from the store.
-    #[error(
-        "the state of view `{view}` is lost from the online store: a worker or the next `tidemark apply` backfills it, \
-         try again then"
-    )]
+    #[error("the state of view `{view}` is lost from the online store")]
     Lost {
         /// The view.
         view: String,
     },
     /// A view's live state belongs to another definition.
-    #[error(
-        "the definition of view `{view}` is being applied (asked for {wanted}, live is {live}): try again when it is"
-    )]
+    #[error("the definition of view `{view}` is being applied (asked for {wanted}, live is {live})")]
     Applying {
         /// The view.
         view: String,
@@ -138,9 +138,8 @@ pub enum RowError {
 /// A stored state that cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "the stored state of {entity} in view `{view}`{} cannot be read ({reason}): {}",
-    log.map(|log| format!(", log {log},")).unwrap_or_default(),
-    reason.advice()
+    "the stored state of {entity} in view `{view}`{} cannot be read ({reason})",
+    log.map(|log| format!(", log {log},")).unwrap_or_default()
 )]
 pub struct Damage {
     /// The view.
@@ -167,94 +166,7 @@ pub enum DamageReason {
     Undecodable(DecodeError),
 }
 
-impl DamageReason {
-    const fn advice(&self) -> &'static str {
-        match self {
-            Self::Undecodable(DecodeError::Newer { .. }) => "use the version that wrote it, or a newer one",
-            Self::Checksum | Self::Foreign(_) | Self::Undecodable(_) => {
-                "`verify` finds all such states; move the online store away and start again, it is then filled \
-                 from history"
-            }
-        }
-    }
-}
-
-/// What to do about an error: the handful of kinds that protocols and metrics tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Correct the request.
-    Invalid,
-    /// Name something that exists.
-    Unknown,
-    /// Ask about a later instant, or train.
-    TooEarly,
-    /// Try again soon: a definition is being applied.
-    NotReady,
-    /// Try again, and look after the store if it stays.
-    Unavailable,
-    /// Stored data is damaged: it must be filled anew.
-    Damaged,
-    /// Call someone.
-    Internal,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::Invalid,
-        Self::Unknown,
-        Self::TooEarly,
-        Self::NotReady,
-        Self::Unavailable,
-        Self::Damaged,
-        Self::Internal,
-    ];
-
-    /// The name used in JSON and in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::Unknown => "unknown",
-            Self::TooEarly => "too_early",
-            Self::NotReady => "not_ready",
-            Self::Unavailable => "unavailable",
-            Self::Damaged => "damaged",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// What gRPC and HTTP call it.
-    #[must_use]
-    pub const fn codes(self) -> (Code, StatusCode) {
-        match self {
-            Self::Invalid => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::Unknown => (Code::NotFound, StatusCode::NOT_FOUND),
-            Self::TooEarly => (Code::OutOfRange, StatusCode::UNPROCESSABLE_ENTITY),
-            Self::NotReady | Self::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-            Self::Damaged => (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR),
-            Self::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
-        }
-    }
-}
-
 impl LookupError {
-    /// What to do about it.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::UnknownService { .. } => Kind::Unknown,
-            Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => Kind::Invalid,
-            Self::InvalidAt { .. } | Self::Malformed { .. } => Kind::Invalid,
-            Self::Filling { .. } | Self::Applying { .. } | Self::Lost { .. } => Kind::NotReady,
-            Self::Store(StoreError::Gone(_)) => Kind::NotReady,
-            Self::Store(StoreError::Corrupt { .. }) => Kind::Damaged,
-            Self::Store(error) if error.is_of_entity() => Kind::Damaged,
-            Self::Store(_) => Kind::Unavailable,
-            Self::Derived { .. } => Kind::Internal,
-        }
-    }
-
     /// The error for an instant that no event may carry.
     pub(crate) fn invalid_at(given: impl ToString) -> Self {
         let expected = format!("an instant from {} to {}", Time::MIN, Time::MAX);
@@ -263,15 +175,6 @@ impl LookupError {
 }
 
 impl RowError {
-    /// What to do about it.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::TooEarly { .. } => Kind::TooEarly,
-            Self::Damaged(_) => Kind::Damaged,
-        }
-    }
-
     /// The view it happened in.
     #[must_use]
     pub fn view(&self) -> &str {
@@ -282,6 +185,83 @@ impl RowError {
     }
 }
 
+impl Explain for LookupError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownService { .. } => ErrorKind::Unknown,
+            Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => ErrorKind::Invalid,
+            Self::InvalidAt { .. } | Self::Malformed { .. } => ErrorKind::Invalid,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Filling { .. } | Self::Applying { .. } | Self::Lost { .. } => ErrorKind::NotReady,
+            Self::Store(error) => error.kind(),
+            Self::Derived { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::UnknownService { help, .. } | Self::UnknownName { help, .. } => Some(help.into()),
+            Self::Missing { help, .. } => Some(format!("name it in every row, {help}").into()),
+            Self::TooLarge { .. } => Some("send fewer rows in a request".into()),
+            Self::Filling { .. } | Self::Applying { .. } => Some("try again when it is".into()),
+            Self::Lost { .. } => {
+                Some("a worker or the next `tidemark apply` backfills it, try again then".into())
+            }
+            Self::Store(error) => error.help(),
+            Self::Derived { source, .. } => source.help(),
+            Self::WrongType { .. } | Self::InvalidAt { .. } | Self::Malformed { .. } => None,
+        }
+    }
+}
+
+impl Explain for RowError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooEarly { early, .. } => early.kind(),
+            Self::Damaged(damage) => damage.kind(),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::TooEarly { early, .. } => early.help(),
+            Self::Damaged(damage) => damage.help(),
+        }
+    }
+}
+
+impl Explain for Damage {
+    fn kind(&self) -> ErrorKind {
+        self.reason.kind()
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        self.reason.help()
+    }
+}
+
+/// How to have damaged states made again.
+const REFILL: &str = "`verify` finds all such states\n\
+                      move the online store away and start again, it is then filled from history";
+
+impl Explain for DamageReason {
+    /// Damaged also where a newer version wrote the state: on the wire both are one kind of row error.
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Checksum | Self::Foreign(_) | Self::Undecodable(_) => ErrorKind::Damaged,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::Undecodable(DecodeError::Newer { .. }) => "use the version that wrote it, or a newer one",
+            Self::Undecodable(DecodeError::Truncated { .. } | DecodeError::Malformed { .. }) => REFILL,
+            Self::Checksum | Self::Foreign(_) => REFILL,
+        };
+        Some(help.into())
+    }
+}
+
 /// "did you mean …", or what there is.
 pub(crate) fn help<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(closest) = tidemark_expr::closest(word, known.clone()) {
@@ -289,4 +269,38 @@ pub(crate) fn help<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone)
     }
     let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
     if known.is_empty() { "there is none".into() } else { format!("there is {}", known.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_state_says_what_it_is_and_what_to_do() {
+        let damage = |log, reason| {
+            RowError::Damaged(Damage { view: "payments".into(), entity: "user_id=7".into(), log, reason })
+        };
+        let checksum = damage(Some(Log::FILE), DamageReason::Checksum);
+        assert_eq!(
+            checksum.explained(),
+            "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match \
+             its checksum); `verify` finds all such states; move the online store away and start again, it is \
+             then filled from history"
+        );
+        let newer = DamageReason::Undecodable(DecodeError::Newer { found: 9, supported: 1 });
+        let newer = damage(None, newer);
+        assert_eq!(
+            newer.explained(),
+            "the stored state of user_id=7 in view `payments` cannot be read (the format version is 9, but \
+             this build reads up to 1); use the version that wrote it, or a newer one"
+        );
+        assert_eq!([checksum.kind(), newer.kind()], [ErrorKind::Damaged; 2]);
+    }
+
+    #[test]
+    fn what_a_store_says_is_handed_on() {
+        let full = StoreError::Full { place: "data/online".into() };
+        let error = LookupError::Store(full.clone());
+        assert_eq!((error.kind(), error.explained()), (ErrorKind::OutOfSpace, full.explained()));
+    }
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_kernel::Explain;
 use tidemark_proto::FILE_DESCRIPTOR_SET;
+use tidemark_proto::codes::grpc_code;
 use tidemark_proto::serving::v1;
 use tidemark_proto::serving::v1::serving_server::{Serving, ServingServer};
 use tokio::net::TcpListener;
@@ -129,5 +131,5 @@ impl Grpc {
 }
 
 fn status(error: LookupError) -> Status {
-    Status::new(error.kind().codes().0, error.to_string())
+    Status::new(grpc_code(error.kind()), error.explained())
 }

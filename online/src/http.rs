@@ -5,10 +5,12 @@
 //! | `POST /v1/services/{service}/lookup` `{"rows": [{"user_id": 1, "amount": 9.5}], "at": "2026-11-20T08:00:00Z"}` | `{"rows": [{"at", "values", "statuses", "newest_event", "token"}]}`, one per row; `at` may be absent |
 //! | `GET /v1/services` | what each service asks and answers |
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 while every view can be looked up, with a line for each note of another [`Part`] of the process; else 503 with the reason |
+//! | `GET /readyz` | 200 while every view can be looked up, with a line for each note of another [`Part`] of the process; else the status of the reason, mostly 503 |
 //! | `GET /metrics` | Prometheus' text form |
 //!
-//! A call that fails as a whole answers `{"error": {"kind", "message"}}`; a row that does, `{"error": …}` in its place.
+//! A call that fails as a whole answers `{"error": {"kind", "message"}}` with the status of its kind, see
+//! [`http_status`]; a row that does, `{"error": …}` in its place. An unknown path is answered like that with 404 and
+//! the kind `unknown`, a method that a path does not have with 405 and the kind `invalid`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,16 +20,19 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json as JsonBody, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Value;
+use tidemark_proto::codes::http_status;
 use tokio::net::TcpListener;
 
 use crate::error::LookupError;
@@ -37,7 +42,8 @@ use crate::lookups::{Lookups, Row};
 use crate::served::{Asked, Served};
 
 /// The largest request: some hundred thousand rows.
-const REQUEST_BYTES_MAX: usize = 64 << 20;
+const REQUEST_BYTES_MAX: usize = REQUEST_MIB_MAX << 20;
+const REQUEST_MIB_MAX: usize = 64;
 
 /// Another part of the process, which tells of itself together with this crate.
 #[derive(Clone)]
@@ -48,7 +54,8 @@ pub struct Part {
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
-/// The routes of this crate, to be served alone or merged with those of other parts of the process.
+/// The routes of this crate, to be served alone or merged with those of other parts of the process, which must have
+/// no fallback: this router answers the paths that none of them has.
 pub fn router(lookups: Arc<Lookups>, parts: Vec<Part>) -> Router {
     let notes = parts.clone();
     let metrics = |State(lookups): State<Arc<Lookups>>| async move {
@@ -65,11 +72,13 @@ pub fn router(lookups: Arc<Lookups>, parts: Vec<Part>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(lookups)
 }
 
-/// Serves `router` on `listener` until `shutdown` resolves, then lets the calls under way end.
+/// Serves `router` on `listener` until `shutdown` resolves, then lets the calls under way end. A method that a path
+/// does not have is answered in the form of errors, whichever part of the process the path belongs to.
 ///
 /// # Errors
 /// Fails where the server cannot go on.
@@ -78,7 +87,32 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let router = Router::new().fallback_service(router).layer(middleware::from_fn(name_methods));
     Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown).await?)
+}
+
+/// Gives the answer to a method that a path does not have the body of an error. This is done around the router: it
+/// adds the header that names the methods of the path last, after its own layers and fallbacks.
+async fn name_methods(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let Some(allowed) = response.headers().get(header::ALLOW).cloned() else { return response };
+    let methods = allowed.to_str().unwrap_or_default().replace(',', " or ");
+    let message = format!("`{method}` is no method of `{}`; use {methods}", uri.path());
+    let refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, &message);
+    ([(header::ALLOW, allowed)], refusal).into_response()
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let message = format!(
+        "there is nothing at `{}`; look features up with `POST /v1/services/{{service}}/lookup`, or, where \
+         this process takes in events, push them with `POST /v1/sources/{{source}}/events`",
+        uri.path()
+    );
+    refusal(status(ErrorKind::Unknown), ErrorKind::Unknown, &message)
 }
 
 /// The body of a lookup. Values stay text until the service says what they are.
@@ -109,8 +143,10 @@ async fn lookup(
 
 /// The error for a body that is too large or was cut short.
 fn unread(rejection: BytesRejection) -> LookupError {
-    let (why, limit) = (rejection.body_text(), REQUEST_BYTES_MAX >> 20);
-    LookupError::Malformed { reason: format!("{why}; a request has at most {limit} MiB, ask in several") }
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX },
+        _ => LookupError::Malformed { reason: rejection.body_text() },
+    }
 }
 
 fn question(served: &Served, body: &[u8]) -> Result<(Vec<Row>, Option<Time>), LookupError> {
@@ -181,31 +217,42 @@ fn describe_view(view: &FeaturePlan) -> Json {
     })
 }
 
-/// `{"error": {"kind", "message"}}`
 impl IntoResponse for LookupError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {"kind": self.kind().name(), "message": self.to_string()}});
-        let status: StatusCode = self.kind().codes().1;
-        (status, JsonBody(body)).into_response()
+        refusal(status(self.kind()), self.kind(), &self.explained())
     }
+}
+
+/// `{"error": {"kind", "message"}}`
+fn refusal(status: StatusCode, kind: ErrorKind, message: &str) -> Response {
+    (status, JsonBody(json!({"error": {"kind": kind.name(), "message": message}}))).into_response()
+}
+
+/// What HTTP calls a kind. Every number of the table is a status.
+fn status(kind: ErrorKind) -> StatusCode {
+    StatusCode::from_u16(http_status(kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::extract::{FromRequest, Request};
+    use axum::extract::FromRequest;
 
     use super::*;
-    use crate::error::Kind;
 
     #[tokio::test]
     async fn a_request_that_is_too_large_is_told_so() {
         // Without our layer it is axum's own limit that is met: two megabytes.
         let request = Request::new(Body::from(vec![b' '; 3 << 20]));
         let error = unread(Bytes::from_request(request, &()).await.unwrap_err());
-        assert_eq!(error.kind(), Kind::Invalid);
-        let message = error.to_string();
-        assert!(message.starts_with("the request cannot be read: "), "{message}");
-        assert!(message.ends_with("a request has at most 64 MiB, ask in several"), "{message}");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert_eq!(error.explained(), "the request has more than 64 MiB; send fewer rows in a request");
+    }
+
+    #[test]
+    fn every_kind_has_its_status() {
+        for kind in ErrorKind::ALL {
+            assert_eq!(status(kind).as_u16(), http_status(kind), "{kind:?}");
+        }
     }
 }

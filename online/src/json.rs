@@ -18,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value as Json, json};
+use tidemark_kernel::error::Explain;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::{Type, Value};
 
@@ -127,7 +128,7 @@ fn row_answer(served: &Served, answer: &RowAnswer) -> Json {
 }
 
 fn row_error(error: &RowError) -> Json {
-    let mut json = json!({"kind": error.kind().name(), "message": error.to_string(), "view": error.view()});
+    let mut json = json!({"kind": error.kind().name(), "message": error.explained(), "view": error.view()});
     if let RowError::TooEarly { early, .. } = error {
         json["horizon"] = early.horizon.to_string().into();
         json["head_ms"] = early.head.millis().into();

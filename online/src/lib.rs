@@ -9,7 +9,7 @@
 //! * `states`: from entities to their stored states, of the right meaning or not at all;
 //! * [`answer`]: the one file in which this engine touches what a plan means; `derive`: derived features;
 //! * [`lookups`]: all of it, many entities per call;
-//! * [`error`]: what can go wrong, and how each protocol says so;
+//! * [`error`]: what can go wrong, and what to do about it;
 //! * [`metrics`]: every metric of this crate; `damages`: damaged entities, each logged once;
 //! * [`grpc`] with `wire` and `describe`, [`http`] with [`json`]: the protocols and their conversions;
 //! * [`listen`]: the ports.
@@ -32,6 +32,6 @@ mod states;
 mod wire;
 
 pub use answer::RowAnswer;
-pub use error::{Kind, LookupError, RowError};
+pub use error::{LookupError, RowError};
 pub use lookups::{Clock, Lookups, Row};
 pub use served::{DefinitionError, Served};

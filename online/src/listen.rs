@@ -1,16 +1,18 @@
 //! Ports.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 
 use thiserror::Error;
+use tidemark_kernel::error::{ErrorKind, Explain};
 use tokio::net::TcpListener;
 
 /// Why a server cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// Another program has the port.
-    #[error("port {} of {} is in use: stop the program that has it, or choose another port", .0.port(), .0.ip())]
+    #[error("port {} of {} is in use", .0.port(), .0.ip())]
     InUse(SocketAddr),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
@@ -29,6 +31,23 @@ pub enum ServeError {
     /// The checked-in descriptors cannot be served.
     #[error("gRPC reflection cannot be offered: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl Explain for ServeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse(_) => ErrorKind::Environment,
+            Self::Listen { source, .. } => source.kind().into(),
+            Self::Grpc(_) | Self::Http(_) | Self::Reflection(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::InUse(_) => Some("stop the program that has it, or choose another port".into()),
+            Self::Listen { .. } | Self::Grpc(_) | Self::Http(_) | Self::Reflection(_) => None,
+        }
+    }
 }
 
 /// Listens on an address; with port 0 on any free one.
@@ -50,7 +69,11 @@ mod tests {
     async fn a_port_in_use_is_named() {
         let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = first.local_addr().unwrap();
-        let error = listen(address).await.unwrap_err().to_string();
-        assert!(error.starts_with(&format!("port {} of 127.0.0.1 is in use", address.port())), "{error}");
+        let error = listen(address).await.unwrap_err();
+        let said = format!(
+            "port {} of 127.0.0.1 is in use; stop the program that has it, or choose another port",
+            address.port()
+        );
+        assert_eq!((error.kind(), error.explained()), (ErrorKind::Environment, said));
     }
 }

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::{Kind, LookupError, RowError};
+use tidemark_kernel::error::{ErrorKind, Explain};
+
+use crate::error::{LookupError, RowError};
 use crate::lookups::Results;
 
 /// Upper edges of the latency buckets, in seconds.
@@ -21,8 +23,8 @@ pub struct Metrics {
 #[derive(Debug, Default)]
 struct Counts {
     services: BTreeMap<String, ServiceCounts>,
-    errors: BTreeMap<Kind, u64>,
-    row_errors: BTreeMap<Kind, u64>,
+    errors: BTreeMap<ErrorKind, u64>,
+    row_errors: BTreeMap<ErrorKind, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -117,8 +119,8 @@ impl Exposition {
         }
     }
 
-    fn per_kind(&mut self, name: &str, counts: &BTreeMap<Kind, u64>) {
-        for kind in Kind::ALL {
+    fn per_kind(&mut self, name: &str, counts: &BTreeMap<ErrorKind, u64>) {
+        for kind in ErrorKind::ALL {
             let number = counts.get(&kind).copied().unwrap_or_default();
             self.line(format_args!("{name}{{kind=\"{}\"}} {number}", kind.name()));
         }

@@ -1,10 +1,12 @@
 //! A service made ready to be looked up, and what a question must name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_expr::{DerivedEvaluator, ExprError};
+use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::KeyField;
 use tidemark_kernel::service::ServicePlan;
@@ -44,6 +46,17 @@ pub struct DefinitionError {
     pub service: String,
     /// Why.
     pub source: ExprError,
+}
+
+impl Explain for DefinitionError {
+    /// Not the kind of the expression's error: a registry has already refused what the author can correct.
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Explain::help(&self.source)
+    }
 }
 
 impl Served {

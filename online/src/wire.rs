@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_kernel::answer::Status;
+use tidemark_kernel::error::Explain;
 use tidemark_kernel::time::{Span, Time};
 use tidemark_kernel::value::{FeatureType, Type, Value};
 use tidemark_proto::serving::v1;
@@ -112,7 +113,7 @@ fn row_answer(served: &Served, answer: RowAnswer) -> v1::RowAnswer {
 
 fn row_error(error: &RowError) -> v1::RowError {
     let wire =
-        v1::RowError { message: error.to_string(), view: error.view().to_owned(), ..v1::RowError::default() };
+        v1::RowError { message: error.explained(), view: error.view().to_owned(), ..v1::RowError::default() };
     match error {
         RowError::TooEarly { early, .. } => v1::RowError {
             kind: v1::RowErrorKind::TooEarly.into(),

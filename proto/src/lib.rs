@@ -1,9 +1,12 @@
-//! The wire: `.proto` files and the code generated from them.
+//! The wire: `.proto` files and the code generated from them, and [`codes`]: what protocols call an error.
 //!
 //! The files lie in `proto/`, the code in `src/generated/`; both are checked in, so that a build needs no compiler
 //! for them. `cargo xtask generate` writes the code anew, `cargo xtask generate --check` fails where it is stale.
 //!
-//! This crate must never contain a conversion: wire types become kernel types at the edge of whoever speaks them.
+//! This crate must never contain a conversion of values: wire types become kernel types at the edge of whoever speaks
+//! them.
+
+pub mod codes;
 
 pub use prost_types as types;
 

@@ -1,5 +1,6 @@
 //! Labels written to a file, and the training set read back as answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use parquet::arrow::ArrowWriter;
 use thiserror::Error;
 use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Type};
-use tidemark_kernel::{ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
+use tidemark_kernel::{ErrorKind, Explain, ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
 use tidemark_offline::{Effort, Location, TrainError, TrainRequest, TrainingSet};
 
 use crate::truth::ServiceAnswer;
@@ -44,6 +45,23 @@ pub enum LabelError {
     /// The training set lacks a column, or it has another form.
     #[error("the training set has no column `{0}` of the expected form")]
     Column(String),
+}
+
+impl Explain for LabelError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Write { .. } => ErrorKind::Environment,
+            Self::Train(error) => error.kind(),
+            Self::Column(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Train(error) => error.help(),
+            Self::Write { .. } | Self::Column(_) => None,
+        }
+    }
 }
 
 const TIME: &str = "label_time";

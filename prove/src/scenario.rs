@@ -4,6 +4,7 @@
 //! before each of its records in turn; and the training set, over event tables on disk. They must agree with each
 //! other and with the tables, bit for bit. `docs/scenarios.md` describes the format.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_ingest::IngestError;
+use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_offline::TableError;
 use tidemark_offline::durable::{Beside, FileError};
 use tidemark_online::{DefinitionError, LookupError, RowError};
@@ -47,13 +49,30 @@ pub struct ScenarioError {
     pub file: PathBuf,
     /// Where.
     pub place: Place,
-    /// What is wrong and what to write instead.
+    /// What is wrong.
     pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
 }
 
 impl ScenarioError {
     fn at(file: &Path, place: Place, message: String) -> Self {
-        Self { file: file.to_owned(), place, message }
+        Self { file: file.to_owned(), place, message, help: None }
+    }
+
+    /// The same error with advice.
+    fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl Explain for ScenarioError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        self.help.as_deref().map(Cow::Borrowed)
     }
 }
 
@@ -64,15 +83,8 @@ pub enum RunError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A file or folder could not be used.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The oracle failed.
     #[error(transparent)]
     Truth(#[from] TruthError),
@@ -103,6 +115,35 @@ pub enum RunError {
     /// A view lost its state while it was written.
     #[error("a view has lost its state while the scenario ran; nothing else writes to it, so this is a bug")]
     Lost,
+}
+
+impl RunError {
+    /// The error that it passes on; none where it has a message of its own.
+    fn passed_on(&self) -> Option<&dyn Explain> {
+        match self {
+            Self::Scenario(error) => Some(error),
+            Self::File(error) => Some(error),
+            Self::Truth(error) => Some(error),
+            Self::Ingest(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Table(error) => Some(error),
+            Self::Definition(error) => Some(error),
+            Self::Lookup(error) => Some(error),
+            Self::Row(error) => Some(error),
+            Self::Label(error) => Some(error),
+            Self::Arrow(_) | Self::Lost => None,
+        }
+    }
+}
+
+impl Explain for RunError {
+    fn kind(&self) -> ErrorKind {
+        self.passed_on().map_or(ErrorKind::Internal, Explain::kind)
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        self.passed_on().and_then(Explain::help)
+    }
 }
 
 /// What to do with expectations that do not hold.
@@ -207,8 +248,7 @@ pub async fn run(
     clock: &Clock,
     update: Update,
 ) -> Result<Outcome, RunError> {
-    let io = |action| move |source| RunError::Io { action, path: file.to_owned(), source };
-    let text = fs::read_to_string(file).map_err(io("read"))?;
+    let text = fs::read_to_string(file).map_err(FileError::of("read", file))?;
     let document = Document::read(file, &text)?;
     let script = Script::compile(file, &document, repo)?;
     let replies = compare::replies(&script, clock).await?;
@@ -224,11 +264,8 @@ pub async fn run(
 }
 
 /// Writes a scenario beside its file, then in its place.
-fn write(file: &Path, text: &str) -> Result<(), RunError> {
-    let failed =
-        |error: FileError| RunError::Io { action: "write", path: file.to_owned(), source: error.source };
-    let mut beside = Beside::create(file).map_err(failed)?;
-    let written = beside.file().write_all(text.as_bytes());
-    written.map_err(|source| RunError::Io { action: "write", path: file.to_owned(), source })?;
-    beside.finish().map_err(failed)
+fn write(file: &Path, text: &str) -> Result<(), FileError> {
+    let mut beside = Beside::create(file)?;
+    beside.file().write_all(text.as_bytes()).map_err(FileError::of("write", file))?;
+    beside.finish()
 }

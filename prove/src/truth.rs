@@ -2,6 +2,7 @@
 //!
 //! It knows every event of a view with its inputs, and answers from all of them each time: no tiles, no state.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, feature_data_type, value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, Event, FeaturePlan, Log, Offset, ServicePlan, Stamp, Status, Time, Value, Visibility,
-    oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, FeaturePlan, Log, Offset, ServicePlan, Stamp, Status, Time,
+    Value, Visibility, oracle,
 };
 
 /// What the oracle, or an engine, answers to one row of a service.
@@ -37,6 +38,22 @@ pub enum TruthError {
     /// An expression cannot be evaluated.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+}
+
+impl Explain for TruthError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Compile(_) => ErrorKind::Internal,
+            Self::Evaluate(error) => error.kind(),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Compile(error) => error.help(),
+            Self::Evaluate(error) => error.help(),
+        }
+    }
 }
 
 /// Whether a value is neither null nor 0. Those are what empty windows give: to agree on them proves little.

@@ -4,12 +4,15 @@
 //! twice. For a sample of entities the stored states are also asked about instants from the earliest allowed on, and the
 //! answers compared with those of training and of the oracle.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidemark_kernel::{EntityKey, FeaturePlan, Fingerprint, Layout, Log, Position, SourcePlan, Time};
+use tidemark_kernel::{
+    EntityKey, ErrorKind, Explain, FeaturePlan, Fingerprint, Layout, Log, Position, SourcePlan, Time,
+};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{Effort, EntityEvents, EventTable, History, HistoryError, Location, TableError};
 use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore, StoreError, begun_at};
@@ -92,23 +95,16 @@ pub enum VerifyError {
     #[error(transparent)]
     History(#[from] HistoryError),
     /// A view has no live state.
-    #[error("view {0} has no state yet; `tidemark ingest` or `tidemark apply` fills it")]
+    #[error("view {0} has no state yet")]
     NotFilled(String),
     /// A view's live state, or a part of it, is gone from the store.
-    #[error(
-        "the state of view {0} is lost from the online store; `tidemark ingest` or `tidemark apply` backfills it"
-    )]
+    #[error("the state of view {0} is lost from the online store")]
     Lost(String),
     /// A view's live state holds records that were taken back since.
-    #[error(
-        "the state of view {0} was made before records of its source were taken back; `tidemark ingest` or \
-         `tidemark apply` backfills it"
-    )]
+    #[error("the state of view {0} was made before records of its source were taken back")]
     TakenBack(String),
     /// A view's live state belongs to another definition.
-    #[error(
-        "the live state of view {view} belongs to version {live}, not to {wanted}; `tidemark apply` fills it anew"
-    )]
+    #[error("the live state of view {view} belongs to version {live}, not to {wanted}")]
     Foreign {
         /// The view.
         view: String,
@@ -119,8 +115,7 @@ pub enum VerifyError {
     },
     /// The store has applied what the event table does not hold yet.
     #[error(
-        "view {view} has applied log {log} up to {applied}, but the event table of {source_name} ends at {held}; \
-         `tidemark ingest` brings it up"
+        "view {view} has applied log {log} up to {applied}, but the event table of {source_name} ends at {held}"
     )]
     Behind {
         /// The view.
@@ -142,6 +137,33 @@ pub enum VerifyError {
         /// The source.
         name: String,
     },
+}
+
+impl Explain for VerifyError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Table(error) => error.kind(),
+            Self::History(error) => error.kind(),
+            Self::NotFilled(_) | Self::Lost(_) | Self::TakenBack(_) => ErrorKind::NotReady,
+            Self::Foreign { .. } | Self::Behind { .. } => ErrorKind::NotReady,
+            Self::Source { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::Store(error) => return error.help(),
+            Self::Table(error) => return error.help(),
+            Self::History(error) => return error.help(),
+            Self::NotFilled(_) => "`tidemark ingest` or `tidemark apply` fills it",
+            Self::Lost(_) | Self::TakenBack(_) => "`tidemark ingest` or `tidemark apply` backfills it",
+            Self::Foreign { .. } => "`tidemark apply` fills it anew",
+            Self::Behind { .. } => "`tidemark ingest` brings it up",
+            Self::Source { .. } => return None,
+        };
+        Some(help.into())
+    }
 }
 
 /// Verifies every view. `watch` is told how many entities are done. Where all entities are verified, the store also checks

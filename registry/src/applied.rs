@@ -4,6 +4,7 @@
 //! file is written beside, synced and renamed, so that a crash leaves the version before. Plans are not stored:
 //! the texts are read again, and fingerprints tell whether they still mean the same.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidemark_kernel::time::Time;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use crate::diff::{Change, changes};
 use crate::problem::Problems;
@@ -48,7 +50,7 @@ pub enum AppliedError {
         error: io::Error,
     },
     /// The file is not what was written.
-    #[error("the applied version {} is damaged: {reason}; restore it, or remove it and apply again", path.display())]
+    #[error("the applied version {} is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -57,8 +59,8 @@ pub enum AppliedError {
     },
     /// The file is of a later form.
     #[error(
-        "the applied version {} was written by a newer Tidemark (format {format}, this one reads {FORMAT}); \
-         use that version", path.display()
+        "the applied version {} was written by a newer Tidemark (format {format}, this one reads {FORMAT})",
+        path.display()
     )]
     Newer {
         /// The file.
@@ -68,8 +70,8 @@ pub enum AppliedError {
     },
     /// This Tidemark refuses definitions that another one took, an earlier or a newer one.
     #[error(
-        "the applied version {version} is not valid for this version of Tidemark; use the version that applied it, or fix \
-         the definitions and apply them again\n\n{problems}"
+        "the applied version {version} is not valid for this version of Tidemark\n\n{}",
+        problems.to_string().trim_end()
     )]
     Invalid {
         /// Its number.
@@ -77,6 +79,29 @@ pub enum AppliedError {
         /// What is wrong with it.
         problems: Problems,
     },
+}
+
+impl Explain for AppliedError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { error, .. } => error.kind().into(),
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Newer { .. } => ErrorKind::Environment,
+            Self::Invalid { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::Io { .. } => return None,
+            Self::Damaged { .. } => "restore it, or remove it and apply again",
+            Self::Newer { .. } => "use that version",
+            Self::Invalid { .. } => {
+                "use the version that applied it, or fix the definitions and apply them again"
+            }
+        };
+        Some(help.into())
+    }
 }
 
 /// A file of the state folder.

@@ -3,9 +3,11 @@
 //! Applied versions keep the definition files as they are, so a password must not be in one. This crate reads no
 //! environment: whoever opens a store or a topic hands it in, and the values go no further than that.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use crate::file::Place;
 use crate::problem::Problem;
@@ -27,7 +29,7 @@ pub enum SettingError {
         variable: String,
     },
     /// The setting is not what it should be, once its variables have their values.
-    #[error("`{setting}` in tidemark.yaml, with its environment variables filled in: {reason}; {help}")]
+    #[error("`{setting}` in tidemark.yaml, with its environment variables filled in: {reason}")]
     Invalid {
         /// The setting.
         setting: String,
@@ -36,6 +38,22 @@ pub enum SettingError {
         /// What to do.
         help: String,
     },
+}
+
+impl Explain for SettingError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unset { .. } => ErrorKind::Environment,
+            Self::Invalid { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unset { .. } => None,
+            Self::Invalid { help, .. } => Some(help.into()),
+        }
+    }
 }
 
 /// A setting with the values of the variables that its text names.
@@ -124,7 +142,7 @@ mod tests {
 
     fn expanded(text: &str) -> Result<String, String> {
         let env = |name: &str| (name == "WHO").then(|| "you and ${ME}".to_owned());
-        expand("a.b", text, &env).map_err(|error| error.to_string())
+        expand("a.b", text, &env).map_err(|error| error.explained())
     }
 
     #[test]

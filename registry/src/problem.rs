@@ -1,9 +1,11 @@
 //! What is wrong with definitions: the place, the reason and the way out.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use crate::file::{Files, Place};
 
@@ -156,6 +158,16 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+impl Explain for Problems {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("nothing was changed; fix them and try again".into())
+    }
+}
 
 /// A problem as machines read it: one element of the list that `check --format json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use tidemark_kernel::Explain;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Type;
 use tidemark_registry::applied::{load_applied, record};
@@ -79,6 +80,17 @@ fn damaged_and_newer_files_are_refused() {
     assert!(matches!(load_applied(dir.path()), Err(AppliedError::Damaged { .. })));
     fs::write(&path, &good[..good.len() / 2]).unwrap();
     assert!(matches!(load_applied(dir.path()), Err(AppliedError::Damaged { .. })));
+}
+
+#[test]
+fn the_problems_of_an_applied_version_end_its_message() {
+    let problems = parse([("payments.yaml", "views: [")]).expect_err("no YAML");
+    let shown = problems.to_string();
+    let error = AppliedError::Invalid { version: 3, problems };
+    let first = "the applied version 3 is not valid for this version of Tidemark";
+    assert_eq!(error.to_string(), format!("{first}\n\n{}", shown.trim_end()));
+    let help = "use the version that applied it, or fix the definitions and apply them again";
+    assert_eq!(error.help().as_deref(), Some(help));
 }
 
 #[test]

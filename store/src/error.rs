@@ -1,9 +1,11 @@
 //! What can go wrong in a store, and what to do about it.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 
@@ -13,18 +15,13 @@ use crate::contract::Generation;
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// Another process has the store open.
-    #[error(
-        "the online store {place} is in use by another process; stop that process, or ask it over HTTP or gRPC"
-    )]
+    #[error("the online store {place} is in use by another process")]
     InUse {
         /// The store.
         place: String,
     },
     /// A newer version of Tidemark wrote the store.
-    #[error(
-        "the online store {place} has format {found}, this version reads up to {supported}: use the version that \
-         wrote it, or a newer one"
-    )]
+    #[error("the online store {place} has format {found}, this version reads up to {supported}")]
     Newer {
         /// The store.
         place: String,
@@ -34,9 +31,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// What is stored is not what was written.
-    #[error(
-        "the online store {place} is damaged ({what}): move it away and start again, it is then filled from history"
-    )]
+    #[error("the online store {place} is damaged ({what})")]
     Corrupt {
         /// The store.
         place: String,
@@ -46,7 +41,7 @@ pub enum StoreError {
     /// The stored state of one entity is not what was written.
     #[error(
         "the online store {place} is damaged (the state of entity 0x{key:?} in view `{view}`, log {log}, does not \
-         match its checksum): move it away and start again, it is then filled from history"
+         match its checksum)"
     )]
     CorruptState {
         /// The store.
@@ -59,10 +54,7 @@ pub enum StoreError {
         log: Log,
     },
     /// What is stored of one entity is not what a store writes.
-    #[error(
-        "the online store {place} is damaged (entity 0x{key:?} in view `{view}`: {what}): move it away and start \
-         again, it is then filled from history"
-    )]
+    #[error("the online store {place} is damaged (entity 0x{key:?} in view `{view}`: {what})")]
     CorruptEntity {
         /// The store.
         place: String,
@@ -74,18 +66,13 @@ pub enum StoreError {
         what: String,
     },
     /// There is no room left.
-    #[error(
-        "no space left for the online store {place}: free some and start again, nothing was half written"
-    )]
+    #[error("no space left for the online store {place}")]
     Full {
         /// The store.
         place: String,
     },
     /// The store cannot be reached, or cannot serve now. Whether a write was applied is not known.
-    #[error(
-        "the online store {place} is not available ({reason}): see that its server runs, can be reached and has \
-         memory to spare; what was being done can be tried again"
-    )]
+    #[error("the online store {place} is not available ({reason})")]
     Unavailable {
         /// The store.
         place: String,
@@ -93,10 +80,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The server of the store is set up in a way that loses events in silence.
-    #[error(
-        "the online store {place} may evict what it holds (its `maxmemory-policy` is `{policy}`): set that to \
-         `noeviction`, also in the server's configuration file, and start again"
-    )]
+    #[error("the online store {place} may evict what it holds (its `maxmemory-policy` is `{policy}`)")]
     Evicts {
         /// The store.
         place: String,
@@ -108,14 +92,15 @@ pub enum StoreError {
     Refused {
         /// The store.
         place: String,
-        /// Why, and what to change.
+        /// Why.
         reason: String,
+        /// What to change.
+        help: String,
     },
     /// The states in the store were made from the event tables of another deployment, or from ones that are gone.
     #[error(
         "the online store {place} holds states of source `{source_name}` that were made from other event tables (id \
-         {recorded:.8}, those of this deployment have {given:.8}); give one of the two deployments another `project`, or, \
-         where the other event tables are gone for good, delete what the store holds of this project and start again"
+         {recorded:.8}, those of this deployment have {given:.8})"
     )]
     OtherHistory {
         /// The store.
@@ -138,10 +123,10 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// The generation was dropped, or lost with its data.
-    #[error("{0} is gone from the online store: ask for the live one")]
+    #[error("{0} is gone from the online store")]
     Gone(Generation),
     /// The live generation cannot be dropped.
-    #[error("{0} is live and cannot be dropped: publish another one first")]
+    #[error("{0} is live and cannot be dropped")]
     Live(Generation),
     /// A key was given for a bucket that it does not lie in.
     #[error("entity 0x{key:?} lies in bucket {belongs}, not in bucket {bucket}")]
@@ -165,19 +150,6 @@ pub enum StoreError {
     },
 }
 
-/// What to do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// Something around the program must change first; the message says what.
-    Fix,
-    /// Wait a little and try again: it may come back by itself.
-    Wait,
-    /// Ask for the live generation and try again.
-    Retry,
-    /// Stop: the machine is broken, or the caller is.
-    Stop,
-}
-
 impl StoreError {
     /// Whether only one entity is concerned: others of the same call may be answered.
     #[must_use]
@@ -185,27 +157,60 @@ impl StoreError {
         matches!(self, Self::CorruptState { .. } | Self::CorruptEntity { .. })
     }
 
-    /// What to do about it.
-    #[must_use]
-    pub const fn remedy(&self) -> Remedy {
-        match self {
-            Self::InUse { .. } | Self::Newer { .. } | Self::Full { .. } => Remedy::Fix,
-            Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => Remedy::Fix,
-            Self::Evicts { .. } | Self::Refused { .. } | Self::OtherHistory { .. } => Remedy::Fix,
-            Self::Unavailable { .. } => Remedy::Wait,
-            Self::Gone(_) => Remedy::Retry,
-            Self::Io { .. } | Self::Live(_) | Self::Misplaced { .. } | Self::Backwards { .. } => Remedy::Stop,
-        }
-    }
-
     /// The error of input or output with `place` while doing `action`, with a full disk told apart.
     pub(crate) fn io(place: &str, action: &'static str, source: io::Error) -> Self {
         let place = place.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::Full { place }
-            }
+        match source.kind().into() {
+            ErrorKind::OutOfSpace => Self::Full { place },
             _ => Self::Io { place, action, source: Arc::new(source) },
         }
+    }
+}
+
+/// How to have the states of a damaged store made again.
+const REFILL: &str = "move it away and start again, it is then backfilled from history";
+
+impl Explain for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse { .. } | Self::Newer { .. } | Self::Evicts { .. } => ErrorKind::Environment,
+            Self::Refused { .. } | Self::OtherHistory { .. } => ErrorKind::Environment,
+            Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => {
+                ErrorKind::Damaged
+            }
+            Self::Full { .. } => ErrorKind::OutOfSpace,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::Gone(_) => ErrorKind::NotReady,
+            Self::Io { source, .. } => match source.kind().into() {
+                // The embedded store refuses every call after one that failed: it does not come back by itself.
+                ErrorKind::Unavailable => ErrorKind::Internal,
+                kind => kind,
+            },
+            Self::Live(_) | Self::Misplaced { .. } | Self::Backwards { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::InUse { .. } => "stop that process, or ask it over HTTP or gRPC",
+            Self::Newer { .. } => "use the version that wrote it, or a newer one",
+            Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => REFILL,
+            Self::Full { .. } => "free some and start again, nothing was half written",
+            Self::Unavailable { .. } => {
+                "see that its server runs, can be reached and has memory to spare; what was being done can be tried again"
+            }
+            Self::Evicts { .. } => {
+                "set that to `noeviction`, also in the server's configuration file, and start again"
+            }
+            Self::OtherHistory { .. } => {
+                "give one of the two deployments another `project`, or, where the other event tables are gone for good, \
+                 delete what the store holds of this project and start again"
+            }
+            Self::Gone(_) => "ask for the live one",
+            Self::Live(_) => "publish another one first",
+            Self::Refused { help, .. } => help,
+            Self::Io { .. } | Self::Misplaced { .. } | Self::Backwards { .. } => return None,
+        };
+        Some(help.into())
     }
 }

@@ -33,7 +33,7 @@ pub use contract::{
 };
 pub use database::ensure_database;
 pub use embedded::EmbeddedStore;
-pub use error::{Remedy, StoreError};
+pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use redis::{RedisConfig, RedisStore};
 pub use sweep::Sweep;

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("tidemark-store", &["tidemark-kernel", "tidemark-host"]),
     ("tidemark-host", &["tidemark-kernel"]),
     ("tidemark-topic", &[]),
-    ("tidemark-proto", &[]),
+    ("tidemark-proto", &["tidemark-kernel"]),
     ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
     (
         "tidemark-online",

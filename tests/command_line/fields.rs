@@ -53,15 +53,16 @@ fn a_misspelt_field_is_told_in_every_format() {
 {\"user_id\":1,\"Amount\":2.5,\"ts\":\"2026-01-01T09:00:00Z\"}
 ";
     repo.write("payments.jsonl", lines);
-    let help = "user_id, Amount, ts: another name is given with `from: {column: NAME}`, and a field that may be \
-                missing is declared `optional: true`\n";
+    let help = "help: another name is given with `from: {column: NAME}`, and a field that may be missing is \
+                declared `optional: true`\n";
     repo.run("ingest --source payments --from payments.csv").refused(&[
-        "error: payments.csv: no column `amount` (is it `Amount`?)\n",
-        &format!("help: the file has {help}"),
+        "error: payments.csv: no column `amount` (is it `Amount`?); the file has user_id, Amount, ts\n",
+        help,
     ]);
     repo.run("ingest --source payments --from payments.jsonl").refused(&[
-        "error: payments.jsonl: no member `amount` in any of the first 2 records (is it `Amount`?)\n",
-        &format!("help: the records have {help}"),
+        "error: payments.jsonl: no member `amount` in any of the first 2 records (is it `Amount`?); the records \
+         have user_id, Amount, ts\n",
+        help,
     ]);
     // A record may lack what others have. Of the files that were refused, nothing was taken in.
     repo.write(

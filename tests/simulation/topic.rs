@@ -67,6 +67,10 @@ struct Member {
     deaf: Option<Duration>,
 }
 
+fn unreachable(reason: &str) -> IngestError {
+    IngestError::Unreachable { servers: "simulated".into(), reason: reason.into() }
+}
+
 impl Cluster {
     fn is_member(&self, id: u64) -> bool {
         self.members.get(&id).is_some_and(|member| member.deaf.is_none())
@@ -191,8 +195,7 @@ impl Kafka {
         let weather = self.world.weather();
         if weather.brokers_away || self.world.chance(weather.failing) {
             self.world.count("brokers away");
-            let reason = "no answer".to_owned();
-            return Err(IngestError::Unreachable { servers: "simulated".into(), reason });
+            return Err(unreachable("no answer"));
         }
         Ok(())
     }
@@ -331,7 +334,7 @@ impl Reading<'_> {
         let away = self.kafka.world.weather().brokers_away;
         if away != self.away {
             self.away = away;
-            let input = if away { Input::Away("no broker answers".into()) } else { Input::Back };
+            let input = if away { Input::Away(unreachable("no broker answers")) } else { Input::Back };
             self.send(input).await;
         }
         !away

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_offline::{EventTable, Held, Location};
 use tidemark_registry::applied::record;
@@ -11,6 +10,7 @@ use tidemark_registry::{Applied, AppliedError, Change, HeldField, Needs, Repo, d
 use crate::args::Global;
 use crate::clock;
 use crate::commands::check;
+use crate::failure::Result;
 use crate::output::Output;
 use crate::progress::say;
 use crate::project::{Folder, Intake, Project, catch_up};
@@ -87,9 +87,9 @@ impl Candidate {
 
 /// The version that runs. One that another version of Tidemark took and this one refuses counts as none: otherwise it could
 /// not be replaced.
-fn running(folder: &Folder) -> Result<Option<Applied>> {
+fn running(folder: &Folder) -> Result<Option<Applied>, AppliedError> {
     match folder.running() {
-        Err(error) if matches!(error.downcast_ref::<AppliedError>(), Some(AppliedError::Invalid { .. })) => {
+        Err(AppliedError::Invalid { .. }) => {
             say(
                 "note: the version that runs is not valid for this version of Tidemark, so every view counts as new",
             );

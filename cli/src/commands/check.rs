@@ -1,12 +1,11 @@
 //! `tidemark check`: every problem of every definition file, and what they declare.
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_registry::{Colour, Entity, Problems, Repo};
 
 use crate::args::Global;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, counted};
 use crate::progress::say;
 use crate::project::Folder;
@@ -24,7 +23,7 @@ pub(super) fn run(global: &Global, output: Output) -> Result<()> {
         || json!({"problems": json!(problems.report()), "repo": repo.map(describe)}),
         || repo.map_or_else(|| total(problems), |repo| summary(repo) + &total(problems)),
     )?;
-    if repo.is_some() { Ok(()) } else { Err(Failure::told().into()) }
+    if repo.is_some() { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// Shows problems to people.

@@ -1,12 +1,12 @@
 //! `tidemark compact`: the small files of the event tables merged, and those removed that nobody needs.
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{SourcePlan, Span};
 use tidemark_offline::{CompactOptions, EventTable, Location, TableError};
 
 use crate::args::{Compact, Global};
 use crate::clock;
+use crate::failure::Result;
 use crate::output::{Output, Table, bytes, count};
 use crate::project::Project;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_ingest::letters::{Kind, Summary, summary};
 use tidemark_ingest::{Retried, Tally, Watch};
@@ -11,7 +10,7 @@ use tidemark_offline::{EventTable, TableError};
 
 use super::ingest::unusable;
 use crate::args::{self, Global};
-use crate::failure::{Failure, Level, show};
+use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, Table, count, counted, time};
 use crate::progress::Bars;
 use crate::project::{Intake, Project, catch_up};
@@ -181,5 +180,5 @@ fn say_left(all: &[(String, Retried)]) -> Result<()> {
         }
     }
     let taken = all.iter().any(|(_, retried)| retried.tally.events() > 0);
-    if is_useless && !taken { Err(Failure::told().into()) } else { Ok(()) }
+    if is_useless && !taken { Err(Failure::Told) } else { Ok(()) }
 }

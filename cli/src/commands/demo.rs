@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use tidemark_ingest::{Changed, FilesReport};
 use tidemark_kernel::Visibility;
+use tidemark_offline::durable::FileError;
 use tidemark_offline::training::Summary;
 use tidemark_offline::{Effort, TrainRequest, train};
 use tidemark_prove::demo::{
@@ -19,7 +19,7 @@ use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::ingest::take_in;
 use crate::commands::ingest::topics::{Reading, read};
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress::{Bars, say};
 use crate::project::{Folder, Intake, Project};
@@ -59,7 +59,7 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
     let found = find(&project, &services, &shape, &asked.dir).await?;
     output.result(|| report::json(&found), || report::text(&found, &services, &asked.dir))?;
     report::tell(&found.compared.mismatches);
-    if found.compared.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+    if found.compared.mismatches.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// About so many payments, as skewed as those of the default.
@@ -109,7 +109,7 @@ async fn find(project: &Project, services: &Services, shape: &Shape, dir: &Path)
         ingested_in,
         trained,
         trained_in,
-        training_bytes: std::fs::metadata(&out).map_err(io_failure("read", &out))?.len(),
+        training_bytes: std::fs::metadata(&out).map_err(FileError::of("read", &out))?.len(),
         compared,
     })
 }
@@ -129,7 +129,7 @@ async fn read_topic(project: &Project, store: Arc<dyn OnlineStore>) -> Result<(u
     let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
     let ingest = project.ingest(store, intake).await?;
     let read = read(project, ingest, Reading { until_idle: true, ..Reading::default() }).await?;
-    let stopped = || Failure::fixable("the demo was stopped", "start it again, it begins anew");
+    let stopped = || Failure::mistake("the demo was stopped", "start it again, it begins anew");
     let logs =
         read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
     Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use tidemark_ingest::Changed;
 use tidemark_online::Lookups;
 
@@ -11,7 +10,7 @@ use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::serve::Ports;
 use crate::commands::{check, ingest};
-use crate::failure;
+use crate::failure::{Failure, Result};
 use crate::progress::say;
 use crate::project::{Folder, Intake, Project, catch_up};
 use crate::service::Service;
@@ -65,9 +64,9 @@ async fn start(folder: Folder) -> Result<Project> {
 }
 
 /// Problems of definitions with their places, else the error and what to do.
-fn tell(error: &anyhow::Error) {
-    match error.downcast_ref() {
+fn tell(error: &Failure) {
+    match error.problems() {
         Some(problems) => check::show(problems),
-        None => failure::tell(error),
+        None => error.tell(),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use tidemark_ingest::{Changed, FileOutcome, FilesReport, Ingest, Watch, files};
 use tidemark_kernel::source::Feed;
 use tidemark_online::listen::listen;
 
 use crate::args::{self, Global};
 use crate::clock;
-use crate::failure::Failure;
+use crate::commands::serve::address;
+use crate::failure::{Failure, Result};
 use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
 use crate::project::{Intake, Project, catch_up};
@@ -45,7 +45,7 @@ async fn take_in_files(
 ) -> Result<()> {
     if asked.http.is_some() {
         let message = "--http is for what goes on running, and files end by themselves";
-        return Err(Failure::fixable(message, "leave it out").into());
+        return Err(Failure::mistake(message, "leave it out"));
     }
     if wanted.is_empty() && asked.give_up.is_empty() {
         say_no_feed(asked);
@@ -97,7 +97,7 @@ async fn take_in_topics(
     }
     say_topics(project, topics, asked.until_idle);
     if let Some(monitor) = &monitor {
-        say(format_args!("health and metrics at http://{}", monitor.local_addr()?));
+        say(format_args!("health and metrics at http://{}", address(&monitor)?));
     }
     let reading =
         Reading { files: wanted, source: asked.source.clone(), monitor, until_idle: asked.until_idle };
@@ -108,7 +108,7 @@ async fn take_in_topics(
     }
     if asked.until_idle && read.idle.is_none() {
         let message = "stopped before everything there is was taken in";
-        return Err(Failure::fixable(message, "start it again, it goes on where it was").into());
+        return Err(Failure::mistake(message, "start it again, it goes on where it was"));
     }
     if !asked.until_idle {
         return Ok(());
@@ -137,9 +137,7 @@ fn check_given_up(asked: &args::Ingest, ingest: &Ingest) -> Result<()> {
         if !given_up.iter().any(|(_, file)| file.path == whole) {
             let message =
                 format!("{} was not taken in halfway, so there is nothing to give up", path.display());
-            return Err(
-                Failure::fixable(message, "name a file that an error of `tidemark ingest` named").into()
-            );
+            return Err(Failure::mistake(message, "name a file that an error of `tidemark ingest` named"));
         }
     }
     Ok(())

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Result;
 use serde_json::json;
+use tidemark_offline::durable::FileError;
 use tidemark_offline::durable::{Beside, create_folder};
 use tidemark_registry::Project;
 
 use crate::args::Init;
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 
 /// The example repo, file by file.
@@ -33,7 +33,7 @@ pub(super) fn run(init: &Init, output: Output) -> Result<()> {
 
 /// The project is named after its folder: what several projects share, such as a Redis, is told apart by their names.
 fn project_of(dir: &Path) -> Result<String> {
-    let dir = dir.canonicalize().map_err(io_failure("find", dir))?;
+    let dir = dir.canonicalize().map_err(FileError::of("find", dir))?;
     Ok(Project::name_from(&dir.file_name().unwrap_or_default().to_string_lossy()))
 }
 
@@ -56,7 +56,7 @@ pub(super) fn write(dir: &Path, project: &str) -> Result<()> {
         let path = dir.join(name);
         create_folder(path.parent().unwrap_or(dir))?;
         let mut file = Beside::create(&path)?;
-        file.file().write_all(text.as_bytes()).map_err(io_failure("write", &path))?;
+        file.file().write_all(text.as_bytes()).map_err(FileError::of("write", &path))?;
         file.finish()?;
     }
     Ok(())
@@ -76,5 +76,5 @@ fn refuse_others(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let message = format!("{} is not an empty folder", dir.display());
-    Err(Failure::fixable(message, "give a new folder, or one with nothing in it").into())
+    Err(Failure::mistake(message, "give a new folder, or one with nothing in it"))
 }

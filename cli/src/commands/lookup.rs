@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Result;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidemark_kernel::{Type, Value};
+use tidemark_kernel::{Explain, Type, Value};
+use tidemark_offline::durable::FileError;
 use tidemark_online::lookups::{Results, Row};
 use tidemark_online::served::Asked;
 use tidemark_online::{LookupError, RowAnswer, Served, json as values};
 
 use crate::args::{Global, Lookup};
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, Table, time, value};
-use crate::progress::say;
 use crate::project::Project;
 
 pub(super) async fn run(asked: &Lookup, global: &Global, output: Output) -> Result<()> {
@@ -49,7 +48,7 @@ fn row(served: &Served, given: &[(String, String)]) -> Result<Row> {
         };
         if row.insert(name.clone(), value).is_some() {
             let message = format!("`{name}` is given twice");
-            return Err(Failure::fixable(message, "for several rows use --rows FILE").into());
+            return Err(Failure::mistake(message, "for several rows use --rows FILE"));
         }
     }
     Ok(row)
@@ -76,10 +75,10 @@ fn wrong_type(row: usize, asked: &Asked, given: &str) -> LookupError {
 fn lines(path: &Path) -> Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(io_failure("read", path))?;
+        std::io::stdin().read_to_string(&mut text).map_err(FileError::of("read", path))?;
         return Ok(text);
     }
-    Ok(std::fs::read_to_string(path).map_err(io_failure("read", path))?)
+    Ok(std::fs::read_to_string(path).map_err(FileError::of("read", path))?)
 }
 
 /// One row for each line with a JSON object.
@@ -88,9 +87,7 @@ fn rows(served: &Served, text: &str) -> Result<Vec<Row>> {
     let rows = lines.enumerate().map(|(row, (line, text))| read_line(served, row, line + 1, text));
     let rows = rows.collect::<Result<Vec<Row>>>()?;
     if rows.is_empty() {
-        return Err(
-            Failure::fixable("the file has no rows", "write one JSON object of values on each line").into()
-        );
+        return Err(Failure::mistake("the file has no rows", "write one JSON object of values on each line"));
     }
     Ok(rows)
 }
@@ -98,7 +95,7 @@ fn rows(served: &Served, text: &str) -> Result<Vec<Row>> {
 fn read_line(served: &Served, row: usize, line: usize, text: &str) -> Result<Row> {
     let object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|error| {
         let help = r#"write one JSON object on each line, such as {"user_id": 7, "amount": 12.5}"#;
-        Failure::fixable(format!("line {line} is no JSON object of values: {error}"), help)
+        Failure::mistake(format!("line {line} is no JSON object of values: {error}"), help)
     })?;
     let read = |(name, raw): (String, Box<RawValue>)| {
         let Some(asked) = served.named(&name) else { return Ok((name, Value::Null)) };
@@ -136,7 +133,7 @@ fn failed(results: &Results) -> Result<()> {
     let errors = results.iter().enumerate().filter_map(|(row, result)| Some((row, result.as_ref().err()?)));
     let errors: Vec<_> = errors.collect();
     for (row, error) in &errors {
-        say(format_args!("error: row {row}: {error}"));
+        show(Level::Error, &format!("row {row}: {error}"), error.help().as_deref());
     }
-    if errors.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::Result;
 use tidemark_ingest::Ingest;
+use tidemark_kernel::Explain;
 use tidemark_online::http::Part;
 use tidemark_online::listen::listen;
 use tidemark_online::{Lookups, grpc, http};
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::args::{Global, Listen, Serve};
 use crate::clock;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::histories::Histories;
 use crate::newer::{Newer, PERIOD};
 use crate::progress::say;
@@ -59,7 +59,7 @@ fn refuse_embedded(project: &Project) -> Result<()> {
     }
     let message = "the online store is embedded: it belongs to one process, the one that takes in events";
     let help = "run `tidemark dev`, or write `online: {store: redis, url: …}` in tidemark.yaml and apply it";
-    Err(Failure::fixable(message, help).into())
+    Err(Failure::mistake(message, help))
 }
 
 /// The services that are looked up, and those of a newer version that wait for their views.
@@ -102,7 +102,7 @@ impl Served {
                 self.next = Some(next);
             }
         }
-        let reason = self.lookups.ready().await.err().map(|error| error.to_string());
+        let reason = self.lookups.ready().await.err().map(|error| error.explained());
         if self.ready.as_ref() != Some(&reason) {
             match &reason {
                 None => tracing::info!("ready: every view can be looked up"),
@@ -112,6 +112,11 @@ impl Served {
         }
         Ok(())
     }
+}
+
+/// Where a port listens.
+pub(super) fn address(port: &TcpListener) -> Result<SocketAddr> {
+    port.local_addr().map_err(Failure::defect("listen"))
 }
 
 /// The ports of lookups, taken before any work is done.
@@ -131,7 +136,7 @@ impl Ports {
 
     /// Where HTTP and gRPC listen.
     pub(super) fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
-        Ok((self.http.local_addr()?, self.grpc.local_addr()?))
+        Ok((address(&self.http)?, address(&self.grpc)?))
     }
 
     /// Answers lookups, and takes pushes where there is an ingestion.

@@ -1,6 +1,5 @@
 //! `tidemark status`: how far every source and view is.
 
-use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
 use tidemark_ingest::status::{Detail, LogStatus, Rejecting, SourceStatus, ViewStatus};
@@ -8,7 +7,7 @@ use tidemark_kernel::{Log, Position};
 use tidemark_store::Sizes;
 
 use crate::args::{self, Global};
-use crate::failure::{Level, show};
+use crate::failure::{Level, Result, show};
 use crate::output::{Output, Table, bytes, count, counted, time};
 use crate::progress::say;
 use crate::project::{Intake, Project};

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
+use tidemark_kernel::Explain;
+use tidemark_offline::durable::FileError;
 use tidemark_prove::scenario::{Outcome, Update, discover, run as run_scenario};
 use tidemark_registry::Repo;
 
 use crate::args::{Global, Test};
 use crate::clock;
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Result};
 use crate::output::{Output, counted};
 use crate::progress::say;
 use crate::project::Folder;
@@ -28,7 +29,7 @@ pub(super) async fn run(asked: &Test, global: &Global, output: Output) -> Result
         || json!({"scenarios": results.iter().map(Ran::describe).collect::<Vec<_>>()}),
         || summary(&results),
     )?;
-    if failed == 0 { Ok(()) } else { Err(Failure::told().into()) }
+    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// The scenarios of the folder `tests` that a filter lets through.
@@ -37,15 +38,13 @@ fn files(folder: &Folder, filter: Option<&str>) -> Result<Vec<PathBuf>> {
     let help = "write one as tests/NAME.md: a title, a table `## Events`, a table `## Expect: SERVICE`";
     if !tests.is_dir() {
         let message = format!("there are no scenarios in {}", tests.display());
-        return Err(Failure::fixable(message, help).into());
+        return Err(Failure::mistake(message, help));
     }
-    let mut files = discover(&tests).map_err(io_failure("read", &tests))?;
+    let mut files = discover(&tests).map_err(FileError::of("read", &tests))?;
     files.retain(|file| filter.is_none_or(|filter| file.to_string_lossy().contains(filter)));
     if files.is_empty() {
         let about = filter.map_or_else(String::new, |filter| format!(" whose path contains `{filter}`"));
-        return Err(
-            Failure::fixable(format!("there is no scenario in {}{about}", tests.display()), help).into()
-        );
+        return Err(Failure::mistake(format!("there is no scenario in {}{about}", tests.display()), help));
     }
     Ok(files)
 }
@@ -58,7 +57,7 @@ struct Ran {
 
 async fn run_one(file: PathBuf, repo: &Arc<Repo>) -> Ran {
     let outcome = run_scenario(&file, Some(repo), &clock::shared(), Update::from_env()).await;
-    let ran = Ran { file, outcome: outcome.map_err(|error| error.to_string()) };
+    let ran = Ran { file, outcome: outcome.map_err(|error| error.explained()) };
     ran.tell();
     ran
 }

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{FeaturePlan, Visibility};
+use tidemark_offline::durable::FileError;
 use tidemark_offline::training::{FeatureSummary, Outside, Summary};
 use tidemark_offline::{Effort, Progress, TrainRequest, label_files, train};
 
 use crate::args::{Global, Train};
 use crate::clock;
-use crate::failure::{self, Failure, Level, io_failure};
+use crate::failure::{self, Failure, Level, Result};
 use crate::output::{Output, Table, bytes, count, counted, duration, rate};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::Project;
@@ -24,7 +24,7 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
     let summary = train(&request, &asked.out, &mut |progress| show(&bars, progress)).await?;
     bars.clear();
     let took = began.elapsed();
-    let size = std::fs::metadata(&asked.out).map_err(io_failure("read", &asked.out))?.len();
+    let size = std::fs::metadata(&asked.out).map_err(FileError::of("read", &asked.out))?.len();
     let out = asked.out.display();
     output.result(
         || {
@@ -135,7 +135,7 @@ fn names(names: &[&str]) -> String {
 fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
     if asked.token.is_some() && asked.visibility != Visibility::AsServed {
         let message = format!("tokens say what a lookup saw, but the visibility is {}", asked.visibility);
-        return Err(Failure::fixable(message, "add --visibility as_served, or leave --token out").into());
+        return Err(Failure::mistake(message, "add --visibility as_served, or leave --token out"));
     }
     Ok(TrainRequest {
         service: project.service(&asked.service)?,
@@ -159,7 +159,7 @@ fn keys(asked: &Train) -> Result<BTreeMap<String, String>> {
         if let Some(before) = keys.insert(key.clone(), column.clone()) {
             let message = format!("`{key}` is mapped twice, to `{before}` and to `{column}`");
             let help = "give each key one column: two roles of one entity are two views, each with an entity of its own";
-            return Err(Failure::fixable(message, help).into());
+            return Err(Failure::mistake(message, help));
         }
     }
     Ok(keys)
@@ -173,7 +173,7 @@ fn refuse_own_labels(asked: &Train) -> Result<()> {
         return Ok(());
     };
     let message = format!("the training set would replace its labels, {}", own.display());
-    Err(Failure::fixable(message, "write it to another file").into())
+    Err(Failure::mistake(message, "write it to another file"))
 }
 
 /// Shows how far a training set is.

@@ -2,14 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_offline::Effort;
 use tidemark_prove::verify::{Mismatch, Request, Verified, verify};
 
 use crate::args::{Global, Verify};
 use crate::clock;
-use crate::failure::{Failure, Level, show};
+use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, count, counted, duration};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::Project;
@@ -38,7 +37,7 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
         show(Level::Warning, message, Some(help));
     }
     tell(&verified.mismatches, &project);
-    if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+    if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// A request for all views of a project.

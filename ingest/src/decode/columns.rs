@@ -3,12 +3,13 @@
 //! A field that a file lacks as a whole is more often a misspelt name than a wish for nulls. Taken for nulls it would
 //! be wrong values in silence, so it is an error in every format, unless the field is declared optional.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 use tidemark_expr::closest;
 use tidemark_kernel::plan::Field;
-use tidemark_kernel::{SourcePlan, Type};
+use tidemark_kernel::{ErrorKind, Explain, SourcePlan, Type};
 
 /// How many names a message lists.
 const LISTED: usize = 20;
@@ -17,10 +18,7 @@ const LISTED: usize = 20;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ColumnsError {
     /// The file has nothing for fields that are not optional.
-    #[error(
-        "no {missing}; {found}: another name is given with `from: {{column: NAME}}`, and a field that may be missing \
-         is declared `optional: true`"
-    )]
+    #[error("no {missing}; {found}")]
     Missing {
         /// The columns or members that are missing, each with the one that may be meant.
         missing: String,
@@ -28,10 +26,10 @@ pub enum ColumnsError {
         found: String,
     },
     /// Two columns have the name of one field.
-    #[error("column `{0}` is there twice; rename one of the two")]
+    #[error("column `{0}` is there twice")]
     Twice(String),
     /// No value of a column's type is one of the field's.
-    #[error("column `{column}` is {found}, but field `{field}` is {declared}; {remedy}")]
+    #[error("column `{column}` is {found}, but field `{field}` is {declared}")]
     Type {
         /// The column; a nested one with the names that lead to it.
         column: String,
@@ -45,10 +43,7 @@ pub enum ColumnsError {
         remedy: String,
     },
     /// A field comes from inside a column that has no members.
-    #[error(
-        "column `{column}` is {found}, but field `{field}` comes from a member of it; write the file with a struct \
-         there, or give the column with `from: {{column: NAME}}`"
-    )]
+    #[error("column `{column}` is {found}, but field `{field}` comes from a member of it")]
     NoStruct {
         /// The column; a nested one with the names that lead to it.
         column: String,
@@ -79,8 +74,34 @@ impl ColumnsError {
     }
 }
 
+impl Explain for ColumnsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Missing { .. } | Self::Twice(_) | Self::Type { .. } => ErrorKind::Invalid,
+            Self::NoStruct { .. } | Self::Several(_) => ErrorKind::Invalid,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Missing { .. } => Some(
+                "another name is given with `from: {column: NAME}`, and a field that may be missing is \
+                 declared `optional: true`"
+                    .into(),
+            ),
+            Self::Twice(_) => Some("rename one of the two".into()),
+            Self::Type { remedy, .. } => Some(remedy.into()),
+            Self::NoStruct { .. } => Some(
+                "write the file with a struct there, or give the column with `from: {column: NAME}`".into(),
+            ),
+            // Each has its own in its line of the message.
+            Self::Several(_) => None,
+        }
+    }
+}
+
 fn listed(problems: &[ColumnsError]) -> String {
-    let each = problems.iter().map(|problem| format!("\n  {problem}"));
+    let each = problems.iter().map(|problem| format!("\n  {}", problem.explained()));
     format!("{} problems with its columns{}", problems.len(), each.collect::<String>())
 }
 
@@ -283,10 +304,13 @@ mod tests {
         assert_eq!(names(&["amount", "more", "user_id"]).check(&both, Made::Columns), Ok(()));
         let error =
             names(&["user_id", "amout", "x"]).check(&both, Made::Columns).expect_err("one is missing");
+        assert_eq!(error.to_string(), "no column `amount` (is it `amout`?); the file has user_id, amout, x");
         assert_eq!(
-            error.to_string(),
-            "no column `amount` (is it `amout`?); the file has user_id, amout, x: another name is given with \
-             `from: {column: NAME}`, and a field that may be missing is declared `optional: true`"
+            error.help().as_deref(),
+            Some(
+                "another name is given with `from: {column: NAME}`, and a field that may be missing is \
+                 declared `optional: true`"
+            )
         );
         let far = refused(&both, &["user_id"], Made::Columns);
         assert_eq!(far, ("column `amount`".into(), "the file has user_id".into()));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
 use tidemark_kernel::plan::Field;
-use tidemark_kernel::{SourcePlan, Type};
+use tidemark_kernel::{Explain, SourcePlan, Type};
 
 use super::columns::{self, Made, Names};
 use super::decoder::{Decoder, Unknown};
@@ -53,7 +53,7 @@ impl CsvDecoder {
     pub(crate) fn new(header: &str, delimiter: u8, source: &SourcePlan) -> Result<Self, String> {
         let records =
             CsvRecords::open(header.as_bytes(), delimiter, source).map_err(|error| error.to_string())?;
-        records.map(|records| Self(records.header)).map_err(|error| error.to_string())
+        records.map(|records| Self(records.header)).map_err(|error| error.explained())
     }
 }
 

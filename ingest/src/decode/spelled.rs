@@ -5,9 +5,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tidemark_kernel::SourcePlan;
 use tidemark_kernel::value::Value;
 use tidemark_kernel::value::convert::Content;
+use tidemark_kernel::{Explain, SourcePlan};
 
 use super::columns::Made;
 use super::decoder::{Decoder, Unknown};
@@ -35,7 +35,7 @@ impl Decoder for SpelledDecoder {
     fn decode(&self, payload: &[u8], row: &mut ColumnsBuilder, unknown: Unknown<'_>) -> Result<(), String> {
         // Not null: the file may have the column, which was not declared then.
         let names = members_of(&self.source, payload);
-        names.check(&self.source, Made::Kept).map_err(|error| error.to_string())?;
+        names.check(&self.source, Made::Kept).map_err(|error| error.explained())?;
         self.json.decode(payload, row, unknown)
     }
 }

@@ -7,10 +7,10 @@ use ::parquet::file::properties::WriterProperties;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringViewArray};
 use arrow::array::{Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray};
 use tidemark_host::Host;
-use tidemark_kernel::SourcePlan;
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::value::{Type, Value, arrow::value_at};
+use tidemark_kernel::{Explain, SourcePlan};
 
 use super::*;
 use crate::error::IngestError;
@@ -270,7 +270,7 @@ async fn parquet_columns_that_do_not_fit_are_refused() {
     let unit = tidemark_kernel::source::Unit::Seconds;
     let refused = async |column: ArrayRef, field: &str| {
         let path = parquet_file(&folder, vec![("seen", column)]);
-        let error = read(&int64(field, unit), &path, 0).await.expect_err("refused").to_string();
+        let error = read(&int64(field, unit), &path, 0).await.expect_err("refused").explained();
         error.split_once(": ").expect("the file first").1.to_owned()
     };
     assert_eq!(
@@ -281,7 +281,7 @@ async fn parquet_columns_that_do_not_fit_are_refused() {
     let times = TimestampSecondArray::from(vec![1]);
     assert!(refused(Arc::new(times), "seen").await.contains("declare the field as timestamp"));
     let missing = refused(Arc::new(Int32Array::from(vec![1])), "sen").await;
-    assert!(missing.starts_with("no column `sen` (is it `seen`?); the file has seen: "), "{missing}");
+    assert!(missing.starts_with("no column `sen` (is it `seen`?); the file has seen; "), "{missing}");
 }
 
 #[tokio::test]

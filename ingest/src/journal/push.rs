@@ -3,9 +3,11 @@
 //! A key is kept in the transaction that appends its records. So of requests with one key, the first to be written counts,
 //! whatever cuts the process short and however many come at once.
 
+use std::borrow::Cow;
+
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
-use tidemark_kernel::{Position, Span, Time};
+use tidemark_kernel::{ErrorKind, Explain, Position, Span, Time};
 
 use super::{Journal, JournalError, opened};
 use crate::decode::BATCH_BYTES;
@@ -78,14 +80,22 @@ pub(crate) struct Appended {
 
 /// Another request has the same key. Nothing was appended.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error(
-    "the Idempotency-Key `{key}` was received at {received} with another body; send these records under another key"
-)]
+#[error("the Idempotency-Key `{key}` was received at {received} with another body")]
 pub struct KeyUsed {
     /// The key.
     pub key: String,
     /// When the request that was appended under it was received.
     pub received: Time,
+}
+
+impl Explain for KeyUsed {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Conflict
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("send these records under another key".into())
+    }
 }
 
 impl Journal {

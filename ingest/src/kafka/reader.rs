@@ -371,7 +371,7 @@ impl<'s> Reader<'s> {
                     tracing::warn!(source = self.task.source.name, reason = detail, "Kafka is away");
                     let servers = self.task.config.bootstrap_servers.clone();
                     let error = IngestError::Unreachable { servers, reason: detail };
-                    self.waiting.push_back(Input::Away(error.to_string()));
+                    self.waiting.push_back(Input::Away(error));
                 }
             }
             Meaning::NoTopic => self.watch.ask(),

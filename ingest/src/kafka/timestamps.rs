@@ -72,6 +72,8 @@ impl std::fmt::Display for Timestamps {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kernel::Explain;
+
     use super::*;
     use crate::kafka::topic_settings::described;
 
@@ -115,7 +117,7 @@ mod tests {
                 "do not tell how far ahead producers may set timestamps (not allowed)",
             ),
         ] {
-            let error = check(found).expect_err("refused").to_string();
+            let error = check(found).expect_err("refused").explained();
             for part in [
                 "topic `shop.payments` of source `payments`",
                 told,

@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tidemark_kernel::{Explain, FeaturePlan, SourcePlan};
 use tidemark_offline::TableKind;
-use tidemark_store::{Generation, Remedy};
+use tidemark_store::Generation;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -192,7 +192,7 @@ impl Pipeline {
         let mut wait = health.wait();
         loop {
             match fill.standing().await {
-                Err(error) if self.is_running && error.remedy() == Remedy::Wait => {
+                Err(error) if self.is_running && error.may_pass() => {
                     return Ok((false, u64::MAX));
                 }
                 Err(error) if wait.out(&error).await => {}
@@ -284,7 +284,8 @@ impl Pipeline {
                 // A pass waits for it beside everything else, or finds it as well and is told apart from what is being done
                 // here: a view must not be lost because a file could not be taken in.
                 Err(error) if self.is_running && may_pass(&error, &backfill) => {
-                    tracing::warn!(source = self.source.name, view = backfill.plan.view, %error, "the view is not up yet");
+                    let (source, view) = (&self.source.name, &backfill.plan.view);
+                    tracing::warn!(source, view, error = error.explained(), "the view is not up yet");
                     break None;
                 }
                 Err(error) if wait.out(&error).await => {}
@@ -350,7 +351,7 @@ impl Pipeline {
 
 /// Whether another pass may mend an error, or waits for what does.
 fn may_pass(error: &IngestError, backfill: &Backfill) -> bool {
-    error.remedy() == Remedy::Wait || (!error.is_outdated() && backfill.passes < PASSES)
+    error.may_pass() || (!error.is_outdated() && backfill.passes < PASSES)
 }
 
 /// How many records may be applied while everything else of a source waits: a fraction of what a commit brings, so that

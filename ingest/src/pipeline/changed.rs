@@ -17,8 +17,8 @@ pub(super) enum Decision {
     Skip(KnownFile, Vec<NewEntry>),
     /// It is left out: it would count rows twice.
     SetAside(Earlier),
-    /// It is left out: it cannot be read as the source's, for this reason.
-    Refuse(String),
+    /// It is left out: it cannot be read as the source's, as this error says.
+    Refuse(IngestError),
     /// These entries are added to the file log: retractions, then the file.
     TakeIn(Vec<NewEntry>),
 }
@@ -120,7 +120,7 @@ impl FilesReader<'_> {
             }
             match self.check_file(path, identity.size).await {
                 Err(error) if changed == Changed::SetAside && error.is_of_file() => {
-                    decisions.push(Decision::Refuse(error.to_string()));
+                    decisions.push(Decision::Refuse(error));
                     continue;
                 }
                 checked => checked?,

@@ -130,7 +130,7 @@ fn pushes(host: Host, kept: Kept, source: Arc<SourcePlan>, from: Position, room:
                 return Ok(Some((batch, next)));
             }
             if matches!(appended.recv().await, Err(RecvError::Closed)) {
-                return Err(PushLog::closed());
+                return Err(IngestError::stopped("the push log is closed"));
             }
         }
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
+use tidemark_kernel::{Explain, FeaturePlan, Log, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pipeline;
@@ -99,7 +99,8 @@ impl Pipeline {
             // The workers that run newer definitions read again what is not in of the topic. Pushes and files are in the
             // journal, and the next start reads them.
             Err(error) if error.is_outdated() => {
-                tracing::warn!(source = self.source.name, %error, "stopped while others run newer definitions");
+                let (source, error) = (&self.source.name, error.explained());
+                tracing::warn!(source, error, "stopped while others run newer definitions");
             }
             ended => outcome = outcome.and(ended),
         }
@@ -166,8 +167,9 @@ impl Pipeline {
     /// Others run newer definitions already. Reads nothing more until this process is told of them, which it is soon
     /// or never.
     async fn wait_for_newer(&mut self, line: &mut Line, error: IngestError) -> Result<(), IngestError> {
-        tracing::warn!(source = self.source.name, %error, "waiting for the newer definitions");
-        self.health.set(Condition::Waiting { reason: error.to_string() });
+        let source = &self.source.name;
+        tracing::warn!(source, error = error.explained(), "waiting for the newer definitions");
+        self.health.set(Condition::waiting(&error));
         self.leave_topic().await;
         self.intake.interrupt().await;
         let mut waiting = self.intake.take_switch();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Explain, Log, Position, SourcePlan};
 use tidemark_offline::{Positions, TableKind};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,7 +16,7 @@ use super::Shared;
 use super::changed::Decision;
 use super::run::Answer;
 use crate::decode::Batch;
-use crate::error::IngestError;
+use crate::error::{IngestError, explained};
 use crate::files::earlier::place;
 use crate::files::{Changed, FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::{KnownFile, NewEntry};
@@ -141,7 +141,7 @@ impl<'w> FilesReader<'w> {
             (self.watch)(Progress { task, done: done as u64, total: paths.len() as u64, rows: 0 });
             match self.identify(path).await {
                 Err(error) if changed == Changed::SetAside && error.is_of_file() => {
-                    let outcome = FileOutcome::Refused { reason: error.to_string() };
+                    let outcome = FileOutcome::refused(&error);
                     report.files.push(FileReport { path: path.clone(), outcome });
                 }
                 identity => found.push((path.clone(), identity?)),
@@ -158,7 +158,7 @@ impl<'w> FilesReader<'w> {
         for ((path, identity), decision) in found.into_iter().zip(decisions) {
             let outcome = match (decision, taken.get(&identity)) {
                 (Decision::SetAside(earlier), _) => FileOutcome::SetAside(earlier),
-                (Decision::Refuse(reason), _) => FileOutcome::Refused { reason },
+                (Decision::Refuse(error), _) => FileOutcome::refused(&error),
                 (Decision::Skip(known, entries), _) => {
                     self.add_and_read(&entries, &mut meter).await?;
                     skipped.push(Some(known.clone()));
@@ -259,12 +259,14 @@ impl<'w> FilesReader<'w> {
         decisions: &[Decision],
     ) -> Result<(), IngestError> {
         let unread = report.files.iter().filter_map(|file| match &file.outcome {
-            FileOutcome::Refused { reason } => Some((&file.path, reason.clone(), String::new())),
+            FileOutcome::Refused { reason, help } => {
+                Some((&file.path, explained(reason, help.as_deref()), String::new()))
+            }
             _ => None,
         });
         let decided = found.iter().zip(decisions).filter_map(|((path, _), decision)| match decision {
             Decision::SetAside(earlier) => Some((path, earlier.to_string(), earlier.help())),
-            Decision::Refuse(reason) => Some((path, reason.clone(), String::new())),
+            Decision::Refuse(error) => Some((path, error.explained(), String::new())),
             Decision::Skip(..) | Decision::TakeIn(_) => None,
         });
         let mut refused = Vec::new();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Explain, Log, Position, SourcePlan};
 use tidemark_offline::{OfflineStore, Positions, TableKind};
-use tidemark_store::{Generation, Remedy};
+use tidemark_store::Generation;
 use tokio::sync::mpsc;
 
 use super::live::Fallen;
@@ -120,7 +120,7 @@ impl Pipeline {
             return Ok(true);
         };
         let ends = match topics.ends(&feed.topic).await {
-            Err(error) if error.remedy() == Remedy::Wait => return Ok(false),
+            Err(error) if error.may_pass() => return Ok(false),
             ends => ends?,
         };
         self.tables.reload().await?;
@@ -163,8 +163,8 @@ impl Pipeline {
         }
         let reached = self.shared.store.check_history(&self.source.name, self.tables.history()).await;
         match reached.map_err(IngestError::from) {
-            Err(error) if error.remedy() == Remedy::Wait => {
-                self.health.set(Condition::Waiting { reason: error.to_string() });
+            Err(error) if error.may_pass() => {
+                self.health.set(Condition::waiting(&error));
                 return Ok(());
             }
             reached => reached?,
@@ -274,8 +274,8 @@ impl Pipeline {
                 self.say_caught_up();
                 Ok(())
             }
-            Input::Away(reason) => {
-                self.health.set(Condition::Waiting { reason });
+            Input::Away(error) => {
+                self.health.set(Condition::waiting(&error));
                 Ok(())
             }
             Input::Back => {
@@ -302,9 +302,7 @@ impl Pipeline {
         loop {
             match self.try_take_over(logs).await {
                 Ok(resume) => break Ok(Some(resume)),
-                Err(error) if error.remedy() == Remedy::Wait && since.elapsed() >= GIVE_BACK => {
-                    break Ok(None);
-                }
+                Err(error) if error.may_pass() && since.elapsed() >= GIVE_BACK => break Ok(None),
                 Err(error) if wait.out(&error).await => {}
                 Err(error) => break Err(error),
             }
@@ -438,7 +436,7 @@ impl Pipeline {
         if !self.shared.skip_lost {
             return Err(lost);
         }
-        tracing::error!(source = self.source.name, %lost, "skipped as asked for");
+        tracing::error!(source = self.source.name, lost = lost.explained(), "skipped as asked for");
         // A view that was ahead has applied some of what `events` will never hold.
         self.refill_beyond([(log, position)].into_iter()).await?;
         let letter = DeadLetter {

@@ -1,7 +1,10 @@
 //! The body of a push request, cut into records.
 
+use std::borrow::Cow;
+
 use serde::de::IgnoredAny;
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 
 /// Why a body is refused. Nothing of it is appended.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -18,22 +21,40 @@ pub(crate) enum BodyError {
         reason: String,
     },
     /// A record is JSON, but no object.
-    #[error(
-        "record {record} of the body is no object; send one object, an array of objects, or one on each line"
-    )]
+    #[error("record {record} of the body is no object")]
     NoObject {
         /// Which record, from 1.
         record: usize,
     },
     /// It is longer than it may be.
-    #[error("the body is longer than {limit} bytes; send the records in several requests")]
+    #[error("the body is longer than {limit} bytes")]
     TooLong {
         /// How long it may be.
         limit: usize,
     },
     /// There is no record.
-    #[error("the body holds no record; send one object, an array of objects, or one on each line")]
+    #[error("the body holds no record")]
     Empty,
+}
+
+impl Explain for BodyError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Utf8(_) | Self::Syntax { .. } | Self::NoObject { .. } | Self::Empty => ErrorKind::Invalid,
+            Self::TooLong { .. } => ErrorKind::TooLarge,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::NoObject { .. } | Self::Empty => {
+                "send one object, an array of objects, or one on each line"
+            }
+            Self::TooLong { .. } => "send the records in several requests",
+            Self::Utf8(_) | Self::Syntax { .. } => return None,
+        };
+        Some(help.into())
+    }
 }
 
 /// Cuts a body into its records: one object, an array of objects, or objects one after the other (NDJSON).

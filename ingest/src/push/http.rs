@@ -21,6 +21,7 @@
 //!
 //! While [`BACKLOG`] records of the source wait for its views, requests are refused with 429 and `Retry-After`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,10 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use thiserror::Error;
 use tidemark_host::Host;
-use tidemark_kernel::{Position, SourcePlan, Time};
+use tidemark_kernel::{ErrorKind, Explain, Position, SourcePlan, Time};
+use tidemark_proto::codes::http_status;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
@@ -128,17 +131,17 @@ async fn push(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let received = pushing.host.now();
-    let Query(Asked { wait }) = asked.map_err(|_| Refusal::of_query())?;
+    let Query(Asked { wait }) = asked.map_err(|_| PushError::Query)?;
     let key = key(&headers)?;
-    let body = body.map_err(Refusal::of_body)?;
+    let body = body.map_err(unread)?;
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
     let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
     if pushing.applied.backlog(&source.name) >= BACKLOG {
-        return Err(Refusal::of_backlog(&source.name));
+        return Err(PushError::Backlog { source_name: source.name.clone() }.into());
     }
     let (pushed, judgement) = judge(&pushing.host, Arc::clone(source), received, key, body).await?;
-    let Appended { first, before } = pushing.log.append_once(pushed).await.map_err(Refusal::of_append)?;
+    let Appended { first, before } = pushing.log.append_once(pushed).await?;
     let source = source.name.clone();
     // Other versions of it need not wait for what follows.
     drop(sources);
@@ -152,19 +155,19 @@ async fn push(
 }
 
 /// The key of a request, if it has one.
-fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+fn key(headers: &HeaderMap) -> Result<Option<String>, PushError> {
     let mut given = headers.get_all(KEY).iter();
     let Some(key) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        return Err(Refusal::of_key("is given more than once"));
+        return Err(PushError::Key("is given more than once".to_owned()));
     }
     let text = String::from_utf8_lossy(key.as_bytes());
     if key.is_empty() {
-        Err(Refusal::of_key("is empty"))
+        Err(PushError::Key("is empty".to_owned()))
     } else if !key.as_bytes().iter().all(u8::is_ascii_graphic) {
-        Err(Refusal::of_key(&format!("`{}` is not visible ASCII", shortened(&text))))
+        Err(PushError::Key(format!("`{}` is not visible ASCII", shortened(&text))))
     } else if key.len() > KEY_BYTES {
-        Err(Refusal::of_key(&format!("`{}` has {} characters", shortened(&text), key.len())))
+        Err(PushError::Key(format!("`{}` has {} characters", shortened(&text), key.len())))
     } else {
         Ok(Some(text.into_owned()))
     }
@@ -192,13 +195,8 @@ struct Rejected {
 }
 
 impl Judgement {
-    fn read(kept: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(kept).map_err(|error| {
-            let reason = format!(
-                "the records are in, but the first answer cannot be read ({error}); use the version that wrote it"
-            );
-            Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, reason }
-        })
+    fn read(kept: &[u8]) -> Result<Self, PushError> {
+        serde_json::from_slice(kept).map_err(PushError::Kept)
     }
 
     const fn records(&self) -> i64 {
@@ -222,7 +220,7 @@ async fn judge(
     body: Bytes,
 ) -> Result<(Pushed, Judgement), Refusal> {
     let judge = move || {
-        let records = body::split(&body).map_err(Refusal::by(StatusCode::BAD_REQUEST))?.into_iter().zip(0..);
+        let records = body::split(&body)?.into_iter().zip(0..);
         let record = |(json, offset): (&[u8], i64)| PushedRecord { offset, received, json: json.to_vec() };
         let records: Vec<PushedRecord> = records.map(record).collect();
         let mut unknown = BTreeSet::new();
@@ -231,7 +229,7 @@ async fn judge(
                 unknown.insert(format!("{prefix}{name}"));
             }
         });
-        let dead = batch.map_err(Refusal::by(StatusCode::INTERNAL_SERVER_ERROR))?.dead;
+        let dead = batch?.dead;
         let dead_letters = dead.len() as i64;
         let rejected = dead.into_iter().take(EXPLAINED);
         let rejected = rejected.map(|letter| Rejected {
@@ -245,18 +243,24 @@ async fn judge(
             let answer = serde_json::to_vec(&judgement)?;
             Ok(Once { key, body: *blake3::hash(&body).as_bytes(), answer })
         };
-        let once = key.map(once).transpose();
-        let once = once.map_err(Refusal::by::<serde_json::Error>(StatusCode::INTERNAL_SERVER_ERROR))?;
+        let once = key.map(once).transpose().map_err(PushError::Answer)?;
         let records = records.into_iter().map(|record| record.json).collect();
         Ok((Pushed { source: source.name.clone(), received, records, once }, judgement))
     };
-    let judged = host.blocking(judge).await.map_err(IngestError::stopped);
-    judged.map_err(Refusal::by(StatusCode::SERVICE_UNAVAILABLE))?
+    host.blocking(judge).await.map_err(IngestError::stopped)?
 }
 
-fn unknown(given: &str, sources: &Sources) -> Refusal {
+/// Why a body could not be read.
+fn unread(rejection: BytesRejection) -> Refusal {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => BodyError::TooLong { limit: BODY_BYTES }.into(),
+        _ => PushError::Unread(rejection.body_text()).into(),
+    }
+}
+
+fn unknown(given: &str, sources: &Sources) -> IngestError {
     let known = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    Refusal::by(StatusCode::NOT_FOUND)(IngestError::UnknownSource { given: given.to_owned(), known })
+    IngestError::UnknownSource { given: given.to_owned(), known }
 }
 
 fn acknowledgement(first: i64, judgement: &Judgement, applied: bool, repeated: bool) -> Response {
@@ -279,70 +283,75 @@ fn acknowledgement(first: i64, judgement: &Judgement, applied: bool, repeated: b
     (judgement.status(), Json(body)).into_response()
 }
 
-/// Why nothing was appended.
-struct Refusal {
-    status: StatusCode,
-    reason: String,
+/// Why nothing was appended, where only pushing over HTTP can fail like this.
+#[derive(Debug, Error)]
+enum PushError {
+    /// The query is not one.
+    #[error("the only parameter is `wait`: `applied` (the default) or `durable`")]
+    Query,
+    /// The header of the key is not one: what is wrong with it.
+    #[error("the {KEY} {0}")]
+    Key(String),
+    /// The body could not be received, as axum says.
+    #[error("{0}")]
+    Unread(String),
+    /// Too many records wait already.
+    #[error("{BACKLOG} records that were pushed to source `{source_name}` wait for its views")]
+    Backlog {
+        /// The source.
+        source_name: String,
+    },
+    /// The records were appended before, and what was answered then is not read by this version.
+    #[error("the records are in, but the first answer cannot be read ({0})")]
+    Kept(serde_json::Error),
+    /// The answer cannot be written.
+    #[error(transparent)]
+    Answer(serde_json::Error),
 }
 
-impl Refusal {
-    /// The kind, as in the errors of lookups. Only pushes have `too_large` (send fewer records) and `overloaded` (send them later).
-    fn kind(&self) -> &'static str {
-        match self.status {
-            StatusCode::NOT_FOUND => "unknown",
-            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-            StatusCode::TOO_MANY_REQUESTS => "overloaded",
-            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-            status if status.is_server_error() => "internal",
-            _ => "invalid",
+impl Explain for PushError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Query | Self::Key(_) | Self::Unread(_) => ErrorKind::Invalid,
+            Self::Backlog { .. } => ErrorKind::Overloaded,
+            Self::Kept(_) => ErrorKind::Environment,
+            Self::Answer(_) => ErrorKind::Internal,
         }
     }
 
-    fn by<E: std::error::Error>(status: StatusCode) -> impl FnOnce(E) -> Self {
-        move |error| Self { status, reason: error.to_string() }
-    }
-
-    fn of_query() -> Self {
-        let reason = "the only parameter is `wait`: `applied` (the default) or `durable`".to_owned();
-        Self { status: StatusCode::BAD_REQUEST, reason }
-    }
-
-    fn of_backlog(source: &str) -> Self {
-        let reason = format!(
-            "{BACKLOG} records that were pushed to source `{source}` wait for its views; send these again later, \
-             and see `tidemark status` for what holds the views up"
-        );
-        Self { status: StatusCode::TOO_MANY_REQUESTS, reason }
-    }
-
-    fn of_key(what: &str) -> Self {
-        let reason = format!(
-            "the {KEY} {what}; send one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID"
-        );
-        Self { status: StatusCode::BAD_REQUEST, reason }
-    }
-
-    fn of_append(error: IngestError) -> Self {
-        let is_used = matches!(error, IngestError::KeyUsed(_));
-        let status = if is_used { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE };
-        Self::by(status)(error)
-    }
-
-    fn of_body(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::by(StatusCode::PAYLOAD_TOO_LARGE)(BodyError::TooLong { limit: BODY_BYTES })
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help: Cow<'_, str> = match self {
+            Self::Key(_) => {
+                format!("send one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID").into()
             }
-            status => Self { status, reason: rejection.body_text() },
-        }
+            Self::Backlog { .. } => {
+                "send these again later, and see `tidemark status` for what holds the views up".into()
+            }
+            Self::Kept(_) => "use the version that wrote it".into(),
+            Self::Query | Self::Unread(_) | Self::Answer(_) => return None,
+        };
+        Some(help)
+    }
+}
+
+/// An error as it is answered: nothing was appended. The kinds are those of the errors of lookups.
+struct Refusal {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl<E: Explain> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self { kind: error.kind(), message: error.explained() }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "kind": self.kind(), "message": self.reason } });
-        let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        let body = json!({ "error": { "kind": self.kind.name(), "message": self.message } });
+        let status = StatusCode::from_u16(http_status(self.kind));
+        let mut response = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response();
+        if self.kind == ErrorKind::Overloaded {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
@@ -361,7 +370,7 @@ mod tests {
     #[test]
     fn an_answer_that_was_kept_is_read() {
         let kept = br#"{"accepted":2,"dead_letters":1,"rejected":[{"record":1,"code":"undecodable","reason":"no JSON"}],"unknown":["Shop"]}"#;
-        let answer = Judgement::read(kept).ok().expect("as it was written");
+        let answer = Judgement::read(kept).expect("as it was written");
         assert_eq!((answer.records(), answer.rejected[0].record, answer.unknown.len()), (3, 1, 1));
         assert_eq!(serde_json::to_vec(&answer).expect("JSON"), kept);
     }

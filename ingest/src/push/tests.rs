@@ -79,7 +79,7 @@ async fn the_journal_is_closed_when_the_writer_is_gone() {
     drop(writer);
     let journal = Journal::open(&path).expect("opened again");
     assert_eq!(journal.push_end("a"), Ok(Position(1)));
-    assert!(matches!(pushed(log.clone(), 1).await, Err(IngestError::Stopped(_))));
+    assert!(matches!(pushed(log.clone(), 1).await, Err(IngestError::NotRunning)));
 }
 
 /// A disk that may run full.

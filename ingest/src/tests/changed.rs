@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use tidemark_kernel::Explain;
+
 use super::fixture::{Project, lines, memory};
+use crate::error::explained;
 use crate::files::Identity;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
@@ -31,7 +34,7 @@ async fn a_changed_file_is_refused_before_anything_is_taken_in() {
     project.file("b.jsonl", &lines(1, 30));
     let other = project.file("a.jsonl", &lines(500, 10));
     let error = ingest.take_in_files("payments", &[other.clone(), path.clone()], &unwatched).await;
-    let message = error.expect_err("refused").to_string();
+    let message = error.expect_err("refused").explained();
     assert_eq!(
         message,
         format!(
@@ -124,10 +127,10 @@ async fn a_file_of_a_feed_that_cannot_be_read_does_not_stop_the_others() {
     };
     let report = feed(&mut ingest).await;
     let reasons = report.files.iter().filter_map(|file| match &file.outcome {
-        FileOutcome::Refused { reason } => Some(reason.as_str()),
+        FileOutcome::Refused { reason, help } => Some(explained(reason, help.as_deref())),
         _ => None,
     });
-    let reasons: Vec<&str> = reasons.collect();
+    let reasons: Vec<String> = reasons.collect();
     let expected = ["a.csv: no column `amount`", "b.parquet", "c.xml"];
     assert!(reasons.iter().zip(expected).all(|(reason, part)| reason.contains(part)), "{reasons:?}");
     assert_eq!((reasons.len(), report.events() + report.dead_letters()), (3, 20));
@@ -169,7 +172,7 @@ async fn only_the_rows_behind_those_that_are_in_are_appended() {
         let error = take_in(&mut ingest, &path, Changed::Refuse).await.expect_err("refused");
         let IngestError::CountedBefore(files) = &error else { panic!("{error}") };
         assert_eq!(files[0].kind, EarlierKind::Grown);
-        assert!(error.to_string().contains("; --append keeps those rows"), "{error}");
+        assert!(error.help().is_some_and(|help| help.starts_with("--append keeps those rows")), "{error}");
         let report = take_in(&mut ingest, &path, Changed::Append).await.expect("appended");
         assert_eq!(taken(&report), (25, 40, 0));
         let again = take_in(&mut ingest, &path, Changed::Append).await.expect("skipped");

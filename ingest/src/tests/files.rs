@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use futures::poll;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use tidemark_kernel::{Log, Position, SourcePlan, Type};
+use tidemark_kernel::{Explain, Log, Position, SourcePlan, Type};
 use tidemark_store::OnlineStore;
 
 use super::faults::Faulty;
@@ -67,7 +67,7 @@ async fn mistakes_are_found_before_anything_is_taken_in() {
     let error = ingest.take_in_files("payments", &[good.clone(), none], &unwatched).await;
     assert!(matches!(error, Err(IngestError::NoFile(_))));
     let error = ingest.take_in_files("payment", &[good], &unwatched).await.expect_err("refused");
-    assert_eq!(error.to_string(), "unknown source `payment`; the sources are payments");
+    assert_eq!(error.explained(), "unknown source `payment`; the sources are payments");
     assert!(project.held().await.events.is_empty());
 }
 
@@ -85,7 +85,10 @@ async fn nothing_of_a_compressed_file_that_breaks_off_is_in() {
         std::fs::write(&path, &packed[..packed.len() - packed.len() / 4]).expect("written");
         let error = ingest.take_in_files("payments", &given, &unwatched).await.expect_err("it breaks off");
         assert!(matches!(error, IngestError::Packed { .. }), "{error}");
-        assert!(error.to_string().contains("give it again once it is complete"), "{error}");
+        assert!(
+            error.help().is_some_and(|help| help.starts_with("give it again once it is complete")),
+            "{error}"
+        );
         let held = project.held().await;
         assert_eq!((held.events.len(), held.dead_letters.len()), (0, 0), "{name}");
         std::fs::write(&path, &packed).expect("written");
@@ -213,7 +216,7 @@ async fn a_file_that_breaks_off_is_in_up_to_there_and_can_be_given_up() {
     let cut_short =
         ingest.take_in_files("payments", std::slice::from_ref(&path), &unwatched).await.expect_err("damaged");
     assert!(matches!(cut_short, IngestError::CutShort { row: 32_768, .. }), "{cut_short}");
-    assert!(cut_short.to_string().contains("--give-up"), "{cut_short}");
+    assert!(cut_short.help().is_some_and(|help| help.contains("--give-up")), "{cut_short}");
     drop(ingest);
 
     let held = project.held().await;

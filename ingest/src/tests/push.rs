@@ -110,7 +110,7 @@ async fn a_push_with_a_key_counts_once() {
     let reason = format!(
         "the Idempotency-Key `k-1` was received at {RECEIVED} with another body; send these records under another key"
     );
-    assert_eq!((status, answer), (StatusCode::UNPROCESSABLE_ENTITY, refusal("invalid", &reason)));
+    assert_eq!((status, answer), (StatusCode::UNPROCESSABLE_ENTITY, refusal("conflict", &reason)));
     let (_, other) = send_under(ingest.push_router(), &[b"k-2"], &body).await;
     assert_eq!(
         (&other["first_offset"], other.get("repeated")),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tidemark_kernel::unique::Unique;
-use tidemark_kernel::{SourcePlan, Span, Time};
+use tidemark_kernel::{Explain, SourcePlan, Span, Time};
 
 use super::fixture::{Project, RECEIVED, memory, payments, states};
 use crate::{Changed, FileOutcome, Ingest, IngestError, Memory, Retract, Tally, unwatched};
@@ -118,8 +118,9 @@ async fn ids_that_do_not_fit_the_memory_are_refused() {
     let refused =
         ingest.take_in_files(SOURCE, std::slice::from_ref(&file), &unwatched).await.expect_err("too many");
     assert!(matches!(&refused, IngestError::TooManyIds { within, .. } if *within == Span::from_secs(3600)));
+    let told = refused.explained();
     for part in ["source `payments`", "shorten 1h in `unique`", "raise `memory` in tidemark.yaml"] {
-        assert!(refused.to_string().contains(part), "{refused}");
+        assert!(told.contains(part), "{told}");
     }
     drop(ingest);
     // With more memory it goes on, and nothing is lost or counted twice.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Explain, Log, Position};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Retraction};
 use tidemark_store::OnlineStore;
@@ -167,7 +167,7 @@ async fn files_and_ranges_are_forgotten_once() {
         (Retract::Records(records(Log(3), 0, 1)), "before 0"),
         (Retract::Files(vec!["never.csv".into()]), "never.csv was never taken into source `payments`; "),
     ] {
-        let error = ingest.retract(SOURCE, &wanted, &unwatched).await.expect_err("refused").to_string();
+        let error = ingest.retract(SOURCE, &wanted, &unwatched).await.expect_err("refused").explained();
         assert!(error.contains(message), "{error}");
     }
     assert_eq!(project.held().await, left);

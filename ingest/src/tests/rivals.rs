@@ -388,7 +388,7 @@ async fn newer_definitions_that_come_as_it_starts_are_waited_for() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
     let is_told = |condition: &Condition| match condition {
-        Condition::Waiting { reason } => reason.contains("was defined otherwise"),
+        Condition::Waiting { reason, .. } => reason.contains("was defined otherwise"),
         Condition::Starting | Condition::Running => false,
     };
     while !health.conditions().get("payments").is_some_and(is_told) {

@@ -1,17 +1,17 @@
 //! What can go wrong with an event table.
 
-use std::error::Error as StdError;
+use std::borrow::Cow;
 use std::io;
-use std::iter::successors;
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
 use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use super::{Facts, HeldField, Positions, log::log_folder};
-use crate::durable::{self, FileError};
+use crate::durable::{FileError, kind_of_cause, may_pass, of_system};
 
 /// What went wrong with an event table.
 #[derive(Debug, Error)]
@@ -20,13 +20,10 @@ pub enum TableError {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is no table yet.
-    #[error("there is no event table at {}; ingest something into the source first", .0.display())]
+    #[error("there is no event table at {}", .0.display())]
     Missing(PathBuf),
     /// The table needs features this build does not have.
-    #[error(
-        "the table {} was written by a newer version ({detail}); upgrade tidemark, or use the version that wrote it",
-        path.display()
-    )]
+    #[error("the table {} was written by a newer version ({detail})", path.display())]
     Newer {
         /// The table.
         path: PathBuf,
@@ -34,11 +31,7 @@ pub enum TableError {
         detail: String,
     },
     /// Rows hold a field as another type than it is declared as.
-    #[error(
-        "in the table {}, {held}; give the field another name (`from` says what it is called in the data), or the \
-         source",
-        path.display()
-    )]
+    #[error("in the table {}, {held}", path.display())]
     Retyped {
         /// The table.
         path: PathBuf,
@@ -46,7 +39,7 @@ pub enum TableError {
         held: HeldField,
     },
     /// Somebody else has committed some of these rows: nothing was written. Skip what the positions cover and go on.
-    #[error("the table {} has moved on to {positions:?}; skip what is in and append the rest", path.display())]
+    #[error("the table {} has moved on to {positions:?}", path.display())]
     Behind {
         /// The table.
         path: PathBuf,
@@ -54,7 +47,7 @@ pub enum TableError {
         positions: Positions,
     },
     /// The table has other facts than the caller believed: nothing was written.
-    #[error("the table {} meanwhile says {facts:?}; look at that and decide again", path.display())]
+    #[error("the table {} meanwhile says {facts:?}", path.display())]
     OtherFacts {
         /// The table.
         path: PathBuf,
@@ -64,8 +57,7 @@ pub enum TableError {
     /// Records are read under another version of the source by now: nothing was written.
     #[error(
         "the definitions of the source have changed, and another process runs the newer ones already (the table {} \
-         is written under version {theirs} of the source, this process has version {ours}); restart this process with \
-         the definitions that were applied last",
+         is written under version {theirs} of the source, this process has version {ours})",
         path.display()
     )]
     Superseded {
@@ -78,8 +70,7 @@ pub enum TableError {
     },
     /// Data files do not hold the rows that the table's log says.
     #[error(
-        "the data files of the table {} from {first} on do not hold the rows that its log says; nothing was changed, \
-         restore the folder from a backup",
+        "the data files of the table {} from {first} on do not hold the rows that its log says",
         path.display()
     )]
     Damaged {
@@ -130,10 +121,10 @@ impl TableError {
     }
 
     /// Whether trying again later may help without anybody changing what is tried: no room to write, or a disk that
-    /// does not answer. What may be waited for says `true`; all else says in its message what to do.
+    /// does not answer. What may be waited for says `true`; all else says in its help what to do.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        of_system(self).is_some_and(durable::may_pass)
+        kind_of_cause(self).is_some_and(may_pass)
     }
 
     /// Errors of the table's log. A full disk and what a newer writer left behind are recognised.
@@ -168,9 +159,36 @@ impl TableError {
     }
 }
 
-/// What the system said, where it is the cause of an error.
-fn of_system<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
-    successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+impl Explain for TableError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Missing(_) => ErrorKind::Unknown,
+            Self::Newer { .. } | Self::Retyped { .. } | Self::Superseded { .. } => ErrorKind::Environment,
+            Self::Behind { .. } | Self::OtherFacts { .. } => ErrorKind::Conflict,
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Rows { .. } => ErrorKind::Internal,
+            Self::Parquet { .. } | Self::Log { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
+            Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Damaged),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::File(error) => return error.help(),
+            Self::Missing(_) => "ingest something into the source first",
+            Self::Newer { .. } => "upgrade tidemark, or use the version that wrote it",
+            Self::Retyped { .. } => {
+                "give the field another name (`from` says what it is called in the data), or the source"
+            }
+            Self::Behind { .. } => "skip what is in and append the rest",
+            Self::OtherFacts { .. } => "look at that and decide again",
+            Self::Superseded { .. } => "restart this process with the definitions that were applied last",
+            Self::Damaged { .. } => "nothing was changed, restore the folder from a backup",
+            Self::Rows { .. } | Self::Parquet { .. } | Self::Read { .. } | Self::Log { .. } => return None,
+        };
+        Some(help.into())
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +207,7 @@ mod tests {
         let full = of_log(io::ErrorKind::StorageFull);
         assert!(full.is_full() && full.may_pass());
         assert!(full.to_string().starts_with("cannot write to events/_delta_log: "), "{full}");
-        assert!(full.to_string().ends_with("free some space, nothing was half-written"), "{full}");
+        assert!(full.explained().ends_with("; free some space, nothing was half-written"), "{full}");
 
         let slow = of_log(io::ErrorKind::TimedOut);
         assert!(slow.may_pass() && !slow.is_full(), "{slow}");
@@ -202,5 +220,15 @@ mod tests {
             assert!(!of_log(kind).may_pass(), "{kind}");
         }
         assert!(!TableError::Missing("events".into()).may_pass());
+    }
+
+    #[test]
+    fn the_cause_tells_the_kind() {
+        assert_eq!(of_log(io::ErrorKind::StorageFull).kind(), ErrorKind::OutOfSpace);
+        assert_eq!(of_log(io::ErrorKind::TimedOut).kind(), ErrorKind::Unavailable);
+        assert_eq!(of_log(io::ErrorKind::PermissionDenied).kind(), ErrorKind::Environment);
+        let torn = || ParquetError::General("no footer".to_owned());
+        assert_eq!(TableError::read(Path::new("events"))(torn()).kind(), ErrorKind::Damaged);
+        assert_eq!(TableError::Parquet { path: "a".into(), source: torn() }.kind(), ErrorKind::Internal);
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong making a training set.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
@@ -7,10 +8,10 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::token::TokenError;
-use tidemark_kernel::{Fingerprint, Log, Offset, Position, Time};
+use tidemark_kernel::{ErrorKind, Explain, Fingerprint, Log, Offset, Position, Time};
 
 use super::problems::LabelProblems;
-use crate::durable::FileError;
+use crate::durable::{FileError, kind_of_cause};
 use crate::history::HistoryError;
 use crate::table::TableError;
 
@@ -21,17 +22,13 @@ pub enum TrainError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The training set's path has an extension that names no format.
-    #[error("{} is neither .parquet nor .csv; training sets are one of the two", .0.display())]
+    #[error("{} is neither .parquet nor .csv", .0.display())]
     Format(PathBuf),
     /// The label file's path has an extension that names no format.
-    #[error(
-        "{} has no extension of a label file; labels are .parquet, .csv, .tsv or .jsonl, the last three also with \
-         .gz or .zst behind",
-        .0.display()
-    )]
+    #[error("{} has no extension of a label file", .0.display())]
     LabelFormat(PathBuf),
     /// Label files are of several formats.
-    #[error("{} has another format than {}; give all labels in one", path.display(), first.display())]
+    #[error("{} has another format than {}", path.display(), first.display())]
     Formats {
         /// The file.
         path: PathBuf,
@@ -39,10 +36,10 @@ pub enum TrainError {
         first: PathBuf,
     },
     /// Nothing in a folder, or of a pattern, is a label file.
-    #[error("there is no label file at {}; labels are .parquet, .csv, .tsv or .jsonl", .0.display())]
+    #[error("there is no label file at {}", .0.display())]
     NoLabelFile(PathBuf),
     /// A pattern of label files cannot be read.
-    #[error("`{pattern}` is no pattern of paths: {reason}; `*` is any name, `**` any folders, `[*]` a star")]
+    #[error("`{pattern}` is no pattern of paths: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -50,10 +47,10 @@ pub enum TrainError {
         reason: String,
     },
     /// The label file has no rows.
-    #[error("the label file {} has no rows; give one row for each answer you want", .0.display())]
+    #[error("the label file {} has no rows", .0.display())]
     Empty(PathBuf),
     /// The label file could not be read.
-    #[error("cannot read the label file {}: {reason}; repair the file, or write it again", path.display())]
+    #[error("cannot read the label file {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -61,7 +58,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A label file has two columns of one name.
-    #[error("column `{column}` is there twice in {}; rename one of the two", path.display())]
+    #[error("column `{column}` is there twice in {}", path.display())]
     Twice {
         /// The file.
         path: PathBuf,
@@ -69,11 +66,7 @@ pub enum TrainError {
         column: String,
     },
     /// A label file lacks a column that another one has.
-    #[error(
-        "{} has no column `{column}`, and {} has one; give all label files the same columns",
-        path.display(),
-        other.display()
-    )]
+    #[error("{} has no column `{column}`, and {} has one", path.display(), other.display())]
     Lacking {
         /// The file.
         path: PathBuf,
@@ -83,11 +76,7 @@ pub enum TrainError {
         other: PathBuf,
     },
     /// A column has another type in one label file than in those before it.
-    #[error(
-        "column `{column}` of {} is {found}, and {known} in the files before it; write it as one type in all label \
-         files",
-        path.display()
-    )]
+    #[error("column `{column}` of {} is {found}, and {known} in the files before it", path.display())]
     Differing {
         /// The file.
         path: PathBuf,
@@ -102,7 +91,7 @@ pub enum TrainError {
     #[error("{0}")]
     Labels(LabelProblems),
     /// A key is mapped that the service does not have.
-    #[error("the service has no key {given}; its keys are {keys}")]
+    #[error("the service has no key {given}")]
     Key {
         /// What was given.
         given: String,
@@ -110,10 +99,10 @@ pub enum TrainError {
         keys: String,
     },
     /// `as_served` needs tokens.
-    #[error("visibility as_served needs the tokens of the lookups; name their column with --token")]
+    #[error("visibility as_served needs the tokens of the lookups")]
     NoTokenColumn,
     /// Two columns of the training set would have one name.
-    #[error("the training set would have two columns {0}; give the label column another name")]
+    #[error("the training set would have two columns {0}")]
     Clash(String),
     /// The request lacks the plan of a source.
     #[error("view {view} reads source {name}, whose plan is missing")]
@@ -142,7 +131,7 @@ pub enum TrainError {
     #[error("the work was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
     /// CSV has no lists.
-    #[error("column {column} is a list, which CSV cannot hold; write {} instead", .instead.display())]
+    #[error("column {column} is a list, which CSV cannot hold")]
     List {
         /// The column.
         column: String,
@@ -159,19 +148,70 @@ pub enum TrainError {
     },
 }
 
+impl Explain for TrainError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Table(error) => error.kind(),
+            Self::History(error) => error.kind(),
+            Self::Format(_) | Self::LabelFormat(_) | Self::Formats { .. } => ErrorKind::Invalid,
+            Self::Pattern { .. } | Self::Empty(_) | Self::Unreadable { .. } => ErrorKind::Invalid,
+            Self::Twice { .. } | Self::Lacking { .. } | Self::Differing { .. } => ErrorKind::Invalid,
+            Self::Labels(_) | Self::Key { .. } | Self::NoTokenColumn => ErrorKind::Invalid,
+            Self::Clash(_) | Self::List { .. } => ErrorKind::Invalid,
+            Self::NoLabelFile(_) => ErrorKind::Unknown,
+            Self::Source { .. } | Self::Derived(_) | Self::Evaluate(_) => ErrorKind::Internal,
+            Self::Assemble(_) | Self::Interrupted(_) => ErrorKind::Internal,
+            Self::Parquet { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::File(error) => return error.help(),
+            Self::Table(error) => return error.help(),
+            Self::History(error) => return error.help(),
+            Self::Derived(error) => return error.help(),
+            Self::Evaluate(error) => return error.help(),
+            Self::Labels(problems) => {
+                let help = problems.help().join("\n");
+                return (!help.is_empty()).then_some(help.into());
+            }
+            Self::Key { keys, .. } => return Some(format!("its keys are {keys}").into()),
+            Self::List { instead, .. } => return Some(format!("write {} instead", instead.display()).into()),
+            Self::Format(_) => "training sets are one of the two",
+            Self::LabelFormat(_) => {
+                "labels are .parquet, .csv, .tsv or .jsonl, the last three also with .gz or .zst behind"
+            }
+            Self::Formats { .. } => "give all labels in one",
+            Self::NoLabelFile(_) => "labels are .parquet, .csv, .tsv or .jsonl",
+            Self::Pattern { .. } => "`*` is any name, `**` any folders, `[*]` a star",
+            Self::Empty(_) => "give one row for each answer you want",
+            Self::Unreadable { .. } => "repair the file, or write it again",
+            Self::Twice { .. } => "rename one of the two",
+            Self::Lacking { .. } => "give all label files the same columns",
+            Self::Differing { .. } => "write it as one type in all label files",
+            Self::NoTokenColumn => "name their column with --token",
+            Self::Clash(_) => "give the label column another name",
+            Self::Source { .. } | Self::Assemble(_) | Self::Interrupted(_) | Self::Parquet { .. } => {
+                return None;
+            }
+        };
+        Some(help.into())
+    }
+}
+
 /// Why a token cannot be used for its label.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TokenProblem {
     /// There is none.
-    #[error("the token is null; as_served needs the token of the lookup that the label belongs to")]
+    #[error("the token is null")]
     Null,
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] TokenError),
     /// It is of a lookup about another instant.
-    #[error(
-        "the label time is {label}, but the token's lookup was asked about {at}; take its `at` as label time"
-    )]
+    #[error("the label time is {label}, but the token's lookup was asked about {at}")]
     OtherTime {
         /// The label time.
         label: Time,
@@ -182,9 +222,7 @@ pub enum TokenProblem {
     #[error("the token's lookup did not ask view {0}; it belongs to another service")]
     NoView(String),
     /// It is of another version of the view.
-    #[error(
-        "the token was given by version {token} of view {view}, this is version {plan}; apply that version to train on it"
-    )]
+    #[error("the token was given by version {token} of view {view}, this is version {plan}")]
     Foreign {
         /// The view.
         view: String,
@@ -196,7 +234,7 @@ pub enum TokenProblem {
     /// It saw events that the table does not hold.
     #[error(
         "the lookup saw log {log} of source {source_name} up to offset {last}, but its event table ends before \
-         {position}: offsets {position}..={last} are missing; ingest them first"
+         {position}: offsets {position}..={last} are missing"
     )]
     Uncovered {
         /// The source.
@@ -211,8 +249,7 @@ pub enum TokenProblem {
     /// It may have seen events that were taken back since.
     #[error(
         "the lookup was answered before the records of offsets {from}..={} of partition {log} of source {source_name} were taken \
-         back, and may have seen them: what it saw cannot be made again; leave the row out, or train on it with \
-         --visibility as_known",
+         back, and may have seen them: what it saw cannot be made again",
         to.0 - 1
     )]
     Retracted {
@@ -228,7 +265,7 @@ pub enum TokenProblem {
     /// It did not see events that the table has again.
     #[error(
         "the lookup was answered after {seen} retractions in source {source_name}, of which its event table knows {known}: it \
-         is older than the lookup; restore the newer one"
+         is older than the lookup"
     )]
     Restored {
         /// The source.
@@ -238,4 +275,30 @@ pub enum TokenProblem {
         /// How many the table knows.
         known: usize,
     },
+}
+
+impl Explain for TokenProblem {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Null | Self::OtherTime { .. } | Self::NoView(_) => ErrorKind::Invalid,
+            Self::Foreign { .. } | Self::Retracted { .. } => ErrorKind::Invalid,
+            Self::Unreadable(error) => error.kind(),
+            Self::Uncovered { .. } => ErrorKind::NotReady,
+            Self::Restored { .. } => ErrorKind::Damaged,
+        }
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        let help = match self {
+            Self::Null => "as_served needs the token of the lookup that the label belongs to",
+            Self::Unreadable(error) => return error.help(),
+            Self::OtherTime { .. } => "take its `at` as label time",
+            Self::NoView(_) => return None,
+            Self::Foreign { .. } => "apply that version to train on it",
+            Self::Uncovered { .. } => "ingest them first",
+            Self::Retracted { .. } => "leave the row out, or train on it with --visibility as_known",
+            Self::Restored { .. } => "restore the newer one",
+        };
+        Some(help.into())
+    }
 }

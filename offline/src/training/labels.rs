@@ -22,7 +22,7 @@ use tidemark_expr::closest;
 use tidemark_kernel::source::Unit;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{EntityKey, FeaturePlan, Time, Token, Value};
+use tidemark_kernel::{EntityKey, Explain, FeaturePlan, Time, Token, Value};
 
 use super::declared::{self, Misfit, Texts, declared};
 use super::error::{TokenProblem, TrainError};
@@ -287,9 +287,8 @@ impl Labels {
 
     pub(super) fn bad_token(&self, row: usize, problem: &TokenProblem, problems: &mut LabelProblems) {
         problems.add("", Some(row), || {
-            let text = problem.to_string();
-            let (message, help) = text.rsplit_once("; ").unwrap_or((text.as_str(), ""));
-            (format!("{}: {message}", self.place(row)), help.to_owned())
+            let help = problem.help().unwrap_or_default().into_owned();
+            (format!("{}: {problem}", self.place(row)), help)
         });
     }
 

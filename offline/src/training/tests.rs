@@ -13,7 +13,9 @@ use tidemark_kernel::service::{Derived, ServiceFeature};
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
-use tidemark_kernel::{Answer, EntityKey, Event, Log, Offset, Position, Span, Stamp, Value, Window, oracle};
+use tidemark_kernel::{
+    Answer, EntityKey, Event, Explain, Log, Offset, Position, Span, Stamp, Value, Window, oracle,
+};
 
 use super::*;
 use crate::table::{Retraction, layout};
@@ -432,7 +434,7 @@ async fn wrong_label_files_are_explained() {
     fs::write(repo.path("torn.parquet"), b"PAR1").unwrap();
     fs::write(repo.path("torn.csv.gz"), b"user,t").unwrap();
     for name in ["torn.parquet", "torn.csv.gz"] {
-        let torn = repo.build(repo.path(name), Visibility::AsKnown).await.unwrap_err().to_string();
+        let torn = repo.build(repo.path(name), Visibility::AsKnown).await.unwrap_err().explained();
         assert!(
             torn.starts_with("cannot read the label file ") && torn.contains("; repair the file"),
             "{torn}"
@@ -440,12 +442,12 @@ async fn wrong_label_files_are_explained() {
     }
     let missing = repo.build(repo.path("none.csv"), Visibility::AsKnown).await.unwrap_err().to_string();
     assert!(missing.starts_with("cannot read ") && missing.contains("none.csv"), "{missing}");
-    let other = repo.build(repo.path("labels.txt"), Visibility::AsKnown).await.unwrap_err().to_string();
+    let other = repo.build(repo.path("labels.txt"), Visibility::AsKnown).await.unwrap_err().explained();
     assert!(other.contains("labels are .parquet, .csv, .tsv or .jsonl"), "{other}");
     let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsKnown);
     request.keys.insert("usr".into(), "user".into());
-    let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
-    assert_eq!(unknown, "the service has no key usr; its keys are user_id");
+    let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err();
+    assert_eq!(unknown.explained(), "the service has no key usr; its keys are user_id");
 }
 
 #[tokio::test]
@@ -476,7 +478,7 @@ async fn tokens_must_fit_labels_views_and_tables() {
     }
     let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsServed);
     request.token = None;
-    let none = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().to_string();
+    let none = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err().explained();
     assert!(none.contains("--token"), "{none}");
 }
 
@@ -627,7 +629,7 @@ async fn a_column_that_is_there_twice_is_refused() {
         ("t", millis([0].into_iter())),
         ("asked", Arc::new(Float64Array::from(vec![1.0]))),
     ]);
-    let refused = repo.build(path, Visibility::AsKnown).await.unwrap_err().to_string();
+    let refused = repo.build(path, Visibility::AsKnown).await.unwrap_err().explained();
     assert!(refused.starts_with("column `user` is there twice in "), "{refused}");
     assert!(refused.ends_with("labels.parquet; rename one of the two"), "{refused}");
 }

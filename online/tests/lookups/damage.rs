@@ -4,8 +4,8 @@ use std::fs;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tidemark_kernel::{EntityKey, Log, Value};
-use tidemark_online::{Kind as ErrorKind, LookupError};
+use tidemark_kernel::{EntityKey, ErrorKind, Explain, Log, Value};
+use tidemark_online::LookupError;
 use tidemark_proto::serving::v1::serving_client::ServingClient;
 use tidemark_proto::serving::v1::value::Kind;
 use tidemark_proto::serving::v1::{RowErrorKind, row_result};
@@ -48,8 +48,9 @@ async fn its_row_alone_is_an_error_that_names_it() {
     let error = results[1].as_ref().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
     let said = "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match its \
-                checksum): ";
-    assert!(error.to_string().starts_with(said), "{error}");
+                checksum)";
+    assert_eq!(error.to_string(), said);
+    assert!(error.help().unwrap().starts_with("`verify` finds all such states"), "{:?}", error.help());
     let metrics = shop.lookups.metrics().render();
     assert!(metrics.contains("tidemark_lookup_row_errors_total{kind=\"damaged\"} 1\n"), "{metrics}");
     assert!(!metrics.contains("tidemark_lookup_errors_total{kind=\"damaged\"} 1\n"), "{metrics}");
@@ -70,6 +71,8 @@ async fn http_answers_the_other_rows() {
         (Some("damaged"), Some("payments")),
         "{answer}"
     );
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(" cannot be read ") && message.contains("; `verify` finds "), "{message}");
     assert_eq!(answer["rows"][1]["values"]["payments.payments_1h"], 2);
     assert_eq!(answer["rows"][2]["statuses"]["payments.payments_1h"], "not_found");
 }
@@ -87,6 +90,7 @@ async fn grpc_answers_the_other_rows() {
     assert_eq!(answer.values[0].kind, Some(Kind::Int64(2)));
     let Some(row_result::Result::Error(error)) = &response.results[1].result else { panic!("{response:?}") };
     assert_eq!((error.kind(), error.view.as_str()), (RowErrorKind::CorruptState, "payments"));
+    assert!(error.message.contains("; `verify` finds "), "{}", error.message);
 }
 
 /// A live pointer to states that are gone makes a view neither ready nor damaged, but lost until it is backfilled.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, ViewSpec};
-use tidemark_kernel::{FeaturePlan, Log, Status, Time, Token, Type, Value, Window};
+use tidemark_kernel::{ErrorKind, Explain, FeaturePlan, Log, Status, Time, Token, Type, Value, Window};
 use tidemark_online::lookups::Results;
-use tidemark_online::{Kind, LookupError, Row, RowAnswer, RowError};
+use tidemark_online::{LookupError, Row, RowAnswer, RowError};
 
 use crate::shop::{Event, HEAD, NOON, Shop, at, event, fraud, logins, payments, row};
 
@@ -18,7 +18,7 @@ async fn one(shop: &Shop, row: Row, at: Option<Time>) -> Result<RowAnswer, RowEr
 }
 
 async fn refused(shop: &Shop, row: Row) -> String {
-    shop.lookups.lookup("fraud", vec![row], None).await.unwrap_err().to_string()
+    shop.lookups.lookup("fraud", vec![row], None).await.unwrap_err().explained()
 }
 
 #[tokio::test]
@@ -154,9 +154,9 @@ async fn an_instant_before_all_horizons_is_refused_for_that_row_alone() {
     let RowError::TooEarly { view, early } = results[0].clone().unwrap_err() else { panic!("{results:?}") };
     let latest = at(-30).minus(HEAD);
     assert_eq!((view.as_str(), early.horizon, early.head), ("logins", latest, HEAD));
-    let message = results[0].clone().unwrap_err().to_string();
+    let message = results[0].clone().unwrap_err().explained();
     assert!(message.contains(&latest.to_string()) && message.contains("10s"), "{message}");
-    assert!(message.contains("`train`"), "{message}");
+    assert!(message.ends_with("; ask about a later instant, or use `train` for the past"), "{message}");
     assert!(results[1].is_ok());
     let laptop = results[2].as_ref().expect("the other device has its own horizon");
     assert_eq!([laptop.statuses[0], laptop.statuses[4]], [Status::TooEarly, Status::NotFound]);
@@ -176,16 +176,19 @@ async fn an_instant_that_no_event_can_have_is_refused() {
 async fn mistakes_in_names_and_types_fail_the_call_and_say_what_to_do() {
     let shop = Shop::open().await;
     let error = shop.lookups.lookup("fruad", vec![], None).await.unwrap_err();
-    assert_eq!(error.to_string(), "unknown service `fruad`, did you mean `fraud`?");
-    assert_eq!(error.kind(), Kind::Unknown);
+    assert_eq!(error.to_string(), "unknown service `fruad`");
+    assert_eq!(error.help().unwrap(), "did you mean `fraud`?");
+    assert_eq!(error.kind(), ErrorKind::Unknown);
 
     let mut mistyped = row(1, "phone", 1.0);
     let user = mistyped.remove("user_id").unwrap();
     let missing = refused(&shop, mistyped.clone()).await;
-    assert!(missing.starts_with("row 0 lacks the key `user_id` (int64) of service `fraud`"), "{missing}");
+    let expected = "row 0 lacks the key `user_id` (int64) of service `fraud`; name it in every row, null if \
+                    there is no such entity";
+    assert_eq!(missing, expected);
     mistyped.insert("usr_id".into(), user);
     let unknown = refused(&shop, mistyped).await;
-    assert!(unknown.ends_with("of service `fraud`, did you mean `user_id`?"), "{unknown}");
+    assert!(unknown.ends_with("of service `fraud`; did you mean `user_id`?"), "{unknown}");
 
     let mut lacking = row(1, "phone", 1.0);
     lacking.remove("amount");
@@ -205,8 +208,8 @@ async fn a_view_is_answered_only_from_states_of_its_plan() {
     let ask = || shop.lookups.lookup("fraud", vec![row(1, "phone", 1.0)], None);
     let error = ask().await.unwrap_err();
     assert_eq!(
-        error.to_string(),
-        "view `payments` is being filled and cannot be looked up yet: try again when it is"
+        error.explained(),
+        "view `payments` is being filled and cannot be looked up yet; try again when it is"
     );
     assert!(shop.lookups.ready().await.is_err());
     shop.live(&payments()).await;
@@ -223,7 +226,7 @@ async fn a_view_is_answered_only_from_states_of_its_plan() {
     assert!(shop.lookups.ready().await.is_err());
     let error = ask().await.unwrap_err();
     assert!(matches!(&error, LookupError::Applying { view, .. } if view == "payments"), "{error}");
-    assert_eq!(error.kind(), Kind::NotReady);
+    assert_eq!(error.kind(), ErrorKind::NotReady);
 }
 
 /// The same view with another meaning.
@@ -264,7 +267,7 @@ async fn a_damaged_state_fails_its_row_and_names_the_entity() {
         message.contains("user_id=7,device=phone in view `logins`, log push, cannot be read"),
         "{message}"
     );
-    assert_eq!(error.kind(), Kind::Damaged);
+    assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(results[1].is_ok());
 }
 

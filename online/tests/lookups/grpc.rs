@@ -87,7 +87,11 @@ async fn errors_have_the_code_of_their_kind() {
     let kindless = v1::Row { values: [("user_id".to_owned(), v1::Value { kind: None })].into() };
     assert_eq!(client.lookup(request(vec![kindless])).await.unwrap_err().code(), Code::InvalidArgument);
     let unknown = v1::LookupRequest { service: "spam".into(), ..request(vec![]) };
-    assert_eq!(client.lookup(unknown).await.unwrap_err().code(), Code::NotFound);
+    let unknown = client.lookup(unknown).await.unwrap_err();
+    assert_eq!(
+        (unknown.code(), unknown.message()),
+        (Code::NotFound, "unknown service `spam`; there is `fraud`")
+    );
     let late = Timestamp { seconds: i64::MAX, nanos: 0 };
     let late = v1::LookupRequest { at: Some(late), ..request(vec![]) };
     assert_eq!(client.lookup(late).await.unwrap_err().code(), Code::InvalidArgument);
@@ -99,6 +103,7 @@ async fn errors_have_the_code_of_their_kind() {
     assert_eq!(error.kind(), v1::RowErrorKind::TooEarly);
     assert_eq!(error.horizon.unwrap().seconds * 1000, at(-40).millis());
     assert_eq!(error.head.unwrap().seconds, 10);
+    assert!(error.message.ends_with("; ask about a later instant, or use `train` for the past"), "{error:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use axum::Router;
+use axum::routing::post;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{Token, Value};
 use tidemark_online::http::{Part, router, serve};
@@ -13,13 +15,16 @@ use tokio::sync::oneshot;
 use crate::shop::{NOON, Shop, at, event, payments};
 
 pub(crate) async fn start(shop: &Shop) -> SocketAddr {
-    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
     let part = Part {
         metrics: Arc::new(|| "other_total 1\n".into()),
         notes: Arc::new(|| vec!["source `payments` is ahead".into()]),
     };
-    let router = router(Arc::clone(&shop.lookups), vec![part]);
+    started(router(Arc::clone(&shop.lookups), vec![part])).await
+}
+
+async fn started(router: Router) -> SocketAddr {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(serve(router, listener, std::future::pending()));
     address
 }
@@ -44,6 +49,13 @@ pub(crate) async fn ask(address: SocketAddr, method: &'static str, path: &str, b
 pub(crate) async fn lookup(address: SocketAddr, body: &str) -> (u16, Json) {
     let (status, body) = ask(address, "POST", "/v1/services/fraud/lookup", body).await;
     (status, serde_json::from_str(&body).unwrap())
+}
+
+/// What is wrong, of an answer that is nothing else.
+fn error(answer: &str) -> Json {
+    let answer: Json = serde_json::from_str(answer).unwrap();
+    assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
+    answer["error"].clone()
 }
 
 #[tokio::test]
@@ -112,7 +124,8 @@ async fn mistakes_are_told_with_their_kind() {
         assert_eq!((status, kind(&answer).as_str()), (400, "invalid"), "{body}: {answer}");
     }
     let (status, answer) = ask(address, "POST", "/v1/services/spam/lookup", "{}").await;
-    assert_eq!((status, answer.contains("unknown service `spam`")), (404, true), "{answer}");
+    let expected = json!({"kind": "unknown", "message": "unknown service `spam`; there is `fraud`"});
+    assert_eq!((status, error(&answer)), (404, expected));
 
     let body = r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 1}], "at": "2026-11-20T07:00:00Z"}"#;
     let (status, answer) = lookup(address, body).await;
@@ -123,11 +136,49 @@ async fn mistakes_are_told_with_their_kind() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_is_told_how_large_it_may_be() {
+    let address = start(&Shop::open().await).await;
+    let body = " ".repeat((64 << 20) + 1);
+    let (status, answer) = ask(address, "POST", "/v1/services/fraud/lookup", &body).await;
+    let message = "the request has more than 64 MiB; send fewer rows in a request";
+    assert_eq!((status, error(&answer)), (413, json!({"kind": "too_large", "message": message})));
+    let (_, metrics) = ask(address, "GET", "/metrics", "").await;
+    assert!(metrics.contains("tidemark_lookup_errors_total{kind=\"too_large\"} 1\n"), "{metrics}");
+}
+
+/// Also at the routes of another part of the process, which says nothing of this itself.
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told_like_other_mistakes() {
+    let shop = Shop::open().await;
+    let other: Router = Router::new().route("/other", post(async || "ok\n"));
+    let address = started(router(Arc::clone(&shop.lookups), vec![]).merge(other)).await;
+    assert_eq!(ask(address, "POST", "/other", "").await, (200, "ok\n".into()));
+    for (method, path) in [("POST", "/v1/service/fraud/lookup"), ("GET", "/"), ("DELETE", "/v1")] {
+        let (status, answer) = ask(address, method, path, "").await;
+        let error = error(&answer);
+        assert_eq!((status, &error["kind"]), (404, &json!("unknown")), "{answer}");
+        let start = format!("there is nothing at `{path}`; ");
+        assert!(error["message"].as_str().unwrap().starts_with(&start), "{answer}");
+    }
+    for (method, path, allowed) in [
+        ("GET", "/v1/services/fraud/lookup", "POST"),
+        ("PUT", "/v1/services", "GET or HEAD"),
+        ("POST", "/metrics", "GET or HEAD"),
+        ("GET", "/other", "POST"),
+    ] {
+        let (status, answer) = ask(address, method, path, "").await;
+        let message = format!("`{method}` is no method of `{path}`; use {allowed}");
+        assert_eq!((status, error(&answer)), (405, json!({"kind": "invalid", "message": message})));
+    }
+}
+
+#[tokio::test]
 async fn health_readiness_services_and_metrics_are_told() {
     let empty = start(&Shop::empty()).await;
     assert_eq!(ask(empty, "GET", "/healthz", "").await, (200, "ok\n".into()));
     let (status, reason) = ask(empty, "GET", "/readyz", "").await;
-    assert_eq!((status, reason.contains("view `logins` is being filled")), (503, true), "{reason}");
+    let filling = "view `logins` is being filled and cannot be looked up yet; try again when it is";
+    assert_eq!((status, error(&reason)), (503, json!({"kind": "not_ready", "message": filling})));
 
     let open = start(&Shop::open().await).await;
     let ready = "ok\nnote: source `payments` is ahead\n";

@@ -1,5 +1,6 @@
 //! Thousands of lookups, held against the training set of their tokens and against the oracle, bit for bit.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tidemark_host::Host;
 use tidemark_kernel::value::Value;
-use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Span, Status, Time, Visibility};
+use tidemark_kernel::{
+    EntityKey, ErrorKind, Explain, FeaturePlan, ServicePlan, SourcePlan, Span, Status, Time, Visibility,
+};
 use tidemark_offline::{Effort, EventTable, History, HistoryError, Location, TableError};
 use tidemark_online::{DefinitionError, LookupError, Lookups, RowAnswer, RowError};
 use tidemark_store::OnlineStore;
@@ -107,6 +110,32 @@ pub enum CompareError {
     /// The oracle failed.
     #[error(transparent)]
     Truth(#[from] TruthError),
+}
+
+impl CompareError {
+    /// The error that it passes on; none where it has a message of its own.
+    fn passed_on(&self) -> Option<&dyn Explain> {
+        match self {
+            Self::Definition(error) => Some(error),
+            Self::Lookup(error) => Some(error),
+            Self::Row(error) => Some(error),
+            Self::Label(error) => Some(error),
+            Self::Table(error) => Some(error),
+            Self::History(error) => Some(error),
+            Self::Truth(error) => Some(error),
+            Self::Interrupted => None,
+        }
+    }
+}
+
+impl Explain for CompareError {
+    fn kind(&self) -> ErrorKind {
+        self.passed_on().map_or(ErrorKind::Internal, Explain::kind)
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        self.passed_on().and_then(Explain::help)
+    }
 }
 
 /// Questions about random users, merchants and cards of a shape, some of them unknown and some null: rows of the

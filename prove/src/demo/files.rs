@@ -1,5 +1,6 @@
 //! Payments and labels as Parquet files.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
-use tidemark_kernel::{Span, Time};
+use tidemark_kernel::{ErrorKind, Explain, Span, Time};
 
 use super::Payment;
 
 /// A file of the demo could not be written.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {reason}; is there room, and is the folder writable?", path.display())]
+#[error("cannot write {}: {reason}", path.display())]
 pub struct FilesError {
     /// The file or folder.
     path: PathBuf,
@@ -31,6 +32,16 @@ pub struct FilesError {
 impl FilesError {
     fn new(path: &Path, reason: impl ToString) -> Self {
         Self { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+impl Explain for FilesError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Environment
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("see that there is room, and that the folder is writable".into())
     }
 }
 

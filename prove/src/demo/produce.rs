@@ -1,5 +1,6 @@
 //! Payments as records of a Kafka topic.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use serde_json::json;
 use thiserror::Error;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use super::Payment;
 
@@ -38,13 +40,21 @@ pub struct DemoTopic {
 
 /// Payments could not be brought into a topic.
 #[derive(Debug, Error)]
-#[error(
-    "cannot {action} topic `{}` at {}: {reason}; see that a broker runs there and can be reached", topic.name, topic.servers
-)]
+#[error("cannot {action} topic `{}` at {}: {reason}", topic.name, topic.servers)]
 pub struct ProduceError {
     action: &'static str,
     topic: DemoTopic,
     reason: String,
+}
+
+impl Explain for ProduceError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unavailable
+    }
+
+    fn help(&self) -> Option<Cow<'_, str>> {
+        Some("see that a broker runs there and can be reached".into())
+    }
 }
 
 impl DemoTopic {

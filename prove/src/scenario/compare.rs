@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidemark_offline::durable::FileError;
 use tidemark_store::{Clock, EmbeddedStore, MemoryStore, OnlineStore};
 
 use super::document::{Document, Table};
@@ -39,8 +40,7 @@ pub(crate) async fn replies(script: &Script, clock: &Clock) -> Result<Vec<Engine
     };
     let memory = || Arc::new(MemoryStore::new(Arc::clone(clock))) as Arc<dyn OnlineStore>;
     let served = stream::run(script, memory(), |_| false).await?;
-    let temporary = |source| RunError::Io { action: "create", path: std::env::temp_dir(), source };
-    let folder = tempfile::tempdir().map_err(temporary)?;
+    let folder = tempfile::tempdir().map_err(FileError::of("create", &std::env::temp_dir()))?;
     let tables = Tables::write(script, folder.path()).await?;
     let trained = tables.answer(&served.tokens, folder.path()).await?;
     let training = Engine { name: "training set", replies: trained, dead: None };

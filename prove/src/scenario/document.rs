@@ -53,7 +53,8 @@ impl Document {
         let Parts { title, definitions, events, expects, .. } = parts;
         let start = Place { line: 1, column: 1 };
         let missing = |what: &str| ScenarioError::at(file, start, format!("the scenario has no {what}"));
-        let title = title.ok_or_else(|| missing("title; begin it with a line `# What holds`"))?;
+        let untitled = || missing("title").with_help("begin it with a line `# What holds`");
+        let title = title.ok_or_else(untitled)?;
         let events = events.ok_or_else(|| missing("table under a heading `## Events`"))?;
         if expects.is_empty() {
             return Err(missing("table under a heading `## Expect`"));
@@ -122,8 +123,8 @@ impl Parts<'_> {
         if self.lines[start].trim() == "```yaml" {
             let place = Place { line: start + 1, column: 1 };
             if self.definitions.is_some() {
-                let message = "a second `yaml` block; put all definitions into the first".to_owned();
-                return Err(ScenarioError::at(self.file, place, message));
+                let second = ScenarioError::at(self.file, place, "a second `yaml` block".to_owned());
+                return Err(second.with_help("put all definitions into the first"));
             }
             let text = self.lines[start + 1..end.min(self.lines.len())].join("\n");
             self.definitions = Some("\n".repeat(start + 1) + &text + "\n");
@@ -145,8 +146,8 @@ impl Parts<'_> {
             match is_events {
                 true if self.events.is_some() => {
                     let place = Place { line: start + 1, column: 1 };
-                    let message = "a second table of events; put all events into the first".to_owned();
-                    return Err(ScenarioError::at(self.file, place, message));
+                    let second = ScenarioError::at(self.file, place, "a second table of events".to_owned());
+                    return Err(second.with_help("put all events into the first"));
                 }
                 true => self.events = Some(table),
                 false => self.expects.push(table),

@@ -143,10 +143,8 @@ impl Context<'_> {
     /// Reads a cell as an instant.
     fn time(self, cell: &Cell) -> Result<Time, ScenarioError> {
         cells::time(&cell.text).ok_or_else(|| {
-            self.error(
-                cell,
-                format!("`{}` is no instant; write 08:30, 08:30:00.125 or 2026-01-02T08:30", cell.text),
-            )
+            self.error(cell, format!("`{}` is no instant", cell.text))
+                .with_help("write 08:30, 08:30:00.125 or 2026-01-02T08:30")
         })
     }
 
@@ -162,7 +160,7 @@ impl Context<'_> {
             || format!("there is {}", known.into_iter().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
-        self.error(cell, format!("unknown {what} `{}`; {help}", cell.text))
+        self.error(cell, format!("unknown {what} `{}`", cell.text)).with_help(help)
     }
 
     /// Reads a cell of a type.

@@ -109,6 +109,8 @@ fn is_secret(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kernel::Explain;
+
     use super::*;
 
     fn kafka(servers: &str, password: &str) -> Kafka {
@@ -123,7 +125,7 @@ mod tests {
             "WRONG" => Some("a:b".to_owned()),
             _ => None,
         };
-        kafka(servers, password).expanded(&env).map_err(|error| error.to_string())
+        kafka(servers, password).expanded(&env).map_err(|error| error.explained())
     }
 
     #[test]

@@ -129,6 +129,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kernel::Explain;
+
     use super::*;
 
     fn expanded(url: &str) -> Result<Online, String> {
@@ -139,7 +141,7 @@ mod tests {
             "WRONG" => Some("secret".to_owned()),
             _ => None,
         };
-        Online::Redis { url: url.into() }.expanded(&env).map_err(|error| error.to_string())
+        Online::Redis { url: url.into() }.expanded(&env).map_err(|error| error.explained())
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Whose states they are.
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
+use tidemark_kernel::{ErrorKind, Explain};
+
 use super::{Subject, begin};
-use crate::error::{Remedy, StoreError};
+use crate::error::StoreError;
 
 pub async fn the_first_history_of_a_source_stays(store: Subject) {
     store.check_history("payments", "two").await.unwrap();
@@ -18,7 +20,7 @@ pub async fn the_first_history_of_a_source_stays(store: Subject) {
                 if [source_name.as_str(), recorded, given] == ["payments", "one", "two"]),
             "{error:?}"
         );
-        assert_eq!(error.remedy(), Remedy::Fix);
+        assert_eq!(error.kind(), ErrorKind::Environment);
     }
     store.claim_history("logins", "two").await.unwrap();
     let generation = begin(&store).await;

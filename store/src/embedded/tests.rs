@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use tidemark_kernel::time::Time;
+use tidemark_kernel::{ErrorKind, Explain};
 
 use super::*;
 use crate::conformance::Subject;
 use crate::contract::{BUCKETS, LogStates, NewState};
-use crate::error::Remedy;
 
 const VIEW: &str = "payments";
 const LOG: Log = Log(0);
@@ -134,7 +134,7 @@ async fn a_second_process_is_told_so() {
     let (store, directory) = fresh();
     let error = open(directory.path()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error:?}");
-    assert_eq!(error.remedy(), Remedy::Fix);
+    assert_eq!(error.kind(), ErrorKind::Environment);
     let path = EmbeddedStore::path(directory.path()).display().to_string();
     assert!(error.to_string().contains(&path), "{error}");
     begin(&store).await;

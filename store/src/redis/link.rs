@@ -184,8 +184,13 @@ impl Link {
         StoreError::Corrupt { place: self.place.clone(), what: what.into() }
     }
 
-    pub(super) fn refused(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::Refused { place: self.place.clone(), reason: reason.into() }
+    pub(super) fn refused(&self, reason: impl Into<String>, help: impl Into<String>) -> StoreError {
+        StoreError::Refused { place: self.place.clone(), reason: reason.into(), help: help.into() }
+    }
+
+    /// The refusal of a Redis Cluster.
+    pub(super) fn cluster(&self) -> StoreError {
+        self.refused("it is a Redis Cluster", "name a single server")
     }
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StoreError {
@@ -204,18 +209,15 @@ impl Link {
             "LOADING" | "OOM" | "READONLY" | "MISCONF" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY"
             | "TRYAGAIN" | "NOREPLICAS" | "NOSCRIPT" => self.unavailable(said),
             "ERR" if detail.starts_with("max number of clients") => self.unavailable(said),
-            "WRONGPASS" => self.refused(format!("{said}: correct the user or the password in its URL")),
-            "NOAUTH" => self.refused(format!("{said}: give the password in its URL")),
-            "NOPERM" => self.refused(format!("{said}: grant this to the user in its URL")),
-            "MOVED" | "ASK" | "CROSSSLOT" => self.refused(format!("{said}: {NO_CLUSTER}")),
+            "WRONGPASS" => self.refused(said, "correct the user or the password in its URL"),
+            "NOAUTH" => self.refused(said, "give the password in its URL"),
+            "NOPERM" => self.refused(said, "grant this to the user in its URL"),
+            "MOVED" | "ASK" | "CROSSSLOT" => self.cluster(),
             "WRONGTYPE" => self.corrupt("a key of it is of another type"),
             _ => StoreError::io(&self.place, "use", io::Error::other(said)),
         }
     }
 }
-
-/// What is said of a Redis Cluster.
-pub(super) const NO_CLUSTER: &str = "it is a Redis Cluster, name a single server";
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,16 +281,17 @@ fn misunderstood(error: &RedisError) -> StoreError {
     debug_assert_eq!(error.kind(), ErrorKind::InvalidClientConfig);
     let said = error.to_string();
     let said = said.split(" - ").next().unwrap_or_default();
-    let reason = format!("{said}: write its URL as redis://[[user]:password@]host[:port][/database]");
-    StoreError::Refused { place: "on Redis".to_owned(), reason }
+    let help = "write its URL as redis://[[user]:password@]host[:port][/database]";
+    StoreError::Refused { place: "on Redis".to_owned(), reason: said.to_owned(), help: help.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use redis::parse_redis_value;
 
+    use tidemark_kernel::{ErrorKind as Kind, Explain};
+
     use super::*;
-    use crate::error::Remedy;
 
     fn link() -> Link {
         Link::new("redis://worker:hunter2@127.0.0.1:6380/3", "tm").expect("a url")
@@ -311,7 +314,7 @@ mod tests {
             let error = Link::new(url, "tm").expect_err("no such URL");
             assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
             assert!(
-                error.to_string().contains("redis://[[user]:password@]host")
+                error.explained().contains("redis://[[user]:password@]host")
                     && !format!("{error:?}").contains("hunter2")
             );
         }
@@ -332,14 +335,14 @@ mod tests {
             "ERR max number of clients reached",
         ] {
             let error = explained(&format!("-{said}\r\n"));
-            assert_eq!(error.remedy(), Remedy::Wait, "{error:?}");
+            assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
             assert!(
                 error.to_string().contains(said) && error.to_string().contains("127.0.0.1:6380"),
                 "{error}"
             );
         }
         let lost = link().explain(&io::Error::from(io::ErrorKind::ConnectionReset).into());
-        assert_eq!(lost.remedy(), Remedy::Wait);
+        assert_eq!(lost.kind(), Kind::Unavailable);
     }
 
     #[test]
@@ -351,7 +354,7 @@ mod tests {
         assert!(matches!(explained("-WRONGTYPE x\r\n"), StoreError::Corrupt { .. }));
         let stop =
             explained("-ERR user_script:3: attempt to call a nil value script: 1234, on @user_script:3.\r\n");
-        assert_eq!(stop.remedy(), Remedy::Stop);
+        assert_eq!(stop.kind(), Kind::Internal);
         assert!(!stop.to_string().contains("1234"), "{stop}");
     }
 }

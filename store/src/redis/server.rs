@@ -6,10 +6,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline};
+use tidemark_kernel::Explain;
 use tokio::time::Instant;
 
 use super::layout::{self, FORMAT};
-use super::link::{Link, NO_CLUSTER};
+use super::link::Link;
 use crate::error::StoreError;
 
 /// The oldest major version of Redis with the scripts we write.
@@ -80,7 +81,11 @@ impl Watch {
         );
         let error = self.broken.get_or_init(|| link.corrupt(&what)).clone();
         if let Err(error) = link.ask::<()>(&Cmd::set(layout::damage_key(link.prefix()), &what)).await {
-            tracing::warn!(place = link.place(), %error, "cannot mark the online store as damaged");
+            tracing::warn!(
+                place = link.place(),
+                error = error.explained(),
+                "cannot mark the online store as damaged"
+            );
         }
         error
     }
@@ -135,13 +140,14 @@ impl Facts {
 
     fn check_version(&self, link: &Link) -> Result<(), StoreError> {
         if self.get("cluster_enabled") == Some("1") {
-            return Err(link.refused(NO_CLUSTER));
+            return Err(link.cluster());
         }
         let version = self.get("redis_version").unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         match major {
             Some(major) if major < OLDEST => {
-                Err(link.refused(format!("it has version {version}, install Redis {OLDEST} or newer")))
+                let help = format!("install Redis {OLDEST} or newer");
+                Err(link.refused(format!("it has version {version}"), help))
             }
             _ => Ok(()),
         }
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_server_must_be_new_enough_and_stand_alone() {
-        let check = |told: &str| facts(told).check_version(&link()).map_err(|error| error.to_string());
+        let check = |told: &str| facts(told).check_version(&link()).map_err(|error| error.explained());
         assert_eq!(check("# Server\r\nredis_version:7.0.15\r\ncluster_enabled:0\r\n"), Ok(()));
         assert_eq!(check("redis_version:10.1\r\n"), Ok(()));
         assert_eq!(check(""), Ok(()), "where it does not say");
@@ -221,10 +227,8 @@ mod tests {
         check_policy(&link(), "noeviction").expect("fine");
         for policy in ["allkeys-lru", "volatile-ttl"] {
             let error = check_policy(&link(), policy).expect_err("evicts");
-            assert!(
-                error.to_string().contains(policy) && error.to_string().contains("noeviction"),
-                "{error}"
-            );
+            let told = error.explained();
+            assert!(told.contains(policy) && told.contains("noeviction"), "{told}");
         }
     }
 

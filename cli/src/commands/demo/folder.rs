@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use tidemark_offline::durable::FileError;
 use tidemark_store::{EmbeddedStore, StoreError};
 
 use super::services::{self, Services};
 use crate::clock;
 use crate::commands::init;
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, Result};
 
 /// Where the payments are, a file for each day.
 pub(super) const PAYMENTS: &str = "payments";
@@ -31,16 +31,16 @@ pub(super) async fn prepare(dir: &Path, services: &Services) -> Result<()> {
     let occupied = dir.is_file() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if occupied && !dir.join(MARK).is_file() {
         let message = format!("{} holds something that is no demo", dir.display());
-        return Err(Failure::fixable(message, "give another folder with --dir").into());
+        return Err(Failure::mistake(message, "give another folder with --dir"));
     }
     if occupied {
         services::forget(dir).await;
     }
     clear(dir)?;
-    fs::create_dir_all(dir).map_err(io_failure("create", dir))?;
+    fs::create_dir_all(dir).map_err(FileError::of("create", dir))?;
     // First, so that a demo that was cut short can be replaced too.
     let mark = dir.join(MARK);
-    fs::write(&mark, "`tidemark demo` may replace what is here.\n").map_err(io_failure("write", &mark))?;
+    fs::write(&mark, "`tidemark demo` may replace what is here.\n").map_err(FileError::of("write", &mark))?;
     init::write(dir, init::EXAMPLE_PROJECT)?;
     services.define(dir)
 }
@@ -57,13 +57,13 @@ fn clear(dir: &Path) -> Result<()> {
     for folder in ["data", PAYMENTS] {
         let path = dir.join(folder);
         if path.is_dir() {
-            fs::remove_dir_all(&path).map_err(io_failure("remove", &path))?;
+            fs::remove_dir_all(&path).map_err(FileError::of("remove", &path))?;
         }
     }
     for file in [LABELS, TRAINING, LOOKUPS] {
         let path = dir.join(file);
         if path.exists() {
-            fs::remove_file(&path).map_err(io_failure("remove", &path))?;
+            fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
         }
     }
     Ok(())

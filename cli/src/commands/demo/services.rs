@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
 use tidemark_kernel::source::Feed;
+use tidemark_offline::durable::FileError;
 use tidemark_prove::demo::DemoTopic;
 
 use crate::args::Demo;
 use crate::clock;
-use crate::failure::io_failure;
+use crate::failure::Result;
 use crate::progress::say;
 use crate::project::{Folder, Project};
 
@@ -63,8 +63,8 @@ fn quoted(text: &str) -> String {
 }
 
 fn edit(path: &Path, change: impl FnOnce(String) -> String) -> Result<()> {
-    let text = fs::read_to_string(path).map_err(io_failure("read", path))?;
-    Ok(fs::write(path, change(text)).map_err(io_failure("write", path))?)
+    let text = fs::read_to_string(path).map_err(FileError::of("read", path))?;
+    Ok(fs::write(path, change(text)).map_err(FileError::of("write", path))?)
 }
 
 /// Removes what an earlier demo of the folder has left in Redis and Kafka. Where they are away, it stays there.
@@ -74,7 +74,7 @@ pub(super) async fn forget(dir: &Path) {
     let project = Project::of(folder, applied.version, applied.repo);
     for forgotten in [forget_features(&project).await, forget_topics(&project).await] {
         if let Err(error) = forgotten {
-            say(format_args!("note: something of the earlier demo stays where it is: {error}"));
+            say(format_args!("note: something of the earlier demo stays where it is: {}", error.line()));
         }
     }
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
 use tidemark_ingest::{Changed, IngestHandle};
 use tidemark_online::Lookups;
 use tidemark_registry::Repo;
@@ -17,6 +16,7 @@ use super::tell;
 use crate::clock;
 use crate::commands::apply::Candidate;
 use crate::commands::ingest::{feeds, unusable};
+use crate::failure::{Failure, Result};
 use crate::output::duration;
 use crate::progress::say;
 use crate::project::Project;
@@ -40,7 +40,7 @@ pub(super) struct Definitions {
 }
 
 /// Says what is wrong with definitions, and what runs instead.
-pub(super) fn refuse(error: &anyhow::Error, version: u64) {
+pub(super) fn refuse(error: &Failure, version: u64) {
     tell(error);
     say(format_args!("note: version {version} goes on running until that is fixed"));
 }

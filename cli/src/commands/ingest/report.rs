@@ -116,9 +116,9 @@ fn describe(source: &str, file: &FileReport) -> Json {
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": false, "left_out": true,
             "reason": earlier.to_string(),
         }),
-        FileOutcome::Refused { reason } => json!({
+        FileOutcome::Refused { reason, help } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 0, "skipped": false, "left_out": true,
-            "reason": reason,
+            "reason": reason, "help": help,
         }),
     }
 }

@@ -1,11 +1,11 @@
 //! `tidemark ingest --forget`: takes records back that should never have come in.
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_ingest::{Records, Retract, TakenBack, Watch};
 use tidemark_kernel::{Log, Position};
 
 use crate::args;
+use crate::failure::Result;
 use crate::output::{Output, counted};
 use crate::progress::Bars;
 use crate::project::{Intake, Project, catch_up};

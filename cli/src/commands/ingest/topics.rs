@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use futures::future::try_join_all;
 use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
+use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_online::http;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::unusable::{self, Complaint};
 use super::{Wanted, table};
 use crate::clock;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::newer::{Newer, PERIOD};
 use crate::progress::say;
 use crate::project::Project;
@@ -129,7 +129,7 @@ async fn until_idle(
     };
     let ended = async {
         files.await?;
-        Ok::<_, anyhow::Error>(idle.await)
+        Ok::<_, Failure>(idle.await)
     };
     tokio::select! {
         ended = ended => match ended? {
@@ -138,7 +138,7 @@ async fn until_idle(
             Err(IngestError::NotRunning) => {}
             Err(error) => return Err(error.into()),
         },
-        failure = out_of_patience(&health) => return Err(failure.into()),
+        failure = out_of_patience(&health) => return Err(failure),
         () = stop => {}
     }
     Ok(())
@@ -149,14 +149,13 @@ async fn out_of_patience(health: &Health) -> Failure {
     let mut since = clock::stopwatch();
     loop {
         let waiting = health.conditions().into_values().find_map(|condition| match condition {
-            Condition::Waiting { reason } => Some(reason),
+            Condition::Waiting { reason, help } => Some((reason, help)),
             Condition::Starting | Condition::Running => None,
         });
         match waiting {
-            Some(reason) if since.elapsed() >= PATIENCE => {
-                let help = "start it again then, it goes on where it was";
-                let (message, help) = reason.rsplit_once("; ").unwrap_or((&reason, help));
-                return Failure::fixable(message, help);
+            Some((reason, help)) if since.elapsed() >= PATIENCE => {
+                let again = || "start it again then, it goes on where it was".to_owned();
+                return Failure::of(ErrorKind::Unavailable, reason, help.unwrap_or_else(again));
             }
             Some(_) => {}
             None => since = clock::stopwatch(),
@@ -184,7 +183,7 @@ async fn follow(
                     (_, Err(IngestError::NotRunning)) => return Ok(()),
                     // Those that replaced it come next. If not, the ingestion ends, and says itself why.
                     (version, Err(error)) if error.is_outdated() => {
-                        tracing::warn!(version, %error, "a newer version was replaced before it was applied");
+                        tracing::warn!(version, error = error.explained(), "a newer version was replaced before it was applied");
                     }
                     (_, Err(error)) => return Err(error.into()),
                     (version, Ok(())) => tracing::info!(version, "a newer version was applied and runs"),

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tidemark_ingest::tally::Reasons;
 use tidemark_ingest::{EarlierKind, FileOutcome, FileReport, FilesReport, Tally};
 
-use crate::failure::{Failure, Level, show};
+use crate::failure::{Failure, Level, Result, show};
 use crate::output::{count, counted};
 use crate::project::Project;
 
@@ -30,7 +29,7 @@ pub(crate) fn say_all(complaints: &[Complaint]) {
 /// Fails where one of them is an error.
 pub(super) fn check(complaints: &[Complaint]) -> Result<()> {
     let failed = complaints.iter().any(|complaint| complaint.level == Level::Error);
-    if failed { Err(Failure::told().into()) } else { Ok(()) }
+    if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
 /// The messages about files: an error for files without any event, a warning for files with some rejected rows.
@@ -91,9 +90,10 @@ fn set_aside(source: &str, report: &FilesReport) -> Vec<Complaint> {
             };
             Some(Complaint { level: Level::Error, message: earlier.to_string(), help })
         }
-        FileOutcome::Refused { reason } => {
-            let help = "correct the file or the definition, or remove it from the feed; the other files were taken in";
-            Some(Complaint { level: Level::Error, message: reason.clone(), help: help.to_owned() })
+        FileOutcome::Refused { reason, help } => {
+            let always = "correct the file or the definition, or remove it from the feed; the other files were taken in";
+            let help = help.iter().map(String::as_str).chain([always]).collect::<Vec<_>>().join("\n");
+            Some(Complaint { level: Level::Error, message: reason.clone(), help })
         }
         FileOutcome::TakenIn { .. } | FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => None,
     };

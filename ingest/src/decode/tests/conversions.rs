@@ -159,7 +159,7 @@ async fn a_column_that_cannot_fit_is_refused_for_its_last_value() {
     let last = (0..40_000).map(|row| (row == 39_999).then_some(7_i32)).collect::<Int32Array>();
     for statistics in [EnabledStatistics::None, EnabledStatistics::Page] {
         let path = with_x(&folder, Arc::new(last.clone()), statistics);
-        let error = FileRows::open(&path, 0, &one(Type::String), 0).err().expect("refused").to_string();
+        let error = FileRows::open(&path, 0, &one(Type::String), 0).err().expect("refused").explained();
         assert!(error.contains("column `x` is Int32, but field `x` is string; "), "{error}");
     }
 }
@@ -383,18 +383,29 @@ async fn all_columns_that_do_not_fit_are_told_at_once() {
     );
     let mut source = orders();
     source.fields.push(Field { name: "shop".into(), ty: Type::String });
-    let error = read(&source, &path, 0).await.expect_err("refused").to_string();
+    let refused = read(&source, &path, 0).await.expect_err("refused");
+    let error = refused.to_string();
     let told: Vec<&str> = error.lines().collect();
     assert!(told[0].ends_with(": 4 problems with its columns"), "{error}");
-    assert!(told[1].starts_with("  column `user_id` is Utf8, but field `user_id` is int64; "), "{error}");
-    assert!(told[2].starts_with("  column `gift` is Float64, but field `gift` is bool; "), "{error}");
-    assert!(told[3].contains("declare the field as int64 and name the `unit` of the time"), "{error}");
+    assert_eq!(told[1], "  column `user_id` is Utf8, but field `user_id` is int64");
+    assert_eq!(told[2], "  column `gift` is Float64, but field `gift` is bool");
+    assert!(told[3].starts_with("  column `day` is Int64, but field `day` is timestamp"), "{error}");
     assert!(told[4].starts_with("  no column `shop`; the file has "), "{error}");
+    let help = refused.help().expect("for each of them");
+    let help: Vec<&str> = help.lines().collect();
+    assert_eq!(help[0], "write the file with `cast(user_id as bigint)`");
+    assert_eq!(help[1], "write the file with `cast(gift as boolean)`");
+    assert!(help[2].starts_with("declare the field as int64 and name the `unit` of the time"), "{help:?}");
+    assert!(help[3].starts_with("another name is given with "), "{help:?}");
+    assert_eq!((told.len(), help.len()), (5, 4));
     let csv = written(&folder, "file.csv", b"user_id,qty,price,coupon,coupon,qty,day,shop\n");
-    let error = read(&source, &csv, 0).await.expect_err("refused").to_string();
+    let refused = read(&source, &csv, 0).await.expect_err("refused");
+    let error = refused.to_string();
     for part in
         ["3 problems", "no column `gift`", "column `qty` is there twice", "column `coupon` is there twice"]
     {
         assert!(error.contains(part), "no `{part}` in {error}");
     }
+    let help = refused.help().expect("for each of them");
+    assert_eq!(help.lines().skip(1).collect::<Vec<_>>(), ["rename one of the two"], "once");
 }

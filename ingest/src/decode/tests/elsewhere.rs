@@ -27,9 +27,9 @@ fn elsewhere() -> SourcePlan {
     }
 }
 
-/// Why a file is refused before anything of it is taken in, without its name.
+/// Why a file is refused before anything of it is taken in, without its name, and what to do about it.
 fn refused(path: &Path, source: &SourcePlan) -> String {
-    let error = FileRows::open(path, 1 << 20, source, 0).err().expect("refused").to_string();
+    let error = FileRows::open(path, 1 << 20, source, 0).err().expect("refused").explained();
     error.split_once(": ").expect("the file first").1.to_owned()
 }
 
@@ -134,13 +134,13 @@ async fn a_field_that_a_file_lacks_is_told_in_every_format() {
     );
     let help = "another name is given with `from: {column: NAME}`, and a field that may be missing is declared \
                 `optional: true`";
-    let columns = format!("no column `amount` (is it `Amount`?); the file has at, Amount, more: {help}");
+    let columns = format!("no column `amount` (is it `Amount`?); the file has at, Amount, more; {help}");
     assert_eq!(refused(&csv, &source), columns);
     assert_eq!(refused(&parquet, &source), columns);
     assert_eq!(
         refused(&json, &source),
         format!(
-            "no member `amount` in any of the first 2 records (is it `Amount`?); the records have at, Amount, more: \
+            "no member `amount` in any of the first 2 records (is it `Amount`?); the records have at, Amount, more; \
              {help}"
         )
     );

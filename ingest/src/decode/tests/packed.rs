@@ -139,8 +139,8 @@ fn a_folder_is_said_to_be_one() {
         let error = crate::files::matching(std::slice::from_ref(&pattern)).expect_err("no file");
         assert!(matches!(error, IngestError::Folder { has_partitions: false, .. }), "{error}");
         let example = format!("`{}/**/*.parquet`", pattern.trim_end_matches('/'));
-        assert!(error.to_string().contains(&format!("`{pattern}` is a folder")), "{error}");
-        assert!(error.to_string().contains(&example), "{error}");
+        assert_eq!(error.to_string(), format!("`{pattern}` is a folder"));
+        assert!(error.help().is_some_and(|help| help.contains(&example)), "{error}");
     }
 }
 
@@ -151,11 +151,11 @@ fn folders_named_after_values_are_said_not_to_be_columns() {
     std::fs::create_dir_all(&day).expect("created");
     for named in ["lake", "lake/day=2026-11-20", "lake/*"] {
         let pattern = folder.path().join(named).to_string_lossy().into_owned();
-        let error = crate::files::matching(&[pattern]).expect_err("no file").to_string();
+        let error = crate::files::matching(&[pattern]).expect_err("no file").explained();
         assert!(error.contains("are not read as columns of events"), "{error}");
     }
     let path = written(&folder, "lake/day=2026-11-20/a.csv", b"text\nx\n");
-    let error = FileRows::open(&path, 7, &counted(), 0).err().expect("refused").to_string();
+    let error = FileRows::open(&path, 7, &counted(), 0).err().expect("refused").explained();
     assert!(error.contains("no column `count`"), "{error}");
     assert!(error.contains("are not read as columns of events"), "{error}");
 }

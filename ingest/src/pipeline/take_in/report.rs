@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidemark_kernel::Explain;
+
+use crate::error::IngestError;
 use crate::files::Earlier;
 use crate::tally::Tally;
 
@@ -47,7 +50,16 @@ pub enum FileOutcome {
     Refused {
         /// Why not, with its path.
         reason: String,
+        /// What to do about it, one piece on each line.
+        help: Option<String>,
     },
+}
+
+impl FileOutcome {
+    /// That of a file which is left out because of this.
+    pub(super) fn refused(error: &IngestError) -> Self {
+        Self::Refused { reason: error.to_string(), help: error.help().map(Into::into) }
+    }
 }
 
 /// What became of the files of one command, in the order in which they were looked at.

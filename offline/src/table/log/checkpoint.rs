@@ -4,6 +4,7 @@ use std::path::Path;
 
 use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::{DeltaTable, DeltaTableError};
+use tidemark_kernel::Explain;
 
 use super::{TableLog, handle, log_folder};
 use crate::durable;
@@ -25,7 +26,7 @@ impl TableLog {
     /// Sums up the log and removes what has expired of it. The table is whole without; the next hundred tries again.
     pub(super) async fn checkpoint(&mut self, folder: &Path) {
         if let Err(error) = self.try_checkpoint(folder).await {
-            let table = folder.display();
+            let (table, error) = (folder.display(), error.explained());
             tracing::warn!(%table, %error, "the log of the table could not be summed up; opening it takes longer");
         }
     }

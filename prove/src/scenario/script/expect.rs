@@ -81,8 +81,8 @@ fn service(context: Context<'_>, table: &Table) -> Result<Arc<ServicePlan>, Scen
 fn unnamed(context: Context<'_>, table: &Table) -> ScenarioError {
     let first = table.header.first().cloned().unwrap_or_default();
     let known: Vec<&str> = context.repo.services.keys().map(String::as_str).collect();
-    let message = format!("there are several services; write `## Expect: NAME`, one of {}", known.join(", "));
-    context.error(&first, message)
+    let help = format!("write `## Expect: NAME`, one of {}", known.join(", "));
+    context.error(&first, "there are several services".to_owned()).with_help(help)
 }
 
 /// Every feature of every view.
@@ -119,9 +119,8 @@ fn output(
         [(_, _, output)] => Ok(output.clone()),
         [] => Err(context.unknown(cell, "column", outputs.iter().map(|(whole, _, _)| whole.as_str()))),
         [(first, _, _), ..] => {
-            let message =
-                format!("several features are named `{name}`; write the view before it, as `{first}`");
-            Err(context.error(cell, message))
+            let error = context.error(cell, format!("several features are named `{name}`"));
+            Err(error.with_help(format!("write the view before it, as `{first}`")))
         }
     }
 }

@@ -74,9 +74,10 @@ impl<'a> Events<'a> {
             None => *next,
             Some(cell) => {
                 let offset = cell.text.parse().ok().filter(|offset: &Offset| *offset >= *next);
-                let message =
-                    || format!("`{}` is no offset; offsets of a log grow, the next is {next}", cell.text);
-                offset.ok_or_else(|| self.context.error(cell, message()))?
+                offset.ok_or_else(|| {
+                    let error = self.context.error(cell, format!("`{}` is no offset", cell.text));
+                    error.with_help(format!("offsets of a log grow, the next is {next}"))
+                })?
             }
         };
         let from = Position(std::mem::replace(next, offset + 1));
@@ -93,8 +94,10 @@ impl<'a> Events<'a> {
         let Some(column) = self.table.column("source").filter(|_| !(self.is_field)("source")) else {
             let only = sources.values().next().filter(|_| sources.len() == 1);
             let place = row.first().cloned().unwrap_or_default();
-            let message = || format!("there are {} sources; name one in a column `source`", sources.len());
-            return only.cloned().ok_or_else(|| self.context.error(&place, message()));
+            return only.cloned().ok_or_else(|| {
+                let error = self.context.error(&place, format!("there are {} sources", sources.len()));
+                error.with_help("name one in a column `source`")
+            });
         };
         let cell = &row[column];
         let found = sources.get(&cell.text).cloned();
@@ -112,7 +115,8 @@ impl<'a> Events<'a> {
             "file" => Ok(Log::FILE),
             "push" => Ok(Log::PUSH),
             text => text.parse().ok().filter(|log| *log >= 0).map(Log).ok_or_else(|| {
-                self.context.error(cell, format!("`{text}` is no log; logs are file, push, 0, 1, …"))
+                let error = self.context.error(cell, format!("`{text}` is no log"));
+                error.with_help("logs are file, push, 0, 1, …")
             }),
         }
     }
