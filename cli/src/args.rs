@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_kernel::source::Unit;
@@ -188,6 +188,27 @@ into another stays for those who still read it, until it is older than --vacuum-
 }
 
 impl Command {
+    /// Whether it reads what is written to stdin.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        matches!(self, Self::Lookup(Lookup { rows: Some(rows), .. }) if rows == Path::new("-"))
+    }
+
+    /// Has relative paths begin at `folder`.
+    pub(crate) fn start_paths_at(&mut self, folder: &Path) {
+        match self {
+            Self::Ingest(Ingest { from, forget, give_up, .. }) => {
+                for pattern in from.iter_mut() {
+                    *pattern = folder.join(&*pattern).display().to_string();
+                }
+                forget.iter_mut().chain(give_up).for_each(|path| *path = folder.join(&*path));
+            }
+            Self::Lookup(Lookup { rows: Some(rows), .. }) if rows != Path::new("-") => {
+                *rows = folder.join(&*rows);
+            }
+            _ => {}
+        }
+    }
+
     /// How it logs, where it is one that goes on running.
     pub(crate) const fn logs(&self) -> Option<LogForm> {
         match self {
@@ -226,6 +247,12 @@ pub(crate) struct Listen {
     /// Where gRPC listens [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) grpc: Option<SocketAddr>,
+}
+
+impl From<Listen> for tidemark_engine::serve::Listen {
+    fn from(Listen { http, grpc }: Listen) -> Self {
+        Self { http, grpc }
+    }
 }
 
 /// How many payments a demo has, unless it is told: about as many as the default shape gives.

@@ -12,7 +12,7 @@ use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_registry::Problems;
 
 use crate::commands::check;
-use crate::log;
+use crate::console;
 use crate::output::counted;
 use crate::progress::say;
 
@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Error(Box<dyn Explain>),
     /// The result on stdout says why.
     Told,
+    /// The process that carried out the command has said why; this was its exit code there.
+    Elsewhere(u8),
     /// The reader of the result has gone, as `head` does: not a failure.
     Unread,
 }
@@ -56,19 +58,8 @@ impl Failure {
 
     /// Says what is wrong and what to do, on stderr.
     pub(crate) fn tell(&self) {
-        let Self::Error(error) = self else { return };
-        let what = match self.problems() {
-            Some(problems) => {
-                check::show(problems);
-                format!("{} in the definitions", counted(problems.errors() as u64, "problem"))
-            }
-            None => error.to_string(),
-        };
-        let help = error.help();
-        if log::is_json() {
-            tracing::error!(kind = error.kind().name(), help = help.as_deref(), "{}", what.trim_end());
-        } else {
-            show(Level::Error, what.trim_end(), help.as_deref());
+        if let Self::Error(error) = self {
+            tell(&**error);
         }
     }
 
@@ -76,21 +67,15 @@ impl Failure {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Error(error) => error.explained(),
-            Self::Told | Self::Unread => String::new(),
+            Self::Told | Self::Elsewhere(_) | Self::Unread => String::new(),
         }
-    }
-
-    /// The problems of the definitions that it is about, which are shown with their lines.
-    pub(crate) fn problems(&self) -> Option<&Problems> {
-        let Self::Error(error) = self else { return None };
-        let error: &(dyn Error + 'static) = &**error;
-        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 
     fn exit_code(&self) -> u8 {
         match self {
             Self::Error(error) => exit_code(error.kind()),
             Self::Told => FIXABLE,
+            Self::Elsewhere(code) => *code,
             Self::Unread => DONE,
         }
     }
@@ -113,14 +98,37 @@ const fn exit_code(kind: ErrorKind) -> u8 {
 
 /// Says what went wrong, if anything did, and gives the exit code.
 pub(crate) fn report(outcome: Result<()>) -> ExitCode {
-    let code = outcome.map_or_else(
-        |failure| {
-            failure.tell();
-            failure.exit_code()
-        },
-        |()| DONE,
-    );
-    ExitCode::from(code)
+    ExitCode::from(exit_code_of(outcome))
+}
+
+/// As [`report`], for a process that does not end with it.
+pub(crate) fn exit_code_of(outcome: Result<()>) -> u8 {
+    let Err(failure) = outcome else { return DONE };
+    failure.tell();
+    failure.exit_code()
+}
+
+/// Says what is wrong and what to do, on stderr.
+pub(crate) fn tell(error: &dyn Explain) {
+    let what = match problems(error) {
+        Some(problems) => {
+            check::show(problems);
+            format!("{} in the definitions", counted(problems.errors() as u64, "problem"))
+        }
+        None => error.to_string(),
+    };
+    let help = error.help();
+    if console::is_log() {
+        tracing::error!(kind = error.kind().name(), help = help.as_deref(), "{}", what.trim_end());
+    } else {
+        show(Level::Error, what.trim_end(), help.as_deref());
+    }
+}
+
+/// The problems of the definitions that an error is about, which are shown with their lines.
+pub(crate) fn problems(error: &dyn Explain) -> Option<&Problems> {
+    let error: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// How bad something is.
@@ -137,8 +145,8 @@ pub(crate) fn show(level: Level, what: &str, help: Option<&str>) {
     let advice: String =
         help.into_iter().flat_map(str::lines).map(|line| format!("\nhelp: {line}")).collect();
     match level {
-        Level::Error if log::is_json() => tracing::error!(help, "{what}"),
-        Level::Warning if log::is_json() => tracing::warn!(help, "{what}"),
+        Level::Error if console::is_log() => tracing::error!(help, "{what}"),
+        Level::Warning if console::is_log() => tracing::warn!(help, "{what}"),
         Level::Error => say(format_args!("error: {what}{advice}")),
         Level::Warning => say(format_args!("warning: {what}{advice}")),
     }

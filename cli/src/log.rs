@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::LogForm;
+use crate::console;
 use crate::failure::{Failure, Result};
-use crate::output::Output;
 
 /// The environment variable that says how much is logged.
 const VARIABLE: &str = "TIDEMARK_LOG";
@@ -36,7 +36,7 @@ pub(crate) fn start(service: Option<LogForm>) -> Result<()> {
             JSON.store(true, Relaxed);
             logs.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
-        Some(LogForm::Text) | None => logs.with_ansi(Output::colour()).with_target(false).try_init(),
+        Some(LogForm::Text) | None => logs.with_ansi(console::colour()).with_target(false).try_init(),
     };
     started.map_err(Failure::defect("start the log"))
 }

@@ -1,21 +1,24 @@
-//! `tidemark`, the one binary: the only place where the parts are wired together.
+//! `tidemark`, the command line: it reads arguments, has `tidemark-engine` do the work, and shows what came of it.
 //!
-//! Reading order: [`args`] (what can be asked), [`project`] (a repo with its stores and engines), [`service`] (running
-//! until stopped), `commands` (one file each), then what they speak through: [`output`] (results, on stdout),
-//! [`progress`] (talk, on stderr), [`log`], [`failure`] (errors and exit codes), [`clock`].
+//! Reading order: [`args`] (what can be asked), [`project`] (the repo that a command works on), `commands` (one file
+//! each), then what they speak through: [`output`] (results, on stdout), [`progress`] (talk, on stderr), [`log`],
+//! [`failure`] (errors and exit codes), [`service`] (signals), [`clock`]. A command that needs stores which a running
+//! `tidemark dev` has open is carried out by that process: [`remote`], [`console`].
 //!
 //! It must never contain anything that a test would want to call: tests run the binary.
+
+#![recursion_limit = "256"]
 
 mod args;
 mod clock;
 mod commands;
+mod console;
 mod failure;
-mod histories;
 mod log;
-mod newer;
 mod output;
 mod progress;
 mod project;
+mod remote;
 mod service;
 
 use std::process::ExitCode;

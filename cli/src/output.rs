@@ -1,6 +1,6 @@
 //! Results on stdout, and how tables, numbers and times look to people.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tidemark_kernel::{Time, Value};
 use tidemark_offline::durable::FileError;
 
 use crate::args::Format;
+use crate::console;
 use crate::failure::{Failure, Result};
 
 /// Where results go.
@@ -33,16 +34,18 @@ impl Output {
             Format::Json => format!("{:#}", json()),
             Format::Text => text(),
         };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        Self::write(format!("{}\n", text.trim_end()))
+    }
+
+    /// Writes a piece of a result.
+    ///
+    /// # Errors
+    /// Fails where stdout cannot be written.
+    pub(crate) fn write(text: String) -> Result<()> {
+        console::out(text).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::Unread,
             _ => FileError::of("write", Path::new("stdout"))(error).into(),
         })
-    }
-
-    /// Whether stderr takes colours.
-    pub(crate) fn colour() -> bool {
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 }
 

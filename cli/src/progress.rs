@@ -1,7 +1,6 @@
 //! Talk and progress, on stderr: bars where someone watches, now and then a line where not.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tidemark_host::Stopwatch;
 use tidemark_ingest::progress::{Progress, Task};
 
 use crate::clock;
-use crate::log;
+use crate::console;
 use crate::output::{bytes, count, duration, rate};
 
 /// How often a line is written where there is no terminal.
@@ -18,10 +17,10 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Says something to whoever watches. Nobody may, so failing to is no failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    if log::is_json() {
+    if console::is_log() {
         return tracing::info!("{}", text.to_string().trim());
     }
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    console::err(format!("{text}\n"));
 }
 
 /// What is counted.
@@ -70,9 +69,8 @@ struct Subject {
 
 impl Default for Bars {
     fn default() -> Self {
-        let terminal = io::stderr().is_terminal() && !log::is_json();
-        let terminal =
-            terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+        let terminal = console::is_watched()
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         Self { terminal, current: Mutex::default() }
     }
 }

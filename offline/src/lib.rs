@@ -31,4 +31,6 @@ pub use table::{
     Retraction, TableError,
 };
 pub use training::answers::answer_labels;
-pub use training::{Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train};
+pub use training::{
+    LabelSource, Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train,
+};

@@ -1,6 +1,6 @@
 //! Training sets: what each feature was worth at each label's instant.
 //!
-//! Labels are read whole; every row comes out, once, in its order. View by view, the labels' entities are met with
+//! Labels are read whole, from files or memory; every row comes out, once, in its order. View by view, the labels' entities are met with
 //! their events ([`History`]) and answered by the kernel ([`answers`]). Memory holds the labels, their answers in
 //! columns, the sort's allowance and the events of a few entities; never the table.
 //!
@@ -58,9 +58,8 @@ pub struct TrainRequest {
     pub sources: BTreeMap<String, Arc<SourcePlan>>,
     /// Where the event tables are.
     pub location: Location,
-    /// The label file, a folder of label files, or a pattern of either, as [`label_files`] finds them: Parquet, CSV or
-    /// JSON lines.
-    pub labels: PathBuf,
+    /// The labels: a row for each answer that is wanted.
+    pub labels: LabelSource,
     /// The label column that holds each label's instant: a timestamp, a date, text as in RFC 3339, or a number.
     pub time: String,
     /// The unit of label times that are numbers.
@@ -75,6 +74,22 @@ pub struct TrainRequest {
     pub status: bool,
     /// How many threads and how much memory may be used.
     pub effort: Effort,
+}
+
+/// Where labels are.
+#[derive(Clone, Debug)]
+pub enum LabelSource {
+    /// In a label file, a folder of label files, or a pattern of either, as [`label_files`] finds them: Parquet, CSV or
+    /// JSON lines.
+    Files(PathBuf),
+    /// In memory, in this order; all batches have the same columns.
+    Batches(Vec<RecordBatch>),
+}
+
+impl From<PathBuf> for LabelSource {
+    fn from(path: PathBuf) -> Self {
+        Self::Files(path)
+    }
 }
 
 /// How far a training set is.
@@ -95,7 +110,7 @@ pub struct Progress<'p> {
 pub struct TrainingSet {
     /// Its columns.
     pub schema: SchemaRef,
-    /// Its rows, in the order of the label file.
+    /// Its rows, in the order of the labels.
     pub batches: Vec<RecordBatch>,
     /// What it holds.
     pub summary: Summary,

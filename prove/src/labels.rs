@@ -84,7 +84,7 @@ pub async fn train(
         service: Arc::clone(&service),
         sources: sources.clone(),
         location: location.clone(),
-        labels: file.to_owned(),
+        labels: file.to_owned().into(),
         time: TIME.to_owned(),
         unit: None,
         keys: BTreeMap::new(),

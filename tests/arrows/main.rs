@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may depend on.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("tidemark-kernel", &[]),
     ("tidemark-expr", &["tidemark-kernel"]),
     ("tidemark-store", &["tidemark-kernel", "tidemark-host"]),
@@ -32,6 +32,20 @@ const ARROWS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("tidemark-prove", ENGINES),
+    (
+        "tidemark-engine",
+        &[
+            "tidemark-kernel",
+            "tidemark-host",
+            "tidemark-expr",
+            "tidemark-registry",
+            "tidemark-store",
+            "tidemark-ingest",
+            "tidemark-online",
+            "tidemark-offline",
+            "tidemark-prove",
+        ],
+    ),
     ("tidemark", EVERYTHING),
     ("tidemark-tests", EVERYTHING),
     ("tidemark-benches", EVERYTHING),
@@ -60,6 +74,7 @@ const EVERYTHING: &[&str] = &[
     "tidemark-offline",
     "tidemark-proto",
     "tidemark-prove",
+    "tidemark-engine",
 ];
 
 /// What the kernel may use of the world: containers, numbers, hashes, text. No I/O, no async, no DataFusion.

@@ -5,13 +5,14 @@ use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_registry::{Colour, Entity, Problems, Repo};
 
 use crate::args::Global;
+use crate::console;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, counted};
 use crate::progress::say;
-use crate::project::Folder;
+use crate::project::folder;
 
 pub(super) fn run(global: &Global, output: Output) -> Result<()> {
-    let folder = Folder::find(global)?;
+    let folder = folder(global)?;
     let loaded = tidemark_registry::load(folder.path());
     let problems = match &loaded {
         Ok(repo) => &repo.warnings,
@@ -29,7 +30,7 @@ pub(super) fn run(global: &Global, output: Output) -> Result<()> {
 /// Shows problems to people.
 pub(crate) fn show(problems: &Problems) {
     if !problems.is_empty() {
-        let colour = if Output::colour() { Colour::Always } else { Colour::Never };
+        let colour = if console::colour() { Colour::Always } else { Colour::Never };
         say(problems.render(colour));
     }
 }

@@ -1,41 +1,24 @@
 //! `tidemark dead-letters`: the records that were rejected, by reason, and taking them again.
 
-use std::sync::Arc;
-
 use serde_json::{Value as Json, json};
-use tidemark_ingest::letters::{Kind, Summary, summary};
+use tidemark_engine::{Intake, Project};
+use tidemark_ingest::letters::{Kind, Summary};
 use tidemark_ingest::{Retried, Tally, Watch};
-use tidemark_kernel::SourcePlan;
-use tidemark_offline::{EventTable, TableError};
 
 use super::ingest::unusable;
 use crate::args::{self, Global};
 use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, Table, count, counted, time};
 use crate::progress::Bars;
-use crate::project::{Intake, Project, catch_up};
+use crate::project::open;
 
 pub(super) async fn run(asked: &args::DeadLetters, global: &Global, output: Output) -> Result<()> {
-    let project = Project::open(global).await?;
-    if let Some(source) = &asked.source {
-        project.check_source(source)?;
-    }
-    let (sources, _) = project.only(asked.source.as_deref());
-    if asked.retry {
-        retry(asked, &project, &sources, output).await
-    } else {
-        list(&project, &sources, output).await
-    }
+    let project = open(global).await?;
+    if asked.retry { retry(asked, &project, output).await } else { list(asked, &project, output).await }
 }
 
-async fn list(project: &Project, sources: &[Arc<SourcePlan>], output: Output) -> Result<()> {
-    let mut found = Vec::new();
-    for source in sources {
-        let summary = summarize(project, source).await?;
-        if summary.count > 0 {
-            found.push((source.name.clone(), summary));
-        }
-    }
+async fn list(asked: &args::DeadLetters, project: &Project, output: Output) -> Result<()> {
+    let found = project.dead_letters(asked.source.as_deref()).await?;
     output.result(
         || json!({"sources": found.iter().map(|(source, summary)| describe(source, summary)).collect::<Vec<_>>()}),
         || if found.is_empty() { "there are no dead letters".to_owned() } else { text(&found) },
@@ -50,14 +33,6 @@ async fn list(project: &Project, sources: &[Arc<SourcePlan>], output: Output) ->
         }
     }
     Ok(())
-}
-
-/// The dead letters of a source; none where nothing was ever taken in.
-async fn summarize(project: &Project, source: &SourcePlan) -> Result<Summary> {
-    match EventTable::open_dead_letters(&project.location()?, source).await {
-        Err(TableError::Missing(_)) => Ok(Summary::default()),
-        table => Ok(summary(&table?).await?),
-    }
 }
 
 fn text(found: &[(String, Summary)]) -> String {
@@ -96,17 +71,14 @@ fn describe(source: &str, summary: &Summary) -> Json {
     json!({"source": source, "count": summary.count, "reasons": kinds, "other_reasons": summary.others})
 }
 
-async fn retry(
-    asked: &args::DeadLetters,
-    project: &Project,
-    sources: &[Arc<SourcePlan>],
-    output: Output,
-) -> Result<()> {
+async fn retry(asked: &args::DeadLetters, project: &Project, output: Output) -> Result<()> {
+    asked.source.as_deref().map_or(Ok(()), |source| project.check_source(source))?;
+    let (sources, _) = project.only(asked.source.as_deref());
     let intake = Intake { source: asked.source.clone(), journal: true, ..Intake::default() };
     let mut ingest = project.ingest(project.store().await?, intake).await?;
-    catch_up(&mut ingest).await?;
     let bars = Bars::default();
     let watch: Watch<'_> = &|progress| bars.ingest(progress);
+    ingest.catch_up(watch).await?;
     let mut all = Vec::new();
     for source in sources {
         all.push((source.name.clone(), ingest.retry(&source.name, watch).await?));

@@ -4,25 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_ingest::{Changed, FilesReport};
-use tidemark_kernel::Visibility;
+use tidemark_engine::topics::{Reading, read};
+use tidemark_engine::{Candidate, Feed, Folder, Intake, Project, Training};
+use tidemark_ingest::{Changed, FilesReport, Watch};
+use tidemark_offline::Progress;
 use tidemark_offline::durable::FileError;
 use tidemark_offline::training::Summary;
-use tidemark_offline::{Effort, TrainRequest, train};
 use tidemark_prove::demo::{
     Comparison, Engines, Payment, Shape, compare, generate, questions, write_labels, write_payments,
 };
-use tidemark_store::OnlineStore;
 
 use crate::args::{Demo, USUAL_EVENTS};
 use crate::clock;
-use crate::commands::apply::Candidate;
-use crate::commands::ingest::take_in;
-use crate::commands::ingest::topics::{Reading, read};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress::{Bars, say};
-use crate::project::{Folder, Intake, Project};
+use crate::service::until_signalled;
 use folder::{LABELS, LOOKUPS, PAYMENTS, TRAINING};
 use services::Services;
 
@@ -55,7 +52,10 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
     let payments = generate(&shape);
     write(&asked.dir, &services, &payments, &shape).await?;
     drop(payments);
-    let project = Candidate::read(&Folder::at(&asked.dir)).await?.apply(Folder::at(&asked.dir)).await?;
+    let bars = Bars::default();
+    let watch: Watch<'_> = &|progress| bars.ingest(progress);
+    let project = Candidate::read(&Folder::at(&asked.dir)?).await?.apply(&clock::host(), watch).await?;
+    drop(bars);
     let found = find(&project, &services, &shape, &asked.dir).await?;
     output.result(|| report::json(&found), || report::text(&found, &services, &asked.dir))?;
     report::tell(&found.compared.mismatches);
@@ -89,19 +89,15 @@ async fn write(dir: &Path, services: &Services, payments: &[Payment], shape: &Sh
 }
 
 async fn find(project: &Project, services: &Services, shape: &Shape, dir: &Path) -> Result<Found> {
-    let store = project.store().await?;
     let began = clock::stopwatch();
-    let (events, dead_letters) = if services.topic.is_some() {
-        read_topic(project, Arc::clone(&store)).await?
-    } else {
-        read_files(project, Arc::clone(&store), dir).await?
-    };
+    let (events, dead_letters) =
+        if services.topic.is_some() { read_topic(project).await? } else { read_files(project, dir).await? };
     let ingested_in = began.elapsed();
     let began = clock::stopwatch();
     let trained = training(project, dir).await?;
     let trained_in = began.elapsed();
     say("comparing lookups with their training rows and with the oracle");
-    let compared = compare(&engines(project, store, dir)?, questions(shape, Shape::LOOKUPS)).await?;
+    let compared = compare(&engines(project, dir).await?, questions(shape, Shape::LOOKUPS)).await?;
     let out = dir.join(TRAINING);
     Ok(Found {
         events,
@@ -115,29 +111,32 @@ async fn find(project: &Project, services: &Services, shape: &Shape, dir: &Path)
 }
 
 /// How many events and dead letters the files hold.
-async fn read_files(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) -> Result<(u64, u64)> {
-    let intake = Intake { journal: true, ..Intake::default() };
-    let mut ingest = project.ingest(store, intake).await?;
+async fn read_files(project: &Project, dir: &Path) -> Result<(u64, u64)> {
     let pattern = dir.join(PAYMENTS).join("*.parquet").display().to_string();
-    let reports = take_in(&mut ingest, &[(SOURCE.to_owned(), vec![pattern])], Changed::Refuse).await?;
+    let feed = Feed { source: SOURCE.to_owned(), patterns: vec![pattern] };
+    let bars = Bars::default();
+    let watch: Watch<'_> = &|progress| bars.ingest(progress);
+    let reports = project.take_in(Intake::default(), &[feed], Changed::Refuse, watch).await?.files;
     let sum = |count: fn(&FilesReport) -> u64| reports.iter().map(|(_, report)| count(report)).sum();
     Ok((sum(FilesReport::events), sum(FilesReport::dead_letters)))
 }
 
 /// How many events and dead letters the topic holds.
-async fn read_topic(project: &Project, store: Arc<dyn OnlineStore>) -> Result<(u64, u64)> {
+async fn read_topic(project: &Project) -> Result<(u64, u64)> {
     let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
-    let ingest = project.ingest(store, intake).await?;
-    let read = read(project, ingest, Reading { until_idle: true, ..Reading::default() }).await?;
+    let ingest = project.ingest(project.store().await?, intake).await?;
+    let reading = Reading { until_idle: true, ..Reading::default() };
+    let service = until_signalled("stopping: committing what was taken in");
+    let read = read(project, ingest, reading, service, Arc::new(|_| ())).await?;
     let stopped = || Failure::mistake("the demo was stopped", "start it again, it begins anew");
     let logs =
         read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
     Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))
 }
 
-fn engines(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) -> Result<Engines> {
+async fn engines(project: &Project, dir: &Path) -> Result<Engines> {
     Ok(Engines {
-        store,
+        store: project.store().await?,
         location: project.location()?,
         service: project.service(SERVICE)?,
         sources: project.repo.sources.clone(),
@@ -146,19 +145,8 @@ fn engines(project: &Project, store: Arc<dyn OnlineStore>, dir: &Path) -> Result
 }
 
 async fn training(project: &Project, dir: &Path) -> Result<Summary> {
-    let request = TrainRequest {
-        service: project.service(SERVICE)?,
-        sources: project.repo.sources.clone(),
-        location: project.location()?,
-        labels: dir.join(LABELS),
-        time: "label_time".to_owned(),
-        unit: None,
-        keys: [].into(),
-        visibility: Visibility::AsKnown,
-        token: None,
-        status: false,
-        effort: Effort::default(),
-    };
+    let training = Training::new(SERVICE, dir.join(LABELS), "label_time");
     let bars = Bars::default();
-    Ok(train(&request, &dir.join(TRAINING), &mut |progress| super::train::show(&bars, progress)).await?)
+    let mut watch = |progress: Progress<'_>| super::train::show(&bars, progress);
+    Ok(project.train(&training, &dir.join(TRAINING), &mut watch).await?)
 }

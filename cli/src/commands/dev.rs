@@ -2,71 +2,61 @@
 
 use std::sync::Arc;
 
-use tidemark_ingest::Changed;
-use tidemark_online::Lookups;
+use tidemark_engine::dev::Dev;
+use tidemark_engine::{Event, Tell};
 
-use crate::args::{Dev, Global};
+use crate::args::{self, Global};
 use crate::clock;
-use crate::commands::apply::Candidate;
-use crate::commands::serve::Ports;
 use crate::commands::{check, ingest};
-use crate::failure::{Failure, Result};
-use crate::progress::say;
-use crate::project::{Folder, Intake, Project, catch_up};
-use crate::service::Service;
-use definitions::Definitions;
+use crate::failure::{Result, problems, tell as tell_error};
+use crate::output::duration;
+use crate::progress::{Bars, say};
+use crate::project::folder;
+use crate::remote;
+use crate::service::until_signalled;
 
-mod definitions;
 mod greeting;
 
-pub(super) async fn run(asked: Dev, global: &Global) -> Result<()> {
-    let project = start(Folder::find(global)?).await?;
-    let ports = Ports::bind(asked.listen, &project).await?;
-    let store = project.store().await?;
-    let intake = Intake { journal: true, topics: true, ..Intake::default() };
-    let mut ingest = project.ingest(Arc::clone(&store), intake).await?;
-    catch_up(&mut ingest).await?;
-    let reports = ingest::take_in(&mut ingest, &ingest::feeds(&project), Changed::SetAside).await?;
-    if !reports.is_empty() {
-        say(ingest::table(&reports).trim_end());
-    }
-    ingest::unusable::say_all(&ingest::unusable::of_files(&project, &reports)?);
-    let lookups = Arc::new(Lookups::new(store, clock::shared()));
-    lookups.serve(project.repo.services.values().cloned())?;
-    let (http, grpc) = ports.addresses()?;
-    say(greeting::text(&project, http, grpc));
-
-    let mut service = Service::new("stopping: letting calls end and committing what was taken in");
-    ports.serve(&mut service, &lookups, Some(&ingest));
-    let definitions = Definitions::new(project, ingest.handle(), lookups);
-    service.work(definitions.follow(service.stopped()));
-    let stop = service.stopped();
-    service.work(async move { Ok(ingest.run(stop).await?) });
-    service.run().await
+pub(super) async fn run(asked: args::Dev, global: &Global) -> Result<()> {
+    let bars = Bars::default();
+    let tell: Tell = Arc::new(move |event| match event {
+        Event::Progress(progress) => bars.ingest(progress),
+        event => {
+            bars.clear();
+            say_event(&event);
+        }
+    });
+    let dev = Dev::open(folder(global)?, asked.listen.into(), &clock::host(), tell).await?;
+    let (http, grpc) = dev.addresses()?;
+    say(greeting::text(&dev.project, http, grpc));
+    let mut service = until_signalled("stopping: letting calls end and committing what was taken in");
+    let commands = remote::serve(dev.control(), service.stopped());
+    service.work(async move {
+        commands.await;
+        Ok(())
+    });
+    Ok(dev.run(service).await?)
 }
 
-/// The definitions of the folder, or the version before where they are wrong.
-async fn start(folder: Folder) -> Result<Project> {
-    let Some(running) = folder.running()? else { return Candidate::read(&folder).await?.apply(folder).await };
-    if !running.differs(folder.path()) {
-        return Ok(Project::of(folder, running.version, running.repo));
-    }
-    match Candidate::read(&folder).await {
-        Ok(candidate) => {
-            candidate.changes.iter().for_each(say);
-            candidate.apply(folder).await
+fn say_event(event: &Event<'_>) {
+    match event {
+        Event::Progress(_) => {}
+        Event::Changes(changes) => changes.iter().for_each(say),
+        Event::SettingsLater => say("note: settings in tidemark.yaml take effect at the next start"),
+        Event::Refused { error, version } => {
+            match problems(*error) {
+                Some(problems) => check::show(problems),
+                None => tell_error(*error),
+            }
+            say(format_args!("note: version {version} goes on running until that is fixed"));
         }
-        Err(error) => {
-            definitions::refuse(&error, running.version);
-            Ok(Project::of(folder, running.version, running.repo))
+        Event::Restored { version } => {
+            say(format_args!("the definitions are those of version {version} again"));
         }
-    }
-}
-
-/// Problems of definitions with their places, else the error and what to do.
-fn tell(error: &Failure) {
-    match error.problems() {
-        Some(problems) => check::show(problems),
-        None => error.tell(),
+        Event::Applied { version, took } => {
+            say(format_args!("applied version {version} in {}", duration(*took)));
+        }
+        Event::Files { project, reports } => ingest::say_files(project, reports),
+        Event::FilesFailed { error, .. } => tell_error(*error),
     }
 }

@@ -1,7 +1,6 @@
 //! `tidemark lookup`: the features of entities, from the online store in this process.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
@@ -13,14 +12,18 @@ use tidemark_online::served::Asked;
 use tidemark_online::{LookupError, RowAnswer, Served, json as values};
 
 use crate::args::{Global, Lookup};
+use crate::console;
 use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, Table, time, value};
-use crate::project::Project;
+use crate::progress::Bars;
+use crate::project::open;
 
 pub(super) async fn run(asked: &Lookup, global: &Global, output: Output) -> Result<()> {
-    let project = Project::open(global).await?;
+    let project = open(global).await?;
     project.service(&asked.service)?;
-    let lookups = project.lookups(project.store().await?).await?;
+    let bars = Bars::default();
+    let lookups = project.lookups(project.store().await?, &|progress| bars.ingest(progress)).await?;
+    drop(bars);
     let served = lookups.service(&asked.service)?;
     let rows = match &asked.rows {
         Some(path) => rows(&served, &lines(path)?)?,
@@ -74,9 +77,7 @@ fn wrong_type(row: usize, asked: &Asked, given: &str) -> LookupError {
 
 fn lines(path: &Path) -> Result<String> {
     if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(FileError::of("read", path))?;
-        return Ok(text);
+        return Ok(console::stdin().map_err(FileError::of("read", path))?);
     }
     Ok(std::fs::read_to_string(path).map_err(FileError::of("read", path))?)
 }

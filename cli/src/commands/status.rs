@@ -10,16 +10,13 @@ use crate::args::{self, Global};
 use crate::failure::{Level, Result, show};
 use crate::output::{Output, Table, bytes, count, counted, time};
 use crate::progress::say;
-use crate::project::{Intake, Project};
+use crate::project::open;
 
 mod files;
 
 pub(super) async fn run(asked: args::Status, global: &Global, output: Output) -> Result<()> {
-    let project = Project::open(global).await?;
-    // Whoever takes in events keeps the journal, and goes on meanwhile where the store is shared.
-    let intake = Intake { journal: project.is_embedded(), topics: true, ..Intake::default() };
-    let detail = Detail { files: asked.files, exact: asked.exact };
-    let status = project.ingest(project.store().await?, intake).await?.status(detail).await?;
+    let project = open(global).await?;
+    let status = project.status(Detail { files: asked.files, exact: asked.exact }).await?;
     let version = project.version;
     output.result(
         || {

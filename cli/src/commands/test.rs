@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
+use tidemark_engine::Folder;
 use tidemark_kernel::Explain;
 use tidemark_offline::durable::FileError;
 use tidemark_prove::scenario::{Outcome, Update, discover, run as run_scenario};
@@ -14,10 +15,10 @@ use crate::clock;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, counted};
 use crate::progress::say;
-use crate::project::Folder;
+use crate::project;
 
 pub(super) async fn run(asked: &Test, global: &Global, output: Output) -> Result<()> {
-    let folder = Folder::find(global)?;
+    let folder = project::folder(global)?;
     let repo = Arc::new(tidemark_registry::load(folder.path())?);
     let files = files(&folder, asked.filter.as_deref())?;
     let mut results = Vec::new();

@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
-use tidemark_kernel::{FeaturePlan, Visibility};
+use tidemark_engine::Training;
+use tidemark_kernel::{FeaturePlan, ServicePlan, Visibility};
+use tidemark_offline::Progress;
 use tidemark_offline::durable::FileError;
 use tidemark_offline::training::{FeatureSummary, Outside, Summary};
-use tidemark_offline::{Effort, Progress, TrainRequest, label_files, train};
 
 use crate::args::{Global, Train};
 use crate::clock;
 use crate::failure::{self, Failure, Level, Result};
 use crate::output::{Output, Table, bytes, count, counted, duration, rate};
 use crate::progress::{Bars, Step, Unit, say};
-use crate::project::Project;
+use crate::project::open;
 
 pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Result<()> {
-    let project = Project::open(global).await?;
-    refuse_own_labels(asked)?;
-    let request = request(asked, &project)?;
+    let project = open(global).await?;
+    let training = training(asked)?;
+    let service = project.service(&asked.service)?;
     let bars = Bars::default();
     let began = clock::stopwatch();
-    let summary = train(&request, &asked.out, &mut |progress| show(&bars, progress)).await?;
+    let summary = project.train(&training, &asked.out, &mut |progress| show(&bars, progress)).await?;
     bars.clear();
     let took = began.elapsed();
     let size = std::fs::metadata(&asked.out).map_err(FileError::of("read", &asked.out))?.len();
@@ -46,7 +47,7 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
         },
     )?;
     if summary.has_naive_times {
-        say(format_args!("note: the times in `{}` name no zone and were read as UTC", request.time));
+        say(format_args!("note: the times in `{}` name no zone and were read as UTC", asked.time));
     }
     if summary.failed > 0 {
         say(format_args!(
@@ -54,7 +55,7 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
             counted(summary.failed, "evaluation")
         ));
     }
-    warn(&request, &summary);
+    warn(&service, &summary);
     Ok(())
 }
 
@@ -62,9 +63,9 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
 const NAMED: usize = 10;
 
 /// Says what of the training set is empty, and why, last of all: a wrong one looks like one of rare features.
-fn warn(request: &TrainRequest, summary: &Summary) {
+fn warn(service: &ServicePlan, summary: &Summary) {
     for outside in &summary.outside {
-        warn_of_outside(request, outside, summary);
+        warn_of_outside(service, outside, summary);
     }
     let empty = empty_features(summary);
     if !empty.is_empty() {
@@ -74,7 +75,7 @@ fn warn(request: &TrainRequest, summary: &Summary) {
         let help = "compare the keys and times of the labels with those of the events, and the filters with their values";
         failure::show(Level::Warning, &message, Some(help));
     }
-    for FeaturePlan { view, source, .. } in plans(request, &summary.empty_views) {
+    for FeaturePlan { view, source, .. } in plans(service, &summary.empty_views) {
         let features = names(&features_of(view, summary));
         let message =
             format!("source `{source}` has no events: every feature of view `{view}` is empty: {features}");
@@ -83,9 +84,9 @@ fn warn(request: &TrainRequest, summary: &Summary) {
     }
 }
 
-fn warn_of_outside(request: &TrainRequest, outside: &Outside, summary: &Summary) {
+fn warn_of_outside(service: &ServicePlan, outside: &Outside, summary: &Summary) {
     let Outside { view, before, after, first, last } = outside;
-    let Some(plan) = plans(request, std::slice::from_ref(view)).next() else { return };
+    let Some(plan) = plans(service, std::slice::from_ref(view)).next() else { return };
     let mut places = Vec::new();
     if *before > 0 {
         places.push(format!("{} at or before the first event ({first})", count(*before as u64)));
@@ -106,8 +107,8 @@ fn warn_of_outside(request: &TrainRequest, outside: &Outside, summary: &Summary)
 }
 
 /// The plans of these views.
-fn plans<'r>(request: &'r TrainRequest, views: &'r [String]) -> impl Iterator<Item = &'r FeaturePlan> {
-    request.service.views.iter().filter(move |plan| views.contains(&plan.view)).map(|plan| &**plan)
+fn plans<'r>(service: &'r ServicePlan, views: &'r [String]) -> impl Iterator<Item = &'r FeaturePlan> {
+    service.views.iter().filter(move |plan| views.contains(&plan.view)).map(|plan| &**plan)
 }
 
 /// The names of a view's features.
@@ -132,23 +133,18 @@ fn names(names: &[&str]) -> String {
     }
 }
 
-fn request(asked: &Train, project: &Project) -> Result<TrainRequest> {
+fn training(asked: &Train) -> Result<Training> {
     if asked.token.is_some() && asked.visibility != Visibility::AsServed {
         let message = format!("tokens say what a lookup saw, but the visibility is {}", asked.visibility);
         return Err(Failure::mistake(message, "add --visibility as_served, or leave --token out"));
     }
-    Ok(TrainRequest {
-        service: project.service(&asked.service)?,
-        sources: project.repo.sources.clone(),
-        location: project.location()?,
-        labels: asked.labels.clone(),
-        time: asked.time.clone(),
+    Ok(Training {
         unit: asked.unit,
         keys: keys(asked)?,
         visibility: asked.visibility,
         token: asked.token.clone(),
         status: asked.status,
-        effort: Effort::default(),
+        ..Training::new(&asked.service, asked.labels.clone(), &asked.time)
     })
 }
 
@@ -163,17 +159,6 @@ fn keys(asked: &Train) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(keys)
-}
-
-/// A training set is never written over the labels it is made of.
-fn refuse_own_labels(asked: &Train) -> Result<()> {
-    let Ok(out) = asked.out.canonicalize() else { return Ok(()) };
-    let files = label_files(&asked.labels)?;
-    let Some(own) = files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == out)) else {
-        return Ok(());
-    };
-    let message = format!("the training set would replace its labels, {}", own.display());
-    Err(Failure::mistake(message, "write it to another file"))
 }
 
 /// Shows how far a training set is.

@@ -3,31 +3,28 @@
 use std::num::NonZeroUsize;
 
 use serde_json::{Value as Json, json};
-use tidemark_offline::Effort;
-use tidemark_prove::verify::{Mismatch, Request, Verified, verify};
+use tidemark_engine::Project;
+use tidemark_prove::verify::{Mismatch, Verified};
 
 use crate::args::{Global, Verify};
 use crate::clock;
 use crate::failure::{Failure, Level, Result, show};
 use crate::output::{Output, count, counted, duration};
 use crate::progress::{Bars, Step, Unit, say};
-use crate::project::Project;
+use crate::project::open;
 
-/// For how many entities of each view answers are compared too.
-const ASKED: usize = 200;
 /// How many mismatches are spelled out.
 const SHOWN: usize = 20;
 
 pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Result<()> {
-    let project = Project::open(global).await?;
-    let request = request(&project, asked.sample.map(NonZeroUsize::get)).await?;
+    let project = open(global).await?;
     let bars = Bars::default();
     let began = clock::stopwatch();
     let mut watch = |done| {
         let unit = Unit::Each("entities");
         bars.show(Step { task: "verifying", subject: "", unit, done, total: None, note: "" });
     };
-    let verified = verify(&request, &mut watch).await?;
+    let verified = project.verify(asked.sample.map(NonZeroUsize::get), &mut watch).await?;
     bars.clear();
     let took = duration(began.elapsed());
     output.result(|| describe(&verified), || format!("{} ({took})", summary(&verified)))?;
@@ -38,23 +35,6 @@ pub(super) async fn run(asked: Verify, global: &Global, output: Output) -> Resul
     }
     tell(&verified.mismatches, &project);
     if verified.mismatches.is_empty() { Ok(()) } else { Err(Failure::Told) }
-}
-
-/// A request for all views of a project.
-async fn request(project: &Project, sample: Option<usize>) -> Result<Request> {
-    let now = clock::now();
-    Ok(Request {
-        store: project.store().await?,
-        location: project.location()?,
-        views: project.views(),
-        sources: project.repo.sources.clone(),
-        sample,
-        asked: ASKED,
-        // Every run asks about other instants.
-        seed: now.millis().unsigned_abs(),
-        now,
-        effort: Effort::default(),
-    })
 }
 
 fn summary(verified: &Verified) -> String {

@@ -24,18 +24,22 @@ use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{EntityKey, Explain, FeaturePlan, Time, Token, Value};
 
+use super::LabelSource;
 use super::declared::{self, Misfit, Texts, declared};
 use super::error::{TokenProblem, TrainError};
 use super::problems::{LabelProblems, quoted};
 use crate::input::Format;
 use files::{LabelFile, label_files};
-use tables::{read_file, unite};
+use tables::{check_batches, read_file, unite};
 use times::{Instant, NoInstants, instants};
 
 /// The metadata in which Hugging Face lists all columns of a file: wrong once there are more.
 const HUGGING_FACE: &str = "huggingface";
 
-/// The rows of label files, in memory and in their order.
+/// What labels in memory are called in messages.
+const IN_MEMORY: &str = "labels";
+
+/// The rows of labels, in memory and in their order.
 pub(super) struct Labels {
     files: Vec<Part>,
     schema: SchemaRef,
@@ -69,13 +73,26 @@ pub(super) struct Times {
 pub(super) type Asked = BTreeMap<(String, &'static str), ArrayRef>;
 
 impl Labels {
-    /// Reads the label files that a path names.
-    pub(super) async fn read(path: &Path) -> Result<Self, TrainError> {
-        let path = path.to_owned();
-        tokio::task::spawn_blocking(move || Self::read_now(&path)).await?
+    /// Reads the labels.
+    pub(super) async fn read(source: &LabelSource) -> Result<Self, TrainError> {
+        match source.clone() {
+            LabelSource::Files(path) => tokio::task::spawn_blocking(move || Self::read_files(&path)).await?,
+            LabelSource::Batches(batches) => Self::of_batches(batches),
+        }
     }
 
-    fn read_now(path: &Path) -> Result<Self, TrainError> {
+    fn of_batches(batches: Vec<RecordBatch>) -> Result<Self, TrainError> {
+        let path = PathBuf::from(IN_MEMORY);
+        let schema = check_batches(&path, &batches)?;
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Err(TrainError::Empty(path));
+        }
+        let files = vec![Part { path, first: 0, lines: None }];
+        Ok(Self { files, schema, batches, rows, texts: BTreeSet::new(), is_json: false })
+    }
+
+    fn read_files(path: &Path) -> Result<Self, TrainError> {
         let files: Result<Vec<LabelFile>, _> = label_files(path)?.into_iter().map(LabelFile::of).collect();
         let files = files?;
         let (mut tables, mut texts) = (Vec::new(), BTreeSet::new());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use tidemark_engine::{Folder, Project};
 use tidemark_kernel::source::Feed;
 use tidemark_offline::durable::FileError;
 use tidemark_prove::demo::DemoTopic;
@@ -11,7 +12,6 @@ use crate::args::Demo;
 use crate::clock;
 use crate::failure::Result;
 use crate::progress::say;
-use crate::project::{Folder, Project};
 
 /// Where a demo's payments come from and its features go, where that is not its folder.
 #[derive(Clone, Debug)]
@@ -69,9 +69,10 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) -> Result<()> {
 
 /// Removes what an earlier demo of the folder has left in Redis and Kafka. Where they are away, it stays there.
 pub(super) async fn forget(dir: &Path) {
-    let folder = Folder::at(dir);
-    let Ok(Some(applied)) = folder.running() else { return };
-    let project = Project::of(folder, applied.version, applied.repo);
+    let Ok(Some(project)) = Folder::at(dir).and_then(|folder| Project::applied(folder, &clock::host()))
+    else {
+        return;
+    };
     for forgotten in [forget_features(&project).await, forget_topics(&project).await] {
         if let Err(error) = forgotten {
             say(format_args!("note: something of the earlier demo stays where it is: {}", error.line()));

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value as Json, json};
+use tidemark_engine::Project;
 use tidemark_kernel::{SourcePlan, Type};
 
 use crate::clock;
-use crate::project::Project;
 
 /// Where it listens, and a request to push an event and one to look it up.
 pub(super) fn text(project: &Project, http: SocketAddr, grpc: SocketAddr) -> String {

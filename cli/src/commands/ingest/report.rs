@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use tidemark_engine::topics::Read;
 use tidemark_ingest::{FileOutcome, FileReport, FilesReport, Status};
 
-use super::topics::Read;
 use super::unusable;
 use crate::commands::status;
 use crate::output::{Table, count, counted, duration, rate};

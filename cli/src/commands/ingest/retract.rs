@@ -1,6 +1,8 @@
 //! `tidemark ingest --forget`: takes records back that should never have come in.
 
 use serde_json::{Value as Json, json};
+use tidemark_engine::files::places;
+use tidemark_engine::{Intake, Project};
 use tidemark_ingest::{Records, Retract, TakenBack, Watch};
 use tidemark_kernel::{Log, Position};
 
@@ -8,7 +10,6 @@ use crate::args;
 use crate::failure::Result;
 use crate::output::{Output, counted};
 use crate::progress::Bars;
-use crate::project::{Intake, Project, catch_up};
 
 /// What the command line asks to take back; none where it asks for something else.
 fn wanted(asked: &args::Ingest) -> Option<Retract> {
@@ -25,12 +26,12 @@ fn wanted(asked: &args::Ingest) -> Option<Retract> {
 pub(super) async fn run(asked: &args::Ingest, project: &Project, output: Output) -> Result<bool> {
     let (Some(wanted), Some(source)) = (wanted(asked), &asked.source) else { return Ok(false) };
     project.check_source(source)?;
-    let give_up = super::absolute(&asked.give_up)?;
+    let give_up = places(&asked.give_up)?;
     let intake = Intake { source: Some(source.clone()), journal: true, give_up, ..Intake::default() };
     let mut ingest = project.ingest(project.store().await?, intake).await?;
-    catch_up(&mut ingest).await?;
     let bars = Bars::default();
     let watch: Watch<'_> = &|progress| bars.ingest(progress);
+    ingest.catch_up(watch).await?;
     let taken_back = ingest.retract(source, &wanted, watch).await?;
     drop(bars);
     output.result(

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
+use tidemark_engine::Project;
 use tidemark_ingest::tally::Reasons;
 use tidemark_ingest::{EarlierKind, FileOutcome, FileReport, FilesReport, Tally};
 
 use crate::failure::{Failure, Level, Result, show};
 use crate::output::{count, counted};
-use crate::project::Project;
 
 /// What is said of some records.
 #[derive(Debug)]
@@ -98,11 +98,6 @@ fn set_aside(source: &str, report: &FilesReport) -> Vec<Complaint> {
         FileOutcome::TakenIn { .. } | FileOutcome::GivenUp { .. } | FileOutcome::Skipped { .. } => None,
     };
     report.files.iter().filter_map(complaint).collect()
-}
-
-/// Says which files of a feed were left out.
-pub(crate) fn say_set_aside(source: &str, report: &FilesReport) {
-    say_all(&set_aside(source, report));
 }
 
 /// The messages about records from topics and pushes. With `must_give` it is an error if there were records but no event.

@@ -1,6 +1,7 @@
 //! Several files as one table: the columns of the first, in its order, and of each row all that its file says.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
@@ -28,10 +29,7 @@ pub(super) fn read_file(file: &LabelFile, texts: &mut BTreeSet<String>) -> Resul
         Format::Csv(delimiter) => csv::read(file, delimiter)?,
         Format::Json => json::read(file)?,
     };
-    let mut names = BTreeSet::new();
-    if let Some(twice) = table.schema.fields().iter().find(|field| !names.insert(field.name().clone())) {
-        return Err(TrainError::Twice { path: file.path.clone(), column: twice.name().clone() });
-    }
+    let mut names = names(&file.path, &table.schema)?;
     if matches!(file.format, Format::Csv(_)) {
         texts.extend(names.iter().cloned());
     }
@@ -54,6 +52,28 @@ pub(super) fn read_file(file: &LabelFile, texts: &mut BTreeSet<String>) -> Resul
         RecordBatch::try_new(Arc::clone(&schema), batch.columns().iter().cloned().chain(added).collect())
     });
     Ok(Table { batches: batches.collect::<Result<_, _>>()?, schema, lines: table.lines })
+}
+
+/// The names of columns, each of which is there once.
+fn names(path: &Path, schema: &Schema) -> Result<BTreeSet<String>, TrainError> {
+    let mut names = BTreeSet::new();
+    match schema.fields().iter().find(|field| !names.insert(field.name().clone())) {
+        Some(twice) => Err(TrainError::Twice { path: path.to_owned(), column: twice.name().clone() }),
+        None => Ok(names),
+    }
+}
+
+/// The schema of batches that are one table, called `path` in messages: all of them have it.
+pub(super) fn check_batches(path: &Path, batches: &[RecordBatch]) -> Result<SchemaRef, TrainError> {
+    let Some(first) = batches.first() else { return Err(TrainError::Empty(path.to_owned())) };
+    names(path, &first.schema())?;
+    for batch in &batches[1..] {
+        if batch.schema().fields() != first.schema().fields() {
+            let reason = "its batches have different columns".to_owned();
+            return Err(TrainError::Unreadable { path: path.to_owned(), reason });
+        }
+    }
+    Ok(first.schema())
 }
 
 /// Gives all files the columns of the first, in its order, and returns them. Files of JSON lines may lack columns,

@@ -1,75 +1,105 @@
-//! Reading topics until stopped, or until everything there is was taken in.
+//! A worker that reads topics until it is stopped, or until everything there is was taken in.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use tidemark_host::Host;
 use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
-use tidemark_kernel::{ErrorKind, Explain};
+use tidemark_kernel::Explain;
 use tidemark_online::http;
+use tidemark_online::listen::listen;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::unusable::{self, Complaint};
-use super::{Wanted, table};
-use crate::clock;
-use crate::failure::{Failure, Result};
+use crate::Result;
+use crate::error::EngineError;
+use crate::event::{Event, Tell};
 use crate::newer::{Newer, PERIOD};
-use crate::progress::say;
-use crate::project::Project;
+use crate::project::{Feed, Project};
+use crate::serve::address;
 use crate::service::Service;
 
-/// How long a source may wait for a store, a disk or a broker where somebody waits for the end.
+/// How long a source may wait for a store, a disk or a broker where the end of the run is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How topics are read.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// Files to take in beside the topics.
-    pub(crate) files: Vec<Wanted>,
+    pub files: Vec<Feed>,
     /// The only source, if there is only one.
-    pub(crate) source: Option<String>,
-    /// Where to tell how it goes.
-    pub(crate) monitor: Option<TcpListener>,
+    pub source: Option<String>,
+    /// Where health and metrics are told.
+    pub monitor: Option<Monitor>,
     /// Whether to end once everything there is was taken in.
-    pub(crate) until_idle: bool,
+    pub until_idle: bool,
+}
+
+/// A port for health and metrics, taken before any work is done.
+#[derive(Debug)]
+pub struct Monitor(TcpListener);
+
+impl Monitor {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// Fails where another program has it.
+    pub async fn bind(address: SocketAddr) -> Result<Self> {
+        Ok(Self(listen(address).await?))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Fails where the system does not say.
+    pub fn address(&self) -> Result<SocketAddr> {
+        address(&self.0)
+    }
 }
 
 /// What was read.
 #[derive(Debug)]
-pub(crate) struct Read {
+pub struct Read {
     /// Each source with what became of its files.
-    pub(crate) files: Vec<(String, FilesReport)>,
-    /// What was said of them.
-    pub(crate) complaints: Vec<Complaint>,
+    pub files: Vec<(String, FilesReport)>,
     /// What became of the records of each source, without rows of files.
-    pub(crate) taken: BTreeMap<String, Tally>,
+    pub taken: BTreeMap<String, Tally>,
     /// Where everything stood once everything there is was taken in; none where it was stopped before.
-    pub(crate) idle: Option<Status>,
+    pub idle: Option<Status>,
 }
 
-/// Takes in files and topics until it is stopped or told to end. Versions that are applied meanwhile take effect.
+/// Takes in files and topics until the service ends or everything is taken in. Versions that are applied meanwhile take
+/// effect. What became of files is told as soon as they are in.
 ///
 /// # Errors
 /// Fails where something must be seen to: what was taken in stays so, and the next start goes on from there.
-pub(crate) async fn read(project: &Project, mut ingest: Ingest, reading: Reading) -> Result<Read> {
-    let mut service = Service::new("stopping: committing what was taken in");
-    if let Some(listener) = reading.monitor {
-        let router = monitor::router(ingest.health(), ingest.metrics(), clock::shared());
+pub async fn read(
+    project: &Project,
+    mut ingest: Ingest,
+    reading: Reading,
+    mut service: Service,
+    tell: Tell,
+) -> Result<Read> {
+    let host = project.host().clone();
+    if let Some(Monitor(listener)) = reading.monitor {
+        let router = monitor::router(ingest.health(), ingest.metrics(), host.clock());
         let stop = service.stopped();
         service.serve(async move { Ok(http::serve(router, listener, stop).await?) });
     }
     let health = ingest.health();
     let ((tell_files, mut files), (tell_idle, mut idle)) = (oneshot::channel(), oneshot::channel());
-    let taken_in = take_in(project.clone(), ingest.handle(), reading.files, tell_files);
+    let taken_in = take_in(project.clone(), ingest.handle(), reading.files, tell, tell_files);
     let (handle, stop) = (ingest.handle(), service.stopped());
     if reading.until_idle {
-        service.work(until_idle(taken_in, handle, ingest.health(), stop, tell_idle));
+        let patience = out_of_patience(ingest.health(), host.clone());
+        service.work(until_idle(taken_in, handle, patience, stop, tell_idle));
     } else {
         service.work(async move {
             taken_in.await?;
@@ -78,26 +108,24 @@ pub(crate) async fn read(project: &Project, mut ingest: Ingest, reading: Reading
         });
     }
     let newer = Newer::than(project);
-    service.work(follow(newer, ingest.handle(), reading.source, service.stopped()));
+    service.work(follow(newer, ingest.handle(), reading.source, host, service.stopped()));
     let stop = service.stopped();
     service.work(async move { Ok(ingest.run(stop).await?) });
     service.run().await?;
     // All have ended: what was not told by now will not be.
-    let (files, complaints) = files.try_recv().unwrap_or_default();
-    Ok(Read { files, complaints, taken: health.taken(), idle: idle.try_recv().ok() })
+    let files = files.try_recv().unwrap_or_default();
+    Ok(Read { files, taken: health.taken(), idle: idle.try_recv().ok() })
 }
-
-/// Each source with what became of its files, and what was said of them.
-type Files = (Vec<(String, FilesReport)>, Vec<Complaint>);
 
 /// Takes files in beside everything else, those of one source beside those of another.
 async fn take_in(
     project: Project,
     handle: IngestHandle,
-    wanted: Vec<Wanted>,
-    tell: oneshot::Sender<Files>,
+    wanted: Vec<Feed>,
+    tell: Tell,
+    done: oneshot::Sender<Vec<(String, FilesReport)>>,
 ) -> Result<()> {
-    let reports = wanted.into_iter().map(async |(source, patterns)| {
+    let reports = wanted.into_iter().map(async |Feed { source, patterns }| {
         let report = handle.take_in_files_as(&source, patterns, Changed::SetAside).await?;
         Ok((source, report))
     });
@@ -107,11 +135,9 @@ async fn take_in(
         reports => reports?,
     };
     if !reports.is_empty() {
-        say(table(&reports).trim_end());
+        tell(Event::Files { project: &project, reports: &reports });
     }
-    let complaints = unusable::of_files(&project, &reports)?;
-    unusable::say_all(&complaints);
-    drop(tell.send((reports, complaints)));
+    drop(done.send(reports));
     Ok(())
 }
 
@@ -119,7 +145,7 @@ async fn take_in(
 async fn until_idle(
     files: impl Future<Output = Result<()>>,
     handle: IngestHandle,
-    health: Arc<Health>,
+    impatient: impl Future<Output = EngineError>,
     stop: impl Future<Output = ()>,
     tell: oneshot::Sender<Status>,
 ) -> Result<()> {
@@ -129,7 +155,7 @@ async fn until_idle(
     };
     let ended = async {
         files.await?;
-        Ok::<_, Failure>(idle.await)
+        Ok::<_, EngineError>(idle.await)
     };
     tokio::select! {
         ended = ended => match ended? {
@@ -138,15 +164,15 @@ async fn until_idle(
             Err(IngestError::NotRunning) => {}
             Err(error) => return Err(error.into()),
         },
-        failure = out_of_patience(&health) => return Err(failure),
+        error = impatient => return Err(error),
         () = stop => {}
     }
     Ok(())
 }
 
 /// Ends once a source has waited too long for what may come back by itself.
-async fn out_of_patience(health: &Health) -> Failure {
-    let mut since = clock::stopwatch();
+async fn out_of_patience(health: Arc<Health>, host: Host) -> EngineError {
+    let mut since = host.stopwatch();
     loop {
         let waiting = health.conditions().into_values().find_map(|condition| match condition {
             Condition::Waiting { reason, help } => Some((reason, help)),
@@ -154,13 +180,12 @@ async fn out_of_patience(health: &Health) -> Failure {
         });
         match waiting {
             Some((reason, help)) if since.elapsed() >= PATIENCE => {
-                let again = || "start it again then, it goes on where it was".to_owned();
-                return Failure::of(ErrorKind::Unavailable, reason, help.unwrap_or_else(again));
+                return EngineError::Impatient { reason, help };
             }
             Some(_) => {}
-            None => since = clock::stopwatch(),
+            None => since = host.stopwatch(),
         }
-        clock::host().sleep(PERIOD).await;
+        host.sleep(PERIOD).await;
     }
 }
 
@@ -170,9 +195,10 @@ async fn follow(
     mut newer: Newer,
     handle: IngestHandle,
     source: Option<String>,
+    host: Host,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let (mut stop, host) = (std::pin::pin!(stop), clock::host());
+    let mut stop = std::pin::pin!(stop);
     let mut reload: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
     loop {
         tokio::select! {

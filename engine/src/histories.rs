@@ -9,7 +9,7 @@ use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{OnlineStore, StoreError, begun_at};
 
-use crate::failure::Result;
+use crate::Result;
 use crate::project::Project;
 
 /// The event tables of a project, and the ids of those that were found.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use tidemark_host::Host;
 use tidemark_kernel::Explain;
 
-use crate::project::{Folder, Project};
+use crate::folder::Folder;
+use crate::project::Project;
 
 /// How often to look.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
@@ -14,6 +16,7 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Newer {
     folder: Folder,
+    host: Host,
     version: u64,
     /// When the folder of the versions had last changed.
     seen: Option<SystemTime>,
@@ -21,7 +24,8 @@ pub(crate) struct Newer {
 
 impl Newer {
     pub(crate) fn than(project: &Project) -> Self {
-        Self { folder: project.folder().clone(), version: project.version, seen: None }
+        let (folder, host) = (project.folder().clone(), project.host().clone());
+        Self { folder, host, version: project.version, seen: None }
     }
 
     /// The newest version, if one was applied since this was last asked. One that cannot be read is logged once.
@@ -35,7 +39,7 @@ impl Newer {
             Ok(applied) => {
                 let applied = applied.filter(|applied| applied.version > self.version)?;
                 self.version = applied.version;
-                Some(Project::of(self.folder.clone(), applied.version, applied.repo))
+                Some(Project::of(self.folder.clone(), applied.version, applied.repo, self.host.clone()))
             }
             Err(error) => {
                 tracing::error!(

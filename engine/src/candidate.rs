@@ -1,0 +1,84 @@
+//! What the definition files say, against the version that runs.
+
+use std::collections::BTreeMap;
+
+use tidemark_host::Host;
+use tidemark_ingest::Watch;
+use tidemark_offline::{EventTable, Held, Location};
+use tidemark_registry::applied::record;
+use tidemark_registry::{Applied, AppliedError, Change, HeldField, Needs, Repo, diff};
+
+use crate::Result;
+use crate::folder::Folder;
+use crate::project::{Intake, Project};
+
+/// What a folder defines, checked, and what applying it would change.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What the files mean.
+    pub repo: Repo,
+    /// What it changes, in order.
+    pub changes: Vec<Change>,
+    /// Whether the version that runs is not valid for this version of Tidemark, so that everything counts as new.
+    pub replaces_invalid: bool,
+    running: Option<Applied>,
+    folder: Folder,
+}
+
+impl Candidate {
+    /// Reads and checks the folder.
+    ///
+    /// # Errors
+    /// Fails with every problem of the definitions, and with what stored events cannot follow.
+    pub async fn read(folder: &Folder) -> Result<Self> {
+        let repo = tidemark_registry::load(folder.path())?;
+        let (running, replaces_invalid) = match folder.running() {
+            // It could not be replaced if it counted.
+            Err(AppliedError::Invalid { .. }) => (None, true),
+            running => (running?, false),
+        };
+        let nothing = tidemark_registry::parse(Vec::<(String, String)>::new())?;
+        let before = running.as_ref().map_or(&nothing, |applied| &applied.repo);
+        let changes = diff(before, &repo, &needs(folder, &repo).await?)?;
+        Ok(Self { repo, changes, replaces_invalid, running, folder: folder.clone() })
+    }
+
+    /// Whether it means anything else than what runs.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.differs_from(&self.repo))
+    }
+
+    /// Records it, if it is a change, and backfills what it changes. A backfill that is cut short is taken up by
+    /// whatever runs next.
+    ///
+    /// # Errors
+    /// Before anything is recorded: where the stores cannot be opened. Afterwards: where a backfill fails.
+    pub async fn apply(self, host: &Host, watch: Watch<'_>) -> Result<Project> {
+        let changed = self.is_change();
+        let version = self.running.as_ref().map_or(0, |running| running.version);
+        let mut project = Project::of(self.folder, version, self.repo, host.clone());
+        // Whoever has the stores open runs the old version: it must not be told otherwise.
+        let mut ingest = project.ingest(project.store().await?, Intake::of_history(&project)).await?;
+        if changed {
+            project.version = record(&project.folder().applied(), &project.repo, host.now())?;
+        }
+        ingest.catch_up(watch).await?;
+        Ok(project)
+    }
+}
+
+/// What the event tables need of each source.
+async fn needs(folder: &Folder, repo: &Repo) -> Result<BTreeMap<String, Needs>> {
+    let location = Location::parse(&repo.project.offline.path, folder.path())?;
+    let mut needs = BTreeMap::new();
+    for source in repo.sources.values() {
+        let Held { fields, topic } = EventTable::held(&location, source).await?;
+        let fields = fields.into_iter().map(|held| {
+            let place = held.place();
+            HeldField { field: held.field, stored: held.stored, rows: held.rows, place }
+        });
+        needs.insert(source.name.clone(), Needs { fields: fields.collect(), topic });
+    }
+    Ok(needs)
+}

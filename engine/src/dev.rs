@@ -1,0 +1,137 @@
+//! Everything in one process, for developing: events in, lookups out, and definitions and feeds that are followed as
+//! their files change.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidemark_host::Host;
+use tidemark_ingest::{Changed, Ingest, IngestError};
+use tidemark_online::Lookups;
+
+use crate::Result;
+use crate::candidate::Candidate;
+use crate::event::{Event, Tell};
+use crate::folder::Folder;
+use crate::project::{Feed, Intake, Project, Running};
+use crate::serve::{Listen, Ports};
+use crate::service::Service;
+use control::{Controlled, control};
+use definitions::Definitions;
+use feeds::Feeds;
+
+mod control;
+mod definitions;
+mod feeds;
+
+pub use control::{Applied, Control};
+
+/// Everything in one process, ready to run: `tidemark dev`.
+pub struct Dev {
+    /// The version that runs first.
+    pub project: Project,
+    ports: Ports,
+    ingest: Ingest,
+    lookups: Arc<Lookups>,
+    feeds: Feeds,
+    tell: Tell,
+    control: Control,
+    controlled: Controlled,
+}
+
+impl Dev {
+    /// Applies the definitions of the folder, or goes on with the version before where they are wrong; takes the ports,
+    /// catches up and takes in the files of the feeds.
+    ///
+    /// # Errors
+    /// Fails where there is no valid version, a port is taken, or a store or table cannot be used. Definitions that are
+    /// refused, and files of a feed that cannot be taken in, are told.
+    pub async fn open(folder: Folder, listen: Listen, host: &Host, tell: Tell) -> Result<Self> {
+        let project = start(folder, host, &tell).await?;
+        let ports = Ports::bind(listen, &project).await?;
+        let store = project.store().await?;
+        let intake = Intake { journal: true, topics: true, ..Intake::default() };
+        let mut ingest = project.ingest(Arc::clone(&store), intake).await?;
+        let watch = |progress: tidemark_ingest::Progress<'_>| tell(Event::Progress(progress));
+        ingest.catch_up(&watch).await?;
+        let feeds = Feeds::of(&project);
+        let mut reports = Vec::new();
+        for Feed { source, patterns } in project.feeds() {
+            match ingest.take_in_files_as(&source, &patterns, Changed::SetAside, &watch).await {
+                Ok(report) => reports.push((source, report)),
+                // The feed is followed: its files may come later.
+                Err(error @ IngestError::NoFile(_)) => {
+                    tell(Event::FilesFailed { source: &source, error: &error.into() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !reports.is_empty() {
+            tell(Event::Files { project: &project, reports: &reports });
+        }
+        let lookups = Arc::new(Lookups::new(Arc::clone(&store), host.clock()));
+        lookups.serve(project.repo.services.values().cloned())?;
+        let engines = Running { store, ingest: ingest.handle(), lookups: Arc::clone(&lookups) };
+        let project = project.run_by(engines);
+        let (control, controlled) = control(project.clone());
+        Ok(Self { project, ports, ingest, lookups, feeds, tell, control, controlled })
+    }
+
+    /// Where HTTP and gRPC listen, in this order.
+    ///
+    /// # Errors
+    /// Fails where the system does not say.
+    pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
+        self.ports.addresses()
+    }
+
+    /// Gives it commands while it runs.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Answers lookups, takes in pushes, topics and new files of feeds, and applies definitions as they change, until
+    /// the service ends.
+    ///
+    /// # Errors
+    /// Fails where a server or the ingestion does; what was taken in stays so.
+    pub async fn run(self, mut service: Service) -> Result<()> {
+        let Self { project, ports, mut ingest, lookups, feeds, tell, control, controlled } = self;
+        drop(control);
+        ports.serve(&mut service, &lookups, Some(&ingest), project.host());
+        let definitions = Definitions {
+            project,
+            ingest: ingest.handle(),
+            lookups,
+            feeds,
+            tell,
+            controlled,
+            refused: false,
+        };
+        service.work(definitions.follow(service.stopped()));
+        let stop = service.stopped();
+        service.work(async move { Ok(ingest.run(stop).await?) });
+        service.run().await
+    }
+}
+
+/// The definitions of the folder, or the version before where they are wrong.
+async fn start(folder: Folder, host: &Host, tell: &Tell) -> Result<Project> {
+    let watch = |progress: tidemark_ingest::Progress<'_>| tell(Event::Progress(progress));
+    let Some(running) = folder.running()? else {
+        return Candidate::read(&folder).await?.apply(host, &watch).await;
+    };
+    if !running.differs(folder.path()) {
+        return Ok(Project::of(folder, running.version, running.repo, host.clone()));
+    }
+    match Candidate::read(&folder).await {
+        Ok(candidate) => {
+            tell(Event::Changes(&candidate.changes));
+            candidate.apply(host, &watch).await
+        }
+        Err(error) => {
+            tell(Event::Refused { error: &error, version: running.version });
+            Ok(Project::of(folder, running.version, running.repo, host.clone()))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Commands for a project that runs, from the same process.
+
+use tidemark_ingest::IngestError;
+use tidemark_registry::Change;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::Result;
+use crate::project::Project;
+
+/// What applying the definitions of the folder came to.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// What they changed, in order.
+    pub changes: Vec<Change>,
+    /// Whether they meant anything else than the version before.
+    pub is_change: bool,
+    /// The version that runs now.
+    pub version: u64,
+}
+
+/// Where the answer to a request to apply goes.
+pub(super) type Answer = oneshot::Sender<Result<Applied>>;
+
+/// Gives commands to a [`Dev`](super::Dev) that runs. Clones give them to the same one.
+#[derive(Clone, Debug)]
+pub struct Control {
+    project: watch::Receiver<Project>,
+    requests: mpsc::Sender<Answer>,
+}
+
+/// The other end of a [`Control`].
+#[derive(Debug)]
+pub(super) struct Controlled {
+    pub(super) project: watch::Sender<Project>,
+    pub(super) requests: mpsc::Receiver<Answer>,
+}
+
+pub(super) fn control(project: Project) -> (Control, Controlled) {
+    let (tell, project) = watch::channel(project);
+    let (request, requests) = mpsc::channel(1);
+    (Control { project, requests: request }, Controlled { project: tell, requests })
+}
+
+impl Control {
+    /// The version that runs. Its [store](Project::store), [lookups](Project::lookups) and [status](Project::status) are
+    /// those of the running process, and files are [taken in](Project::take_in) by it.
+    #[must_use]
+    pub fn project(&self) -> Project {
+        self.project.borrow().clone()
+    }
+
+    /// Applies the definitions of the folder, and backfills what they change.
+    ///
+    /// # Errors
+    /// Fails where they are refused; the version before goes on.
+    pub async fn apply(&self) -> Result<Applied> {
+        let (answer, answered) = oneshot::channel();
+        // A run that ends takes no request and drops the one at hand.
+        let Ok(()) = self.requests.send(answer).await else { return Err(IngestError::NotRunning.into()) };
+        answered.await.unwrap_or_else(|_| Err(IngestError::NotRunning.into()))
+    }
+}

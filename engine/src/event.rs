@@ -1,0 +1,58 @@
+//! What happens while something runs, for people who watch it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_ingest::FilesReport;
+use tidemark_ingest::progress::Progress;
+use tidemark_registry::Change;
+
+use crate::error::EngineError;
+use crate::project::Project;
+
+/// What has happened. An error that ends the run is no event: the run returns it.
+#[derive(Debug)]
+pub enum Event<'e> {
+    /// How far a piece of work is: a backfill, files being taken in.
+    Progress(Progress<'e>),
+    /// The definitions that were read change this, and are about to be applied.
+    Changes(&'e [Change]),
+    /// Settings have changed, which take effect at the next start.
+    SettingsLater,
+    /// The definitions that were read cannot be applied: the version before goes on.
+    Refused {
+        /// Why.
+        error: &'e EngineError,
+        /// The version that goes on.
+        version: u64,
+    },
+    /// After definitions that were refused, those of the version that runs were read again.
+    Restored {
+        /// That version.
+        version: u64,
+    },
+    /// A version was applied and runs.
+    Applied {
+        /// Its number.
+        version: u64,
+        /// How long that took, with the backfill of its views.
+        took: Duration,
+    },
+    /// Files of feeds were taken in.
+    Files {
+        /// The version that runs.
+        project: &'e Project,
+        /// Each source with what became of its files.
+        reports: &'e [(String, FilesReport)],
+    },
+    /// The files of a feed could not be taken in; everything else goes on.
+    FilesFailed {
+        /// The source.
+        source: &'e str,
+        /// Why.
+        error: &'e EngineError,
+    },
+}
+
+/// How events are told. It may be called by several tasks at once, and must not block.
+pub type Tell = Arc<dyn Fn(Event<'_>) + Send + Sync>;

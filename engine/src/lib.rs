@@ -1,0 +1,41 @@
+//! A feature repo with its stores and engines: the one place where the parts are wired together.
+//!
+//! Whatever runs Tidemark starts here: the command line, a binding for another language, a test that wants it as a
+//! black box. [`Folder`] finds a repo, [`Candidate`] is what its files say, [`Project`] is the version that was applied
+//! and opens its engines: events in ([`Project::ingest`]), lookups ([`Project::lookups`]), training sets
+//! ([`Project::train`]), the proof that both agree ([`Project::verify`]), and what lies in the event tables
+//! ([`Project::compact`], [`Project::dead_letters`]).
+//!
+//! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that others
+//! fill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They tell what happens by an
+//! [`Event`].
+//!
+//! This crate prints nothing, reads no arguments and sets up no log: it returns typed results, and every error says its
+//! kind and what to do ([`Explain`](tidemark_kernel::Explain)).
+
+mod candidate;
+pub mod dev;
+mod error;
+mod event;
+pub mod files;
+mod folder;
+mod histories;
+mod newer;
+mod project;
+pub mod serve;
+mod service;
+pub mod tables;
+pub mod topics;
+pub mod training;
+
+pub use candidate::Candidate;
+pub use error::EngineError;
+pub use event::{Event, Tell};
+pub use files::TakenIn;
+pub use folder::Folder;
+pub use project::{Feed, Intake, Opened, Project};
+pub use service::Service;
+pub use training::Training;
+
+/// What an engine comes to.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
