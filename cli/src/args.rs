@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use tidemark_ingest::files::pattern_in;
 use tidemark_kernel::source::Unit;
 use tidemark_kernel::{Log, Span, Time, Visibility};
 
@@ -125,8 +126,8 @@ Examples:
   tidemark lookup fraud user_id=7 merchant_id=null card_id=c-7-1 amount=1 --at 2026-11-20T08:00:00Z
   tidemark lookup fraud --rows rows.jsonl --format json     one object of values on each line
 
-Values are read as the types that the service declares; null is no value. A lookup opens the online
-store itself: while `tidemark dev` runs, ask its HTTP port.")]
+Values are read as the types that the service declares; null is no value. The online store is opened for
+each call: programs ask the HTTP or gRPC port of `tidemark dev` or `tidemark serve`.")]
     Lookup(Lookup),
     /// Build a training set: what each feature was worth at each label's instant
     #[command(after_help = "\
@@ -174,7 +175,7 @@ Examples:
 
 With --retry, each record that is an event by now is taken in once, as a new row of its source, and leaves
 the dead letters; one that is rejected again stays. Stopped at any moment, the next command of the source
-goes on. It needs what `ingest --from` needs: while `tidemark dev` runs, stop that first.")]
+goes on. While `tidemark dev` runs, stop it first.")]
     DeadLetters(DeadLetters),
     /// Merge the small files of the event tables, and remove those that nobody needs any more
     #[command(after_help = "\
@@ -188,24 +189,19 @@ into another stays for those who still read it, until it is older than --vacuum-
 }
 
 impl Command {
-    /// Whether it reads what is written to stdin.
-    pub(crate) fn reads_stdin(&self) -> bool {
-        matches!(self, Self::Lookup(Lookup { rows: Some(rows), .. }) if rows == Path::new("-"))
+    /// The file that it reads rows from.
+    pub(crate) fn rows(&self) -> Option<&Path> {
+        match self {
+            Self::Lookup(Lookup { rows, .. }) => rows.as_deref(),
+            _ => None,
+        }
     }
 
     /// Has relative paths begin at `folder`.
     pub(crate) fn start_paths_at(&mut self, folder: &Path) {
-        match self {
-            Self::Ingest(Ingest { from, forget, give_up, .. }) => {
-                for pattern in from.iter_mut() {
-                    *pattern = folder.join(&*pattern).display().to_string();
-                }
-                forget.iter_mut().chain(give_up).for_each(|path| *path = folder.join(&*path));
-            }
-            Self::Lookup(Lookup { rows: Some(rows), .. }) if rows != Path::new("-") => {
-                *rows = folder.join(&*rows);
-            }
-            _ => {}
+        if let Self::Ingest(Ingest { from, forget, give_up, .. }) = self {
+            from.iter_mut().for_each(|pattern| *pattern = pattern_in(folder, pattern));
+            forget.iter_mut().chain(give_up).for_each(|path| *path = folder.join(&*path));
         }
     }
 

@@ -8,7 +8,7 @@ mod demo;
 mod dev;
 mod ingest;
 mod init;
-mod lookup;
+pub(crate) mod lookup;
 mod serve;
 mod status;
 mod test;
@@ -61,6 +61,9 @@ pub(crate) async fn with_stores(command: Command, global: &Global, output: Outpu
         Command::Verify(verify) => verify::run(verify, global, output).await,
         Command::Status(asked) => status::run(asked, global, output).await,
         Command::DeadLetters(asked) => dead_letters::run(&asked, global, output).await,
-        _ => Err(Failure::mistake("`tidemark dev` carries out no such command", "run it by itself")),
+        _ => Err(Failure::mistake(
+            "this command cannot run inside `tidemark dev`",
+            "stop `tidemark dev` and run it again",
+        )),
     }
 }

@@ -19,22 +19,45 @@ pub(crate) struct Caller {
     pub(crate) frames: UnboundedSender<Frame>,
     /// Whether its stderr takes colours.
     pub(crate) colour: bool,
-    /// What was written to its stdin, if the command reads that.
-    pub(crate) stdin: Option<String>,
+    /// The rows of a lookup, if it has them in a file or on stdin.
+    pub(crate) input: Option<String>,
     /// The project that this process runs.
     pub(crate) control: Control,
 }
 
-/// A piece of what a command comes to.
+/// One piece of a command's output.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Frame {
     /// For stdout.
     Out(String),
     /// For stderr.
-    Err(String),
+    Said(Said),
     /// The exit code, after everything else.
     Exit(u8),
+}
+
+/// Something to say on stderr.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Said {
+    pub(crate) level: Level,
+    /// The kind of an error, where it has one.
+    pub(crate) kind: Option<String>,
+    pub(crate) message: String,
+    /// What to do, one suggestion per line.
+    pub(crate) help: Option<String>,
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// Talk: what goes on.
+    Note,
+    /// The command did what it was asked for, and the result may not be what is wanted.
+    Warning,
+    /// The command did not do what it was asked for.
+    Error,
 }
 
 /// What `ask` says of the caller; none where there is none.
@@ -52,30 +75,42 @@ pub(crate) fn control() -> Option<Control> {
 /// # Errors
 /// Fails where it cannot be written.
 pub(crate) fn out(text: String) -> io::Result<()> {
-    let text = match of_caller(|caller| caller.frames.clone()) {
+    if let Some(frames) = of_caller(|caller| caller.frames.clone()) {
         // A caller that has gone reads nothing more.
-        Some(frames) => return Ok(drop(frames.send(Frame::Out(text)))),
-        None => text,
-    };
+        drop(frames.send(Frame::Out(text)));
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// Writes to stderr, where perhaps nobody reads it.
-pub(crate) fn err(text: String) {
-    match of_caller(|caller| caller.frames.clone()) {
-        Some(frames) => drop(frames.send(Frame::Err(text))),
-        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+/// Says something on stderr, where perhaps nobody reads it: to people, or as a line of JSON.
+pub(crate) fn say(said: Said) {
+    if let Some(frames) = of_caller(|caller| caller.frames.clone()) {
+        return drop(frames.send(Frame::Said(said)));
     }
+    let Said { level, kind, message, help } = said;
+    if log::is_json() {
+        let (kind, help, message) = (kind.as_deref(), help.as_deref(), message.trim());
+        return match level {
+            Level::Note => tracing::info!("{message}"),
+            Level::Warning => tracing::warn!(help, "{message}"),
+            Level::Error => tracing::error!(kind, help, "{message}"),
+        };
+    }
+    let name = match level {
+        Level::Note => "",
+        Level::Warning => "warning: ",
+        Level::Error => "error: ",
+    };
+    let advice: String =
+        help.iter().flat_map(|help| help.lines()).map(|line| format!("\nhelp: {line}")).collect();
+    drop(writeln!(io::stderr().lock(), "{name}{message}{advice}"));
 }
 
-/// Everything that comes from stdin.
-///
-/// # Errors
-/// Fails where it cannot be read.
-pub(crate) fn stdin() -> io::Result<String> {
-    of_caller(|caller| caller.stdin.clone().unwrap_or_default())
-        .map_or_else(|| io::read_to_string(io::stdin()), Ok)
+/// The text that the caller has sent with the command.
+pub(crate) fn input() -> Option<String> {
+    of_caller(|caller| caller.input.clone()).flatten()
 }
 
 /// Whether stderr takes colours.
@@ -86,10 +121,5 @@ pub(crate) fn colour() -> bool {
 
 /// Whether a person watches stderr, where bars can move.
 pub(crate) fn is_watched() -> bool {
-    control().is_none() && io::stderr().is_terminal() && !is_log()
-}
-
-/// Whether what is said goes to a log, as JSON.
-pub(crate) fn is_log() -> bool {
-    control().is_none() && log::is_json()
+    control().is_none() && io::stderr().is_terminal() && !log::is_json()
 }

@@ -1,4 +1,4 @@
-//! Why a command fails, as people meet it: one clear message, the advice below it, an exit code.
+//! How a failed command is reported: a message, the advice below it, an exit code.
 //!
 //! The kind, the message and the advice come from the error itself ([`Explain`]). Only such errors can be returned with
 //! `?`, so that a new error type does not compile before it says what it is.
@@ -12,17 +12,16 @@ use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_registry::Problems;
 
 use crate::commands::check;
-use crate::console;
+use crate::console::{self, Level, Said};
 use crate::output::counted;
-use crate::progress::say;
 
-/// What a command comes to.
+/// The result type of the command line.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// This is why.
+    /// An error of an engine, or one that only the command line detects.
     Error(Box<dyn Explain>),
     /// The result on stdout says why.
     Told,
@@ -39,14 +38,14 @@ impl<E: Explain> From<E> for Failure {
 }
 
 impl Failure {
-    /// A mistake of the user that only the command line can see.
+    /// Arguments or input that only the command line can tell to be wrong.
     pub(crate) fn mistake(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::of(ErrorKind::Invalid, message, help)
     }
 
-    /// What only the command line can see.
+    /// An error that only the command line detects.
     pub(crate) fn of(kind: ErrorKind, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Seen { kind, message: message.into(), help: help.into() }.into()
+        CommandError { kind, message: message.into(), help: help.into() }.into()
     }
 
     /// What only a defect of Tidemark or of the machine can cause, such as a panic of a task.
@@ -117,12 +116,14 @@ pub(crate) fn tell(error: &dyn Explain) {
         }
         None => error.to_string(),
     };
-    let help = error.help();
-    if console::is_log() {
-        tracing::error!(kind = error.kind().name(), help = help.as_deref(), "{}", what.trim_end());
-    } else {
-        show(Level::Error, what.trim_end(), help.as_deref());
-    }
+    let kind = error.kind();
+    let help = error.help().or((kind == ErrorKind::Internal).then_some(REPORT.into()));
+    console::say(Said {
+        level: Level::Error,
+        kind: Some(kind.name().to_owned()),
+        message: what.trim_end().to_owned(),
+        help: help.map(Cow::into_owned),
+    });
 }
 
 /// The problems of the definitions that an error is about, which are shown with their lines.
@@ -131,43 +132,27 @@ pub(crate) fn problems(error: &dyn Explain) -> Option<&Problems> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// The command did what it was asked for, and the result may not be what is wanted.
-    Warning,
-    /// The command did not do what it was asked for.
-    Error,
-}
-
 /// Says on stderr what is wrong, and what to do: each line of `help` below it.
 pub(crate) fn show(level: Level, what: &str, help: Option<&str>) {
-    let advice: String =
-        help.into_iter().flat_map(str::lines).map(|line| format!("\nhelp: {line}")).collect();
-    match level {
-        Level::Error if console::is_log() => tracing::error!(help, "{what}"),
-        Level::Warning if console::is_log() => tracing::warn!(help, "{what}"),
-        Level::Error => say(format_args!("error: {what}{advice}")),
-        Level::Warning => say(format_args!("warning: {what}{advice}")),
-    }
+    console::say(Said { level, kind: None, message: what.to_owned(), help: help.map(str::to_owned) });
 }
 
 #[derive(Debug)]
-struct Seen {
+struct CommandError {
     kind: ErrorKind,
     message: String,
     help: String,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Seen {}
+impl Error for CommandError {}
 
-impl Explain for Seen {
+impl Explain for CommandError {
     fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -204,6 +189,9 @@ impl Explain for Defect {
         None
     }
 }
+
+/// The advice about a defect that has none of its own.
+const REPORT: &str = "this is a defect of Tidemark or of the machine; please report it";
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use tidemark_host::Stopwatch;
 use tidemark_ingest::progress::{Progress, Task};
 
 use crate::clock;
-use crate::console;
+use crate::console::{self, Level, Said};
 use crate::output::{bytes, count, duration, rate};
 
 /// How often a line is written where there is no terminal.
@@ -17,10 +17,7 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Says something to whoever watches. Nobody may, so failing to is no failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    if console::is_log() {
-        return tracing::info!("{}", text.to_string().trim());
-    }
-    console::err(format!("{text}\n"));
+    console::say(Said { level: Level::Note, kind: None, message: text.to_string(), help: None });
 }
 
 /// What is counted.

@@ -23,7 +23,7 @@ mod control;
 mod definitions;
 mod feeds;
 
-pub use control::{Applied, Control};
+pub use control::{Control, Outcome};
 
 /// Everything in one process, ready to run: `tidemark dev`.
 pub struct Dev {
@@ -53,17 +53,14 @@ impl Dev {
         let mut ingest = project.ingest(Arc::clone(&store), intake).await?;
         let watch = |progress: tidemark_ingest::Progress<'_>| tell(Event::Progress(progress));
         ingest.catch_up(&watch).await?;
-        let feeds = Feeds::of(&project);
+        let mut feeds = Feeds::of(&project);
+        let (matched, unmatched) = feeds.matched();
+        unmatched.into_iter().for_each(|(source, error)| tell_unmatched(&tell, &source, error));
         let mut reports = Vec::new();
-        for Feed { source, patterns } in project.feeds() {
-            match ingest.take_in_files_as(&source, &patterns, Changed::SetAside, &watch).await {
-                Ok(report) => reports.push((source, report)),
-                // The feed is followed: its files may come later.
-                Err(error @ IngestError::NoFile(_)) => {
-                    tell(Event::FilesFailed { source: &source, error: &error.into() });
-                }
-                Err(error) => return Err(error.into()),
-            }
+        for Feed { source, patterns } in matched {
+            let report = ingest.take_in_files_as(&source, &patterns, Changed::SetAside, &watch).await?;
+            feeds.taken_in(&source, report.clone());
+            reports.push((source, report));
         }
         if !reports.is_empty() {
             tell(Event::Files { project: &project, reports: &reports });
@@ -79,7 +76,7 @@ impl Dev {
     /// Where HTTP and gRPC listen, in this order.
     ///
     /// # Errors
-    /// Fails where the system does not say.
+    /// Fails where the operating system cannot report the address.
     pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
         self.ports.addresses()
     }
@@ -99,19 +96,20 @@ impl Dev {
         let Self { project, ports, mut ingest, lookups, feeds, tell, control, controlled } = self;
         drop(control);
         ports.serve(&mut service, &lookups, Some(&ingest), project.host());
-        let definitions = Definitions {
-            project,
-            ingest: ingest.handle(),
-            lookups,
-            feeds,
-            tell,
-            controlled,
-            refused: false,
-        };
+        let handle = ingest.handle();
+        let definitions = Definitions::new(project, handle, lookups, feeds, tell, controlled);
         service.work(definitions.follow(service.stopped()));
         let stop = service.stopped();
         service.work(async move { Ok(ingest.run(stop).await?) });
         service.run().await
+    }
+}
+
+/// A pattern that matches no file may match one later; any other error of a pattern is one.
+fn tell_unmatched(tell: &Tell, source: &str, error: IngestError) {
+    match error {
+        IngestError::NoFile(pattern) => tell(Event::NoFiles { source, pattern: &pattern }),
+        error => tell(Event::FilesFailed { source, error: &error.into() }),
     }
 }
 

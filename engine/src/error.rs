@@ -37,14 +37,16 @@ pub enum EngineError {
     #[error("the online store is embedded: it belongs to one process, the one that takes in events")]
     Embedded,
     /// This process takes in the project's events already.
-    #[error("this cannot be done while `tidemark dev` runs here")]
-    Runs,
+    #[error("not possible while `tidemark dev` is running in this repo")]
+    AlreadyRunning,
     /// A file is to be given up that was not taken in halfway.
     #[error("{} was not taken in halfway, so there is nothing to give up", .0.display())]
     NotHalfway(PathBuf),
-    /// A source has waited too long for what may come back by itself, in a run whose end is waited for.
+    /// A run that ends once everything is taken in timed out waiting for a store, disk or broker.
     #[error("{reason}")]
-    Impatient {
+    WaitTimeout {
+        /// The kind of what it waits for.
+        kind: ErrorKind,
         /// What it waits for.
         reason: String,
         /// What to do about it.
@@ -123,8 +125,10 @@ impl EngineError {
             Self::Serve(error) => error,
             Self::Verify(error) => error,
             Self::NoRepo { .. } | Self::UnknownSource { .. } | Self::Embedded => return None,
-            Self::Runs | Self::NotHalfway(_) => return None,
-            Self::Impatient { .. } | Self::OwnLabels(_) | Self::System { .. } | Self::Task(_) => return None,
+            Self::AlreadyRunning | Self::NotHalfway(_) => return None,
+            Self::WaitTimeout { .. } | Self::OwnLabels(_) | Self::System { .. } | Self::Task(_) => {
+                return None;
+            }
         })
     }
 
@@ -139,8 +143,8 @@ impl Explain for EngineError {
         match self {
             Self::NoRepo { .. } | Self::UnknownSource { .. } => ErrorKind::Unknown,
             Self::Embedded | Self::OwnLabels(_) | Self::NotHalfway(_) => ErrorKind::Invalid,
-            Self::Runs => ErrorKind::Environment,
-            Self::Impatient { .. } => ErrorKind::Unavailable,
+            Self::AlreadyRunning => ErrorKind::Environment,
+            Self::WaitTimeout { kind, .. } => *kind,
             Self::System { source, .. } => source.kind().into(),
             part => part.of_part().map_or(ErrorKind::Internal, Explain::kind),
         }
@@ -155,10 +159,10 @@ impl Explain for EngineError {
             Self::Embedded => {
                 "run `tidemark dev`, or write `online: {store: redis, url: …}` in tidemark.yaml and apply it"
             }
-            Self::Impatient { help, .. } => {
-                help.as_deref().unwrap_or("start it again then, it goes on where it was")
+            Self::WaitTimeout { help, .. } => {
+                help.as_deref().unwrap_or("start again; it goes on where it stopped")
             }
-            Self::Runs => "stop it first",
+            Self::AlreadyRunning => "stop it first",
             Self::NotHalfway(_) => "name a file that an error of `tidemark ingest` named",
             Self::OwnLabels(_) => "write it to another file",
             part => return part.of_part().and_then(Explain::help),

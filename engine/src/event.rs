@@ -45,7 +45,14 @@ pub enum Event<'e> {
         /// Each source with what became of its files.
         reports: &'e [(String, FilesReport)],
     },
-    /// The files of a feed could not be taken in; everything else goes on.
+    /// A pattern of a feed matches no file yet; files that appear are taken in.
+    NoFiles {
+        /// The source.
+        source: &'e str,
+        /// The pattern.
+        pattern: &'e str,
+    },
+    /// The files of a feed could not be taken in; everything else goes on, and they are tried again.
     FilesFailed {
         /// The source.
         source: &'e str,

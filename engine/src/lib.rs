@@ -1,7 +1,7 @@
 //! A feature repo with its stores and engines: the one place where the parts are wired together.
 //!
-//! Whatever runs Tidemark starts here: the command line, a binding for another language, a test that wants it as a
-//! black box. [`Folder`] finds a repo, [`Candidate`] is what its files say, [`Project`] is the version that was applied
+//! The entry point for programs that embed Tidemark: the command line, a binding for another language, a black-box
+//! test. [`Folder`] finds a repo, [`Candidate`] is what its files say, [`Project`] is the version that was applied
 //! and opens its engines: events in ([`Project::ingest`]), lookups ([`Project::lookups`]), training sets
 //! ([`Project::train`]), the proof that both agree ([`Project::verify`]), and what lies in the event tables
 //! ([`Project::compact`], [`Project::dead_letters`]).
@@ -11,7 +11,8 @@
 //! [`Event`].
 //!
 //! This crate prints nothing, reads no arguments and sets up no log: it returns typed results, and every error says its
-//! kind and what to do ([`Explain`](tidemark_kernel::Explain)).
+//! kind and what to do ([`Explain`]). Of the environment it reads the variables that settings name (`${NAME}`), and the
+//! current folder where [`Folder::find`] starts.
 
 mod candidate;
 pub mod dev;
@@ -35,7 +36,13 @@ pub use files::TakenIn;
 pub use folder::Folder;
 pub use project::{Feed, Intake, Opened, Project};
 pub use service::Service;
+pub use tidemark_host::Host;
+pub use tidemark_ingest::status::Detail;
+pub use tidemark_ingest::{Changed, Status, Watch, unwatched};
+pub use tidemark_kernel::{ErrorKind, Explain};
+pub use tidemark_offline::{LabelSource, Summary, TrainingSet};
+pub use tidemark_prove::verify::Verified;
 pub use training::Training;
 
-/// What an engine comes to.
+/// The result type of this crate.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::Host;
+use tidemark_ingest::files::pattern_in;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
@@ -81,9 +82,9 @@ impl Project {
         Self { folder, version, repo: Arc::new(repo), host, running: None }
     }
 
-    /// Another version of the same number, run by the same engines.
-    pub(crate) fn with(&self, repo: Repo) -> Self {
-        Self { repo: Arc::new(repo), ..self.clone() }
+    /// Another version, run by the same engines.
+    pub(crate) fn with(&self, version: u64, repo: Repo) -> Self {
+        Self { version, repo: Arc::new(repo), ..self.clone() }
     }
 
     /// The same version, run by these engines.
@@ -158,7 +159,8 @@ impl Project {
         let sources = self.repo.sources.values();
         let feeds = sources.filter_map(|source| match &source.feed {
             source::Feed::Files { paths } => {
-                let pattern = |path: &String| self.folder.join(path).display().to_string();
+                let folder = self.folder.join("");
+                let pattern = |path: &String| pattern_in(&folder, path);
                 Some(Feed { source: source.name.clone(), patterns: paths.iter().map(pattern).collect() })
             }
             source::Feed::Push | source::Feed::Kafka(_) => None,
@@ -169,7 +171,7 @@ impl Project {
     /// Where the event tables are.
     ///
     /// # Errors
-    /// Fails where the settings name a storage that there is not.
+    /// Fails where the settings name an unsupported storage.
     pub fn location(&self) -> Result<Location> {
         Ok(Location::parse(&self.repo.project.offline.path, self.folder.path())?)
     }
@@ -215,7 +217,7 @@ impl Project {
     /// process takes in the project's events already.
     pub async fn ingest(&self, store: Arc<dyn OnlineStore>, intake: Intake) -> Result<Ingest> {
         if self.running.is_some() {
-            return Err(EngineError::Runs);
+            return Err(EngineError::AlreadyRunning);
         }
         let (sources, views) = self.only(intake.source.as_deref());
         let offline = &self.repo.project.offline;
@@ -376,7 +378,7 @@ fn nearest<T>(name: &str, known: &BTreeMap<String, T>) -> String {
     let names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
     match tidemark_expr::closest(name, known.keys().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if names.is_empty() => "there is none".to_owned(),
-        None => format!("there is {}", names.join(", ")),
+        None if names.is_empty() => "none is defined".to_owned(),
+        None => format!("the known ones are {}", names.join(", ")),
     }
 }

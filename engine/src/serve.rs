@@ -52,7 +52,7 @@ impl Ports {
     /// Where HTTP and gRPC listen, in this order.
     ///
     /// # Errors
-    /// Fails where the system does not say.
+    /// Fails where the operating system cannot report the address.
     pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
         Ok((address(&self.http)?, address(&self.grpc)?))
     }
@@ -121,7 +121,7 @@ impl Server {
     /// Where HTTP and gRPC listen, in this order.
     ///
     /// # Errors
-    /// Fails where the system does not say.
+    /// Fails where the operating system cannot report the address.
     pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
         self.ports.addresses()
     }
@@ -166,6 +166,7 @@ impl Served {
         loop {
             self.look().await?;
             tokio::select! {
+                biased;
                 () = &mut stop => return Ok(()),
                 () = host.sleep(PERIOD) => {}
             }

@@ -21,7 +21,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Nothing yet.
+    /// Creates an empty service.
     #[must_use]
     pub fn new(host: Host) -> Self {
         Self { stop: watch::Sender::new(false), workers: JoinSet::new(), servers: JoinSet::new(), host }
@@ -51,6 +51,7 @@ impl Service {
     /// That of the first part that fails.
     pub async fn run(mut self) -> Result<()> {
         let first = tokio::select! {
+            biased;
             Some(ended) = self.servers.join_next() => ended,
             Some(ended) = self.workers.join_next() => ended,
             else => return Ok(()),

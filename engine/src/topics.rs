@@ -58,7 +58,7 @@ impl Monitor {
     /// Where it listens.
     ///
     /// # Errors
-    /// Fails where the system does not say.
+    /// Fails where the operating system cannot report the address.
     pub fn address(&self) -> Result<SocketAddr> {
         address(&self.0)
     }
@@ -158,6 +158,7 @@ async fn until_idle(
         Ok::<_, EngineError>(idle.await)
     };
     tokio::select! {
+        biased;
         ended = ended => match ended? {
             Ok(status) => drop(tell.send(status)),
             // The ingestion has ended, and says itself why.
@@ -175,13 +176,13 @@ async fn out_of_patience(health: Arc<Health>, host: Host) -> EngineError {
     let mut since = host.stopwatch();
     loop {
         let waiting = health.conditions().into_values().find_map(|condition| match condition {
-            Condition::Waiting { reason, help } => Some((reason, help)),
+            Condition::Waiting { kind, reason, help } => {
+                Some(EngineError::WaitTimeout { kind, reason, help })
+            }
             Condition::Starting | Condition::Running => None,
         });
         match waiting {
-            Some((reason, help)) if since.elapsed() >= PATIENCE => {
-                return EngineError::Impatient { reason, help };
-            }
+            Some(impatient) if since.elapsed() >= PATIENCE => return impatient,
             Some(_) => {}
             None => since = host.stopwatch(),
         }

@@ -175,8 +175,8 @@ async fn errors_say_their_kind_and_what_to_do() {
     let unknown = project.compact(Some("payment"), None).await.expect_err("unknown");
     assert_eq!(unknown.explained(), "unknown source `payment`; did you mean `payments`?");
     let unknown =
-        project.training_set(&Training::new("frod", dir.path().join("a.csv"), "t"), &mut |_| ()).await;
-    assert_eq!(unknown.expect_err("unknown").explained(), "unknown service `frod`; did you mean `fraud`?");
+        project.training_set(&Training::new("frud", dir.path().join("a.csv"), "t"), &mut |_| ()).await;
+    assert_eq!(unknown.expect_err("unknown").explained(), "unknown service `frud`; did you mean `fraud`?");
 
     let own = dir.path().join("labels.csv");
     fs::write(&own, "user_id,t\n").expect("written");

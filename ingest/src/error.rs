@@ -9,6 +9,7 @@ use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::codec::DecodeError;
 use tidemark_kernel::{EntityKey, ErrorKind, Explain, Log, Position, Span};
 use tidemark_offline::TableError;
+use tidemark_offline::durable::FileError;
 use tidemark_store::{Generation, StoreError};
 
 use crate::decode::ColumnsError;
@@ -22,7 +23,7 @@ const NO_PARTITIONS: &str = "names of folders such as `day=2026-11-20` are not r
                              column of the files";
 
 /// What is said of an ingestion that has ended.
-const GOES_ON: &str = "start again, it goes on where it was";
+const GOES_ON: &str = "start again; it goes on where it stopped";
 
 /// Why events could not be taken in. A record that is no event is not an error: it becomes a dead letter.
 #[derive(Debug, Error)]
@@ -58,15 +59,8 @@ pub enum IngestError {
     #[error("cannot tell the format of {}", .0.display())]
     Format(PathBuf),
     /// A file cannot be opened or read.
-    #[error("cannot {action} {}: {source}", path.display())]
-    File {
-        /// What was being done.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(FileError),
     /// A file cannot be read as what its name says it is.
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
@@ -427,7 +421,7 @@ pub enum IngestError {
     #[error("the ingestion was stopped in the middle: {0}")]
     Stopped(String),
     /// The ingestion, or the source that was asked, has ended.
-    #[error("the source is not taken in any more")]
+    #[error("ingestion of the source has stopped")]
     NotRunning,
 }
 
@@ -447,10 +441,15 @@ impl IngestError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Store(StoreError::Unavailable { .. }) => true,
+            // Also a full disk: commits go on once there is room.
             Self::Table(error) => error.may_pass(),
-            Self::Unreachable { .. } | Self::LostAgain(_) | Self::TakenBackMeanwhile(_) => true,
-            _ => false,
+            // The user gave the file and is told at once.
+            Self::File(_) => false,
+            // Its reader has ended: nothing reads the topic until the next start.
+            Self::TopicFailed { .. } => false,
+            // The next try sees what was taken back.
+            Self::TakenBackMeanwhile(_) => true,
+            other => other.kind() == ErrorKind::Unavailable,
         }
     }
 
@@ -467,7 +466,7 @@ impl IngestError {
     pub(crate) const fn is_of_file(&self) -> bool {
         matches!(
             self,
-            Self::File { .. }
+            Self::File(_)
                 | Self::Packed { .. }
                 | Self::Unreadable { .. }
                 | Self::Columns { .. }
@@ -477,7 +476,7 @@ impl IngestError {
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File { action, path, source }
+        move |source| Self::File(FileError { action, path, source })
     }
 
     pub(crate) fn columns(path: &Path) -> impl FnOnce(ColumnsError) -> Self {
@@ -501,34 +500,31 @@ impl Explain for IngestError {
             Self::KeyUsed(error) => error.kind(),
             Self::Table(error) => error.kind(),
             Self::Store(error) => error.kind(),
-            Self::UnknownSource { .. } => ErrorKind::Unknown,
-            Self::Pattern { .. } | Self::NoFile(_) | Self::Folder { .. } | Self::Format(_) => {
-                ErrorKind::Invalid
-            }
+            Self::State { source, .. } => source.kind(),
+            Self::UnknownSource { .. } | Self::NoFile(_) => ErrorKind::Unknown,
+            Self::Pattern { .. } | Self::Folder { .. } | Self::Format(_) => ErrorKind::Invalid,
             Self::Packed { .. } | Self::Unreadable { .. } | Self::Columns { .. } => ErrorKind::Invalid,
             Self::CountedBefore(_) | Self::NotAppended { .. } | Self::NotTakenIn { .. } => ErrorKind::Invalid,
-            Self::NotIn { .. } | Self::NoBrokers { .. } | Self::View { .. } => ErrorKind::Invalid,
-            Self::File { source, .. } => match source.kind().into() {
+            Self::NotIn { .. } | Self::NoBrokers { .. } | Self::CutShort { .. } => ErrorKind::Invalid,
+            Self::OtherTopic { .. } | Self::TooManyIds { .. } => ErrorKind::Invalid,
+            Self::File(error) => match error.kind() {
                 // What the file holds is what the caller gave, not what Tidemark has stored.
                 ErrorKind::Damaged => ErrorKind::Invalid,
                 kind => kind,
             },
-            Self::FileGone { .. } | Self::FileChanged { .. } | Self::CutShort { .. } => {
-                ErrorKind::Environment
-            }
+            Self::FileGone { .. } | Self::FileChanged { .. } => ErrorKind::Environment,
             Self::Contended(_) | Self::Replaced(_) | Self::Superseded => ErrorKind::Environment,
-            Self::KeepsNothing { .. } | Self::FellBack { .. } | Self::TooManyIds { .. } => {
-                ErrorKind::Environment
-            }
-            Self::Refused { .. } | Self::NoTopic { .. } | Self::OtherTopic { .. } => ErrorKind::Environment,
+            Self::KeepsNothing { .. } | Self::FellBack { .. } => ErrorKind::Environment,
+            Self::Refused { .. } | Self::NoTopic { .. } => ErrorKind::Environment,
             Self::Recreated { .. } | Self::Timestamps { .. } => ErrorKind::Environment,
             Self::Overtaken { .. } | Self::Shrunk { .. } | Self::Truncated { .. } => ErrorKind::Damaged,
-            Self::Gap { .. } | Self::State { .. } => ErrorKind::Damaged,
+            Self::Gap { .. } => ErrorKind::Damaged,
             Self::Unreachable { .. } | Self::LostAgain(_) | Self::TopicFailed { .. } => {
                 ErrorKind::Unavailable
             }
             Self::TakenBackMeanwhile(_) | Self::NotRunning => ErrorKind::NotReady,
-            Self::Stopped(_) | Self::Evaluate { .. } | Self::Batch { .. } => ErrorKind::Internal,
+            Self::View { .. } | Self::Evaluate { .. } | Self::Batch { .. } => ErrorKind::Internal,
+            Self::Stopped(_) => ErrorKind::Internal,
         }
     }
 
@@ -538,6 +534,7 @@ impl Explain for IngestError {
             Self::KeyUsed(error) => return error.help(),
             Self::Table(error) => return error.help(),
             Self::Store(error) => return error.help(),
+            Self::File(error) => return error.help(),
             Self::Evaluate { source, .. } => return source.help(),
             Self::UnknownSource { known, .. } => format!("the sources are {known}").into(),
             Self::NoFile(_) => "give a file, or a pattern such as `data/*.parquet`".into(),
@@ -580,14 +577,16 @@ impl Explain for IngestError {
                  the file as a new one"
                     .into()
             }
-            Self::NotTakenIn { .. } => "`tidemark status --files` lists the files that were".into(),
+            Self::NotTakenIn { .. } => "`tidemark status --files` lists the files that were taken in".into(),
             Self::NotIn { .. } => "name a range FROM..TO within that, TO not included".into(),
             Self::TakenBackMeanwhile(_) | Self::TopicFailed { .. } => "start again".into(),
             Self::Gap { .. } => {
                 "the event tables and ingest.redb belong together, restore both from the same backup".into()
             }
-            Self::FellBack { .. } => "stop whoever restores or rewrites it and start again".into(),
-            Self::KeepsNothing { .. } => "take in files and pushes with another one".into(),
+            Self::FellBack { .. } => {
+                "stop the process that restores or rewrites the event table, then start again".into()
+            }
+            Self::KeepsNothing { .. } => "take in files and pushes with another process".into(),
             Self::NoBrokers { .. } => {
                 "add `kafka: {bootstrap_servers: localhost:9092}` to tidemark.yaml".into()
             }
@@ -609,34 +608,38 @@ impl Explain for IngestError {
             Self::OtherTopic { before, .. } => {
                 format!("name `{before}` again, or give the source another name").into()
             }
-            Self::Recreated { .. } => "give the source another name to read them from the start".into(),
+            Self::Recreated { .. } => {
+                "give the source another name to read the new topic from the start".into()
+            }
             Self::Overtaken { first, .. } => format!(
                 "raise the topic's retention; `tidemark ingest --skip-lost` goes on at {first} and notes the \
                  gap in `dead_letters`"
             )
             .into(),
             Self::Shrunk { .. } => {
-                "find out how (an unclean leader election, a restored disk), and give the source another name \
-                 to read the topic from the start"
+                "find out how the records were lost (an unclean leader election, a restored disk), and give the \
+                 source another name to read the topic from the start"
                     .into()
             }
             Self::Truncated { .. } => {
-                "find out how (an unclean leader election, a broker restored from a copy), and give the \
-                 source another name to read the topic from the start"
+                "find out how the records were lost (an unclean leader election, a broker restored from a copy), \
+                 and give the source another name to read the topic from the start"
                     .into()
             }
             Self::View { .. } => "run `tidemark check`".into(),
             Self::State { source, .. } => and(source.help(), "run `tidemark verify`"),
-            Self::Replaced(_) => "start this one again with the newer definitions".into(),
-            Self::Contended(_) => "stop one of the two".into(),
-            Self::LostAgain(_) => "see that nothing deletes its keys".into(),
+            Self::Replaced(_) => "restart this process with the newer definitions".into(),
+            Self::Contended(_) => "stop one of the two processes".into(),
+            Self::LostAgain(_) => {
+                "check that nothing deletes the view's keys from the online store".into()
+            }
             Self::TooManyIds { within, .. } => format!(
                 "shorten {within} in `unique` of the source, or raise `memory` in tidemark.yaml, of which a \
                  sixteenth is for the ids of all sources"
             )
             .into(),
             Self::Stopped(_) | Self::NotRunning => GOES_ON.into(),
-            Self::Pattern { .. } | Self::File { .. } | Self::Superseded | Self::Batch { .. } => return None,
+            Self::Pattern { .. } | Self::Superseded | Self::Batch { .. } => return None,
         };
         Some(help)
     }
@@ -645,14 +648,6 @@ impl Explain for IngestError {
 /// The advice of the error inside, if it has any, and one's own below it.
 fn and<'a>(inner: Option<Cow<'a, str>>, own: &'static str) -> Cow<'a, str> {
     inner.map_or(own.into(), |inner| format!("{inner}\n{own}").into())
-}
-
-/// A message and its advice on one line, as [`Explain::explained`] has them.
-pub(crate) fn explained(message: &str, help: Option<&str>) -> String {
-    match help {
-        Some(help) => format!("{message}; {}", help.replace('\n', "; ")),
-        None => message.to_owned(),
-    }
 }
 
 /// Whether a missing column may be thought to come from a folder's name.
@@ -680,13 +675,18 @@ fn counted_before(files: &[Earlier]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kernel::error::explained;
+
     use super::*;
 
     #[test]
     fn errors_tell_what_is_wrong_from_what_to_do() {
         let file = |kind: io::ErrorKind| IngestError::file("read", Path::new("a.csv"))(kind.into());
         let of_folder = format!("give the files in it, such as `lake/**/*.parquet`\n{NO_PARTITIONS}");
-        let cases: [(IngestError, ErrorKind, &str, Option<&str>); 6] = [
+        let denied = FileError::of("read", Path::new("a.csv"))(io::ErrorKind::PermissionDenied.into());
+        let of_denied = denied.help();
+        assert!(of_denied.is_some());
+        let cases: [(IngestError, ErrorKind, &str, Option<&str>); 7] = [
             (
                 IngestError::UnknownSource { given: "a".into(), known: "b, c".into() },
                 ErrorKind::Unknown,
@@ -709,13 +709,19 @@ mod tests {
                 JournalError::Full("ingest.redb".into()).into(),
                 ErrorKind::OutOfSpace,
                 "no space left for ingest.redb",
-                Some("free some and start again, nothing was half written"),
+                Some("free some disk space; nothing was written in part"),
+            ),
+            (
+                IngestError::NoFile("*.csv".into()),
+                ErrorKind::Unknown,
+                "no file at `*.csv`",
+                Some("give a file, or a pattern such as `data/*.parquet`"),
             ),
             (
                 file(io::ErrorKind::PermissionDenied),
                 ErrorKind::Environment,
                 "cannot read a.csv: permission denied",
-                None,
+                of_denied.as_deref(),
             ),
             (file(io::ErrorKind::InvalidData), ErrorKind::Invalid, "cannot read a.csv: invalid data", None),
         ];
@@ -750,6 +756,17 @@ mod tests {
             topic: "t".into(),
             reason: "a bad message".into(),
         };
+        assert_eq!(failed.kind(), ErrorKind::Unavailable);
         assert!(!failed.may_pass(), "its reader has ended");
+        let slow = IngestError::file("read", Path::new("a.csv"))(io::ErrorKind::TimedOut.into());
+        assert_eq!(slow.kind(), ErrorKind::Unavailable);
+        assert!(!slow.may_pass(), "the user is told");
+        let journal = JournalError::Io {
+            path: "ingest.redb".into(),
+            action: "write",
+            reason: "timed out".into(),
+            kind: io::ErrorKind::TimedOut,
+        };
+        assert!(!IngestError::from(journal).may_pass(), "it refuses every later call");
     }
 }

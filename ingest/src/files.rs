@@ -47,16 +47,16 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
             pattern: pattern.clone(),
             reason: error.to_string(),
         };
-        // A name may look like a pattern.
-        let mut found = Path::new(pattern).is_file() && {
+        // A name may look like a pattern, and like one that cannot be read.
+        if Path::new(pattern).is_file() {
             paths.insert(PathBuf::from(pattern));
-            true
-        };
-        let mut folder = None;
+            continue;
+        }
+        let (mut found, mut folder) = (false, None);
         for path in glob::glob(pattern).map_err(unreadable)? {
             let path = path.map_err(|error| {
-                let source = io::Error::new(error.error().kind(), error.to_string());
-                IngestError::file("look into", error.path())(source)
+                let path = error.path().to_owned();
+                IngestError::file("look into", &path)(error.into())
             })?;
             if path.is_file() {
                 found = true;
@@ -75,6 +75,15 @@ pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
         }
     }
     Ok(paths.into_iter().collect())
+}
+
+/// A pattern that starts at `folder`, whose name may look like one, unless it is absolute.
+#[must_use]
+pub fn pattern_in(folder: &Path, pattern: &str) -> String {
+    if Path::new(pattern).is_absolute() || folder.as_os_str().is_empty() {
+        return pattern.to_owned();
+    }
+    Path::new(&glob::Pattern::escape(&folder.display().to_string())).join(pattern).display().to_string()
 }
 
 /// Whether a folder, or one in it, is named after a value, as in `day=2026-11-20`.

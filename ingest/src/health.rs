@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::{Explain, Time};
+use tidemark_kernel::error::explained;
+use tidemark_kernel::{ErrorKind, Explain, Time};
 use tidemark_offline::Positions;
 
-use crate::error::{IngestError, explained};
+use crate::error::IngestError;
 use crate::tally::Tally;
 use ahead::Arrivals;
 use recent::{Recent, is_rejected};
@@ -67,6 +68,8 @@ pub enum Condition {
     Running,
     /// It waits for a store, a disk or a broker to come back.
     Waiting {
+        /// Its kind.
+        kind: ErrorKind,
         /// What went wrong.
         reason: String,
         /// What to do about it, one piece on each line.
@@ -77,7 +80,7 @@ pub enum Condition {
 impl Condition {
     /// That of a source that waits because of this.
     pub(crate) fn waiting(error: &IngestError) -> Self {
-        Self::Waiting { reason: error.to_string(), help: error.help().map(Into::into) }
+        Self::Waiting { kind: error.kind(), reason: error.to_string(), help: error.help().map(Into::into) }
     }
 }
 
@@ -91,7 +94,7 @@ impl Health {
         let mut sources = self.sources();
         sources.iter_mut().try_for_each(|(name, source)| match source.condition() {
             Condition::Running => source.accepts().map_err(|reason| format!("source `{name}`: {reason}")),
-            Condition::Waiting { reason, help } => {
+            Condition::Waiting { reason, help, .. } => {
                 Err(format!("source `{name}` waits: {}", explained(&reason, help.as_deref())))
             }
             Condition::Starting => Err(format!("source `{name}` is starting")),
@@ -366,6 +369,9 @@ mod tests {
         assert!(wait.out(&unavailable()).await);
         let told = health.ready().expect_err("waiting");
         assert!(told.contains("`payments` waits") && told.contains("connection refused"), "{told}");
+        let conditions = health.conditions();
+        let Condition::Waiting { kind, .. } = conditions["payments"] else { panic!("{conditions:?}") };
+        assert_eq!(kind, ErrorKind::Unavailable);
         drop(wait);
         assert_eq!(health.ready(), Ok(()));
         assert!(!source.wait().out(&IngestError::stopped("for good")).await);
@@ -383,7 +389,11 @@ mod tests {
         let told = health.ready().expect_err("all rejected");
         assert!(told.starts_with("source `payments`: none of the last 12 records is an event: "), "{told}");
         assert!(told.contains("not a JSON object") && told.ends_with("(first: push 0)"), "{told}");
-        source.set(Condition::Waiting { reason: "away".to_owned(), help: Some("look\nask".to_owned()) });
+        source.set(Condition::Waiting {
+            kind: ErrorKind::Unavailable,
+            reason: "away".to_owned(),
+            help: Some("look\nask".to_owned()),
+        });
         assert_eq!(health.ready(), Err("source `payments` waits: away; look; ask".to_owned()));
         source.set(Condition::Running);
         assert_eq!(health.ready(), Err(told), "what it waited for hides nothing");

@@ -336,7 +336,7 @@ impl Ingest {
     /// everything.
     pub fn push_router(&self) -> Router {
         let Some(kept) = &self.shared.kept else { return Router::new() };
-        router(kept, self.shared.host.clone())
+        router(kept, self.metrics(), self.shared.host.clone())
     }
 
     #[cfg(test)]

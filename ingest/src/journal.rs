@@ -5,13 +5,14 @@
 //! the version of the source that they are [read](sources) under. One process at a time has it open.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
 use tidemark_kernel::codec::DecodeError;
-use tidemark_kernel::{ErrorKind, Explain};
+use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 use tidemark_store::ensure_database;
 
 pub mod files;
@@ -100,6 +101,8 @@ pub enum JournalError {
         action: &'static str,
         /// Why it failed.
         reason: String,
+        /// What the system says of it; `Other` where the failure is not the system's.
+        kind: io::ErrorKind,
     },
 }
 
@@ -109,16 +112,19 @@ impl Explain for JournalError {
             Self::InUse(_) | Self::Newer { .. } | Self::NewerEntry { .. } => ErrorKind::Environment,
             Self::Full(_) => ErrorKind::OutOfSpace,
             Self::Damaged { .. } => ErrorKind::Damaged,
-            // redb refuses every call after one that failed: it does not come back by itself.
-            Self::Io { .. } => ErrorKind::Internal,
+            Self::Io { kind, .. } => match (*kind).into() {
+                // redb refuses every call after one that failed: it does not come back by itself.
+                ErrorKind::Unavailable => ErrorKind::Internal,
+                kind => kind,
+            },
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self {
             Self::InUse(_) => "stop that process, or push the events to it",
-            Self::Newer { .. } | Self::NewerEntry { .. } => "use the version that wrote it, or a newer one",
-            Self::Full(_) => "free some and start again, nothing was half written",
+            Self::Newer { .. } | Self::NewerEntry { .. } => USE_NEWER,
+            Self::Full(_) => "free some disk space; nothing was written in part",
             Self::Damaged { .. } => "restore it together with the event tables",
             Self::Io { .. } => return None,
         };
@@ -132,7 +138,7 @@ impl Journal {
     /// # Errors
     /// Fails where another process has it open, a newer version wrote it, or it cannot be read or written.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let io = |action| move |reason: std::io::Error| error(path, action)(redb::Error::Io(reason));
+        let io = |action| move |reason: io::Error| error(path, action)(redb::Error::Io(reason));
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io("create the folder of"))?;
         ensure_database(path).map_err(error(path, "create"))?;
@@ -190,7 +196,7 @@ impl Journal {
             transaction.commit()?;
             Ok(done)
         });
-        let is_full = |reason: &std::io::Error| ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace;
+        let is_full = |reason: &io::Error| ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace;
         if matches!(&written, Err(redb::Error::Io(reason)) if is_full(reason)) {
             *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -256,10 +262,13 @@ fn error<E: Into<redb::Error>>(path: &Path, action: &'static str) -> impl FnOnce
         redb::Error::Io(reason) if ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace => {
             JournalError::Full(path)
         }
-        redb::Error::Io(reason) if reason.kind() == std::io::ErrorKind::InvalidData => {
+        redb::Error::Io(reason) if reason.kind() == io::ErrorKind::InvalidData => {
             JournalError::Damaged { path, what: reason.to_string() }
         }
-        other => JournalError::Io { path, action, reason: other.to_string() },
+        redb::Error::Io(reason) => {
+            JournalError::Io { path, action, reason: reason.to_string(), kind: reason.kind() }
+        }
+        other => JournalError::Io { path, action, reason: other.to_string(), kind: io::ErrorKind::Other },
     }
 }
 
@@ -298,5 +307,23 @@ mod tests {
         std::fs::write(&path, b"not a database, but long enough to be taken for one").expect("written");
         let error = Journal::open(&path).expect_err("refused");
         assert!(error.to_string().contains("ingest.redb"), "{error}");
+    }
+
+    #[test]
+    fn what_the_system_says_tells_the_kind() {
+        let failed = |kind: io::ErrorKind| error(Path::new("a.redb"), "write")(redb::Error::Io(kind.into()));
+        for (io, kind) in [
+            (io::ErrorKind::PermissionDenied, ErrorKind::Environment),
+            (io::ErrorKind::StorageFull, ErrorKind::OutOfSpace),
+            (io::ErrorKind::InvalidData, ErrorKind::Damaged),
+            // redb refuses all later calls.
+            (io::ErrorKind::TimedOut, ErrorKind::Internal),
+        ] {
+            assert_eq!(failed(io).kind(), kind, "{io}");
+        }
+        let denied = failed(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.to_string(), "cannot write a.redb: permission denied");
+        let unusable = error(Path::new("a.redb"), "write")(redb::Error::PreviousIo);
+        assert_eq!(unusable.kind(), ErrorKind::Internal);
     }
 }

@@ -1,5 +1,5 @@
-//! Every metric of this crate, since the process began. Labels are sources, views, partitions and codes, never
-//! entities.
+//! Every metric of this crate, since the process began. Labels are sources, views, partitions, codes and kinds of errors,
+//! never entities.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_expr::ViewRows;
-use tidemark_kernel::{Log, Time};
+use tidemark_kernel::{ErrorKind, Log, Time};
 use tidemark_offline::Positions;
 
 use crate::decode::Batch;
@@ -25,11 +25,13 @@ const FRESHNESS: &[f64] =
 /// Upper edges of the buckets of [`SourceMetrics::commit_seconds`].
 const COMMIT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// The counters of all sources and views.
+/// The counters of all sources and views, and of pushes.
 #[derive(Debug, Default)]
 pub struct Metrics {
     sources: Mutex<BTreeMap<String, Arc<SourceMetrics>>>,
     views: Mutex<BTreeMap<String, Arc<ViewMetrics>>>,
+    /// Pushes over HTTP that were answered with an error: also those whose source there is not.
+    push_errors: Mutex<BTreeMap<ErrorKind, u64>>,
 }
 
 /// The counters of one source.
@@ -214,6 +216,11 @@ impl Metrics {
         Arc::clone(locked(&self.views).entry(name.to_owned()).or_default())
     }
 
+    /// A push over HTTP was answered with an error.
+    pub(crate) fn push_refused(&self, kind: ErrorKind) {
+        *locked(&self.push_errors).entry(kind).or_default() += 1;
+    }
+
     /// All metrics in the text format of Prometheus, at `now` by the wall clock.
     #[must_use]
     pub fn prometheus(&self, now: Time) -> String {
@@ -235,6 +242,7 @@ impl Metrics {
         for (view, metrics) in &views {
             text.line(name, &[("view", view)], metrics.backfill_rest.load(Relaxed));
         }
+        push_errors(&mut text, &locked(&self.push_errors));
         text.into_string()
     }
 }
@@ -248,6 +256,16 @@ fn dead_letters(text: &mut Text, sources: &Sources) {
         for (code, count) in locked(&metrics.dead).iter() {
             text.line(name, &[("source", source), ("code", code)], *count);
         }
+    }
+}
+
+/// Of every kind, also where none was counted: rates need a zero to begin with.
+fn push_errors(text: &mut Text, errors: &BTreeMap<ErrorKind, u64>) {
+    let name = "tidemark_push_errors_total";
+    text.head(name, "counter", "pushes over HTTP that were answered with an error");
+    for kind in ErrorKind::ALL {
+        let count = errors.get(&kind).copied().unwrap_or_default();
+        text.line(name, &[("kind", kind.name())], count);
     }
 }
 
@@ -370,12 +388,16 @@ mod tests {
         metrics.view("user_payments").lost_race();
         metrics.source("payments").committed(Duration::from_millis(20));
         metrics.source("payments").stalled(3);
+        metrics.push_refused(ErrorKind::Conflict);
         let text = metrics.prometheus(Time::default());
         for line in [
             "tidemark_ingest_stalled_partitions{source=\"payments\"} 3",
             "tidemark_ingest_lost_races_total{view=\"user_payments\"} 1",
             "tidemark_ingest_commits_total{source=\"payments\"} 1",
             "# TYPE tidemark_ingest_dead_letters_total counter",
+            "# TYPE tidemark_push_errors_total counter",
+            "tidemark_push_errors_total{kind=\"conflict\"} 1",
+            "tidemark_push_errors_total{kind=\"internal\"} 0",
             "tidemark_ingest_commit_seconds_bucket{source=\"payments\",le=\"0.01\"} 0",
             "tidemark_ingest_commit_seconds_bucket{source=\"payments\",le=\"0.025\"} 1",
             "tidemark_ingest_commit_seconds_count{source=\"payments\"} 1",

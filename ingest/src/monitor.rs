@@ -5,12 +5,17 @@
 //! | `GET /healthz` | 200 while the process runs |
 //! | `GET /readyz` | 200 while every source is being taken in, with a line for each source that has arrivals ahead of the clock or partitions without progress; else 503 with what the first of them waits for or rejects |
 //! | `GET /metrics` | Prometheus' text form |
+//!
+//! Another path is answered with 404 and `{"error": {"kind": "unknown", "message"}}`, as on the port of lookups.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tidemark_kernel::ErrorKind;
 use tidemark_store::Clock;
 
 use crate::health::Health;
@@ -30,6 +35,14 @@ pub fn router(health: Arc<Health>, metrics: Arc<Metrics>, clock: Clock) -> Route
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(unknown_path)
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let message =
+        format!("there is nothing at `{}`; ask for `/healthz`, `/readyz` or `/metrics`", uri.path());
+    let body = json!({ "error": { "kind": ErrorKind::Unknown.name(), "message": message } });
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
 }
 
 #[cfg(test)]
@@ -68,5 +81,15 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(notes.starts_with("ok\nnote: source `payments`: arrivals run 10 minutes ahead"), "{notes}");
         assert!(ask(&router, "/metrics").await.1.contains("tidemark_ingest_lost_races_total"));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_told_what_there_is() {
+        let router = router(Arc::default(), Arc::default(), Arc::new(Time::default));
+        let (status, body) = ask(&router, "/v1/services?x=1").await;
+        let message = "there is nothing at `/v1/services`; ask for `/healthz`, `/readyz` or `/metrics`";
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let expected = json!({ "error": { "kind": "unknown", "message": message } });
+        assert_eq!((status, body), (StatusCode::NOT_FOUND, expected));
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use crate::error::{ErrorKind, Explain};
+use crate::error::{ErrorKind, Explain, USE_NEWER};
 
 /// Why stored bytes are not a state.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Explain for DecodeError {
     fn help(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Truncated { .. } | Self::Malformed { .. } => None,
-            Self::Newer { .. } => Some("use a newer tidemark".into()),
+            Self::Newer { .. } => Some(USE_NEWER.into()),
         }
     }
 }

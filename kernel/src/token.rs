@@ -58,7 +58,7 @@ impl Explain for TokenError {
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
-        Some("take it whole from the `token` of the lookup's answer".into())
+        Some("copy the whole `token` from the answer of the lookup".into())
     }
 }
 

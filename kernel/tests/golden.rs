@@ -192,5 +192,5 @@ fn a_newer_layout_is_named() {
     let mut bytes = state(&plan, Layout::default()).encode(&plan);
     bytes[0] = 3;
     let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").explained();
-    assert!(error.contains("version is 3") && error.contains("newer tidemark"), "{error}");
+    assert!(error.contains("version is 3") && error.contains("or a newer one"), "{error}");
 }

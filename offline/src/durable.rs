@@ -35,13 +35,16 @@ pub(crate) fn kind_of_cause(error: &(dyn StdError + 'static)) -> Option<ErrorKin
 }
 
 /// Whether trying again later may help without anybody changing what is tried: on a full disk or a failing one, but
-/// not on a path that is wrong or forbidden.
-pub(crate) fn may_pass(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::OutOfSpace | ErrorKind::Unavailable)
+/// not on a path that is wrong or forbidden, and not at a limit on the size of files.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => false,
+        kind => matches!(ErrorKind::from(kind), ErrorKind::OutOfSpace | ErrorKind::Unavailable),
+    }
 }
 
 impl FileError {
-    /// Whether there is no room left to write.
+    /// Whether there is no room left to write, or a file may not grow further.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.kind() == ErrorKind::OutOfSpace
@@ -50,7 +53,7 @@ impl FileError {
     /// Whether trying again later may help without anybody changing what is tried.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        may_pass(self.kind())
+        may_pass(&self.source)
     }
 
     /// The error of doing `action` with `path`, from what the system says: `map_err(FileError::of("read", path))`.
@@ -58,8 +61,11 @@ impl FileError {
         move |source| Self { action, path: path.to_owned(), source }
     }
 
-    /// What the system said while Parquet was written to `path`; anything else comes back.
-    pub(crate) fn of_parquet(path: &Path, error: ParquetError) -> Result<Self, ParquetError> {
+    /// What the system said while Parquet was written to `path`.
+    ///
+    /// # Errors
+    /// Anything else comes back as it is: the rows do not fit, or Parquet is at fault.
+    pub fn of_parquet(path: &Path, error: ParquetError) -> Result<Self, ParquetError> {
         match error {
             ParquetError::External(source) => match source.downcast::<io::Error>() {
                 Ok(source) => Ok(Self::of("write", path)(*source)),
@@ -77,11 +83,14 @@ impl Explain for FileError {
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self.source.kind() {
+            io::ErrorKind::FileTooLarge => {
+                "raise the limit of file sizes (`ulimit -f`), or use a file system that takes larger files"
+            }
             kind if ErrorKind::from(kind) == ErrorKind::OutOfSpace => {
-                "free some space, nothing was half-written"
+                "free some space, nothing was written in part"
             }
             io::ErrorKind::PermissionDenied => "check the permissions of the folder and its owner",
-            io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+            io::ErrorKind::ReadOnlyFilesystem => "remount the file system for writing, or use another folder",
             _ => return None,
         };
         Some(help.into())
@@ -202,14 +211,38 @@ mod tests {
     #[test]
     fn what_the_system_says_tells_what_to_do() {
         let failed = |kind: io::ErrorKind| FileError::of("write", Path::new("a"))(kind.into());
-        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
             let error = failed(full);
             assert!(error.is_full() && error.may_pass(), "{error}");
-            assert_eq!(error.explained(), format!("{error}; free some space, nothing was half-written"));
+            assert_eq!(error.explained(), format!("{error}; free some space, nothing was written in part"));
         }
+        let limited = failed(io::ErrorKind::FileTooLarge);
+        assert_eq!((limited.kind(), limited.may_pass()), (ErrorKind::OutOfSpace, false));
+        assert_eq!(
+            limited.help().as_deref(),
+            Some("raise the limit of file sizes (`ulimit -f`), or use a file system that takes larger files")
+        );
+        let fixed = failed(io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!((fixed.kind(), fixed.may_pass()), (ErrorKind::Environment, false));
+        assert_eq!(
+            fixed.help().as_deref(),
+            Some("remount the file system for writing, or use another folder")
+        );
         let denied = failed(io::ErrorKind::PermissionDenied);
         assert_eq!((denied.kind(), denied.may_pass()), (ErrorKind::Environment, false));
         assert_eq!(denied.help().as_deref(), Some("check the permissions of the folder and its owner"));
         assert_eq!(failed(io::ErrorKind::NotFound).help(), None);
+    }
+
+    #[test]
+    fn what_the_system_says_is_told_from_what_parquet_says() {
+        let full = ParquetError::from(io::Error::from(io::ErrorKind::StorageFull));
+        let full = FileError::of_parquet(Path::new("a"), full).unwrap();
+        assert_eq!((full.kind(), full.path.as_path()), (ErrorKind::OutOfSpace, Path::new("a")));
+        let other = ParquetError::General("no schema".to_owned());
+        assert_eq!(
+            FileError::of_parquet(Path::new("a"), other).unwrap_err().to_string(),
+            "Parquet error: no schema"
+        );
     }
 }

@@ -63,7 +63,9 @@ impl Explain for HistoryError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Table(error) => error.kind(),
-            Self::View { .. } => ErrorKind::Invalid,
+            // Not the kind of the expression's error: a registry has checked the plan.
+            Self::View { .. } => ErrorKind::Internal,
+            Self::Read { source, .. } if is_out_of_memory(source) => ErrorKind::Environment,
             Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
         }
     }
@@ -72,9 +74,19 @@ impl Explain for HistoryError {
         match self {
             Self::Table(error) => error.help(),
             Self::View { source, .. } => source.help(),
-            Self::Read { .. } => None,
+            Self::Read { source, .. } => is_out_of_memory(source).then_some(FEWER_CORES.into()),
         }
     }
+}
+
+/// What can be done where the sort has too little memory. It is [`Effort::memory`] in all, which no setting changes, and each
+/// of [`Effort::threads`] has its share of it.
+const FEWER_CORES: &str = "let the process use fewer cores, such as with `taskset`: they share the memory in \
+                           which events are sorted";
+
+/// Whether the sort, which is all that asks for memory here, did not get what it needs even to spill.
+fn is_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
 /// One entity and its events.

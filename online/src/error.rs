@@ -6,12 +6,15 @@ use thiserror::Error;
 use tidemark_expr::EvaluateError;
 use tidemark_kernel::answer::TooEarly;
 use tidemark_kernel::codec::DecodeError;
-use tidemark_kernel::error::{ErrorKind, Explain};
+use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Type;
 use tidemark_store::StoreError;
+
+/// The largest request that either protocol takes: some hundred thousand rows.
+pub(crate) const REQUEST_MIB_MAX: usize = 64;
 
 /// Why a whole call has no answer.
 #[derive(Clone, Debug, Error)]
@@ -75,8 +78,10 @@ pub enum LookupError {
     /// The request is not of the form that the protocol has.
     #[error("the request cannot be read: {reason}")]
     Malformed {
-        /// Why, and what is expected.
+        /// Why.
         reason: String,
+        /// What is expected, where the reason leaves it open.
+        help: Option<&'static str>,
     },
     /// The body of the request is too long.
     #[error("the request has more than {limit_mib} MiB")]
@@ -203,13 +208,15 @@ impl Explain for LookupError {
             Self::UnknownService { help, .. } | Self::UnknownName { help, .. } => Some(help.into()),
             Self::Missing { help, .. } => Some(format!("name it in every row, {help}").into()),
             Self::TooLarge { .. } => Some("send fewer rows in a request".into()),
-            Self::Filling { .. } | Self::Applying { .. } => Some("try again when it is".into()),
+            Self::Malformed { help, .. } => help.map(Cow::Borrowed),
+            Self::Filling { .. } => Some("try again once the view is filled".into()),
+            Self::Applying { .. } => Some("try again once the definition is applied".into()),
             Self::Lost { .. } => {
-                Some("a worker or the next `tidemark apply` backfills it, try again then".into())
+                Some("try again once a worker or `tidemark apply` has backfilled the view".into())
             }
             Self::Store(error) => error.help(),
             Self::Derived { source, .. } => source.help(),
-            Self::WrongType { .. } | Self::InvalidAt { .. } | Self::Malformed { .. } => None,
+            Self::WrongType { .. } | Self::InvalidAt { .. } => None,
         }
     }
 }
@@ -241,20 +248,21 @@ impl Explain for Damage {
 }
 
 /// How to have damaged states made again.
-const REFILL: &str = "`verify` finds all such states\n\
-                      move the online store away and start again, it is then filled from history";
+const REFILL: &str = "run `tidemark verify` to find all such states\n\
+                      move the online store away and start again; its states are backfilled from history";
 
 impl Explain for DamageReason {
-    /// Damaged also where a newer version wrote the state: on the wire both are one kind of row error.
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Checksum | Self::Foreign(_) | Self::Undecodable(_) => ErrorKind::Damaged,
+            Self::Checksum | Self::Foreign(_) => ErrorKind::Damaged,
+            // Where a newer version wrote the state, nothing is damaged.
+            Self::Undecodable(error) => error.kind(),
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self {
-            Self::Undecodable(DecodeError::Newer { .. }) => "use the version that wrote it, or a newer one",
+            Self::Undecodable(DecodeError::Newer { .. }) => USE_NEWER,
             Self::Undecodable(DecodeError::Truncated { .. } | DecodeError::Malformed { .. }) => REFILL,
             Self::Checksum | Self::Foreign(_) => REFILL,
         };
@@ -262,13 +270,17 @@ impl Explain for DamageReason {
     }
 }
 
-/// "did you mean …", or what there is.
+/// "did you mean …", or the names that are known.
 pub(crate) fn help<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(closest) = tidemark_expr::closest(word, known.clone()) {
         return format!("did you mean `{closest}`?");
     }
     let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-    if known.is_empty() { "there is none".into() } else { format!("there is {}", known.join(", ")) }
+    if known.is_empty() {
+        "none is defined".into()
+    } else {
+        format!("the known ones are {}", known.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -284,17 +296,26 @@ mod tests {
         assert_eq!(
             checksum.explained(),
             "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match \
-             its checksum); `verify` finds all such states; move the online store away and start again, it is \
-             then filled from history"
+             its checksum); run `tidemark verify` to find all such states; move the online store away and start \
+             again; its states are backfilled from history"
         );
         let newer = DamageReason::Undecodable(DecodeError::Newer { found: 9, supported: 1 });
         let newer = damage(None, newer);
         assert_eq!(
             newer.explained(),
             "the stored state of user_id=7 in view `payments` cannot be read (the format version is 9, but \
-             this build reads up to 1); use the version that wrote it, or a newer one"
+             this build reads up to 1); use the version of Tidemark that wrote it, or a newer one"
         );
-        assert_eq!([checksum.kind(), newer.kind()], [ErrorKind::Damaged; 2]);
+        let torn = damage(None, DamageReason::Undecodable(DecodeError::Truncated { at: 3 }));
+        assert_eq!([checksum.kind(), torn.kind()], [ErrorKind::Damaged; 2]);
+        assert_eq!(newer.kind(), ErrorKind::Environment);
+    }
+
+    #[test]
+    fn a_name_is_corrected_or_the_known_ones_are_listed() {
+        assert_eq!(help("fruad", ["fraud", "spam"].into_iter()), "did you mean `fraud`?");
+        assert_eq!(help("other", ["fraud", "spam"].into_iter()), "the known ones are `fraud`, `spam`");
+        assert_eq!(help("other", [].into_iter()), "none is defined");
     }
 
     #[test]

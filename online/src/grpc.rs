@@ -1,7 +1,9 @@
 //! Lookups over gRPC: `tidemark.serving.v1`, with health and reflection.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidemark_kernel::Explain;
@@ -10,20 +12,19 @@ use tidemark_proto::codes::grpc_code;
 use tidemark_proto::serving::v1;
 use tidemark_proto::serving::v1::serving_server::{Serving, ServingServer};
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_health::server::HealthReporter;
 
 use crate::describe;
-use crate::error::LookupError;
+use crate::error::{LookupError, REQUEST_MIB_MAX};
 use crate::listen::ServeError;
 use crate::lookups::Lookups;
 use crate::wire;
-
-/// The largest request: some hundred thousand rows.
-const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 /// How often health looks whether every view can be looked up.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let serving = ServingServer::new(Grpc { lookups: Arc::clone(&lookups) });
+    let serving = serving.max_decoding_message_size(REQUEST_MIB_MAX << 20);
     let stopped = async {
         tokio::select! {
             biased;
@@ -58,7 +60,7 @@ pub async fn serve(
     let server = Server::builder()
         .add_service(health)
         .add_service(reflection)
-        .add_service(serving.max_decoding_message_size(REQUEST_BYTES_MAX));
+        .add_service(Limited { serving, lookups: Arc::clone(&lookups) });
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(server.serve_with_incoming_shutdown(incoming, stopped).await?)
 }
@@ -84,6 +86,44 @@ async fn report_health(lookups: &Lookups, reporter: &HealthReporter) {
     match lookups.ready().await {
         Ok(()) => reporter.set_serving::<ServingServer<Grpc>>().await,
         Err(_) => reporter.set_not_serving::<ServingServer<Grpc>>().await,
+    }
+}
+
+/// The service, with an answer of ours to a request that is too large. tonic refuses it before it is read, with
+/// `OUT_OF_RANGE`: nothing else here has that code, which for clients means that an instant is too early.
+#[derive(Clone)]
+struct Limited {
+    serving: ServingServer<Grpc>,
+    lookups: Arc<Lookups>,
+}
+
+impl NamedService for Limited {
+    const NAME: &'static str = <ServingServer<Grpc> as NamedService>::NAME;
+}
+
+impl Service<http::Request<Body>> for Limited {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<http::Request<Body>>::poll_ready(&mut self.serving, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let is_lookup = request.uri().path().ends_with("/Lookup");
+        let (lookups, answer) = (Arc::clone(&self.lookups), self.serving.call(request));
+        Box::pin(async move {
+            let answer = answer.await?;
+            // An error has nothing but headers.
+            let refused = Status::from_header_map(answer.headers());
+            if refused.is_none_or(|refused| refused.code() != Code::OutOfRange) {
+                return Ok(answer);
+            }
+            let error = LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX };
+            let error = if is_lookup { lookups.failed(error) } else { error };
+            Ok(status(error).into_http())
+        })
     }
 }
 
@@ -124,7 +164,7 @@ impl Grpc {
             let served = self.lookups.service(&request.service)?;
             Ok((served, wire::rows(request.rows)?, wire::at(request.at)?))
         };
-        let (served, rows, at) = read().map_err(|error| self.lookups.metrics().failed(error))?;
+        let (served, rows, at) = read().map_err(|error| self.lookups.failed(error))?;
         let results = self.lookups.answer(&served, rows, at).await?;
         Ok(wire::response(&served, results))
     }

@@ -28,22 +28,21 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
-use tidemark_kernel::error::{ErrorKind, Explain};
+use tidemark_kernel::error::{ErrorKind, Explain, explained};
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Value;
 use tidemark_proto::codes::http_status;
 use tokio::net::TcpListener;
 
-use crate::error::LookupError;
+use crate::error::{LookupError, REQUEST_MIB_MAX};
 use crate::json;
 use crate::listen::ServeError;
 use crate::lookups::{Lookups, Row};
 use crate::served::{Asked, Served};
 
-/// The largest request: some hundred thousand rows.
-const REQUEST_BYTES_MAX: usize = REQUEST_MIB_MAX << 20;
-const REQUEST_MIB_MAX: usize = 64;
+/// What a lookup's body looks like.
+const FORM: &str = r#"send {"rows": [{"name": value, …}, …]} and, if wanted, "at""#;
 
 /// Another part of the process, which tells of itself together with this crate.
 #[derive(Clone)]
@@ -73,7 +72,7 @@ pub fn router(lookups: Arc<Lookups>, parts: Vec<Part>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .fallback(unknown_path)
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(REQUEST_MIB_MAX << 20))
         .with_state(lookups)
 }
 
@@ -101,18 +100,17 @@ async fn name_methods(request: Request, next: Next) -> Response {
     }
     let Some(allowed) = response.headers().get(header::ALLOW).cloned() else { return response };
     let methods = allowed.to_str().unwrap_or_default().replace(',', " or ");
-    let message = format!("`{method}` is no method of `{}`; use {methods}", uri.path());
+    let message = format!("`{method}` is no method of `{}`", uri.path());
+    let message = explained(&message, Some(&format!("use {methods}")));
     let refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, &message);
     ([(header::ALLOW, allowed)], refusal).into_response()
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    let message = format!(
-        "there is nothing at `{}`; look features up with `POST /v1/services/{{service}}/lookup`, or, where \
-         this process takes in events, push them with `POST /v1/sources/{{source}}/events`",
-        uri.path()
-    );
-    refusal(status(ErrorKind::Unknown), ErrorKind::Unknown, &message)
+    let message = format!("there is nothing at `{}`", uri.path());
+    let help = "look features up with `POST /v1/services/{service}/lookup`, or, where this process takes in \
+                events, push them with `POST /v1/sources/{source}/events`";
+    refusal(status(ErrorKind::Unknown), ErrorKind::Unknown, &explained(&message, Some(help)))
 }
 
 /// The body of a lookup. Values stay text until the service says what they are.
@@ -135,7 +133,7 @@ async fn lookup(
         let (rows, at) = question(&served, &body.map_err(unread)?)?;
         Ok((served, rows, at))
     };
-    let (served, rows, at) = read().map_err(|error| lookups.metrics().failed(error))?;
+    let (served, rows, at) = read().map_err(|error| lookups.failed(error))?;
     let results = lookups.answer(&served, rows, at).await?;
     let rows: Vec<Json> = results.iter().map(|result| json::result(&served, result)).collect();
     Ok(JsonBody(json!({"rows": rows})))
@@ -145,14 +143,13 @@ async fn lookup(
 fn unread(rejection: BytesRejection) -> LookupError {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX },
-        _ => LookupError::Malformed { reason: rejection.body_text() },
+        _ => LookupError::Malformed { reason: rejection.body_text(), help: None },
     }
 }
 
 fn question(served: &Served, body: &[u8]) -> Result<(Vec<Row>, Option<Time>), LookupError> {
-    let question: Question<'_> = serde_json::from_slice(body).map_err(|error| LookupError::Malformed {
-        reason: format!(r#"{error}; expected {{"rows": [{{"name": value, …}}, …]}} and, if wanted, "at""#),
-    })?;
+    let question: Question<'_> = serde_json::from_slice(body)
+        .map_err(|error| LookupError::Malformed { reason: error.to_string(), help: Some(FORM) })?;
     let rows = question.rows.into_iter().enumerate().map(|(index, values)| row(served, index, values));
     Ok((rows.collect::<Result<_, _>>()?, question.at.map(|text| at(&text)).transpose()?))
 }

@@ -10,7 +10,8 @@
 //! * [`answer`]: the one file in which this engine touches what a plan means; `derive`: derived features;
 //! * [`lookups`]: all of it, many entities per call;
 //! * [`error`]: what can go wrong, and what to do about it;
-//! * [`metrics`]: every metric of this crate; `damages`: damaged entities, each logged once;
+//! * [`metrics`]: every metric of this crate; `failures`: calls that failed, in the log; `damages`: damaged entities,
+//!   each logged once;
 //! * [`grpc`] with `wire` and `describe`, [`http`] with [`json`]: the protocols and their conversions;
 //! * [`listen`]: the ports.
 //!
@@ -21,6 +22,7 @@ mod damages;
 mod derive;
 mod describe;
 pub mod error;
+mod failures;
 pub mod grpc;
 pub mod http;
 pub mod json;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::future::try_join_all;
 pub use tidemark_host::Clock;
 use tidemark_host::Host;
+use tidemark_kernel::error::Explain;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
@@ -17,6 +18,7 @@ use crate::answer::{Entity, Instant, RowAnswer, answer_row};
 use crate::damages::Damages;
 use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
+use crate::failures::Failures;
 use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
 use crate::states::{Read, States};
@@ -36,6 +38,7 @@ pub struct Lookups {
     host: Host,
     catalogue: RwLock<Arc<Catalogue>>,
     metrics: Metrics,
+    failures: Failures,
     damages: Damages,
 }
 
@@ -54,6 +57,7 @@ impl Lookups {
             host,
             catalogue: RwLock::default(),
             metrics: Metrics::default(),
+            failures: Failures::default(),
             damages: Damages::default(),
         }
     }
@@ -99,7 +103,7 @@ impl Lookups {
     ) -> Result<Results, LookupError> {
         match self.service(service) {
             Ok(served) => self.answer(&served, rows, at).await,
-            Err(error) => Err(self.metrics.failed(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -123,7 +127,7 @@ impl Lookups {
         at: Option<Time>,
     ) -> Result<Results, LookupError> {
         let begun = self.host.stopwatch();
-        let results = self.try_answer(served, rows, at).await.map_err(|error| self.metrics.failed(error))?;
+        let results = self.try_answer(served, rows, at).await.map_err(|error| self.failed(error))?;
         self.metrics.answered(&served.plan().name, &results, begun.elapsed());
         self.damages.tell(&results);
         Ok(results)
@@ -146,6 +150,13 @@ impl Lookups {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Counts and logs a call that failed as a whole.
+    pub(crate) fn failed(&self, error: LookupError) -> LookupError {
+        self.metrics.failed(error.kind());
+        self.failures.tell(&error, self.host.now());
+        error
     }
 
     /// The machine that lookups are answered on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemark_kernel::error::{ErrorKind, Explain};
 
-use crate::error::{LookupError, RowError};
+use crate::error::RowError;
 use crate::lookups::Results;
 
 /// Upper edges of the latency buckets, in seconds.
@@ -55,9 +55,8 @@ impl Metrics {
     }
 
     /// Counts a call that failed as a whole.
-    pub(crate) fn failed(&self, error: LookupError) -> LookupError {
-        *self.counts().errors.entry(error.kind()).or_default() += 1;
-        error
+    pub(crate) fn failed(&self, kind: ErrorKind) {
+        *self.counts().errors.entry(kind).or_default() += 1;
     }
 
     /// Counts derived features that are null because their evaluation failed.

@@ -2,17 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Type};
 use tidemark_kernel::{ErrorKind, Explain, ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
+use tidemark_offline::durable::{Beside, FileError};
 use tidemark_offline::{Effort, Location, TrainError, TrainRequest, TrainingSet};
 
 use crate::truth::ServiceAnswer;
@@ -32,12 +33,15 @@ pub struct Label {
 #[derive(Debug, Error)]
 pub enum LabelError {
     /// The label file could not be written.
-    #[error("cannot write {}: {reason}", path.display())]
-    Write {
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The labels could not be written as Parquet.
+    #[error("cannot write {}: {source}", path.display())]
+    Parquet {
         /// The file.
         path: PathBuf,
-        /// Why.
-        reason: String,
+        /// What went wrong.
+        source: ParquetError,
     },
     /// The training set could not be made.
     #[error(transparent)]
@@ -50,16 +54,17 @@ pub enum LabelError {
 impl Explain for LabelError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Write { .. } => ErrorKind::Environment,
+            Self::File(error) => error.kind(),
             Self::Train(error) => error.kind(),
-            Self::Column(_) => ErrorKind::Internal,
+            Self::Parquet { .. } | Self::Column(_) => ErrorKind::Internal,
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         match self {
+            Self::File(error) => error.help(),
             Self::Train(error) => error.help(),
-            Self::Write { .. } | Self::Column(_) => None,
+            Self::Parquet { .. } | Self::Column(_) => None,
         }
     }
 }
@@ -107,15 +112,15 @@ pub async fn train(
 /// # Errors
 /// Fails where the file cannot be written.
 pub fn write(service: &ServicePlan, labels: &[Label], file: &Path) -> Result<(), LabelError> {
-    let batch = table(service, labels);
-    let written = batch.map_err(|error| error.to_string()).and_then(|batch| {
-        let file = File::create(file).map_err(|error| error.to_string())?;
-        let mut writer =
-            ArrowWriter::try_new(file, batch.schema(), None).map_err(|error| error.to_string())?;
-        writer.write(&batch).map_err(|error| error.to_string())?;
-        writer.close().map_err(|error| error.to_string())
+    let mut beside = Beside::create(file)?;
+    let written = table(service, labels).map_err(ParquetError::from).and_then(|batch| {
+        let mut writer = ArrowWriter::try_new(beside.file(), batch.schema(), None)?;
+        writer.write(&batch)?;
+        writer.close().map(drop)
     });
-    written.map(drop).map_err(|reason| LabelError::Write { path: file.to_owned(), reason })
+    let parquet = |source| LabelError::Parquet { path: file.to_owned(), source };
+    written.map_err(|error| FileError::of_parquet(file, error).map_or_else(parquet, LabelError::File))?;
+    Ok(beside.finish()?)
 }
 
 fn table(service: &ServicePlan, labels: &[Label]) -> Result<RecordBatch, arrow::error::ArrowError> {

@@ -156,10 +156,12 @@ impl Explain for VerifyError {
             Self::Store(error) => return error.help(),
             Self::Table(error) => return error.help(),
             Self::History(error) => return error.help(),
-            Self::NotFilled(_) => "`tidemark ingest` or `tidemark apply` fills it",
-            Self::Lost(_) | Self::TakenBack(_) => "`tidemark ingest` or `tidemark apply` backfills it",
-            Self::Foreign { .. } => "`tidemark apply` fills it anew",
-            Self::Behind { .. } => "`tidemark ingest` brings it up",
+            Self::NotFilled(_) => "run `tidemark ingest` or `tidemark apply` to fill the view",
+            Self::Lost(_) | Self::TakenBack(_) => {
+                "run `tidemark ingest` or `tidemark apply` to backfill the view"
+            }
+            Self::Foreign { .. } => "run `tidemark apply` to backfill the view",
+            Self::Behind { .. } => "run `tidemark ingest` to bring the event table up to date",
             Self::Source { .. } => return None,
         };
         Some(help.into())

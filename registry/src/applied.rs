@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 use tidemark_kernel::time::Time;
-use tidemark_kernel::{ErrorKind, Explain};
 
 use crate::diff::{Change, changes};
 use crate::problem::Problems;
@@ -94,8 +94,8 @@ impl Explain for AppliedError {
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self {
             Self::Io { .. } => return None,
-            Self::Damaged { .. } => "restore it, or remove it and apply again",
-            Self::Newer { .. } => "use that version",
+            Self::Damaged { .. } => "restore the file, or remove it and run `tidemark apply`",
+            Self::Newer { .. } => USE_NEWER,
             Self::Invalid { .. } => {
                 "use the version that applied it, or fix the definitions and apply them again"
             }

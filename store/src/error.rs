@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidemark_kernel::error::{ErrorKind, Explain};
+use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 
@@ -168,7 +168,7 @@ impl StoreError {
 }
 
 /// How to have the states of a damaged store made again.
-const REFILL: &str = "move it away and start again, it is then backfilled from history";
+const REFILL: &str = "move the store away and start again; its states are backfilled from history";
 
 impl Explain for StoreError {
     fn kind(&self) -> ErrorKind {
@@ -192,24 +192,26 @@ impl Explain for StoreError {
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self {
-            Self::InUse { .. } => "stop that process, or ask it over HTTP or gRPC",
-            Self::Newer { .. } => "use the version that wrote it, or a newer one",
+            Self::InUse { .. } => "stop that process, or send lookups to it over HTTP or gRPC",
+            Self::Newer { .. } => USE_NEWER,
             Self::Corrupt { .. } | Self::CorruptState { .. } | Self::CorruptEntity { .. } => REFILL,
-            Self::Full { .. } => "free some and start again, nothing was half written",
+            Self::Full { .. } => "free some disk space and start again; nothing was written in part",
             Self::Unavailable { .. } => {
                 "see that its server runs, can be reached and has memory to spare; what was being done can be tried again"
             }
             Self::Evicts { .. } => {
-                "set that to `noeviction`, also in the server's configuration file, and start again"
+                "set `maxmemory-policy` to `noeviction`, also in the server's configuration file, and start again"
             }
             Self::OtherHistory { .. } => {
                 "give one of the two deployments another `project`, or, where the other event tables are gone for good, \
                  delete what the store holds of this project and start again"
             }
-            Self::Gone(_) => "ask for the live one",
-            Self::Live(_) => "publish another one first",
             Self::Refused { help, .. } => help,
-            Self::Io { .. } | Self::Misplaced { .. } | Self::Backwards { .. } => return None,
+            Self::Gone(_)
+            | Self::Live(_)
+            | Self::Io { .. }
+            | Self::Misplaced { .. }
+            | Self::Backwards { .. } => return None,
         };
         Some(help.into())
     }

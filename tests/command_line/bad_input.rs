@@ -93,7 +93,7 @@ fn an_empty_label_file() {
     let repo = TestRepo::ingested();
     repo.write("empty.csv", "user_id,amount,at_time\n");
     let train = "train fraud --labels empty.csv --time at_time --out out.parquet";
-    repo.run(train).refused(&["the label file empty.csv has no rows"]);
+    repo.run(train).refused(&["empty.csv has no rows"]);
     assert!(!repo.file("out.parquet").exists());
 }
 
@@ -184,7 +184,7 @@ fn a_store_of_a_newer_version() {
         meta.insert("format", seal(0, 7_u32.to_le_bytes()).as_slice()).expect("written");
     });
     for command in ["lookup fraud user_id=1 amount=1", "verify", "status", "ingest --until-idle", "apply"] {
-        repo.run(command).refused(&["online.redb has format 7", "use the version that wrote it"]);
+        repo.run(command).refused(&["online.redb has format 7", "use the version of Tidemark that wrote it"]);
     }
 }
 
@@ -195,7 +195,8 @@ fn a_journal_of_a_newer_version() {
     edit(&repo.file("data/ingest.redb"), |transaction| {
         transaction.open_table(meta).expect("opened").insert("format", 7).expect("written");
     });
-    repo.run("ingest --until-idle").refused(&["ingest.redb has format 7", "use the version that wrote it"]);
+    repo.run("ingest --until-idle")
+        .refused(&["ingest.redb has format 7", "use the version of Tidemark that wrote it"]);
 }
 
 fn edit(path: &Path, work: impl FnOnce(&redb::WriteTransaction)) {
@@ -230,9 +231,6 @@ fn a_port_in_use() {
 fn a_second_process_on_the_same_store() {
     let repo = TestRepo::ingested();
     let dev = Dev::start(&repo);
-    for command in ["lookup fraud user_id=1 amount=1", "verify", "status", "ingest --until-idle", "apply"] {
-        repo.run(command).refused(&["in use by another process"]);
-    }
     repo.run("dev --http 127.0.0.1:0 --grpc 127.0.0.1:0").refused(&["in use by another process"]);
     // Event tables may be read by anyone.
     repo.run("train fraud --labels labels.csv --time at_time --out out.csv").done();

@@ -64,7 +64,7 @@ fn a_byte_flipped_in_the_file_ends_in_one_error() {
     assert!(!places.is_empty(), "the state is in the file");
     places.iter().for_each(|at| bytes[at + state.len() / 2] ^= 1);
     fs::write(&path, bytes).expect("written");
-    repo.run("verify").refused(&["online.redb is damaged", "move it away"]);
+    repo.run("verify").refused(&["online.redb is damaged", "move the store away"]);
 }
 
 #[test]

@@ -23,6 +23,12 @@ impl Dev {
         self.0.stop();
     }
 
+    /// Waits until it says something.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, part: &str) {
+        self.0.wait_for(part);
+    }
+
     /// Where it answers HTTP.
     pub(crate) fn http(&self) -> &str {
         &self.0.http

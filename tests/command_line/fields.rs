@@ -53,8 +53,8 @@ fn a_misspelt_field_is_told_in_every_format() {
 {\"user_id\":1,\"Amount\":2.5,\"ts\":\"2026-01-01T09:00:00Z\"}
 ";
     repo.write("payments.jsonl", lines);
-    let help = "help: another name is given with `from: {column: NAME}`, and a field that may be missing is \
-                declared `optional: true`\n";
+    let help = "help: give another name with `from: {column: NAME}`, or declare a field that may be missing as \
+                `optional: true`\n";
     repo.run("ingest --source payments --from payments.csv").refused(&[
         "error: payments.csv: no column `amount` (is it `Amount`?); the file has user_id, Amount, ts\n",
         help,

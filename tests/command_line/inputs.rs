@@ -112,7 +112,7 @@ fn a_folder_and_columns_that_do_not_fit_are_told() {
     repo.write("twice.csv", "user_id,ts,ts\n");
     repo.run("ingest --source orders --from twice.csv").refused(&[
         "twice.csv: 2 problems with its columns\n",
-        "\n  no column `price`; the file has user_id, ts; another name is given with ",
+        "\n  no column `price`; the file has user_id, ts; give another name with ",
         "\n  column `ts` is there twice; rename one of the two\n",
     ]);
     repo.write("orders.xlsx", "");

@@ -7,6 +7,7 @@
 mod arrivals;
 mod away;
 mod bad_input;
+mod beside_dev;
 mod compact;
 mod containers;
 mod corrected;

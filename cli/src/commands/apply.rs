@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::Candidate;
-use tidemark_engine::dev::Applied;
+use tidemark_engine::dev::Outcome;
 use tidemark_registry::Change;
 
 use crate::args::Global;
@@ -15,10 +15,14 @@ use crate::progress::{Bars, say};
 use crate::project::folder;
 
 pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
-    let Applied { changes, is_change, version } = match console::control() {
+    let Outcome { changes, is_change, settings_later, warnings, version } = match console::control() {
         Some(control) => control.apply().await?,
         None => apply(global).await?,
     };
+    check::show(&warnings);
+    if is_change && settings_later {
+        say("note: settings in tidemark.yaml take effect when `tidemark dev` is started again");
+    }
     output.result(
         || json!({"version": version, "changes": changes.iter().map(describe).collect::<Vec<_>>()}),
         || {
@@ -29,18 +33,18 @@ pub(super) async fn run(global: &Global, output: Output) -> Result<()> {
     )
 }
 
-async fn apply(global: &Global) -> Result<Applied> {
+async fn apply(global: &Global) -> Result<Outcome> {
     let candidate = Candidate::read(&folder(global)?).await?;
     if candidate.replaces_invalid {
         say(
             "note: the version that runs is not valid for this version of Tidemark, so every view counts as new",
         );
     }
-    check::show(&candidate.repo.warnings);
+    let warnings = candidate.repo.warnings.clone();
     let (changes, is_change) = (candidate.changes.clone(), candidate.is_change());
     let bars = Bars::default();
     let project = candidate.apply(&clock::host(), &|progress| bars.ingest(progress)).await?;
-    Ok(Applied { changes, is_change, version: project.version })
+    Ok(Outcome { changes, is_change, settings_later: false, warnings, version: project.version })
 }
 
 fn describe(change: &Change) -> Json {

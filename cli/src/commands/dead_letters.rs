@@ -7,7 +7,8 @@ use tidemark_ingest::{Retried, Tally, Watch};
 
 use super::ingest::unusable;
 use crate::args::{self, Global};
-use crate::failure::{Failure, Level, Result, show};
+use crate::console::Level;
+use crate::failure::{Failure, Result, show};
 use crate::output::{Output, Table, count, counted, time};
 use crate::progress::Bars;
 use crate::project::open;

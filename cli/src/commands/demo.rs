@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemark_engine::topics::{Reading, read};
 use tidemark_engine::{Candidate, Feed, Folder, Intake, Project, Training};
 use tidemark_ingest::{Changed, FilesReport, Watch};
+use tidemark_kernel::ErrorKind;
 use tidemark_offline::Progress;
 use tidemark_offline::durable::FileError;
 use tidemark_offline::training::Summary;
@@ -128,7 +129,8 @@ async fn read_topic(project: &Project) -> Result<(u64, u64)> {
     let reading = Reading { until_idle: true, ..Reading::default() };
     let service = until_signalled("stopping: committing what was taken in");
     let read = read(project, ingest, reading, service, Arc::new(|_| ())).await?;
-    let stopped = || Failure::mistake("the demo was stopped", "start it again, it begins anew");
+    let stopped =
+        || Failure::of(ErrorKind::NotReady, "the demo was stopped", "start it again; it begins from scratch");
     let logs =
         read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
     Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))

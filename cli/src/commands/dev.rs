@@ -12,7 +12,7 @@ use crate::failure::{Result, problems, tell as tell_error};
 use crate::output::duration;
 use crate::progress::{Bars, say};
 use crate::project::folder;
-use crate::remote;
+use crate::remote::Socket;
 use crate::service::until_signalled;
 
 mod greeting;
@@ -27,14 +27,17 @@ pub(super) async fn run(asked: args::Dev, global: &Global) -> Result<()> {
         }
     });
     let dev = Dev::open(folder(global)?, asked.listen.into(), &clock::host(), tell).await?;
+    let socket = Socket::bind(dev.control());
     let (http, grpc) = dev.addresses()?;
     say(greeting::text(&dev.project, http, grpc));
     let mut service = until_signalled("stopping: letting calls end and committing what was taken in");
-    let commands = remote::serve(dev.control(), service.stopped());
-    service.work(async move {
-        commands.await;
-        Ok(())
-    });
+    match socket {
+        Ok(socket) => {
+            let stop = service.stopped();
+            service.work(socket.serve(stop));
+        }
+        Err(error) => say(format_args!("note: cannot accept commands from other terminals: {error}")),
+    }
     Ok(dev.run(service).await?)
 }
 
@@ -57,6 +60,9 @@ fn say_event(event: &Event<'_>) {
             say(format_args!("applied version {version} in {}", duration(*took)));
         }
         Event::Files { project, reports } => ingest::say_files(project, reports),
+        Event::NoFiles { source, pattern } => say(format_args!(
+            "note: no file at `{pattern}` yet; files that appear there are taken into source {source}"
+        )),
         Event::FilesFailed { error, .. } => tell_error(*error),
     }
 }

@@ -6,10 +6,11 @@ use tidemark_engine::files::{given_up, places};
 use tidemark_engine::topics::{Monitor, Reading, read};
 use tidemark_engine::{Event, Feed, Intake, Project, Tell};
 use tidemark_ingest::{Changed, FileOutcome, FileReport, FilesReport, Watch};
-use tidemark_kernel::source;
+use tidemark_kernel::{ErrorKind, source};
 
 use crate::args::{self, Global};
 use crate::clock;
+use crate::console;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, counted};
 use crate::progress::{Bars, say};
@@ -29,7 +30,13 @@ pub(super) async fn run(asked: &args::Ingest, global: &Global, output: Output) -
     }
     let wanted = wanted(asked, &project)?;
     let topics = topics(asked, &project);
-    if topics.is_empty() {
+    if let Some(control) = console::control().filter(|_| !topics.is_empty()) {
+        say("note: `tidemark dev` reads the topics already");
+        if asked.until_idle {
+            control.idle().await?;
+        }
+    }
+    if topics.is_empty() || console::control().is_some() {
         take_in_files(asked, &project, &wanted, output).await
     } else {
         take_in_topics(asked, &project, wanted, &topics, output).await
@@ -116,7 +123,7 @@ async fn take_in_topics(
     }
     if asked.until_idle && read.idle.is_none() {
         let message = "stopped before everything there is was taken in";
-        return Err(Failure::mistake(message, "start it again, it goes on where it was"));
+        return Err(Failure::of(ErrorKind::NotReady, message, "start again; it goes on where it stopped"));
     }
     if !asked.until_idle {
         return Ok(());

@@ -1,7 +1,8 @@
-//! `tidemark lookup`: the features of entities, from the online store in this process.
+//! `tidemark lookup`: the features of entities, from the online store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::{fs, io};
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -12,8 +13,8 @@ use tidemark_online::served::Asked;
 use tidemark_online::{LookupError, RowAnswer, Served, json as values};
 
 use crate::args::{Global, Lookup};
-use crate::console;
-use crate::failure::{Failure, Level, Result, show};
+use crate::console::{self, Level};
+use crate::failure::{Failure, Result, show};
 use crate::output::{Output, Table, time, value};
 use crate::progress::Bars;
 use crate::project::open;
@@ -75,11 +76,14 @@ fn wrong_type(row: usize, asked: &Asked, given: &str) -> LookupError {
     LookupError::WrongType { row, name, expected, given: format!("`{given}`") }
 }
 
-fn lines(path: &Path) -> Result<String> {
-    if path == Path::new("-") {
-        return Ok(console::stdin().map_err(FileError::of("read", path))?);
+/// The rows of a file, or of stdin where that is `-`: as the caller has sent them, where there is one.
+pub(crate) fn lines(path: &Path) -> Result<String> {
+    if let Some(sent) = console::input() {
+        return Ok(sent);
     }
-    Ok(std::fs::read_to_string(path).map_err(FileError::of("read", path))?)
+    let read =
+        if path == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+    Ok(read.map_err(FileError::of("read", path))?)
 }
 
 /// One row for each line with a JSON object.

@@ -7,7 +7,8 @@ use tidemark_kernel::{Log, Position};
 use tidemark_store::Sizes;
 
 use crate::args::{self, Global};
-use crate::failure::{Level, Result, show};
+use crate::console::Level;
+use crate::failure::{Result, show};
 use crate::output::{Output, Table, bytes, count, counted, time};
 use crate::progress::say;
 use crate::project::open;

@@ -7,12 +7,12 @@ use serde_json::{Value as Json, json};
 use tidemark_engine::Folder;
 use tidemark_kernel::Explain;
 use tidemark_offline::durable::FileError;
-use tidemark_prove::scenario::{Outcome, Update, discover, run as run_scenario};
+use tidemark_prove::scenario::{Outcome, RunError, Update, discover, run as run_scenario};
 use tidemark_registry::Repo;
 
 use crate::args::{Global, Test};
 use crate::clock;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, tell};
 use crate::output::{Output, counted};
 use crate::progress::say;
 use crate::project;
@@ -53,12 +53,12 @@ fn files(folder: &Folder, filter: Option<&str>) -> Result<Vec<PathBuf>> {
 /// A scenario and what came of it.
 struct Ran {
     file: PathBuf,
-    outcome: Result<Outcome, String>,
+    outcome: Result<Outcome, RunError>,
 }
 
 async fn run_one(file: PathBuf, repo: &Arc<Repo>) -> Ran {
     let outcome = run_scenario(&file, Some(repo), &clock::shared(), Update::from_env()).await;
-    let ran = Ran { file, outcome: outcome.map_err(|error| error.explained()) };
+    let ran = Ran { file, outcome };
     ran.tell();
     ran
 }
@@ -72,7 +72,7 @@ impl Ran {
     fn tell(&self) {
         match &self.outcome {
             Ok(outcome) => outcome.disagreements.iter().for_each(say),
-            Err(error) => say(format_args!("error: {error}")),
+            Err(error) => tell(error),
         }
     }
 
@@ -95,7 +95,9 @@ impl Ran {
     fn describe(&self) -> Json {
         let file = self.file.display().to_string();
         match &self.outcome {
-            Err(error) => json!({"file": file, "holds": false, "error": error}),
+            Err(error) => json!({
+                "file": file, "holds": false, "error": error.to_string(), "help": error.help(),
+            }),
             Ok(outcome) => {
                 let disagreements: Vec<String> =
                     outcome.disagreements.iter().map(ToString::to_string).collect();

@@ -11,7 +11,8 @@ use tidemark_offline::training::{FeatureSummary, Outside, Summary};
 
 use crate::args::{Global, Train};
 use crate::clock;
-use crate::failure::{self, Failure, Level, Result};
+use crate::console::Level;
+use crate::failure::{self, Failure, Result};
 use crate::output::{Output, Table, bytes, count, counted, duration, rate};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::open;

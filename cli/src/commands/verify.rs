@@ -8,7 +8,8 @@ use tidemark_prove::verify::{Mismatch, Verified};
 
 use crate::args::{Global, Verify};
 use crate::clock;
-use crate::failure::{Failure, Level, Result, show};
+use crate::console::Level;
+use crate::failure::{Failure, Result, show};
 use crate::output::{Output, count, counted, duration};
 use crate::progress::{Bars, Step, Unit, say};
 use crate::project::open;
@@ -62,7 +63,7 @@ fn tell(mismatches: &[Mismatch], project: &Project) {
         } else {
             format!("delete the keys `{}:*` from Redis", project.prefix())
         };
-        say(format_args!("help: {remove} and start again, it is then filled from history"));
+        say(format_args!("help: {remove} and start again; its states are backfilled from history"));
     }
 }
 

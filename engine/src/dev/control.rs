@@ -1,25 +1,29 @@
 //! Commands for a project that runs, from the same process.
 
 use tidemark_ingest::IngestError;
-use tidemark_registry::Change;
+use tidemark_registry::{Change, Problems};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Result;
 use crate::project::Project;
 
-/// What applying the definitions of the folder came to.
+/// What applying the definitions of a folder came to.
 #[derive(Clone, Debug)]
-pub struct Applied {
+pub struct Outcome {
     /// What they changed, in order.
     pub changes: Vec<Change>,
     /// Whether they meant anything else than the version before.
     pub is_change: bool,
+    /// Whether settings have changed, which take effect at the next start.
+    pub settings_later: bool,
+    /// What is doubtful in them.
+    pub warnings: Problems,
     /// The version that runs now.
     pub version: u64,
 }
 
 /// Where the answer to a request to apply goes.
-pub(super) type Answer = oneshot::Sender<Result<Applied>>;
+pub(super) type Answer = oneshot::Sender<Result<Outcome>>;
 
 /// Gives commands to a [`Dev`](super::Dev) that runs. Clones give them to the same one.
 #[derive(Clone, Debug)]
@@ -49,11 +53,23 @@ impl Control {
         self.project.borrow().clone()
     }
 
+    /// Waits until everything there is, in topics and pushes, is taken in and committed.
+    ///
+    /// # Errors
+    /// Fails where a store or the ingestion does.
+    pub async fn idle(&self) -> Result<()> {
+        let ingest = self.project().running().map(|running| running.ingest.clone());
+        match ingest {
+            Some(ingest) => Ok(ingest.idle().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Applies the definitions of the folder, and backfills what they change.
     ///
     /// # Errors
     /// Fails where they are refused; the version before goes on.
-    pub async fn apply(&self) -> Result<Applied> {
+    pub async fn apply(&self) -> Result<Outcome> {
         let (answer, answered) = oneshot::channel();
         // A run that ends takes no request and drops the one at hand.
         let Ok(()) = self.requests.send(answer).await else { return Err(IngestError::NotRunning.into()) };

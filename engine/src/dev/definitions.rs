@@ -1,24 +1,26 @@
 //! Following the definition files, and the files of feeds, while everything runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidemark_ingest::{Changed, IngestHandle};
+use tidemark_ingest::{Changed, FilesReport, IngestError, IngestHandle};
 use tidemark_online::Lookups;
-use tidemark_registry::Repo;
 use tidemark_registry::applied::record;
+use tidemark_registry::{Project as ProjectSettings, Repo};
+use tokio::task::JoinSet;
 
-use super::control::{Answer, Applied, Controlled};
+use super::control::{Controlled, Outcome};
 use super::feeds::Feeds;
+use super::tell_unmatched;
 use crate::Result;
 use crate::candidate::Candidate;
 use crate::error::EngineError;
 use crate::event::{Event, Tell};
-use crate::project::{Feed, Project};
+use crate::project::Project;
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -31,15 +33,24 @@ type Seen = BTreeMap<PathBuf, (SystemTime, u64)>;
 
 /// The version that runs, and what it takes to run another.
 pub(super) struct Definitions {
-    pub(super) project: Project,
-    pub(super) ingest: IngestHandle,
-    pub(super) lookups: Arc<Lookups>,
-    pub(super) feeds: Feeds,
-    pub(super) tell: Tell,
-    pub(super) controlled: Controlled,
+    project: Project,
+    /// The settings that were applied last; the engines run with those of their start.
+    settings: ProjectSettings,
+    ingest: IngestHandle,
+    lookups: Arc<Lookups>,
+    feeds: Feeds,
+    /// Files that are being taken in: those of one source at a time, and those of another beside them.
+    intake: JoinSet<Taken>,
+    /// The sources of these.
+    busy: BTreeSet<String>,
+    tell: Tell,
+    controlled: Controlled,
     /// Whether what the folder held last was refused.
-    pub(super) refused: bool,
+    refused: bool,
 }
+
+/// What became of files of a source.
+type Taken = (String, Result<FilesReport, IngestError>);
 
 /// Why definitions were not applied.
 enum Failed {
@@ -56,6 +67,19 @@ impl<E: Into<EngineError>> From<E> for Failed {
 }
 
 impl Definitions {
+    pub(super) fn new(
+        project: Project,
+        ingest: IngestHandle,
+        lookups: Arc<Lookups>,
+        feeds: Feeds,
+        tell: Tell,
+        controlled: Controlled,
+    ) -> Self {
+        let settings = project.repo.project.clone();
+        let (intake, busy) = (JoinSet::new(), BTreeSet::new());
+        Self { project, settings, ingest, lookups, feeds, intake, busy, tell, controlled, refused: false }
+    }
+
     /// Applies definitions as they change or a command asks for it, and takes in the files of feeds as they come, until
     /// `stop` ends.
     ///
@@ -66,9 +90,14 @@ impl Definitions {
         let mut seen = look(self.project.folder().path());
         loop {
             let asked = tokio::select! {
+                biased;
                 () = &mut stop => return Ok(()),
-                // Commands that all have gone ask no more.
+                // Once all who could ask have gone, this is never ready.
                 Some(answer) = self.controlled.requests.recv() => Some(answer),
+                Some(taken) = self.intake.join_next() => {
+                    self.taken_in(taken?);
+                    continue;
+                }
                 () = host.sleep(PERIOD) => None,
             };
             let now = look(self.project.folder().path());
@@ -79,95 +108,116 @@ impl Definitions {
             }
             let work = async {
                 match asked {
-                    Some(answer) => self.answer(answer).await?,
-                    None if is_changed => self.change().await?,
+                    Some(answer) => {
+                        let outcome = self.change().await?;
+                        // A caller that has gone does not want to know.
+                        drop(answer.send(outcome));
+                    }
+                    None if is_changed => drop(self.change().await?),
                     None => {}
                 }
                 self.take_in_new().await;
                 Ok::<_, EngineError>(())
             };
             tokio::select! {
+                biased;
                 () = &mut stop => return Ok(()),
                 worked = work => worked?,
             }
         }
     }
 
-    /// Applies the definitions for a command, which is told what came of it.
-    async fn answer(&mut self, answer: Answer) -> Result<()> {
-        let outcome = match self.apply().await {
-            Err(Failed::Ended(error)) => return Err(error),
-            Err(Failed::Refused(error)) => Err(error),
-            Ok(applied) => Ok(applied),
-        };
-        // A caller that has gone does not want to know.
-        drop(answer.send(outcome));
-        Ok(())
-    }
-
     /// Applies the definitions, and tells what came of it.
-    async fn change(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails where the version before cannot go on. That definitions are refused is what came of it.
+    async fn change(&mut self) -> Result<Result<Outcome>> {
         let refused = std::mem::take(&mut self.refused);
         match self.apply().await {
-            Ok(applied) if refused && !applied.is_change => {
-                (self.tell)(Event::Restored { version: applied.version });
+            Ok(outcome) => {
+                if refused && !outcome.is_change {
+                    (self.tell)(Event::Restored { version: outcome.version });
+                }
+                Ok(Ok(outcome))
             }
-            Ok(_) => {}
             Err(Failed::Refused(error)) => {
                 self.refused = true;
                 (self.tell)(Event::Refused { error: &error, version: self.project.version });
+                Ok(Err(error))
             }
-            Err(Failed::Ended(error)) => return Err(error),
+            Err(Failed::Ended(error)) => Err(error),
         }
-        Ok(())
     }
 
-    async fn apply(&mut self) -> Result<Applied, Failed> {
+    async fn apply(&mut self) -> Result<Outcome, Failed> {
         let candidate = Candidate::read(self.project.folder()).await.map_err(Failed::Refused)?;
-        let Candidate { repo, changes, .. } = &candidate;
         let is_change = candidate.is_change();
+        let Candidate { repo, changes, .. } = candidate;
+        let settings_later = repo.project != self.settings;
+        let warnings = repo.warnings.clone();
         if is_change {
-            (self.tell)(Event::Changes(changes));
-            if repo.project != self.project.repo.project {
+            (self.tell)(Event::Changes(&changes));
+            if settings_later {
                 (self.tell)(Event::SettingsLater);
             }
+            self.run(repo).await?;
         }
-        let changes = changes.clone();
-        if is_change {
-            self.run(candidate.repo).await?;
-        }
-        Ok(Applied { changes, is_change, version: self.project.version })
+        Ok(Outcome { changes, is_change, settings_later, warnings, version: self.project.version })
     }
 
     /// The generations that answer are switched view by view as they are filled; the services follow at once. What
     /// cannot be carried out is taken back.
-    async fn run(&mut self, repo: Repo) -> Result<(), Failed> {
+    async fn run(&mut self, mut repo: Repo) -> Result<(), Failed> {
         let host = self.project.host().clone();
         let began = host.stopwatch();
-        let mut project = self.project.with(repo);
-        if let Err(error) = self.ingest.reload(project.sources(), project.views()).await {
-            self.ingest.reload(self.project.sources(), self.project.views()).await?;
-            return Err(Failed::Refused(error.into()));
+        let (sources, views) = (repo.sources.values().cloned(), repo.views.values().cloned());
+        if let Err(error) = self.ingest.reload(sources.collect(), views.collect()).await {
+            let before = self.ingest.reload(self.project.sources(), self.project.views()).await;
+            let failed = if before.is_ok() { Failed::Refused } else { Failed::Ended };
+            return Err(failed(error.into()));
         }
-        self.lookups.serve(project.repo.services.values().cloned())?;
+        self.lookups.serve(repo.services.values().cloned())?;
         // Until it is recorded the version before counts: a crash now means that it is filled again.
-        project.version = record(&project.folder().applied(), &project.repo, host.now())?;
-        self.feeds.follow(&project);
-        self.project = project;
+        let version = record(&self.project.folder().applied(), &repo, host.now())?;
+        self.settings = std::mem::replace(&mut repo.project, self.project.repo.project.clone());
+        self.project = self.project.with(version, repo);
+        for (source, error) in self.feeds.follow(&self.project) {
+            tell_unmatched(&self.tell, &source, error);
+        }
         self.controlled.project.send_replace(self.project.clone());
-        (self.tell)(Event::Applied { version: self.project.version, took: began.elapsed() });
+        (self.tell)(Event::Applied { version, took: began.elapsed() });
         Ok(())
     }
 
-    /// Takes in the files that have come to feeds since.
+    /// Begins to take in the files that have come to feeds since.
     async fn take_in_new(&mut self) {
-        for Feed { source, patterns } in self.feeds.look(self.project.host()).await {
-            match self.ingest.take_in_files_as(&source, patterns, Changed::SetAside).await {
-                Ok(report) => {
+        for arrived in self.feeds.look(self.project.host()).await {
+            let (source, patterns) = (arrived.source.clone(), arrived.patterns());
+            if patterns.is_empty() || !self.busy.insert(source.clone()) {
+                continue;
+            }
+            let ingest = self.ingest.clone();
+            self.intake.spawn(async move {
+                let taken = ingest.take_in_files_as(&source, patterns, Changed::SetAside).await;
+                (source, taken)
+            });
+        }
+    }
+
+    /// Tells what became of files.
+    fn taken_in(&mut self, (source, taken): Taken) {
+        self.busy.remove(&source);
+        match taken {
+            Ok(report) => {
+                let report = self.feeds.taken_in(&source, report);
+                if !report.files.is_empty() {
                     (self.tell)(Event::Files { project: &self.project, reports: &[(source, report)] });
                 }
-                Err(error) => (self.tell)(Event::FilesFailed { source: &source, error: &error.into() }),
             }
+            Err(error) if self.feeds.failed(&source, &error, self.project.host()) => {
+                (self.tell)(Event::FilesFailed { source: &source, error: &error.into() });
+            }
+            Err(_) => {}
         }
     }
 }

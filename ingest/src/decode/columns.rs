@@ -85,8 +85,8 @@ impl Explain for ColumnsError {
     fn help(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Missing { .. } => Some(
-                "another name is given with `from: {column: NAME}`, and a field that may be missing is \
-                 declared `optional: true`"
+                "give another name with `from: {column: NAME}`, or declare a field that may be missing as \
+                 `optional: true`"
                     .into(),
             ),
             Self::Twice(_) => Some("rename one of the two".into()),
@@ -308,8 +308,8 @@ mod tests {
         assert_eq!(
             error.help().as_deref(),
             Some(
-                "another name is given with `from: {column: NAME}`, and a field that may be missing is \
-                 declared `optional: true`"
+                "give another name with `from: {column: NAME}`, or declare a field that may be missing as \
+                 `optional: true`"
             )
         );
         let far = refused(&both, &["user_id"], Made::Columns);

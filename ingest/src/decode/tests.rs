@@ -324,7 +324,7 @@ async fn files_of_other_kinds_are_refused() {
     let path = written(&folder, "file.csv", b"");
     assert!(matches!(FileRows::open(&path, 100, &source(), 0).err(), Some(IngestError::Columns { .. })));
     let gone = folder.path().join("gone.csv");
-    assert!(matches!(FileRows::open(&gone, 100, &source(), 0).err(), Some(IngestError::File { .. })));
+    assert!(matches!(FileRows::open(&gone, 100, &source(), 0).err(), Some(IngestError::File(_))));
 }
 
 #[tokio::test]

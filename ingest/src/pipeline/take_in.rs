@@ -16,7 +16,7 @@ use super::Shared;
 use super::changed::Decision;
 use super::run::Answer;
 use crate::decode::Batch;
-use crate::error::{IngestError, explained};
+use crate::error::IngestError;
 use crate::files::earlier::place;
 use crate::files::{Changed, FileRead, FileReader, FileRows, Identity, find_again, matching};
 use crate::journal::files::{KnownFile, NewEntry};
@@ -131,7 +131,13 @@ impl<'w> FilesReader<'w> {
         patterns: Vec<String>,
         changed: Changed,
     ) -> Result<FilesReport, IngestError> {
-        let paths = self.blocking(move || matching(&patterns)).await??;
+        // Files that are named one by one say nothing about the others of a feed.
+        let (paths, is_feed) = self
+            .blocking(move || {
+                let is_feed = !patterns.iter().all(|pattern| Path::new(pattern).is_file());
+                matching(&patterns).map(|paths| (paths, is_feed))
+            })
+            .await??;
         let mut found = Vec::with_capacity(paths.len());
         for (done, path) in paths.iter().enumerate() {
             if self.inputs.is_closed() {
@@ -149,7 +155,7 @@ impl<'w> FilesReader<'w> {
         }
         let decisions = self.decide(&found, changed).await?;
         if changed == Changed::SetAside {
-            self.note_left_out(&report, &found, &decisions).await?;
+            self.note_left_out(&report, &found, &decisions, is_feed).await?;
         }
         let mut taken = BTreeMap::new();
         let total = found.iter().map(|(_, identity)| identity.size).sum();
@@ -251,34 +257,40 @@ impl<'w> FilesReader<'w> {
         Ok(Some(outcome))
     }
 
-    /// Says which files of a feed are left out, in the log and for `status`.
+    /// Says which files are left out, in the log and for `status`: those of a whole feed, or beside those that were noted
+    /// before.
     async fn note_left_out(
         &self,
         report: &FilesReport,
         found: &[(PathBuf, Identity)],
         decisions: &[Decision],
+        is_feed: bool,
     ) -> Result<(), IngestError> {
         let unread = report.files.iter().filter_map(|file| match &file.outcome {
-            FileOutcome::Refused { reason, help } => {
-                Some((&file.path, explained(reason, help.as_deref()), String::new()))
-            }
+            FileOutcome::Refused { reason, help } => Some((&file.path, reason.clone(), help.clone())),
             _ => None,
         });
         let decided = found.iter().zip(decisions).filter_map(|((path, _), decision)| match decision {
-            Decision::SetAside(earlier) => Some((path, earlier.to_string(), earlier.help())),
-            Decision::Refuse(error) => Some((path, error.explained(), String::new())),
+            Decision::SetAside(earlier) => Some((path, earlier.to_string(), Some(earlier.help()))),
+            Decision::Refuse(error) => Some((path, error.to_string(), error.help().map(Into::into))),
             Decision::Skip(..) | Decision::TakeIn(_) => None,
         });
         let mut refused = Vec::new();
         for (path, reason, help) in unread.chain(decided) {
-            tracing::warn!(source = self.source.name, help, "{reason}");
+            tracing::warn!(source = self.source.name, help = help.as_deref(), "{reason}");
             refused.push((place(path)?, reason));
         }
         let name = self.source.name.clone();
         self.journal(move |journal| {
+            let before = journal.refused(&name)?;
             // Most feeds never have any.
-            if refused.is_empty() && journal.refused(&name)?.is_empty() {
+            if refused.is_empty() && (before.is_empty() || !is_feed) {
                 return Ok(());
+            }
+            if !is_feed {
+                let is_noted = |path: &Path| refused.iter().any(|(noted, _)| noted == path);
+                let others: Vec<_> = before.into_iter().filter(|(path, _)| !is_noted(path)).collect();
+                refused.extend(others);
             }
             journal.set_refused(&name, &refused)
         })
@@ -352,7 +364,7 @@ impl<'w> FilesReader<'w> {
     fn cut_short(&self, file: &KnownFile, error: IngestError) -> IngestError {
         let reason = match error {
             IngestError::Unreadable { reason, .. } => reason,
-            IngestError::File { source, .. } => source.to_string(),
+            IngestError::File(error) => error.source.to_string(),
             other => return other,
         };
         let (path, source_name) = (file.path.clone(), self.source.name.clone());

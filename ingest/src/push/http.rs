@@ -9,7 +9,8 @@
 //! in the answer: it may be a misspelt field, which is null then.
 //!
 //! A refused request is answered with `{"error": {"kind", "message"}}`, as a lookup is, and a status from 400 on: nothing of it
-//! was appended.
+//! was appended. One answer of this form says otherwise: the records of a request with a key are in, and the first answer to it
+//! cannot be read.
 //!
 //! The answer waits until every view that is up has the records, so that the sender's next lookup sees them, and says
 //! `"applied": true`. Where that takes longer than [`PATIENCE`], or the sender asks with `?wait=durable` not to wait, it
@@ -46,6 +47,7 @@ use super::{Applied, PushLog, body, decode_telling};
 use crate::decode::json::shortened;
 use crate::error::IngestError;
 use crate::journal::push::{Appended, Once, Pushed, PushedRecord};
+use crate::metrics::Metrics;
 use crate::pipeline::kept::Kept;
 
 /// How long a body may be.
@@ -92,6 +94,7 @@ struct Pushing {
     sources: Accepting,
     log: PushLog,
     applied: Applied,
+    metrics: Arc<Metrics>,
     host: Host,
 }
 
@@ -115,12 +118,12 @@ enum WaitFor {
 }
 
 /// The routes for pushing events.
-pub(crate) fn router(kept: &Kept, host: Host) -> Router {
+pub(crate) fn router(kept: &Kept, metrics: Arc<Metrics>, host: Host) -> Router {
     let Kept { push: log, accepting: sources, applied, .. } = kept.clone();
     Router::new()
         .route("/v1/sources/{source}/events", post(push))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Pushing { sources, log, applied, host })
+        .with_state(Pushing { sources, log, applied, metrics, host })
 }
 
 async fn push(
@@ -129,14 +132,28 @@ async fn push(
     asked: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let answer = append(&pushing, &source, asked, &headers, body).await;
+    answer.unwrap_or_else(|refusal| {
+        pushing.metrics.push_refused(refusal.kind);
+        refusal.into_response()
+    })
+}
+
+async fn append(
+    pushing: &Pushing,
+    source: &str,
+    asked: Result<Query<Asked>, QueryRejection>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let received = pushing.host.now();
     let Query(Asked { wait }) = asked.map_err(|_| PushError::Query)?;
-    let key = key(&headers)?;
+    let key = key(headers)?;
     let body = body.map_err(unread)?;
     // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
     let sources = pushing.sources.0.read().await;
-    let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
+    let source = sources.get(source).ok_or_else(|| unknown(source, &sources))?;
     if pushing.applied.backlog(&source.name) >= BACKLOG {
         return Err(PushError::Backlog { source_name: source.name.clone() }.into());
     }
@@ -283,17 +300,18 @@ fn acknowledgement(first: i64, judgement: &Judgement, applied: bool, repeated: b
     (judgement.status(), Json(body)).into_response()
 }
 
-/// Why nothing was appended, where only pushing over HTTP can fail like this.
+/// Why a request is refused, where only pushing over HTTP can fail like this. Nothing of it was appended, but for
+/// [`Kept`](Self::Kept).
 #[derive(Debug, Error)]
 enum PushError {
     /// The query is not one.
-    #[error("the only parameter is `wait`: `applied` (the default) or `durable`")]
+    #[error("the query is not understood")]
     Query,
     /// The header of the key is not one: what is wrong with it.
     #[error("the {KEY} {0}")]
     Key(String),
     /// The body could not be received, as axum says.
-    #[error("{0}")]
+    #[error("the body cannot be read: {0}")]
     Unread(String),
     /// Too many records wait already.
     #[error("{BACKLOG} records that were pushed to source `{source_name}` wait for its views")]
@@ -301,8 +319,8 @@ enum PushError {
         /// The source.
         source_name: String,
     },
-    /// The records were appended before, and what was answered then is not read by this version.
-    #[error("the records are in, but the first answer cannot be read ({0})")]
+    /// The records were appended before, under the same key, and the answer that was kept cannot be read.
+    #[error("the records are in, but the answer that was kept under their {KEY} cannot be read ({0})")]
     Kept(serde_json::Error),
     /// The answer cannot be written.
     #[error(transparent)]
@@ -314,27 +332,27 @@ impl Explain for PushError {
         match self {
             Self::Query | Self::Key(_) | Self::Unread(_) => ErrorKind::Invalid,
             Self::Backlog { .. } => ErrorKind::Overloaded,
-            Self::Kept(_) => ErrorKind::Environment,
-            Self::Answer(_) => ErrorKind::Internal,
+            Self::Kept(_) | Self::Answer(_) => ErrorKind::Internal,
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help: Cow<'_, str> = match self {
+            Self::Query => "the only parameter is `wait`: `applied` (the default) or `durable`".into(),
             Self::Key(_) => {
                 format!("send one of 1 to {KEY_BYTES} visible ASCII characters, such as a UUID").into()
             }
             Self::Backlog { .. } => {
                 "send these again later, and see `tidemark status` for what holds the views up".into()
             }
-            Self::Kept(_) => "use the version that wrote it".into(),
-            Self::Query | Self::Unread(_) | Self::Answer(_) => return None,
+            Self::Kept(_) => "do not send them again".into(),
+            Self::Unread(_) | Self::Answer(_) => return None,
         };
         Some(help)
     }
 }
 
-/// An error as it is answered: nothing was appended. The kinds are those of the errors of lookups.
+/// An error as it is answered. The kinds are those of the errors of lookups.
 struct Refusal {
     kind: ErrorKind,
     message: String,
@@ -375,6 +393,23 @@ mod tests {
         assert_eq!(serde_json::to_vec(&answer).expect("JSON"), kept);
     }
 
+    #[test]
+    fn an_answer_that_cannot_be_read_says_that_the_records_are_in() {
+        let error = Judgement::read(b"[").err().expect("no answer");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        let told = error.explained();
+        let start =
+            "the records are in, but the answer that was kept under their Idempotency-Key cannot be read (";
+        assert!(told.starts_with(start) && told.ends_with("; do not send them again"), "{told}");
+    }
+
+    #[test]
+    fn a_body_that_does_not_arrive_is_told() {
+        let error = PushError::Unread("connection reset".to_owned());
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.explained(), "the body cannot be read: connection reset");
+    }
+
     #[tokio::test]
     async fn a_backlog_is_bounded() {
         let project = Project::new(memory());
@@ -383,7 +418,7 @@ mod tests {
         let push = async || {
             let body = format!("{{\"user\":1,\"at\":\"{RECEIVED}\"}}");
             let request = Request::post("/v1/sources/payments/events?wait=durable").body(Body::from(body));
-            let router = router(kept, project.host.clone());
+            let router = router(kept, ingest.metrics(), project.host.clone());
             router.oneshot(request.expect("a request")).await.expect("an answer")
         };
         kept.applied.begin("payments", Position::START);
@@ -393,6 +428,8 @@ mod tests {
         let refused = push().await;
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers()[header::RETRY_AFTER], RETRY_AFTER);
+        let metrics = ingest.metrics().prometheus(RECEIVED);
+        assert!(metrics.contains("tidemark_push_errors_total{kind=\"overloaded\"} 1\n"), "{metrics}");
         kept.applied.reached("payments", Position(1));
         assert_eq!(push().await.status(), StatusCode::OK);
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use tidemark_kernel::Explain;
 
 use super::fixture::{Project, lines, memory};
-use crate::error::explained;
 use crate::files::Identity;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
@@ -127,12 +126,13 @@ async fn a_file_of_a_feed_that_cannot_be_read_does_not_stop_the_others() {
     };
     let report = feed(&mut ingest).await;
     let reasons = report.files.iter().filter_map(|file| match &file.outcome {
-        FileOutcome::Refused { reason, help } => Some(explained(reason, help.as_deref())),
+        FileOutcome::Refused { reason, help } => Some((reason.clone(), help.clone())),
         _ => None,
     });
-    let reasons: Vec<String> = reasons.collect();
+    let (reasons, help): (Vec<String>, Vec<Option<String>>) = reasons.unzip();
     let expected = ["a.csv: no column `amount`", "b.parquet", "c.xml"];
     assert!(reasons.iter().zip(expected).all(|(reason, part)| reason.contains(part)), "{reasons:?}");
+    assert!(help.iter().all(Option::is_some), "{help:?}");
     assert_eq!((reasons.len(), report.events() + report.dead_letters()), (3, 20));
     let left_out = ingest.status(Detail::ALL).await.expect("status").sources[0].refused.clone();
     assert_eq!(left_out.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>(), reasons);

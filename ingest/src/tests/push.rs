@@ -235,6 +235,11 @@ async fn refused_bodies_append_nothing() {
     let answer: Json = serde_json::from_slice(&answer).expect("JSON");
     let expected = "the body is longer than 8388608 bytes; send the records in several requests";
     assert_eq!(answer, refusal("too_large", expected));
+    let metrics = ingest.metrics().prometheus(RECEIVED);
+    for (kind, count) in [("invalid", 2), ("unknown", 1), ("too_large", 1), ("overloaded", 0)] {
+        let line = format!("tidemark_push_errors_total{{kind=\"{kind}\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
 }
 
@@ -356,8 +361,9 @@ async fn a_push_is_seen_by_the_next_lookup() {
     let (status, answer) = post(router.clone(), durable, record(50)).await;
     assert_eq!((status, &answer["applied"]), (StatusCode::OK, &json!(false)));
     let (status, answer) = post(router, "/v1/sources/payments/events?wait=later", record(51)).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"]["message"].as_str().is_some_and(|told| told.contains("`durable`")), "{answer}");
+    let expected =
+        "the query is not understood; the only parameter is `wait`: `applied` (the default) or `durable`";
+    assert_eq!((status, answer), (StatusCode::BAD_REQUEST, refusal("invalid", expected)));
     stop.send(()).expect("running");
     running.await.expect("no panic").expect("stopped");
     // What is durable alone may wait for the next start.

@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
-use tidemark_kernel::{ErrorKind, Explain};
+use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 
 use super::{Facts, HeldField, Positions, log::log_folder};
 use crate::durable::{FileError, kind_of_cause, may_pass, of_system};
@@ -39,7 +39,7 @@ pub enum TableError {
         held: HeldField,
     },
     /// Somebody else has committed some of these rows: nothing was written. Skip what the positions cover and go on.
-    #[error("the table {} has moved on to {positions:?}", path.display())]
+    #[error("the table {} has rows that another writer has committed meanwhile", path.display())]
     Behind {
         /// The table.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum TableError {
         positions: Positions,
     },
     /// The table has other facts than the caller believed: nothing was written.
-    #[error("the table {} meanwhile says {facts:?}", path.display())]
+    #[error("the table {} has other facts by now", path.display())]
     OtherFacts {
         /// The table.
         path: PathBuf,
@@ -121,10 +121,10 @@ impl TableError {
     }
 
     /// Whether trying again later may help without anybody changing what is tried: no room to write, or a disk that
-    /// does not answer. What may be waited for says `true`; all else says in its help what to do.
+    /// does not answer. What may be waited for says `true`.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        kind_of_cause(self).is_some_and(may_pass)
+        of_system(self).is_some_and(may_pass)
     }
 
     /// Errors of the table's log. A full disk and what a newer writer left behind are recognised.
@@ -163,11 +163,11 @@ impl Explain for TableError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::File(error) => error.kind(),
-            Self::Missing(_) => ErrorKind::Unknown,
-            Self::Newer { .. } | Self::Retyped { .. } | Self::Superseded { .. } => ErrorKind::Environment,
-            Self::Behind { .. } | Self::OtherFacts { .. } => ErrorKind::Conflict,
+            Self::Missing(_) | Self::Newer { .. } => ErrorKind::Environment,
+            Self::Retyped { .. } | Self::Superseded { .. } => ErrorKind::Environment,
             Self::Damaged { .. } => ErrorKind::Damaged,
-            Self::Rows { .. } => ErrorKind::Internal,
+            // Whoever writes handles the first two, and goes on.
+            Self::Behind { .. } | Self::OtherFacts { .. } | Self::Rows { .. } => ErrorKind::Internal,
             Self::Parquet { .. } | Self::Log { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
             Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Damaged),
         }
@@ -177,14 +177,13 @@ impl Explain for TableError {
         let help = match self {
             Self::File(error) => return error.help(),
             Self::Missing(_) => "ingest something into the source first",
-            Self::Newer { .. } => "upgrade tidemark, or use the version that wrote it",
+            Self::Newer { .. } => USE_NEWER,
             Self::Retyped { .. } => {
                 "give the field another name (`from` says what it is called in the data), or the source"
             }
-            Self::Behind { .. } => "skip what is in and append the rest",
-            Self::OtherFacts { .. } => "look at that and decide again",
             Self::Superseded { .. } => "restart this process with the definitions that were applied last",
             Self::Damaged { .. } => "nothing was changed, restore the folder from a backup",
+            Self::Behind { .. } | Self::OtherFacts { .. } => return None,
             Self::Rows { .. } | Self::Parquet { .. } | Self::Read { .. } | Self::Log { .. } => return None,
         };
         Some(help.into())
@@ -207,7 +206,10 @@ mod tests {
         let full = of_log(io::ErrorKind::StorageFull);
         assert!(full.is_full() && full.may_pass());
         assert!(full.to_string().starts_with("cannot write to events/_delta_log: "), "{full}");
-        assert!(full.explained().ends_with("; free some space, nothing was half-written"), "{full}");
+        assert!(full.explained().ends_with("; free some space, nothing was written in part"), "{full}");
+
+        let limited = of_log(io::ErrorKind::FileTooLarge);
+        assert!(limited.is_full() && !limited.may_pass(), "{limited}");
 
         let slow = of_log(io::ErrorKind::TimedOut);
         assert!(slow.may_pass() && !slow.is_full(), "{slow}");
@@ -230,5 +232,10 @@ mod tests {
         let torn = || ParquetError::General("no footer".to_owned());
         assert_eq!(TableError::read(Path::new("events"))(torn()).kind(), ErrorKind::Damaged);
         assert_eq!(TableError::Parquet { path: "a".into(), source: torn() }.kind(), ErrorKind::Internal);
+        assert_eq!(TableError::Missing("events".into()).kind(), ErrorKind::Environment);
+        let behind = TableError::Behind { path: "events".into(), positions: Positions::new() };
+        assert_eq!((behind.kind(), behind.help()), (ErrorKind::Internal, None));
+        let newer = TableError::Newer { path: "events".into(), detail: "deletion vectors".into() };
+        assert_eq!((newer.kind(), newer.help().as_deref()), (ErrorKind::Environment, Some(USE_NEWER)));
     }
 }

@@ -46,8 +46,8 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The label file has no rows.
-    #[error("the label file {} has no rows", .0.display())]
+    /// The label file has no rows, or the labels in memory have none.
+    #[error("{} has no rows", .0.display())]
     Empty(PathBuf),
     /// The label file could not be read.
     #[error("cannot read the label file {}: {reason}", path.display())]
@@ -177,21 +177,21 @@ impl Explain for TrainError {
                 let help = problems.help().join("\n");
                 return (!help.is_empty()).then_some(help.into());
             }
-            Self::Key { keys, .. } => return Some(format!("its keys are {keys}").into()),
+            Self::Key { keys, .. } => return Some(format!("the keys of the service are {keys}").into()),
             Self::List { instead, .. } => return Some(format!("write {} instead", instead.display()).into()),
-            Self::Format(_) => "training sets are one of the two",
+            Self::Format(_) => "write the training set to a .parquet or .csv file",
             Self::LabelFormat(_) => {
-                "labels are .parquet, .csv, .tsv or .jsonl, the last three also with .gz or .zst behind"
+                "name it .parquet, .csv, .tsv or .jsonl; the last three may be compressed (.gz, .zst)"
             }
-            Self::Formats { .. } => "give all labels in one",
+            Self::Formats { .. } => "give all label files in one format",
             Self::NoLabelFile(_) => "labels are .parquet, .csv, .tsv or .jsonl",
-            Self::Pattern { .. } => "`*` is any name, `**` any folders, `[*]` a star",
+            Self::Pattern { .. } => "`*` matches any name, `**` any folders, `[*]` a literal `*`",
             Self::Empty(_) => "give one row for each answer you want",
             Self::Unreadable { .. } => "repair the file, or write it again",
             Self::Twice { .. } => "rename one of the two",
             Self::Lacking { .. } => "give all label files the same columns",
-            Self::Differing { .. } => "write it as one type in all label files",
-            Self::NoTokenColumn => "name their column with --token",
+            Self::Differing { .. } => "write the column with one type in all label files",
+            Self::NoTokenColumn => "name the column that holds the tokens with --token",
             Self::Clash(_) => "give the label column another name",
             Self::Source { .. } | Self::Assemble(_) | Self::Interrupted(_) | Self::Parquet { .. } => {
                 return None;
@@ -219,7 +219,7 @@ pub enum TokenProblem {
         at: Time,
     },
     /// It is of a lookup that did not ask this view.
-    #[error("the token's lookup did not ask view {0}; it belongs to another service")]
+    #[error("the token's lookup did not ask view {0}")]
     NoView(String),
     /// It is of another version of the view.
     #[error("the token was given by version {token} of view {view}, this is version {plan}")]
@@ -292,12 +292,12 @@ impl Explain for TokenProblem {
         let help = match self {
             Self::Null => "as_served needs the token of the lookup that the label belongs to",
             Self::Unreadable(error) => return error.help(),
-            Self::OtherTime { .. } => "take its `at` as label time",
-            Self::NoView(_) => return None,
+            Self::OtherTime { .. } => "use the token's `at` as the label time",
+            Self::NoView(_) => "use the token of a lookup of this service",
             Self::Foreign { .. } => "apply that version to train on it",
-            Self::Uncovered { .. } => "ingest them first",
+            Self::Uncovered { .. } => "ingest the missing records first",
             Self::Retracted { .. } => "leave the row out, or train on it with --visibility as_known",
-            Self::Restored { .. } => "restore the newer one",
+            Self::Restored { .. } => "restore the newer event table",
         };
         Some(help.into())
     }

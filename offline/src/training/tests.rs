@@ -14,10 +14,11 @@ use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, Event, Explain, Log, Offset, Position, Span, Stamp, Value, Window, oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, Log, Offset, Position, Span, Stamp, Value, Window, oracle,
 };
 
 use super::*;
+use crate::history::HistoryError;
 use crate::table::{Retraction, layout};
 
 /// An event of the test's source: log, offset, event time, arrival time, user, amount.
@@ -157,7 +158,7 @@ impl Repo {
             service: service(),
             sources: BTreeMap::from([("payments".into(), source())]),
             location: self.location(),
-            labels,
+            labels: labels.into(),
             time: "t".into(),
             unit: None,
             keys: BTreeMap::from([("user_id".into(), "user".into())]),
@@ -320,6 +321,24 @@ async fn histories_give_each_entity_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_history_without_memory_to_sort_in_says_who_shares_it() {
+    let repo = Repo::new(&random_rows(50)).await;
+    let table = EventTable::open(&repo.location(), &source()).await.unwrap();
+    let effort = Effort { threads: 1, memory: 1 };
+    let mut history = History::open(&table, &plan(), None, effort).await.unwrap();
+    let error = history.next().await.unwrap_err();
+    assert!(matches!(error, HistoryError::Read { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+    assert!(error.explained().contains("let the process use fewer cores"), "{error}");
+
+    let mut wrong = (*plan()).clone();
+    wrong.filter = Some("amount >".into());
+    let error = History::open(&table, &wrong, None, effort).await.unwrap_err();
+    assert!(matches!(error, HistoryError::View { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Internal, "a registry has checked the plan");
+}
+
+#[tokio::test]
 async fn rows_of_csv_come_out_as_they_went_in() {
     let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
     let labels =
@@ -443,11 +462,12 @@ async fn wrong_label_files_are_explained() {
     let missing = repo.build(repo.path("none.csv"), Visibility::AsKnown).await.unwrap_err().to_string();
     assert!(missing.starts_with("cannot read ") && missing.contains("none.csv"), "{missing}");
     let other = repo.build(repo.path("labels.txt"), Visibility::AsKnown).await.unwrap_err().explained();
-    assert!(other.contains("labels are .parquet, .csv, .tsv or .jsonl"), "{other}");
+    let names = "; name it .parquet, .csv, .tsv or .jsonl; the last three may be compressed (.gz, .zst)";
+    assert!(other.ends_with(names), "{other}");
     let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsKnown);
     request.keys.insert("usr".into(), "user".into());
     let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err();
-    assert_eq!(unknown.explained(), "the service has no key usr; its keys are user_id");
+    assert_eq!(unknown.explained(), "the service has no key usr; the keys of the service are user_id");
 }
 
 #[tokio::test]

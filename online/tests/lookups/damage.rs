@@ -50,7 +50,11 @@ async fn its_row_alone_is_an_error_that_names_it() {
     let said = "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match its \
                 checksum)";
     assert_eq!(error.to_string(), said);
-    assert!(error.help().unwrap().starts_with("`verify` finds all such states"), "{:?}", error.help());
+    assert!(
+        error.help().unwrap().starts_with("run `tidemark verify` to find all such states"),
+        "{:?}",
+        error.help()
+    );
     let metrics = shop.lookups.metrics().render();
     assert!(metrics.contains("tidemark_lookup_row_errors_total{kind=\"damaged\"} 1\n"), "{metrics}");
     assert!(!metrics.contains("tidemark_lookup_errors_total{kind=\"damaged\"} 1\n"), "{metrics}");
@@ -72,7 +76,10 @@ async fn http_answers_the_other_rows() {
         "{answer}"
     );
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains(" cannot be read ") && message.contains("; `verify` finds "), "{message}");
+    assert!(
+        message.contains(" cannot be read ") && message.contains("; run `tidemark verify` to find "),
+        "{message}"
+    );
     assert_eq!(answer["rows"][1]["values"]["payments.payments_1h"], 2);
     assert_eq!(answer["rows"][2]["statuses"]["payments.payments_1h"], "not_found");
 }
@@ -90,7 +97,7 @@ async fn grpc_answers_the_other_rows() {
     assert_eq!(answer.values[0].kind, Some(Kind::Int64(2)));
     let Some(row_result::Result::Error(error)) = &response.results[1].result else { panic!("{response:?}") };
     assert_eq!((error.kind(), error.view.as_str()), (RowErrorKind::CorruptState, "payments"));
-    assert!(error.message.contains("; `verify` finds "), "{}", error.message);
+    assert!(error.message.contains("; run `tidemark verify` to find "), "{}", error.message);
 }
 
 /// A live pointer to states that are gone makes a view neither ready nor damaged, but lost until it is backfilled.
@@ -123,9 +130,33 @@ async fn what_concerns_all_rows_fails_the_call() {
     // And bytes that a store takes for whole, but that are no state.
     let shop = Shop::open().await;
     let generation = shop.live(&payments()).await;
-    shop.plant(&generation, Log::FILE, &[Value::Int64(1)], vec![9; 40]).await;
+    shop.plant(&generation, Log::FILE, &[Value::Int64(1)], vec![0; 40]).await;
     let rows = vec![row(1, "phone", 1.0), row(2, "phone", 1.0)];
     let results = shop.lookups.lookup("fraud", rows, None).await.unwrap();
     assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Damaged);
     assert!(results[1].is_ok());
+}
+
+/// A newer version has written it: nothing is damaged, and metrics and HTTP say so. On the wire of gRPC both are one kind.
+#[tokio::test]
+async fn a_state_of_a_newer_version_is_told_from_a_damaged_one() {
+    let shop = Shop::open().await;
+    let generation = shop.live(&payments()).await;
+    shop.plant(&generation, Log::FILE, &[Value::Int64(1)], vec![9; 40]).await;
+    let advice = "; use the version of Tidemark that wrote it, or a newer one";
+    let address = http::start(&shop).await;
+    let body = r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 10}]}"#;
+    let (status, answer) = http::lookup(address, body).await;
+    let error = &answer["rows"][0]["error"];
+    assert_eq!((status, error["kind"].as_str()), (200, Some("environment")), "{answer}");
+    assert!(error["message"].as_str().unwrap().ends_with(advice), "{answer}");
+
+    let server = grpc::start(&shop).await;
+    let request = grpc::request(vec![grpc::row(Kind::Int64(1))]);
+    let response = ServingClient::new(server.channel.clone()).lookup(request).await.unwrap().into_inner();
+    let Some(row_result::Result::Error(error)) = &response.results[0].result else { panic!("{response:?}") };
+    assert_eq!(error.kind(), RowErrorKind::CorruptState);
+    assert!(error.message.ends_with(advice), "{}", error.message);
+    let metrics = shop.lookups.metrics().render();
+    assert!(metrics.contains("tidemark_lookup_row_errors_total{kind=\"environment\"} 2\n"), "{metrics}");
 }

@@ -209,7 +209,7 @@ async fn a_view_is_answered_only_from_states_of_its_plan() {
     let error = ask().await.unwrap_err();
     assert_eq!(
         error.explained(),
-        "view `payments` is being filled and cannot be looked up yet; try again when it is"
+        "view `payments` is being filled and cannot be looked up yet; try again once the view is filled"
     );
     assert!(shop.lookups.ready().await.is_err());
     shop.live(&payments()).await;

@@ -90,7 +90,7 @@ async fn errors_have_the_code_of_their_kind() {
     let unknown = client.lookup(unknown).await.unwrap_err();
     assert_eq!(
         (unknown.code(), unknown.message()),
-        (Code::NotFound, "unknown service `spam`; there is `fraud`")
+        (Code::NotFound, "unknown service `spam`; the known ones are `fraud`")
     );
     let late = Timestamp { seconds: i64::MAX, nanos: 0 };
     let late = v1::LookupRequest { at: Some(late), ..request(vec![]) };
@@ -104,6 +104,36 @@ async fn errors_have_the_code_of_their_kind() {
     assert_eq!(error.horizon.unwrap().seconds * 1000, at(-40).millis());
     assert_eq!(error.head.unwrap().seconds, 10);
     assert!(error.message.ends_with("; ask about a later instant, or use `train` for the past"), "{error:?}");
+}
+
+/// Under the code that says so, and not under that of an instant that is too early, as tonic has it.
+#[tokio::test]
+async fn a_request_that_is_too_large_is_told_how_large_it_may_be() {
+    let shop = Shop::open().await;
+    let server = start(&shop).await;
+    let mut client = ServingClient::new(server.channel.clone());
+    let counted = |count: u64| {
+        let metrics = shop.lookups.metrics().render();
+        let line = format!("tidemark_lookup_errors_total{{kind=\"too_large\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    };
+    let mut lookup = async |bytes| {
+        let rows = vec![row(Kind::String(" ".repeat(bytes)))];
+        client.lookup(request(rows)).await.unwrap_err()
+    };
+    let fits = lookup((64 << 20) - 1024).await;
+    assert_eq!(fits.code(), Code::InvalidArgument, "{fits}");
+    counted(0);
+    let message = "the request has more than 64 MiB; send fewer rows in a request";
+    // The row and the names in it come on top.
+    let refused = lookup(64 << 20).await;
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, message));
+    counted(1);
+
+    let asked = v1::GetServiceRequest { service: " ".repeat(64 << 20) };
+    let refused = ServingClient::new(server.channel.clone()).get_service(asked).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, message));
+    counted(1);
 }
 
 #[tokio::test]

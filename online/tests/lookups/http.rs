@@ -123,8 +123,13 @@ async fn mistakes_are_told_with_their_kind() {
         let (status, answer) = lookup(address, body).await;
         assert_eq!((status, kind(&answer).as_str()), (400, "invalid"), "{body}: {answer}");
     }
+    let (_, answer) = lookup(address, r#"{"rows": ["#).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    let form = r#"; send {"rows": [{"name": value, …}, …]} and, if wanted, "at""#;
+    assert!(message.starts_with("the request cannot be read: ") && message.ends_with(form), "{message}");
     let (status, answer) = ask(address, "POST", "/v1/services/spam/lookup", "{}").await;
-    let expected = json!({"kind": "unknown", "message": "unknown service `spam`; there is `fraud`"});
+    let expected =
+        json!({"kind": "unknown", "message": "unknown service `spam`; the known ones are `fraud`"});
     assert_eq!((status, error(&answer)), (404, expected));
 
     let body = r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 1}], "at": "2026-11-20T07:00:00Z"}"#;
@@ -177,7 +182,8 @@ async fn health_readiness_services_and_metrics_are_told() {
     let empty = start(&Shop::empty()).await;
     assert_eq!(ask(empty, "GET", "/healthz", "").await, (200, "ok\n".into()));
     let (status, reason) = ask(empty, "GET", "/readyz", "").await;
-    let filling = "view `logins` is being filled and cannot be looked up yet; try again when it is";
+    let filling =
+        "view `logins` is being filled and cannot be looked up yet; try again once the view is filled";
     assert_eq!((status, error(&reason)), (503, json!({"kind": "not_ready", "message": filling})));
 
     let open = start(&Shop::open().await).await;

@@ -1,7 +1,6 @@
 //! Payments and labels as Parquet files.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,38 +9,53 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain, Span, Time};
+use tidemark_offline::durable::{Beside, FileError, create_folder};
 
 use super::Payment;
 
 /// A file of the demo could not be written.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {reason}", path.display())]
-pub struct FilesError {
-    /// The file or folder.
-    path: PathBuf,
-    /// Why.
-    reason: String,
+pub enum FilesError {
+    /// The file or its folder could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its rows could not be written as Parquet.
+    #[error("cannot write {}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: ParquetError,
+    },
 }
 
 impl FilesError {
-    fn new(path: &Path, reason: impl ToString) -> Self {
-        Self { path: path.to_owned(), reason: reason.to_string() }
+    fn of_parquet(path: &Path, error: ParquetError) -> Self {
+        let parquet = |source| Self::Parquet { path: path.to_owned(), source };
+        FileError::of_parquet(path, error).map_or_else(parquet, Self::File)
     }
 }
 
 impl Explain for FilesError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Environment
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Parquet { .. } => ErrorKind::Internal,
+        }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
-        Some("see that there is room, and that the folder is writable".into())
+        match self {
+            Self::File(error) => error.help(),
+            Self::Parquet { .. } => None,
+        }
     }
 }
 
@@ -51,7 +65,7 @@ impl Explain for FilesError {
 /// # Errors
 /// Fails where the folder or a file cannot be written.
 pub fn write_payments(folder: &Path, payments: &[Payment]) -> Result<Vec<PathBuf>, FilesError> {
-    fs::create_dir_all(folder).map_err(|error| FilesError::new(folder, error))?;
+    create_folder(folder)?;
     let day = |payment: &Payment| payment.received_at.floor(Span::from_secs(86_400));
     let days = payments.chunk_by(|payment, next| day(payment) == day(next));
     let files = days.map(|payments| {
@@ -77,14 +91,15 @@ pub fn write_labels(path: &Path, payments: &[Payment], count: usize, seed: u64) 
 }
 
 fn write(path: &Path, rows: Result<RecordBatch, ArrowError>) -> Result<(), FilesError> {
-    let failed = |error: &dyn std::fmt::Display| FilesError::new(path, error);
-    let rows = rows.map_err(|error| failed(&error))?;
-    let file = File::create(path).map_err(|error| failed(&error))?;
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let writer = ArrowWriter::try_new(file, rows.schema(), Some(properties));
-    let mut writer = writer.map_err(|error| failed(&error))?;
-    writer.write(&rows).map_err(|error| failed(&error))?;
-    writer.close().map(drop).map_err(|error| failed(&error))
+    let mut beside = Beside::create(path)?;
+    let written = rows.map_err(ParquetError::from).and_then(|rows| {
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut writer = ArrowWriter::try_new(beside.file(), rows.schema(), Some(properties))?;
+        writer.write(&rows)?;
+        writer.close().map(drop)
+    });
+    written.map_err(|error| FilesError::of_parquet(path, error))?;
+    Ok(beside.finish()?)
 }
 
 /// The declared fields of the source, in their order.
@@ -128,4 +143,30 @@ fn labels(payments: &[&Payment]) -> Result<RecordBatch, ArrowError> {
 fn times(times: impl Iterator<Item = Time>) -> ArrayRef {
     let times = TimestampMillisecondArray::from_iter_values(times.map(Time::millis));
     Arc::new(times.with_timezone("UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_cause_tells_who_can_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        write_labels(&file, &[], 1, 1).unwrap();
+        let error = write_payments(&file.join("payments"), &[]).unwrap_err();
+        assert_eq!((error.kind(), error.help()), (ErrorKind::Environment, None), "{error}");
+        let error = write_labels(&file.join("labels.parquet"), &[], 1, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+        let of = |error| FilesError::of_parquet(&file, error);
+        let full = of(io::Error::from(io::ErrorKind::StorageFull).into());
+        assert_eq!(full.kind(), ErrorKind::OutOfSpace);
+        assert!(full.explained().starts_with(&format!("cannot write {}: ", file.display())), "{full}");
+        let other = of(ParquetError::General("no schema".to_owned()));
+        assert_eq!((other.kind(), other.help()), (ErrorKind::Internal, None));
+    }
 }

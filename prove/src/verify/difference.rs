@@ -3,7 +3,7 @@
 use tidemark_kernel::aggregate::State;
 use tidemark_kernel::retention::is_out_of_sight;
 use tidemark_kernel::state::Tile;
-use tidemark_kernel::{FeaturePlan, LogState, Time};
+use tidemark_kernel::{Explain, FeaturePlan, LogState, Time};
 
 /// What differs; none where the bytes are equal, or where the state may have been forgotten at `now`.
 pub(super) fn of(
@@ -27,7 +27,7 @@ pub(super) fn of(
 fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {
     let stored = match LogState::decode(plan, stored) {
         Ok(stored) => stored,
-        Err(error) => return format!("the stored bytes are no state of this view: {error}"),
+        Err(error) => return format!("the stored bytes are no state of this view: {}", error.explained()),
     };
     if stored.layout() != rebuilt.layout() {
         let (stored, rebuilt) = (stored.layout() as u8, rebuilt.layout() as u8);

@@ -7,7 +7,8 @@ use tidemark_engine::Project;
 use tidemark_ingest::tally::Reasons;
 use tidemark_ingest::{EarlierKind, FileOutcome, FileReport, FilesReport, Tally};
 
-use crate::failure::{Failure, Level, Result, show};
+use crate::console::Level;
+use crate::failure::{Failure, Result, show};
 use crate::output::{count, counted};
 
 /// What is said of some records.

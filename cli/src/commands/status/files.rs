@@ -4,7 +4,8 @@ use serde_json::{Value as Json, json};
 use tidemark_ingest::Status;
 use tidemark_ingest::status::{FileStatus, SourceStatus};
 
-use crate::failure::{Level, show};
+use crate::console::Level;
+use crate::failure::show;
 use crate::output::{Table, count, counted};
 
 pub(super) fn text(status: &Status) -> String {

@@ -132,7 +132,7 @@ async fn a_field_that_a_file_lacks_is_told_in_every_format() {
             ("more", Arc::new(Int32Array::from(vec![None, Some(1)]))),
         ],
     );
-    let help = "another name is given with `from: {column: NAME}`, and a field that may be missing is declared \
+    let help = "give another name with `from: {column: NAME}`, or declare a field that may be missing as \
                 `optional: true`";
     let columns = format!("no column `amount` (is it `Amount`?); the file has at, Amount, more; {help}");
     assert_eq!(refused(&csv, &source), columns);

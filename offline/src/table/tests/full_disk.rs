@@ -1,4 +1,4 @@
-//! No room left: nothing is half-written, and once there is room again everything goes on.
+//! No room left: nothing is written in part, and once there is room again everything goes on.
 //!
 //! The disk is a file system of a megabyte in a namespace of its own, so that nobody needs to be root. Where that is
 //! not to be had, a limit on the size of files stands in for it; the system's answer is another one then.
@@ -133,8 +133,9 @@ async fn with_small_files() {
     let (start, to) = (at([]), at([(Log(0), 1)]));
     let before = listed(table.folder());
     let error = table.append(&[large_rows(&table, 0, 100_000)], &start, &to, None).await.unwrap_err();
-    assert!(matches!(&error, TableError::File(_)) && error.is_full() && error.may_pass(), "{error}");
+    assert!(matches!(&error, TableError::File(_)) && error.is_full() && !error.may_pass(), "{error}");
     assert!(error.to_string().starts_with("cannot write "), "{error}");
+    assert!(error.explained().contains("; raise the limit of file sizes (`ulimit -f`)"), "{error}");
     assert_eq!((listed(table.folder()), table.positions()), (before, &start));
     table.append(&[large_rows(&table, 0, 1000)], &start, &to, None).await.unwrap();
     assert_eq!(offsets(&table, &start, &to).await, [(0, 0)]);
