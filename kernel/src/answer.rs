@@ -1,8 +1,10 @@
-//! Answers: every window of a view in one walk over an entity's tiles, newest to oldest.
+//! Answers: every window of a view from an entity's tiles, walked newest to oldest.
 //!
-//! Merges only, no subtraction: as the walk crosses a window's start, the features of that window take their value
-//! from what was merged so far. No tile straddles an edge that an allowed question can ask about, so the value is
-//! that of the events in the window, exactly (`ANS-1`; the property tests hold it against the oracle).
+//! Merges only, no subtraction: a walk begins at the end of a window, and as it crosses the start, the features of
+//! that window take their value from what was merged so far. Windows with the same end share a walk, so a view whose
+//! windows all end at the instant asked about takes one. No tile straddles an edge that an allowed question can ask
+//! about, so the value is that of the events in the window, exactly (`ANS-1`; the property tests hold it against the
+//! oracle).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +16,7 @@ use crate::error::{ErrorKind, Explain};
 use crate::event::Log;
 use crate::plan::FeaturePlan;
 use crate::state::{LogState, Tile};
-use crate::time::{Span, Time};
+use crate::time::{Span, Time, TimeRange};
 use crate::value::Value;
 
 /// The status of a value: the first of these that applies.
@@ -23,7 +25,8 @@ pub enum Status {
     /// The instant is before the entity's horizon in this view, which other views of the row can answer for. The value
     /// is null.
     TooEarly,
-    /// No event of the entity passes the view's filter between the view's earliest window start and `at`.
+    /// No event of the entity passes the view's filter between the earliest start and the latest end of the view's
+    /// windows.
     NotFound,
     /// The newest event is older than the view's `max_age`. The value is kept.
     OutsideMaxAge,
@@ -78,8 +81,8 @@ pub struct Answer {
     pub values: Vec<Value>,
     /// One status per feature of the plan.
     pub statuses: Vec<Status>,
-    /// The event time of the view's newest event between the view's earliest window start and `at`, whatever an
-    /// aggregate's own filter says.
+    /// The event time of the view's newest event between the earliest start and the latest end of its windows, whatever
+    /// an aggregate's own filter says.
     pub newest: Option<Time>,
     /// How many of the values are null because an int64 total does not fit, for engines to count.
     pub overflowed: u64,
@@ -169,84 +172,86 @@ pub fn answer(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Result<
 /// As [`answer`], of those who know that `at` is not before the horizon.
 pub(crate) fn walk(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Answer {
     debug_assert!(horizon(plan, logs).is_none_or(|horizon| horizon <= at), "tiles may straddle the edges");
-    Walk::new(plan, at).over(logs)
+    let edges = plan.windows.iter().map(|window| window.edges(at));
+    let windows: Vec<(TimeRange, usize)> = edges.zip(0..).collect();
+    let newest = hull(&windows).and_then(|range| newest_within(logs, range));
+    let Walk { values, overflowed, .. } = Walk::new(plan).over(logs, windows);
+    Answer::new(plan, at, values, newest, overflowed)
 }
 
-/// The merge of tiles newest to oldest, with the windows it has not yet crossed.
+/// From the earliest start to the latest end of some windows; none without any.
+fn hull(windows: &[(TimeRange, usize)]) -> Option<TimeRange> {
+    let start = windows.iter().map(|(range, _)| range.start).min()?;
+    let end = windows.iter().map(|(range, _)| range.end).max()?;
+    Some(TimeRange { start, end })
+}
+
+/// The event time of the newest event in a range.
+fn newest_within(logs: &[(Log, LogState)], range: TimeRange) -> Option<Time> {
+    // Tiles of one log are disjoint, and the newest comes last.
+    logs.iter().filter_map(|(_, state)| state.tiles_within(range).last()).map(|tile| tile.newest).max()
+}
+
+/// The values that merging tiles newest to oldest has given so far.
 struct Walk<'p> {
     plan: &'p FeaturePlan,
-    at: Time,
-    /// One accumulator per aggregate.
-    merged: Vec<State>,
-    /// For each aggregate the start of its longest window: older tiles are not merged into it.
-    needed: Vec<Time>,
+    /// One per feature, null until its window is finished.
     values: Vec<Value>,
     overflowed: u64,
-    /// The next window to finish, by place in `ends`.
-    window: usize,
-    /// Windows and their starts, latest start first.
-    ends: Vec<(Time, usize)>,
 }
 
 impl<'p> Walk<'p> {
-    fn new(plan: &'p FeaturePlan, at: Time) -> Self {
-        let mut ends: Vec<(Time, usize)> =
-            plan.windows.iter().enumerate().map(|(index, window)| (window.start(at), index)).collect();
-        ends.sort_unstable_by(|a, b| b.cmp(a));
-        let mut needed = vec![Time::MAX; plan.aggregates.len()];
-        for feature in &plan.features {
-            let start = plan.windows[feature.window].start(at);
-            needed[feature.aggregate] = needed[feature.aggregate].min(start);
-        }
-        let merged = plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
-        Self {
-            plan,
-            at,
-            merged,
-            needed,
-            values: vec![Value::Null; plan.features.len()],
-            overflowed: 0,
-            window: 0,
-            ends,
-        }
+    fn new(plan: &'p FeaturePlan) -> Self {
+        Self { plan, values: vec![Value::Null; plan.features.len()], overflowed: 0 }
     }
 
-    fn over(mut self, logs: &[(Log, LogState)]) -> Answer {
-        let earliest = self.ends.last().map_or(self.at, |(start, _)| *start);
-        let mut newest = None;
-        for (state, tile) in NewestFirst::new(logs, self.at) {
-            if tile.span.start < earliest {
-                break;
+    /// Finishes windows: what each holds, and which one of the plan it is.
+    ///
+    /// What was merged begins at an end, so windows share it only where they have the same one.
+    fn over(mut self, logs: &[(Log, LogState)], mut windows: Vec<(TimeRange, usize)>) -> Self {
+        windows.sort_unstable_by(|(a, _), (b, _)| (b.end, b.start).cmp(&(a.end, a.start)));
+        for windows in windows.chunk_by(|(a, _), (b, _)| a.end == b.end) {
+            self.back_from_one_end(logs, windows);
+        }
+        self
+    }
+
+    /// Finishes windows that have one end, given with the latest start first.
+    fn back_from_one_end(&mut self, logs: &[(Log, LogState)], windows: &[(TimeRange, usize)]) {
+        let Some(range) = hull(windows) else { return };
+        let (plan, needed) = (self.plan, self.needed(windows));
+        let mut merged: Vec<State> =
+            plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
+        let mut open = windows.iter().peekable();
+        for (state, tile) in NewestFirst::new(logs, range) {
+            // Neither this tile nor an older one belongs to a window that begins after it.
+            while let Some((_, window)) = open.next_if(|(window, _)| window.start > tile.span.start) {
+                self.finish(*window, &merged);
             }
-            self.finish_windows_after(tile.span.start);
-            newest = newest.max(Some(tile.newest));
-            let wanted = |aggregate: usize| self.needed[aggregate] <= tile.span.start;
-            state.merge_tile(self.plan, tile, &mut self.merged, wanted);
+            let wanted = |aggregate: usize| needed[aggregate] <= tile.span.start;
+            state.merge_tile(plan, tile, &mut merged, wanted);
         }
-        self.finish_all_windows();
-        Answer::new(self.plan, self.at, self.values, newest, self.overflowed)
-    }
-
-    /// Takes the values of every window that begins after `start`: no older tile belongs to it.
-    fn finish_windows_after(&mut self, start: Time) {
-        while let Some((begin, window)) = self.ends.get(self.window).copied()
-            && begin > start
-        {
-            self.finish_window(window);
+        for (_, window) in open {
+            self.finish(*window, &merged);
         }
     }
 
-    fn finish_all_windows(&mut self) {
-        while let Some((_, window)) = self.ends.get(self.window).copied() {
-            self.finish_window(window);
+    /// For each aggregate the earliest start of these windows' features: older tiles are not merged into it.
+    fn needed(&self, windows: &[(TimeRange, usize)]) -> Vec<Time> {
+        let mut needed = vec![Time::MAX; self.plan.aggregates.len()];
+        for feature in &self.plan.features {
+            if let Some((range, _)) = windows.iter().find(|(_, window)| *window == feature.window) {
+                needed[feature.aggregate] = needed[feature.aggregate].min(range.start);
+            }
         }
+        needed
     }
 
-    fn finish_window(&mut self, window: usize) {
-        self.window += 1;
+    /// Takes the values of a window's features from what was merged.
+    fn finish(&mut self, window: usize, merged: &[State]) {
         for (value, feature) in self.values.iter_mut().zip(&self.plan.features) {
             if feature.window == window {
-                let merged = &self.merged[feature.aggregate];
+                let merged = &merged[feature.aggregate];
                 *value = merged.finish(feature.function);
                 self.overflowed += u64::from(merged.overflows(feature.function));
             }
@@ -254,15 +259,14 @@ impl<'p> Walk<'p> {
     }
 }
 
-/// The tiles of several logs that lie before `at`, each with its state, newest first by their start.
+/// The tiles of several logs that lie within a range, each with its state, newest first by their start.
 struct NewestFirst<'s> {
     logs: Vec<(&'s LogState, &'s [Tile])>,
 }
 
 impl<'s> NewestFirst<'s> {
-    fn new(logs: &'s [(Log, LogState)], at: Time) -> Self {
-        let before = |tiles: &'s [Tile]| &tiles[..tiles.partition_point(|tile| tile.span.end <= at)];
-        Self { logs: logs.iter().map(|(_, state)| (state, before(state.tiles()))).collect() }
+    fn new(logs: &'s [(Log, LogState)], range: TimeRange) -> Self {
+        Self { logs: logs.iter().map(|(_, state)| (state, state.tiles_within(range))).collect() }
     }
 }
 
@@ -277,3 +281,6 @@ impl<'s> Iterator for NewestFirst<'s> {
         Some((*state, tile))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ pub use retention::Retention;
 pub use service::ServicePlan;
 pub use source::SourcePlan;
 pub use state::LogState;
-pub use time::{Span, Time};
+pub use time::{Span, Time, TimeRange};
 pub use token::Token;
 pub use value::{FeatureType, Type, Value};
 pub use visibility::Visibility;

@@ -11,7 +11,7 @@ use crate::aggregate::{Function, State};
 use crate::answer::Answer;
 use crate::event::{Event, Log, Offset};
 use crate::plan::{Feature, FeaturePlan};
-use crate::time::Time;
+use crate::time::{Time, TimeRange};
 use crate::value::{FeatureType, Type, Value};
 use crate::visibility::Visibility;
 
@@ -34,22 +34,37 @@ pub fn sees(visibility: Visibility, at: Time, last: &BTreeMap<Log, Offset>, even
 /// The answer about `at` for an entity with these events, all of which the question sees.
 #[must_use]
 pub fn answer(plan: &FeaturePlan, events: &[&Event], at: Time) -> Answer {
-    let within = |start: Time, event: &Event| start <= event.stamp.event_time && event.stamp.event_time < at;
+    let windows: Vec<TimeRange> = plan.windows.iter().map(|window| window.edges(at)).collect();
     let (mut values, mut overflowed) = (Vec::new(), 0);
     for feature in &plan.features {
-        let start = plan.windows[feature.window].start(at);
-        let counted = |event: &&Event| within(start, event) && !event.inputs[feature.aggregate].is_null();
-        let inside: Vec<&Event> = events.iter().copied().filter(counted).collect();
-        let integers = feature.function == Function::Sum && feature.ty == FeatureType::Scalar(Type::Int64);
-        let some = !inside.is_empty();
-        let value = value(plan, feature, inside);
-        overflowed += u64::from(integers && some && value.is_null());
+        let (value, overflows) = value_within(plan, feature, events, windows[feature.window]);
+        overflowed += u64::from(overflows);
         values.push(value);
     }
-    let earliest = plan.windows.iter().map(|window| window.start(at)).min().unwrap_or(at);
-    let newest =
-        events.iter().filter(|event| within(earliest, event)).map(|event| event.stamp.event_time).max();
+    let start = windows.iter().map(|window| window.start).min().unwrap_or(at);
+    let end = windows.iter().map(|window| window.end).max().unwrap_or(at);
+    let times = events.iter().map(|event| event.stamp.event_time);
+    let newest = times.filter(|time| TimeRange { start, end }.contains(*time)).max();
     Answer::new(plan, at, values, newest, overflowed)
+}
+
+/// A feature's value over those of the events that its window holds, and whether it is null because an int64 total does
+/// not fit.
+pub(crate) fn value_within(
+    plan: &FeaturePlan,
+    feature: &Feature,
+    events: &[&Event],
+    window: TimeRange,
+) -> (Value, bool) {
+    let counted = |event: &&Event| {
+        window.contains(event.stamp.event_time) && !event.inputs[feature.aggregate].is_null()
+    };
+    let inside: Vec<&Event> = events.iter().copied().filter(counted).collect();
+    let integers = feature.function == Function::Sum && feature.ty == FeatureType::Scalar(Type::Int64);
+    let some = !inside.is_empty();
+    let value = value(plan, feature, inside);
+    let overflows = integers && some && value.is_null();
+    (value, overflows)
 }
 
 /// The value over the events in the window that the aggregate does not skip.

@@ -69,7 +69,8 @@ pub fn least(plan: &FeaturePlan) -> Option<Span> {
 /// Whether no question about `now` or later can see an event of the state: it may be absent without changing an answer.
 #[must_use]
 pub fn is_out_of_sight(plan: &FeaturePlan, state: &LogState, now: Time) -> bool {
-    let earliest = plan.windows.iter().map(|window| window.start(now)).min();
+    // Only starts count, as they never move back: an event before all of them stays there, one after an end may yet be seen.
+    let earliest = plan.windows.iter().map(|window| window.edges(now).start).min();
     newest_event(state).is_none_or(|newest| earliest.is_some_and(|earliest| newest < earliest))
 }
 

@@ -1,45 +1,21 @@
 //! The closed form of a tile: in which span of event time an event lives, given what has arrived.
 //!
-//! Tiles are fine near `at` and grow coarser with age, never so coarse that a window's older edge could fall inside
-//! one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of an instant that is not after the horizon `R`
-//! (newest arrival applied, less `head`; the [layout](crate::layout) says how long before), so the tiles are a pure function of the
-//! applied events, whenever they were grown.
+//! Tiles are fine near `at` and grow coarser with age, never so coarse that an edge of a window, older or newer, could
+//! fall inside one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of an instant that is not after
+//! the horizon `R` (newest arrival applied, less `head`; the [layout](crate::layout) says how long before), so the tiles are
+//! a pure function of the applied events, whenever they were grown.
 
-use crate::time::{Span, Time};
-use crate::window::{RUNGS, Window};
-
-/// A half-open span of event time `[start, end)` that one tile covers. `start` may be minus infinity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TileSpan {
-    /// The first instant covered.
-    pub start: Time,
-    /// The first instant after it.
-    pub end: Time,
-}
-
-impl TileSpan {
-    /// Whether `time` lies inside.
-    #[must_use]
-    pub fn contains(self, time: Time) -> bool {
-        self.start <= time && time < self.end
-    }
-
-    /// How long it is; none for a span without a beginning.
-    #[must_use]
-    pub fn length(self) -> Option<Span> {
-        let bounded = self.start != Time::NEG_INFINITY;
-        bounded.then(|| Span::from_millis(self.end.millis() - self.start.millis()))
-    }
-}
+use crate::time::{Time, TimeRange};
+use crate::window::{Edge, RUNGS, Window};
 
 /// Where tiles may lie for one plan's windows at one horizon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// For each rung, the instant up to which a tile of that length may reach.
     limits: [Time; RUNGS.len()],
-    /// Events before it are seen by no finite window.
-    oldest_start: Time,
-    /// Whether some window is `lifetime`.
+    /// The oldest edge of any window: only windows without a start see events before it.
+    oldest_edge: Time,
+    /// Whether some window has no start.
     lifetime: bool,
 }
 
@@ -47,43 +23,49 @@ impl Grid {
     /// The grid for `windows` at this horizon.
     #[must_use]
     pub fn new(windows: &[Window], horizon: Time) -> Self {
-        let mut limits = [horizon; RUNGS.len()];
-        let mut oldest_start = horizon;
-        let mut finite = false;
+        // Whatever the windows, no tile longer than a tick ends after the horizon: states rest on that for new events. Windows
+        // that end at the instant asked about need it as well.
+        let oldest_edge = if windows.is_empty() { Time::MAX } else { horizon };
+        let mut grid = Self { limits: [horizon; RUNGS.len()], oldest_edge, lifetime: false };
         for window in windows {
-            let Window::Sliding { hop, .. } = *window else { continue };
-            finite = true;
-            let start = window.start(horizon);
-            oldest_start = oldest_start.min(start);
-            // Rungs divide each other, so those longer than the hop are the ones that do not divide it.
-            for (limit, rung) in limits.iter_mut().zip(RUNGS) {
-                if rung > hop {
-                    *limit = (*limit).min(start);
+            let (start, end) = window.edges_from(horizon);
+            grid.add(start, end);
+        }
+        grid
+    }
+
+    /// Lets no tile straddle the edges of this window.
+    fn add(&mut self, start: Option<Edge>, end: Edge) {
+        self.oldest_edge = self.oldest_edge.min(start.unwrap_or(end).first);
+        self.lifetime |= start.is_none();
+        for edge in start.into_iter().chain([end]) {
+            // Rungs divide each other, so those longer than the step are the ones that do not divide it.
+            for (limit, rung) in self.limits.iter_mut().zip(RUNGS) {
+                if rung > edge.step {
+                    *limit = (*limit).min(edge.first);
                 }
             }
         }
-        let lifetime = windows.contains(&Window::Lifetime);
-        Self { limits, oldest_start: if finite || lifetime { oldest_start } else { Time::MAX }, lifetime }
     }
 
     /// The tile in which an event at `time` lives; none where no allowed question can see it any more.
     #[must_use]
-    pub fn span(&self, time: Time) -> Option<TileSpan> {
-        if time < self.oldest_start {
-            let everything = TileSpan { start: Time::NEG_INFINITY, end: self.oldest_start };
+    pub fn span(&self, time: Time) -> Option<TimeRange> {
+        if time < self.oldest_edge {
+            let everything = TimeRange { start: Time::NEG_INFINITY, end: self.oldest_edge };
             return self.lifetime.then_some(everything);
         }
         let coarsest = RUNGS.iter().zip(&self.limits).rev().find_map(|(rung, limit)| {
             let start = time.floor(*rung);
             let end = start.plus(*rung);
-            (end <= *limit).then_some(TileSpan { start, end })
+            (end <= *limit).then_some(TimeRange { start, end })
         });
-        Some(coarsest.unwrap_or(TileSpan { start: time, end: time.next() }))
+        Some(coarsest.unwrap_or(TimeRange { start: time, end: time.next() }))
     }
 
     /// The tile that the tile `span` has grown into; none where no allowed question can see it any more.
     #[must_use]
-    pub fn grown(&self, span: TileSpan) -> Option<TileSpan> {
+    pub fn grown(&self, span: TimeRange) -> Option<TimeRange> {
         let inside = if span.start == Time::NEG_INFINITY {
             Time::from_millis(span.end.millis() - 1)
         } else {
@@ -96,6 +78,7 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Span;
     use proptest::prelude::*;
 
     fn windows(lengths: &[&str]) -> Vec<Window> {
@@ -104,22 +87,22 @@ mod tests {
     }
 
     /// The definition of design section 4, word by word, for one event.
-    fn defined(windows: &[Window], horizon: Time, time: Time) -> Option<TileSpan> {
+    fn defined(windows: &[Window], horizon: Time, time: Time) -> Option<TimeRange> {
         let finite: Vec<(Span, Time)> = windows
             .iter()
             .filter_map(|window| match window {
-                Window::Sliding { hop, .. } => Some((*hop, window.start(horizon))),
+                Window::Sliding { hop, .. } => Some((*hop, window.edges(horizon).start)),
                 Window::Lifetime => None,
             })
             .collect();
         let edge = finite.iter().map(|(_, start)| *start).chain([horizon]).min().expect("the horizon");
         if time < edge {
-            let everything = TileSpan { start: Time::NEG_INFINITY, end: edge };
+            let everything = TimeRange { start: Time::NEG_INFINITY, end: edge };
             return windows.contains(&Window::Lifetime).then_some(everything);
         }
-        let mut best = TileSpan { start: time, end: time.next() };
+        let mut best = TimeRange { start: time, end: time.next() };
         for rung in RUNGS {
-            let span = TileSpan { start: time.floor(rung), end: time.floor(rung).plus(rung) };
+            let span = TimeRange { start: time.floor(rung), end: time.floor(rung).plus(rung) };
             let fits = |(hop, start): &(Span, Time)| hop.millis() % rung.millis() == 0 || span.end <= *start;
             if span.end <= horizon && finite.iter().all(fits) {
                 best = span;
@@ -142,7 +125,73 @@ mod tests {
         prop::collection::vec(prop_oneof![9 => window, 1 => Just(Window::Lifetime)], 1..5)
     }
 
+    /// A window of a kind that does not exist yet: it ends `offset` before the instant asked about, and both of its
+    /// edges move in steps of `hop`. Without a length, it has no start.
+    #[derive(Clone, Copy, Debug)]
+    struct Shifted {
+        offset: Span,
+        length: Option<Span>,
+        hop: Span,
+    }
+
+    impl Shifted {
+        fn edges(self, at: Time) -> TimeRange {
+            let end = at.minus(self.offset);
+            let start = self.length.map_or(Time::NEG_INFINITY, |length| end.minus(length).floor(self.hop));
+            TimeRange { start, end: end.floor(self.hop) }
+        }
+
+        fn add_to(self, grid: &mut Grid, horizon: Time) {
+            let edges = self.edges(horizon);
+            let start = self.length.map(|_| Edge { first: edges.start, step: self.hop });
+            grid.add(start, Edge { first: edges.end, step: self.hop });
+        }
+    }
+
+    fn any_shifted() -> impl Strategy<Value = Shifted> {
+        let spans =
+            ["0s", "30ms", "5s", "1m", "90m", "1d", "7d"].map(|text| Span::parse(text).expect("a span"));
+        let span = prop::sample::select(spans.to_vec());
+        let length = prop::option::weighted(0.9, span.clone());
+        let hop = prop::sample::select(RUNGS.to_vec());
+        (span, length, hop).prop_map(|(offset, length, hop)| Shifted { offset, length, hop })
+    }
+
+    /// The grid of windows that exist and of some that end before the instant asked about.
+    fn grid_of(windows: &[Window], shifted: &[Shifted], horizon: Time) -> Grid {
+        let mut grid = Grid::new(windows, horizon);
+        shifted.iter().for_each(|window| window.add_to(&mut grid, horizon));
+        grid
+    }
+
     proptest! {
+        #[test]
+        fn no_tile_straddles_an_edge_of_a_window_that_ends_before_the_instant(
+            windows in prop_oneof![Just(Vec::<Window>::new()), any_windows()],
+            shifted in prop::collection::vec(any_shifted(), 1..4),
+            horizon in -4_000_000_000_000i64..4_000_000_000_000, age in -20_000i64..4_000_000_000,
+            later in prop_oneof![0i64..100_000, 0i64..8_000_000_000],
+        ) {
+            let (now, then) = (Time::from_millis(horizon), Time::from_millis(horizon + later));
+            let time = Time::from_millis(horizon - age);
+            let edges: Vec<TimeRange> = windows
+                .iter()
+                .map(|window| window.edges(then))
+                .chain(shifted.iter().map(|window| window.edges(then)))
+                .collect();
+            let tile = grid_of(&windows, &shifted, now).span(time);
+            let grown = grid_of(&windows, &shifted, then).span(time);
+            let Some(tile) = tile else {
+                prop_assert!(edges.iter().all(|window| time < window.start), "no later question sees it");
+                return Ok(());
+            };
+            prop_assert!(tile.contains(time));
+            for edge in edges.iter().flat_map(|window| [window.start, window.end]) {
+                prop_assert!(edge <= tile.start || tile.end <= edge, "{edge} in {tile:?}");
+            }
+            prop_assert_eq!(grid_of(&windows, &shifted, then).grown(tile), grown);
+        }
+
         #[test]
         fn the_grid_is_the_definition(
             windows in any_windows(), horizon in -4_000_000_000_000i64..4_000_000_000_000, age in -20_000i64..4_000_000_000,
@@ -151,7 +200,7 @@ mod tests {
             let span = Grid::new(&windows, horizon).span(time);
             prop_assert_eq!(span, defined(&windows, horizon, time));
             // What states rest on for new events.
-            let finest = TileSpan { start: time, end: time.next() };
+            let finest = TimeRange { start: time, end: time.next() };
             prop_assert!(time < horizon || span == Some(finest));
         }
 
@@ -180,7 +229,7 @@ mod tests {
         let grid = Grid::new(&windows(&["10m", "1h", "1d", "7d"]), horizon);
         let length = |ago: &str| {
             let time = horizon.minus(Span::parse(ago).expect("a span"));
-            grid.span(time).and_then(TileSpan::length).map(|length| length.to_string())
+            grid.span(time).and_then(TimeRange::length).map(|length| length.to_string())
         };
         assert_eq!(length("0s").as_deref(), Some("1ms"));
         assert_eq!(length("5m").as_deref(), Some("10s"));

@@ -18,15 +18,15 @@ use crate::codec::{Reader, Writer};
 use crate::event::{Offset, Stamp};
 use crate::layout::Layout;
 use crate::plan::FeaturePlan;
-use crate::span::{Grid, TileSpan};
-use crate::time::Time;
+use crate::span::Grid;
+use crate::time::{Time, TimeRange};
 use crate::value::Value;
 
 /// What is kept of the events in one span.
 #[derive(Clone, Debug)]
 pub struct Tile {
     /// The span.
-    pub span: TileSpan,
+    pub span: TimeRange,
     /// The event time of its newest event.
     pub newest: Time,
     body: Body,
@@ -49,7 +49,7 @@ impl Body {
 }
 
 impl Tile {
-    fn empty(plan: &FeaturePlan, span: TileSpan) -> Self {
+    fn empty(plan: &FeaturePlan, span: TimeRange) -> Self {
         let states = plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
         Self { span, newest: Time::NEG_INFINITY, body: Body::Decoded(states) }
     }
@@ -223,6 +223,13 @@ impl LogState {
         &self.tiles
     }
 
+    /// The tiles that lie within a range as a whole, oldest first. One that straddles an edge of it is left out; the grid
+    /// keeps tiles off the edges that an allowed question can ask about.
+    pub(crate) fn tiles_within(&self, range: TimeRange) -> &[Tile] {
+        let until = &self.tiles[..self.tiles.partition_point(|tile| tile.span.end <= range.end)];
+        &until[until.partition_point(|tile| tile.span.start < range.start)..]
+    }
+
     /// What one of its tiles keeps: one state per aggregate of the plan.
     #[must_use]
     pub fn states<'s>(&'s self, plan: &FeaturePlan, tile: &'s Tile) -> Cow<'s, [State]> {
@@ -285,7 +292,7 @@ impl LogState {
         if before.is_some_and(|before| before.contains(time)) {
             return Some(next - 1);
         }
-        let (grown_to, finest) = (self.grown_to(plan), TileSpan { start: time, end: time.next() });
+        let (grown_to, finest) = (self.grown_to(plan), TimeRange { start: time, end: time.next() });
         // Nothing coarser ends by then. Most events are that new, and need no look at the windows.
         let new = time >= grown_to && !plan.windows.is_empty();
         let span = if new { finest } else { Grid::new(&plan.windows, grown_to).span(time)? };

@@ -1,4 +1,4 @@
-//! Instants and lengths of time. Instants are UTC and tick in milliseconds; spans are half-open.
+//! Instants, lengths and ranges of time. Instants are UTC and tick in milliseconds; ranges are half-open.
 
 use std::fmt;
 
@@ -123,9 +123,45 @@ impl fmt::Display for Span {
     }
 }
 
+/// A half-open range of event time, `[start, end)`: what a window holds at an instant, and what a tile covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeRange {
+    /// The first instant inside; [`Time::NEG_INFINITY`] for a range without a beginning.
+    pub start: Time,
+    /// The first instant after it. A range that ends at its start is empty.
+    pub end: Time,
+}
+
+impl TimeRange {
+    /// Whether `time` lies inside.
+    #[must_use]
+    pub fn contains(self, time: Time) -> bool {
+        self.start <= time && time < self.end
+    }
+
+    /// How long it is; none for a range without a beginning.
+    #[must_use]
+    pub fn length(self) -> Option<Span> {
+        let bounded = self.start != Time::NEG_INFINITY;
+        bounded.then(|| Span::from_millis(self.end.millis() - self.start.millis()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_holds_its_start_and_not_its_end() {
+        let [before, start, inside, end] = [9, 10, 29, 30].map(Time::from_millis);
+        let range = TimeRange { start, end };
+        assert_eq!([before, start, inside, end].map(|time| range.contains(time)), [false, true, true, false]);
+        assert_eq!(range.length(), Some(Span::from_millis(20)));
+        let empty = TimeRange { start, end: start };
+        assert_eq!((empty.contains(start), empty.length()), (false, Some(Span::ZERO)));
+        let unbounded = TimeRange { start: Time::NEG_INFINITY, end };
+        assert_eq!((unbounded.contains(Time::MIN), unbounded.length()), (true, None));
+    }
 
     #[test]
     fn floor_goes_towards_the_past() {

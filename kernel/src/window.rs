@@ -1,4 +1,8 @@
-//! Windows: which span of event time an answer uses.
+//! Windows: which range of event time an answer uses.
+//!
+//! At each instant a window has two [edges](Window::edges): it holds the events of `[start, end)`. Whatever needs an
+//! edge takes both from there, and none assumes that a window ends at the instant asked about. Which of the events
+//! in it a question sees is another matter: that is [visibility](crate::visibility).
 //!
 //! For length `w` and hop `h` the window at `at` is `[floor(at - w, h), at)`: its newer edge is exact, its older
 //! edge moves in steps of `h`. Windows are answered at read time, so a value decays with no new event.
@@ -7,7 +11,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::time::{Span, Time};
+use crate::time::{Span, Time, TimeRange};
 
 /// The steps that tiles and hops are made of, finest first; each divides the next.
 pub const RUNGS: [Span; 10] = [
@@ -48,7 +52,7 @@ pub enum WindowError {
     },
 }
 
-/// The span of event time before `at` that an answer uses.
+/// The range of event time that an answer uses, for each instant `at` that can be asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Window {
     /// `[floor(at - length, hop), at)`.
@@ -58,8 +62,18 @@ pub enum Window {
         /// The step of its older edge: one of [`RUNGS`].
         hop: Span,
     },
-    /// Everything before `at`.
+    /// Everything before `at`: `[-inf, at)`.
     Lifetime,
+}
+
+/// Where one edge of a window can lie from some instant on: at `first` or at a later multiple of `step`, as `first`
+/// is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edge {
+    /// Where it lies at that instant. Edges never move back.
+    pub(crate) first: Time,
+    /// One of [`RUNGS`].
+    pub(crate) step: Span,
 }
 
 impl Window {
@@ -95,16 +109,28 @@ impl Window {
         }
     }
 
-    /// The first instant of the window at `at`.
+    /// The edges of the window at `at`: it holds the events whose event time lies in this range.
+    ///
+    /// The start is never after the end, and as `at` goes on neither edge moves back.
     #[must_use]
-    pub const fn start(self, at: Time) -> Time {
+    pub const fn edges(self, at: Time) -> TimeRange {
         match self {
-            Self::Sliding { length, hop } => at.minus(length).floor(hop),
-            Self::Lifetime => Time::NEG_INFINITY,
+            Self::Sliding { length, hop } => TimeRange { start: at.minus(length).floor(hop), end: at },
+            Self::Lifetime => TimeRange { start: Time::NEG_INFINITY, end: at },
         }
     }
 
-    /// How far before `at` the window can begin at most; none for `lifetime`.
+    /// Where its start and its end can lie at `at` and at all later instants; `lifetime` has no start.
+    pub(crate) const fn edges_from(self, at: Time) -> (Option<Edge>, Edge) {
+        let TimeRange { start, end } = self.edges(at);
+        let end = Edge { first: end, step: Span::TICK };
+        match self {
+            Self::Sliding { hop, .. } => (Some(Edge { first: start, step: hop }), end),
+            Self::Lifetime => (None, end),
+        }
+    }
+
+    /// How far before `at` the start can lie at most; none for `lifetime`.
     #[must_use]
     pub const fn reach(self) -> Option<Span> {
         match self {
@@ -127,6 +153,8 @@ impl fmt::Display for Window {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn hop_of(length: &str) -> String {
@@ -179,6 +207,67 @@ mod tests {
     fn a_window_is_at_most_a_sixtieth_longer_than_its_name() {
         let window = Window::sliding(Span::from_secs(3600)).expect("a window");
         let at = Time::from_millis(1_000_000_019_999);
-        assert_eq!(at.millis() - window.start(at).millis(), 3_600_000 + 59_999);
+        assert_eq!(window.edges(at).length(), Some(Span::from_millis(3_600_000 + 59_999)));
+    }
+
+    #[test]
+    fn the_start_moves_in_hops_and_the_end_is_the_instant() {
+        let window = Window::sliding(Span::from_secs(3600)).expect("a window");
+        for (at, start) in [
+            ("2026-01-31T12:00:00.000Z", "2026-01-31T11:00:00.000Z"),
+            ("2026-01-31T12:00:00.001Z", "2026-01-31T11:00:00.000Z"),
+            ("2026-01-31T12:00:59.999Z", "2026-01-31T11:00:00.000Z"),
+            ("2026-01-31T12:01:00.000Z", "2026-01-31T11:01:00.000Z"),
+            ("1970-01-01T00:00:00.000Z", "1969-12-31T23:00:00.000Z"),
+            ("1969-12-31T23:59:59.999Z", "1969-12-31T22:59:00.000Z"),
+        ] {
+            let [start, end] = [start, at].map(|text| Time::parse(text).expect("a time"));
+            assert_eq!(window.edges(end), TimeRange { start, end }, "{at}");
+            assert_eq!(Window::Lifetime.edges(end), TimeRange { start: Time::NEG_INFINITY, end }, "{at}");
+        }
+        for at in [Time::NEG_INFINITY, Time::MIN, Time::MAX] {
+            let edges = TimeRange { start: Time::NEG_INFINITY, end: at };
+            assert_eq!(Window::Lifetime.edges(at), edges, "{at}");
+        }
+        // Nothing is before minus infinity.
+        let none = TimeRange { start: Time::NEG_INFINITY, end: Time::NEG_INFINITY };
+        assert_eq!(window.edges(Time::NEG_INFINITY), none);
+    }
+
+    fn any_window() -> impl Strategy<Value = Window> {
+        let hop = prop::sample::select(RUNGS.to_vec());
+        let sliding = (hop, 1..=LONGEST.millis()).prop_map(|(hop, length)| {
+            Window::with_hop(Span::from_millis(length.max(hop.millis())), hop).expect("a window")
+        });
+        prop_oneof![4 => sliding, 1 => Just(Window::Lifetime)]
+    }
+
+    proptest! {
+        #[test]
+        fn edges_are_in_order(
+            window in any_window(), at in prop_oneof![-4_000_000_000_000i64..4_000_000_000_000, any::<i64>()],
+        ) {
+            let at = Time::from_millis(at);
+            let edges = window.edges(at);
+            prop_assert!(edges.start <= edges.end);
+            prop_assert_eq!(edges.end, at, "both kinds end at the instant");
+            prop_assert!(!edges.contains(at));
+            prop_assert!(window.reach().is_none_or(|reach| at.minus(reach) <= edges.start));
+        }
+
+        #[test]
+        fn edges_go_on_in_steps(
+            window in any_window(), at in -4_000_000_000_000i64..4_000_000_000_000, later in 0i64..8_000_000_000,
+        ) {
+            let (start, end) = window.edges_from(Time::from_millis(at));
+            let edges = window.edges(Time::from_millis(at + later));
+            prop_assert_eq!(start.is_none(), edges.start == Time::NEG_INFINITY);
+            let start = start.map(|edge| (edge, edges.start));
+            for (edge, found) in start.into_iter().chain([(end, edges.end)]) {
+                prop_assert!(edge.first <= found && (later > 0 || edge.first == found));
+                prop_assert_eq!(found.floor(edge.step), found);
+                prop_assert!(RUNGS.contains(&edge.step));
+            }
+        }
     }
 }

@@ -24,8 +24,8 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::layout::{BUSY, Cells, Layout};
 use crate::parts::{Rest, StateChange};
 use crate::plan::FeaturePlan;
-use crate::span::{Grid, TileSpan};
-use crate::time::Time;
+use crate::span::Grid;
+use crate::time::{Time, TimeRange};
 
 use super::{Body, LogState, Tile, decoded};
 
@@ -334,7 +334,7 @@ fn contents<'b>(parts: &'b [PartAt], start: usize, bytes: &'b [u8]) -> impl Iter
 const BOUNDED: u8 = 0;
 const WITHOUT_BEGINNING: u8 = 1;
 
-fn encode_span(out: &mut Writer, span: TileSpan, previous: Time) {
+fn encode_span(out: &mut Writer, span: TimeRange, previous: Time) {
     match span.length() {
         Some(length) => {
             out.u8(BOUNDED);
@@ -348,7 +348,7 @@ fn encode_span(out: &mut Writer, span: TileSpan, previous: Time) {
     }
 }
 
-fn decode_span(from: &mut Reader<'_>, previous: Time, is_first: bool) -> Result<TileSpan, DecodeError> {
+fn decode_span(from: &mut Reader<'_>, previous: Time, is_first: bool) -> Result<TimeRange, DecodeError> {
     let within = |millis: Option<i64>, from: &Reader<'_>| {
         let time = millis.map(Time::from_millis).filter(|time| time.millis().unsigned_abs() < 1 << 60);
         time.ok_or_else(|| from.malformed("an instant"))
@@ -359,17 +359,17 @@ fn decode_span(from: &mut Reader<'_>, previous: Time, is_first: bool) -> Result<
             let start = within(previous.millis().checked_add(distance), from)?;
             let length = i64::try_from(from.varint()?).ok();
             let end = within(length.and_then(|length| start.millis().checked_add(length)), from)?;
-            Ok(TileSpan { start, end })
+            Ok(TimeRange { start, end })
         }
         WITHOUT_BEGINNING if is_first => {
             let end = from.zigzag()?;
-            Ok(TileSpan { start: Time::NEG_INFINITY, end: within(Some(end), from)? })
+            Ok(TimeRange { start: Time::NEG_INFINITY, end: within(Some(end), from)? })
         }
         _ => Err(from.malformed("a kind of tile")),
     }
 }
 
-fn decode_tile(read_as: ReadAs<'_>, span: TileSpan, from: &mut Reader<'_>) -> Result<Tile, DecodeError> {
+fn decode_tile(read_as: ReadAs<'_>, span: TimeRange, from: &mut Reader<'_>) -> Result<Tile, DecodeError> {
     let age = i64::try_from(from.varint()?).ok().filter(|age| (1..1 << 60).contains(age));
     let newest = age.map(|age| Time::from_millis(span.end.millis() - age));
     let newest = newest.filter(|time| time.is_valid() && span.contains(*time));

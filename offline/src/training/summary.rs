@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Field;
-use tidemark_kernel::{FeaturePlan, Time, Window};
+use tidemark_kernel::{FeaturePlan, Time};
 
 /// What a training set holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Summary {
 pub struct Outside {
     /// The view.
     pub view: String,
-    /// How many labels are at or before the first event of the view's source.
+    /// How many labels are so early that every window ends at or before the first event of the view's source.
     pub before: usize,
     /// How many labels are so late that the longest window begins behind the last event.
     pub after: usize,
@@ -50,11 +50,9 @@ pub struct FeatureSummary {
 /// The labels from which a view's windows see none of the events between `first` and `last`; none where there are
 /// none.
 pub(super) fn find_outside(plan: &FeaturePlan, times: &[Time], first: Time, last: Time) -> Option<Outside> {
-    let is_after = |at: Time| match plan.windows.last() {
-        Some(Window::Sliding { length, hop }) => at.minus(*length).floor(*hop) > last,
-        Some(Window::Lifetime) | None => false,
-    };
-    let before = times.iter().filter(|at| **at <= first).count();
+    let is_before = |at: Time| plan.windows.iter().all(|window| window.edges(at).end <= first);
+    let is_after = |at: Time| plan.windows.iter().all(|window| window.edges(at).start > last);
+    let before = times.iter().filter(|at| is_before(**at)).count();
     let after = times.iter().filter(|at| is_after(**at)).count();
     (before + after > 0).then(|| Outside { view: plan.view.clone(), before, after, first, last })
 }

@@ -765,6 +765,18 @@ async fn labels_are_read_from_folders_patterns_and_compressed_files() {
     assert!(nothing.to_string().contains("there is no label file at "), "{nothing}");
 }
 
+#[test]
+fn a_label_is_too_late_only_where_no_window_reaches_the_last_event() {
+    let mut plan = (*service().views[0]).clone();
+    let [day, later] = ["1d", "25h"].map(|length| Span::parse(length).unwrap());
+    // The longer one begins later: at 20:00 the other one has reached back to midnight of the day before.
+    plan.windows = vec![Window::with_hop(day, day).unwrap(), Window::sliding(later).unwrap()];
+    let [last, at, after] = ["1970-01-02T12:00:00Z", "1970-01-03T20:00:00Z", "1970-01-04T00:00:00Z"]
+        .map(|text| Time::parse(text).unwrap());
+    let found = summary::find_outside(&plan, &[at, after], Time::from_millis(0), last);
+    assert_eq!(found.map(|outside| (outside.before, outside.after)), Some((0, 1)));
+}
+
 #[tokio::test]
 async fn labels_that_no_event_can_answer_are_counted() {
     let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0)), (0, 1, 9000, 9000, Some(1), None)]).await;
