@@ -159,14 +159,7 @@ fn sums(c: &mut Criterion) {
     let mut group = c.benchmark_group("sum of 10000 doubles");
     group.throughput(Throughput::Elements(amounts.len() as u64));
     group.bench_function("plain", |b| b.iter(|| black_box(&amounts).iter().sum::<f64>()));
-    group.bench_function("exact, a slice", |b| {
-        b.iter(|| {
-            let mut sum = ExactSum::default();
-            sum.add_slice(black_box(&amounts));
-            sum.to_f64()
-        });
-    });
-    group.bench_function("exact, one by one", |b| {
+    group.bench_function("exact", |b| {
         b.iter(|| {
             let mut sum = ExactSum::default();
             black_box(&amounts).iter().for_each(|amount| sum.add(*amount));

@@ -1,9 +1,10 @@
 //! The calls that an ingestion makes to its store: recorded, and made again without the ingestion.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, try_join_all};
+use parking_lot::Mutex;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::{EntityKey, Log, Position, Retention, Span};
@@ -68,15 +69,11 @@ impl Recorder {
 
     /// What was recorded up to here.
     pub fn take(&self) -> Recording {
-        std::mem::take(&mut self.recording())
-    }
-
-    fn recording(&self) -> MutexGuard<'_, Recording> {
-        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut self.recording.lock())
     }
 
     fn record(&self, generation: &Generation, log: Log, call: Call) {
-        self.recording().calls.entry((generation.view.clone(), log)).or_default().push(call);
+        self.recording.lock().calls.entry((generation.view.clone(), log)).or_default().push(call);
     }
 }
 
@@ -240,7 +237,7 @@ impl OnlineStore for Recorder {
         Self: 'f,
     {
         let begun = Begun { fingerprint, positions: positions.clone(), least };
-        self.recording().begun.insert(view.to_owned(), begun);
+        self.recording.lock().begun.insert(view.to_owned(), begun);
         self.store.begin(view, fingerprint, positions, least)
     }
 

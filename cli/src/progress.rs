@@ -1,10 +1,10 @@
 //! Talk and progress, on stderr: bars where someone watches, now and then a line where not.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use tidemark_host::Stopwatch;
 use tidemark_ingest::progress::{Progress, Task};
 
@@ -75,7 +75,7 @@ impl Default for Bars {
 impl Bars {
     /// Shows how far a piece of work is.
     pub(crate) fn show(&self, step: Step<'_>) {
-        let mut current = self.current();
+        let mut current = self.current.lock();
         if current.task != step.task {
             current.end();
             current.task = step.task;
@@ -86,7 +86,7 @@ impl Bars {
 
     /// Takes all bars away.
     pub(crate) fn clear(&self) {
-        self.current().end();
+        self.current.lock().end();
     }
 
     /// Shows how far an ingest or a fill is.
@@ -112,13 +112,9 @@ impl Bars {
 
     /// How long a piece of work has been going on.
     fn elapsed(&self, task: &str, subject: &str) -> Duration {
-        let current = self.current();
+        let current = self.current.lock();
         let subject = current.subjects.get(subject).filter(|_| current.task == task);
         subject.map_or(Duration::ZERO, |subject| subject.started.elapsed())
-    }
-
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -197,6 +197,7 @@ async fn errors_say_their_kind_and_what_to_do() {
 enum Told {
     Files(u64),
     NoFiles,
+    Failed,
     Applied(u64),
     Refused(u64),
 }
@@ -209,7 +210,8 @@ fn telling() -> (Tell, mpsc::UnboundedReceiver<Told>) {
             Event::Files { reports, .. } => {
                 Told::Files(reports.iter().map(|(_, report)| report.events()).sum())
             }
-            Event::FilesFailed { .. } => Told::NoFiles,
+            Event::NoFiles { .. } => Told::NoFiles,
+            Event::FilesFailed { .. } => Told::Failed,
             Event::Applied { version, .. } => Told::Applied(version),
             Event::Refused { version, .. } => Told::Refused(version),
             Event::Progress(_) | Event::Changes(_) | Event::SettingsLater | Event::Restored { .. } => return,

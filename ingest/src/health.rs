@@ -2,10 +2,11 @@
 //! time, and whether records wait that no worker reads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::error::explained;
 use tidemark_kernel::{ErrorKind, Explain, Time};
@@ -91,7 +92,7 @@ impl Health {
     /// Names the first such source and what it waits for, or why all of its recent records were rejected: those of the
     /// current minute and the one before.
     pub fn ready(&self) -> Result<(), String> {
-        let mut sources = self.sources();
+        let mut sources = self.sources.lock();
         sources.iter_mut().try_for_each(|(name, source)| match source.condition() {
             Condition::Running => source.accepts().map_err(|reason| format!("source `{name}`: {reason}")),
             Condition::Waiting { reason, help, .. } => {
@@ -105,7 +106,7 @@ impl Health {
     /// partitions of a topic make no progress. One sentence each, by name.
     #[must_use]
     pub fn notes(&self, now: Time) -> Vec<String> {
-        let sources = self.sources();
+        let sources = self.sources.lock();
         let mut notes = Vec::new();
         for (name, source) in sources.iter() {
             let ahead = source.arrivals.get(now).map(|ahead| ahead.to_string());
@@ -118,14 +119,14 @@ impl Health {
     /// How each source is doing, by name.
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<String, Condition> {
-        self.sources().iter().map(|(name, source)| (name.clone(), source.condition())).collect()
+        self.sources.lock().iter().map(|(name, source)| (name.clone(), source.condition())).collect()
     }
 
     /// What became of the records that each source has taken since the process began, by name, without rows of files: a
     /// [`FilesReport`](crate::FilesReport) tells of those.
     #[must_use]
     pub fn taken(&self) -> BTreeMap<String, Tally> {
-        self.sources().iter().map(|(name, source)| (name.clone(), source.taken.clone())).collect()
+        self.sources.lock().iter().map(|(name, source)| (name.clone(), source.taken.clone())).collect()
     }
 
     /// From now on whatever may come back is waited for, however long it takes.
@@ -146,17 +147,13 @@ impl Health {
             unread: Unread::committed_every(Duration::ZERO),
             taken: Tally::default(),
         };
-        self.sources().insert(health.source.clone(), source);
+        self.sources.lock().insert(health.source.clone(), source);
         health
     }
 
     /// A source is no more.
     pub(crate) fn remove(&self, source: &str) {
-        self.sources().remove(source);
-    }
-
-    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Source>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sources.lock().remove(source);
     }
 }
 
@@ -197,7 +194,7 @@ impl SourceHealth {
 
     /// None where the source was removed meanwhile.
     fn change<T>(&self, change: impl FnOnce(&mut Source) -> T) -> Option<T> {
-        self.all.sources().get_mut(&self.source).map(change)
+        self.all.sources.lock().get_mut(&self.source).map(change)
     }
 
     /// This became of records that every view has taken.

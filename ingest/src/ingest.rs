@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use futures::future::try_join_all;
@@ -401,7 +401,7 @@ impl Ingest {
 
     /// Tells the upkeep which views there are.
     fn name_views(&self, names: &Names) {
-        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = names.lock();
         *names = self.views.iter().map(|view| view.view.clone()).collect();
     }
 

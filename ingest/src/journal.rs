@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use thiserror::Error;
 use tidemark_kernel::codec::DecodeError;
@@ -198,7 +199,7 @@ impl Journal {
         });
         let is_full = |reason: &io::Error| ErrorKind::from(reason.kind()) == ErrorKind::OutOfSpace;
         if matches!(&written, Err(redb::Error::Io(reason)) if is_full(reason)) {
-            *self.0.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.0.db.write() = None;
         }
         written.map_err(error(&self.0.path, "write"))
     }
@@ -223,10 +224,10 @@ impl Journal {
 
     /// Does `work` with the database, which is opened if it is not.
     fn with_open<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-        if let Some(db) = &*self.0.db.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(db) = &*self.0.db.read() {
             return work(db);
         }
-        let mut db = self.0.db.write().unwrap_or_else(PoisonError::into_inner);
+        let mut db = self.0.db.write();
         let open = match db.take() {
             // Another thread was faster.
             Some(open) => open,

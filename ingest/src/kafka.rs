@@ -10,12 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidemark_host::Host;
 use tidemark_kernel::source::Start;
 use tidemark_kernel::{Log, Position, SourcePlan};
@@ -204,7 +205,7 @@ impl Orders {
     }
 
     fn take_committed(&self) -> Option<Positions> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.committed.lock().take()
     }
 }
 
@@ -289,7 +290,7 @@ impl TopicReader {
 #[async_trait]
 impl Reader for TopicReader {
     fn committed(&self, positions: &Positions) {
-        let mut committed = self.orders.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut committed = self.orders.committed.lock();
         committed.get_or_insert_default().extend(positions);
     }
 

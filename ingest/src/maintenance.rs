@@ -3,9 +3,10 @@
 //! online store. None of it changes a row or an answer, and any number of processes may do it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::{Explain, FeaturePlan, SourcePlan, Span};
 use tidemark_offline::{CompactOptions, OfflineStore, TableError, TableKind};
@@ -43,7 +44,7 @@ pub(crate) type Names = Arc<Mutex<BTreeSet<String>>>;
 pub(crate) async fn drop_replaced(host: Host, store: Arc<dyn OnlineStore>, views: Names) {
     let mut seen: Vec<(Generation, Stopwatch)> = Vec::new();
     loop {
-        let names = views.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = views.lock().clone();
         if let Err(error) = drop_expired(&host, &*store, &names, &mut seen).await {
             tracing::warn!(error = error.explained(), "cannot drop what was replaced; trying again later");
         }

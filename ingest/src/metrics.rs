@@ -2,21 +2,18 @@
 //! never entities.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidemark_expr::ViewRows;
 use tidemark_kernel::{ErrorKind, Log, Time};
 use tidemark_offline::Positions;
+use tidemark_proto::prometheus::{Histogram, Text};
 
 use crate::decode::Batch;
 use crate::kafka::TopicMetrics;
-use histogram::Histogram;
-use text::Text;
-
-mod histogram;
-mod text;
 
 /// Upper edges of the buckets of [`SourceMetrics::freshness`], in seconds.
 const FRESHNESS: &[f64] =
@@ -47,8 +44,8 @@ pub(crate) struct SourceMetrics {
     /// How far the newest arrival was ahead of the clock when it was taken, in milliseconds.
     ahead: AtomicI64,
     /// From an event's arrival to its being visible in lookups.
-    freshness: Histogram,
-    commit_seconds: Histogram,
+    freshness: Mutex<Histogram>,
+    commit_seconds: Mutex<Histogram>,
     /// How many partitions of the topic make no progress although they have unread records.
     stalled: AtomicU64,
     /// The next offset that every view has, by partition.
@@ -83,8 +80,8 @@ impl Default for SourceMetrics {
             dead: Mutex::default(),
             newest: AtomicI64::new(i64::MIN),
             ahead: AtomicI64::new(i64::MIN),
-            freshness: Histogram::new(FRESHNESS),
-            commit_seconds: Histogram::new(COMMIT),
+            freshness: Mutex::new(Histogram::new(FRESHNESS)),
+            commit_seconds: Mutex::new(Histogram::new(COMMIT)),
             stalled: AtomicU64::default(),
             taken: Mutex::default(),
             topic: Arc::default(),
@@ -96,7 +93,7 @@ impl SourceMetrics {
     /// Every view has taken a batch, by `now`.
     pub(crate) fn taken(&self, batch: &Batch, now: Time) {
         self.events.fetch_add(batch.events.num_rows() as u64, Relaxed);
-        let mut dead = locked(&self.dead);
+        let mut dead = self.dead.lock();
         batch.dead.iter().for_each(|letter| *dead.entry(letter.code).or_default() += 1);
         drop(dead);
         if let Some(newest) = batch.event_times().iter().max() {
@@ -105,25 +102,27 @@ impl SourceMetrics {
         // Rows of files arrive when they happened, which says nothing about us.
         if batch.log != Log::FILE {
             let ages = batch.arrival_times().iter().map(|arrival| now.millis().saturating_sub(*arrival));
-            self.freshness.observe_all(ages.map(|age| age.max(0) as f64 / 1000.0));
+            let mut freshness = self.freshness.lock();
+            ages.for_each(|age| freshness.observe(age.max(0) as f64 / 1000.0));
+            drop(freshness);
             if let Some(newest) = batch.arrival_times().iter().max() {
                 self.ahead.store(newest.saturating_sub(now.millis()), Relaxed);
             }
         }
         if batch.log.0 >= 0 {
-            locked(&self.taken).insert(batch.log, batch.to.0);
+            self.taken.lock().insert(batch.log, batch.to.0);
         }
     }
 
     /// Partitions were given to this process, which reads on from these positions: how far behind it is can be told
     /// before it has taken anything.
     pub(crate) fn taken_over(&self, positions: &Positions) {
-        locked(&self.taken).extend(positions.iter().map(|(log, position)| (*log, position.0)));
+        self.taken.lock().extend(positions.iter().map(|(log, position)| (*log, position.0)));
     }
 
     /// Partitions were taken away.
     pub(crate) fn given_up(&self, logs: &[Log]) {
-        locked(&self.taken).retain(|log, _| !logs.contains(log));
+        self.taken.lock().retain(|log, _| !logs.contains(log));
     }
 
     /// So many partitions of the topic have unread records, and no worker makes progress in them.
@@ -134,7 +133,7 @@ impl SourceMetrics {
     /// Rows were committed to the event tables.
     pub(crate) fn committed(&self, took: Duration) {
         self.commits.fetch_add(1, Relaxed);
-        self.commit_seconds.observe_all([took.as_secs_f64()]);
+        self.commit_seconds.lock().observe(took.as_secs_f64());
     }
 
     /// A view was found behind and caught up from history.
@@ -209,70 +208,65 @@ impl ViewMetrics {
 
 impl Metrics {
     pub(crate) fn source(&self, name: &str) -> Arc<SourceMetrics> {
-        Arc::clone(locked(&self.sources).entry(name.to_owned()).or_default())
+        Arc::clone(self.sources.lock().entry(name.to_owned()).or_default())
     }
 
     pub(crate) fn view(&self, name: &str) -> Arc<ViewMetrics> {
-        Arc::clone(locked(&self.views).entry(name.to_owned()).or_default())
+        Arc::clone(self.views.lock().entry(name.to_owned()).or_default())
     }
 
     /// A push over HTTP was answered with an error.
     pub(crate) fn push_refused(&self, kind: ErrorKind) {
-        *locked(&self.push_errors).entry(kind).or_default() += 1;
+        *self.push_errors.lock().entry(kind).or_default() += 1;
     }
 
     /// All metrics in the text format of Prometheus, at `now` by the wall clock.
     #[must_use]
     pub fn prometheus(&self, now: Time) -> String {
         let mut text = Text::default();
-        let sources = locked(&self.sources).clone();
-        text.counters("source", &OF_SOURCES, &sources);
+        let sources = self.sources.lock().clone();
+        counters(&mut text, "source", &OF_SOURCES, &sources);
         dead_letters(&mut text, &sources);
         times(&mut text, &sources, now);
         partitions(&mut text, &sources);
         stalled(&mut text, &sources);
-        let (name, help) = ("tidemark_ingest_freshness_seconds", "from arrival to visible in lookups");
-        text.histograms(name, help, "source", &sources, |source| &source.freshness);
-        let (name, help) = ("tidemark_ingest_commit_seconds", "how long commits to the event tables took");
-        text.histograms(name, help, "source", &sources, |source| &source.commit_seconds);
-        let views = locked(&self.views).clone();
-        text.counters("view", &OF_VIEWS, &views);
+        histograms(&mut text, &sources);
+        let views = self.views.lock().clone();
+        counters(&mut text, "view", &OF_VIEWS, &views);
         let name = "tidemark_ingest_backfill_remaining_records";
-        text.head(name, "gauge", "records of history that a view which is being filled still lacks");
+        text.metric(name, "gauge", "records of history that a view which is being filled still lacks");
         for (view, metrics) in &views {
             text.line(name, &[("view", view)], metrics.backfill_rest.load(Relaxed));
         }
-        push_errors(&mut text, &locked(&self.push_errors));
+        let help = "pushes over HTTP that were answered with an error";
+        text.errors("tidemark_push_errors_total", help, &self.push_errors.lock());
         text.into_string()
     }
 }
 
 type Sources = BTreeMap<String, Arc<SourceMetrics>>;
 
-fn dead_letters(text: &mut Text, sources: &Sources) {
-    let name = "tidemark_ingest_dead_letters_total";
-    text.head(name, "counter", "records that are no events");
-    for (source, metrics) in sources {
-        for (code, count) in locked(&metrics.dead).iter() {
-            text.line(name, &[("source", source), ("code", code)], *count);
-        }
+fn counters<T>(text: &mut Text, label: &str, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
+    for (name, help, counter) in counters {
+        let counts = of.iter().map(|(value, holder)| (value.as_str(), counter(holder).load(Relaxed)));
+        text.counter(name, help, label, counts);
     }
 }
 
-/// Of every kind, also where none was counted: rates need a zero to begin with.
-fn push_errors(text: &mut Text, errors: &BTreeMap<ErrorKind, u64>) {
-    let name = "tidemark_push_errors_total";
-    text.head(name, "counter", "pushes over HTTP that were answered with an error");
-    for kind in ErrorKind::ALL {
-        let count = errors.get(&kind).copied().unwrap_or_default();
-        text.line(name, &[("kind", kind.name())], count);
+fn dead_letters(text: &mut Text, sources: &Sources) {
+    let name = "tidemark_ingest_dead_letters_total";
+    text.metric(name, "counter", "records that are no events");
+    for (source, metrics) in sources {
+        for (code, count) in metrics.dead.lock().iter() {
+            text.line(name, &[("source", source), ("code", code)], *count);
+        }
     }
 }
 
 /// How far behind and ahead of the clock sources are.
 fn times(text: &mut Text, sources: &Sources, now: Time) {
     let name = "tidemark_ingest_event_time_lag_seconds";
-    text.head(name, "gauge", "the clock minus the newest event time taken");
+    text.metric(name, "gauge", "the clock minus the newest event time taken");
     for (source, metrics) in sources {
         let newest = metrics.newest.load(Relaxed);
         if newest > i64::MIN {
@@ -280,7 +274,7 @@ fn times(text: &mut Text, sources: &Sources, now: Time) {
         }
     }
     let name = "tidemark_ingest_arrival_ahead_seconds";
-    text.head(name, "gauge", "the newest arrival time minus the clock when it was taken");
+    text.metric(name, "gauge", "the newest arrival time minus the clock when it was taken");
     for (source, metrics) in sources {
         let ahead = metrics.ahead.load(Relaxed);
         if ahead > i64::MIN {
@@ -292,16 +286,16 @@ fn times(text: &mut Text, sources: &Sources, now: Time) {
 /// Where the partitions that this process reads stand.
 fn partitions(text: &mut Text, sources: &Sources) {
     let name = "tidemark_ingest_position";
-    text.head(name, "gauge", "the next record that the views do not have yet");
+    text.metric(name, "gauge", "the next record that the views do not have yet");
     for (source, metrics) in sources {
-        for (log, position) in locked(&metrics.taken).iter() {
+        for (log, position) in metrics.taken.lock().iter() {
             text.line(name, &[("source", source), ("partition", &log.to_string())], *position);
         }
     }
     let name = "tidemark_ingest_lag_records";
-    text.head(name, "gauge", "records in the topic that the views do not have yet");
+    text.metric(name, "gauge", "records in the topic that the views do not have yet");
     for (source, metrics) in sources {
-        for (log, position) in locked(&metrics.taken).iter() {
+        for (log, position) in metrics.taken.lock().iter() {
             if let Some(end) = metrics.topic.end(*log) {
                 let lag = (end.0 - position).max(0);
                 text.line(name, &[("source", source), ("partition", &log.to_string())], lag);
@@ -313,13 +307,26 @@ fn partitions(text: &mut Text, sources: &Sources) {
 /// How many partitions have unread records that no worker reads.
 fn stalled(text: &mut Text, sources: &Sources) {
     let name = "tidemark_ingest_stalled_partitions";
-    text.head(
+    text.metric(
         name,
         "gauge",
         "partitions with unread records of which no worker has committed any for minutes",
     );
     for (source, metrics) in sources {
         text.line(name, &[("source", source)], metrics.stalled.load(Relaxed));
+    }
+}
+
+fn histograms(text: &mut Text, sources: &Sources) {
+    let name = "tidemark_ingest_freshness_seconds";
+    text.metric(name, "histogram", "from arrival to visible in lookups");
+    for (source, metrics) in sources {
+        text.histogram(name, ("source", source), &metrics.freshness.lock());
+    }
+    let name = "tidemark_ingest_commit_seconds";
+    text.metric(name, "histogram", "how long commits to the event tables took");
+    for (source, metrics) in sources {
+        text.histogram(name, ("source", source), &metrics.commit_seconds.lock());
     }
 }
 
@@ -372,11 +379,6 @@ const OF_VIEWS: [Counter<ViewMetrics>; 11] = [
         |view| &view.divided_backfills,
     ),
 ];
-
-/// Counters are whole at any instant, whoever panicked.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,10 @@
 //! Logs do not wait for each other: each has a [writer](LogWriter) of its own, with its own positions and cache.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, Layout, Log, Position};
@@ -154,7 +155,7 @@ impl ViewWriter {
         for _ in 0..ATTEMPTS {
             let stored = store.positions_of(generation, &[log]).await?;
             if let Some(buckets) = buckets(&stored, log) {
-                self.logs().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
+                self.logs.lock().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
                 return Ok(true);
             }
             match stored.get(&log) {
@@ -168,7 +169,7 @@ impl ViewWriter {
 
     /// As [`add_log`](Self::add_log), for logs whose positions were just read. One that has lost a position is left out.
     pub(crate) fn add_read(&self, stored: &Positions) {
-        let mut logs = self.logs();
+        let mut logs = self.logs.lock();
         for log in stored.keys() {
             let Some(buckets) = buckets(stored, *log) else { continue };
             let writer = || shared(LogWriter::new(Arc::clone(&self.target), *log, buckets));
@@ -187,7 +188,7 @@ impl ViewWriter {
 
     /// Lets go of a log.
     pub(crate) fn forget(&self, log: Log) {
-        self.logs().remove(&log);
+        self.logs.lock().remove(&log);
     }
 
     /// Applies what each bucket does not have yet, until all have everything.
@@ -226,12 +227,7 @@ impl ViewWriter {
     }
 
     fn writer(&self, log: Log) -> Option<Arc<tokio::sync::Mutex<LogWriter>>> {
-        self.logs().get(&log).cloned()
-    }
-
-    /// No panic leaves the map half changed.
-    fn logs(&self) -> MutexGuard<'_, BTreeMap<Log, Arc<tokio::sync::Mutex<LogWriter>>>> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.logs.lock().get(&log).cloned()
     }
 }
 

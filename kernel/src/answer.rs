@@ -7,6 +7,7 @@
 //! oracle).
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::fmt;
 
 use thiserror::Error;
@@ -209,7 +210,7 @@ impl<'p> Walk<'p> {
     ///
     /// What was merged begins at an end, so windows share it only where they have the same one.
     fn over(mut self, logs: &[(Log, LogState)], mut windows: Vec<(TimeRange, usize)>) -> Self {
-        windows.sort_unstable_by(|(a, _), (b, _)| (b.end, b.start).cmp(&(a.end, a.start)));
+        windows.sort_unstable_by_key(|(range, _)| Reverse((range.end, range.start)));
         for windows in windows.chunk_by(|(a, _), (b, _)| a.end == b.end) {
             self.back_from_one_end(logs, windows);
         }

@@ -43,7 +43,6 @@ use crate::codec::{DecodeError, Reader, Writer};
 pub use number::{Number, ratio_to_f64};
 pub(crate) use number::{int_ratio, spread};
 
-mod dense;
 #[cfg(test)]
 pub(crate) mod naive;
 mod number;
@@ -139,11 +138,6 @@ impl ExactSum {
         if mantissa != 0 {
             self.add_mantissa(mantissa, place, sign);
         }
-    }
-
-    /// Adds many doubles, faster than one by one.
-    pub fn add_slice(&mut self, xs: &[f64]) {
-        dense::add_slice(self, xs);
     }
 
     /// Adds the exact square of a double. NaN and infinities count as themselves, not squared.

@@ -347,12 +347,11 @@ impl Fingerprint {
         }
     }
 
-    /// The fingerprint of 32 hexadecimal digits.
+    /// The fingerprint of a text; none if it is not how fingerprints are written: as 32 digits, `a` to `f` small.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
-        Some(Self(number.to_be_bytes()))
+        let parsed = Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes());
+        (parsed.to_string() == text).then_some(parsed)
     }
 }
 

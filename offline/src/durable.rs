@@ -8,9 +8,9 @@ use std::iter::successors;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
+use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain};
-use uuid::Uuid;
 
 /// A file or folder could not be written or read.
 #[derive(Debug, Error)]
@@ -112,10 +112,8 @@ pub fn create_folder(folder: &Path) -> Result<(), FileError> {
 /// nothing behind.
 #[derive(Debug)]
 pub struct Beside {
-    file: File,
-    temporary: PathBuf,
+    file: NamedTempFile,
     path: PathBuf,
-    finished: bool,
 }
 
 impl Beside {
@@ -123,37 +121,31 @@ impl Beside {
     ///
     /// # Errors
     /// Fails where its folder does not exist or cannot be written.
-    #[expect(clippy::disallowed_methods, reason = "the name of a temporary file, which nothing depends on")]
     pub fn create(path: &Path) -> Result<Self, FileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()));
-        let file = File::create_new(&temporary).map_err(FileError::of("write", path))?;
-        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
+        let file = Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".tmp")
+            // Only its owner could read what `tempfile` itself creates.
+            .make_in(folder_of(path), |temporary| File::create_new(temporary))
+            .map_err(FileError::of("write", path))?;
+        Ok(Self { file, path: path.to_owned() })
     }
 
     /// The file to write to.
     pub fn file(&mut self) -> &mut File {
-        &mut self.file
+        self.file.as_file_mut()
     }
 
     /// Makes the file durable and gives it its name, replacing what had it before.
     ///
     /// # Errors
     /// Names the path; the temporary file is removed.
-    pub fn finish(mut self) -> Result<(), FileError> {
-        self.file.sync_all().map_err(FileError::of("write", &self.path))?;
-        fs::rename(&self.temporary, &self.path).map_err(FileError::of("write", &self.path))?;
-        self.finished = true;
-        sync_name(&self.path)
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.finished {
-            // The error that brought us here is the one to report.
-            let _ = fs::remove_file(&self.temporary);
-        }
+    pub fn finish(self) -> Result<(), FileError> {
+        let Self { file, path } = self;
+        file.as_file().sync_all().map_err(FileError::of("write", &path))?;
+        file.persist(&path).map_err(|failed| FileError::of("write", &path)(failed.error))?;
+        sync_name(&path)
     }
 }
 
@@ -177,8 +169,12 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
 
 /// Makes the name of `path` durable in its folder.
 fn sync_name(path: &Path) -> Result<(), FileError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FileError::of("sync", folder))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -200,6 +196,16 @@ mod tests {
         beside.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_finished_file_is_as_readable_as_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        Beside::create(&path("out.csv")).unwrap().finish().unwrap();
+        fs::write(path("other.csv"), "").unwrap();
+        let permissions = |name| fs::metadata(path(name)).unwrap().permissions();
+        assert_eq!(permissions("out.csv"), permissions("other.csv"));
     }
 
     #[test]

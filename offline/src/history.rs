@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, cast::AsArray};
 use arrow::compute::{max, min, take};
@@ -27,6 +27,7 @@ use datafusion_physical_plan::sorts::sort_preserving_merge::SortPreservingMergeE
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
 use tidemark_kernel::value::arrow::{data_type, value_at};
@@ -185,7 +186,7 @@ impl History {
     /// there were none. All are read before the first entity is given.
     #[must_use]
     pub fn event_times(&self) -> Option<(Time, Time)> {
-        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.times.lock()
     }
 
     /// The next entity that has events, in order of key bytes; none at the end.
@@ -324,7 +325,7 @@ fn widen_to(times: &Mutex<Option<(Time, Time)>>, batch: &RecordBatch) {
     let column = column.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
     let Some((first, last)) = column.and_then(|column| Some((min(column)?, max(column)?))) else { return };
     let (first, last) = (Time::from_millis(first), Time::from_millis(last));
-    let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut times = times.lock();
     let (least, greatest) = times.unwrap_or((first, last));
     *times = Some((least.min(first), greatest.max(last)));
 }

@@ -5,7 +5,7 @@
 //! * [`input`]: files of rows as people have them, of events and of labels.
 //! * [`history`]: a table's events as one view sees them, entity by entity, in bounded memory.
 //! * [`training`]: label files in, training sets out. What a value *is* comes from `tidemark_kernel::replay`,
-//!   called in [`training::answers`] and nowhere else.
+//!   called in `training::answers` and nowhere else.
 //!
 //! This crate must never contain an aggregate of its own, a clock, or anything of Redis. Types of Delta stay inside
 //! [`table`].
@@ -30,7 +30,6 @@ pub use table::{
     Committed, Epoch, Epochs, EventTable, Facts, Held, HeldField, LogStatistics, Places, Positions,
     Retraction, TableError,
 };
-pub use training::answers::answer_labels;
 pub use training::{
     LabelSource, Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train,
 };

@@ -1,7 +1,7 @@
 //! Training sets: what each feature was worth at each label's instant.
 //!
 //! Labels are read whole, from files or memory; every row comes out, once, in its order. View by view, the labels' entities are met with
-//! their events ([`History`]) and answered by the kernel ([`answers`]). Memory holds the labels, their answers in
+//! their events ([`History`]) and answered by the kernel (`answers`). Memory holds the labels, their answers in
 //! columns, the sort's allowance and the events of a few entities; never the table.
 //!
 //! Columns of the result: the labels' as their files have them, then `view.feature_window` in the service's order, then
@@ -31,7 +31,7 @@ use answers::{Asked, ViewColumns, ViewRequest, answer_view};
 use labels::{Labels, Times};
 use summary::{find_outside, summarize};
 
-pub mod answers;
+mod answers;
 mod declared;
 mod error;
 mod labels;

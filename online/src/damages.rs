@@ -1,8 +1,8 @@
 //! Damaged entities in the log: each once, since one may be asked about a thousand times a second.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tidemark_kernel::error::Explain;
 use tidemark_kernel::event::Log;
 
@@ -29,8 +29,7 @@ impl Damages {
     }
 
     fn is_new(&self, damage: &Damage) -> bool {
-        // A panic elsewhere leaves the set whole.
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         told.len() < REMEMBERED && told.insert((damage.view.clone(), damage.entity.clone(), damage.log))
     }
 }

@@ -2,8 +2,8 @@
 //! fails a thousand calls a second.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tidemark_kernel::error::{ErrorKind, Explain, Severity};
 use tidemark_kernel::time::{Span, Time};
 
@@ -45,8 +45,7 @@ impl Failures {
 
     /// How many of a kind were not logged since the last one was; none where this one is not to be logged either.
     fn due(&self, kind: ErrorKind, now: Time) -> Option<u64> {
-        // A panic elsewhere leaves the map whole.
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.0.lock();
         match kinds.get_mut(&kind) {
             // A clock that was set back ends the pause.
             Some(logged) if logged.at <= now && now < logged.at.plus(PAUSE) => {
@@ -97,7 +96,7 @@ mod tests {
             let level = *event.metadata().level();
             let mut line = Line { level, kind: String::new(), error: String::new(), not_logged: None };
             event.record(&mut line);
-            self.0.lock().unwrap().push(line);
+            self.0.lock().push(line);
         }
         fn enter(&self, _: &Id) {}
         fn exit(&self, _: &Id) {}
@@ -132,7 +131,7 @@ mod tests {
         let fail = |millis: i64, error: LookupError| -> Vec<Line> {
             clock.store(millis, Ordering::SeqCst);
             drop(lookups.failed(error));
-            std::mem::take(&mut *log.0.lock().unwrap())
+            std::mem::take(&mut *log.0.lock())
         };
         let filling = || LookupError::Filling { view: "payments".into() };
         let full = || LookupError::Store(StoreError::Full { place: "data/online".into() });

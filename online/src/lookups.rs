@@ -1,9 +1,10 @@
 //! Lookups: many entities per call over the online state, for services that can be swapped while it runs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures::future::try_join_all;
+use parking_lot::RwLock;
 pub use tidemark_host::Clock;
 use tidemark_host::Host;
 use tidemark_kernel::error::Explain;
@@ -69,7 +70,7 @@ impl Lookups {
     pub fn serve(&self, plans: impl IntoIterator<Item = Arc<ServicePlan>>) -> Result<(), DefinitionError> {
         let named = |plan: Arc<ServicePlan>| Ok((plan.name.clone(), Arc::new(Served::new(plan)?)));
         let catalogue = plans.into_iter().map(named).collect::<Result<Catalogue, DefinitionError>>()?;
-        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        *self.catalogue.write() = Arc::new(catalogue);
         Ok(())
     }
 
@@ -165,7 +166,7 @@ impl Lookups {
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.catalogue.read())
     }
 
     async fn try_answer(

@@ -1,8 +1,9 @@
 //! From entities to their stored states: of the right meaning or not at all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
@@ -60,7 +61,7 @@ impl States {
             let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
             return Err(LookupError::Applying { view: plan.view.clone(), wanted, live });
         }
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if known.get(&plan.fingerprint()).is_none_or(|known| known.generation != generation) {
             known.insert(plan.fingerprint(), Known { generation: generation.clone(), retractions: None });
         }
@@ -87,7 +88,7 @@ impl States {
     }
 
     fn replaced(&self, plan: &FeaturePlan) -> Option<Generation> {
-        let known = self.known();
+        let known = self.known.lock();
         let generation = known.get(&plan.fingerprint()).map(|known| &known.generation);
         generation.filter(|generation| generation.view == plan.view).cloned()
     }
@@ -95,11 +96,11 @@ impl States {
     /// As of [`Read::retractions`].
     async fn retractions(&self, plan: &FeaturePlan, generation: &Generation) -> Result<Position, StoreError> {
         let remembered = |known: &Known| known.retractions.filter(|_| known.generation == *generation);
-        if let Some(retractions) = self.known().get(&plan.fingerprint()).and_then(remembered) {
+        if let Some(retractions) = self.known.lock().get(&plan.fingerprint()).and_then(remembered) {
             return Ok(retractions);
         }
         let retractions = begun_at(&self.store.positions_of(generation, &[Log::RETRACTIONS]).await?);
-        if let Some(known) = self.known().get_mut(&plan.fingerprint())
+        if let Some(known) = self.known.lock().get_mut(&plan.fingerprint())
             && known.generation == *generation
         {
             known.retractions = Some(retractions);
@@ -175,12 +176,7 @@ impl States {
 
     /// The generation of a plan is gone, whether it was live or not.
     fn forget(&self, plan: &FeaturePlan) {
-        self.known().remove(&plan.fingerprint());
-    }
-
-    /// No panic leaves the map half changed.
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().remove(&plan.fingerprint());
     }
 }
 

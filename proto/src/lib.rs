@@ -1,4 +1,5 @@
-//! The wire: `.proto` files and the code generated from them, and [`codes`]: what protocols call an error.
+//! The wire: `.proto` files and the code generated from them, [`codes`]: what protocols call an error, and
+//! [`prometheus`]: the text format of metrics.
 //!
 //! The files lie in `proto/`, the code in `src/generated/`; both are checked in, so that a build needs no compiler
 //! for them. `cargo xtask generate` writes the code anew, `cargo xtask generate --check` fails where it is stale.
@@ -7,6 +8,7 @@
 //! them.
 
 pub mod codes;
+pub mod prometheus;
 
 pub use prost_types as types;
 

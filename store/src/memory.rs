@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidemark_kernel::event::{Log, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::StateChange;
@@ -21,6 +21,12 @@ use crate::error::StoreError;
 use crate::parts;
 use crate::sweep::{Sweep, Term};
 
+#[cfg(any(test, feature = "conformance"))]
+mod faults;
+
+#[cfg(any(test, feature = "conformance"))]
+pub use faults::Snapshot;
+
 /// How many entities one step of a sweep looks at.
 const STEP: usize = 1000;
 
@@ -32,10 +38,6 @@ pub struct MemoryStore {
     clock: Clock,
     held: Mutex<Held>,
 }
-
-/// Everything that a [`MemoryStore`] held at one instant.
-#[derive(Clone)]
-pub struct Snapshot(Held);
 
 #[derive(Clone, Default)]
 struct Held {
@@ -74,36 +76,6 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, held: Mutex::default() }
-    }
-
-    /// A copy of everything, to [fall back](Self::fall_back) to.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot(self.held().clone())
-    }
-
-    /// Falls back to an older instant, as a durable store may: after a failover, or from a backup. The numbers of
-    /// generations that were begun since are not given again.
-    pub fn fall_back(&self, to: &Snapshot) {
-        let mut held = self.held();
-        let newest = held.newest.max(to.0.newest);
-        *held = Held { newest, ..to.0.clone() };
-    }
-
-    /// Loses everything.
-    pub fn lose(&self) {
-        let mut held = self.held();
-        *held = Held { newest: held.newest, ..Held::default() };
-    }
-
-    /// Loses every generation, but not which of them is live: as a server does whose keys are deleted by pattern.
-    pub fn lose_generations(&self) {
-        self.held().fills.clear();
-    }
-
-    /// No call leaves `Held` half changed, so a lock poisoned by a panic elsewhere is as good as any.
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,7 +159,7 @@ impl OnlineStore for MemoryStore {
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
         check_bucket(bucket, keys)?;
-        let held = self.held();
+        let held = self.held.lock();
         let fill = held.fill(generation)?;
         let state = |key| Some(fill.entities.get(key)?.get(&log)?.bytes());
         Ok(Loaded { position: fill.position(log, bucket), states: keys.iter().map(state).collect() })
@@ -200,7 +172,7 @@ impl OnlineStore for MemoryStore {
     ) -> Result<Vec<FlushOutcome>, StoreError> {
         check_flushes(&flushes)?;
         let now = (self.clock)();
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let fill = held.fill_mut(generation)?;
         Ok(flushes.into_iter().map(|flush| fill.flush(flush, now)).collect())
     }
@@ -210,23 +182,23 @@ impl OnlineStore for MemoryStore {
         generation: &Generation,
         keys: &[EntityKey],
     ) -> Result<Vec<EntityLookup>, StoreError> {
-        let held = self.held();
+        let held = self.held.lock();
         let fill = held.fill(generation)?;
         Ok(keys.iter().map(|key| Ok(fill.states(key))).collect())
     }
 
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
-        Ok(self.held().fill(generation)?.positions.clone())
+        Ok(self.held.lock().fill(generation)?.positions.clone())
     }
 
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let recorded = held.histories.entry(source.to_owned()).or_insert_with(|| history.to_owned());
         compare_history(PLACE, source, Some(recorded), history)
     }
 
     async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
-        let held = self.held();
+        let held = self.held.lock();
         compare_history(PLACE, source, held.histories.get(source).map(String::as_str), history)
     }
 
@@ -237,7 +209,7 @@ impl OnlineStore for MemoryStore {
         positions: &BTreeMap<Log, Position>,
         _least: Option<Span>,
     ) -> Result<Generation, StoreError> {
-        let mut held = self.held();
+        let mut held = self.held.lock();
         held.newest += 1;
         let generation = Generation { view: view.to_owned(), number: held.newest, fingerprint };
         let mut fill = Fill::default();
@@ -247,7 +219,7 @@ impl OnlineStore for MemoryStore {
     }
 
     async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        self.held().fill_mut(generation)?.add_log(log, position);
+        self.held.lock().fill_mut(generation)?.add_log(log, position);
         Ok(())
     }
 
@@ -257,7 +229,7 @@ impl OnlineStore for MemoryStore {
         expected: Option<&Generation>,
         new: Option<&Generation>,
     ) -> Result<PublishOutcome, StoreError> {
-        let mut held = self.held();
+        let mut held = self.held.lock();
         if let Some(new) = new.filter(|new| new.view != view || !held.fills.contains_key(new)) {
             return Err(StoreError::Gone(new.clone()));
         }
@@ -273,18 +245,18 @@ impl OnlineStore for MemoryStore {
     }
 
     async fn live(&self, view: &str) -> Result<Option<Generation>, StoreError> {
-        Ok(self.held().live.get(view).cloned())
+        Ok(self.held.lock().live.get(view).cloned())
     }
 
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
-        let held = self.held();
+        let held = self.held.lock();
         let live = held.live.get(view);
         let others = held.fills.keys().filter(|fill| fill.view == view && Some(*fill) != live);
         Ok(others.cloned().collect())
     }
 
     async fn drop_generation(&self, generation: &Generation) -> Result<(), StoreError> {
-        let mut held = self.held();
+        let mut held = self.held.lock();
         if held.live.get(&generation.view) == Some(generation) {
             return Err(StoreError::Live(generation.clone()));
         }
@@ -296,18 +268,18 @@ impl OnlineStore for MemoryStore {
         &'a self,
         generation: &Generation,
     ) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
-        Ok(Box::new(OnePage(self.held().fill(generation)?.page())))
+        Ok(Box::new(OnePage(self.held.lock().fill(generation)?.page())))
     }
 
     async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
         let mut sizes = Sizes::default();
-        self.held().fill(generation)?.page().iter().for_each(|entity| sizes.add(entity));
+        self.held.lock().fill(generation)?.page().iter().for_each(|entity| sizes.add(entity));
         Ok(sizes)
     }
 
     async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
         let now = (self.clock)();
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let fill = held.fill_mut(generation)?;
         let from = sweep.after().map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let step = fill.entities.range((from, Bound::Unbounded)).map(|(key, _)| key.clone()).take(STEP + 1);

@@ -78,14 +78,13 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// What the kernel may use of the world: containers, numbers, hashes, text. No I/O, no async, no DataFusion.
-const KERNEL: [&str; 12] = [
+const KERNEL: [&str; 11] = [
     "arrow-array",
     "arrow-buffer",
     "arrow-schema",
     "base64",
     "blake3",
     "chrono",
-    "libm",
     "num-bigint",
     "num-traits",
     "smallvec",

@@ -78,7 +78,7 @@ fn records_that_retention_deletes_unread_are_never_skipped_in_silence() {
     // And by whoever starts.
     world.launch(&[]).ended().refused(&[&gone, "--skip-lost"]);
 
-    world.model().lose(2, read..first);
+    world.model.lock().lose(2, read..first);
     world.tidemark(&["ingest", "--source", "payments", "--skip-lost", "--until-idle"]).done();
     world.check();
     world.produce(300);

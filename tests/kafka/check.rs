@@ -83,7 +83,7 @@ impl Standing {
 /// Both tables hold exactly what was produced, Redis stands where they do, and it answers with what they amount to.
 #[track_caller]
 pub(crate) fn check(world: &World<'_>) {
-    let model = world.model().clone();
+    let model = world.model.lock().clone();
     let runtime = runtime();
     let repo = repo(world);
     let (events, dead_letters) = runtime.block_on(tables(world, source(&repo)));
@@ -104,7 +104,7 @@ pub(crate) fn check(world: &World<'_>) {
 pub(crate) fn decide_ahead(world: &World<'_>) {
     let (events, _) = runtime().block_on(tables(world, source(&repo(world))));
     let events: BTreeSet<Place> = events.into_iter().map(|(place, _)| place).collect();
-    world.model().settle_ahead(|place| events.contains(&place));
+    world.model.lock().settle_ahead(|place| events.contains(&place));
 }
 
 /// Rows of `events` and `dead_letters`.

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tidemark_services::{Kafka, Producer, Record, unique, until};
 
@@ -206,11 +206,11 @@ struct Callers {
 
 impl Callers {
     fn join(&self, port: u16) {
-        self.ports.lock().expect("no caller has panicked").push(port);
+        self.ports.lock().push(port);
     }
 
     fn leave(&self, port: u16) {
-        self.ports.lock().expect("no caller has panicked").retain(|other| *other != port);
+        self.ports.lock().retain(|other| *other != port);
     }
 
     /// Asks about users, whose view changes, and about shops, whose counts never fall: their view stays as it is. Where
@@ -220,7 +220,7 @@ impl Callers {
         let shops: Vec<Json> = (0..5).map(|shop| json!({"shop": format!("s{shop}")})).collect();
         let mut counted: BTreeMap<u16, Vec<i64>> = BTreeMap::new();
         while !over.load(Ordering::Relaxed) {
-            let ports = self.ports.lock().expect("no caller has panicked");
+            let ports = self.ports.lock();
             for port in &*ports {
                 self.note(lookup(*port, "users", &users).map(drop));
                 let answers = lookup(*port, "shops", &shops);
@@ -236,14 +236,14 @@ impl Callers {
     fn note(&self, outcome: Result<(), String>) {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if let Err(reason) = outcome {
-            self.failures.lock().expect("no caller has panicked").push(reason);
+            self.failures.lock().push(reason);
         }
     }
 
     /// How many lookups there were, none of which has failed.
     #[track_caller]
     fn check(&self) -> usize {
-        let (asked, failures) = (self.asked.load(Ordering::Relaxed), self.failures.lock().expect("no panic"));
+        let (asked, failures) = (self.asked.load(Ordering::Relaxed), self.failures.lock());
         let shown = &failures[..failures.len().min(5)];
         assert!(failures.is_empty(), "{} of {asked} lookups failed, such as {shown:#?}", failures.len());
         assert!(asked > 100, "only {asked} lookups");

@@ -3,12 +3,13 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use futures::executor::block_on;
+use parking_lot::Mutex;
 use rdkafka::Message;
 use tempfile::TempDir;
 use tidemark_services::{Kafka, Producer, Proxy, Redis, unique, until};
@@ -81,7 +82,7 @@ pub(crate) struct World<'k> {
     offline: PathBuf,
     /// What makes the records, and sends them.
     source: Mutex<(Traffic, Producer)>,
-    model: Mutex<Model>,
+    pub(crate) model: Mutex<Model>,
     processes: AtomicUsize,
     folder: TempDir,
     _turn: SemaphorePermit<'static>,
@@ -240,7 +241,7 @@ kafka:
 
     /// Produces so many records of all kinds.
     pub(crate) fn produce(&self, count: usize) {
-        let mut source = self.source.lock().expect("no producer has panicked");
+        let mut source = self.source.lock();
         let (traffic, producer) = &mut *source;
         let fates = send(traffic, producer, count);
         self.expect(producer.flush(), fates);
@@ -248,7 +249,7 @@ kafka:
 
     /// Produces so many records with settings of the producer that are others than usual.
     pub(crate) fn produce_with(&self, settings: &[(&str, &str)], count: usize) {
-        let mut source = self.source.lock().expect("no producer has panicked");
+        let mut source = self.source.lock();
         let producer = self.kafka.producer_with(settings);
         let fates = send(&mut source.0, &producer, count);
         self.expect(producer.flush(), fates);
@@ -256,7 +257,7 @@ kafka:
 
     /// Begins a transaction with so many records, and leaves it open.
     pub(crate) fn begin(&self, producer: &Producer, count: usize) -> OpenTransaction {
-        let mut source = self.source.lock().expect("no producer has panicked");
+        let mut source = self.source.lock();
         producer.begin();
         let fates = send(&mut source.0, producer, count);
         OpenTransaction { places: producer.flush(), fates }
@@ -274,7 +275,7 @@ kafka:
 
     fn expect(&self, places: Vec<(i32, i64)>, fates: Vec<Fate>) {
         assert_eq!(places.len(), fates.len());
-        let mut model = self.model();
+        let mut model = self.model.lock();
         // The producer is not told where a record is that it had to send again because the broker died.
         let told = places.into_iter().zip(fates).filter(|((_, offset), _)| *offset >= 0);
         told.for_each(|(place, fate)| model.add(place, fate));
@@ -282,17 +283,17 @@ kafka:
 
     /// Asks the broker where all records are.
     pub(crate) fn find_records(&self) {
-        let source = self.source.lock().expect("no producer has panicked");
+        let source = self.source.lock();
         let mut model = Model::default();
         for record in self.kafka.records(&self.topic) {
             model.add((record.partition(), record.offset()), source.0.fate_of(&record));
         }
-        *self.model() = model;
+        *self.model.lock() = model;
     }
 
     /// Makes every value so many bytes longer from now on.
     pub(crate) fn pad(&self, bytes: usize) {
-        self.source.lock().expect("no producer has panicked").0.pad(bytes);
+        self.source.lock().0.pad(bytes);
     }
 
     /// Does something while records are produced all the time.
@@ -306,12 +307,8 @@ kafka:
         beside(traffic, work)
     }
 
-    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().expect("no test has panicked")
-    }
-
     pub(crate) fn records(&self) -> usize {
-        self.model().records()
+        self.model.lock().records()
     }
 
     /// Raises how many partitions the topic has.

@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::port::Port;
 use crate::wait::pause;
@@ -82,17 +84,17 @@ impl Proxy {
 
     /// Leads new connections to another service. Those that are open stay where they are.
     pub fn lead_to(&self, port: u16) {
-        self.state().target = port;
+        self.state.lock().target = port;
     }
 
     /// Cuts every connection. New ones are accepted.
     pub fn cut(&self) {
-        self.state().open.drain(..).for_each(|connection| connection.cut());
+        self.state.lock().open.drain(..).for_each(|connection| connection.cut());
     }
 
     /// Cuts every connection and refuses new ones.
     pub fn refuse(&self) {
-        if let Some(door) = self.door().take() {
+        if let Some(door) = self.door.lock().take() {
             door.closing.store(true, Ordering::SeqCst);
             let _ = TcpStream::connect(("127.0.0.1", self.port()));
             door.thread.join().expect("no panic");
@@ -109,36 +111,28 @@ impl Proxy {
             let clients = listener.incoming().take_while(|_| !closed.load(Ordering::SeqCst));
             clients.filter_map(Result::ok).for_each(|client| connect(client, &state));
         });
-        *self.door() = Some(Door { closing, thread });
+        *self.door.lock() = Some(Door { closing, thread });
     }
 
     /// The next `times` that a request contains `marker` (`EVALSHA`, or `""` for any), it goes through, the reply does
     /// not, and then the connection is cut. [`Proxy::lost`] counts them.
     pub fn lose_replies_to(&self, marker: &str, times: usize) {
-        self.state().lose = Some(Lose { marker: marker.into(), times });
+        self.state.lock().lose = Some(Lose { marker: marker.into(), times });
     }
 
     /// How many connections were cut instead of a reply so far.
     pub fn lost(&self) -> usize {
-        self.state().lost
+        self.state.lock().lost
     }
 
     /// Holds back every piece of a reply for so long.
     pub fn delay(&self, delay: Duration) {
-        self.state().delay = delay;
+        self.state.lock().delay = delay;
     }
 
     /// Once so many more bytes of replies have passed, cuts the connection that would take the next one.
     pub fn cut_after(&self, bytes: usize) {
-        self.state().budget = Some(bytes);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    fn door(&self) -> MutexGuard<'_, Option<Door>> {
-        lock(&self.door)
+        self.state.lock().budget = Some(bytes);
     }
 }
 
@@ -163,7 +157,7 @@ impl Connection {
 
 /// Connects a client to the service, or leaves it.
 fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
-    let target = lock(state).target;
+    let target = state.lock().target;
     let Ok(service) = TcpStream::connect(("127.0.0.1", target)) else { return };
     for stream in [&client, &service] {
         let _ = stream.set_nodelay(true);
@@ -174,7 +168,7 @@ fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
         let (connection, state) = (connection.again(), Arc::clone(state));
         thread::spawn(move || pass(connection, &state));
     }
-    lock(state).open.push(connection);
+    state.lock().open.push(connection);
 }
 
 fn pass_requests(mut connection: Connection, state: &Mutex<State>) {
@@ -182,7 +176,7 @@ fn pass_requests(mut connection: Connection, state: &Mutex<State>) {
     while let Some(piece) = read(&mut connection.client, &mut buffer) {
         seen.extend_from_slice(piece);
         if !connection.losing.load(Ordering::SeqCst) {
-            connection.losing.store(lock(state).loses(&mut seen), Ordering::SeqCst);
+            connection.losing.store(state.lock().loses(&mut seen), Ordering::SeqCst);
         }
         if connection.service.write_all(piece).is_err() {
             break;
@@ -201,7 +195,7 @@ fn pass_replies(mut connection: Connection, state: &Mutex<State>) {
             while read(&mut connection.service, &mut buffer).is_some() {}
             break;
         }
-        let (delay, passing) = lock(state).passing(piece.len());
+        let (delay, passing) = state.lock().passing(piece.len());
         pause(delay);
         if connection.client.write_all(&piece[..passing]).is_err() || passing < piece.len() {
             break;
@@ -242,10 +236,6 @@ fn read<'a>(stream: &mut TcpStream, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
             Err(_) => return None,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no test has panicked")
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ::redis::{Client, FromRedisValue, RedisResult};
+use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
 use crate::port::Port;
@@ -147,7 +148,7 @@ impl Redis {
     /// What a fail-over loses is what the primary takes after [`Redis::promote`].
     pub fn replica_of(&self, primary: &Self) {
         let own = primary.own();
-        let host = own.process.lock().expect("no test has panicked").as_ref().expect("it runs").address();
+        let host = own.process.lock().as_ref().expect("it runs").address();
         let port = own.port.number().to_string();
         self.command::<String>(&["REPLICAOF", &host, &port]).expect("it can be a replica");
         until("the replica has everything", || {
@@ -207,8 +208,8 @@ impl Redis {
         *self.process() = Some(Process::start(own.host, folder, port, &words));
     }
 
-    fn process(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.own().process.lock().expect("no test has panicked")
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.own().process.lock()
     }
 
     fn folder(&self) -> &Path {

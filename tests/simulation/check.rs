@@ -27,11 +27,11 @@ pub(crate) async fn promises(project: &Project) -> Result<(), String> {
     for plan in &project.definitions().views {
         states_are_what_events_amount_to(project, plan, of(plan, &payments, &clicks)).await?;
     }
-    let before = project.truth().lookups.len();
+    let before = project.truth.lock().lookups.len();
     for _ in 0..10 {
         run::ask(project).await;
     }
-    if project.truth().lookups.len() == before {
+    if project.truth.lock().lookups.len() == before {
         return Err("no lookup is answered after everything is in".into());
     }
     lookups_are_what_the_oracle_says(project, &payments, &clicks)
@@ -103,7 +103,7 @@ fn is_right(id: i64, kind: Kind, found: Option<Option<i64>>) -> bool {
 
 fn topic_records_are_in_one_place(project: &Project, payments: &Source) -> Result<(), String> {
     let mut found = once(payments).map_err(|twice| format!("payments: {twice}"))?;
-    let truth = project.truth();
+    let truth = project.truth.lock();
     // Those of one id, in order of offset, as far as they are events whenever they are read.
     let mut events: BTreeMap<(Log, i64), Vec<Sent>> = BTreeMap::new();
     for (log, offset, known) in &truth.topic {
@@ -145,7 +145,7 @@ struct Sent {
 
 fn clicks_are_in_one_place(project: &Project, clicks: &Source) -> Result<(), String> {
     let found = once(clicks).map_err(|twice| format!("clicks: {twice}"))?;
-    let truth = project.truth();
+    let truth = project.truth.lock();
     let rows = truth.rows.iter().zip(0..).map(|((id, kind), offset)| (Log::FILE, offset, *id, *kind));
     let pushed =
         truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Log::PUSH, (*offset)?, *id, *kind)));
@@ -267,7 +267,7 @@ fn lookups_are_what_the_oracle_says(
     clicks: &Source,
 ) -> Result<(), String> {
     let mut histories: BTreeMap<(String, Fingerprint), ViewHistory> = BTreeMap::new();
-    let mut truth = project.truth();
+    let mut truth = project.truth.lock();
     let lookups = std::mem::take(&mut truth.lookups);
     // Before another version of the source came into force, records were served that have been read again since.
     let version = project.definitions().source("payments").version();

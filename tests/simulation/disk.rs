@@ -1,8 +1,9 @@
 //! The disk of a journal: what is on it outlives the process.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use crate::world::World;
@@ -25,10 +26,6 @@ impl Disk {
         Arc::strong_count(&self.leases) > 1
     }
 
-    fn image(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.image.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn room(&self) -> io::Result<()> {
         if self.world.weather().journal_full {
             self.world.fault("journal full", "");
@@ -40,17 +37,17 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.image().len() as u64)
+        Ok(self.image.lock().len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let start = offset as usize;
-        out.copy_from_slice(&self.image()[start..start + out.len()]);
+        out.copy_from_slice(&self.image.lock()[start..start + out.len()]);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.image().resize(len as usize, 0);
+        self.image.lock().resize(len as usize, 0);
         Ok(())
     }
 
@@ -61,7 +58,7 @@ impl StorageBackend for Disk {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.room()?;
         let start = offset as usize;
-        self.image()[start..start + data.len()].copy_from_slice(data);
+        self.image.lock()[start..start + data.len()].copy_from_slice(data);
         Ok(())
     }
 }

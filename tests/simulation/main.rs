@@ -7,8 +7,9 @@
 //!
 //! `cargo xtask simulate --seeds 10000 --from 500` runs more; a seed that fails prints its history.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use parking_lot::Mutex;
 
 mod chaos;
 mod check;
@@ -92,18 +93,18 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
     std::thread::scope(|threads| {
         for _ in 0..2 {
             threads.spawn(|| {
-                while keep_going || failed.lock().expect("no panic").is_none() {
+                while keep_going || failed.lock().is_none() {
                     let seed = next.fetch_add(1, SeqCst);
                     if seed >= from + seeds {
                         return;
                     }
                     let outcome = run(seed, mutant);
                     for (kind, count) in &outcome.counts {
-                        *counts.lock().expect("no panic").entry(kind).or_default() += count;
+                        *counts.lock().entry(kind).or_default() += count;
                     }
                     if let Some(failure) = &outcome.failure {
                         report(&format!("seed {seed}: {failure}"));
-                        let mut failed = failed.lock().expect("no panic");
+                        let mut failed = failed.lock();
                         if failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed) {
                             *failed = Some(outcome);
                         }
@@ -112,9 +113,9 @@ fn batch(from: u64, seeds: u64, mutant: Option<Mutant>) -> Result<Counts, Outcom
             });
         }
     });
-    match failed.into_inner().expect("no panic") {
+    match failed.into_inner() {
         Some(outcome) => Err(outcome),
-        None => Ok(counts.into_inner().expect("no panic")),
+        None => Ok(counts.into_inner()),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::mutant::put_back;
@@ -86,7 +87,7 @@ pub(crate) struct Project {
     pub(crate) kills: [watch::Sender<u64>; WORKERS],
     pub(crate) lookups: Lookups,
     served: Mutex<Arc<ServicePlan>>,
-    truth: Mutex<Truth>,
+    pub(crate) truth: Mutex<Truth>,
 }
 
 /// What reaches a worker that is alive.
@@ -151,38 +152,34 @@ impl Project {
         }
     }
 
-    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
-        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn definitions(&self) -> &'static Definitions {
-        definitions(*self.version.lock().unwrap_or_else(PoisonError::into_inner), self.is_unique)
+        definitions(*self.version.lock(), self.is_unique)
     }
 
     pub(crate) fn define(&self, version: usize) {
         let before = self.definitions();
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+        *self.version.lock() = version;
         let versions = [before, self.definitions()].map(|is| is.source("payments").version());
-        self.truth().readings += u64::from(versions[0] != versions[1]);
+        self.truth.lock().readings += u64::from(versions[0] != versions[1]);
     }
 
     /// Serves what is defined now.
     pub(crate) fn serve(&self) {
         let service = &self.definitions().service;
         self.lookups.serve([Arc::clone(service)]).expect("a service that was checked");
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(service);
+        *self.served.lock() = Arc::clone(service);
     }
 
     fn served(&self) -> Arc<ServicePlan> {
-        Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.served.lock())
     }
 
     pub(crate) fn alive(&self, worker: usize) -> Option<Alive> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)[worker].clone()
+        self.alive.lock()[worker].clone()
     }
 
     fn set_alive(&self, worker: usize, alive: Option<Alive>) {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)[worker] = alive;
+        self.alive.lock()[worker] = alive;
     }
 
     pub(crate) fn file(&self, number: usize) -> PathBuf {
@@ -199,12 +196,12 @@ impl Project {
             .iter()
             .zip(0..)
             .map(|((id, kind, _), index)| (*id, *kind, first.map(|first| first.0 + index)));
-        self.truth().pushed.extend(known);
+        self.truth.lock().pushed.extend(known);
         true
     }
 
     fn record(&self) -> (i64, Kind, Vec<u8>) {
-        let mut truth = self.truth();
+        let mut truth = self.truth.lock();
         truth.next_id += 1;
         let id = truth.next_id;
         drop(truth);
@@ -254,7 +251,7 @@ async fn simulate(project: Arc<Project>) -> Result<(), String> {
     processes.shutdown().await;
     if project.kafka.has_begun_compaction() {
         // Records were served that were gone before they were committed.
-        project.truth().readings += 1;
+        project.truth.lock().readings += 1;
     }
     check::promises(&project).await
 }
@@ -275,7 +272,7 @@ async fn missing(project: &Project) -> Option<String> {
         }
     }
     let (pushed, rows) = {
-        let truth = project.truth();
+        let truth = project.truth.lock();
         (truth.pushed.iter().filter_map(|(_, _, offset)| *offset).max(), truth.rows.len() as i64)
     };
     let pushed = pushed.map_or(Position::START, Position::after);
@@ -411,7 +408,7 @@ async fn produce(project: Arc<Project>) {
             }
         };
         let (log, offset) = project.kafka.append(partition, world.now(), slot);
-        project.truth().topic.push((log, offset, known));
+        project.truth.lock().topic.push((log, offset, known));
         if world.chance(20) {
             world.sleep(world.draw(0..1500)).await;
         }
@@ -425,7 +422,7 @@ async fn compact(project: Arc<Project>) {
         world.sleep(world.draw(100..3000)).await;
         let removed = project.kafka.compact();
         removed.iter().for_each(|_| world.count("record compacted"));
-        project.truth().compacted.extend(removed);
+        project.truth.lock().compacted.extend(removed);
     }
 }
 
@@ -446,7 +443,7 @@ async fn feed(project: Arc<Project>) {
         let rows: Vec<_> = (0..FILE_ROWS).map(|_| project.record()).collect();
         let text: Vec<u8> = rows.iter().flat_map(|(_, _, json)| [json.as_slice(), b"\n"].concat()).collect();
         std::fs::write(project.file(number), text).expect("written");
-        project.truth().rows.extend(rows.iter().map(|(id, kind, _)| (*id, *kind)));
+        project.truth.lock().rows.extend(rows.iter().map(|(id, kind, _)| (*id, *kind)));
         loop {
             let pattern = project.file(number).to_string_lossy().into_owned();
             let taken = match project.alive(0) {
@@ -505,7 +502,7 @@ pub(crate) async fn ask(project: &Project) {
                 world.count("lookup answered");
                 let answer = ServiceAnswer { values: row.values, statuses: row.statuses, newest: row.newest };
                 let service = Arc::clone(&service);
-                let mut truth = project.truth();
+                let mut truth = project.truth.lock();
                 let readings = truth.readings;
                 truth.lookups.push(Looked { service, asked, token: row.token, answer, readings });
             }

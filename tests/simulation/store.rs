@@ -2,9 +2,10 @@
 //! memory that all processes share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidemark_kernel::parts::Rest;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::{
@@ -57,12 +58,12 @@ impl Store {
     }
 
     fn believe(&self, of: &Generation, bucket: u16, log: Log, position: Position) {
-        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.believed.lock();
         believed.insert((of.clone(), bucket, log), position);
     }
 
     fn believed(&self, of: &Generation, bucket: u16, log: Log) -> Option<Position> {
-        let believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let believed = self.believed.lock();
         believed.get(&(of.clone(), bucket, log)).copied()
     }
 

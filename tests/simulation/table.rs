@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
 use tidemark_kernel::value::arrow::data_type;
 use tidemark_kernel::{Log, Position, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
@@ -67,11 +68,7 @@ impl Offline {
 
     /// What a table holds now, if it exists.
     pub(crate) fn version(&self, source: &str, kind: TableKind) -> Option<Arc<Version>> {
-        self.tables().get(&(source.to_owned(), kind)).cloned()
-    }
-
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().get(&(source.to_owned(), kind)).cloned()
     }
 
     async fn reach(&self) {
@@ -143,7 +140,7 @@ impl OfflineStore for Offline {
         let schema = schema(source, kind);
         let folder = folder(source, kind);
         self.room(&folder)?;
-        let mut tables = self.tables();
+        let mut tables = self.tables.lock();
         let empty = || {
             let (schema, rows) = (Arc::clone(&schema), Vec::new());
             let (positions, epochs, facts) = (Positions::new(), Epochs::new(), Facts::new());
@@ -220,7 +217,7 @@ impl Handle {
         self.place.room(&self.folder)?;
         let committed;
         {
-            let mut tables = self.place.tables();
+            let mut tables = self.place.tables.lock();
             let latest = tables.get_mut(&self.key).expect("the table was opened");
             if latest.number != self.seen.number {
                 self.place.world.count("commit lost its race");

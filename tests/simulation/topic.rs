@@ -2,10 +2,11 @@
 //! simulated is the broker, the group, and what goes wrong with both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
@@ -114,7 +115,7 @@ impl Kafka {
 
     /// Appends a record, or a mark of a transaction, and says where.
     pub(crate) fn append(&self, partition: i32, time: Time, payload: Option<Option<Vec<u8>>>) -> (Log, i64) {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         let slots = &mut cluster.partitions[partition as usize];
         let offset = slots.len() as i64;
         slots.push(payload.map(|payload| {
@@ -125,18 +126,18 @@ impl Kafka {
     }
 
     pub(crate) fn partitions(&self) -> i32 {
-        self.cluster().partitions.len() as i32
+        self.cluster.lock().partitions.len() as i32
     }
 
     pub(crate) fn add_partition(&self) {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         cluster.partitions.push(Vec::new());
         cluster.rebalance();
     }
 
     /// Has the topic compacted from now on. False where it is already, or never is.
     pub(crate) fn begin_compaction(&self) -> bool {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         let begins = !cluster.is_compacted && !cluster.stays_whole;
         cluster.is_compacted |= begins;
         cluster.has_begun_compaction |= begins;
@@ -144,12 +145,12 @@ impl Kafka {
     }
 
     pub(crate) fn has_begun_compaction(&self) -> bool {
-        self.cluster().has_begun_compaction
+        self.cluster.lock().has_begun_compaction
     }
 
     /// Removes some records, where the topic is compacted: never the last one of a partition. Where they were.
     pub(crate) fn compact(&self) -> Vec<(Log, i64)> {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         let mut removed = Vec::new();
         if !cluster.is_compacted {
             return removed;
@@ -168,14 +169,14 @@ impl Kafka {
 
     /// Where each partition ends.
     pub(crate) fn ends_now(&self) -> Positions {
-        let cluster = self.cluster();
+        let cluster = self.cluster.lock();
         (0..).zip(&cluster.partitions).map(|(log, slots)| (Log(log), Position(slots.len() as i64))).collect()
     }
 
     /// The group gives up a member, which goes on reading and notices it only later. False where there is none.
     pub(crate) fn make_zombie(&self) -> bool {
         let until = self.world.elapsed() + Duration::from_millis(self.world.draw(500..6000));
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         let living: Vec<u64> = cluster.members.keys().copied().filter(|id| cluster.is_member(*id)).collect();
         if living.is_empty() {
             return false;
@@ -184,10 +185,6 @@ impl Kafka {
         cluster.members.entry(id).or_default().deaf = Some(until);
         cluster.rebalance();
         true
-    }
-
-    fn cluster(&self) -> MutexGuard<'_, Cluster> {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self) -> Result<(), IngestError> {
@@ -201,7 +198,7 @@ impl Kafka {
     }
 
     fn join(&self) -> u64 {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         let id = cluster.next_member;
         cluster.next_member += 1;
         cluster.members.insert(id, Member::default());
@@ -211,7 +208,7 @@ impl Kafka {
     }
 
     fn leave(&self, id: u64) {
-        let mut cluster = self.cluster();
+        let mut cluster = self.cluster.lock();
         cluster.members.remove(&id);
         cluster.rebalance();
         self.world.count("rebalance");
@@ -229,7 +226,7 @@ impl Topics for Kafka {
     async fn settings(&self, _: &str) -> Result<TopicSettings, IngestError> {
         self.ask().await?;
         let timestamps = Timestamps::Producers(Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD));
-        Ok(TopicSettings { timestamps, is_compacted: self.cluster().is_compacted })
+        Ok(TopicSettings { timestamps, is_compacted: self.cluster.lock().is_compacted })
     }
 
     async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
@@ -270,7 +267,7 @@ struct Consumer {
 
 impl Consumer {
     fn id(&self) -> u64 {
-        *self.id.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.id.lock()
     }
 }
 
@@ -288,7 +285,7 @@ impl Reader for Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         let dies = self.kafka.world.elapsed() + SESSION;
-        if let Some(member) = self.kafka.cluster().members.get_mut(&self.id()) {
+        if let Some(member) = self.kafka.cluster.lock().members.get_mut(&self.id()) {
             member.dies = Some(dies);
         }
     }
@@ -321,7 +318,7 @@ impl Reading<'_> {
     }
 
     fn id(&self) -> u64 {
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.member.lock()
     }
 
     async fn send(&mut self, input: Input) {
@@ -344,7 +341,7 @@ impl Reading<'_> {
     async fn follow_group(&mut self) -> bool {
         let (now, id) = (self.kafka.world.elapsed(), self.id());
         let (lost, target) = {
-            let mut cluster = self.kafka.cluster();
+            let mut cluster = self.kafka.cluster.lock();
             if cluster.bury(now) {
                 self.kafka.world.count("rebalance");
             }
@@ -360,12 +357,12 @@ impl Reading<'_> {
             self.revoke(gone, lost).await;
         }
         if lost {
-            self.kafka.cluster().members.remove(&id);
-            *self.member.lock().unwrap_or_else(PoisonError::into_inner) = self.kafka.join();
+            self.kafka.cluster.lock().members.remove(&id);
+            *self.member.lock() = self.kafka.join();
             return false;
         }
         let new: Vec<Log> = {
-            let mut cluster = self.kafka.cluster();
+            let mut cluster = self.kafka.cluster.lock();
             let free = |log: &i32| !self.gathered.has(Log(*log)) && !cluster.owners.contains_key(log);
             let new: Vec<i32> = target.into_iter().filter(free).collect();
             cluster.owners.extend(new.iter().map(|log| (*log, id)));
@@ -387,7 +384,7 @@ impl Reading<'_> {
         let (done, is_done) = oneshot::channel();
         self.send(Input::Revoked { logs: logs.clone(), lost, done }).await;
         drop(is_done.await);
-        let (id, mut cluster) = (self.id(), self.kafka.cluster());
+        let (id, mut cluster) = (self.id(), self.kafka.cluster.lock());
         cluster.owners.retain(|log, owner| *owner != id || !logs.contains(&Log(*log)));
     }
 
@@ -409,7 +406,7 @@ impl Reading<'_> {
 
     /// Reads a few records of each partition.
     fn read(&mut self) {
-        let cluster = self.kafka.cluster();
+        let cluster = self.kafka.cluster.lock();
         for (log, position) in self.gathered.positions() {
             let Some(slots) = cluster.partitions.get(log.0 as usize) else { continue };
             let from = (position.0 as usize).min(slots.len());

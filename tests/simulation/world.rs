@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_kernel::{Span, Time};
@@ -79,7 +80,7 @@ impl World {
 
     /// The virtual time since the run began.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.inner().elapsed
+        self.inner.lock().elapsed
     }
 
     /// The wall clock.
@@ -89,7 +90,7 @@ impl World {
 
     /// A number of a range.
     pub(crate) fn draw(&self, range: Range<u64>) -> u64 {
-        self.inner().random.random_range(range)
+        self.inner.lock().random.random_range(range)
     }
 
     /// True in so many of a hundred cases.
@@ -98,12 +99,12 @@ impl World {
     }
 
     pub(crate) fn weather(&self) -> Weather {
-        self.inner().weather
+        self.inner.lock().weather
     }
 
     /// Changes the weather.
     pub(crate) fn turn(&self, change: impl FnOnce(&mut Weather)) {
-        change(&mut self.inner().weather);
+        change(&mut self.inner.lock().weather);
     }
 
     /// Counts a fault and writes it into the history.
@@ -114,22 +115,22 @@ impl World {
 
     /// Counts without a word.
     pub(crate) fn count(&self, kind: &'static str) {
-        *self.inner().counts.entry(kind).or_default() += 1;
+        *self.inner.lock().counts.entry(kind).or_default() += 1;
     }
 
     /// Writes a line into the history.
     pub(crate) fn say(&self, line: &str) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let elapsed = inner.elapsed.as_secs_f64();
         writeln!(inner.history, "{elapsed:>9.3} {line}").expect("text");
     }
 
     pub(crate) fn history(&self) -> String {
-        self.inner().history.clone()
+        self.inner.lock().history.clone()
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.inner().counts.clone()
+        self.inner.lock().counts.clone()
     }
 
     /// A place where other tasks get their turn: none of them, some, or all that is due within milliseconds.
@@ -160,7 +161,7 @@ impl World {
     /// Advances the clock to the next timer that a task waits for. Called when no task can run.
     pub(crate) fn advance(&self) {
         let mut due = Vec::new();
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         while let Some(Reverse((time, number))) = inner.timers.peek().copied() {
             if !due.is_empty() && time > inner.elapsed {
                 break;
@@ -173,10 +174,6 @@ impl World {
         }
         drop(inner);
         due.into_iter().for_each(Waker::wake);
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,7 +190,7 @@ impl Future for Timer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let world = Arc::clone(&self.world);
-        let mut inner = world.inner();
+        let mut inner = world.inner.lock();
         let span = self.span;
         let (number, due) = *self.begun.get_or_insert_with(|| {
             let begun = (inner.next_timer, inner.elapsed + span);
@@ -212,7 +209,7 @@ impl Future for Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         if let Some((number, _)) = self.begun {
-            self.world.inner().wakers.remove(&number);
+            self.world.inner.lock().wakers.remove(&number);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel as Level;
@@ -62,7 +62,7 @@ impl Context {
 
     /// The next change of the assignment.
     pub(super) fn next_change(&self) -> Option<Change> {
-        locked(&self.changes).pop_front()
+        self.changes.lock().pop_front()
     }
 
     /// A change was carried out.
@@ -87,12 +87,12 @@ impl Context {
         if !self.is_other.load(Relaxed) {
             return None;
         }
-        Some((self.id.clone()?, locked(&self.other_id).clone()?))
+        Some((self.id.clone()?, self.other_id.lock().clone()?))
     }
 
     /// What was said about the last error.
     pub(super) fn detail(&self) -> String {
-        locked(&self.detail).clone()
+        self.detail.lock().clone()
     }
 
     /// librdkafka goes on reading a topic that was deleted and created again as if nothing had happened, if it has grown
@@ -103,7 +103,7 @@ impl Context {
             said.strip_prefix(self.topic.as_str()).and_then(|said| said.strip_prefix(" changed id from "));
         let Some((_, now)) = change.and_then(|ids| ids.split_once(" to ")) else { return };
         if now != expected {
-            *locked(&self.other_id) = Some(now.to_owned());
+            *self.other_id.lock() = Some(now.to_owned());
             self.is_other.store(true, Relaxed);
         }
     }
@@ -116,7 +116,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, _error: KafkaError, reason: &str) {
-        reason.clone_into(&mut locked(&self.detail));
+        reason.clone_into(&mut self.detail.lock());
     }
 }
 
@@ -139,7 +139,7 @@ impl ConsumerContext for Context {
         }
         let partitions = partitions.clone();
         self.unanswered.store(true, Relaxed);
-        locked(&self.changes).push_back(if given {
+        self.changes.lock().push_back(if given {
             Change::Assign(partitions)
         } else {
             Change::Revoke { partitions, lost: consumer.assignment_lost() }
@@ -170,9 +170,4 @@ pub(super) fn log(source: &str, level: Level, facility: &str, message: &str) {
         }
         _ => tracing::warn!(source, facility, "{message}"),
     }
-}
-
-/// Whole at any instant, whoever panicked.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

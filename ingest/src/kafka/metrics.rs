@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tidemark_kernel::{Log, Position};
 
 /// The counters of one topic's reader, and where the topic's partitions end.
@@ -25,12 +25,12 @@ pub struct TopicMetrics {
 impl TopicMetrics {
     /// Where a partition ends, as far as was seen: what is not stable yet lies behind it.
     pub(crate) fn end(&self, log: Log) -> Option<Position> {
-        self.ends().get(&log).copied()
+        self.ends.lock().get(&log).copied()
     }
 
     /// Where all partitions end of which that was seen.
     pub(crate) fn all_ends(&self) -> BTreeMap<Log, Position> {
-        self.ends().clone()
+        self.ends.lock().clone()
     }
 
     /// A record was read.
@@ -52,12 +52,8 @@ impl TopicMetrics {
 
     /// A partition was seen to end here, or later.
     pub(crate) fn ends_at(&self, log: Log, end: Position) {
-        let mut ends = self.ends();
+        let mut ends = self.ends.lock();
         let known = ends.entry(log).or_default();
         *known = end.max(*known);
-    }
-
-    fn ends(&self) -> MutexGuard<'_, BTreeMap<Log, Position>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

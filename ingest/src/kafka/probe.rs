@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -127,7 +127,7 @@ impl ClientContext for Said {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         // That all brokers are away follows from what was said before.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
             *last = Some((error, reason.to_owned()));
@@ -235,7 +235,7 @@ impl Probe {
     fn failed(&self, error: &KafkaError) -> IngestError {
         // Errors of connections wait to be polled.
         while self.consumer.poll(SAID).is_some() {}
-        let said = self.consumer.context().last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let said = self.consumer.context().last.lock().take();
         match (failure::meaning(error), said) {
             (failure::Meaning::Away, Some((cause, reason))) => {
                 failure::asking(&self.servers, &self.topic, &cause, Some(reason))

@@ -1,8 +1,9 @@
 //! The logs that a process keeps itself, in its journal: what was pushed to it, and which files it took in.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
 use tidemark_host::Host;
 use tidemark_kernel::{Log, Position, SourcePlan};
 use tidemark_offline::Positions;
@@ -141,7 +142,7 @@ fn pushes(host: Host, kept: Kept, source: Arc<SourcePlan>, from: Position, room:
 pub(super) async fn read_pushes(pushes: &mut Option<Pushes>) -> Option<Result<Batch, IngestError>> {
     match pushes {
         // Never locked: it only lets a source move between threads.
-        Some(Pushes(pushes)) => pushes.get_mut().unwrap_or_else(PoisonError::into_inner).next().await,
+        Some(Pushes(pushes)) => pushes.get_mut().next().await,
         None => None,
     }
 }

@@ -1,11 +1,12 @@
 //! Cut anywhere, and by anything: both stores end as if nothing had happened.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
 use tidemark_store::memory::Snapshot;
@@ -46,7 +47,7 @@ impl Faulty {
 
     /// For each state that was written since this was called last, whether its expiry was to be extended.
     pub(crate) fn renewed(&self) -> Vec<bool> {
-        std::mem::take(&mut self.renewed.lock().expect("no panic"))
+        std::mem::take(&mut self.renewed.lock())
     }
 
     /// What it holds now.
@@ -61,7 +62,7 @@ impl Faulty {
 
     /// From now on this view cannot be written, or every view can.
     pub(crate) fn set_away(&self, view: Option<&str>) {
-        *self.away.lock().expect("no panic") = view.map(str::to_owned);
+        *self.away.lock() = view.map(str::to_owned);
     }
 
     async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -94,11 +95,11 @@ impl OnlineStore for Faulty {
         of: &Generation,
         flushes: Vec<BucketFlush>,
     ) -> Result<Vec<FlushOutcome>, StoreError> {
-        if self.away.lock().expect("no panic").as_ref() == Some(&of.view) {
+        if self.away.lock().as_ref() == Some(&of.view) {
             return Err(StoreError::Unavailable { place: "test".into(), reason: "away".into() });
         }
         let states = flushes.iter().flat_map(|flush| &flush.writes).filter_map(|(_, state)| state.as_ref());
-        self.renewed.lock().expect("no panic").extend(states.map(|state| state.renew));
+        self.renewed.lock().extend(states.map(|state| state.renew));
         // A part of the buckets may be written when the rest breaks.
         let cut = if self.left.load(SeqCst) == 1 { flushes.len() / 2 } else { flushes.len() };
         let flushes = flushes.into_iter().take(cut).collect();

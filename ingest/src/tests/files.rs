@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use futures::poll;
+use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tidemark_kernel::{Explain, Log, Position, SourcePlan, Type};
@@ -137,11 +138,11 @@ async fn progress_ends_at_the_total() {
     let watch = |progress: Progress<'_>| {
         if let Task::TakeIn { source, .. } = progress.task {
             assert_eq!(source, "payments");
-            seen.lock().expect("no panic").push((progress.done, progress.total, progress.rows));
+            seen.lock().push((progress.done, progress.total, progress.rows));
         }
     };
     ingest.take_in_files("payments", &[path], &watch).await.expect("taken in");
-    let seen = seen.into_inner().expect("no panic");
+    let seen = seen.into_inner();
     assert_eq!(seen.len(), 3);
     assert_eq!(seen.last(), Some(&(text.len() as u64, text.len() as u64, 40_000)));
 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use futures::future::{BoxFuture, ready};
+use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
@@ -41,10 +42,10 @@ impl Machine for Patient {
         RECEIVED
     }
     fn uptime(&self) -> Duration {
-        *self.uptime.lock().expect("no panic")
+        *self.uptime.lock()
     }
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        *self.uptime.lock().expect("no panic") += span;
+        *self.uptime.lock() += span;
         Box::pin(ready(()))
     }
     fn id(&self) -> u128 {

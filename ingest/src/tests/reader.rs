@@ -1,11 +1,12 @@
 //! The reader of files beside a running source: it dies, or its source is removed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::poll;
+use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::{Log, Position, Time};
 use tidemark_store::OnlineStore;
@@ -31,7 +32,7 @@ impl Fragile {
     fn panics(&self) -> bool {
         // What runs on a thread of its own is no task.
         let Some(task) = tokio::task::try_id() else { return false };
-        let mut seen = self.seen.lock().expect("no panic");
+        let mut seen = self.seen.lock();
         if seen.contains(&task) {
             return false;
         }

@@ -1,10 +1,11 @@
 //! Others who write the same view and the same tables, and stores that fall back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidemark_host::Host;
 use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span, Type};
 use tidemark_offline::EventTable;
@@ -107,30 +108,30 @@ impl Failover {
     }
 
     fn now(&self) -> Arc<dyn OnlineStore> {
-        Arc::clone(&self.now.lock().expect("no panic"))
+        Arc::clone(&self.now.lock())
     }
 
     /// From now on the replica answers.
     fn to(&self, replica: Arc<dyn OnlineStore>) {
-        *self.now.lock().expect("no panic") = replica;
+        *self.now.lock() = replica;
     }
 
     /// The replica answers the next loads, and loads alone.
     fn loads_from(&self, replica: Arc<dyn OnlineStore>, count: usize) {
-        *self.loads.lock().expect("no panic") = Some((replica, count));
+        *self.loads.lock() = Some((replica, count));
     }
 
     fn meddle(&self, meddling: Meddling) {
-        *self.meddling.lock().expect("no panic") = Some(meddling);
+        *self.meddling.lock() = Some(meddling);
     }
 
     /// Nothing happens any more.
     fn calm(&self) {
-        *self.meddling.lock().expect("no panic") = None;
+        *self.meddling.lock() = None;
     }
 
     async fn get_in_the_way(&self, view: &str) -> Result<(), StoreError> {
-        let meddling = self.meddling.lock().expect("no panic").clone();
+        let meddling = self.meddling.lock().clone();
         match meddling {
             None => {}
             Some(Meddling::Losing(store)) => store.lose_generations(),
@@ -146,7 +147,7 @@ impl Failover {
     }
 
     fn loads(&self) -> Arc<dyn OnlineStore> {
-        match self.loads.lock().expect("no panic").as_mut() {
+        match self.loads.lock().as_mut() {
             Some((replica, count)) if *count > 0 => {
                 *count -= 1;
                 Arc::clone(replica)
@@ -366,7 +367,7 @@ async fn another_process_is_named_only_where_there_is_one() {
         let error = project.open().await.catch_up(&unwatched).await.expect_err("never filled");
         assert_eq!(matches!(error, IngestError::Contended(_)), blamed, "{error}");
         assert_eq!(matches!(error, IngestError::LostAgain(_)), !blamed, "{error}");
-        *failover.meddling.lock().expect("no panic") = None;
+        *failover.meddling.lock() = None;
         project.open().await.catch_up(&unwatched).await.expect("filled");
         assert_eq!(states(&(Arc::clone(&store) as _), "by_user").await, expected);
         store.lose();

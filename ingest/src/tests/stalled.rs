@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::future::{BoxFuture, ready};
+use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::source::{Feed, KafkaFeed, Start};
 use tidemark_kernel::{Log, Position, SourcePlan, Time};
@@ -116,7 +117,7 @@ impl Topics for Member {
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
         PARTITIONS.iter().for_each(|log| subscription.metrics.ends_at(*log, END));
         let (inputs, receive) = mpsc::channel(1);
-        *self.inputs.lock().expect("no panic") = Some(inputs);
+        *self.inputs.lock() = Some(inputs);
         Ok((Box::new(Silent(Arc::clone(&self.committed))), receive))
     }
 }
@@ -127,7 +128,7 @@ struct Silent(Arc<Mutex<Positions>>);
 #[async_trait]
 impl Reader for Silent {
     fn committed(&self, positions: &Positions) {
-        self.0.lock().expect("no panic").extend(positions);
+        self.0.lock().extend(positions);
     }
     async fn stop(self: Box<Self>) -> bool {
         true
@@ -158,7 +159,7 @@ impl Worker {
 
     async fn hand_over(&self, input: Input) {
         loop {
-            let inputs = self.member.inputs.lock().expect("no panic").clone();
+            let inputs = self.member.inputs.lock().clone();
             if let Some(inputs) = inputs {
                 return inputs.send(input).await.expect("it reads the topic");
             }
@@ -180,7 +181,7 @@ impl Worker {
     }
 
     fn has_committed(&self, log: Log) -> bool {
-        self.member.committed.lock().expect("no panic").get(&log) == Some(&END)
+        self.member.committed.lock().get(&log) == Some(&END)
     }
 
     fn notes(&self) -> Vec<String> {
@@ -202,7 +203,7 @@ struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
     fn count(&self, beginning: &str) -> usize {
-        let warnings = self.0.lock().expect("no panic");
+        let warnings = self.0.lock();
         warnings.iter().filter(|warning| warning.starts_with(beginning)).count()
     }
 }
@@ -219,7 +220,7 @@ impl tracing::Subscriber for Warnings {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.0.lock().expect("no panic").push(message.0);
+        self.0.lock().push(message.0);
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}

@@ -89,7 +89,13 @@ fn the_order_of_the_sources_fields_means_nothing() {
 fn fingerprints_are_read_back() {
     let fingerprint = changed(|_| ()).expect("a plan").fingerprint();
     assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Some(fingerprint));
-    for text in ["", "0123", "+1234567890123456789012345678901", "g1234567890123456789012345678901"] {
+    for text in [
+        "",
+        "0123",
+        "+1234567890123456789012345678901",
+        "g1234567890123456789012345678901",
+        "A1234567890123456789012345678901",
+    ] {
         assert_eq!(Fingerprint::parse(text), None, "{text}");
     }
 }

@@ -4,7 +4,7 @@
 //! `replay`'s. Entities are independent, so batches of them are answered side by side. Answers become columns at
 //! once, in order of entity, and are put back into the labels' order at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,34 +18,6 @@ use tidemark_kernel::{Answer, EntityKey, Event, FeaturePlan, Value, Visibility};
 
 use super::error::TrainError;
 use crate::history::{EntityEvents, History, HistoryError};
-
-/// Answers questions from events in memory: what [`train`](super::train) does, without files.
-///
-/// Events are in any order. A question without an entity (a null key) is answered like one about an unknown entity.
-/// Answers come in the questions' order.
-#[must_use]
-pub fn answer_labels(
-    plan: &FeaturePlan,
-    events: impl IntoIterator<Item = (EntityKey, Event)>,
-    questions: &[(Option<EntityKey>, Question)],
-    visibility: Visibility,
-) -> Vec<Answer> {
-    let mut entities: BTreeMap<EntityKey, Vec<Event>> = BTreeMap::new();
-    for (key, event) in events {
-        entities.entry(key).or_default().push(event);
-    }
-    let keys: Vec<Option<EntityKey>> = questions.iter().map(|(key, _)| key.clone()).collect();
-    let asked = Asked::new(&keys);
-    let mut answers = vec![None; questions.len()];
-    for group in &asked.groups {
-        let ordinals = &asked.order[group.rows.clone()];
-        let questions: Vec<Question> = ordinals.iter().map(|at| questions[*at].1.clone()).collect();
-        let events = group.key.as_ref().and_then(|key| entities.get(key)).map_or(&[][..], Vec::as_slice);
-        let given = answer_entity(plan, group.key.is_some().then_some(events), &questions, visibility);
-        ordinals.iter().zip(given).for_each(|(at, answer)| answers[*at] = Some(answer));
-    }
-    answers.into_iter().flatten().collect()
-}
 
 /// One entity's answers; `events` is none for a null key.
 fn answer_entity(

@@ -282,26 +282,6 @@ async fn every_visibility_equals_the_oracle() {
 }
 
 #[tokio::test]
-async fn answers_in_memory_equal_those_from_files() {
-    let rows = random_rows(300);
-    let key = |user: i64| EntityKey::encode(&[Value::Int64(user)]).unwrap();
-    let events = events(&rows);
-    let questions: Vec<(Option<EntityKey>, Question)> = (0..60)
-        .map(|at| {
-            let question = Question { at: Time::from_millis(at * 2000), ..Question::default() };
-            (Some(at % 7).filter(|user| *user != 6).map(key), question)
-        })
-        .collect();
-    let keyed = events.iter().map(|(user, event)| (key(*user), event.clone()));
-    let answers = answers::answer_labels(&plan(), keyed, &questions, Visibility::AsKnown);
-    for (at, answer) in answers.iter().enumerate() {
-        let user = Some(at as i64 % 7).filter(|user| *user != 6);
-        let time = Time::from_millis(at as i64 * 2000);
-        assert_eq!(*answer, expected(&events, user, time, Visibility::AsKnown, &BTreeMap::new()));
-    }
-}
-
-#[tokio::test]
 async fn histories_give_each_entity_once_and_in_order() {
     let rows = random_rows(500);
     let repo = Repo::new(&rows).await;

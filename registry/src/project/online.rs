@@ -1,5 +1,7 @@
 //! The online store of a project.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::is_address;
 use crate::environment::{self, Environment, SettingError, expand};
 use crate::problem::Problem;
@@ -36,7 +38,7 @@ impl Online {
     pub fn expanded(&self, env: Environment<'_>) -> Result<Self, SettingError> {
         let Self::Redis { url } = self else { return Ok(self.clone()) };
         let at = url.rfind('@').unwrap_or(0);
-        let escaped = |name: &str| env(name).map(|value| escaped(&value));
+        let escaped = |name: &str| env(name).map(|value| utf8_percent_encode(&value, USER).to_string());
         let url = expand(URL, &url[..at], &escaped)? + &expand(URL, &url[at..], env)?;
         match fault(&url) {
             None => Ok(Self::Redis { url }),
@@ -115,17 +117,8 @@ fn fault(url: &str) -> Option<(&'static str, &'static str)> {
 
 const FORM: &str = "write `redis://HOST:PORT`, or `redis://USER:${REDIS_PASSWORD}@HOST:PORT/DATABASE`";
 
-/// A text with everything escaped that could end a user's name or password in a URL.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte as char),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
-}
+/// All that could end a user's name or password in a URL.
+const USER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

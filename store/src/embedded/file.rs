@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::OnceLock;
 
+use parking_lot::RwLock;
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
@@ -57,7 +58,7 @@ impl File {
         let (place, broken) = (path.display().to_string(), OnceLock::new());
         let file = Self { place, database: RwLock::new(None), broken };
         let database = file.guard("open", || Ok(open(Database::builder().set_cache_size(cache))?))?;
-        *file.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        *file.database.write() = Some(database);
         Ok(file)
     }
 
@@ -71,7 +72,7 @@ impl File {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read();
         self.guard("read", || work(&opened(database.as_ref())?.begin_read()?))
     }
 
@@ -80,7 +81,7 @@ impl File {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read();
         self.guard("write", || {
             // redb syncs the file before a commit returns, unless told otherwise; a dropped transaction is undone.
             let transaction = opened(database.as_ref())?.begin_write()?;
@@ -92,7 +93,7 @@ impl File {
 
     /// Checks every page in use against its checksum, alone with the file.
     pub(super) fn check_pages(&self) -> Result<(), StoreError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.write();
         self.guard("read", || match database.as_mut().ok_or_else(closed)?.check_integrity()? {
             true => Ok(()),
             false => Err(Fault::Damaged("pages did not match their checksums".to_owned())),
@@ -154,7 +155,7 @@ impl File {
 /// Closing writes, and so may panic on a damaged file like anything else.
 impl Drop for File {
     fn drop(&mut self) {
-        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let database = self.database.get_mut().take();
         // Nobody is left to tell: whatever it was, the next to open the file will find it.
         drop(barrier::run(|| drop(database)));
     }

@@ -48,7 +48,7 @@ pub(super) async fn begin(
 
 async fn number(link: &Link, view: &str, fingerprint: Fingerprint) -> Result<u64, StoreError> {
     let mut call = script::BEGIN.call(&[layout::view_key(link.prefix(), view)]);
-    call.arg(layout::fingerprint_text(fingerprint));
+    call.arg(fingerprint.to_string());
     let answer = run_one(link, &script::BEGIN, call).await?;
     link.read(answer)
 }
@@ -76,7 +76,7 @@ fn create_bucket(
         create.arg(log.0).arg(position.0);
     }
     create.arg("idle").arg(idle.unwrap_or_default());
-    create.arg("fingerprint").arg(layout::fingerprint_text(fingerprint));
+    create.arg("fingerprint").arg(fingerprint.to_string());
     create
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn add_log(
     position: Position,
 ) -> Result<(), StoreError> {
     let keys = Keys::new(link.prefix(), generation);
-    let fingerprint = layout::fingerprint_text(generation.fingerprint);
+    let fingerprint = generation.fingerprint.to_string();
     let mut calls = Pipeline::new();
     for bucket in 0..BUCKETS {
         let mut call = script::ADD_LOG.call(&[keys.bucket(bucket)]);
@@ -151,7 +151,7 @@ pub(super) fn bucket(
     mut fields: BTreeMap<String, String>,
 ) -> Result<Option<BTreeMap<Log, Position>>, StoreError> {
     let fingerprint = fields.remove("fingerprint");
-    if fingerprint != Some(layout::fingerprint_text(generation.fingerprint)) {
+    if fingerprint != Some(generation.fingerprint.to_string()) {
         return Ok(None);
     }
     fields.remove("idle");
@@ -303,7 +303,7 @@ fn not_gone(generation: &Generation, answer: &Value) -> Result<(), StoreError> {
 /// A call about the record of a generation in its view.
 fn of_record(script: &Script, link: &Link, generation: &Generation) -> Cmd {
     let mut call = script.call(&[layout::view_key(link.prefix(), &generation.view)]);
-    call.arg(generation.number).arg(layout::fingerprint_text(generation.fingerprint));
+    call.arg(generation.number).arg(generation.fingerprint.to_string());
     call
 }
 

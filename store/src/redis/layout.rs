@@ -1,8 +1,8 @@
 //! Names and values as they lie in Redis: format 1. `docs/redis-layout.md` has them byte by byte, and says why.
 
-use std::fmt::Write;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tidemark_kernel::event::Log;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
@@ -94,44 +94,24 @@ pub(super) fn entity_of(name: &[u8]) -> Option<(&[u8], EntityKey)> {
     name[stem..end].iter().all(u8::is_ascii_digit).then(|| (&name[..stem], EntityKey::from_bytes(key)))
 }
 
-/// Escapes all that could end a hash tag, part a name or be a wildcard, as URLs do.
-pub(super) fn escape(text: &str) -> String {
-    escape_but(text, b"_-.")
-}
+/// All that could end a hash tag, part a name or be a wildcard.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
 
 /// The same for a prefix, whose parts are separated by colons.
-pub(super) fn escape_prefix(prefix: &str) -> String {
-    escape_but(prefix, b"_-.:")
+const PREFIX: &AsciiSet = &NAME.remove(b':');
+
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, NAME).to_string()
 }
 
-fn escape_but(text: &str, plain: &[u8]) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+pub(super) fn escape_prefix(prefix: &str) -> String {
+    utf8_percent_encode(prefix, PREFIX).to_string()
 }
 
 /// Undoes [`escape`]; none if it was not what made this.
 fn unescape(escaped: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let digits = str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|text| escape(text) == escaped)
+    let text = percent_decode_str(escaped).decode_utf8().ok()?.into_owned();
+    (escape(&text) == escaped).then_some(text)
 }
 
 /// The bytes of a checksum.
@@ -218,23 +198,9 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| is_usual)
 }
 
-pub(super) fn fingerprint_text(fingerprint: Fingerprint) -> String {
-    let mut text = String::with_capacity(32);
-    for byte in fingerprint.0 {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-fn fingerprint_of(text: &str) -> Option<Fingerprint> {
-    let number = u128::from_str_radix(text, 16).ok()?;
-    let fingerprint = Fingerprint(number.to_be_bytes());
-    (fingerprint_text(fingerprint) == text).then_some(fingerprint)
-}
-
 /// How the live generation is written, and named to scripts: `number fingerprint`.
 pub(super) fn generation_text(generation: &Generation) -> String {
-    format!("{} {}", generation.number, fingerprint_text(generation.fingerprint))
+    format!("{} {}", generation.number, generation.fingerprint)
 }
 
 /// The generation of `view` that [`generation_text`] wrote.
@@ -243,7 +209,7 @@ pub(super) fn generation_of(view: &str, text: &str) -> Option<Generation> {
     Some(Generation {
         view: view.to_owned(),
         number: number.parse().ok()?,
-        fingerprint: fingerprint_of(fingerprint)?,
+        fingerprint: Fingerprint::parse(fingerprint)?,
     })
 }
 
@@ -357,13 +323,21 @@ mod tests {
             assert_eq!(view_of("tm", other.as_bytes()), None, "{other}");
         }
         assert_eq!(escape_prefix("tm:my shop{1}*"), "tm:my%20shop%7B1%7D%2A");
+        let ascii: String = (0..128u8).map(char::from).collect();
+        let left_alone = |escape: fn(&str) -> String| -> String {
+            ascii.chars().filter(|plain| escape(&plain.to_string()).len() == 1).collect()
+        };
+        let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
+        assert_eq!(left_alone(escape), format!("-.0123456789{letters}"));
+        assert_eq!(left_alone(escape_prefix), format!("-.0123456789:{letters}"));
+        assert_eq!(escape("\u{0}\u{7f}%\u{fc}"), "%00%7F%25%C3%BC");
     }
 
     #[test]
     fn records_are_read_back() {
         let of = generation("payments");
         assert_eq!(generation_of("payments", &generation_text(&of)), Some(of.clone()));
-        let fingerprint = fingerprint_text(of.fingerprint);
+        let fingerprint = of.fingerprint;
         for (stage, word) in
             [(Stage::Begun, "begun"), (Stage::Complete, "complete"), (Stage::Dropped, "dropped")]
         {

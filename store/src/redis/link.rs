@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -119,7 +119,7 @@ impl Link {
 
     /// The connection in use, or a new one, and whether it is in use.
     pub(super) fn connection(&self) -> (Connection, bool) {
-        let mut connection = self.held();
+        let mut connection = self.connection.lock();
         match &*connection {
             Some(connection) => (connection.clone(), true),
             None => (connection.insert(connect(&self.client, &self.greeting)).clone(), false),
@@ -159,15 +159,10 @@ impl Link {
     /// No longer uses a connection that failed: a late answer would be as bad as none. Nor one to a server that is
     /// not the primary any more: its address may lead to the one that is.
     fn forget(&self, failed: &Connection) {
-        let mut connection = self.held();
+        let mut connection = self.connection.lock();
         if connection.as_ref().is_some_and(|connection| connection.ptr_eq(failed)) {
             *connection = None;
         }
-    }
-
-    /// A panic elsewhere leaves a connection or none, and both are fine.
-    fn held(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sound(&self, answers: Vec<Value>) -> Result<Vec<Value>, StoreError> {

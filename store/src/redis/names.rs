@@ -9,9 +9,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::vec;
 
+use parking_lot::Mutex;
 use redis::Pipeline;
 use tidemark_kernel::key::EntityKey;
 
@@ -227,7 +228,7 @@ impl Run {
             return Ok(Some(key));
         }
         let Some(file) = file.filter(|_| self.at < self.end) else { return Ok(None) };
-        self.read(&mut file.lock().unwrap_or_else(PoisonError::into_inner))?;
+        self.read(&mut file.lock())?;
         Ok(self.keys.next())
     }
 

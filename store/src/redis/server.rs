@@ -2,9 +2,10 @@
 //! and one that never evicts.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, Pipeline};
 use tidemark_kernel::Explain;
 use tokio::time::Instant;
@@ -93,7 +94,7 @@ impl Watch {
     /// Whether it is time, which it then is for nobody else.
     #[expect(clippy::disallowed_methods, reason = "how often a real server is asked is not simulated")]
     fn is_due(&self) -> bool {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let now = Instant::now();
         let due = *next <= now;
         if due {
@@ -105,7 +106,7 @@ impl Watch {
     /// How many keys were evicted since the last look. The count starts anew when the server does.
     fn evicted_since(&self, facts: &Facts) -> Option<u64> {
         let now = facts.evicted()?;
-        let before = self.evicted.lock().unwrap_or_else(PoisonError::into_inner).replace(now)?;
+        let before = self.evicted.lock().replace(now)?;
         let since = now.checked_sub(before).unwrap_or(now);
         (since > 0).then_some(since)
     }

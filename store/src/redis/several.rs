@@ -78,7 +78,7 @@ pub(super) async fn are_whole(link: &Link, generations: &[Generation]) -> Result
         }
         let mut answers = link.send(&calls).await?.into_iter();
         for generation in generations {
-            let fingerprint = layout::fingerprint_text(generation.fingerprint);
+            let fingerprint = generation.fingerprint.to_string();
             let mut is_whole = true;
             for answer in answers.by_ref().take(usize::from(BUCKETS)) {
                 is_whole &= link.read::<Option<String>>(answer)?.as_ref() == Some(&fingerprint);
@@ -158,7 +158,7 @@ struct Bucket {
 impl Bucket {
     fn all_of(link: &Link, of: usize, generation: &Generation) -> Vec<Self> {
         let keys = Keys::new(link.prefix(), generation);
-        let fingerprint = layout::fingerprint_text(generation.fingerprint);
+        let fingerprint = generation.fingerprint.to_string();
         let bucket = |bucket| Self { name: keys.bucket(bucket), fingerprint: fingerprint.clone(), of };
         (0..BUCKETS).map(bucket).collect()
     }

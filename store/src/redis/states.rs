@@ -44,7 +44,7 @@ pub(super) async fn load(
     let states = States::new(link, generation);
     let names = states.names(bucket, keys);
     let mut call = script::LOAD.call(&names);
-    call.arg(layout::fingerprint_text(generation.fingerprint)).arg(log.0);
+    call.arg(generation.fingerprint.to_string()).arg(log.0);
     let mut calls = Pipeline::new();
     calls.add_command(call);
     let Some(Value::Array(answer)) = link.run(&script::LOAD, &calls).await?.pop() else {
@@ -234,7 +234,7 @@ impl<'a> States<'a> {
         let of = |flush: &BucketFlush| self.names(flush.bucket, flush.writes.iter().map(|(key, _)| key));
         let names: Vec<Vec<u8>> = flushes.iter().flat_map(of).collect();
         let mut call = script::FLUSH.large_call(&names, bytes);
-        call.arg(layout::fingerprint_text(self.generation.fingerprint));
+        call.arg(self.generation.fingerprint.to_string());
         let mut names = names.iter();
         for flush in flushes {
             names.next();
@@ -272,7 +272,7 @@ impl<'a> States<'a> {
             calls.add_command(Cmd::hget(self.keys.bucket(bucket), "fingerprint"));
         }
         let mut answers = self.link.send_each(&calls).await?;
-        let fingerprint = layout::fingerprint_text(self.generation.fingerprint);
+        let fingerprint = self.generation.fingerprint.to_string();
         for answer in answers.drain(keys.len()..) {
             if self.link.read::<Option<String>>(answer?)?.as_ref() != Some(&fingerprint) {
                 return Err(self.gone());

@@ -4,8 +4,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::port::Port;
@@ -95,11 +95,11 @@ impl Broker {
 
     /// Starts it, and does not wait.
     pub(crate) fn launch(&self) {
-        *self.process() = Some(self.java(&["kafka.Kafka"]));
+        *self.process.lock() = Some(self.java(&["kafka.Kafka"]));
     }
 
     pub(crate) fn kill(&self) {
-        self.process().take();
+        self.process.lock().take();
     }
 
     /// The folder of a partition.
@@ -108,12 +108,12 @@ impl Broker {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        self.process().as_ref().expect("it runs").signal(signal);
+        self.process.lock().as_ref().expect("it runs").signal(signal);
     }
 
     /// Panics where it ended by itself.
     pub(crate) fn check(&self) {
-        if let Some(said) = self.process().as_mut().expect("it was started").ended() {
+        if let Some(said) = self.process.lock().as_mut().expect("it was started").ended() {
             panic!("the broker ended by itself, {said}");
         }
     }
@@ -133,10 +133,6 @@ impl Broker {
         let properties = self.folder.path().join("server.properties").display().to_string();
         let words = [&JAVA[..], self.purpose.compiler(), &["-cp", &path], arguments, &[&properties]].concat();
         Process::start(self.host, self.folder.path(), self.port.number(), &words)
-    }
-
-    fn process(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.process.lock().expect("no test has panicked")
     }
 }
 

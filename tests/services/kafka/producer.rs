@@ -1,8 +1,8 @@
 //! Producing records.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
@@ -98,7 +98,7 @@ impl ProducerContext for Deliveries {
             Ok(record) => Ok((record.partition(), record.offset())),
             Err((error, _)) => Err(error.clone()),
         };
-        self.0.lock().expect("no test has panicked")[nth] = Some(landed);
+        self.0.lock()[nth] = Some(landed);
     }
 }
 
@@ -114,7 +114,7 @@ impl Producer {
     /// Hands over a record to be sent in the background.
     pub fn send(&self, record: &Record) {
         let nth = {
-            let mut landed = self.client.context().0.lock().expect("no test has panicked");
+            let mut landed = self.client.context().0.lock();
             landed.push(None);
             landed.len() - 1
         };
@@ -132,7 +132,7 @@ impl Producer {
     /// which they were sent.
     pub fn flush(&self) -> Vec<(i32, i64)> {
         self.client.flush(PATIENCE).expect("the broker answers");
-        let landed = std::mem::take(&mut *self.client.context().0.lock().expect("no test has panicked"));
+        let landed = std::mem::take(&mut *self.client.context().0.lock());
         landed.into_iter().map(|landed| landed.expect("flushed").expect("delivered")).collect()
     }
 

@@ -1,9 +1,10 @@
 //! A reader under test, and what it has handed over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tidemark_host::Host;
@@ -113,7 +114,7 @@ impl Reading {
         match input {
             Input::Away(_) | Input::Back => {}
             Input::Assigned { logs, answer } => {
-                let given_up = self.given_up.lock().expect("no panic").clone();
+                let given_up = self.given_up.lock().clone();
                 let start = |log| given_up.get(log).or(self.starts.get(log)).copied().unwrap_or_default();
                 let positions: Positions = logs.iter().map(|log| (*log, start(log))).collect();
                 for (log, position) in &positions {
@@ -133,7 +134,7 @@ impl Reading {
                     self.epochs.extend(batch.epoch.map(|epoch| (batch.log, epoch)));
                     let numbers = numbers(&batch, "n").into_iter().flatten();
                     for number in numbers {
-                        let new = self.all.lock().expect("no panic").insert((batch.log, number));
+                        let new = self.all.lock().insert((batch.log, number));
                         assert!(new, "{number} of partition {} is read twice", batch.log);
                         self.read.entry(batch.log).or_default().push(number);
                     }
@@ -142,7 +143,7 @@ impl Reading {
             Input::Revoked { logs, done, .. } => {
                 for log in logs {
                     let position = self.positions.remove(&log).expect("an assigned partition");
-                    self.given_up.lock().expect("no panic").insert(log, position);
+                    self.given_up.lock().insert(log, position);
                 }
                 let _ = done.send(());
             }

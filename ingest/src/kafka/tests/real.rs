@@ -114,9 +114,9 @@ async fn partitions_move_between_readers_and_every_record_is_read_once() {
     second.stop().await;
     topic.produce(2000..2100);
     // Whoever leaves gives nothing up by itself: the other goes on where it was.
-    first.given_up.lock().expect("no panic").extend(left);
+    first.given_up.lock().extend(left);
     first.until(|reading| reading.is_at(4, 2100)).await;
-    assert_eq!(first.all.lock().expect("no panic").len(), 4 * 2100, "each record once, by one of the two");
+    assert_eq!(first.all.lock().len(), 4 * 2100, "each record once, by one of the two");
     first.stop().await;
 }
 
@@ -166,7 +166,7 @@ async fn a_member_that_another_process_became_ends() {
     let config = KafkaConfig { member: Some("one".into()), ..topic.config() };
     let mut first = Reading::start(&config, &topic.name).await;
     first.until(Reading::is_idle).await;
-    first.given_up.lock().expect("no panic").extend(all_at(1, 10));
+    first.given_up.lock().extend(all_at(1, 10));
     let mut second = first.second(&config, &topic.name).await;
     let (error, ()) = tokio::join!(first.failure(), second.until(Reading::is_idle));
     assert!(matches!(error, IngestError::TopicFailed { .. }), "{error}");

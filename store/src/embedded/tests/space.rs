@@ -1,7 +1,8 @@
 //! A full disk.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -14,12 +15,12 @@ struct Disk {
 
 impl redb::StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().unwrap().len() as u64)
+        Ok(self.bytes.lock().len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = offset as usize;
-        let bytes = self.bytes.lock().unwrap();
+        let bytes = self.bytes.lock();
         let read = bytes.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(read);
         Ok(())
@@ -29,7 +30,7 @@ impl redb::StorageBackend for Disk {
         if length > self.room.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.bytes.lock().unwrap().resize(length as usize, 0);
+        self.bytes.lock().resize(length as usize, 0);
         Ok(())
     }
 
@@ -39,7 +40,7 @@ impl redb::StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let at = offset as usize;
-        let mut bytes = self.bytes.lock().unwrap();
+        let mut bytes = self.bytes.lock();
         bytes.get_mut(at..at + data.len()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(data);
         Ok(())
     }
