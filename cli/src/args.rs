@@ -62,7 +62,9 @@ Examples:
   tidemark demo --events 20000 --seed 7    fewer, and others
   cd tidemark-demo && tidemark dev         keep it running
   tidemark demo --kafka localhost:9092 --redis redis://localhost:6379
-                                           the same through a topic, into Redis")]
+                                           the same through a topic, into Redis
+  tidemark demo --kafka localhost:9092 --live 5
+                                           only produce: 5 payments a second, until stopped")]
     Demo(Demo),
     /// Write an example repo into an empty folder
     #[command(after_help = "\
@@ -259,18 +261,24 @@ pub(crate) struct Demo {
     /// Where to write it; an earlier demo there is replaced
     #[arg(long, value_name = "DIR", default_value = "tidemark-demo")]
     pub(crate) dir: PathBuf,
-    /// About how many payments to generate
-    #[arg(long, value_name = "N", default_value_t = USUAL_EVENTS, value_parser = value_parser!(u32).range(1..))]
-    pub(crate) events: u32,
-    /// Equal seeds give equal payments
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// About how many payments to generate; with --live, exactly [default: 300000; with --live, no end]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) events: Option<u32>,
+    /// Equal seeds give equal payments [default: 1; with --live, another one each time]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
     /// Produce them into a new topic of these brokers, and read them from there
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kafka: Option<String>,
     /// Keep the features in this Redis, under keys of their own
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
+    /// With --kafka: only produce so many payments a second, made now, for a repo that reads them from there
+    #[arg(long, value_name = "PER_SECOND", requires = "kafka", conflicts_with_all = ["dir", "redis"], value_parser = value_parser!(u32).range(1..=1000))]
+    pub(crate) live: Option<u32>,
+    /// With --live: into this topic, which is created where it is missing [default: payments]
+    #[arg(long, value_name = "NAME", requires = "live")]
+    pub(crate) topic: Option<String>,
 }
 
 #[derive(Args, Debug)]

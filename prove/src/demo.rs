@@ -2,10 +2,11 @@
 //!
 //! The payments have the shapes of real ones: nights and weekends, a few busy users and merchants and many quiet
 //! ones, events that arrive hours late, exact ties, bursts of fraud, missing fields. The same seed gives the same
-//! files, byte for byte.
+//! files, byte for byte. [`Live`] gives payments of the same shapes, but of the present.
 
 mod compare;
 mod files;
+mod live;
 mod payments;
 mod produce;
 mod skew;
@@ -14,8 +15,9 @@ pub use compare::{
     Asked, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up, questions,
 };
 pub use files::{FilesError, write_labels, write_payments};
+pub use live::Live;
 pub use payments::{Payment, generate};
-pub use produce::{DemoTopic, ProduceError};
+pub use produce::{DemoTopic, PaymentProducer, ProduceError};
 
 /// How much to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

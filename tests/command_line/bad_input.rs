@@ -28,6 +28,10 @@ fn wrong_usage() {
         &["ingest", "--from", "x.csv"],
         &["verify", "--sample", "0"],
         &["demo", "--events", "0"],
+        &["demo", "--live", "5"],
+        &["demo", "--live", "0", "--kafka", "localhost:9092"],
+        &["demo", "--live", "5", "--kafka", "localhost:9092", "--dir", "here"],
+        &["demo", "--topic", "payments", "--kafka", "localhost:9092"],
         &["dev", "--log", "xml"],
         &["compact", "--vacuum-older-than", "yesterday"],
     ] {

@@ -1,13 +1,20 @@
-//! `docker-compose.yml` and the `Dockerfile`: Docker can read them, and what they say is so.
+//! `docker-compose.yml`, its repo and the `Dockerfile`: Docker can read them, and what they say is so.
+//!
+//! `kafka/compose.rs` runs the services of `docker-compose.yml` as processes.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::process::tidemark;
+use tidemark_kernel::source::Feed;
+use tidemark_registry::Online;
+use tidemark_services::compose::{self, Service, items};
 
-const COMPOSE: &str = include_str!("../../docker-compose.yml");
+use crate::process::{Ran, binary, tidemark};
+
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -21,23 +28,26 @@ fn is_yaml(text: &str) -> bool {
     !problems.is_some_and(|problems| problems.iter().any(|problem| problem.message == "invalid YAML"))
 }
 
-/// What a file of block mappings says: the keys joined by `/`, with what is behind the last.
-fn settings(text: &str) -> BTreeMap<String, &str> {
-    let mut keys = Vec::new();
-    let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.trim().starts_with('#'));
-    let said = lines.map(|line| {
-        let (key, value) = line.split_once(':').expect("a key");
-        keys.truncate((key.len() - key.trim_start().len()) / 2);
-        keys.push(key.trim());
-        (keys.join("/"), value.trim())
-    });
-    said.collect()
+/// The services that run tidemark.
+fn roles() -> Vec<Service> {
+    compose::services().into_iter().filter(Service::is_tidemark).collect()
 }
 
-/// `[a, "b"]` without its brackets and quotes.
-fn items(list: &str) -> Vec<&str> {
-    let inner = list.trim_start_matches('[').trim_end_matches(']');
-    inner.split(", ").map(|item| item.trim_matches('"')).filter(|item| !item.is_empty()).collect()
+/// The repo of those that have one.
+fn repo() -> PathBuf {
+    let folders: Vec<PathBuf> = roles().iter().filter_map(Service::repo).collect();
+    assert!(
+        folders.len() == 2 && folders[0] == folders[1],
+        "the worker and the server have the same: {folders:?}"
+    );
+    folders[0].clone()
+}
+
+/// Runs `tidemark` with these variables and no other.
+fn tidemark_with(variables: &[(&str, &str)], folder: &Path, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(folder).env_clear().envs(variables.iter().copied());
+    Ran::of(command.output().expect("it runs"))
 }
 
 /// The instructions of the Dockerfile, each with what it is given, lines that go on joined.
@@ -54,7 +64,7 @@ fn instructions() -> Vec<(&'static str, String)> {
 
 #[test]
 fn compose_can_be_read() {
-    assert!(is_yaml(COMPOSE) && !is_yaml(&format!("{COMPOSE}x: [")));
+    assert!(is_yaml(compose::TEXT) && !is_yaml(&format!("{}x: [", compose::TEXT)));
     let docker = |arguments: &[&str]| {
         let mut command = Command::new("docker");
         command.args(["compose", "--profile", "*"]).args(arguments).current_dir(workspace());
@@ -72,32 +82,48 @@ fn compose_can_be_read() {
 
 #[test]
 fn compose_has_the_dependencies_alone_and_the_roles_with_them() {
-    let said = settings(COMPOSE);
-    let at = |service: &str, key: &str| said.get(&format!("services/{service}/{key}")).copied();
-    let profiles: BTreeMap<&str, Vec<&str>> = ["kafka", "redis", "ingest", "serve"]
-        .map(|service| (service, items(at(service, "profiles").expect("a profile"))))
-        .into();
+    let services = compose::services();
+    let profiles: BTreeMap<&str, Vec<&str>> =
+        services.iter().map(|service| (service.name.as_str(), service.list("profiles"))).collect();
     let (dependency, role) = (vec!["deps", "tidemark"], vec!["tidemark"]);
-    let expected = [("kafka", &dependency), ("redis", &dependency), ("ingest", &role), ("serve", &role)];
-    assert!(expected.iter().all(|(service, wanted)| profiles[service] == **wanted), "{profiles:?}");
-    for service in profiles.keys() {
-        assert!(at(service, "healthcheck/test").is_some(), "{service} has no health check");
-        for volume in items(at(service, "volumes").expect("volumes")) {
-            let (name, _) = volume.rsplit_once(':').expect("where it is mounted");
-            let known = name.starts_with('$') || said.contains_key(&format!("volumes/{name}"));
-            assert!(known, "{service} mounts `{name}`, which is declared nowhere");
+    let expected = [
+        ("kafka", &dependency),
+        ("redis", &dependency),
+        ("payments", &role),
+        ("ingest", &role),
+        ("serve", &role),
+    ];
+    let expected: BTreeMap<&str, Vec<&str>> = expected.map(|(name, of)| (name, of.clone())).into();
+    assert_eq!(profiles, expected);
+    for service in &services {
+        let name = &service.name;
+        assert!(service.text("healthcheck/test").is_some(), "{name} has no health check");
+        // Where one that others need stays down, they end and are restarted in vain.
+        assert_eq!(service.text("restart"), Some("unless-stopped"), "{name}");
+        for awaited in service.awaited() {
+            assert!(profiles.contains_key(awaited), "{name} waits for `{awaited}`, which is no service");
+            let condition = service.text(&format!("depends_on/{awaited}"));
+            assert_eq!(condition, Some("{condition: service_healthy}"), "{name} and {awaited}");
+        }
+        for volume in service.list("volumes") {
+            let (folder, _) = volume.rsplit_once(':').expect("where it is mounted");
+            let known = folder.starts_with('$') || compose::has_volume(folder);
+            assert!(known, "{name} mounts `{folder}`, which is declared nowhere");
         }
     }
-    let awaited = said.keys().filter_map(|key| key.rsplit_once("/depends_on/")).map(|(_, service)| service);
-    assert!(awaited.into_iter().all(|service| profiles.contains_key(service)));
-    assert!(
-        at("redis", "command").is_some_and(|command| command.ends_with("--maxmemory-policy, noeviction]"))
-    );
+    assert!(compose::service("redis").list("command").ends_with(&["--maxmemory-policy", "noeviction"]));
+}
+
+#[test]
+fn a_worker_starts_once_there_are_stores_and_the_topic() {
+    assert_eq!(compose::service("ingest").awaited(), ["kafka", "payments", "redis"]);
+    assert_eq!(compose::service("payments").awaited(), ["kafka"]);
+    assert_eq!(compose::service("serve").awaited(), ["redis"]);
 }
 
 #[test]
 fn the_broker_is_the_one_of_the_tests() {
-    let image = settings(COMPOSE)["services/kafka/image"];
+    let image = compose::service("kafka").text("image").expect("an image");
     let version = image.strip_prefix("apache/kafka:").expect("Apache's own image");
     assert!(include_str!("../services/kafka/broker.rs").contains(&format!("\"{image}\"")));
     assert!(include_str!("../../xtask/src/services.rs").contains(&format!("\"{version}\"")));
@@ -105,15 +131,58 @@ fn the_broker_is_the_one_of_the_tests() {
 
 #[test]
 fn the_roles_run_commands_that_there_are() {
-    let said = settings(COMPOSE);
-    for role in ["ingest", "serve"] {
-        let command = items(said[&format!("services/{role}/command")]);
-        assert!(command.contains(&"--http") && command.contains(&"0.0.0.0:6567"), "{command:?}");
-        // With --help behind it, a command is read as a whole and does nothing.
-        tidemark(workspace(), &[&command[..], &["--help"]].concat()).done();
-        let unknown = tidemark(workspace(), &[&command[..], &["--unknown", "--help"]].concat());
-        assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+    for role in roles() {
+        let (command, check) = (role.list("command"), role.list("healthcheck/test"));
+        let checks = check.strip_prefix(&["CMD", "tidemark"]);
+        for command in [Some(&command[..]), checks].into_iter().flatten() {
+            // With --help behind it, a command is read as a whole and does nothing.
+            tidemark(workspace(), &[command, &["--help"]].concat()).done();
+            let unknown = tidemark(workspace(), &[command, &["--unknown", "--help"]].concat());
+            assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+        }
+        // The others have a port that tells whether they are ready.
+        let port = command.contains(&"0.0.0.0:6567");
+        assert_eq!(checks.is_none(), port && check.concat().contains("/127.0.0.1/6567 "), "{check:?}");
     }
+}
+
+#[test]
+fn the_repo_of_the_roles_is_valid_and_complete_with_their_variables() {
+    let (repo, ours) = (repo(), roles().into_iter().filter(|role| role.repo().is_some()));
+    let loaded = tidemark_registry::load(&repo).unwrap_or_else(|problems| panic!("{problems}"));
+    let feed = &loaded.sources["payments"].feed;
+    assert!(matches!(feed, Feed::Kafka(feed) if feed.topic == "payments"), "{feed:?}");
+    for role in ours {
+        let variables = role.variables();
+        let ran = tidemark_with(&variables, &repo, &["check"]).done();
+        assert!(ran.stdout.ends_with("\nno problems\n"), "{ran:#?}");
+        let value = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let online = loaded.project.online.expanded(&value).expect("every variable");
+        assert_eq!(online, Online::Redis { url: "redis://redis:6379".to_owned() });
+        let kafka = loaded.project.kafka.as_ref().expect("brokers").expanded(&value).expect("every variable");
+        assert_eq!(kafka.bootstrap_servers, "kafka:9094");
+    }
+}
+
+/// `UPDATE_EXPECT=1` writes them again.
+#[test]
+fn the_definitions_of_the_roles_are_those_of_the_example_but_for_the_feed() {
+    let example = include_str!("../../feature_repo/payments.yaml");
+    let push = example.lines().find(|line| line.starts_with("    push: {}")).expect("a feed");
+    let topic = "kafka: {topic: payments, format: json, start: earliest}\n";
+    let expected = example.replace(&format!("{push}\n    # {topic}"), &format!("    {topic}"));
+    assert_ne!(expected, example, "the example shows the feed that is used here");
+    let path = repo().join("payments.yaml");
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, &expected).expect("written");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("read"), expected, "UPDATE_EXPECT=1 writes it again");
+    let others = fs::read_dir(repo()).expect("a folder").map(|file| file.expect("a file").file_name());
+    let yaml = others.filter(|name| name.to_string_lossy().ends_with(".yaml")).count();
+    assert_eq!(yaml, 2, "settings and definitions, nothing else");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod arrivals;
 mod broker;
 mod check;
 mod compacted;
+mod compose;
 mod definitions;
 mod demo;
 mod disk;

@@ -111,6 +111,20 @@ impl Worker {
         Self { child, log, http: 0 }
     }
 
+    /// A command with all of its words and variables given, which answers HTTP on the port `http`, if it has one.
+    pub(crate) fn exactly(
+        words: &[String],
+        variables: &[(&str, String)],
+        http: Option<u16>,
+        log: PathBuf,
+    ) -> Self {
+        let output = File::options().create(true).append(true).open(&log).expect("its folder can be written");
+        let mut command = Command::new(binary());
+        command.args(words).env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
+        Self { child: command.spawn().expect("it runs"), log, http: http.unwrap_or_default() }
+    }
+
     /// Waits until it takes in records, or waits for them.
     #[track_caller]
     pub(crate) fn wait_until_ready(&mut self) {
@@ -261,7 +275,7 @@ pub(crate) fn metric(text: &str, name: &str) -> f64 {
 }
 
 /// A port that was free just now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("an address").port()
 }

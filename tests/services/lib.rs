@@ -1,7 +1,8 @@
 //! The real services the tests run on: a Redis, a Kafka broker, and a proxy that breaks connections on command.
 //!
 //! Each is started in a folder of its own on a free port, and ends with the test binary that started it, however that
-//! ends. Reading order: `process` (what ends with its parent), [`Redis`], [`Kafka`], [`Proxy`].
+//! ends. Reading order: `process` (what ends with its parent), [`Redis`], [`Kafka`], [`Proxy`]. [`compose`] reads what
+//! `docker-compose.yml` says of its services.
 //!
 //! | variable | what it says |
 //! |---|---|
@@ -15,6 +16,7 @@
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(clippy::panic, reason = "a test that cannot have its service has failed")]
 
+pub mod compose;
 mod kafka;
 mod port;
 mod process;

@@ -25,6 +25,7 @@ use folder::{LABELS, LOOKUPS, PAYMENTS, TRAINING};
 use services::Services;
 
 mod folder;
+mod live;
 mod report;
 mod services;
 
@@ -43,6 +44,9 @@ struct Found {
 }
 
 pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
+    if let (Some(per_second), Some(servers)) = (asked.live, &asked.kafka) {
+        return live::run(asked, servers, per_second, output).await;
+    }
     let services = Services::of(asked);
     folder::prepare(&asked.dir, &services).await?;
     let shape = shape(asked);
@@ -66,10 +70,10 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
 /// About so many payments, as skewed as those of the default.
 fn shape(asked: &Demo) -> Shape {
     let default = Shape::default();
-    let share = f64::from(asked.events) / f64::from(USUAL_EVENTS);
+    let share = f64::from(asked.events.unwrap_or(USUAL_EVENTS)) / f64::from(USUAL_EVENTS);
     let scaled = |number: u32| ((f64::from(number) * share).ceil() as u32).max(1);
     Shape {
-        seed: asked.seed,
+        seed: asked.seed.unwrap_or(default.seed),
         payments_per_day: scaled(default.payments_per_day),
         users: scaled(default.users),
         merchants: scaled(default.merchants),

@@ -25,9 +25,12 @@ const FLUSH: Duration = Duration::from_secs(60);
 /// How many partitions the payments are spread over, by user.
 const PARTITIONS: i32 = 4;
 
-/// The payments are of a month of their own, which no broker may take for too old or too new.
-const KEPT: [(&str, &str); 2] =
-    [("retention.ms", "-1"), ("message.timestamp.after.max.ms", "9223372036854775807")];
+/// No record is deleted for its age. Otherwise a worker that was stopped for a week would find records gone that it
+/// never read, and refuse to go on.
+const KEPT: (&str, &str) = ("retention.ms", "-1");
+
+/// The payments of the demo's month may be of the future.
+const OF_ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
 
 /// A topic of the demo.
 #[derive(Clone, Debug)]
@@ -58,15 +61,30 @@ impl Explain for ProduceError {
 }
 
 impl DemoTopic {
-    /// Creates the topic.
+    /// Creates the topic, for payments of any month.
     ///
     /// # Errors
     /// Fails where the brokers cannot be reached or will not.
     pub async fn create(&self) -> Result<(), ProduceError> {
+        done(self.make(&[KEPT, OF_ANY_TIME]).await).map_err(|reason| self.failed("create", reason))
+    }
+
+    /// Creates the topic, for payments of the present. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// Fails where the brokers cannot be reached or will not.
+    pub async fn ensure(&self) -> Result<(), ProduceError> {
+        let made = self.make(&[KEPT]).await.map(|mut results| {
+            results.retain(|result| !matches!(result, Err((_, RDKafkaErrorCode::TopicAlreadyExists))));
+            results
+        });
+        done(made).map_err(|reason| self.failed("create", reason))
+    }
+
+    async fn make(&self, settings: &[(&str, &str)]) -> KafkaResult<Vec<TopicResult>> {
         let topic = NewTopic::new(&self.name, PARTITIONS, TopicReplication::Fixed(-1));
-        let topic = KEPT.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
-        let created = async { self.admin()?.create_topics([&topic], &options()).await };
-        done(created.await).map_err(|reason| self.failed("create", reason))
+        let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        self.admin()?.create_topics([&topic], &options()).await
     }
 
     /// Deletes the topic, with everything in it.
@@ -78,41 +96,27 @@ impl DemoTopic {
         done(deleted.await).map_err(|reason| self.failed("delete", reason))
     }
 
-    /// Produces payments, each once, as JSON. A record's key is the user, its timestamp the time of receipt. This blocks
-    /// until the brokers have them all.
+    /// Produces payments. This blocks until the brokers have them all.
     ///
     /// # Errors
     /// Fails where the brokers cannot be reached or do not take a record.
     pub fn produce(&self, payments: &[Payment]) -> Result<(), ProduceError> {
-        let failed = |error: KafkaError| self.failed("write to", error.to_string());
+        let producer = self.producer()?;
+        payments.iter().try_for_each(|payment| producer.send(payment))?;
+        producer.flush()
+    }
+
+    /// A producer of payments into the topic.
+    ///
+    /// # Errors
+    /// Fails where librdkafka refuses its settings.
+    pub fn producer(&self) -> Result<PaymentProducer, ProduceError> {
         let mut settings = self.settings();
         settings.set("enable.idempotence", "true").set("linger.ms", "20").set("compression.type", "zstd");
         settings.set("message.timeout.ms", FLUSH.as_millis().to_string());
-        let producer: BaseProducer<Deliveries> =
-            settings.create_with_context(Deliveries::default()).map_err(failed)?;
-        for payment in payments {
-            self.send(&producer, payment).map_err(failed)?;
-        }
-        producer.flush(FLUSH).map_err(failed)?;
-        producer.context().failed.get().cloned().map_or(Ok(()), |error| Err(failed(error)))
-    }
-
-    fn send(&self, producer: &BaseProducer<Deliveries>, payment: &Payment) -> KafkaResult<()> {
-        let (key, value) = (payment.user_id.map(|user| user.to_string()), value(payment));
-        let mut record = BaseRecord::to(&self.name).payload(&value).timestamp(payment.received_at.millis());
-        record.key = key.as_deref();
-        loop {
-            match producer.send(record) {
-                Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
-                    record = unsent;
-                    producer.poll(Duration::from_millis(100));
-                }
-                Err((error, _)) => return Err(error),
-            }
-        }
-        producer.poll(Duration::ZERO);
-        producer.context().failed.get().cloned().map_or(Ok(()), Err)
+        let producer = settings.create_with_context(Deliveries::default());
+        let producer = producer.map_err(|error| self.failed("write to", error.to_string()))?;
+        Ok(PaymentProducer { topic: self.clone(), producer })
     }
 
     fn settings(&self) -> ClientConfig {
@@ -127,6 +131,54 @@ impl DemoTopic {
 
     fn failed(&self, action: &'static str, reason: String) -> ProduceError {
         ProduceError { action, topic: self.clone(), reason }
+    }
+}
+
+/// Produces payments, each once, as JSON. A record's key is the user, its timestamp the time of receipt.
+pub struct PaymentProducer {
+    topic: DemoTopic,
+    producer: BaseProducer<Deliveries>,
+}
+
+impl PaymentProducer {
+    /// Sends a payment, without waiting for the brokers to have it.
+    ///
+    /// # Errors
+    /// Fails where the brokers did not take this record or an earlier one.
+    pub fn send(&self, payment: &Payment) -> Result<(), ProduceError> {
+        let (key, value) = (payment.user_id.map(|user| user.to_string()), value(payment));
+        let mut record =
+            BaseRecord::to(&self.topic.name).payload(&value).timestamp(payment.received_at.millis());
+        record.key = key.as_deref();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
+                    record = unsent;
+                    self.producer.poll(Duration::from_millis(100));
+                }
+                Err((error, _)) => return Err(self.failed(&error)),
+            }
+        }
+        self.producer.poll(Duration::ZERO);
+        self.delivered()
+    }
+
+    /// Waits until the brokers have everything that was sent. This blocks.
+    ///
+    /// # Errors
+    /// Fails where they did not take a record, or do not answer for a minute.
+    pub fn flush(&self) -> Result<(), ProduceError> {
+        self.producer.flush(FLUSH).map_err(|error| self.failed(&error))?;
+        self.delivered()
+    }
+
+    fn delivered(&self) -> Result<(), ProduceError> {
+        self.producer.context().failed.get().map_or(Ok(()), |error| Err(self.failed(error)))
+    }
+
+    fn failed(&self, error: &KafkaError) -> ProduceError {
+        self.topic.failed("write to", error.to_string())
     }
 }
 
