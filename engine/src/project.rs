@@ -18,7 +18,7 @@ use tidemark_kernel::source;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::{Effort, Location};
 use tidemark_online::{LookupError, Lookups};
-use tidemark_prove::verify::{Request, Verified, verify};
+use tidemark_prove::verify::{PATIENCE, Request, Verified, verify};
 use tidemark_registry::{Online, Repo};
 use tidemark_store::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 
@@ -303,6 +303,7 @@ impl Project {
         watch: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Verified> {
         let now = self.host.now();
+        let is_written = self.running.is_some() || !self.is_embedded();
         let request = Request {
             store: self.store().await?,
             location: self.location()?,
@@ -312,6 +313,9 @@ impl Project {
             asked: ASKED,
             seed: now.millis().unsigned_abs(),
             now,
+            host: self.host.clone(),
+            // Without an ingestion that has it open, an embedded store has no writer meanwhile.
+            patience: if is_written { PATIENCE } else { Duration::ZERO },
             effort: Effort::default(),
         };
         Ok(verify(&request, watch).await?)

@@ -3,30 +3,55 @@
 //! Equal events give equal bytes, so a single comparison of bytes shows that every event was applied once and none
 //! twice. For a sample of entities the stored states are also asked about instants from the earliest allowed on, and the
 //! answers compared with those of training and of the oracle.
+//!
+//! An ingestion may run meanwhile. Two things follow from that:
+//!
+//! * The store is ahead of the event tables, by what the ingestion has not committed yet. So whatever position was read from
+//!   the store, the table is read at a version that covers it. Where there is none yet, `verify` waits for it, up to
+//!   [`Request::patience`].
+//! * Positions are read first and states later. A state that was written in between differs from what the events up to the
+//!   positions say. So a difference that is found like this is a suspicion: the entity is read again together with the
+//!   positions of its bucket, as of one instant ([`OnlineStore::load`]), and compared with what the events up to exactly these
+//!   positions say. What differs then is a mismatch.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
+use tidemark_host::Host;
 use tidemark_kernel::{
     EntityKey, ErrorKind, Explain, FeaturePlan, Fingerprint, Layout, Log, Position, SourcePlan, Time,
 };
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::{Effort, EntityEvents, EventTable, History, HistoryError, Location, TableError};
+use tidemark_offline::{Effort, EventTable, HistoryError, Location, Positions, TableError};
 use tidemark_store::{BUCKETS, EntityPages, EntityStates, Generation, OnlineStore, StoreError, begun_at};
 
+mod again;
 mod answers;
 mod difference;
+mod findings;
 mod rebuilt;
+mod tables;
+#[cfg(test)]
+mod tests;
 
-use rebuilt::Rebuilt;
+use tables::Tables;
+
+/// For how long to wait for an event table, unless told otherwise. An ingestion commits every few seconds.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to verify.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The online store. Nobody may write to it meanwhile.
+    /// The timers to wait by.
+    pub host: Host,
+    /// For how long to wait, each time, until an event table holds what the store has applied; [`PATIENCE`] if nothing says
+    /// otherwise. Nothing is waited for where the table holds it at once.
+    pub patience: Duration,
+    /// The online store. Others may write to it meanwhile, and commit to the event tables.
     pub store: Arc<dyn OnlineStore>,
     /// Where the event tables are.
     pub location: Location,
@@ -100,6 +125,9 @@ pub enum VerifyError {
     /// A view's live state, or a part of it, is gone from the store.
     #[error("the state of view {0} is lost from the online store")]
     Lost(String),
+    /// A view's live state was replaced by another, or removed, before all of it was verified.
+    #[error("the state of view {0} was replaced while it was verified")]
+    Replaced(String),
     /// A view's live state holds records that were taken back since.
     #[error("the state of view {0} was made before records of its source were taken back")]
     TakenBack(String),
@@ -113,7 +141,7 @@ pub enum VerifyError {
         /// The version asked for.
         wanted: Fingerprint,
     },
-    /// The store has applied what the event table does not hold yet.
+    /// The store has applied what the event table does not hold, not even after some time.
     #[error(
         "view {view} has applied log {log} up to {applied}, but the event table of {source_name} ends at {held}"
     )]
@@ -145,8 +173,8 @@ impl Explain for VerifyError {
             Self::Store(error) => error.kind(),
             Self::Table(error) => error.kind(),
             Self::History(error) => error.kind(),
-            Self::NotFilled(_) | Self::Lost(_) | Self::TakenBack(_) => ErrorKind::NotReady,
-            Self::Foreign { .. } | Self::Behind { .. } => ErrorKind::NotReady,
+            Self::NotFilled(_) | Self::Lost(_) | Self::Replaced(_) => ErrorKind::NotReady,
+            Self::TakenBack(_) | Self::Foreign { .. } | Self::Behind { .. } => ErrorKind::NotReady,
             Self::Source { .. } => ErrorKind::Internal,
         }
     }
@@ -160,8 +188,12 @@ impl Explain for VerifyError {
             Self::Lost(_) | Self::TakenBack(_) => {
                 "run `tidemark ingest` or `tidemark apply` to backfill the view"
             }
+            Self::Replaced(_) => "run it again",
             Self::Foreign { .. } => "run `tidemark apply` to backfill the view",
-            Self::Behind { .. } => "run `tidemark ingest` to bring the event table up to date",
+            Self::Behind { .. } => {
+                "run `tidemark ingest` to bring the event table up to date; if one runs, `tidemark status` says what it \
+                 waits for"
+            }
             Self::Source { .. } => return None,
         };
         Some(help.into())
@@ -171,13 +203,31 @@ impl Explain for VerifyError {
 /// Verifies every view. `watch` is told how many entities are done. Where all entities are verified, the store also checks
 /// what else it holds. A sample is chosen by the store, and nothing else is read of it.
 ///
+/// An ingestion may run meanwhile: what it writes is neither a mismatch nor an error. A view that gets another live state
+/// meanwhile is [`VerifyError::Replaced`].
+///
 /// # Errors
-/// Fails where store or tables cannot be read or do not belong together. States that differ are no error: they are
-/// in what is returned.
+/// Fails where store or tables cannot be read or do not belong together; also where the store says that a state is damaged.
+/// States that differ are no error: they are in what is returned.
 pub async fn verify(request: &Request, watch: &mut (dyn FnMut(u64) + Send)) -> Result<Verified, VerifyError> {
-    let (mut views, mut tables) = (Vec::with_capacity(request.views.len()), Tables::new());
+    match verify_all(request, watch).await {
+        Err(VerifyError::Store(StoreError::Gone(generation))) => {
+            let lost = VerifyError::Lost(generation.view.clone());
+            Err(unless_replaced(request, &generation, lost).await)
+        }
+        result => result,
+    }
+}
+
+async fn verify_all(request: &Request, watch: &mut (dyn FnMut(u64) + Send)) -> Result<Verified, VerifyError> {
+    let mut views = Vec::with_capacity(request.views.len());
     for plan in &request.views {
-        views.push(View::open(request, plan, &mut tables).await?);
+        views.push(View::open(request, plan).await?);
+    }
+    // After the positions of all views, so that it is waited for all of them at once.
+    let mut tables = Tables::new(request);
+    for view in &views {
+        tables.covering(view, &view.reached()).await?;
     }
     // Each of these may have to look at all keys of a server: once, not once for each view.
     let generations: Vec<Generation> = views.iter().map(|view| view.generation.clone()).collect();
@@ -186,23 +236,29 @@ pub async fn verify(request: &Request, watch: &mut (dyn FnMut(u64) + Send)) -> R
         let samples = request.store.sample(&generations, count, request.seed).await?;
         for (view, wanted) in views.iter().zip(samples) {
             let stored = Stored::of(view, &wanted).await?;
-            view.verify(Some(wanted), stored, &mut verified, watch).await?;
+            view.verify(Some(wanted), stored, &mut tables, &mut verified, watch).await?;
         }
         return Ok(verified);
     }
     let all = request.store.entities_of(&generations).await?;
     for (view, pages) in views.iter().zip(all) {
-        view.verify(None, Stored::all(pages), &mut verified, watch).await?;
+        view.verify(None, Stored::all(pages), &mut tables, &mut verified, watch).await?;
     }
     request.store.check_others(&generations).await?;
     Ok(verified)
 }
 
-/// The event table of each source that was opened.
-type Tables = BTreeMap<String, Arc<EventTable>>;
+/// What to say of a generation: this error, unless its view has another live state by now.
+async fn unless_replaced(request: &Request, generation: &Generation, error: VerifyError) -> VerifyError {
+    match request.store.live(&generation.view).await {
+        Ok(live) if live.as_ref() == Some(generation) => error,
+        Ok(_) => VerifyError::Replaced(generation.view.clone()),
+        Err(failed) => failed.into(),
+    }
+}
 
-/// For each log the position of each bucket.
-type Applied = BTreeMap<Log, Vec<Position>>;
+/// The stored states of one entity.
+type States = BTreeMap<Log, Vec<u8>>;
 
 /// One view being verified.
 struct View<'r> {
@@ -211,16 +267,12 @@ struct View<'r> {
     generation: Generation,
     /// Of its states.
     layout: Layout,
-    applied: Applied,
-    table: Arc<EventTable>,
+    /// Where the generation stood before its states were read.
+    positions: tidemark_store::Positions,
 }
 
 impl<'r> View<'r> {
-    async fn open(
-        request: &'r Request,
-        plan: &'r Arc<FeaturePlan>,
-        tables: &mut Tables,
-    ) -> Result<Self, VerifyError> {
+    async fn open(request: &'r Request, plan: &'r Arc<FeaturePlan>) -> Result<Self, VerifyError> {
         let live = request.store.live(&plan.view).await?;
         let generation = live.ok_or_else(|| VerifyError::NotFilled(plan.view.clone()))?;
         let Some(layout) = plan.layout_of_generation(generation.fingerprint) else {
@@ -228,122 +280,45 @@ impl<'r> View<'r> {
             return Err(VerifyError::Foreign { view: plan.view.clone(), live, wanted });
         };
         if !request.store.is_whole(&generation).await? {
-            return Err(VerifyError::Lost(plan.view.clone()));
+            return Err(StoreError::Gone(generation).into());
         }
-        let mut positions = request.store.positions(&generation).await?;
-        let retractions = begun_at(&positions);
-        positions.remove(&Log::RETRACTIONS);
-        let applied = positions.into_iter().map(|(log, buckets)| {
-            let position = |bucket| buckets.get(&bucket).copied().unwrap_or(Position::START);
-            (log, (0..BUCKETS).map(position).collect())
-        });
-        let applied = applied.collect();
-        let missing = || VerifyError::Source { view: plan.view.clone(), name: plan.source.clone() };
-        let source = request.sources.get(&plan.source).ok_or_else(missing)?;
-        let table = match tables.get(&plan.source) {
-            Some(table) => Arc::clone(table),
-            None => {
-                let table = Arc::new(EventTable::open(&request.location, source).await?);
-                tables.insert(plan.source.clone(), Arc::clone(&table));
-                table
-            }
-        };
-        if retractions != retracted(table.facts()) {
-            return Err(VerifyError::TakenBack(plan.view.clone()));
-        }
-        let view = Self { request, plan, generation, layout, applied, table };
-        view.check_covered()?;
-        Ok(view)
+        let positions = request.store.positions(&generation).await?;
+        Ok(Self { request, plan, generation, layout, positions })
     }
 
-    /// What was applied must be in the table, or there is nothing to compare with.
-    fn check_covered(&self) -> Result<(), VerifyError> {
-        for (log, buckets) in &self.applied {
-            let held = self.table.positions().get(log).copied().unwrap_or(Position::START);
-            if let Some(applied) = buckets.iter().max().copied().filter(|applied| *applied > held) {
-                let (view, source_name) = (self.plan.view.clone(), self.plan.source.clone());
-                return Err(VerifyError::Behind { view, source_name, log: *log, applied, held });
-            }
-        }
-        Ok(())
+    /// Where each log stands of which this bucket has a position.
+    fn standing(&self, bucket: u16) -> Positions {
+        let of_bucket =
+            |(log, buckets): (&Log, &BTreeMap<u16, Position>)| Some((*log, *buckets.get(&bucket)?));
+        let mut standing: Positions = self.positions.iter().filter_map(of_bucket).collect();
+        standing.remove(&Log::RETRACTIONS);
+        standing
     }
 
-    /// Compares the `wanted` entities, or all if none are named, with what is `stored` of them.
-    async fn verify(
-        &self,
-        wanted: Option<BTreeSet<EntityKey>>,
-        mut stored: Stored<'_>,
-        verified: &mut Verified,
-        watch: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<(), VerifyError> {
-        let mut history = History::open(&self.table, self.plan, wanted, self.request.effort).await?;
-        let mut asking = answers::Asking::new(self.plan, self.request.asked, self.request.seed);
-        let (mut events, mut states) = (history.next().await?, stored.next().await?);
-        loop {
-            // Both come in order of the key's bytes.
-            let key = match (&events, &states) {
-                (None, None) => return Ok(()),
-                (Some(events), Some(states)) => events.key.clone().min(states.key.clone()),
-                (Some(events), None) => events.key.clone(),
-                (None, Some(states)) => states.key.clone(),
-            };
-            let of_key = events.take_if(|events| events.key == key);
-            let stored_of_key = states.take_if(|states| states.key == key);
-            self.entity(&key, of_key, stored_of_key, &mut asking, verified);
-            watch(verified.entities);
-            if events.is_none() {
-                events = history.next().await?;
-            }
-            if states.is_none() {
-                states = stored.next().await?;
-            }
-        }
+    /// Where the bucket stands that is furthest, for each log.
+    fn reached(&self) -> Positions {
+        let all: Vec<Positions> = (0..BUCKETS).map(|bucket| self.standing(bucket)).collect();
+        furthest(&all)
     }
 
-    /// Compares what is stored of one entity with what its events say.
-    fn entity(
-        &self,
-        key: &EntityKey,
-        events: Option<EntityEvents>,
-        stored: Option<EntityStates>,
-        asking: &mut answers::Asking<'_>,
-        verified: &mut Verified,
-    ) {
-        let rebuilt = Rebuilt::new(
-            self.plan,
-            self.layout,
-            &self.applied,
-            key,
-            events.map_or_else(Vec::new, |entity| entity.events),
-        );
-        let stored: BTreeMap<Log, Vec<u8>> =
-            stored.map(|entity| entity.states.into_iter().collect()).unwrap_or_default();
-        verified.entities += 1;
-        let before = verified.mismatches.len();
-        let logs: BTreeSet<Log> = stored.keys().chain(rebuilt.states.keys()).copied().collect();
-        for log in logs {
-            verified.states += 1;
-            let (stored, rebuilt) = (stored.get(&log), rebuilt.states.get(&log));
-            if let Some(what) =
-                difference::of(self.plan, stored.map(Vec::as_slice), rebuilt, self.request.now)
-            {
-                verified.mismatches.push(self.mismatch(key, Some(log), what));
-            }
+    /// Fails unless the states were made from what the table holds: rows that were taken back since are still in them.
+    async fn check_retractions(&self, table: &EventTable) -> Result<(), VerifyError> {
+        if begun_at(&self.positions) == retracted(table.facts()) {
+            return Ok(());
         }
-        // States that differ answer differently; saying so again for each answer would bury what matters.
-        if verified.mismatches.len() == before {
-            let asked = asking.ask(&stored, &rebuilt.events);
-            verified.values += asked.values;
-            verified.telling += asked.telling;
-            verified
-                .mismatches
-                .extend(asked.differences.into_iter().map(|what| self.mismatch(key, None, what)));
-        }
+        let taken_back = VerifyError::TakenBack(self.plan.view.clone());
+        Err(unless_replaced(self.request, &self.generation, taken_back).await)
     }
+}
 
-    fn mismatch(&self, key: &EntityKey, log: Option<Log>, what: String) -> Mismatch {
-        Mismatch { view: self.plan.view.clone(), entity: name_entity(self.plan, key), log, what }
+/// The furthest position of each log.
+fn furthest<'p>(all: impl IntoIterator<Item = &'p Positions>) -> Positions {
+    let mut furthest = Positions::new();
+    for (log, position) in all.into_iter().flatten() {
+        let reached = furthest.entry(*log).or_insert(*position);
+        *reached = (*reached).max(*position);
     }
+    furthest
 }
 
 /// The stored entities in order of their keys: all of them page by page, or the wanted ones.

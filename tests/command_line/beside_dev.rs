@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::json;
 
@@ -86,8 +87,51 @@ fn mistakes_are_told_as_they_are_elsewhere() {
         assert!(wrong.stderr.contains(part), "no `{part}` in {wrong:#?}");
     }
     for command in ["ingest --source payments --forget payments.csv", "dead-letters --retry"] {
-        repo.run(command).refused(&["while `tidemark dev` runs", "help: stop it first\n"]);
+        repo.run(command).refused(&["while `tidemark dev` is running", "help: stop it first\n"]);
     }
+    dev.stop();
+}
+
+#[test]
+fn verify_is_right_while_events_come_in() {
+    let repo = TestRepo::ingested();
+    let dev = Dev::start(&repo);
+    let verified = thread::scope(|scope| {
+        let verifying = scope.spawn(|| repo.run("verify"));
+        let mut user = 0;
+        while !verifying.is_finished() {
+            let event = json!({
+                "user_id": user, "amount": 0.25, "status": "settled", "created_at": "2026-11-20T10:00:00Z",
+            });
+            dev.push("payments", &event.to_string());
+            user = (user + 1) % 10;
+        }
+        verifying.join().expect("no panic")
+    });
+    assert!(verified.done().stdout.contains("0 mismatches"));
+    dev.stop();
+    assert!(repo.run("verify").done().stdout.contains("0 mismatches"));
+}
+
+#[test]
+fn a_file_that_was_left_out_is_taken_in_once_the_definition_fits() {
+    let repo = TestRepo::new();
+    for folder in ["inbox", "empty"] {
+        fs::create_dir(repo.file(folder)).expect("created");
+    }
+    let definitions = DEFINITIONS.replace("push: {}", "files: {path: [inbox/*.csv, empty/*.csv]}");
+    repo.write("shop.yaml", &definitions);
+    let renamed = fs::read_to_string(repo.file("payments.csv")).expect("read").replacen("amount", "price", 1);
+    repo.write("inbox/payments.csv", &renamed);
+    let dev = Dev::start(&repo);
+    let refused = repo.run("status").done().stderr;
+    assert!(refused.contains("left out of its feed") && refused.contains("no column `amount`"), "{refused}");
+    let fitting = "{name: amount, type: float64, from: {column: price}}";
+    repo.write("shop.yaml", &definitions.replacen("{name: amount, type: float64}", fitting, 1));
+    dev.wait_for("applied version 2");
+    dev.wait_for("inbox/payments.csv");
+    let looked_up = repo.run("lookup fraud user_id=3 amount=1 --format json").done().json();
+    assert_eq!(looked_up["rows"][0]["values"]["user_payments.total"], json!(121.25));
     dev.stop();
 }
 

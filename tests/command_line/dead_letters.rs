@@ -171,7 +171,7 @@ fn pushed_records_are_taken_again_and_arrive_when_they_were_received() {
     let dev = Dev::start(&repo);
     let answer = dev.push("orders", "{\"user_id\":1,\"qty\":2,\"ts\":1767254400000}");
     assert_eq!(answer["accepted"], 0, "{answer}");
-    repo.run("dead-letters --retry").refused(&["while `tidemark dev` runs", "help: stop it first\n"]);
+    repo.run("dead-letters --retry").refused(&["while `tidemark dev` is running", "help: stop it first\n"]);
     dev.stop();
     let listed = repo.run("dead-letters").done();
     assert!(listed.stdout.contains("time_out_of_range") && listed.stdout.contains("push 0"), "{listed:#?}");

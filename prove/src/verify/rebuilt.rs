@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::{EntityKey, Event, FeaturePlan, Layout, Log, LogState, Position};
-use tidemark_store::BUCKETS;
-
-use super::Applied;
+use tidemark_kernel::{Event, FeaturePlan, Layout, Log, LogState, Position};
+use tidemark_offline::Positions;
 
 /// What the events of one entity make of its states.
 pub(super) struct Rebuilt {
@@ -17,16 +15,14 @@ pub(super) struct Rebuilt {
 
 impl Rebuilt {
     /// Applies, log by log in order of offset, what the store has applied of an entity's events, to states in the layout of the
-    /// stored ones.
+    /// stored ones. `standing` is where the entity's bucket stands.
     pub(super) fn new(
         plan: &FeaturePlan,
         layout: Layout,
-        applied: &Applied,
-        key: &EntityKey,
+        standing: &Positions,
         mut events: Vec<Event>,
     ) -> Self {
-        let bucket = usize::from(key.bucket(BUCKETS));
-        let stands = |log: &Log| applied.get(log).map_or(Position::START, |buckets| buckets[bucket]);
+        let stands = |log: &Log| standing.get(log).copied().unwrap_or(Position::START);
         events.retain(|event| stands(&event.stamp.log).covers(event.stamp.offset));
         events.sort_by_key(|event| (event.stamp.log, event.stamp.offset));
         let mut states: BTreeMap<Log, LogState> = BTreeMap::new();
