@@ -84,7 +84,7 @@ pub(crate) fn out(text: String) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// Says something on stderr, where perhaps nobody reads it: to people, or as a line of JSON.
+/// Writes a message to stderr, as text or as a line of JSON. A closed stderr is not an error.
 pub(crate) fn say(said: Said) {
     if let Some(frames) = of_caller(|caller| caller.frames.clone()) {
         return drop(frames.send(Frame::Said(said)));

@@ -58,7 +58,8 @@ impl Candidate {
         let changed = self.is_change();
         let version = self.running.as_ref().map_or(0, |running| running.version);
         let mut project = Project::of(self.folder, version, self.repo, host.clone());
-        // Whoever has the stores open runs the old version: it must not be told otherwise.
+        // Opened before the version is recorded: a process that has the stores open still runs the old version, and must not
+        // see a newer one that was not applied.
         let mut ingest = project.ingest(project.store().await?, Intake::of_history(&project)).await?;
         if changed {
             project.version = record(&project.folder().applied(), &project.repo, host.now())?;

@@ -286,7 +286,7 @@ impl Project {
         if let Some(running) = &self.running {
             return Ok(running.ingest.status(detail).await?);
         }
-        // Whoever takes in events keeps the journal, and goes on meanwhile where the store is shared.
+        // A shared store has other writers, and one of them may hold the journal: it is opened only with an embedded store.
         let intake = Intake { journal: self.is_embedded(), topics: true, ..Intake::default() };
         Ok(self.ingest(self.store().await?, intake).await?.status(detail).await?)
     }

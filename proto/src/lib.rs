@@ -4,8 +4,7 @@
 //! The files lie in `proto/`, the code in `src/generated/`; both are checked in, so that a build needs no compiler
 //! for them. `cargo xtask generate` writes the code anew, `cargo xtask generate --check` fails where it is stale.
 //!
-//! This crate must never contain a conversion of values: wire types become kernel types at the edge of whoever speaks
-//! them.
+//! This crate must never contain a conversion of values: each server and client converts wire types to kernel types itself.
 
 pub mod codes;
 pub mod prometheus;

@@ -95,8 +95,8 @@ impl Feeds {
         self.left_out.retain(|file| found.contains_key(file));
         let mut arrived: BTreeMap<&str, Vec<(PathBuf, Stamp)>> = BTreeMap::new();
         for (file, stamp) in &found {
-            let is_written = self.seen.get(file) == Some(stamp);
-            if is_written && self.done.get(file) != Some(stamp) && !self.waits(&file.0) {
+            let is_complete = self.seen.get(file) == Some(stamp);
+            if is_complete && self.done.get(file) != Some(stamp) && !self.waits(&file.0) {
                 arrived.entry(&file.0).or_default().push((file.1.clone(), *stamp));
             }
         }

@@ -166,7 +166,7 @@ impl Explain for TableError {
             Self::Missing(_) | Self::Newer { .. } => ErrorKind::Environment,
             Self::Retyped { .. } | Self::Superseded { .. } => ErrorKind::Environment,
             Self::Damaged { .. } => ErrorKind::Damaged,
-            // Whoever writes handles the first two, and goes on.
+            // The writer handles the first two and retries.
             Self::Behind { .. } | Self::OtherFacts { .. } | Self::Rows { .. } => ErrorKind::Internal,
             Self::Parquet { .. } | Self::Log { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
             Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Damaged),

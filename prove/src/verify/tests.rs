@@ -344,7 +344,7 @@ async fn a_wrong_state_is_found_once() {
         let (verified, waited) = world.verify(going_on(), sample).await;
         assert_found(&verified.expect("verified"));
         assert_eq!(waited, Duration::from_millis(400));
-        // And so it is once nobody writes.
+        // The same holds once the writes have ended.
         let (verified, waited) = world.verify([], sample).await;
         assert_found(&verified.expect("verified"));
         assert_eq!(waited, Duration::ZERO);
