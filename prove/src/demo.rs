@@ -14,7 +14,7 @@ mod skew;
 pub use compare::{
     Asked, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up, questions,
 };
-pub use files::{FilesError, write_labels, write_payments};
+pub use files::{write_labels, write_payments};
 pub use live::Live;
 pub use payments::{Payment, generate};
 pub use produce::{DemoTopic, PaymentProducer, ProduceError};

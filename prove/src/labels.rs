@@ -2,20 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
-use parquet::arrow::ArrowWriter;
-use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Type};
 use tidemark_kernel::{ErrorKind, Explain, ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
-use tidemark_offline::durable::{Beside, FileError};
 use tidemark_offline::{Effort, Location, TrainError, TrainRequest, TrainingSet};
 
+use crate::rows::{self, WriteError};
 use crate::truth::ServiceAnswer;
 
 /// One row of a label file.
@@ -34,15 +32,7 @@ pub struct Label {
 pub enum LabelError {
     /// The label file could not be written.
     #[error(transparent)]
-    File(#[from] FileError),
-    /// The labels could not be written as Parquet.
-    #[error("cannot write {}: {source}", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: ParquetError,
-    },
+    Write(#[from] WriteError),
     /// The training set could not be made.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -54,17 +44,17 @@ pub enum LabelError {
 impl Explain for LabelError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::File(error) => error.kind(),
+            Self::Write(error) => error.kind(),
             Self::Train(error) => error.kind(),
-            Self::Parquet { .. } | Self::Column(_) => ErrorKind::Internal,
+            Self::Column(_) => ErrorKind::Internal,
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::File(error) => error.help(),
+            Self::Write(error) => error.help(),
             Self::Train(error) => error.help(),
-            Self::Parquet { .. } | Self::Column(_) => None,
+            Self::Column(_) => None,
         }
     }
 }
@@ -112,15 +102,7 @@ pub async fn train(
 /// # Errors
 /// Fails where the file cannot be written.
 pub fn write(service: &ServicePlan, labels: &[Label], file: &Path) -> Result<(), LabelError> {
-    let mut beside = Beside::create(file)?;
-    let written = table(service, labels).map_err(ParquetError::from).and_then(|batch| {
-        let mut writer = ArrowWriter::try_new(beside.file(), batch.schema(), None)?;
-        writer.write(&batch)?;
-        writer.close().map(drop)
-    });
-    let parquet = |source| LabelError::Parquet { path: file.to_owned(), source };
-    written.map_err(|error| FileError::of_parquet(file, error).map_or_else(parquet, LabelError::File))?;
-    Ok(beside.finish()?)
+    Ok(rows::write(file, table(service, labels), None)?)
 }
 
 fn table(service: &ServicePlan, labels: &[Label]) -> Result<RecordBatch, arrow::error::ArrowError> {

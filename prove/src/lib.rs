@@ -7,10 +7,14 @@
 //! * [`truth`]: the kernel's oracle asked about whole services;
 //! * [`labels`]: training sets read back as answers.
 //!
-//! This crate must never contain anything that an engine needs: only the command line and the tests know it.
+//! This crate must never contain anything that an engine needs: only the `engine` library, the command line and the tests depend on
+//! it.
 
 pub mod demo;
 pub mod labels;
+mod rows;
 pub mod scenario;
 pub mod truth;
 pub mod verify;
+
+pub use rows::WriteError;

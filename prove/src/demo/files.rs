@@ -1,70 +1,28 @@
 //! Payments and labels as Parquet files.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::TimestampMillisecondArray;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::error::ArrowError;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
-use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
-use thiserror::Error;
-use tidemark_kernel::{ErrorKind, Explain, Span, Time};
-use tidemark_offline::durable::{Beside, FileError, create_folder};
+use tidemark_kernel::{Span, Time};
+use tidemark_offline::durable::create_folder;
 
 use super::Payment;
-
-/// A file of the demo could not be written.
-#[derive(Debug, Error)]
-pub enum FilesError {
-    /// The file or its folder could not be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Its rows could not be written as Parquet.
-    #[error("cannot write {}: {source}", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: ParquetError,
-    },
-}
-
-impl FilesError {
-    fn of_parquet(path: &Path, error: ParquetError) -> Self {
-        let parquet = |source| Self::Parquet { path: path.to_owned(), source };
-        FileError::of_parquet(path, error).map_or_else(parquet, Self::File)
-    }
-}
-
-impl Explain for FilesError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::File(error) => error.kind(),
-            Self::Parquet { .. } => ErrorKind::Internal,
-        }
-    }
-
-    fn help(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::File(error) => error.help(),
-            Self::Parquet { .. } => None,
-        }
-    }
-}
+use crate::rows::{self, WriteError};
 
 /// Writes payments, which are in order of receipt, one file for each day of receipt: `payments-2026-10-01.parquet`.
 /// Gives the files in order.
 ///
 /// # Errors
 /// Fails where the folder or a file cannot be written.
-pub fn write_payments(folder: &Path, payments: &[Payment]) -> Result<Vec<PathBuf>, FilesError> {
+pub fn write_payments(folder: &Path, payments: &[Payment]) -> Result<Vec<PathBuf>, WriteError> {
     create_folder(folder)?;
     let day = |payment: &Payment| payment.received_at.floor(Span::from_secs(86_400));
     let days = payments.chunk_by(|payment, next| day(payment) == day(next));
@@ -82,7 +40,7 @@ pub fn write_payments(folder: &Path, payments: &[Payment]) -> Result<Vec<PathBuf
 ///
 /// # Errors
 /// Fails where the file cannot be written.
-pub fn write_labels(path: &Path, payments: &[Payment], count: usize, seed: u64) -> Result<(), FilesError> {
+pub fn write_labels(path: &Path, payments: &[Payment], count: usize, seed: u64) -> Result<(), WriteError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x1abe1);
     let chosen = sample(&mut random, payments.len(), count.min(payments.len())).into_iter();
     let mut chosen: Vec<&Payment> = chosen.map(|index| &payments[index]).collect();
@@ -90,16 +48,9 @@ pub fn write_labels(path: &Path, payments: &[Payment], count: usize, seed: u64) 
     write(path, labels(&chosen))
 }
 
-fn write(path: &Path, rows: Result<RecordBatch, ArrowError>) -> Result<(), FilesError> {
-    let mut beside = Beside::create(path)?;
-    let written = rows.map_err(ParquetError::from).and_then(|rows| {
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let mut writer = ArrowWriter::try_new(beside.file(), rows.schema(), Some(properties))?;
-        writer.write(&rows)?;
-        writer.close().map(drop)
-    });
-    written.map_err(|error| FilesError::of_parquet(path, error))?;
-    Ok(beside.finish()?)
+fn write(path: &Path, rows: Result<RecordBatch, ArrowError>) -> Result<(), WriteError> {
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    rows::write(path, rows, Some(properties))
 }
 
 /// The declared fields of the source, in their order.
@@ -147,7 +98,7 @@ fn times(times: impl Iterator<Item = Time>) -> ArrayRef {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use tidemark_kernel::{ErrorKind, Explain};
 
     use super::*;
 
@@ -161,12 +112,5 @@ mod tests {
         let error = write_labels(&file.join("labels.parquet"), &[], 1, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-
-        let of = |error| FilesError::of_parquet(&file, error);
-        let full = of(io::Error::from(io::ErrorKind::StorageFull).into());
-        assert_eq!(full.kind(), ErrorKind::OutOfSpace);
-        assert!(full.explained().starts_with(&format!("cannot write {}: ", file.display())), "{full}");
-        let other = of(ParquetError::General("no schema".to_owned()));
-        assert_eq!((other.kind(), other.help()), (ErrorKind::Internal, None));
     }
 }
