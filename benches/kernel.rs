@@ -9,7 +9,7 @@ use tidemark_kernel::aggregate::{Function, Probability};
 use tidemark_kernel::answer::{answer, horizon};
 use tidemark_kernel::exact::ExactSum;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::{FeaturePlan, Log, LogState, Span, Stamp, Time, Type, Value, Window};
+use tidemark_kernel::{FeaturePlan, Partition, PartitionState, Span, Stamp, Time, Type, Value, Window};
 
 const WINDOWS: [&str; 4] = ["10m", "1h", "1d", "7d"];
 
@@ -37,7 +37,7 @@ fn plan(functions: &[Function]) -> FeaturePlan {
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: None,
         features: features.collect(),
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: 1,
     };
@@ -58,13 +58,13 @@ const START: i64 = 1_700_000_000_000;
 
 fn stamp(offset: i64, millis: i64) -> Stamp {
     let time = Time::from_millis(START + millis);
-    Stamp { log: Log(0), offset, event_time: time, arrival_time: time }
+    Stamp { partition: Partition(0), offset, event_time: time, arrival_time: time }
 }
 
 /// A state of a number of tiles, each of several events: an entity as busy as its windows allow.
-fn state(plan: &FeaturePlan, tiles: usize) -> LogState {
+fn state(plan: &FeaturePlan, tiles: usize) -> PartitionState {
     let per_tile = 8;
-    let mut state = LogState::new();
+    let mut state = PartitionState::new();
     let span = 7 * 86_400_000 / per_tile;
     let count = 40_000;
     for (offset, amount) in amounts(count).into_iter().enumerate() {
@@ -73,13 +73,13 @@ fn state(plan: &FeaturePlan, tiles: usize) -> LogState {
         let inputs = vec![Value::float(amount); plan.aggregates.len()];
         state.apply(plan, &stamp(offset as i64, -(age as i64)), &inputs);
     }
-    state.settle(plan);
+    state.coarsen(plan);
     thin(plan, &state, tiles)
 }
 
 /// The newest `tiles` tiles of a state, rebuilt from one event each.
-fn thin(plan: &FeaturePlan, full: &LogState, tiles: usize) -> LogState {
-    let mut thin = LogState::new();
+fn thin(plan: &FeaturePlan, full: &PartitionState, tiles: usize) -> PartitionState {
+    let mut thin = PartitionState::new();
     let skipped = full.tiles().len().saturating_sub(tiles);
     for (offset, (tile, amount)) in full.tiles()[skipped..].iter().zip(amounts(tiles)).enumerate() {
         for event in 0..8 {
@@ -93,7 +93,7 @@ fn thin(plan: &FeaturePlan, full: &LogState, tiles: usize) -> LogState {
             );
         }
     }
-    thin.settle(plan);
+    thin.coarsen(plan);
     thin
 }
 
@@ -112,7 +112,7 @@ fn apply(c: &mut Criterion) {
             let inputs = &inputs[offset as usize % inputs.len()];
             state.apply(&plan, &stamp(offset, (offset - 1_000_000) / 8), inputs);
             if offset % 1024 == 0 {
-                state.settle(&plan);
+                state.coarsen(&plan);
             }
         });
     });
@@ -129,11 +129,11 @@ fn answers(c: &mut Criterion) {
     ] {
         let mut group = c.benchmark_group(name);
         for tiles in [10, 100, 400] {
-            let logs = [(Log(0), state(&plan, tiles))];
-            let at = horizon(&plan, &logs).expect("a state").plus(plan.head).next();
-            assert_eq!(logs[0].1.tiles().len(), tiles, "the state has as many tiles as its name says");
+            let partitions = [(Partition(0), state(&plan, tiles))];
+            let at = horizon(&plan, &partitions).expect("a state").plus(plan.time_travel).next();
+            assert_eq!(partitions[0].1.tiles().len(), tiles, "the state has as many tiles as its name says");
             group.bench_function(BenchmarkId::from_parameter(tiles), |b| {
-                b.iter(|| answer(&plan, black_box(&logs), at));
+                b.iter(|| answer(&plan, black_box(&partitions), at));
             });
         }
         group.finish();
@@ -147,9 +147,11 @@ fn bytes(c: &mut Criterion) {
     let encoded = state.encode(&plan);
     group.throughput(Throughput::Bytes(encoded.len() as u64));
     group.bench_function("encode 400 tiles", |b| b.iter(|| black_box(&mut state).encode(&plan)));
-    group.bench_function("decode 400 tiles", |b| b.iter(|| LogState::decode(&plan, black_box(&encoded))));
+    group.bench_function("decode 400 tiles", |b| {
+        b.iter(|| PartitionState::decode(&plan, black_box(&encoded)))
+    });
     group.bench_function("decode 400 tiles lazily", |b| {
-        b.iter(|| LogState::decode_lazily(&plan, black_box(&encoded)));
+        b.iter(|| PartitionState::decode_lazily(&plan, black_box(&encoded)));
     });
     group.finish();
 }

@@ -13,7 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use tidemark_benches::now;
 use tidemark_benches::shop;
 use tidemark_benches::table::{Table, grouped, quantile};
-use tidemark_kernel::{EntityKey, FeaturePlan, Log, LogState, Position, Span, Stamp, Time, Type, Value};
+use tidemark_kernel::{
+    EntityKey, FeaturePlan, Partition, PartitionState, Position, Span, Stamp, Time, Type, Value,
+};
 use tidemark_online::{Lookups, Row};
 use tidemark_services::Redis;
 use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, NewState, OnlineStore, RedisConfig, RedisStore};
@@ -70,21 +72,22 @@ struct Planted {
 
 /// Writes the states that an ingestion would have written, and publishes them.
 async fn plant(store: &dyn OnlineStore, plan: &FeaturePlan, partitions: i32) -> Planted {
-    let starts: BTreeMap<Log, Position> = (0..partitions).map(|log| (Log(log), Position::START)).collect();
+    let starts: BTreeMap<Partition, Position> =
+        (0..partitions).map(|partition| (Partition(partition), Position::START)).collect();
     let generation =
         store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let mut planted = Planted::default();
-    let mut flushes: BTreeMap<(Log, u16), BucketFlush> = BTreeMap::new();
+    let mut flushes: BTreeMap<(Partition, u16), BucketFlush> = BTreeMap::new();
     for user in 0..ENTITIES {
         let key = EntityKey::encode(&[Value::Int64(user)]).expect("no null");
         let bucket = key.bucket(BUCKETS);
-        for (log, mut state) in states(plan, user, partitions) {
+        for (partition, mut state) in states(plan, user, partitions) {
             let bytes = state.encode(plan);
             planted.tiles += state.tiles().len() as u64;
             planted.bytes += bytes.len() as u64;
             let (from, to) = (Position::START, Position(EVENTS));
-            let flush = flushes.entry((log, bucket));
-            let flush = flush.or_insert_with(|| BucketFlush { bucket, log, from, to, writes: vec![] });
+            let flush = flushes.entry((partition, bucket));
+            let flush = flush.or_insert_with(|| BucketFlush { bucket, partition, from, to, writes: vec![] });
             flush.writes.push((key.clone(), Some(NewState::permanent(bytes))));
         }
     }
@@ -96,14 +99,14 @@ async fn plant(store: &dyn OnlineStore, plan: &FeaturePlan, partitions: i32) -> 
 
 /// The states of one entity, one for each partition that has an event of it. The events are those of the entity,
 /// whatever the number of partitions.
-fn states(plan: &FeaturePlan, user: i64, partitions: i32) -> BTreeMap<Log, LogState> {
+fn states(plan: &FeaturePlan, user: i64, partitions: i32) -> BTreeMap<Partition, PartitionState> {
     let mut random = ChaCha8Rng::seed_from_u64(user.unsigned_abs());
     let (end, step) = (now().millis(), SPAN.millis() / EVENTS);
-    let mut states: BTreeMap<Log, LogState> = BTreeMap::new();
+    let mut states: BTreeMap<Partition, PartitionState> = BTreeMap::new();
     for event in 0..EVENTS {
         let time = Time::from_millis(end - (EVENTS - event) * step + random.random_range(0..step));
-        let log = Log((event % i64::from(partitions)) as i32);
-        let stamp = Stamp { log, offset: event, event_time: time, arrival_time: time };
+        let partition = Partition((event % i64::from(partitions)) as i32);
+        let stamp = Stamp { partition, offset: event, event_time: time, arrival_time: time };
         let (amount, merchant) =
             (f64::from(random.random_range(100..100_000)) / 100.0, random.random_range(0..1_000));
         let inputs = plan.aggregates.iter().map(|aggregate| match &aggregate.input {
@@ -111,7 +114,7 @@ fn states(plan: &FeaturePlan, user: i64, partitions: i32) -> BTreeMap<Log, LogSt
             Some(_) => Value::Int64(merchant),
             None => Value::Bool(true),
         });
-        states.entry(log).or_default().apply(plan, &stamp, &inputs.collect::<Vec<_>>());
+        states.entry(partition).or_default().apply(plan, &stamp, &inputs.collect::<Vec<_>>());
     }
     states
 }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::codec::Writer;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::{FeaturePlan, Log, LogState, Span, Stamp, Time, Type, Value, Window};
+use tidemark_kernel::{FeaturePlan, Partition, PartitionState, Span, Stamp, Time, Type, Value, Window};
 
 fn main() {
     let mut server = Server::start();
@@ -47,7 +47,7 @@ fn plan() -> FeaturePlan {
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: None,
         features: features.collect(),
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: 1,
     })
@@ -75,14 +75,15 @@ const LOADS: [Load; 4] = [
 /// An entity after more than a week of its events.
 struct Entity {
     plan: FeaturePlan,
-    state: LogState,
+    state: PartitionState,
     offset: i64,
     at: i64,
 }
 
 impl Entity {
     fn new(load: &Load) -> Self {
-        let mut entity = Self { plan: plan(), state: LogState::new(), offset: 0, at: 1_700_000_000_000 };
+        let mut entity =
+            Self { plan: plan(), state: PartitionState::new(), offset: 0, at: 1_700_000_000_000 };
         // A busier entity has no more tiles than one with an event every two seconds, but for the last minutes.
         let coarse = load.every.max(2000);
         let end = entity.at + WEEK + 86_400_000;
@@ -90,10 +91,10 @@ impl Entity {
             let every = if entity.at < end - 1_200_000 { coarse } else { load.every };
             entity.event(every);
             if entity.offset % 1000 == 0 {
-                entity.state.settle(&entity.plan);
+                entity.state.coarsen(&entity.plan);
             }
         }
-        entity.state.settle(&entity.plan);
+        entity.state.coarsen(&entity.plan);
         entity
     }
 
@@ -101,7 +102,8 @@ impl Entity {
         self.at += after;
         self.offset += 1;
         let time = Time::from_millis(self.at);
-        let stamp = Stamp { log: Log(0), offset: self.offset, event_time: time, arrival_time: time };
+        let stamp =
+            Stamp { partition: Partition(0), offset: self.offset, event_time: time, arrival_time: time };
         let amount = (self.offset.wrapping_mul(7_919) % 1_000_000) as f64 / 100.0;
         let inputs = vec![Value::float(amount); self.plan.aggregates.len()];
         self.state.apply(&self.plan, &stamp, &inputs);
@@ -109,7 +111,7 @@ impl Entity {
 
     fn flush(&mut self, load: &Load) {
         (0..load.per_flush).for_each(|_| self.event(load.every));
-        self.state.settle(&self.plan);
+        self.state.coarsen(&self.plan);
     }
 
     /// The whole state, and room for a checksum.

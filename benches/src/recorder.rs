@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, try_join_all};
 use parking_lot::Mutex;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::Fingerprint;
-use tidemark_kernel::{EntityKey, Log, Position, Retention, Span};
+use tidemark_kernel::{EntityKey, Partition, Position, Retention, Span};
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, NewState, OnlineStore,
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
@@ -25,14 +25,14 @@ pub struct Recorder {
 pub struct Recording {
     /// How each view's generation was begun.
     begun: BTreeMap<String, Begun>,
-    /// The calls for each view and log, which do not wait for those for others.
-    calls: BTreeMap<(String, Log), Vec<Call>>,
+    /// The calls for each view and partition, which do not wait for those for others.
+    calls: BTreeMap<(String, Partition), Vec<Call>>,
 }
 
 #[derive(Debug)]
 struct Begun {
     fingerprint: Fingerprint,
-    positions: BTreeMap<Log, Position>,
+    positions: BTreeMap<Partition, Position>,
     least: Option<Span>,
 }
 
@@ -72,8 +72,8 @@ impl Recorder {
         std::mem::take(&mut self.recording.lock())
     }
 
-    fn record(&self, generation: &Generation, log: Log, call: Call) {
-        self.recording.lock().calls.entry((generation.view.clone(), log)).or_default().push(call);
+    fn record(&self, generation: &Generation, partition: Partition, call: Call) {
+        self.recording.lock().calls.entry((generation.view.clone(), partition)).or_default().push(call);
     }
 }
 
@@ -100,7 +100,7 @@ impl Recording {
         calls.flat_map(|call| if let Call::Flush(shapes) = call { shapes.as_slice() } else { &[] })
     }
 
-    /// Makes the same calls to a store that holds nothing: those for one view and log in order, where several loads
+    /// Makes the same calls to a store that holds nothing: those for one view and partition in order, where several loads
     /// in a row go out together, as they did; those for others beside them, as fast as the store answers.
     ///
     /// # Panics
@@ -112,29 +112,31 @@ impl Recording {
             generations.insert(view, generation);
         }
         let chains = self.calls.into_iter();
-        let chains = chains.map(|((view, log), calls)| chain(store, &generations[&view], log, calls));
+        let chains =
+            chains.map(|((view, partition), calls)| chain(store, &generations[&view], partition, calls));
         try_join_all(chains).await.expect("the store answers");
     }
 }
 
-/// Makes the calls of one view and log, one after the other.
+/// Makes the calls of one view and partition, one after the other.
 async fn chain(
     store: &dyn OnlineStore,
     generation: &Generation,
-    log: Log,
+    partition: Partition,
     calls: Vec<Call>,
 ) -> Result<(), StoreError> {
-    store.add_log(generation, log, Position::START).await?;
+    store.add_partition(generation, partition, Position::START).await?;
     let mut loads = Vec::new();
     for call in calls {
         match call {
             Call::Load { bucket, keys } => loads.push((bucket, keys)),
             Call::Flush(shapes) => {
-                let asked = loads.iter().map(|(bucket, keys)| store.load(generation, *bucket, log, keys));
+                let asked =
+                    loads.iter().map(|(bucket, keys)| store.load(generation, *bucket, partition, keys));
                 try_join_all(asked).await?;
                 loads.clear();
-                let outcomes =
-                    store.flush(generation, shapes.into_iter().map(|shape| shape.filled(log)).collect());
+                let outcomes = store
+                    .flush(generation, shapes.into_iter().map(|shape| shape.filled(partition)).collect());
                 let outcomes = outcomes.await?;
                 assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied), "{outcomes:?}");
             }
@@ -150,9 +152,9 @@ impl Shape {
     }
 
     /// With states of the same lengths.
-    fn filled(self, log: Log) -> BucketFlush {
+    fn filled(self, partition: Partition) -> BucketFlush {
         let writes = self.writes.into_iter().map(|(key, state)| (key, state.map(Lengths::filled)));
-        BucketFlush { bucket: self.bucket, log, from: self.from, to: self.to, writes: writes.collect() }
+        BucketFlush { bucket: self.bucket, partition, from: self.from, to: self.to, writes: writes.collect() }
     }
 }
 
@@ -194,7 +196,7 @@ impl OnlineStore for Recorder {
         &'s self,
         generation: &'g Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &'k [EntityKey],
     ) -> BoxFuture<'f, Result<Loaded, StoreError>>
     where
@@ -203,8 +205,8 @@ impl OnlineStore for Recorder {
         'k: 'f,
         Self: 'f,
     {
-        self.record(generation, log, Call::Load { bucket, keys: keys.to_vec() });
-        self.store.load(generation, bucket, log, keys)
+        self.record(generation, partition, Call::Load { bucket, keys: keys.to_vec() });
+        self.store.load(generation, bucket, partition, keys)
     }
 
     fn flush<'s, 'g, 'f>(
@@ -218,7 +220,7 @@ impl OnlineStore for Recorder {
         Self: 'f,
     {
         if let Some(first) = flushes.first() {
-            self.record(generation, first.log, Call::Flush(flushes.iter().map(Shape::of).collect()));
+            self.record(generation, first.partition, Call::Flush(flushes.iter().map(Shape::of).collect()));
         }
         self.store.flush(generation, flushes)
     }
@@ -227,7 +229,7 @@ impl OnlineStore for Recorder {
         &'s self,
         view: &'v str,
         fingerprint: Fingerprint,
-        positions: &'p BTreeMap<Log, Position>,
+        positions: &'p BTreeMap<Partition, Position>,
         least: Option<Span>,
     ) -> BoxFuture<'f, Result<Generation, StoreError>>
     where
@@ -256,7 +258,7 @@ impl OnlineStore for Recorder {
     ask! {
         lookup<'g 'k>(generation: &'g Generation, keys: &'k [EntityKey]) -> Vec<EntityLookup>;
         positions<'g>(generation: &'g Generation) -> Positions;
-        add_log<'g>(generation: &'g Generation, log: Log, position: Position) -> ();
+        add_partition<'g>(generation: &'g Generation, partition: Partition, position: Position) -> ();
         publish<'v 'e 'n>(view: &'v str, expected: Option<&'e Generation>, new: Option<&'n Generation>)
             -> PublishOutcome;
         live<'v>(view: &'v str) -> Option<Generation>;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_ingest::files::pattern_in;
 use tidemark_kernel::source::Unit;
-use tidemark_kernel::{Log, Span, Time, Visibility};
+use tidemark_kernel::{Partition, Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
 #[derive(Debug, Parser)]
@@ -77,10 +77,10 @@ Examples:
   tidemark check
   tidemark check --format json | jq '.problems[] | .file, .line, .message'")]
     Check,
-    /// Make the definitions the ones that run, and fill new or changed views from history
+    /// Make the definitions the ones that run, and backfill new or changed views from history
     #[command(after_help = "\
 Example:
-  tidemark apply      shows what changes, records it, refills the views it touches")]
+  tidemark apply      shows what changes, records it, backfills the views it touches")]
     Apply,
     /// Run everything in one process: take in files, topics and pushed events, answer lookups, reload definitions
     #[command(after_help = "\
@@ -118,7 +118,7 @@ Examples:
   tidemark serve --http 0.0.0.0:6567 --grpc 0.0.0.0:6566 --log json
   curl -X POST localhost:6567/v1/services/fraud/lookup -d '{\"rows\": [{\"user_id\": 7, …}]}'
 
-It writes nothing and fills nothing: /readyz says 503 and why until every view is live as it was applied.
+It writes nothing and backfills nothing: /readyz says 503 and why until every view is live as it was applied.
 The embedded store belongs to one process: there, `tidemark dev` answers.")]
     Serve(Serve),
     /// Ask for the features of an entity, now or at an instant
@@ -163,7 +163,7 @@ Examples:
   tidemark status
   tidemark status --files            with the files that were taken in
   tidemark status --exact            with what views hold counted, however long it takes
-  tidemark status --format json | jq '.sources[].logs | map_values(.lag)'
+  tidemark status --format json | jq '.sources[].partitions | map_values(.lag)'
 
 What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say. A view with `few`
 entities has too few entities for an estimate, and 0 in the JSON.")]
@@ -327,7 +327,7 @@ pub(crate) struct Ingest {
     pub(crate) forget_offsets: Option<(i64, i64)>,
     /// With --forget-offsets: of which partition of the source, `file`, `push` or a number [default: file]
     #[arg(long, value_name = "PARTITION", requires = "forget_offsets", value_parser = partition)]
-    pub(crate) partition: Option<Log>,
+    pub(crate) partition: Option<Partition>,
     /// Give up these partly ingested files: rows already ingested stay, and a dead letter records the rest
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) give_up: Vec<PathBuf>,
@@ -462,12 +462,12 @@ fn offsets(text: &str) -> Result<(i64, i64), String> {
         .ok_or_else(|| "expected a range of offsets with the end behind it, such as 100..120".to_owned())
 }
 
-fn partition(text: &str) -> Result<Log, String> {
+fn partition(text: &str) -> Result<Partition, String> {
     match text {
-        "file" => Ok(Log::FILE),
-        "push" => Ok(Log::PUSH),
+        "file" => Ok(Partition::FILE),
+        "push" => Ok(Partition::PUSH),
         number => match number.parse() {
-            Ok(partition @ 0..) => Ok(Log(partition)),
+            Ok(partition @ 0..) => Ok(Partition(partition)),
             _ => Err("expected `file`, `push`, or the number of a partition of the topic".to_owned()),
         },
     }

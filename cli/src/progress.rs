@@ -89,13 +89,13 @@ impl Bars {
         self.current.lock().end();
     }
 
-    /// Shows how far an ingest or a fill is.
+    /// Shows how far an ingest or a backfill is.
     pub(crate) fn ingest(&self, progress: Progress<'_>) {
         let (task, subject, unit) = match progress.task {
             Task::Identify => ("looking at files", "", Unit::Each("files")),
             Task::TakeIn { source, .. } => ("ingesting", source, Unit::Bytes),
             Task::Retry { source } => ("taking again", source, Unit::Each("dead letters")),
-            Task::Fill { view } => ("filling", view, Unit::Each("events")),
+            Task::Backfill { view } => ("backfilling", view, Unit::Each("events")),
         };
         let rows = match progress.rows {
             0 => None,
@@ -103,7 +103,7 @@ impl Bars {
         };
         let file = match progress.task {
             Task::TakeIn { file, .. } => file.file_name().map(|name| name.to_string_lossy().into_owned()),
-            Task::Identify | Task::Retry { .. } | Task::Fill { .. } => None,
+            Task::Identify | Task::Retry { .. } | Task::Backfill { .. } => None,
         };
         let note = file.into_iter().chain(rows).collect::<Vec<_>>().join(", ");
         let total = Some(progress.total).filter(|total| *total > 0);

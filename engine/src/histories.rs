@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan};
-use tidemark_offline::table::facts;
+use tidemark_kernel::{FeaturePlan, Partition, SourcePlan};
+use tidemark_offline::table::properties;
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{OnlineStore, StoreError, begun_at};
@@ -48,10 +48,10 @@ impl Histories {
         for source in &self.sources {
             // What is wrong with a table is said by those who need it.
             let Ok(table) = EventTable::open(&self.location, source).await else { continue };
-            let retracted = retracted(table.facts());
+            let retracted = retracted(table.properties());
             for view in views.iter().filter(|view| view.source == source.name) {
                 let Some(live) = store.live(&view.view).await? else { continue };
-                let begun = match store.positions_of(&live, &[Log::RETRACTIONS]).await {
+                let begun = match store.positions_of(&live, &[Partition::RETRACTIONS]).await {
                     Err(StoreError::Gone(_)) => continue,
                     positions => begun_at(&positions?),
                 };
@@ -68,7 +68,7 @@ impl Histories {
             if !self.found.contains_key(&source.name) {
                 // What is wrong with a table is said by those who need it.
                 let Ok(table) = EventTable::open(&self.location, source).await else { continue };
-                let Some(history) = table.facts().get(facts::HISTORY) else { continue };
+                let Some(history) = table.properties().get(properties::HISTORY) else { continue };
                 self.found.insert(source.name.clone(), history.clone());
             }
             store.check_history(&source.name, &self.found[&source.name]).await?;

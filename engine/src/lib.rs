@@ -7,10 +7,10 @@
 //! ([`Project::compact`], [`Project::dead_letters`]).
 //!
 //! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that others
-//! fill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They tell what happens by an
+//! backfill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They tell what happens by an
 //! [`Event`].
 //!
-//! This crate prints nothing, reads no arguments and sets up no log: it returns typed results, and every error says its
+//! This crate prints nothing, reads no arguments and sets up no partition: it returns typed results, and every error says its
 //! kind and what to do ([`Explain`]). Of the environment it reads the variables that settings name (`${NAME}`), and the
 //! current folder where [`Folder::find`] starts.
 

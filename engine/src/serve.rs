@@ -1,4 +1,4 @@
-//! Lookups from a store that others fill, and the ports that they are answered on.
+//! Lookups from a store that others backfill, and the ports that they are answered on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -90,13 +90,13 @@ pub(crate) fn address(port: &TcpListener) -> Result<SocketAddr> {
     port.local_addr().map_err(EngineError::system("listen"))
 }
 
-/// Lookups from a store that others fill: `tidemark serve`.
+/// Lookups from a store that others backfill: `tidemark serve`.
 pub struct Server {
     /// The version that is served; version 0 is what the folder defines where nothing was applied yet, which a process
     /// that takes in events will do.
     pub project: Project,
     ports: Ports,
-    served: Served,
+    served: ServedServices,
 }
 
 impl Server {
@@ -114,7 +114,8 @@ impl Server {
         let lookups = Arc::new(Lookups::new(Arc::clone(&store), host.clock()));
         lookups.serve(project.repo.services.values().cloned())?;
         let (newer, histories) = (Newer::than(&project), Histories::of(&project)?);
-        let served = Served { newer, histories, store, lookups, next: None, ready: None, host: host.clone() };
+        let served =
+            ServedServices { newer, histories, store, lookups, next: None, ready: None, host: host.clone() };
         Ok(Self { project, ports, served })
     }
 
@@ -127,7 +128,7 @@ impl Server {
     }
 
     /// Answers lookups until the service ends. Versions that are applied meanwhile are served once their views are
-    /// filled.
+    /// backfilled.
     ///
     /// # Errors
     /// Fails where a server fails, or the store holds the states of another deployment.
@@ -148,7 +149,7 @@ fn defined(folder: Folder, host: &Host) -> Result<Project> {
 }
 
 /// The services that are looked up, and those of a newer version that wait for their views.
-struct Served {
+struct ServedServices {
     newer: Newer,
     histories: Histories,
     store: Arc<dyn OnlineStore>,
@@ -159,8 +160,8 @@ struct Served {
     host: Host,
 }
 
-impl Served {
-    /// Serves newer versions once their views are filled, and logs whether every view can be looked up, until `stop`.
+impl ServedServices {
+    /// Serves newer versions once their views are backfilled, and logs whether every view can be looked up, until `stop`.
     async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let (mut stop, host) = (std::pin::pin!(stop), self.host.clone());
         loop {

@@ -152,7 +152,7 @@ async fn labels_in_memory_that_cannot_be_used_are_refused() {
 async fn status_verify_and_compact_give_typed_results() {
     let (_dir, project) = filled().await;
     let status = project.status(Detail::default()).await.expect("a status");
-    assert_eq!(status.sources[0].logs.values().map(|log| log.events).sum::<u64>(), 3);
+    assert_eq!(status.sources[0].partitions.values().map(|partition| partition.events).sum::<u64>(), 3);
     let verified = project.verify(None, &mut |_| ()).await.expect("verified");
     assert!(verified.mismatches.is_empty() && verified.states > 0, "{verified:?}");
     let compacted = project.compact(Some("payments"), None).await.expect("compacted");

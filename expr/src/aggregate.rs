@@ -10,7 +10,7 @@ use tidemark_kernel::aggregate::{Function, Probability};
 
 use crate::error::ExprError;
 use crate::suggest;
-use crate::text::Text;
+use crate::text::SqlText;
 
 /// A parsed aggregate call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Piece {
 /// Fails, naming the offending piece, where the text is no call of one aggregate, the aggregate is unknown, or
 /// its arguments are not what it takes. The scalar expressions inside are not looked at.
 pub fn parse_aggregate(sql: &str) -> Result<AggregateCall, ExprError> {
-    let text = Text::new(sql);
+    let text = SqlText::new(sql);
     let tokens = text.tokens()?;
     Parser { text, tokens: &tokens }.call()
 }
@@ -76,7 +76,7 @@ const ELSEWHERE: [(&[&str], &str); 7] = [
 ];
 
 struct Parser<'a> {
-    text: Text<'a>,
+    text: SqlText<'a>,
     tokens: &'a [TokenWithSpan],
 }
 

@@ -16,7 +16,7 @@ use tidemark_kernel::value::arrow::data_type;
 
 use crate::error::ExprError;
 use crate::scope::Scope;
-use crate::text::Text;
+use crate::text::SqlText;
 
 mod calls;
 mod cases;
@@ -44,7 +44,7 @@ pub(crate) struct Bound {
 }
 
 /// Types `tree`, the syntax of `text`.
-pub(crate) fn bind(text: Text<'_>, tree: &Expr, scope: &Scope) -> Result<Bound> {
+pub(crate) fn bind(text: SqlText<'_>, tree: &Expr, scope: &Scope) -> Result<Bound> {
     let mut binder = Binder { text, scope, columns: Vec::new(), depth: 0 };
     let root = binder.expr(tree)?;
     let Some(ty) = root.ty else {
@@ -61,7 +61,7 @@ pub(crate) fn schema(columns: &[Field]) -> Schema {
 }
 
 struct Binder<'a> {
-    text: Text<'a>,
+    text: SqlText<'a>,
     scope: &'a Scope,
     columns: Vec<Field>,
     depth: usize,

@@ -114,7 +114,7 @@ mod tests {
             keys: vec![key],
             filter: None,
             features: vec![count],
-            head: FeaturePlan::DEFAULT_HEAD,
+            time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
             max_age: None,
             expression_semantics: crate::SEMANTICS,
         });

@@ -17,7 +17,7 @@ use tidemark_kernel::value::{Type, canonical};
 use crate::bind::{Bound, bind, schema};
 use crate::error::{EvaluateError, ExprError};
 use crate::scope::Scope;
-use crate::text::Text;
+use crate::text::SqlText;
 
 /// A compiled scalar expression.
 ///
@@ -64,7 +64,7 @@ impl Expression {
     /// Fails, naming the offending piece, where the text is no scalar expression, names something unknown, uses
     /// something that is not [allowed](crate::allow) or mixes types that do not go together.
     pub fn compile(sql: &str, scope: &Scope) -> Result<Self, ExprError> {
-        let text = Text::new(sql);
+        let text = SqlText::new(sql);
         let Bound { physical, ty, columns } = bind(text, &text.parse()?, scope)?;
         let schema = Arc::new(schema(&columns));
         let found = physical.data_type(&schema);
@@ -87,8 +87,11 @@ impl Expression {
         if filter.ty == Type::Bool {
             return Ok(filter);
         }
-        Err(ExprError::new(format!("a filter must be bool, this is {}", filter.ty), Text::new(sql).whole())
-            .with_help("compare it with something, such as `x > 0` or `x is not null`"))
+        Err(ExprError::new(
+            format!("a filter must be bool, this is {}", filter.ty),
+            SqlText::new(sql).whole(),
+        )
+        .with_help("compare it with something, such as `x > 0` or `x is not null`"))
     }
 
     /// The type of its values.

@@ -14,11 +14,11 @@ const MOST_TOKENS: usize = 4000;
 
 /// One expression's text.
 #[derive(Clone, Copy)]
-pub(crate) struct Text<'a> {
+pub(crate) struct SqlText<'a> {
     sql: &'a str,
 }
 
-impl<'a> Text<'a> {
+impl<'a> SqlText<'a> {
     pub(crate) const fn new(sql: &'a str) -> Self {
         Self { sql }
     }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn failure(sql: &str) -> (String, &str) {
-        let error = Text::new(sql).parse().unwrap_err();
+        let error = SqlText::new(sql).parse().unwrap_err();
         (error.message.clone(), &sql[error.span])
     }
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn columns_count_characters_and_brackets_are_closed() {
         use sqlparser::ast::Spanned;
-        let text = Text::new("'é' || lower(x)");
+        let text = SqlText::new("'é' || lower(x)");
         let Expr::BinaryOp { right, .. } = text.parse().unwrap() else { panic!("a concatenation") };
         assert_eq!(text.slice(&text.range(right.span())), "lower(x)");
     }

@@ -13,7 +13,7 @@ use arrow::array::{ArrayRef, RecordBatch, cast::AsArray};
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
@@ -63,7 +63,7 @@ pub(crate) const LOST: &str = "lost";
 /// A record that is no event, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its place in its log, which it takes up like an event.
+    /// Its place in its partition, which it takes up like an event.
     pub offset: Offset,
     /// A short stable name of the reason: [`Rejection::code`](tidemark_kernel::source::Rejection::code).
     pub code: &'static str,
@@ -88,11 +88,11 @@ impl DeadLetter {
     }
 }
 
-/// A run of one log, decoded and decided.
+/// A run of one partition, decoded and decided.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The log.
-    pub log: Log,
+    /// The partition.
+    pub partition: Partition,
     /// The position of its first record.
     pub from: Position,
     /// The position after its last record.
@@ -102,7 +102,7 @@ pub struct Batch {
     /// The other records, in order of offset.
     pub dead: Vec<DeadLetter>,
     /// The leader epoch of the last record that was read of a partition of a topic up to `to`, which may be one before `from`;
-    /// none where the brokers tell none, and for other logs.
+    /// none where the brokers tell none, and for other partitions.
     pub epoch: Option<Epoch>,
 }
 
@@ -130,20 +130,20 @@ impl Batch {
         self.events.get_array_memory_size() + dead.sum::<usize>()
     }
 
-    /// Batches of one log that follow one another, as one; none of none.
+    /// Batches of one partition that follow one another, as one; none of none.
     pub(crate) fn join(batches: &[Arc<Self>]) -> Result<Option<Self>, ArrowError> {
         let ([first, ..], [.., last]) = (batches, batches) else { return Ok(None) };
         let events = concat_batches(first.events.schema_ref(), batches.iter().map(|batch| &batch.events))?;
         let dead = batches.iter().flat_map(|batch| batch.dead.iter().cloned()).collect();
         let epoch = batches.iter().rev().find_map(|batch| batch.epoch);
-        Ok(Some(Self { log: first.log, from: first.from, to: last.to, events, dead, epoch }))
+        Ok(Some(Self { partition: first.partition, from: first.from, to: last.to, events, dead, epoch }))
     }
 
     /// What it holds from a position within it on.
     pub(crate) fn starting_at(&self, position: Position) -> Self {
         let dead = self.dead.iter().filter(|letter| !position.covers(letter.offset)).cloned().collect();
-        let (log, to, epoch) = (self.log, self.to, self.epoch);
-        Self { log, from: position, to, events: self.events_from(position), dead, epoch }
+        let (partition, to, epoch) = (self.partition, self.to, self.epoch);
+        Self { partition, from: position, to, events: self.events_from(position), dead, epoch }
     }
 
     /// The events that are not before `position`.
@@ -183,12 +183,12 @@ pub enum Raw {
 
 /// How a record's place is named.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum RecordPlace {
     /// A line of a text file, by the file's name.
     Line(Arc<str>),
     /// A row of a file, by the file's name.
     Row(Arc<str>),
-    /// The push log.
+    /// The push partition.
     Push,
     /// A partition of a Kafka topic.
     Partition(Arc<str>, i32),
@@ -196,8 +196,8 @@ pub enum Place {
     Known(Arc<[String]>),
 }
 
-impl Place {
-    /// The place of a record: its line or row from 1, its offset in the push log or partition, or which of the known
+impl RecordPlace {
+    /// The place of a record: its line or row from 1, its offset in the push partition or partition, or which of the known
     /// ones it is, from 0.
     #[must_use]
     pub fn at(&self, number: i64) -> String {
@@ -214,7 +214,7 @@ impl Place {
     }
 }
 
-/// Rows of one log in the source's declared fields, not yet decided.
+/// Rows of one partition in the source's declared fields, not yet decided.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     /// One column for each declared field of the source.
@@ -226,16 +226,16 @@ pub struct Chunk {
     /// When the file that the rows are of was added to the file partition; none for other rows, and where that is not
     /// known.
     pub added: Option<Time>,
-    /// The number of each row in its [`Place`].
+    /// The number of each row in its [`RecordPlace`].
     pub numbers: Vec<i64>,
     /// What was received.
     pub raw: Raw,
     /// How that is read, row by row.
     pub forms: Forms,
     /// For rows that are taken again: the partition that each was first read from, whose rules decide about it.
-    pub logs: Option<Vec<Log>>,
+    pub partitions: Option<Vec<Partition>>,
     /// How places are named.
-    pub place: Place,
+    pub place: RecordPlace,
     /// The records that could not be read.
     pub dead: Vec<DeadLetter>,
     /// The position of the first record.

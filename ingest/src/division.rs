@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::Host;
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 use tidemark_offline::Positions;
 use tidemark_store::Generation;
 use tokio::sync::watch;
@@ -35,15 +35,15 @@ const SPREAD_MS: u128 = 2000;
 pub(crate) struct Division {
     host: Host,
     /// The partitions that this worker reads. They may change at any time.
-    own: watch::Receiver<BTreeSet<Log>>,
+    own: watch::Receiver<BTreeSet<Partition>>,
     metrics: Arc<ViewMetrics>,
     patience: Duration,
     /// The generation that was looked at last.
     generation: Option<Generation>,
     /// The partitions that it lacked records of.
-    seen: BTreeMap<Log, Seen>,
+    seen: BTreeMap<Partition, Seen>,
     /// Those of them that this worker did then.
-    part: Vec<Log>,
+    part: Vec<Partition>,
     /// Whether another worker was seen to do some.
     is_divided: bool,
 }
@@ -59,7 +59,11 @@ struct Seen {
 
 impl Division {
     /// The part of a worker that reads these partitions.
-    pub(crate) fn new(host: Host, own: watch::Receiver<BTreeSet<Log>>, metrics: Arc<ViewMetrics>) -> Self {
+    pub(crate) fn new(
+        host: Host,
+        own: watch::Receiver<BTreeSet<Partition>>,
+        metrics: Arc<ViewMetrics>,
+    ) -> Self {
         let patience = PATIENCE + Duration::from_millis((host.id() % SPREAD_MS) as u64);
         let (generation, seen, part) = (None, BTreeMap::new(), Vec::new());
         Self { host, own, metrics, patience, generation, seen, part, is_divided: false }
@@ -67,15 +71,15 @@ impl Division {
 
     /// The partitions to do now, of those that a view lacks records of: this worker's own, and those that have made no
     /// progress for too long.
-    pub(crate) async fn part(&mut self, view: &ViewWriter, lacking: &Positions) -> Vec<Log> {
+    pub(crate) async fn part(&mut self, view: &ViewWriter, lacking: &Positions) -> Vec<Partition> {
         let mut progress = BTreeMap::new();
-        for log in lacking.keys() {
-            progress.insert(*log, view.progress(*log).await);
+        for partition in lacking.keys() {
+            progress.insert(*partition, view.progress(*partition).await);
         }
         self.choose(view.generation(), &progress)
     }
 
-    fn choose(&mut self, generation: &Generation, lacking: &BTreeMap<Log, i128>) -> Vec<Log> {
+    fn choose(&mut self, generation: &Generation, lacking: &BTreeMap<Partition, i128>) -> Vec<Partition> {
         if self.generation.as_ref() != Some(generation) {
             // What was seen in another one says nothing about this one.
             self.generation = Some(generation.clone());
@@ -83,25 +87,25 @@ impl Division {
         }
         self.notice_others(lacking);
         let now = self.host.uptime();
-        let look = |(log, progress): (&Log, &i128)| {
-            let before = self.seen.get(log).filter(|seen| seen.progress == *progress);
+        let look = |(partition, progress): (&Partition, &i128)| {
+            let before = self.seen.get(partition).filter(|seen| seen.progress == *progress);
             let since = before.map_or(now, |seen| seen.since);
-            (*log, Seen { progress: *progress, since })
+            (*partition, Seen { progress: *progress, since })
         };
         self.seen = lacking.iter().map(look).collect();
         let own = self.own.borrow().clone();
-        let mine = self
-            .seen
-            .iter()
-            .filter(|(log, seen)| own.contains(log) || now.saturating_sub(seen.since) >= self.patience);
-        self.part = mine.map(|(log, _)| *log).collect();
+        let mine = self.seen.iter().filter(|(partition, seen)| {
+            own.contains(partition) || now.saturating_sub(seen.since) >= self.patience
+        });
+        self.part = mine.map(|(partition, _)| *partition).collect();
         self.part.clone()
     }
 
     /// Counts the backfill as divided once another worker has done some of it since the last look.
-    fn notice_others(&mut self, lacking: &BTreeMap<Log, i128>) {
-        let by_others =
-            |(log, seen): (&Log, &Seen)| !self.part.contains(log) && lacking.get(log) != Some(&seen.progress);
+    fn notice_others(&mut self, lacking: &BTreeMap<Partition, i128>) {
+        let by_others = |(partition, seen): (&Partition, &Seen)| {
+            !self.part.contains(partition) && lacking.get(partition) != Some(&seen.progress)
+        };
         if !self.is_divided && self.seen.iter().any(by_others) {
             self.is_divided = true;
             self.metrics.divided();
@@ -124,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn partitions_of_others_are_left_to_them_while_they_make_progress() {
         let (host, metrics) = (Host::new(Patient::default()), Metrics::default());
-        let (own, reads) = watch::channel(BTreeSet::from([Log(0)]));
+        let (own, reads) = watch::channel(BTreeSet::from([Partition(0)]));
         let mut division = Division::new(host.clone(), reads, metrics.view("by_user"));
         let counted = |metrics: &Metrics| {
             let text = metrics.prometheus(Time::default());
@@ -132,59 +136,67 @@ mod tests {
         };
         let (first, second) = (generation(1), generation(2));
 
-        let both = BTreeMap::from([(Log(0), 5), (Log(1), 0)]);
-        assert_eq!(division.choose(&first, &both), [Log(0)], "its own");
+        let both = BTreeMap::from([(Partition(0), 5), (Partition(1), 0)]);
+        assert_eq!(division.choose(&first, &both), [Partition(0)], "its own");
         host.sleep(Duration::from_secs(3600)).await;
         for progress in 1..20 {
-            let part = division.choose(&first, &BTreeMap::from([(Log(1), progress)]));
+            let part = division.choose(&first, &BTreeMap::from([(Partition(1), progress)]));
             assert!(part.is_empty(), "{part:?} at {progress}");
             host.sleep(LOOK).await;
         }
         assert!(counted(&metrics), "another worker has a part in it");
         host.sleep(PATIENCE).await;
-        let stuck = BTreeMap::from([(Log(1), 19)]);
-        assert_eq!(division.choose(&first, &stuck), [Log(1)], "no progress");
+        let stuck = BTreeMap::from([(Partition(1), 19)]);
+        assert_eq!(division.choose(&first, &stuck), [Partition(1)], "no progress");
 
         assert!(
             division.choose(&second, &stuck).is_empty(),
             "what was seen of another generation does not count"
         );
-        own.send_replace(BTreeSet::from([Log(0), Log(1)]));
-        assert_eq!(division.choose(&second, &stuck), [Log(1)], "it was given to this worker");
+        own.send_replace(BTreeSet::from([Partition(0), Partition(1)]));
+        assert_eq!(division.choose(&second, &stuck), [Partition(1)], "it was given to this worker");
         assert!(counted(&metrics), "counted once");
     }
 
     #[tokio::test]
     async fn partitions_that_are_taken_away_are_left_to_their_next_reader() {
         let (host, metrics) = (Host::new(Patient::default()), Metrics::default());
-        let (own, reads) = watch::channel(BTreeSet::from([Log(0), Log(1)]));
+        let (own, reads) = watch::channel(BTreeSet::from([Partition(0), Partition(1)]));
         let mut division = Division::new(host.clone(), reads, metrics.view("by_user"));
         let is_divided = || {
             let text = metrics.prometheus(Time::default());
             text.contains("tidemark_ingest_divided_backfills_total{view=\"by_user\"} 1\n")
         };
         let generation = generation(1);
-        let at = |zero, one| BTreeMap::from([(Log(0), zero), (Log(1), one)]);
+        let at = |zero, one| BTreeMap::from([(Partition(0), zero), (Partition(1), one)]);
 
-        assert_eq!(division.choose(&generation, &at(0, 0)), [Log(0), Log(1)]);
-        own.send_replace(BTreeSet::from([Log(0)]));
-        assert_eq!(division.choose(&generation, &at(5, 5)), [Log(0)], "it was taken away in the middle");
+        assert_eq!(division.choose(&generation, &at(0, 0)), [Partition(0), Partition(1)]);
+        own.send_replace(BTreeSet::from([Partition(0)]));
+        assert_eq!(
+            division.choose(&generation, &at(5, 5)),
+            [Partition(0)],
+            "it was taken away in the middle"
+        );
         assert!(!is_divided(), "what this worker did before is no part of another");
         host.sleep(PATIENCE / 2).await;
-        assert_eq!(division.choose(&generation, &at(9, 7)), [Log(0)], "its next reader goes on");
+        assert_eq!(division.choose(&generation, &at(9, 7)), [Partition(0)], "its next reader goes on");
         assert!(is_divided());
         host.sleep(PATIENCE / 2).await;
-        assert_eq!(division.choose(&generation, &at(9, 7)), [Log(0)], "it has time");
+        assert_eq!(division.choose(&generation, &at(9, 7)), [Partition(0)], "it has time");
         host.sleep(PATIENCE).await;
         assert_eq!(
             division.choose(&generation, &at(9, 7)),
-            [Log(0), Log(1)],
+            [Partition(0), Partition(1)],
             "its next reader has died as well"
         );
         own.send_replace(BTreeSet::new());
         host.sleep(PATIENCE).await;
         assert_eq!(division.choose(&generation, &at(10, 9)), [], "this worker reads none any more");
         host.sleep(PATIENCE).await;
-        assert_eq!(division.choose(&generation, &at(10, 9)), [Log(0), Log(1)], "and no other does");
+        assert_eq!(
+            division.choose(&generation, &at(10, 9)),
+            [Partition(0), Partition(1)],
+            "and no other does"
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::codec::DecodeError;
-use tidemark_kernel::{EntityKey, ErrorKind, Explain, Log, Position, Span};
+use tidemark_kernel::{EntityKey, ErrorKind, Explain, Partition, Position, Span};
 use tidemark_offline::TableError;
 use tidemark_offline::durable::FileError;
 use tidemark_store::{Generation, StoreError};
@@ -155,14 +155,14 @@ pub enum IngestError {
     },
     /// Records that are to be taken back are not in.
     #[error(
-        "offsets {from}..{to} of partition {log} of source `{source_name}` are not all in: the event table has those \
+        "offsets {from}..{to} of partition {partition} of source `{source_name}` are not all in: the event table has those \
          from 0 to before {end}"
     )]
     NotIn {
         /// The source.
         source_name: String,
         /// The partition.
-        log: Log,
+        partition: Partition,
         /// The first offset.
         from: Position,
         /// The position after the last one.
@@ -186,24 +186,24 @@ pub enum IngestError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Records between two positions can be read nowhere.
-    #[error("source `{source_name}`, log {log}: records from {from} to {to} are missing")]
+    #[error("source `{source_name}`, partition {partition}: records from {from} to {to} are missing")]
     Gap {
         /// The source.
         source_name: String,
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
         /// The first offset missing.
         from: Position,
         /// The first offset there is.
         to: Position,
     },
     /// The event tables ended behind what was once read from them.
-    #[error("source `{source_name}`, log {log}: the event table fell back from {from} to {to}")]
+    #[error("source `{source_name}`, partition {partition}: the event table fell back from {from} to {to}")]
     FellBack {
         /// The source.
         source_name: String,
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
         /// Where it stood.
         from: Position,
         /// Where it stands.
@@ -290,7 +290,7 @@ pub enum IngestError {
     },
     /// Kafka threw records away before they were read.
     #[error(
-        "records {position} to {} of partition {log} of topic `{topic}` are gone from Kafka, and source \
+        "records {position} to {} of partition {partition} of topic `{topic}` are gone from Kafka, and source \
          `{source_name}` never read them",
         first.0 - 1
     )]
@@ -300,7 +300,7 @@ pub enum IngestError {
         /// The topic.
         topic: String,
         /// The partition.
-        log: Log,
+        partition: Partition,
         /// The next offset to read.
         position: Position,
         /// The first offset that Kafka still has.
@@ -308,7 +308,7 @@ pub enum IngestError {
     },
     /// Kafka lost records that were read.
     #[error(
-        "partition {log} of topic `{topic}` ends at {end}, but source `{source_name}` was read up to {position}: Kafka \
+        "partition {partition} of topic `{topic}` ends at {end}, but source `{source_name}` was read up to {position}: Kafka \
          lost records that were read, and has or will have others in their place"
     )]
     Shrunk {
@@ -317,7 +317,7 @@ pub enum IngestError {
         /// The topic.
         topic: String,
         /// The partition.
-        log: Log,
+        partition: Partition,
         /// The next offset to read.
         position: Position,
         /// Where the partition ends.
@@ -327,7 +327,7 @@ pub enum IngestError {
     #[error(
         "{} of topic `{topic}` was truncated after source `{source_name}` was read up to {position}: Kafka lost records that \
          were read{}, and has or will have others in their place",
-        one_of(logs),
+        one_of(partitions),
         end.map_or_else(String::new, |end| format!(", from offset {end} on or earlier"))
     )]
     Truncated {
@@ -336,7 +336,7 @@ pub enum IngestError {
         /// The topic.
         topic: String,
         /// The partition; several where it is not known which of them it is.
-        logs: Vec<Log>,
+        partitions: Vec<Partition>,
         /// The position right after the last record that was read of it.
         position: Position,
         /// Where the leader's records end that are of the epoch of the last record that was read, or of the last epoch before;
@@ -379,7 +379,7 @@ pub enum IngestError {
         /// What is wrong.
         source: DecodeError,
     },
-    /// Another process has filled the view as newer definitions say.
+    /// Another process has backfilled the view as newer definitions say.
     #[error("view `{0}` was defined otherwise and is kept by another process now")]
     Replaced(String),
     /// Newer definitions replaced these before they took effect.
@@ -426,12 +426,12 @@ pub enum IngestError {
 }
 
 /// `partition 3`, or where there are several, `one of the partitions 3, 5`.
-fn one_of(logs: &[Log]) -> String {
-    match logs {
-        [log] => format!("partition {log}"),
+fn one_of(partitions: &[Partition]) -> String {
+    match partitions {
+        [partition] => format!("partition {partition}"),
         _ => {
-            let logs: Vec<String> = logs.iter().map(Log::to_string).collect();
-            format!("one of the partitions {}", logs.join(", "))
+            let partitions: Vec<String> = partitions.iter().map(Partition::to_string).collect();
+            format!("one of the partitions {}", partitions.join(", "))
         }
     }
 }

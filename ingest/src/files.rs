@@ -1,6 +1,6 @@
-//! The file log: Parquet, CSV and JSON lines, the text formats also compressed, one file after the other.
+//! The file partition: Parquet, CSV and JSON lines, the text formats also compressed, one file after the other.
 //!
-//! The log of a source is all its files in the order first taken in, and an offset is the number of rows before it.
+//! The partition of a source is all its files in the order first taken in, and an offset is the number of rows before it.
 //! The [journal](crate::journal::files) keeps the list. A file is known by its size and content: seen again under
 //! any name it is skipped. One that was taken in before with [other content](Changed) is refused until the user says what
 //! it is. One that was taken in halfway is taken up again at the very row.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::input::{Format, Packing};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use crate::decode::csv::CsvRecords;
 use crate::decode::json::{self, JsonLines};
 use crate::decode::parquet::ParquetRows;
 use crate::decode::rows::{self, TextFile};
-use crate::decode::{Batch, Chunk, Place};
+use crate::decode::{Batch, Chunk, RecordPlace};
 use crate::error::IngestError;
 use crate::journal::files::KnownFile;
 
@@ -114,7 +114,7 @@ impl Identity {
         Self::of_first(path, u64::MAX)
     }
 
-    /// The identity that a file of the log has now. What was appended to a text file is no part of it.
+    /// The identity that a file of the partition has now. What was appended to a text file is no part of it.
     fn again(file: &KnownFile) -> Result<Self, IngestError> {
         if earlier::may_grow(&file.path) {
             Self::of_first(&file.path, file.size)
@@ -139,7 +139,7 @@ impl Identity {
     }
 }
 
-/// Finds a file of the log again, to go on at `row`.
+/// Finds a file of the partition again, to go on at `row`.
 ///
 /// # Errors
 /// Fails where it is gone, or holds something else now.
@@ -294,7 +294,7 @@ impl FileRows {
         &mut self,
         path: &Path,
         source: &SourcePlan,
-        place: &Place,
+        place: &RecordPlace,
         from: Position,
     ) -> Result<Option<Chunk>, IngestError> {
         match self {
@@ -318,7 +318,7 @@ pub(crate) enum FileRead {
     End(i64),
 }
 
-/// Reads a file of the log from a position on, a few batches ahead of the receiver. Ends when dropped.
+/// Reads a file of the partition from a position on, a few batches ahead of the receiver. Ends when dropped.
 pub(crate) struct FileReader {
     batches: mpsc::Receiver<Result<FileRead, IngestError>>,
     _task: JoinSet<()>,
@@ -351,7 +351,7 @@ async fn read_all(
     send: &mpsc::Sender<Result<FileRead, IngestError>>,
 ) -> Result<(), IngestError> {
     let (of, at) = (Arc::clone(source), file.clone());
-    // It was checked when it was added to the log, and under the version of the source that it is read under.
+    // It was checked when it was added to the partition, and under the version of the source that it is read under.
     let skip = file.before + start.0 - file.first;
     let open = move || {
         let opened = FileRows::open_again(&at.path, at.size, &of, skip);
@@ -359,7 +359,8 @@ async fn read_all(
     };
     let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
     let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
-    let place = if matches!(rows, FileRows::Parquet(..)) { Place::Row(name) } else { Place::Line(name) };
+    let place =
+        if matches!(rows, FileRows::Parquet(..)) { RecordPlace::Row(name) } else { RecordPlace::Line(name) };
     let mut position = start;
     loop {
         let (of, at, place) = (Arc::clone(source), file.clone(), place.clone());
@@ -367,7 +368,7 @@ async fn read_all(
             let chunk = rows.read(&at.path, &of, &place, position);
             let chunk = chunk.map_err(|error| changed_or(&of, &at, position, error))?;
             let chunk = chunk.map(|chunk| Chunk { added: at.added, ..chunk });
-            let batch = chunk.map(|chunk| accept(&of, chunk, Log::FILE)).transpose()?;
+            let batch = chunk.map(|chunk| accept(&of, chunk, Partition::FILE)).transpose()?;
             Ok::<_, IngestError>((rows, batch))
         };
         let (read, batch) = host.blocking(next).await.map_err(IngestError::stopped)??;
@@ -402,8 +403,8 @@ fn changed_or(source: &SourcePlan, file: &KnownFile, position: Position, error: 
 }
 
 /// Decides which rows of a chunk are events.
-pub(crate) fn accept(source: &SourcePlan, chunk: Chunk, log: Log) -> Result<Batch, IngestError> {
+pub(crate) fn accept(source: &SourcePlan, chunk: Chunk, partition: Partition) -> Result<Batch, IngestError> {
     chunk
-        .accept(source, log)
+        .accept(source, partition)
         .map_err(|error| IngestError::Batch { source_name: source.name.clone(), reason: error.to_string() })
 }

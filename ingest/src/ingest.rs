@@ -29,7 +29,7 @@ use crate::pipeline::run::{Answer, Definitions};
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
-use crate::push::{Accepting, Applied, PushLog, PushWriter, router};
+use crate::push::{Accepting, Applied, PushPartition, PushWriter, router};
 use crate::status::{self, Detail, Status};
 use crate::tables::CommitRule;
 use handle::Command;
@@ -89,7 +89,7 @@ pub struct Ingest {
     defined: u64,
     handle: IngestHandle,
     commands: mpsc::Receiver<Command>,
-    /// Keeps the push log's thread.
+    /// Keeps the push partition's thread.
     writer: Option<PushWriter>,
 }
 
@@ -118,7 +118,7 @@ impl Ingest {
         let writer = config.journal.clone().map(start).transpose()?;
         let kept = config.journal.zip(writer.as_ref()).map(|(journal, writer)| Kept {
             journal,
-            push: writer.log().clone(),
+            push: writer.partition().clone(),
             accepting: Accepting::default(),
             applied: Applied::default(),
         });
@@ -160,7 +160,7 @@ impl Ingest {
         })
     }
 
-    /// Brings everything to where the logs end that this process keeps: fills views that are new or changed, catches
+    /// Brings everything to where the partitions end that this process keeps: backfills views that are new or changed, catches
     /// up those that are behind, takes up files that were cut short and takes in what was pushed. Everything else
     /// does this first.
     ///
@@ -242,7 +242,7 @@ impl Ingest {
         self.pipeline(source)?.retry(watch).await
     }
 
-    /// Takes in everything that waits in the push logs, and commits it. How many records that was.
+    /// Takes in everything that waits in the push partitions, and commits it. How many records that was.
     ///
     /// # Errors
     /// Fails where the journal, the store or a table cannot be read or written.
@@ -259,7 +259,7 @@ impl Ingest {
     /// Reads topics, takes in what is pushed, as it is pushed, and does what [`handle`](Self::handle)s ask for, until
     /// `shutdown`; then commits everything. Lookups see an event within milliseconds. Each source goes at its own
     /// pace, and waits without a limit for a store, disk or broker that may come back. Views that are new, changed or lost are
-    /// filled beside that, and are up once they have caught up. A file or a fill that is under way at `shutdown` is left
+    /// backfilled beside that, and are up once they have caught up. A file or a backfill that is under way at `shutdown` is left
     /// there, and taken up by the next start.
     ///
     /// # Errors
@@ -273,7 +273,7 @@ impl Ingest {
         let mut running = Running::start(pipelines, self.shared.clone(), |pipeline| {
             (!self.ready).then(|| definitions(&self.sources, &self.views, pipeline))
         });
-        // What is filled beside may not be up when this ends.
+        // What is backfilled beside may not be up when this ends.
         self.ready = false;
         let (mut answers, mut defining) = (JoinSet::new(), JoinSet::<Defined>::new());
         let (mut upkeep, names) = (JoinSet::new(), Names::default());
@@ -344,10 +344,10 @@ impl Ingest {
         self.shared.kept.as_ref()
     }
 
-    /// The push logs, for pushing without HTTP; none where no journal is kept.
+    /// The push partitions, for pushing without HTTP; none where no journal is kept.
     #[must_use]
-    pub fn push_log(&self) -> Option<PushLog> {
-        self.writer.as_ref().map(|writer| writer.log().clone())
+    pub fn push_partition(&self) -> Option<PushPartition> {
+        self.writer.as_ref().map(|writer| writer.partition().clone())
     }
 
     /// The counters, which go on counting whatever is redefined.
@@ -374,7 +374,7 @@ impl Ingest {
     }
 
     /// Applies other sources and views. Views that are unchanged go on; the live generation of a changed
-    /// one keeps answering until its successor is filled. What is returned ends when that is so for all.
+    /// one keeps answering until its successor is backfilled. What is returned ends when that is so for all.
     async fn define(
         &mut self,
         running: &mut Running,
@@ -418,7 +418,7 @@ impl Ingest {
 
     /// Takes views that are no more out of service.
     async fn drop_removed(&self) -> Result<(), IngestError> {
-        // A source that is removed as well may still be on its way out, and would fill them again.
+        // A source that is removed as well may still be on its way out, and would backfill them again.
         let is_read = |source: &String| self.sources.iter().any(|read| read.name == *source);
         let is_defined = |view: &String| self.views.iter().any(|plan| plan.view == *view);
         for (view, _) in self.known.iter().filter(|(view, source)| is_read(source) && !is_defined(view)) {
@@ -451,9 +451,9 @@ impl Ingest {
                     None => drop(answer.send(Err(self.unknown(&source)))),
                 }
             }
-            Command::Settle { answer } => {
-                let settled = running.settle();
-                answers.spawn(async move { drop(answer.send(settled.await)) });
+            Command::WaitUntilIdle { answer } => {
+                let reconciled = running.wait_until_idle();
+                answers.spawn(async move { drop(answer.send(reconciled.await)) });
             }
             Command::Status { detail, answer } => {
                 let (sources, plans, store) =

@@ -1,7 +1,7 @@
-//! `ingest.redb`: what the logs that Tidemark itself keeps are made of.
+//! `ingest.redb`: what the partitions that Tidemark itself keeps are made of.
 //!
-//! It holds, for each source, the list of files and retractions that make up the [file log](files), the records of the
-//! [push log](push) with the keys of their requests, rejected records that are [taken again](retries), the files of its feed that were [refused], and
+//! It holds, for each source, the list of files and retractions that make up the [file partition](files), the records of the
+//! [push partition](push) with the keys of their requests, rejected records that are [taken again](retries), the files of its feed that were [refused], and
 //! the version of the source that they are [read](sources) under. One process at a time has it open.
 
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ const FIRST_FORMAT: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 
-/// How much of the journal is kept in memory: the push log is read soon after it is written.
+/// How much of the journal is kept in memory: the push partition is read soon after it is written.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// The journal, open. Clones share it.

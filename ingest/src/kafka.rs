@@ -1,4 +1,4 @@
-//! A Kafka topic as logs: each partition is one, and a record's offset is its offset.
+//! A Kafka topic as partitions: each partition is one, and a record's offset is its offset.
 //!
 //! A `TopicReader` joins the consumer group of its source on a thread of its own. It decodes the records of the
 //! partitions that this process is given and hands them over in batches, as large as they become while the last ones
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemark_host::Host;
 use tidemark_kernel::source::Start;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::{Epochs, Positions};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +44,7 @@ mod watch;
 
 pub use gather::Gathered;
 pub use metrics::TopicMetrics;
-pub use probe::TopicFacts;
+pub use probe::TopicProperties;
 pub use timestamps::Timestamps;
 pub use topic_settings::TopicSettings;
 
@@ -64,7 +64,7 @@ pub trait Topics: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Fails where there is no topic of this name, or the brokers do not answer.
-    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError>;
+    async fn describe(&self, topic: &str) -> Result<TopicProperties, IngestError>;
 
     /// How the brokers treat the topic's records.
     ///
@@ -76,7 +76,7 @@ pub trait Topics: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Like [`describe`](Self::describe).
-    async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError>;
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError>;
 
     /// Where each partition starts for a source that never read the topic.
     ///
@@ -155,17 +155,17 @@ pub enum Input {
     /// Partitions were given to this process: answer from where each is to be read. Until then none is.
     Assigned {
         /// The partitions.
-        logs: Vec<Log>,
+        partitions: Vec<Partition>,
         /// Where to answer. A reader that gets no answer ends.
         answer: oneshot::Sender<Resume>,
     },
-    /// Decoded records: at most one batch for each log, each going on where its log's last one ended. A batch may be
-    /// without any record, and only say how far the log was read.
+    /// Decoded records: at most one batch for each partition, each going on where its partition's last one ended. A batch may be
+    /// without any record, and only say how far the partition was read.
     Batches(Vec<Batch>),
     /// Partitions were taken away; nothing of them follows until they are assigned again.
     Revoked {
         /// The partitions.
-        logs: Vec<Log>,
+        partitions: Vec<Partition>,
         /// Whether others may read them already. Otherwise they wait for the answer.
         lost: bool,
         /// Where to answer once whatever is under way has ended.
@@ -195,7 +195,7 @@ pub struct Resume {
 #[derive(Debug, Default)]
 struct Orders {
     stop: AtomicBool,
-    /// Up to where logs are committed, to be told to Kafka.
+    /// Up to where partitions are committed, to be told to Kafka.
     committed: Mutex<Option<Positions>>,
 }
 
@@ -211,7 +211,7 @@ impl Orders {
 
 #[async_trait]
 impl Topics for KafkaConfig {
-    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
+    async fn describe(&self, topic: &str) -> Result<TopicProperties, IngestError> {
         probe::describe(self, topic).await
     }
 
@@ -219,7 +219,7 @@ impl Topics for KafkaConfig {
         topic_settings::ask(self, topic).await
     }
 
-    async fn ends(&self, topic: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
         probe::ends(self, topic).await
     }
 

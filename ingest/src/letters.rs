@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, cast::AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Partition, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
 use crate::decode::form::{Beside, Form, Forms};
-use crate::decode::{Batch, ColumnsBuilder, Decoder, GIVEN_UP, LONGEST, LOST, Place, RowsBuilder, decoder};
+use crate::decode::{
+    Batch, ColumnsBuilder, Decoder, GIVEN_UP, LONGEST, LOST, RecordPlace, RowsBuilder, decoder,
+};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::kafka::record::{TopicDecoder, kept};
@@ -27,7 +29,7 @@ pub use summary::{Kind, Summary, summary};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Letter {
     /// The partition that it was first read from: its rules decide about it.
-    pub(crate) log: Log,
+    pub(crate) partition: Partition,
     /// Its offset there.
     pub(crate) offset: i64,
     /// Where it came from, for people.
@@ -42,7 +44,7 @@ pub(crate) struct Letter {
 
 /// A row of `dead_letters`.
 pub(crate) struct Row<'a> {
-    pub(crate) log: Log,
+    pub(crate) partition: Partition,
     pub(crate) offset: i64,
     pub(crate) code: &'a str,
     pub(crate) detail: &'a str,
@@ -66,18 +68,18 @@ impl Row<'_> {
             None => self.likely_form()?,
         };
         let is_text = matches!(form, Form::Json | Form::Csv { .. } | Form::Tsv { .. });
-        if is_text && self.log == Log::FILE && self.raw.len() >= LONGEST {
+        if is_text && self.partition == Partition::FILE && self.raw.len() >= LONGEST {
             return Err("only the beginnings of such long records are kept");
         }
-        let (log, offset, place) = (self.log, self.offset, self.place.to_owned());
-        Ok(Letter { log, offset, place, time: self.time, form, raw: self.raw.to_vec() })
+        let (partition, offset, place) = (self.partition, self.offset, self.place.to_owned());
+        Ok(Letter { partition, offset, place, time: self.time, form, raw: self.raw.to_vec() })
     }
 
     /// The form of a record that an earlier version kept, which did not say it.
     fn likely_form(&self) -> Result<Form, &'static str> {
-        match self.log {
-            Log::PUSH => Ok(Form::Json),
-            Log::FILE => {
+        match self.partition {
+            Partition::PUSH => Ok(Form::Json),
+            Partition::FILE => {
                 let (file, _) = self.place.rsplit_once(':').unwrap_or((self.place, ""));
                 let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
                 match extension.to_ascii_lowercase().as_str() {
@@ -96,7 +98,7 @@ impl Row<'_> {
 /// The rows of a batch of `dead_letters` with all of its columns.
 pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>> {
     let column = |name| batch.column_by_name(name);
-    let logs = column(layout::LOG)?.as_primitive_opt::<Int32Type>()?;
+    let partitions = column(layout::LOG)?.as_primitive_opt::<Int32Type>()?;
     let offsets = column(layout::OFFSET)?.as_primitive_opt::<Int64Type>()?;
     let text = |name| column(name)?.as_string_opt::<i32>();
     let (codes, details) = (text(layout::REASON)?, text(layout::DETAIL)?);
@@ -104,7 +106,7 @@ pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>>
     let raws = column(layout::DEAD_RAW)?.as_binary_opt::<i32>()?;
     let times = column(layout::ARRIVAL_TIME)?.as_primitive_opt::<TimestampMillisecondType>()?;
     Some((0..batch.num_rows()).map(move |row| Row {
-        log: Log(logs.value(row)),
+        partition: Partition(partitions.value(row)),
         offset: offsets.value(row),
         code: codes.value(row),
         detail: if details.is_null(row) { "" } else { details.value(row) },
@@ -156,17 +158,17 @@ pub(crate) fn decide(
     added: Option<Time>,
 ) -> Result<Batch, IngestError> {
     let places: Arc<[String]> = letters.iter().map(|letter| letter.place.clone()).collect();
-    let mut rows = RowsBuilder::new(source, Forms::each(), Place::Known(places), first);
-    let (mut decoder, mut logs) = (LetterDecoder::new(source), Vec::new());
+    let mut rows = RowsBuilder::new(source, Forms::each(), RecordPlace::Known(places), first);
+    let (mut decoder, mut partitions) = (LetterDecoder::new(source), Vec::new());
     for (number, letter) in (0..).zip(letters) {
         let form = letter.form.encode();
         let is_read =
             rows.push_as(&form, number, letter.time, &letter.raw, |row| decoder.decode(letter, row));
-        logs.extend(is_read.then_some(letter.log));
+        partitions.extend(is_read.then_some(letter.partition));
     }
     let mut chunk = rows.finish();
-    (chunk.logs, chunk.added) = (Some(logs), added);
-    accept(source, chunk, Log::FILE)
+    (chunk.partitions, chunk.added) = (Some(partitions), added);
+    accept(source, chunk, Partition::FILE)
 }
 
 /// Reads records as today's source has them.

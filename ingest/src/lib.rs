@@ -1,13 +1,13 @@
-//! Logs through plans into the online state and the event tables, each event exactly once.
+//! Partitions through plans into the online state and the event tables, each event exactly once.
 //!
-//! A record is decoded and decided ([`decode`]) by nothing but itself and its source. A run of one log then goes
+//! A record is decoded and decided ([`decode`]) by nothing but itself and its source. A run of one partition then goes
 //! through every view of the source into the online store, at once, and with the next large commit into the event
 //! tables. Nothing remembers what was done but the positions that both keep beside what they hold: each skips what
 //! it has, and so a crash at any instant loses nothing and doubles nothing.
 //!
-//! Reading order: [`decode`]; [`journal`] (what the file log and the push log are made of), [`files`], [`push`];
-//! [`kafka`] (a topic as logs); then `apply` (the one place that touches the kernel's states), `view` (the protocol
-//! with the online store), `tables` (the one with the event tables), `fill` (a view from history), `division` (which
+//! Reading order: [`decode`]; [`journal`] (what the file partition and the push partition are made of), [`files`], [`push`];
+//! [`kafka`] (a topic as partitions); then `apply` (the one place that touches the kernel's states), `view` (the protocol
+//! with the online store), `tables` (the one with the event tables), `backfill` (a view from history), `division` (which
 //! partitions of it a worker does), `pipeline` (one source), `room` (how much of it is on its way to its views), `memory` (how
 //! much all of that may hold), [`tally`] (what became of its records), [`letters`] (those that were rejected, read back),
 //! [`health`] (what it waits for); last [`Ingest`], the surface, and [`monitor`] (what it tells over HTTP).
@@ -15,11 +15,11 @@
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
 
 mod apply;
+mod backfill;
 pub mod decode;
 mod division;
 pub mod error;
 pub mod files;
-mod fill;
 pub mod health;
 mod ingest;
 pub mod journal;
@@ -58,7 +58,7 @@ pub use pipeline::retract::{Retract, TakenBack};
 pub use pipeline::retry::Retried;
 pub use pipeline::take_in::{FileOutcome, FileReport, FilesReport};
 pub use progress::{Progress, Task, Watch, unwatched};
-pub use push::PushLog;
+pub use push::PushPartition;
 pub use room::Room;
 pub use status::Status;
 pub use tables::CommitRule;

@@ -14,7 +14,7 @@ use tidemark_store::{Generation, OnlineStore, StoreError, Sweep};
 use tokio::task::JoinSet;
 
 use crate::apply;
-use crate::fill;
+use crate::backfill;
 use crate::metrics::ViewMetrics;
 
 /// The pause between two rounds.
@@ -160,7 +160,7 @@ impl Forgetting {
         pause: Duration,
     ) -> Result<u64, StoreError> {
         let live = store.live(&self.plan.view).await?;
-        let live = live.filter(|live| fill::is_of_plan(&self.plan, live));
+        let live = live.filter(|live| backfill::is_of_plan(&self.plan, live));
         // Another generation is another walk.
         self.walk = match (self.walk.take(), live) {
             (Some((generation, sweep)), Some(live)) if generation == live => Some((live, sweep)),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemark_expr::ViewRows;
-use tidemark_kernel::{ErrorKind, Log, Time};
+use tidemark_kernel::{ErrorKind, Partition, Time};
 use tidemark_offline::Positions;
-use tidemark_proto::prometheus::{Histogram, Text};
+use tidemark_proto::prometheus::{Exposition, Histogram};
 
 use crate::decode::Batch;
 use crate::kafka::TopicMetrics;
@@ -49,7 +49,7 @@ pub(crate) struct SourceMetrics {
     /// How many partitions of the topic make no progress although they have unread records.
     stalled: AtomicU64,
     /// The next offset that every view has, by partition.
-    taken: Mutex<BTreeMap<Log, i64>>,
+    taken: Mutex<BTreeMap<Partition, i64>>,
     topic: Arc<TopicMetrics>,
 }
 
@@ -100,7 +100,7 @@ impl SourceMetrics {
             self.newest.fetch_max(*newest, Relaxed);
         }
         // Rows of files arrive when they happened, which says nothing about us.
-        if batch.log != Log::FILE {
+        if batch.partition != Partition::FILE {
             let ages = batch.arrival_times().iter().map(|arrival| now.millis().saturating_sub(*arrival));
             let mut freshness = self.freshness.lock();
             ages.for_each(|age| freshness.observe(age.max(0) as f64 / 1000.0));
@@ -109,20 +109,20 @@ impl SourceMetrics {
                 self.ahead.store(newest.saturating_sub(now.millis()), Relaxed);
             }
         }
-        if batch.log.0 >= 0 {
-            self.taken.lock().insert(batch.log, batch.to.0);
+        if batch.partition.0 >= 0 {
+            self.taken.lock().insert(batch.partition, batch.to.0);
         }
     }
 
     /// Partitions were given to this process, which reads on from these positions: how far behind it is can be told
     /// before it has taken anything.
     pub(crate) fn taken_over(&self, positions: &Positions) {
-        self.taken.lock().extend(positions.iter().map(|(log, position)| (*log, position.0)));
+        self.taken.lock().extend(positions.iter().map(|(partition, position)| (*partition, position.0)));
     }
 
     /// Partitions were taken away.
-    pub(crate) fn given_up(&self, logs: &[Log]) {
-        self.taken.lock().retain(|log, _| !logs.contains(log));
+    pub(crate) fn given_up(&self, partitions: &[Partition]) {
+        self.taken.lock().retain(|partition, _| !partitions.contains(partition));
     }
 
     /// So many partitions of the topic have unread records, and no worker makes progress in them.
@@ -185,7 +185,7 @@ impl ViewMetrics {
         self.forgotten.fetch_add(states, Relaxed);
     }
 
-    /// The view begins to be filled beside what comes in.
+    /// The view begins to be backfilled beside what comes in.
     pub(crate) fn backfill(&self) {
         self.backfills.fetch_add(1, Relaxed);
     }
@@ -223,7 +223,7 @@ impl Metrics {
     /// All metrics in the text format of Prometheus, at `now` by the wall clock.
     #[must_use]
     pub fn prometheus(&self, now: Time) -> String {
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         let sources = self.sources.lock().clone();
         counters(&mut text, "source", &OF_SOURCES, &sources);
         dead_letters(&mut text, &sources);
@@ -234,7 +234,7 @@ impl Metrics {
         let views = self.views.lock().clone();
         counters(&mut text, "view", &OF_VIEWS, &views);
         let name = "tidemark_ingest_backfill_remaining_records";
-        text.metric(name, "gauge", "records of history that a view which is being filled still lacks");
+        text.metric(name, "gauge", "records of history that a view which is being backfilled still lacks");
         for (view, metrics) in &views {
             text.line(name, &[("view", view)], metrics.backfill_rest.load(Relaxed));
         }
@@ -246,14 +246,14 @@ impl Metrics {
 
 type Sources = BTreeMap<String, Arc<SourceMetrics>>;
 
-fn counters<T>(text: &mut Text, label: &str, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
+fn counters<T>(text: &mut Exposition, label: &str, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
     for (name, help, counter) in counters {
         let counts = of.iter().map(|(value, holder)| (value.as_str(), counter(holder).load(Relaxed)));
         text.counter(name, help, label, counts);
     }
 }
 
-fn dead_letters(text: &mut Text, sources: &Sources) {
+fn dead_letters(text: &mut Exposition, sources: &Sources) {
     let name = "tidemark_ingest_dead_letters_total";
     text.metric(name, "counter", "records that are no events");
     for (source, metrics) in sources {
@@ -264,7 +264,7 @@ fn dead_letters(text: &mut Text, sources: &Sources) {
 }
 
 /// How far behind and ahead of the clock sources are.
-fn times(text: &mut Text, sources: &Sources, now: Time) {
+fn times(text: &mut Exposition, sources: &Sources, now: Time) {
     let name = "tidemark_ingest_event_time_lag_seconds";
     text.metric(name, "gauge", "the clock minus the newest event time taken");
     for (source, metrics) in sources {
@@ -284,28 +284,28 @@ fn times(text: &mut Text, sources: &Sources, now: Time) {
 }
 
 /// Where the partitions that this process reads stand.
-fn partitions(text: &mut Text, sources: &Sources) {
+fn partitions(text: &mut Exposition, sources: &Sources) {
     let name = "tidemark_ingest_position";
     text.metric(name, "gauge", "the next record that the views do not have yet");
     for (source, metrics) in sources {
-        for (log, position) in metrics.taken.lock().iter() {
-            text.line(name, &[("source", source), ("partition", &log.to_string())], *position);
+        for (partition, position) in metrics.taken.lock().iter() {
+            text.line(name, &[("source", source), ("partition", &partition.to_string())], *position);
         }
     }
     let name = "tidemark_ingest_lag_records";
     text.metric(name, "gauge", "records in the topic that the views do not have yet");
     for (source, metrics) in sources {
-        for (log, position) in metrics.taken.lock().iter() {
-            if let Some(end) = metrics.topic.end(*log) {
+        for (partition, position) in metrics.taken.lock().iter() {
+            if let Some(end) = metrics.topic.end(*partition) {
                 let lag = (end.0 - position).max(0);
-                text.line(name, &[("source", source), ("partition", &log.to_string())], lag);
+                text.line(name, &[("source", source), ("partition", &partition.to_string())], lag);
             }
         }
     }
 }
 
 /// How many partitions have unread records that no worker reads.
-fn stalled(text: &mut Text, sources: &Sources) {
+fn stalled(text: &mut Exposition, sources: &Sources) {
     let name = "tidemark_ingest_stalled_partitions";
     text.metric(
         name,
@@ -317,7 +317,7 @@ fn stalled(text: &mut Text, sources: &Sources) {
     }
 }
 
-fn histograms(text: &mut Text, sources: &Sources) {
+fn histograms(text: &mut Exposition, sources: &Sources) {
     let name = "tidemark_ingest_freshness_seconds";
     text.metric(name, "histogram", "from arrival to visible in lookups");
     for (source, metrics) in sources {
@@ -370,7 +370,7 @@ const OF_VIEWS: [Counter<ViewMetrics>; 11] = [
     ("tidemark_ingest_forgotten_states_total", "states removed that no window can see", |view| {
         &view.forgotten
     }),
-    ("tidemark_ingest_backfills_total", "times a view was filled beside what comes in", |view| {
+    ("tidemark_ingest_backfills_total", "times a view was backfilled beside what comes in", |view| {
         &view.backfills
     }),
     (

@@ -1,14 +1,14 @@
-//! One source: its logs, through its views, into the online store and the event tables.
+//! One source: its partitions, through its views, into the online store and the event tables.
 //!
 //! Batches go to the queues of the views at once and to the event tables with the next large commit; views of a compacted
 //! topic get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any
-//! instant loses nothing and doubles nothing: logs are read again from where `events` stands, and a view that is behind
+//! instant loses nothing and doubles nothing: partitions are read again from where `events` stands, and a view that is behind
 //! `events` is caught up from there.
 //!
 //! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands
 //! over, [`retry`] the records that are taken again, [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent
 //! twice, [`flow`] the way of what was taken into both stores, [`live`] the views that are up, [`idle`] how those with nothing
-//! to write are compared with the store, [`backfill`] the views that are filled from history meanwhile, [`run`] the loop that
+//! to write are compared with the store, [`backfill`] the views that are backfilled from history meanwhile, [`run`] the loop that
 //! serves them all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,15 +18,15 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Time};
-use tidemark_offline::table::facts;
+use tidemark_kernel::{FeaturePlan, Partition, SourcePlan, Time};
+use tidemark_offline::table::properties;
 use tidemark_offline::{OfflineStore, Positions, TableError};
 use tidemark_store::{Generation, OnlineStore, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::backfill::{Backfill, begin, counts};
 use crate::error::IngestError;
-use crate::fill::{Fill, begin, counts};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::memory::{Memory, SourceMemory};
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) offline: Arc<dyn OfflineStore>,
     pub(crate) store: Arc<dyn OnlineStore>,
-    /// The logs that this process keeps, if it keeps any.
+    /// The partitions that this process keeps, if it keeps any.
     pub(crate) kept: Option<Kept>,
     /// How to reach the brokers, if there are any.
     pub(crate) topics: Option<Arc<dyn Topics>>,
@@ -107,7 +107,7 @@ impl Shared {
 /// One source on its way into both stores.
 pub(crate) struct Pipeline {
     shared: Shared,
-    /// The version under which its logs are read.
+    /// The version under which its partitions are read.
     source: Arc<SourcePlan>,
     tables: Tables,
     /// The views that are up.
@@ -121,7 +121,7 @@ pub(crate) struct Pipeline {
     memory: Arc<SourceMemory>,
     arrivals: Arc<Arrivals>,
     /// The ids of each partition, where the source leaves repetitions out.
-    known: BTreeMap<Log, Known>,
+    known: BTreeMap<Partition, Known>,
     /// The orders that use the file partition, while [running](run).
     intake: Intake,
     /// Whether what was cut short of files was ordered since it began to run.
@@ -131,7 +131,7 @@ pub(crate) struct Pipeline {
     /// The views that are not yet, while [running](run).
     backfills: Backfills,
     /// The partitions that this process writes, for [backfills](backfill) that are divided among workers.
-    own: watch::Sender<BTreeSet<Log>>,
+    own: watch::Sender<BTreeSet<Partition>>,
     /// Whether the topic was left to be read again from where `events` stands.
     joins_again: bool,
     /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
@@ -230,7 +230,7 @@ impl Pipeline {
         }
     }
 
-    /// The version under which the source's logs are read.
+    /// The version under which the source's partitions are read.
     pub(crate) const fn source(&self) -> &Arc<SourcePlan> {
         &self.source
     }
@@ -259,7 +259,7 @@ impl Pipeline {
     }
 
     /// Applies the definitions of a source and its views: what was taken in before reaches both stores as it was defined then,
-    /// whatever changed is filled, and everything that waits in the logs that we keep is taken in.
+    /// whatever changed is backfilled, and everything that waits in the partitions that we keep is taken in.
     pub(crate) async fn switch(
         &mut self,
         source: Arc<SourcePlan>,
@@ -272,7 +272,7 @@ impl Pipeline {
             finished = self.finish(watch).await;
             if finished.is_ok() {
                 // What was acknowledged is seen by lookups also while the successors of these views are backfilled.
-                self.room.drained(&self.logs()).await;
+                self.room.drained(&self.partitions()).await;
             }
         }
         // What is pushed up to here is read under the old version, what is pushed afterwards under the new one.
@@ -380,7 +380,7 @@ impl Pipeline {
             return Ok(true);
         }
         let events = &*self.tables.open_tables().await?.events;
-        if !events.facts().contains_key(facts::GENERATIONS_SINCE) {
+        if !events.properties().contains_key(properties::GENERATIONS_SINCE) {
             return Ok(false);
         }
         self.knows_none_that_counts(plan).await
@@ -445,7 +445,7 @@ impl Pipeline {
     /// it.
     async fn finish(&mut self, watch: Watch<'_>) -> Result<(), IngestError> {
         let ends = self.ends()?;
-        if ends.iter().all(|(log, end)| self.tables.committed(*log) == *end) {
+        if ends.iter().all(|(partition, end)| self.tables.committed(*partition) == *end) {
             return Ok(());
         }
         self.resume_files(watch).await?;
@@ -462,7 +462,7 @@ impl Pipeline {
         let health = self.health.clone();
         let mut wait = health.wait();
         loop {
-            match self.fill_all(plans, &ends, watch).await {
+            match self.backfill_all(plans, &ends, watch).await {
                 Ok(views) => {
                     self.views = self.all_live(views);
                     return Ok(());
@@ -473,7 +473,7 @@ impl Pipeline {
         }
     }
 
-    async fn fill_all(
+    async fn backfill_all(
         &mut self,
         plans: &[Arc<FeaturePlan>],
         ends: &Positions,
@@ -484,7 +484,7 @@ impl Pipeline {
         let views = plans.iter().map(async |plan| {
             let metrics = metrics.view(&plan.view);
             let events = &**events;
-            Fill { host, store, plan, events, ends, began: None, metrics: &metrics, memory }
+            Backfill { host, store, plan, events, ends, began: None, metrics: &metrics, memory }
                 .bring_up(watch)
                 .await
         });

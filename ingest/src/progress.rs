@@ -19,8 +19,8 @@ pub enum Task<'a> {
         /// The source.
         source: &'a str,
     },
-    /// Filling a view from history; counted in events.
-    Fill {
+    /// Backfilling a view from history; counted in events.
+    Backfill {
         /// The view.
         view: &'a str,
     },

@@ -1,4 +1,4 @@
-//! The push log: events sent to this process.
+//! The push partition: events sent to this process.
 //!
 //! A record is appended to the journal, durably, before it is acknowledged, and read from there like any other.
 //! One task writes, on a thread of its own: it gathers all requests that wait and commits them together, so that many
@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{Explain, Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Explain, Partition, Position, SourcePlan, Time};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::decode::decoder::{self, Unknown};
-use crate::decode::{Batch, Forms, Place, RowsBuilder};
+use crate::decode::{Batch, Forms, RecordPlace, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::journal::Journal;
@@ -35,9 +35,9 @@ const GATHERED: usize = 512;
 /// How many bytes of records are gathered before they are committed, however few requests that is.
 const GATHERED_BYTES: usize = 16 << 20;
 
-/// Where pushed records go. Clones append to the same log.
+/// Where pushed records go. Clones append to the same partition.
 #[derive(Clone, Debug)]
-pub struct PushLog {
+pub struct PushPartition {
     requests: mpsc::Sender<Request>,
     appended: Arc<broadcast::Receiver<()>>,
 }
@@ -45,7 +45,7 @@ pub struct PushLog {
 /// The task that writes. It ends when this is dropped; senders are then told so. The journal is closed by then, so that
 /// it can be opened again at once.
 pub(crate) struct PushWriter {
-    log: PushLog,
+    partition: PushPartition,
     // In this order: the task is told to end, then waited for.
     _stop: oneshot::Sender<()>,
     _task: Box<dyn Send + Sync>,
@@ -59,12 +59,12 @@ enum Request {
     Trim(String, Position),
 }
 
-impl PushLog {
+impl PushPartition {
     /// Appends records, in JSON, received at `received`, and gives the position of the first. Once this returns they
     /// survive a loss of power.
     ///
     /// # Errors
-    /// Fails where they could not be written: all of them are in the log or none, and none unless the disk itself
+    /// Fails where they could not be written: all of them are in the partition or none, and none unless the disk itself
     /// failed in the middle. Records that are in it and sent again are two events.
     pub async fn append(
         &self,
@@ -102,16 +102,16 @@ impl PushWriter {
         let (requests, mut receive) = mpsc::channel(WAITING);
         let (changed, appended) = broadcast::channel(1);
         let (stop, stopped) = oneshot::channel();
-        let log = PushLog { requests, appended: Arc::new(appended) };
+        let partition = PushPartition { requests, appended: Arc::new(appended) };
         let writing = host.clone();
         let task = async move { write(&writing, &journal, &mut receive, &changed, stopped).await };
         let task = host.apart("push-log", task).map_err(IngestError::stopped)?;
-        Ok(Self { log, _stop: stop, _task: task })
+        Ok(Self { partition, _stop: stop, _task: task })
     }
 
     /// Where to append.
-    pub(crate) const fn log(&self) -> &PushLog {
-        &self.log
+    pub(crate) const fn partition(&self) -> &PushPartition {
+        &self.partition
     }
 }
 
@@ -195,13 +195,17 @@ impl Gathered {
         for (source, position) in &self.trims {
             if let Err(error) = journal.trim(source, *position) {
                 let error = error.explained();
-                tracing::warn!(source, error, "records that are in the event table stay in the push log");
+                tracing::warn!(
+                    source,
+                    error,
+                    "records that are in the event table stay in the push partition"
+                );
             }
         }
     }
 }
 
-/// Decodes records of the push log that follow one another.
+/// Decodes records of the push partition that follow one another.
 pub(crate) fn decode(source: &SourcePlan, records: &[PushedRecord]) -> Result<Batch, IngestError> {
     decode_telling(source, records, &mut |_, _| ())
 }
@@ -214,11 +218,11 @@ fn decode_telling(
 ) -> Result<Batch, IngestError> {
     let from = records.first().map_or(Position::START, |first| Position(first.offset));
     let decoder = decoder::of_records(source);
-    let mut rows = RowsBuilder::new(source, Forms::All(decoder.form()), Place::Push, from);
+    let mut rows = RowsBuilder::new(source, Forms::All(decoder.form()), RecordPlace::Push, from);
     for record in records {
         rows.push(record.offset, Some(record.received), &record.json, |row| {
             decoder.decode(&record.json, row, &mut *unknown)
         });
     }
-    accept(source, rows.finish(), Log::PUSH)
+    accept(source, rows.finish(), Partition::PUSH)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 use tokio::sync::watch;
 
 use crate::decode::Batch;
@@ -30,7 +30,7 @@ pub struct Room {
 
 #[derive(Debug, Default)]
 struct Occupied {
-    batches: BTreeMap<Log, usize>,
+    batches: BTreeMap<Partition, usize>,
     records: usize,
     bytes: usize,
     /// Whether as much waits for the next commit as may.
@@ -39,7 +39,7 @@ struct Occupied {
 
 impl Occupied {
     /// The second half of the memory is for partitions that have nothing on their way, so that slow ones do not take all.
-    fn has_room(&self, partition: Log, memory: usize) -> bool {
+    fn has_room(&self, partition: Partition, memory: usize) -> bool {
         match self.batches.get(&partition) {
             _ if self.tables_are_full => false,
             None => self.bytes == 0 || self.bytes < memory,
@@ -55,28 +55,31 @@ impl Room {
 
     /// Whether another batch of a partition may be handed over.
     #[must_use]
-    pub fn has(&self, partition: Log) -> bool {
+    pub fn has(&self, partition: Partition) -> bool {
         self.occupied.borrow().has_room(partition, self.memory.queued())
     }
 
     /// Waits until another batch of a partition may be handed over.
-    pub async fn free(&self, partition: Log) {
+    pub async fn free(&self, partition: Partition) {
         self.until(|occupied| occupied.has_room(partition, self.memory.queued())).await;
     }
 
     /// Waits until another batch of any of these partitions may be handed over.
-    pub async fn free_for_any(&self, partitions: &[Log]) {
-        self.until(|occupied| partitions.iter().any(|log| occupied.has_room(*log, self.memory.queued())))
-            .await;
+    pub async fn free_for_any(&self, partitions: &[Partition]) {
+        self.until(|occupied| {
+            partitions.iter().any(|partition| occupied.has_room(*partition, self.memory.queued()))
+        })
+        .await;
     }
 
     /// Waits until nothing of these partitions is on its way.
-    pub(crate) async fn drained(&self, partitions: &[Log]) {
-        self.until(|occupied| !partitions.iter().any(|log| occupied.batches.contains_key(log))).await;
+    pub(crate) async fn drained(&self, partitions: &[Partition]) {
+        self.until(|occupied| !partitions.iter().any(|partition| occupied.batches.contains_key(partition)))
+            .await;
     }
 
     /// Whether nothing of a partition is on its way.
-    pub(crate) fn is_drained(&self, partition: Log) -> bool {
+    pub(crate) fn is_drained(&self, partition: Partition) -> bool {
         !self.occupied.borrow().batches.contains_key(&partition)
     }
 
@@ -94,7 +97,7 @@ impl Room {
     /// A batch begins its way to the views.
     pub(crate) fn enter(&self, batch: Batch, arrivals: &Arc<Arrivals>) -> Arc<InFlight> {
         self.occupied.send_modify(|occupied| {
-            *occupied.batches.entry(batch.log).or_default() += 1;
+            *occupied.batches.entry(batch.partition).or_default() += 1;
             occupied.records += records(&batch);
             occupied.bytes += batch.bytes();
         });
@@ -105,10 +108,10 @@ impl Room {
         self.occupied.send_modify(|occupied| {
             occupied.records -= records(batch);
             occupied.bytes -= batch.bytes();
-            if let Some(batches) = occupied.batches.get_mut(&batch.log) {
+            if let Some(batches) = occupied.batches.get_mut(&batch.partition) {
                 *batches -= 1;
                 if *batches == 0 {
-                    occupied.batches.remove(&batch.log);
+                    occupied.batches.remove(&batch.partition);
                 }
             }
         });
@@ -148,7 +151,7 @@ impl Drop for InFlight {
         let (batch, arrivals) = (&self.batch, &self.arrivals);
         self.room.leave(batch);
         arrivals.metrics.taken(batch, arrivals.host.now());
-        if let Some(applied) = arrivals.applied.as_ref().filter(|_| batch.log == Log::PUSH) {
+        if let Some(applied) = arrivals.applied.as_ref().filter(|_| batch.partition == Partition::PUSH) {
             applied.reached(&arrivals.source, batch.to);
         }
     }
@@ -168,32 +171,32 @@ mod tests {
         Arc::new(Arrivals { source: "payments".into(), host, metrics: Arc::default(), applied: None })
     }
 
-    fn batch(log: Log) -> Batch {
+    fn batch(partition: Partition) -> Batch {
         let events = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new(), epoch: None }
+        Batch { partition, from: Position::START, to: Position(1), events, dead: Vec::new(), epoch: None }
     }
 
     #[test]
     fn a_partition_that_is_full_leaves_room_for_others() {
         let (room, arrivals) = (Room::default(), arrivals());
-        let first = room.enter(batch(Log(0)), &arrivals);
-        assert!(room.has(Log(0)));
-        let second = room.enter(batch(Log(0)), &arrivals);
-        assert!(!room.has(Log(0)) && room.has(Log(1)));
+        let first = room.enter(batch(Partition(0)), &arrivals);
+        assert!(room.has(Partition(0)));
+        let second = room.enter(batch(Partition(0)), &arrivals);
+        assert!(!room.has(Partition(0)) && room.has(Partition(1)));
         let also = Arc::clone(&first);
         drop(first);
-        assert!(!room.has(Log(0)), "another view has not applied it yet");
+        assert!(!room.has(Partition(0)), "another view has not applied it yet");
         drop(also);
-        assert!(room.has(Log(0)) && !room.is_drained(Log(0)));
+        assert!(room.has(Partition(0)) && !room.is_drained(Partition(0)));
         drop(second);
-        assert!(room.is_drained(Log(0)));
+        assert!(room.is_drained(Partition(0)));
     }
 
     #[test]
     fn slow_partitions_take_half_of_the_memory_at_most() {
         let room = Room::within(Arc::new(Memory::of(16 * 1000).for_source()));
         let arrivals = arrivals();
-        let large = |log| {
+        let large = |partition| {
             let letter = DeadLetter {
                 offset: 0,
                 code: LOST,
@@ -203,22 +206,22 @@ mod tests {
                 form: None,
                 record_time: None,
             };
-            Batch { dead: vec![letter], ..batch(log) }
+            Batch { dead: vec![letter], ..batch(partition) }
         };
-        let first = room.enter(large(Log(0)), &arrivals);
-        assert!(!room.has(Log(0)) && room.has(Log(1)), "the second half is for others");
-        let second = room.enter(large(Log(1)), &arrivals);
-        assert!(!room.has(Log(2)), "all of it is in use");
+        let first = room.enter(large(Partition(0)), &arrivals);
+        assert!(!room.has(Partition(0)) && room.has(Partition(1)), "the second half is for others");
+        let second = room.enter(large(Partition(1)), &arrivals);
+        assert!(!room.has(Partition(2)), "all of it is in use");
         drop((first, second));
-        assert!(room.has(Log(0)) && room.has(Log(2)));
+        assert!(room.has(Partition(0)) && room.has(Partition(2)));
     }
 
     #[test]
     fn full_tables_leave_room_for_none() {
         let room = Room::default();
         room.tables_are_full(true);
-        assert!(!room.has(Log(0)));
+        assert!(!room.has(Partition(0)));
         room.tables_are_full(false);
-        assert!(room.has(Log(0)));
+        assert!(room.has(Partition(0)));
     }
 }

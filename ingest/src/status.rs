@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{Explain, FeaturePlan, Log, Offset, Position, SourcePlan, Span, Time};
-use tidemark_offline::table::{LogStatistics, layout};
+use tidemark_kernel::{Explain, FeaturePlan, Offset, Partition, Position, SourcePlan, Span, Time};
+use tidemark_offline::table::{PartitionStatistics, layout};
 use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 
+use crate::backfill;
 use crate::decode::RETRACTED;
 use crate::error::IngestError;
-use crate::fill;
 use crate::health::Ahead;
 use crate::journal::files::KnownFile;
 use crate::pipeline::Shared;
 use crate::pipeline::arrivals::newest_ahead;
 use crate::tally::FEW;
 
-/// Over how long the rate of a log is told.
+/// Over how long the rate of a partition is told.
 const RECENTLY: Span = Span::from_secs(60);
 
 /// What a status contains whose cost grows with what is stored. Without it a status takes about a second, whatever is stored.
@@ -51,8 +51,8 @@ pub struct Status {
 pub struct SourceStatus {
     /// Its name.
     pub source: String,
-    /// Its logs, those without any record left out.
-    pub logs: BTreeMap<Log, LogStatus>,
+    /// Its partitions, those without any record left out.
+    pub partitions: BTreeMap<Partition, PartitionStatus>,
     /// Why it is not known where the partitions of its topic end, if it is not, and what to do about it.
     pub unreachable: Option<String>,
     /// What is rejected of its records, where that is most of them.
@@ -83,7 +83,7 @@ pub struct FileStatus {
 }
 
 impl FileStatus {
-    /// The files among the entries of a file log.
+    /// The files among the entries of a file partition.
     fn all(entries: &[KnownFile]) -> Vec<Self> {
         let (files, retractions): (Vec<_>, Vec<_>) =
             entries.iter().partition(|entry| entry.retracts.is_none());
@@ -113,9 +113,9 @@ pub struct Rejecting {
     pub place: String,
 }
 
-/// Where a log of a source stands in the event tables.
+/// Where a partition of a source stands in the event tables.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LogStatus {
+pub struct PartitionStatus {
     /// The next record to commit.
     pub position: Position,
     /// The next record that will be appended, where that is known.
@@ -130,7 +130,7 @@ pub struct LogStatus {
     pub rate: f64,
 }
 
-impl LogStatus {
+impl PartitionStatus {
     /// How many records are still to be committed, where that is known.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
@@ -152,9 +152,9 @@ pub struct ViewStatus {
     /// Whether the online store has lost that generation or a part of it. It is backfilled under another number by the next
     /// worker that looks; until then `positions` and `sizes` are empty.
     pub lost: bool,
-    /// For each log, the position that all of its buckets have reached; none where they were not
+    /// For each partition, the position that all of its buckets have reached; none where they were not
     /// [asked for](Detail::exact).
-    pub positions: Option<BTreeMap<Log, Position>>,
+    pub positions: Option<BTreeMap<Partition, Position>>,
     /// How much it holds.
     pub sizes: Sizes,
 }
@@ -166,47 +166,55 @@ impl Shared {
         source: &Arc<SourcePlan>,
         detail: Detail,
     ) -> Result<SourceStatus, IngestError> {
-        let mut logs: BTreeMap<Log, LogStatus> = BTreeMap::new();
-        let (ends, unreachable) = match self.ends_of_logs(source).await {
+        let mut partitions: BTreeMap<Partition, PartitionStatus> = BTreeMap::new();
+        let (ends, unreachable) = match self.ends_of_partitions(source).await {
             Ok(ends) => (ends, None),
             // Brokers that are away hide nothing else.
             Err(error) => (self.ends(&source.name)?, Some(error.explained())),
         };
-        for (log, end) in ends {
+        for (partition, end) in ends {
             if end > Position::START {
-                logs.entry(log).or_default().end = (end.0 < i64::MAX).then_some(end);
+                partitions.entry(partition).or_default().end = (end.0 < i64::MAX).then_some(end);
             }
         }
         let now = self.host.now();
         let since = now.minus(RECENTLY);
         let events = self.offline.open(source, TableKind::Events).await?;
         let dead_letters = self.offline.open(source, TableKind::DeadLetters).await?;
-        for (log, position) in events.positions() {
-            logs.entry(*log).or_default().position = *position;
+        for (partition, position) in events.positions() {
+            partitions.entry(*partition).or_default().position = *position;
         }
-        let statistics = events.log_statistics().await?;
-        for (log, held) in &statistics {
-            let status = logs.entry(*log).or_default();
+        let statistics = events.partition_statistics().await?;
+        for (partition, held) in &statistics {
+            let status = partitions.entry(*partition).or_default();
             (status.events, status.newest) = (held.rows, held.newest_event);
         }
         let ahead = newest_ahead(source, &*events, &statistics, now).await?;
-        let held = dead_letters.log_statistics().await?;
-        for (log, held) in &held {
-            logs.entry(*log).or_default().dead_letters = held.rows;
+        let held = dead_letters.partition_statistics().await?;
+        for (partition, held) in &held {
+            partitions.entry(*partition).or_default().dead_letters = held.rows;
         }
         let recent = events.recent(since).await?;
-        for (log, rows) in &recent {
-            logs.entry(*log).or_default().rate = *rows as f64 / RECENTLY.millis() as f64 * 1000.0;
+        for (partition, rows) in &recent {
+            partitions.entry(*partition).or_default().rate = *rows as f64 / RECENTLY.millis() as f64 * 1000.0;
         }
-        let all = |of: fn(&LogStatus) -> u64| logs.values().map(of).sum::<u64>();
-        let all = (all(|log| log.events), all(|log| log.dead_letters));
+        let all = |of: fn(&PartitionStatus) -> u64| partitions.values().map(of).sum::<u64>();
+        let all = (all(|partition| partition.events), all(|partition| partition.dead_letters));
         let rejecting = rejecting(&*dead_letters, since, recent.values().sum(), all, &held).await?;
         let files = match detail.files {
             true => FileStatus::all(&self.files(&source.name).await?),
             false => Vec::new(),
         };
         let refused = self.refused(&source.name).await?;
-        Ok(SourceStatus { source: source.name.clone(), logs, unreachable, rejecting, ahead, files, refused })
+        Ok(SourceStatus {
+            source: source.name.clone(),
+            partitions,
+            unreachable,
+            rejecting,
+            ahead,
+            files,
+            refused,
+        })
     }
 }
 
@@ -216,7 +224,7 @@ async fn rejecting(
     since: Time,
     recent: u64,
     all: (u64, u64),
-    held: &BTreeMap<Log, LogStatistics>,
+    held: &BTreeMap<Partition, PartitionStatistics>,
 ) -> Result<Option<Rejecting>, IngestError> {
     let letters = table.recent(since).await?;
     let (events, dead_letters) = match (recent, letters.values().sum::<u64>()) {
@@ -224,10 +232,14 @@ async fn rejecting(
         _ if all.0 == 0 && all.1 > 0 => all,
         _ => return Ok(None),
     };
-    let most = letters.iter().max_by_key(|(_, rows)| **rows).map(|(log, _)| *log);
-    let most = most.or_else(|| held.iter().max_by_key(|(_, held)| held.rows).map(|(log, _)| *log));
-    let Some((log, last)) = most.and_then(|log| Some((log, held.get(&log)?.last))) else { return Ok(None) };
-    let at = |position| BTreeMap::from([(log, position)]);
+    let most = letters.iter().max_by_key(|(_, rows)| **rows).map(|(partition, _)| *partition);
+    let most =
+        most.or_else(|| held.iter().max_by_key(|(_, held)| held.rows).map(|(partition, _)| *partition));
+    let Some((partition, last)) = most.and_then(|partition| Some((partition, held.get(&partition)?.last)))
+    else {
+        return Ok(None);
+    };
+    let at = |position| BTreeMap::from([(partition, position)]);
     let columns = [layout::DETAIL, layout::PLACE, layout::REASON];
     let mut rows = table.scan(&columns, &at(Position(last)), &at(Position::after(last)))?;
     let Some(row) = rows.try_next().await? else { return Ok(None) };
@@ -262,7 +274,7 @@ pub(crate) async fn views(
             true => held.next().unwrap_or_default(),
             false => Held::default(),
         };
-        let current = live.as_ref().is_some_and(|live| fill::is_of_plan(plan, live));
+        let current = live.as_ref().is_some_and(|live| backfill::is_of_plan(plan, live));
         let (view, source) = (plan.view.clone(), plan.source.clone());
         views.push(ViewStatus { view, source, live, current, lost, positions, sizes });
     }
@@ -290,7 +302,7 @@ async fn look_again(
 }
 
 /// The positions that all buckets have reached, where they are wanted, and sizes.
-type Held = (Option<BTreeMap<Log, Position>>, Sizes);
+type Held = (Option<BTreeMap<Partition, Position>>, Sizes);
 
 /// What each of these generations holds. One that is dropped meanwhile holds nothing.
 async fn held(
@@ -317,9 +329,11 @@ async fn held(
 async fn reached(
     generation: &Generation,
     store: &dyn OnlineStore,
-) -> Result<BTreeMap<Log, Position>, StoreError> {
+) -> Result<BTreeMap<Partition, Position>, StoreError> {
     let positions = store.positions(generation).await?.into_iter();
-    let lowest = positions.filter_map(|(log, buckets)| Some((log, *buckets.values().min()?)));
-    let is_partition = |log: &Log| *log != Log::RETRACTIONS;
-    Ok(lowest.filter(|(log, position)| *position > Position::START && is_partition(log)).collect())
+    let lowest = positions.filter_map(|(partition, buckets)| Some((partition, *buckets.values().min()?)));
+    let is_partition = |partition: &Partition| *partition != Partition::RETRACTIONS;
+    Ok(lowest
+        .filter(|(partition, position)| *position > Position::START && is_partition(partition))
+        .collect())
 }

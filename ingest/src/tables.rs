@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::{Log, Position, SourcePlan};
-use tidemark_offline::table::facts;
+use tidemark_kernel::{Partition, Position, SourcePlan};
+use tidemark_offline::table::properties;
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{
-    Epochs, Facts, OfflineStore, OfflineTable, Positions, Retraction, TableError, TableKind,
+    Epochs, OfflineStore, OfflineTable, Positions, Properties, Retraction, TableError, TableKind,
 };
 use tokio::task::{JoinError, JoinSet};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::health::SourceHealth;
-use crate::kafka::TopicFacts;
+use crate::kafka::TopicProperties;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
 pub(crate) use open::is_partition;
@@ -32,7 +32,7 @@ mod open;
 /// When what was taken in is committed to the event tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitRule {
-    /// How long a record waits at most. What a crash leaves uncommitted is read again from its log.
+    /// How long a record waits at most. What a crash leaves uncommitted is read again from its partition.
     pub every: Duration,
     /// How many records do not wait.
     pub rows: usize,
@@ -63,7 +63,7 @@ pub(crate) struct Tables {
     commit: JoinSet<Ended>,
     /// The commit that has ended and was not looked at yet.
     ended: Option<Result<Ended, JoinError>>,
-    /// Up to where `events` holds each log, as far as we have seen.
+    /// Up to where `events` holds each partition, as far as we have seen.
     committed: Positions,
     /// Where the list of retractions ends, as far as we have seen.
     retracted: Position,
@@ -87,9 +87,9 @@ pub(crate) struct Landed {
     pub(crate) batches: Vec<Batch>,
     /// The partitions that others have committed part of first. Other records may have been there when they read them, so
     /// that views are restored from `events`.
-    pub(crate) overtaken: BTreeSet<Log>,
+    pub(crate) overtaken: BTreeSet<Partition>,
     /// Those of them that are read again from where `events` stands.
-    pub(crate) discarded: BTreeSet<Log>,
+    pub(crate) discarded: BTreeSet<Partition>,
 }
 
 impl Landed {
@@ -148,21 +148,21 @@ impl Tables {
         &self.history
     }
 
-    /// Up to where `events` holds a log.
-    pub(crate) fn committed(&self, log: Log) -> Position {
-        stands(&self.committed, log)
+    /// Up to where `events` holds a partition.
+    pub(crate) fn committed(&self, partition: Partition) -> Position {
+        stands(&self.committed, partition)
     }
 
-    /// Up to where `events` holds each log.
+    /// Up to where `events` holds each partition.
     pub(crate) const fn positions(&self) -> &Positions {
         &self.committed
     }
 
-    /// Up to where a log was taken, committed or not.
-    pub(crate) fn taken(&self, log: Log) -> Position {
-        let waiting = self.pending.spans.get(&log).map(|(_, to)| *to);
-        let waiting = waiting.max(self.leaving.get(&log).copied());
-        waiting.map_or_else(|| self.committed(log), |to| to.max(self.committed(log)))
+    /// Up to where a partition was taken, committed or not.
+    pub(crate) fn taken(&self, partition: Partition) -> Position {
+        let waiting = self.pending.spans.get(&partition).map(|(_, to)| *to);
+        let waiting = waiting.max(self.leaving.get(&partition).copied());
+        waiting.map_or_else(|| self.committed(partition), |to| to.max(self.committed(partition)))
     }
 
     /// Whether the topic is compacted, as far as we have seen: then views get its records from commits. What no commit holds
@@ -173,8 +173,8 @@ impl Tables {
 
     /// Whether the topic is noted to be compacted, and generations that were begun before do not count for that reason.
     pub(crate) async fn counts_compacted(&mut self) -> Result<bool, IngestError> {
-        let facts = self.open_tables().await?.events.facts();
-        Ok(facts.get(facts::COMPACTED).is_some_and(|noted| noted != facts::NOTED))
+        let properties = self.open_tables().await?.events.properties();
+        Ok(properties.get(properties::COMPACTED).is_some_and(|noted| noted != properties::NOTED))
     }
 
     /// Notes in the event table whether the topic is compacted; with `since`, also from which generation on states count, which was
@@ -203,18 +203,18 @@ impl Tables {
         Ok(is_lowered)
     }
 
-    /// Whether views get the records of a log from commits.
-    pub(crate) const fn is_committed_first(&self, log: Log) -> bool {
-        self.commits_first && is_partition(log)
+    /// Whether views get the records of a partition from commits.
+    pub(crate) const fn is_committed_first(&self, partition: Partition) -> bool {
+        self.commits_first && is_partition(partition)
     }
 
-    /// Up to where a log was handed to the views.
-    pub(crate) fn handed_over(&self, log: Log) -> Position {
-        if !self.is_committed_first(log) {
-            return self.taken(log);
+    /// Up to where a partition was handed to the views.
+    pub(crate) fn handed_over(&self, partition: Partition) -> Position {
+        if !self.is_committed_first(partition) {
+            return self.taken(partition);
         }
-        let landed = self.landed.batches.iter().find(|batch| batch.log == log);
-        landed.map_or_else(|| self.committed(log), |batch| batch.from)
+        let landed = self.landed.batches.iter().find(|batch| batch.partition == partition);
+        landed.map_or_else(|| self.committed(partition), |batch| batch.from)
     }
 
     /// The time until a commit is to begin that views wait for: zero where committed batches wait to be handed over, none
@@ -223,8 +223,8 @@ impl Tables {
         if !self.landed.is_empty() {
             return Some(Duration::ZERO);
         }
-        let wait =
-            !self.is_committing() && self.pending.spans.keys().any(|log| self.is_committed_first(*log));
+        let wait = !self.is_committing()
+            && self.pending.spans.keys().any(|partition| self.is_committed_first(*partition));
         wait.then(|| PACE.saturating_sub(self.since_commit.elapsed()))
     }
 
@@ -241,11 +241,11 @@ impl Tables {
     /// Takes note of where `events` stands.
     fn look(&mut self) {
         if let Some(open) = &self.open {
-            let facts = open.events.facts();
+            let properties = open.events.properties();
             self.committed = open.events.positions().clone();
-            self.retracted = retracted(facts);
-            self.generations_since = generations_since(facts);
-            self.commits_first = facts.contains_key(facts::COMPACTED);
+            self.retracted = retracted(properties);
+            self.generations_since = generations_since(properties);
+            self.commits_first = properties.contains_key(properties::COMPACTED);
         }
     }
 
@@ -275,12 +275,12 @@ impl Tables {
 
     /// Adds a batch to the next commit.
     pub(crate) fn add(&mut self, batch: Arc<Batch>) -> Result<(), IngestError> {
-        let taken = self.taken(batch.log);
+        let taken = self.taken(batch.partition);
         if batch.to <= taken {
             return Ok(());
         }
         if batch.from > taken {
-            return Err(self.gap(batch.log, taken, batch.from));
+            return Err(self.gap(batch.partition, taken, batch.from));
         }
         // A reader may hand over again what it has handed over before.
         let overlaps = batch.from < taken && !is_on(Mutant::Overlap);
@@ -288,8 +288,8 @@ impl Tables {
         if self.source.unique.is_some() {
             self.pending.decided_at.get_or_insert(self.retracted);
         }
-        self.pending.spans.entry(batch.log).or_insert((taken, taken)).1 = batch.to;
-        self.pending.epochs.extend(batch.epoch.map(|epoch| (batch.log, epoch)));
+        self.pending.spans.entry(batch.partition).or_insert((taken, taken)).1 = batch.to;
+        self.pending.epochs.extend(batch.epoch.map(|epoch| (batch.partition, epoch)));
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();
         self.pending.batches.push(batch);
@@ -297,8 +297,8 @@ impl Tables {
     }
 
     /// The error for records that are nowhere.
-    pub(crate) fn gap(&self, log: Log, from: Position, to: Position) -> IngestError {
-        IngestError::Gap { source_name: self.source.name.clone(), log, from, to }
+    pub(crate) fn gap(&self, partition: Partition, from: Position, to: Position) -> IngestError {
+        IngestError::Gap { source_name: self.source.name.clone(), partition, from, to }
     }
 
     /// Whether a partition is discarded and read again once another worker has committed part of it. On a compacted topic the
@@ -315,7 +315,7 @@ impl Tables {
         }
         let Some(mut open) = self.open.take() else { return };
         let mut pending = std::mem::take(&mut self.pending);
-        self.leaving = pending.spans.iter().map(|(log, (_, to))| (*log, *to)).collect();
+        self.leaving = pending.spans.iter().map(|(partition, (_, to))| (*partition, *to)).collect();
         self.since_commit = self.host.stopwatch();
         let (watch, health, rereads) = (self.host.stopwatch(), health.clone(), self.rereads_overtaken());
         self.commit.spawn(async move {
@@ -365,27 +365,27 @@ impl Tables {
     /// Keeps what was committed for the views, where they get it from commits.
     fn land(&mut self, pending: Pending, conflicts: Conflicts) -> Result<(), IngestError> {
         let Conflicts { overtaken, discarded } = conflicts;
-        discarded.iter().for_each(|log| self.pending.forget(*log));
+        discarded.iter().for_each(|partition| self.pending.forget(*partition));
         if self.commits_first {
-            self.landed.overtaken.extend(overtaken.into_iter().filter(|log| is_partition(*log)));
+            self.landed.overtaken.extend(overtaken.into_iter().filter(|partition| is_partition(*partition)));
         }
         self.landed.overtaken.extend(&discarded);
         self.landed.discarded.extend(&discarded);
         let earlier = std::mem::take(&mut self.landed.batches).into_iter().map(Arc::new);
-        let mut of_logs = BTreeMap::<Log, Vec<Arc<Batch>>>::new();
+        let mut of_partitions = BTreeMap::<Partition, Vec<Arc<Batch>>>::new();
         for batch in earlier.chain(pending.batches) {
-            if !self.is_committed_first(batch.log) {
+            if !self.is_committed_first(batch.partition) {
                 continue;
             }
-            let of_log = of_logs.entry(batch.log).or_default();
-            if of_log.last().is_some_and(|last| last.to != batch.from) {
+            let of_partition = of_partitions.entry(batch.partition).or_default();
+            if of_partition.last().is_some_and(|last| last.to != batch.from) {
                 // Others have committed what lies in between.
-                self.landed.overtaken.insert(batch.log);
+                self.landed.overtaken.insert(batch.partition);
             }
-            of_log.push(batch);
+            of_partition.push(batch);
         }
-        of_logs.retain(|log, _| !self.landed.overtaken.contains(log));
-        let joined = of_logs.into_values().filter_map(|batches| Batch::join(&batches).transpose());
+        of_partitions.retain(|partition, _| !self.landed.overtaken.contains(partition));
+        let joined = of_partitions.into_values().filter_map(|batches| Batch::join(&batches).transpose());
         self.landed.batches = joined.collect::<Result<_, _>>().map_err(|error| self.broken(&error))?;
         Ok(())
     }
@@ -402,8 +402,8 @@ impl Tables {
     }
 
     /// The leader epochs of the last records that `events` holds of these partitions, where they are known.
-    pub(crate) async fn epochs(&mut self, logs: &[Log]) -> Result<Epochs, IngestError> {
-        Ok(self.open_tables().await?.events.epochs(logs).await?)
+    pub(crate) async fn epochs(&mut self, partitions: &[Partition]) -> Result<Epochs, IngestError> {
+        Ok(self.open_tables().await?.events.epochs(partitions).await?)
     }
 
     /// Catches up with what others have committed.
@@ -419,8 +419,8 @@ impl Tables {
     pub(crate) async fn has_other_version(&mut self) -> Result<bool, IngestError> {
         self.reload().await?;
         let version = self.source.version().to_string();
-        let facts = self.open_tables().await?.events.facts();
-        Ok(facts.get(facts::SOURCE_VERSION).is_some_and(|known| *known != version))
+        let properties = self.open_tables().await?.events.properties();
+        Ok(properties.get(properties::SOURCE_VERSION).is_some_and(|known| *known != version))
     }
 
     /// Makes the source's version the one that its events are read under. Workers on another version can no longer
@@ -447,14 +447,14 @@ impl Tables {
     /// Whether the events are known to be those of some topic.
     pub(crate) async fn has_topic(&mut self) -> Result<bool, IngestError> {
         self.reload().await?;
-        Ok(self.open_tables().await?.events.facts().contains_key(facts::TOPIC))
+        Ok(self.open_tables().await?.events.properties().contains_key(properties::TOPIC))
     }
 
     /// Makes sure that the events are those of this very topic. Where nobody has read any, they are from now on, from
     /// `starts`: whether that was so.
     pub(crate) async fn begin(
         &mut self,
-        topic: &TopicFacts,
+        topic: &TopicProperties,
         is_compacted: bool,
         starts: &Positions,
     ) -> Result<bool, IngestError> {
@@ -462,21 +462,21 @@ impl Tables {
         let events = &mut self.open_tables().await?.events;
         let began = loop {
             events.reload().await?;
-            let before = events.facts().clone();
-            if let Some(known) = before.get(facts::TOPIC) {
+            let before = events.properties().clone();
+            if let Some(known) = before.get(properties::TOPIC) {
                 topic.check(&source_name, known)?;
                 break false;
             }
-            let mut facts = before.clone();
-            facts.insert(facts::TOPIC.to_owned(), topic.to_string());
+            let mut properties = before.clone();
+            properties.insert(properties::TOPIC.to_owned(), topic.to_string());
             if is_compacted {
                 // No view has any record of it.
-                facts.insert(facts::COMPACTED.to_owned(), true.to_string());
+                properties.insert(properties::COMPACTED.to_owned(), true.to_string());
             }
-            let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
-            let unnamed = unnamed.map(|(log, start)| (*log, *start)).collect();
-            match events.begin(&before, &facts, &unnamed).await {
-                Err(TableError::OtherFacts { .. } | TableError::Behind { .. }) => {}
+            let unnamed = starts.iter().filter(|(partition, _)| !events.positions().contains_key(partition));
+            let unnamed = unnamed.map(|(partition, start)| (*partition, *start)).collect();
+            match events.begin(&before, &properties, &unnamed).await {
+                Err(TableError::OtherProperties { .. } | TableError::Behind { .. }) => {}
                 outcome => break outcome.map(|()| true)?,
             }
         };
@@ -484,17 +484,17 @@ impl Tables {
         Ok(began)
     }
 
-    /// Names logs that nobody has read yet, at the positions they start at. Where somebody else has named one of them
+    /// Names partitions that nobody has read yet, at the positions they start at. Where somebody else has named one of them
     /// first, theirs stands.
-    pub(crate) async fn start_logs(&mut self, starts: &Positions) -> Result<(), IngestError> {
+    pub(crate) async fn start_partitions(&mut self, starts: &Positions) -> Result<(), IngestError> {
         let events = &mut self.open_tables().await?.events;
         loop {
-            let unnamed = starts.iter().filter(|(log, _)| !events.positions().contains_key(log));
-            let unnamed: Positions = unnamed.map(|(log, start)| (*log, *start)).collect();
+            let unnamed = starts.iter().filter(|(partition, _)| !events.positions().contains_key(partition));
+            let unnamed: Positions = unnamed.map(|(partition, start)| (*partition, *start)).collect();
             if unnamed.is_empty() {
                 break;
             }
-            match events.start_logs(&unnamed).await {
+            match events.start_partitions(&unnamed).await {
                 Err(TableError::Behind { .. }) => {}
                 outcome => outcome?,
             }
@@ -505,19 +505,19 @@ impl Tables {
 }
 
 /// The number of the first generation that was made from records as `events` has them.
-pub(crate) fn generations_since(facts: &Facts) -> u64 {
+pub(crate) fn generations_since(properties: &Properties) -> u64 {
     if is_on(Mutant::EarlierReading) {
         return 0;
     }
-    facts.get(facts::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
+    properties.get(properties::GENERATIONS_SINCE).and_then(|since| since.parse().ok()).unwrap_or(0)
 }
 
 /// The number of the first generation that servers may answer from once it was replaced. Earlier than [`generations_since`]
 /// where only an earlier version of Tidemark has read the source differently: what its servers say is what that version makes
 /// of the records.
-pub(crate) fn answered_since(facts: &Facts) -> u64 {
-    let since = generations_since(facts);
-    let upgrade = facts.get(facts::UPGRADED_SINCE).and_then(|upgrade| upgrade.split_once(' '));
+pub(crate) fn answered_since(properties: &Properties) -> u64 {
+    let since = generations_since(properties);
+    let upgrade = properties.get(properties::UPGRADED_SINCE).and_then(|upgrade| upgrade.split_once(' '));
     let former = upgrade.filter(|(number, _)| *number == since.to_string()).map(|(_, former)| former);
     former.and_then(|former| former.parse().ok()).unwrap_or(since)
 }
@@ -526,14 +526,14 @@ pub(crate) fn answered_since(facts: &Facts) -> u64 {
 /// new.
 async fn identify(events: &mut dyn OfflineTable, host: &Host) -> Result<String, IngestError> {
     loop {
-        let before = events.facts().clone();
-        if let Some(history) = before.get(facts::HISTORY) {
+        let before = events.properties().clone();
+        if let Some(history) = before.get(properties::HISTORY) {
             return Ok(history.clone());
         }
-        let mut facts = before.clone();
-        facts.insert(facts::HISTORY.to_owned(), format!("{:032x}", host.id()));
-        match events.set_facts(&before, &facts).await {
-            Err(TableError::OtherFacts { .. }) => {}
+        let mut properties = before.clone();
+        properties.insert(properties::HISTORY.to_owned(), format!("{:032x}", host.id()));
+        match events.set_properties(&before, &properties).await {
+            Err(TableError::OtherProperties { .. }) => {}
             outcome => outcome?,
         }
     }

@@ -116,7 +116,7 @@ impl Tally {
         source: &SourcePlan,
         views: impl Iterator<Item = &'p FeaturePlan>,
     ) {
-        let place = |row: usize| format!("log {} offset {}", batch.log, batch.offsets()[row]);
+        let place = |row: usize| format!("partition {} offset {}", batch.partition, batch.offsets()[row]);
         let (keyless, keys) = keyless(batch, views);
         if let Some(first) = keyless.iter().position(|keyless| *keyless) {
             let count = keyless.iter().filter(|keyless| **keyless).count() as u64;

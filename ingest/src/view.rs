@@ -1,10 +1,10 @@
 //! One view's way into the online store: batches of events become states, a bucket at a time.
 //!
-//! The store keeps one position per bucket and log. States are loaded together with that position and used only if
+//! The store keeps one position per bucket and partition. States are loaded together with that position and used only if
 //! it is the one we stand at; a flush is applied only if the bucket still stands there. Whoever stands at the stored
 //! position may write, since equal position means equal bytes: nothing is owned, and a lost race costs a reload.
 //!
-//! Logs do not wait for each other: each has a [writer](LogWriter) of its own, with its own positions and cache.
+//! Partitions do not wait for each other: each has a [writer](PartitionWriter) of its own, with its own positions and cache.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidemark_expr::ViewEvaluator;
 use tidemark_host::Host;
-use tidemark_kernel::{FeaturePlan, Layout, Log, Position};
-use tidemark_offline::Positions as LogPositions;
+use tidemark_kernel::{FeaturePlan, Layout, Partition, Position};
+use tidemark_offline::Positions as PartitionPositions;
 use tidemark_store::{BUCKETS, Generation, OnlineStore, Positions, StoreError, begun_at, names_every_bucket};
 
 use crate::decode::Batch;
@@ -22,17 +22,17 @@ use crate::error::IngestError;
 use crate::memory::Memory;
 use crate::metrics::ViewMetrics;
 use crate::mutant::{Mutant, is_on};
-use log::LogWriter;
+use partition::PartitionWriter;
 
 mod cache;
 mod expiry;
-mod log;
+mod partition;
 
-/// How often to look whether a log has all of its positions, and the pause in between.
+/// How often to look whether a partition has all of its positions, and the pause in between.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A view that several logs are written to at once.
+/// A view that several partitions are written to at once.
 pub(crate) type SharedView = Arc<ViewWriter>;
 
 /// How a view took a batch.
@@ -42,7 +42,7 @@ pub enum Advance {
     Done,
     /// A bucket is not even at the batch's first record: it has to be caught up from history first.
     Behind,
-    /// The generation is gone, does not know the log, or a bucket has lost its position: it has to be filled anew.
+    /// The generation is gone, does not know the partition, or a bucket has lost its position: it has to be backfilled anew.
     Lost,
 }
 
@@ -50,12 +50,12 @@ pub enum Advance {
 #[derive(Debug)]
 pub struct ViewWriter {
     target: Arc<Target>,
-    /// The position in [`Log::RETRACTIONS`] that it was begun at.
+    /// The position in [`Partition::RETRACTIONS`] that it was begun at.
     retractions: Position,
-    logs: Mutex<BTreeMap<Log, Arc<tokio::sync::Mutex<LogWriter>>>>,
+    partitions: Mutex<BTreeMap<Partition, Arc<tokio::sync::Mutex<PartitionWriter>>>>,
 }
 
-/// What the writers of all logs share.
+/// What the writers of all partitions share.
 #[derive(Debug)]
 struct Target {
     host: Host,
@@ -71,7 +71,7 @@ struct Target {
 
 impl ViewWriter {
     /// Reads where a generation stands. None where it is gone, has lost a position, or is of another plan: another one must be
-    /// filled.
+    /// backfilled.
     ///
     /// # Errors
     /// Fails where the plan does not compile or the store fails.
@@ -88,7 +88,7 @@ impl ViewWriter {
             stored => stored?,
         };
         let retractions = begun_at(&stored);
-        stored.remove(&Log::RETRACTIONS);
+        stored.remove(&Partition::RETRACTIONS);
         if !names_every_bucket(&stored) {
             return Ok(None);
         }
@@ -98,12 +98,13 @@ impl ViewWriter {
         let Some(layout) = plan.layout_of_generation(generation.fingerprint) else { return Ok(None) };
         let target = Target { host, plan, evaluator, store, generation, layout, metrics, memory };
         let target = Arc::new(target);
-        let mut logs = BTreeMap::new();
-        for log in stored.keys() {
-            let Some(buckets) = buckets(&stored, *log) else { return Ok(None) };
-            logs.insert(*log, shared(LogWriter::new(Arc::clone(&target), *log, buckets)));
+        let mut partitions = BTreeMap::new();
+        for partition in stored.keys() {
+            let Some(buckets) = buckets(&stored, *partition) else { return Ok(None) };
+            partitions
+                .insert(*partition, shared(PartitionWriter::new(Arc::clone(&target), *partition, buckets)));
         }
-        Ok(Some(Self { target, retractions, logs: Mutex::new(logs) }))
+        Ok(Some(Self { target, retractions, partitions: Mutex::new(partitions) }))
     }
 
     /// The plan it carries out.
@@ -116,50 +117,53 @@ impl ViewWriter {
         &self.target.generation
     }
 
-    /// The position in [`Log::RETRACTIONS`] that it was begun at: rows that were taken back before are not in it.
+    /// The position in [`Partition::RETRACTIONS`] that it was begun at: rows that were taken back before are not in it.
     pub(crate) const fn retractions(&self) -> Position {
         self.retractions
     }
 
-    /// The position that every bucket has reached in a log.
-    pub(crate) async fn lowest(&self, log: Log) -> Position {
-        match self.writer(log) {
+    /// The position that every bucket has reached in a partition.
+    pub(crate) async fn lowest(&self, partition: Partition) -> Position {
+        match self.writer(partition) {
             Some(writer) => writer.lock().await.lowest(),
             None => Position::START,
         }
     }
 
-    /// The position that some bucket has reached in a log.
-    pub(crate) async fn highest(&self, log: Log) -> Position {
-        match self.writer(log) {
+    /// The position that some bucket has reached in a partition.
+    pub(crate) async fn highest(&self, partition: Partition) -> Position {
+        match self.writer(partition) {
             Some(writer) => writer.lock().await.highest(),
             None => Position::START,
         }
     }
 
-    /// Differs between two looks if any process has moved a bucket in a log in between.
-    pub(crate) async fn progress(&self, log: Log) -> i128 {
-        match self.writer(log) {
+    /// Differs between two looks if any process has moved a bucket in a partition in between.
+    pub(crate) async fn progress(&self, partition: Partition) -> i128 {
+        match self.writer(partition) {
             Some(writer) => writer.lock().await.progress(),
             None => 0,
         }
     }
 
-    /// Makes sure that a log is written: one that appeared after the generation was begun, from its first record. False
+    /// Makes sure that a partition is written: one that appeared after the generation was begun, from its first record. False
     /// for one that has lost a position: every batch of it will find the generation lost.
-    pub(crate) async fn add_log(&self, log: Log) -> Result<bool, IngestError> {
-        if self.writer(log).is_some() {
+    pub(crate) async fn add_partition(&self, partition: Partition) -> Result<bool, IngestError> {
+        if self.writer(partition).is_some() {
             return Ok(true);
         }
         let (store, generation) = (&self.target.store, &self.target.generation);
         for _ in 0..ATTEMPTS {
-            let stored = store.positions_of(generation, &[log]).await?;
-            if let Some(buckets) = buckets(&stored, log) {
-                self.logs.lock().insert(log, shared(LogWriter::new(Arc::clone(&self.target), log, buckets)));
+            let stored = store.positions_of(generation, &[partition]).await?;
+            if let Some(buckets) = buckets(&stored, partition) {
+                self.partitions.lock().insert(
+                    partition,
+                    shared(PartitionWriter::new(Arc::clone(&self.target), partition, buckets)),
+                );
                 return Ok(true);
             }
-            match stored.get(&log) {
-                None => store.add_log(generation, log, Position::START).await?,
+            match stored.get(&partition) {
+                None => store.add_partition(generation, partition, Position::START).await?,
                 // Somebody else may be about to add it.
                 Some(_) => self.target.host.sleep(PAUSE).await,
             }
@@ -167,28 +171,28 @@ impl ViewWriter {
         Ok(false)
     }
 
-    /// As [`add_log`](Self::add_log), for logs whose positions were just read. One that has lost a position is left out.
+    /// As [`add_partition`](Self::add_partition), for partitions whose positions were just read. One that has lost a position is left out.
     pub(crate) fn add_read(&self, stored: &Positions) {
-        let mut logs = self.logs.lock();
-        for log in stored.keys() {
-            let Some(buckets) = buckets(stored, *log) else { continue };
-            let writer = || shared(LogWriter::new(Arc::clone(&self.target), *log, buckets));
-            logs.entry(*log).or_insert_with(writer);
+        let mut partitions = self.partitions.lock();
+        for partition in stored.keys() {
+            let Some(buckets) = buckets(stored, *partition) else { continue };
+            let writer = || shared(PartitionWriter::new(Arc::clone(&self.target), *partition, buckets));
+            partitions.entry(*partition).or_insert_with(writer);
         }
     }
 
     /// Whether every bucket is stored at exactly these positions, as far as this process knows. False while something is being
     /// applied: then the positions are checked anyway.
-    pub(crate) fn is_at(&self, expected: &LogPositions) -> bool {
-        expected.iter().all(|(log, position)| {
-            let Some(writer) = self.writer(*log) else { return false };
+    pub(crate) fn is_at(&self, expected: &PartitionPositions) -> bool {
+        expected.iter().all(|(partition, position)| {
+            let Some(writer) = self.writer(*partition) else { return false };
             writer.try_lock().is_ok_and(|writer| writer.is_at(*position))
         })
     }
 
-    /// Lets go of a log.
-    pub(crate) fn forget(&self, log: Log) {
-        self.logs.lock().remove(&log);
+    /// Lets go of a partition.
+    pub(crate) fn forget(&self, partition: Partition) {
+        self.partitions.lock().remove(&partition);
     }
 
     /// Applies what each bucket does not have yet, until all have everything.
@@ -196,25 +200,25 @@ impl ViewWriter {
     /// # Errors
     /// Fails where the batch does not fit the plan, a stored state cannot be read, or the store fails.
     pub async fn advance(&self, batch: &Arc<Batch>) -> Result<Advance, IngestError> {
-        let Some(writer) = self.writer(batch.log) else { return Ok(Advance::Lost) };
+        let Some(writer) = self.writer(batch.partition) else { return Ok(Advance::Lost) };
         found(writer.lock().await.advance(batch).await)
     }
 
     /// Stores the positions that were reached in these partitions, and compares what the store then holds with where each
     /// should be: the store may have fallen back while nothing was written.
-    pub(crate) async fn settle(&self, expected: &LogPositions) -> Result<Advance, IngestError> {
-        let logs: Vec<Log> = expected.keys().copied().collect();
-        let stored = match self.target.store.positions_of(&self.target.generation, &logs).await {
+    pub(crate) async fn reconcile(&self, expected: &PartitionPositions) -> Result<Advance, IngestError> {
+        let partitions: Vec<Partition> = expected.keys().copied().collect();
+        let stored = match self.target.store.positions_of(&self.target.generation, &partitions).await {
             Err(StoreError::Gone(_)) => return Ok(Advance::Lost),
             stored => stored?,
         };
-        for (log, expected) in expected {
-            let Some(buckets) = buckets(&stored, *log) else { return Ok(Advance::Lost) };
+        for (partition, expected) in expected {
+            let Some(buckets) = buckets(&stored, *partition) else { return Ok(Advance::Lost) };
             // It was let go of meanwhile.
-            let Some(writer) = self.writer(*log) else { continue };
-            let settled = found(writer.lock().await.settle(&buckets, *expected).await)?;
-            if settled != Advance::Done {
-                return Ok(settled);
+            let Some(writer) = self.writer(*partition) else { continue };
+            let reconciled = found(writer.lock().await.reconcile(&buckets, *expected).await)?;
+            if reconciled != Advance::Done {
+                return Ok(reconciled);
             }
         }
         Ok(Advance::Done)
@@ -226,18 +230,18 @@ impl ViewWriter {
         Ok(live.as_ref() == Some(&self.target.generation))
     }
 
-    fn writer(&self, log: Log) -> Option<Arc<tokio::sync::Mutex<LogWriter>>> {
-        self.logs.lock().get(&log).cloned()
+    fn writer(&self, partition: Partition) -> Option<Arc<tokio::sync::Mutex<PartitionWriter>>> {
+        self.partitions.lock().get(&partition).cloned()
     }
 }
 
-fn shared(writer: LogWriter) -> Arc<tokio::sync::Mutex<LogWriter>> {
+fn shared(writer: PartitionWriter) -> Arc<tokio::sync::Mutex<PartitionWriter>> {
     Arc::new(tokio::sync::Mutex::new(writer))
 }
 
 /// The position of every bucket; none where one has lost it.
-fn buckets(stored: &Positions, log: Log) -> Option<Vec<Position>> {
-    let buckets = stored.get(&log)?;
+fn buckets(stored: &Positions, partition: Partition) -> Option<Vec<Position>> {
+    let buckets = stored.get(&partition)?;
     (0..BUCKETS).map(|bucket| buckets.get(&bucket).copied()).collect()
 }
 

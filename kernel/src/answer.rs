@@ -14,9 +14,9 @@ use thiserror::Error;
 
 use crate::aggregate::State;
 use crate::error::{ErrorKind, Explain};
-use crate::event::Log;
+use crate::event::Partition;
 use crate::plan::FeaturePlan;
-use crate::state::{LogState, Tile};
+use crate::state::{PartitionState, Tile};
 use crate::time::{Span, Time, TimeRange};
 use crate::value::Value;
 
@@ -132,15 +132,15 @@ impl Answer {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "at {at} is before {horizon}, the earliest instant that can still be looked up for this entity \
-     (its newest arrival less the view's head of {head})"
+     (its newest arrival less the view's time_travel of {time_travel})"
 )]
 pub struct TooEarly {
     /// The instant asked about.
     pub at: Time,
-    /// The entity's `R`: the earliest instant that can be asked about.
+    /// The entity's retention horizon: the earliest instant that can be asked about.
     pub horizon: Time,
-    /// The view's `head`.
-    pub head: Span,
+    /// The view's `time_travel`.
+    pub time_travel: Span,
 }
 
 impl Explain for TooEarly {
@@ -153,30 +153,37 @@ impl Explain for TooEarly {
     }
 }
 
-/// The entity's `R`: the greatest of its logs' horizons; none without any state.
+/// The entity's retention horizon: the greatest of its partitions' horizons; none without any state.
 #[must_use]
-pub fn horizon(plan: &FeaturePlan, logs: &[(Log, LogState)]) -> Option<Time> {
-    logs.iter().map(|(_, state)| state.horizon(plan)).max()
+pub fn horizon(plan: &FeaturePlan, partitions: &[(Partition, PartitionState)]) -> Option<Time> {
+    partitions.iter().map(|(_, state)| state.horizon(plan)).max()
 }
 
 /// Answers every feature of the plan about the entity with these states.
 ///
 /// # Errors
 /// Refuses an `at` before the entity's [`horizon`]: its tiles may straddle that window's edges by now.
-pub fn answer(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Result<Answer, TooEarly> {
-    match horizon(plan, logs) {
-        Some(horizon) if at < horizon => Err(TooEarly { at, horizon, head: plan.head }),
-        _ => Ok(walk(plan, logs, at)),
+pub fn answer(
+    plan: &FeaturePlan,
+    partitions: &[(Partition, PartitionState)],
+    at: Time,
+) -> Result<Answer, TooEarly> {
+    match horizon(plan, partitions) {
+        Some(horizon) if at < horizon => Err(TooEarly { at, horizon, time_travel: plan.time_travel }),
+        _ => Ok(walk(plan, partitions, at)),
     }
 }
 
 /// As [`answer`], of those who know that `at` is not before the horizon.
-pub(crate) fn walk(plan: &FeaturePlan, logs: &[(Log, LogState)], at: Time) -> Answer {
-    debug_assert!(horizon(plan, logs).is_none_or(|horizon| horizon <= at), "tiles may straddle the edges");
+pub(crate) fn walk(plan: &FeaturePlan, partitions: &[(Partition, PartitionState)], at: Time) -> Answer {
+    debug_assert!(
+        horizon(plan, partitions).is_none_or(|horizon| horizon <= at),
+        "tiles may straddle the edges"
+    );
     let edges = plan.windows.iter().map(|window| window.edges(at));
     let windows: Vec<(TimeRange, usize)> = edges.zip(0..).collect();
-    let newest = hull(&windows).and_then(|range| newest_within(logs, range));
-    let Walk { values, overflowed, .. } = Walk::new(plan).over(logs, windows);
+    let newest = hull(&windows).and_then(|range| newest_within(partitions, range));
+    let Walk { values, overflowed, .. } = Walk::new(plan).over(partitions, windows);
     Answer::new(plan, at, values, newest, overflowed)
 }
 
@@ -188,9 +195,9 @@ fn hull(windows: &[(TimeRange, usize)]) -> Option<TimeRange> {
 }
 
 /// The event time of the newest event in a range.
-fn newest_within(logs: &[(Log, LogState)], range: TimeRange) -> Option<Time> {
-    // Tiles of one log are disjoint, and the newest comes last.
-    logs.iter().filter_map(|(_, state)| state.tiles_within(range).last()).map(|tile| tile.newest).max()
+fn newest_within(partitions: &[(Partition, PartitionState)], range: TimeRange) -> Option<Time> {
+    // Tiles of one partition are disjoint, and the newest comes last.
+    partitions.iter().filter_map(|(_, state)| state.tiles_within(range).last()).map(|tile| tile.newest).max()
 }
 
 /// The values that merging tiles newest to oldest has given so far.
@@ -209,22 +216,30 @@ impl<'p> Walk<'p> {
     /// Finishes windows: what each holds, and which one of the plan it is.
     ///
     /// What was merged begins at an end, so windows share it only where they have the same one.
-    fn over(mut self, logs: &[(Log, LogState)], mut windows: Vec<(TimeRange, usize)>) -> Self {
+    fn over(
+        mut self,
+        partitions: &[(Partition, PartitionState)],
+        mut windows: Vec<(TimeRange, usize)>,
+    ) -> Self {
         windows.sort_unstable_by_key(|(range, _)| Reverse((range.end, range.start)));
         for windows in windows.chunk_by(|(a, _), (b, _)| a.end == b.end) {
-            self.back_from_one_end(logs, windows);
+            self.back_from_one_end(partitions, windows);
         }
         self
     }
 
     /// Finishes windows that have one end, given with the latest start first.
-    fn back_from_one_end(&mut self, logs: &[(Log, LogState)], windows: &[(TimeRange, usize)]) {
+    fn back_from_one_end(
+        &mut self,
+        partitions: &[(Partition, PartitionState)],
+        windows: &[(TimeRange, usize)],
+    ) {
         let Some(range) = hull(windows) else { return };
         let (plan, needed) = (self.plan, self.needed(windows));
         let mut merged: Vec<State> =
             plan.aggregates.iter().map(|aggregate| State::empty(aggregate.kind)).collect();
         let mut open = windows.iter().peekable();
-        for (state, tile) in NewestFirst::new(logs, range) {
+        for (state, tile) in NewestFirst::new(partitions, range) {
             // Neither this tile nor an older one belongs to a window that begins after it.
             while let Some((_, window)) = open.next_if(|(window, _)| window.start > tile.span.start) {
                 self.finish(*window, &merged);
@@ -260,22 +275,22 @@ impl<'p> Walk<'p> {
     }
 }
 
-/// The tiles of several logs that lie within a range, each with its state, newest first by their start.
+/// The tiles of several partitions that lie within a range, each with its state, newest first by their start.
 struct NewestFirst<'s> {
-    logs: Vec<(&'s LogState, &'s [Tile])>,
+    partitions: Vec<(&'s PartitionState, &'s [Tile])>,
 }
 
 impl<'s> NewestFirst<'s> {
-    fn new(logs: &'s [(Log, LogState)], range: TimeRange) -> Self {
-        Self { logs: logs.iter().map(|(_, state)| (state, state.tiles_within(range))).collect() }
+    fn new(partitions: &'s [(Partition, PartitionState)], range: TimeRange) -> Self {
+        Self { partitions: partitions.iter().map(|(_, state)| (state, state.tiles_within(range))).collect() }
     }
 }
 
 impl<'s> Iterator for NewestFirst<'s> {
-    type Item = (&'s LogState, &'s Tile);
+    type Item = (&'s PartitionState, &'s Tile);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let newest = self.logs.iter_mut().filter(|(_, tiles)| !tiles.is_empty());
+        let newest = self.partitions.iter_mut().filter(|(_, tiles)| !tiles.is_empty());
         let (state, tiles) = newest.max_by_key(|(_, tiles)| tiles.last().map(|tile| tile.span.start))?;
         let (tile, older) = tiles.split_last()?;
         *tiles = older;

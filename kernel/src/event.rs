@@ -1,25 +1,25 @@
-//! Events and their place in logs.
+//! Events and their place in partitions.
 
 use std::fmt;
 
 use crate::time::Time;
 use crate::value::Value;
 
-/// One log of a source: an ordered, append-only run of records.
+/// One partition of a source: an ordered, append-only run of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Log(pub i32);
+pub struct Partition(pub i32);
 
-impl Log {
-    /// The one file log of a source: all files in the order first taken in.
+impl Partition {
+    /// The one file partition of a source: all files in the order first taken in.
     pub const FILE: Self = Self(-1);
-    /// The one push log of a source: events sent to the ingest service.
+    /// The one push partition of a source: events sent to the ingest service.
     pub const PUSH: Self = Self(-2);
     /// The list of a source's retractions. It has no events: states are begun at a position in it, and stay there. States
     /// that stand before its end hold rows that were taken back since.
     pub const RETRACTIONS: Self = Self(-3);
 }
 
-impl fmt::Display for Log {
+impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::FILE => f.write_str("file"),
@@ -30,15 +30,15 @@ impl fmt::Display for Log {
     }
 }
 
-/// An event's place in its log, from 0. A [position](Position) is the next offset to read.
+/// An event's place in its partition, from 0. A [position](Position) is the next offset to read.
 pub type Offset = i64;
 
-/// The next offset to read from a log: everything before it was read.
+/// The next offset to read from a partition: everything before it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub Offset);
 
 impl Position {
-    /// The start of every log that Tidemark itself keeps.
+    /// The start of every partition that Tidemark itself keeps.
     pub const START: Self = Self(0);
 
     /// The position just after `offset`.
@@ -63,8 +63,8 @@ impl fmt::Display for Position {
 /// Where and when an event is: everything about it but its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The log that holds it.
-    pub log: Log,
+    /// The partition that holds it.
+    pub partition: Partition,
     /// Its place there.
     pub offset: Offset,
     /// When it happened.
@@ -74,20 +74,20 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The total order of events: by event time, ties by log, then by offset.
+    /// The total order of events: by event time, ties by partition, then by offset.
     #[must_use]
     pub const fn order(&self) -> Order {
-        Order { event_time: self.event_time, log: self.log, offset: self.offset }
+        Order { event_time: self.event_time, partition: self.partition, offset: self.offset }
     }
 }
 
-/// The total order of events: by event time, ties by log, then by offset.
+/// The total order of events: by event time, ties by partition, then by offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
     /// When the event happened.
     pub event_time: Time,
-    /// The log that holds it.
-    pub log: Log,
+    /// The partition that holds it.
+    pub partition: Partition,
     /// Its place there.
     pub offset: Offset,
 }

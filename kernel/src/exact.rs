@@ -169,7 +169,7 @@ impl ExactSum {
             return;
         }
         if self.pending + other.pending > PENDING_MAX {
-            return self.merge_settled(other.clone());
+            return self.merge_carried(other.clone());
         }
         let limbs = self.window(other.base, other.limbs.len());
         for (mine, theirs) in limbs.iter_mut().zip(&other.limbs) {
@@ -311,20 +311,20 @@ impl ExactSum {
     fn pend(&mut self, additions: u32) {
         self.pending += additions;
         if self.pending >= PENDING_MAX {
-            self.settle();
+            self.carry();
         }
     }
 
     #[cold]
-    fn merge_settled(&mut self, mut other: Self) {
-        self.settle();
-        other.settle();
+    fn merge_carried(&mut self, mut other: Self) {
+        self.carry();
+        other.carry();
         self.merge(&other);
     }
 
     /// Propagates the carries, so that every limb is within ±2^31.
     #[cold]
-    fn settle(&mut self) {
+    fn carry(&mut self) {
         let mut carry = 0;
         for limb in &mut self.limbs {
             *limb += carry;

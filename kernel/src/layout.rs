@@ -6,7 +6,7 @@ use crate::time::{Span, Time};
 /// write equal bytes for equal events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
-    /// One piece: each flush writes all of it. Tiles have grown by the horizon `R`.
+    /// One piece: each flush writes all of it. Tiles have grown by the retention horizon.
     One = 1,
     /// A busy state is in parts, of which a flush writes those that have changed: most often only the newest. So that the others
     /// stay as they are, tiles grow once in a *cell* of time and not with each event.
@@ -14,7 +14,7 @@ pub enum Layout {
     Two = 2,
 }
 
-/// How many cells there are in a `head` at most; more than half as many at least. The more there are, the less does a flush
+/// How many cells there are in a `time_travel` at most; more than half as many at least. The more there are, the less does a flush
 /// write, and the more parts has a state.
 const CELLS: u64 = 16;
 
@@ -33,10 +33,10 @@ impl Layout {
 
     /// The instant by which the tiles of a state with this horizon have grown: not after the horizon, since questions about
     /// any instant from there on must be answered.
-    pub(crate) fn grown_to(self, head: Span, horizon: Time) -> Time {
+    pub(crate) fn grown_to(self, time_travel: Span, horizon: Time) -> Time {
         match self {
             Self::One => horizon,
-            Self::Two => horizon.floor(Cells::of(head).0),
+            Self::Two => horizon.floor(Cells::of(time_travel).0),
         }
     }
 }
@@ -46,10 +46,10 @@ impl Layout {
 pub(crate) struct Cells(Span);
 
 impl Cells {
-    /// Those of a view with this `head`: their length is a power of two in milliseconds, and between a sixteenth and an eighth
-    /// of the `head`, or one millisecond.
-    pub(crate) fn of(head: Span) -> Self {
-        let sixteenth = head.millis().unsigned_abs() / CELLS;
+    /// Those of a view with this `time_travel`: their length is a power of two in milliseconds, and between a sixteenth and an eighth
+    /// of the `time_travel`, or one millisecond.
+    pub(crate) fn of(time_travel: Span) -> Self {
+        let sixteenth = time_travel.millis().unsigned_abs() / CELLS;
         let length = sixteenth.max(1).next_power_of_two();
         Self(Span::from_millis(i64::try_from(length).unwrap_or(i64::MAX)))
     }

@@ -38,7 +38,7 @@ pub mod window;
 
 pub use answer::{Answer, Status};
 pub use error::{ErrorKind, Explain};
-pub use event::{Event, Log, Offset, Order, Position, Stamp};
+pub use event::{Event, Offset, Order, Partition, Position, Stamp};
 pub use key::EntityKey;
 pub use layout::Layout;
 pub use parts::StateChange;
@@ -46,7 +46,7 @@ pub use plan::{FeaturePlan, Fingerprint};
 pub use retention::Retention;
 pub use service::ServicePlan;
 pub use source::SourcePlan;
-pub use state::LogState;
+pub use state::PartitionState;
 pub use time::{Span, Time, TimeRange};
 pub use token::Token;
 pub use value::{FeatureType, Type, Value};

@@ -9,7 +9,7 @@ use num_bigint::BigInt;
 
 use crate::aggregate::{Function, State};
 use crate::answer::Answer;
-use crate::event::{Event, Log, Offset};
+use crate::event::{Event, Offset, Partition};
 use crate::plan::{Feature, FeaturePlan};
 use crate::time::{Time, TimeRange};
 use crate::value::{FeatureType, Type, Value};
@@ -19,15 +19,15 @@ mod rational;
 
 use rational::Rational;
 
-/// Whether a question about `at` sees the event. `last` is what the lookup's token says of each log.
+/// Whether a question about `at` sees the event. `last` is what the lookup's token says of each partition.
 #[must_use]
-pub fn sees(visibility: Visibility, at: Time, last: &BTreeMap<Log, Offset>, event: &Event) -> bool {
+pub fn sees(visibility: Visibility, at: Time, last: &BTreeMap<Partition, Offset>, event: &Event) -> bool {
     let stamp = &event.stamp;
     stamp.event_time < at
         && match visibility {
             Visibility::EventTime => true,
             Visibility::AsKnown => stamp.arrival_time <= at,
-            Visibility::AsServed => last.get(&stamp.log).is_some_and(|last| stamp.offset <= *last),
+            Visibility::AsServed => last.get(&stamp.partition).is_some_and(|last| stamp.offset <= *last),
         }
 }
 

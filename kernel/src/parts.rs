@@ -1,7 +1,7 @@
 //! States in parts, so that a store writes what has changed of a large state and not all of it.
 //!
 //! A state is one string of bytes: its first part, and then its other parts by ascending number. Which parts there are,
-//! and what is in them, [`LogState`](crate::LogState) decides; a store keeps them apart, and gives the whole back.
+//! and what is in them, [`PartitionState`](crate::PartitionState) decides; a store keeps them apart, and gives the whole back.
 
 /// A write of one state: the parts that have changed, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -104,7 +104,7 @@ pub struct ViewSpec {
     /// Its features, in the order in which they are answered.
     pub features: Vec<FeatureSpec>,
     /// How long before the newest arrival a question may still be asked about.
-    pub head: Span,
+    pub time_travel: Span,
     /// How old the newest event may be before answers say `outside_max_age`.
     pub max_age: Option<Span>,
     /// Version of the meaning of scalar expressions, which the expression engine sets.
@@ -164,7 +164,7 @@ pub struct FeaturePlan {
     /// The distinct windows, shortest first, `lifetime` last.
     pub windows: Vec<Window>,
     /// How long before the newest arrival a question may still be asked about.
-    pub head: Span,
+    pub time_travel: Span,
     /// How old the newest event may be before answers say `outside_max_age`.
     pub max_age: Option<Span>,
     fingerprint: Fingerprint,
@@ -174,7 +174,7 @@ pub struct FeaturePlan {
 
 impl FeaturePlan {
     /// How long before the newest arrival a question may be asked about, unless a view says otherwise.
-    pub const DEFAULT_HEAD: Span = Span::from_secs(10);
+    pub const DEFAULT_TIME_TRAVEL: Span = Span::from_secs(10);
 
     /// Compiles a view: finds the states its features share, orders its windows, takes its fingerprint.
     ///
@@ -203,7 +203,7 @@ impl FeaturePlan {
             aggregates: Vec::new(),
             features: Vec::with_capacity(spec.features.len()),
             windows,
-            head: spec.head,
+            time_travel: spec.time_travel,
             max_age: spec.max_age,
             fingerprint,
             states: Layout::ALL.map(|layout| fingerprint.of_states(layout)),
@@ -325,7 +325,7 @@ impl Fingerprint {
             out.varint(length);
             out.varint(hop);
         }
-        out.varint(spec.head.millis() as u64);
+        out.varint(spec.time_travel.millis() as u64);
         out.varint(spec.max_age.map_or(0, |age| age.millis() as u64 + 1));
         // Nothing is written for none, so that fingerprints of other feeds stay what they were.
         if let Some(version) = spec.source_version {

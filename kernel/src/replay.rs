@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::answer::{Answer, walk};
-use crate::event::{Event, Log, Offset, Stamp};
+use crate::event::{Event, Offset, Partition, Stamp};
 use crate::plan::FeaturePlan;
-use crate::state::LogState;
+use crate::state::PartitionState;
 use crate::time::Time;
 use crate::visibility::Visibility;
 
@@ -18,7 +18,7 @@ pub struct Question {
     /// The label time.
     pub at: Time,
     /// What the logged lookup had seen, for [`Visibility::AsServed`]; unused otherwise.
-    pub last: BTreeMap<Log, Offset>,
+    pub last: BTreeMap<Partition, Offset>,
     /// Whether the logged lookup did not answer the view, for [`Visibility::AsServed`]; unused otherwise.
     pub too_early: bool,
 }
@@ -36,7 +36,7 @@ pub fn replay(
     turns.sort_by_key(|turn| questions[*turn].at);
     let mut answers = vec![None; questions.len()];
     let mut queue: Box<dyn Queue + '_> = match visibility {
-        Visibility::AsServed => Box::new(Served::new(plan, events)),
+        Visibility::AsServed => Box::new(SeenByToken::new(plan, events)),
         Visibility::AsKnown => Box::new(Timed::new(plan, events, |stamp| {
             (stamp.event_time.next().max(stamp.arrival_time), stamp.arrival_time)
         })),
@@ -63,31 +63,31 @@ trait Queue {
 /// One entity's state, as it was at the latest question.
 struct Past<'p> {
     plan: &'p FeaturePlan,
-    /// One list for all logs: merged or apart, the answers are the same.
-    state: LogState,
+    /// One list for all partitions: merged or apart, the answers are the same.
+    state: PartitionState,
     /// How many tiles there may be before growing them pays.
-    settle_at: usize,
+    coarsen_at: usize,
 }
 
 impl<'p> Past<'p> {
     fn new(plan: &'p FeaturePlan) -> Self {
-        Self { plan, state: LogState::new(), settle_at: 64 }
+        Self { plan, state: PartitionState::new(), coarsen_at: 64 }
     }
 
     fn admit(&mut self, event: &Event, arrival_time: Time) {
         let stamp = Stamp { arrival_time, ..event.stamp };
         self.state.admit(self.plan, &stamp, &event.inputs);
-        if self.state.tiles().len() > self.settle_at {
-            self.state.settle(self.plan);
-            self.settle_at = 64 + 2 * self.state.tiles().len();
+        if self.state.tiles().len() > self.coarsen_at {
+            self.state.coarsen(self.plan);
+            self.coarsen_at = 64 + 2 * self.state.tiles().len();
         }
     }
 
     /// What a question sees had arrived by then, so that the horizon is never after it.
     fn ask(&mut self, at: Time) -> Answer {
-        let logs = [(Log::FILE, std::mem::take(&mut self.state))];
-        let answer = walk(self.plan, &logs, at);
-        let [(_, state)] = logs;
+        let partitions = [(Partition::FILE, std::mem::take(&mut self.state))];
+        let answer = walk(self.plan, &partitions, at);
+        let [(_, state)] = partitions;
         self.state = state;
         answer
     }
@@ -107,7 +107,7 @@ impl<'a> Timed<'a> {
             (from, arrival, event)
         };
         let mut waiting: Vec<_> = events.iter().map(visible).collect();
-        waiting.sort_by_key(|(from, _, event)| (*from, event.stamp.log, event.stamp.offset));
+        waiting.sort_by_key(|(from, _, event)| (*from, event.stamp.partition, event.stamp.offset));
         Self { past: Past::new(plan), waiting: waiting.into_iter().peekable() }
     }
 }
@@ -122,25 +122,31 @@ impl Queue for Timed<'_> {
 }
 
 /// Visibility up to the offsets of a token.
-struct Served<'a> {
+struct SeenByToken<'a> {
     plan: &'a FeaturePlan,
     past: Past<'a>,
-    /// By log, then offset.
-    events: BTreeMap<Log, Vec<&'a Event>>,
-    /// For each log how many of its events the latest question reached.
-    reached: BTreeMap<Log, usize>,
+    /// By partition, then offset.
+    events: BTreeMap<Partition, Vec<&'a Event>>,
+    /// For each partition how many of its events the latest question reached.
+    reached: BTreeMap<Partition, usize>,
     /// Reached, but not before the latest question's `at`.
     ahead: Vec<&'a Event>,
 }
 
-impl<'a> Served<'a> {
+impl<'a> SeenByToken<'a> {
     fn new(plan: &'a FeaturePlan, events: &'a [Event]) -> Self {
-        let mut by_log: BTreeMap<Log, Vec<&Event>> = BTreeMap::new();
+        let mut by_partition: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
         for event in events {
-            by_log.entry(event.stamp.log).or_default().push(event);
+            by_partition.entry(event.stamp.partition).or_default().push(event);
         }
-        by_log.values_mut().for_each(|events| events.sort_by_key(|event| event.stamp.offset));
-        Self { plan, past: Past::new(plan), events: by_log, reached: BTreeMap::new(), ahead: Vec::new() }
+        by_partition.values_mut().for_each(|events| events.sort_by_key(|event| event.stamp.offset));
+        Self {
+            plan,
+            past: Past::new(plan),
+            events: by_partition,
+            reached: BTreeMap::new(),
+            ahead: Vec::new(),
+        }
     }
 
     fn reaches(events: &[&Event], last: Option<&Offset>) -> usize {
@@ -148,22 +154,25 @@ impl<'a> Served<'a> {
     }
 }
 
-impl Queue for Served<'_> {
+impl Queue for SeenByToken<'_> {
     fn ask(&mut self, question: &Question) -> Answer {
-        let reach: BTreeMap<Log, usize> = self
+        let reach: BTreeMap<Partition, usize> = self
             .events
             .iter()
-            .map(|(log, events)| (*log, Self::reaches(events, question.last.get(log))))
+            .map(|(partition, events)| (*partition, Self::reaches(events, question.last.get(partition))))
             .collect();
         // Tokens of one entity grow with time, unless stores were lost in between: then start over.
-        if reach.iter().any(|(log, count)| self.reached.get(log).is_some_and(|before| before > count)) {
+        if reach
+            .iter()
+            .any(|(partition, count)| self.reached.get(partition).is_some_and(|before| before > count))
+        {
             self.past = Past::new(self.plan);
             self.reached.clear();
             self.ahead.clear();
         }
-        for (log, events) in &self.events {
-            let before = self.reached.get(log).copied().unwrap_or(0);
-            self.ahead.extend(&events[before..reach[log]]);
+        for (partition, events) in &self.events {
+            let before = self.reached.get(partition).copied().unwrap_or(0);
+            self.ahead.extend(&events[before..reach[partition]]);
         }
         self.reached = reach;
         let (seen, ahead) = self.ahead.iter().partition(|event| event.stamp.event_time < question.at);

@@ -5,12 +5,12 @@
 //! its arrival), or while events that continue it are still to be read (a worker that catches up is behind the clock).
 //!
 //! The last question that can see a state's newest event is about `newest + reach`, where `reach` is how far the longest
-//! window can begin before its instant. So a state is needed until the events that arrive are later than that, `head`
-//! included, since questions may be about `head` before the newest arrival. How far the arrivals that a worker reads are
+//! window can begin before its instant. So a state is needed until the events that arrive are later than that, `time_travel`
+//! included, since questions may be about `time_travel` before the newest arrival. How far the arrivals that a worker reads are
 //! behind the clock is known at each write; [`GRACE`] is for how much further they may fall behind until the next one.
 
 use crate::plan::FeaturePlan;
-use crate::state::LogState;
+use crate::state::PartitionState;
 use crate::time::{Span, Time};
 
 /// How much further behind the clock a worker may fall between two writes of an entity: a week, as long as Kafka keeps
@@ -22,14 +22,14 @@ pub const GRACE: Span = Span::from_secs(7 * 24 * 60 * 60);
 pub struct Retention {
     /// The newest arrival that was applied to the state.
     pub since: Time,
-    /// How far the newest event lies ahead of that arrival, the reach of the longest window, `head` and [`GRACE`].
+    /// How far the newest event lies ahead of that arrival, the reach of the longest window, `time_travel` and [`GRACE`].
     pub span: Span,
 }
 
 impl Retention {
     /// How long this state is needed; none where a window is `lifetime`: then it is never forgotten.
     #[must_use]
-    pub fn of(plan: &FeaturePlan, state: &LogState) -> Option<Self> {
+    pub fn of(plan: &FeaturePlan, state: &PartitionState) -> Option<Self> {
         let since = state.newest_arrival();
         let ahead = newest_event(state).map_or(Span::ZERO, |newest| between(since, newest));
         Some(Self { since, span: sum(least(plan)?, ahead) })
@@ -63,18 +63,18 @@ pub fn least(plan: &FeaturePlan) -> Option<Span> {
     let reaches: Option<Vec<Span>> = plan.windows.iter().map(|window| window.reach()).collect();
     let reach = reaches?.into_iter().max().unwrap_or_default();
     // The tick makes it the first instant that is late enough, not the last that is too early.
-    Some(sum(sum(sum(reach, Span::TICK), plan.head), GRACE))
+    Some(sum(sum(sum(reach, Span::TICK), plan.time_travel), GRACE))
 }
 
 /// Whether no question about `now` or later can see an event of the state: it may be absent without changing an answer.
 #[must_use]
-pub fn is_out_of_sight(plan: &FeaturePlan, state: &LogState, now: Time) -> bool {
+pub fn is_out_of_sight(plan: &FeaturePlan, state: &PartitionState, now: Time) -> bool {
     // Only starts count, as they never move back: an event before all of them stays there, one after an end may yet be seen.
     let earliest = plan.windows.iter().map(|window| window.edges(now).start).min();
     newest_event(state).is_none_or(|newest| earliest.is_some_and(|earliest| newest < earliest))
 }
 
-fn newest_event(state: &LogState) -> Option<Time> {
+fn newest_event(state: &PartitionState) -> Option<Time> {
     // Tiles are disjoint, and the newest comes last.
     state.tiles().last().map(|tile| tile.newest)
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::aggregate::Function;
     use crate::answer::{Answer, Status, answer};
-    use crate::event::{Log, Stamp};
+    use crate::event::{Partition, Stamp};
     use crate::plan::{FeatureSpec, Field, KeyField, ViewSpec};
     use crate::value::{Type, Value};
     use crate::window::Window;
@@ -120,7 +120,7 @@ mod tests {
             keys: vec![KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 }],
             filter: None,
             features: windows.iter().enumerate().map(feature).collect(),
-            head: FeaturePlan::DEFAULT_HEAD,
+            time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
             max_age: None,
             expression_semantics: 1,
         })
@@ -132,19 +132,19 @@ mod tests {
     }
 
     /// A state of events at these (event time, arrival time), in this order.
-    fn state(plan: &FeaturePlan, events: &[(i64, i64)]) -> LogState {
-        let mut state = LogState::new();
+    fn state(plan: &FeaturePlan, events: &[(i64, i64)]) -> PartitionState {
+        let mut state = PartitionState::new();
         for (offset, (event, arrival)) in (0..).zip(events) {
             let (event_time, arrival_time) = (Time::from_millis(*event), Time::from_millis(*arrival));
-            let stamp = Stamp { log: Log(0), offset, event_time, arrival_time };
+            let stamp = Stamp { partition: Partition(0), offset, event_time, arrival_time };
             state.apply(plan, &stamp, &[Value::Bool(true)]);
         }
-        state.settle(plan);
+        state.coarsen(plan);
         state
     }
 
-    fn seen(plan: &FeaturePlan, state: &LogState, at: Time) -> bool {
-        let found: Answer = answer(plan, &[(Log(0), state.clone())], at).expect("late enough");
+    fn seen(plan: &FeaturePlan, state: &PartitionState, at: Time) -> bool {
+        let found: Answer = answer(plan, &[(Partition(0), state.clone())], at).expect("late enough");
         found.statuses.contains(&Status::Present) && found.newest.is_some()
     }
 
@@ -156,12 +156,12 @@ mod tests {
         let state = state(&plan, &[(flight, booked)]);
         let retention = Retention::of(&plan, &state).expect("it expires");
         let reach = HOUR + 59_999;
-        let head = plan.head.millis();
+        let time_travel = plan.time_travel.millis();
         assert_eq!(
             retention,
             Retention {
                 since: Time::default(),
-                span: Span::from_millis(22 * DAY + reach + 1 + head + GRACE.millis())
+                span: Span::from_millis(22 * DAY + reach + 1 + time_travel + GRACE.millis())
             }
         );
         let last = Time::from_millis(flight + reach);
@@ -169,7 +169,7 @@ mod tests {
         assert!(!is_out_of_sight(&plan, &state, last) && is_out_of_sight(&plan, &state, last.next()));
         // Written at once, and the grace after that.
         let expiry = retention.expiry(Time::from_millis(booked));
-        assert_eq!(expiry, last.next().plus(plan.head).plus(GRACE));
+        assert_eq!(expiry, last.next().plus(plan.time_travel).plus(GRACE));
         // Read from a backlog of ten days, the events that follow come ten days later as well.
         assert_eq!(retention.expiry(Time::from_millis(10 * DAY)), expiry.plus(Span::from_millis(10 * DAY)));
         // The clock of a file's rows may be ahead of the one of the store.
@@ -180,7 +180,7 @@ mod tests {
     fn an_event_that_is_not_ahead_keeps_its_state_for_the_least_time() {
         let plan = plan(&[sliding("1h"), sliding("7d")]);
         let least = least(&plan).expect("it expires");
-        assert_eq!(least.millis(), 7 * DAY + HOUR + plan.head.millis() + GRACE.millis());
+        assert_eq!(least.millis(), 7 * DAY + HOUR + plan.time_travel.millis() + GRACE.millis());
         for event in [0, -DAY, -30 * DAY] {
             let retention = Retention::of(&plan, &state(&plan, &[(event, 0)]));
             assert_eq!(retention, Some(Retention { since: Time::default(), span: least }), "{event}");
@@ -218,9 +218,9 @@ mod tests {
             let arrival = expiry.millis() - lag - behind + later;
             let mut kept = before.clone();
             let time = Time::from_millis(arrival);
-            let stamp = Stamp { log: Log(0), offset: 100, event_time: time, arrival_time: time };
+            let stamp = Stamp { partition: Partition(0), offset: 100, event_time: time, arrival_time: time };
             kept.apply(&plan, &stamp, &[Value::Bool(true)]);
-            let mut fresh = LogState::new();
+            let mut fresh = PartitionState::new();
             fresh.apply(&plan, &stamp, &[Value::Bool(true)]);
             prop_assert_eq!(kept.encode(&plan), fresh.encode(&plan));
         }

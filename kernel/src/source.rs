@@ -1,7 +1,7 @@
 //! Sources: what a stream of events looks like, and which records are accepted as events.
 //!
 //! Accepting is a pure function of the record, its receipt and the source: every reader of a record decides the same, at
-//! any time. The receipt is a fact that is kept with the record. Views play no part in it, and no clock of a reader.
+//! any time. The receipt is a property that is kept with the record. Views play no part in it, and no clock of a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::codec::Writer;
-use crate::event::Log;
+use crate::event::Partition;
 use crate::plan::Field;
 use crate::time::{Span, Time};
 use crate::unique::Unique;
@@ -97,7 +97,7 @@ impl TimeField {
 /// Where an event's arrival time comes from: always a property of the record, never the reader's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Arrival {
-    /// The record's own timestamp: Kafka's, or the receive time in the push log. Rows of files have none and
+    /// The record's own timestamp: Kafka's, or the receive time in the push partition. Rows of files have none and
     /// arrive at their event time.
     #[default]
     Record,
@@ -122,7 +122,7 @@ pub enum Feed {
     Kafka(KafkaFeed),
 }
 
-/// A Kafka topic as a feed: each of its partitions is a log.
+/// A Kafka topic as a feed: each of its partitions is a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaFeed {
     /// The topic's name.
@@ -327,7 +327,7 @@ impl SourcePlan {
     /// Says why the record is a dead letter.
     pub fn accept(
         &self,
-        log: Log,
+        partition: Partition,
         received: Option<Time>,
         field: impl Fn(&str) -> Value,
     ) -> Result<(Time, Time), Rejection> {
@@ -336,7 +336,7 @@ impl SourcePlan {
             Arrival::Field(time) => read(time),
             Arrival::Record | Arrival::EventTime => None,
         };
-        self.accept_times(log, received, read(&self.event_time), arrival_time)
+        self.accept_times(partition, received, read(&self.event_time), arrival_time)
     }
 
     /// Like [`accept`](Self::accept), for callers that hold columns: `event_time` is what the field of the event time
@@ -347,7 +347,7 @@ impl SourcePlan {
     /// Says why the record is a dead letter.
     pub fn accept_times(
         &self,
-        log: Log,
+        partition: Partition,
         received: Option<Time>,
         event_time: Option<Time>,
         arrival_time: Option<Time>,
@@ -355,7 +355,7 @@ impl SourcePlan {
         let event_time = event_time.ok_or_else(|| Rejection::NoEventTime(self.event_time.field.clone()))?;
         let arrival_time = match &self.arrival {
             Arrival::EventTime => event_time,
-            Arrival::Record if log == Log::FILE => event_time,
+            Arrival::Record if partition == Partition::FILE => event_time,
             Arrival::Record => received.ok_or(Rejection::NoRecordTime)?,
             Arrival::Field(time) => {
                 arrival_time.ok_or_else(|| Rejection::NoArrivalTime(time.field.clone()))?
@@ -452,7 +452,7 @@ impl SourcePlan {
     /// The version, where it is part of what views of this source mean: where the feed is Kafka.
     ///
     /// Several workers read a topic, and a partition can change hands while a new version is applied: which version
-    /// read a record cannot be told afterwards. So another reading of a topic makes other views, filled anew from a
+    /// read a record cannot be told afterwards. So another reading of a topic makes other views, backfilled again from a
     /// history that was read the new way. Files and pushes are read by one process, which changes from one definition to
     /// the next at a position that it knows. [`READING`] is part of every view: a process of another version of Tidemark cannot
     /// read the earlier way up to some position.
@@ -504,12 +504,18 @@ mod tests {
         let at = |secs: i64| move |_: &str| Value::Int64(secs);
         let arrived = Some(Time::from_millis(100_000));
         assert_eq!(
-            source.accept(Log::PUSH, arrived, at(160)),
+            source.accept(Partition::PUSH, arrived, at(160)),
             Ok((Time::from_millis(160_000), Time::from_millis(100_000)))
         );
-        assert!(matches!(source.accept(Log::PUSH, arrived, at(161)), Err(Rejection::TooFarAhead { .. })));
-        assert_eq!(source.accept(Log::PUSH, None, at(1)), Err(Rejection::NoRecordTime));
-        assert!(matches!(source.accept(Log::PUSH, arrived, |_| Value::Null), Err(Rejection::NoEventTime(_))));
+        assert!(matches!(
+            source.accept(Partition::PUSH, arrived, at(161)),
+            Err(Rejection::TooFarAhead { .. })
+        ));
+        assert_eq!(source.accept(Partition::PUSH, None, at(1)), Err(Rejection::NoRecordTime));
+        assert!(matches!(
+            source.accept(Partition::PUSH, arrived, |_| Value::Null),
+            Err(Rejection::NoEventTime(_))
+        ));
     }
 
     #[test]
@@ -517,16 +523,19 @@ mod tests {
         let seconds = |secs: i64| Time::from_millis(secs * 1000);
         let (at, received) = (|secs: i64| move |_: &str| Value::Int64(secs), Some(seconds(100)));
         let field = Arrival::Field(TimeField { field: "at".into(), unit: Some(Unit::Seconds) });
-        for (arrival, logs) in [
-            (field, &[Log::FILE, Log::PUSH, Log(0)][..]),
-            (Arrival::EventTime, &[Log::FILE, Log::PUSH, Log(0)]),
-            (Arrival::Record, &[Log::FILE]),
+        for (arrival, partitions) in [
+            (field, &[Partition::FILE, Partition::PUSH, Partition(0)][..]),
+            (Arrival::EventTime, &[Partition::FILE, Partition::PUSH, Partition(0)]),
+            (Arrival::Record, &[Partition::FILE]),
         ] {
             let source = source(arrival);
-            for log in logs {
-                assert_eq!(source.accept(*log, received, at(160)), Ok((seconds(160), seconds(160))));
-                assert_eq!(source.accept(*log, received, at(-9000)), Ok((seconds(-9000), seconds(-9000))));
-                let rejected = source.accept(*log, received, at(161)).expect_err("ahead");
+            for partition in partitions {
+                assert_eq!(source.accept(*partition, received, at(160)), Ok((seconds(160), seconds(160))));
+                assert_eq!(
+                    source.accept(*partition, received, at(-9000)),
+                    Ok((seconds(-9000), seconds(-9000)))
+                );
+                let rejected = source.accept(*partition, received, at(161)).expect_err("ahead");
                 assert_eq!(rejected.code(), "arrival_ahead");
                 assert_eq!(
                     rejected.to_string(),
@@ -534,12 +543,12 @@ mod tests {
                      the record was received; correct the clock that sets it, or raise `max_arrival_ahead` of the source"
                 );
                 let unbounded = SourcePlan { max_arrival_ahead: None, ..source.clone() };
-                assert!(unbounded.accept(*log, received, at(161)).is_ok());
+                assert!(unbounded.accept(*partition, received, at(161)).is_ok());
             }
-            assert!(source.accept(Log::FILE, None, at(161)).is_ok(), "its receipt is not known");
+            assert!(source.accept(Partition::FILE, None, at(161)).is_ok(), "its receipt is not known");
         }
         // Which of the two it is that lies ahead of the receipt.
-        let late = source(Arrival::Record).accept(Log::PUSH, received, at(161)).expect_err("ahead");
+        let late = source(Arrival::Record).accept(Partition::PUSH, received, at(161)).expect_err("ahead");
         assert_eq!(late.code(), "too_far_ahead");
     }
 
@@ -564,7 +573,8 @@ mod tests {
             (i64::MAX, "9223372036854775807 ms"),
             (i64::MIN, "-inf"),
         ] {
-            let rejected = source.accept(Log::FILE, None, |_| Value::Int64(secs)).expect_err("out of range");
+            let rejected =
+                source.accept(Partition::FILE, None, |_| Value::Int64(secs)).expect_err("out of range");
             assert_eq!(
                 rejected.to_string(),
                 format!("the event time {shown} is outside years 1 to 9999; is the unit right?")
@@ -639,7 +649,7 @@ mod tests {
     fn a_time_may_be_a_number_with_a_fraction() {
         let mut source = source(Arrival::EventTime);
         source.fields[0].ty = Type::Float64;
-        let at = |secs: f64| source.accept(Log::FILE, None, |_| Value::float(secs));
+        let at = |secs: f64| source.accept(Partition::FILE, None, |_| Value::float(secs));
         let time = Time::from_millis(1_767_254_400_250);
         assert_eq!(at(1_767_254_400.25), Ok((time, time)));
         assert!(matches!(at(f64::NAN), Err(Rejection::NoEventTime(_))));
@@ -656,7 +666,7 @@ mod tests {
 
     #[test]
     fn rows_of_files_arrive_at_their_event_time() {
-        let accepted = source(Arrival::Record).accept(Log::FILE, None, |_| Value::Int64(-5));
+        let accepted = source(Arrival::Record).accept(Partition::FILE, None, |_| Value::Int64(-5));
         assert_eq!(accepted, Ok((Time::from_millis(-5000), Time::from_millis(-5000))));
     }
 }

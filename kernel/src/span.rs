@@ -2,17 +2,17 @@
 //!
 //! Tiles are fine near `at` and grow coarser with age, never so coarse that an edge of a window, older or newer, could
 //! fall inside one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of an instant that is not after
-//! the horizon `R` (newest arrival applied, less `head`; the [layout](crate::layout) says how long before), so the tiles are
+//! the retention horizon (newest arrival applied, less `time_travel`; the [layout](crate::layout) says how long before), so the tiles are
 //! a pure function of the applied events, whenever they were grown.
 
 use crate::time::{Time, TimeRange};
-use crate::window::{Edge, RUNGS, Window};
+use crate::window::{Edge, GRANULARITIES, Window};
 
 /// Where tiles may lie for one plan's windows at one horizon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// For each rung, the instant up to which a tile of that length may reach.
-    limits: [Time; RUNGS.len()],
+    /// For each granularity, the instant up to which a tile of that length may reach.
+    limits: [Time; GRANULARITIES.len()],
     /// The oldest edge of any window: only windows without a start see events before it.
     oldest_edge: Time,
     /// Whether some window has no start.
@@ -26,7 +26,7 @@ impl Grid {
         // Whatever the windows, no tile longer than a tick ends after the horizon: states rest on that for new events. Windows
         // that end at the instant asked about need it as well.
         let oldest_edge = if windows.is_empty() { Time::MAX } else { horizon };
-        let mut grid = Self { limits: [horizon; RUNGS.len()], oldest_edge, lifetime: false };
+        let mut grid = Self { limits: [horizon; GRANULARITIES.len()], oldest_edge, lifetime: false };
         for window in windows {
             let (start, end) = window.edges_from(horizon);
             grid.add(start, end);
@@ -39,9 +39,9 @@ impl Grid {
         self.oldest_edge = self.oldest_edge.min(start.unwrap_or(end).first);
         self.lifetime |= start.is_none();
         for edge in start.into_iter().chain([end]) {
-            // Rungs divide each other, so those longer than the step are the ones that do not divide it.
-            for (limit, rung) in self.limits.iter_mut().zip(RUNGS) {
-                if rung > edge.step {
+            // Granularities divide each other, so those longer than the step are the ones that do not divide it.
+            for (limit, granularity) in self.limits.iter_mut().zip(GRANULARITIES) {
+                if granularity > edge.step {
                     *limit = (*limit).min(edge.first);
                 }
             }
@@ -55,9 +55,9 @@ impl Grid {
             let everything = TimeRange { start: Time::NEG_INFINITY, end: self.oldest_edge };
             return self.lifetime.then_some(everything);
         }
-        let coarsest = RUNGS.iter().zip(&self.limits).rev().find_map(|(rung, limit)| {
-            let start = time.floor(*rung);
-            let end = start.plus(*rung);
+        let coarsest = GRANULARITIES.iter().zip(&self.limits).rev().find_map(|(granularity, limit)| {
+            let start = time.floor(*granularity);
+            let end = start.plus(*granularity);
             (end <= *limit).then_some(TimeRange { start, end })
         });
         Some(coarsest.unwrap_or(TimeRange { start: time, end: time.next() }))
@@ -101,9 +101,11 @@ mod tests {
             return windows.contains(&Window::Lifetime).then_some(everything);
         }
         let mut best = TimeRange { start: time, end: time.next() };
-        for rung in RUNGS {
-            let span = TimeRange { start: time.floor(rung), end: time.floor(rung).plus(rung) };
-            let fits = |(hop, start): &(Span, Time)| hop.millis() % rung.millis() == 0 || span.end <= *start;
+        for granularity in GRANULARITIES {
+            let span =
+                TimeRange { start: time.floor(granularity), end: time.floor(granularity).plus(granularity) };
+            let fits =
+                |(hop, start): &(Span, Time)| hop.millis() % granularity.millis() == 0 || span.end <= *start;
             if span.end <= horizon && finite.iter().all(fits) {
                 best = span;
             }
@@ -113,15 +115,16 @@ mod tests {
 
     fn any_windows() -> impl Strategy<Value = Vec<Window>> {
         let length = prop::sample::select(vec!["30ms", "5s", "1m", "10m", "1h", "6h", "1d", "7d", "30d"]);
-        let window =
-            (length, prop::option::of(prop::sample::select(RUNGS.to_vec()))).prop_map(|(length, hop)| {
+        let window = (length, prop::option::of(prop::sample::select(GRANULARITIES.to_vec()))).prop_map(
+            |(length, hop)| {
                 let length = Span::parse(length).expect("a span");
                 let hop = hop.filter(|hop| *hop <= length);
                 match hop {
                     Some(hop) => Window::with_hop(length, hop).expect("a window"),
                     None => Window::sliding(length).expect("a window"),
                 }
-            });
+            },
+        );
         prop::collection::vec(prop_oneof![9 => window, 1 => Just(Window::Lifetime)], 1..5)
     }
 
@@ -153,7 +156,7 @@ mod tests {
             ["0s", "30ms", "5s", "1m", "90m", "1d", "7d"].map(|text| Span::parse(text).expect("a span"));
         let span = prop::sample::select(spans.to_vec());
         let length = prop::option::weighted(0.9, span.clone());
-        let hop = prop::sample::select(RUNGS.to_vec());
+        let hop = prop::sample::select(GRANULARITIES.to_vec());
         (span, length, hop).prop_map(|(offset, length, hop)| Shifted { offset, length, hop })
     }
 

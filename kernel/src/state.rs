@@ -1,12 +1,12 @@
-//! State: for each (view, entity, log) one list of disjoint tiles that grow coarser with age.
+//! State: for each (view, entity, partition) one list of disjoint tiles that grow coarser with age.
 //!
-//! The list is a pure function of the events applied from that log: their order, and when tiles were grown, make
-//! no difference to its bytes. It is written by the log's owner alone and merged with the lists of the entity's
-//! other logs when a question is [answered](crate::answer).
+//! The list is a pure function of the events applied from that partition: their order, and when tiles were grown, make
+//! no difference to its bytes. It is written by the partition's owner alone and merged with the lists of the entity's
+//! other partitions when a question is [answered](crate::answer).
 //!
 //! A busy entity has thousands of tiles, of which a batch of events changes a few. So the aggregates of a tile stay
 //! encoded until an event or a coarser tile needs them, encoding copies the bytes of all others, and what is written is
-//! a [change](LogState::change) of the parts that have changed.
+//! a [change](PartitionState::change) of the parts that have changed.
 
 mod bytes;
 
@@ -35,7 +35,7 @@ pub struct Tile {
 /// One state per aggregate of the plan.
 #[derive(Clone, Debug)]
 enum Body {
-    /// Encoded: where in the `body` of the [`LogState`].
+    /// Encoded: where in the `body` of the [`PartitionState`].
     Encoded { start: u32, end: u32 },
     /// Decoded, to be changed.
     Decoded(Box<[State]>),
@@ -126,15 +126,15 @@ fn each_encoded(plan: &FeaturePlan, encoded: &[u8], mut each: impl FnMut(usize, 
     }
 }
 
-/// The state of one entity in one view from one log.
+/// The state of one entity in one view from one partition.
 #[derive(Clone, Debug)]
-pub struct LogState {
+pub struct PartitionState {
     layout: Layout,
     last_offset: Offset,
     newest_arrival: Time,
-    /// Oldest first. Disjoint, and where `settled`, each the span that the grid gives it.
+    /// Oldest first. Disjoint, and where `coarsened`, each the span that the grid gives it.
     tiles: Vec<Tile>,
-    settled: bool,
+    coarsened: bool,
     /// The first tile that may have changed since `body` was read or written; those before are as they are there.
     changed_from: usize,
     /// The tiles as they were decoded from or last encoded to: where those that have not changed since have their
@@ -144,17 +144,17 @@ pub struct LogState {
     parts: Box<[PartAt]>,
 }
 
-impl Default for LogState {
+impl Default for PartitionState {
     fn default() -> Self {
         Self::with_layout(Layout::default())
     }
 }
 
 /// Equality of what was applied, however much of it is decoded.
-impl PartialEq for LogState {
+impl PartialEq for PartitionState {
     fn eq(&self, other: &Self) -> bool {
         let applied = |state: &Self| {
-            (state.layout, state.last_offset, state.newest_arrival, state.settled, state.tiles.len())
+            (state.layout, state.last_offset, state.newest_arrival, state.coarsened, state.tiles.len())
         };
         let equal = |(mine, theirs): (&Tile, &Tile)| {
             (mine.span, mine.newest) == (theirs.span, theirs.newest)
@@ -164,9 +164,9 @@ impl PartialEq for LogState {
     }
 }
 
-impl Eq for LogState {}
+impl Eq for PartitionState {}
 
-impl LogState {
+impl PartitionState {
     /// The state before any event, in the newest layout.
     #[must_use]
     pub fn new() -> Self {
@@ -181,7 +181,7 @@ impl LogState {
             last_offset: -1,
             newest_arrival: Time::NEG_INFINITY,
             tiles: Vec::new(),
-            settled: true,
+            coarsened: true,
             changed_from: 0,
             body: Vec::new(),
             parts: Box::default(),
@@ -206,15 +206,15 @@ impl LogState {
         self.newest_arrival
     }
 
-    /// This log's horizon `R`: the newest arrival applied, less the view's `head`.
+    /// This partition's retention horizon: the newest arrival applied, less the view's `time_travel`.
     #[must_use]
     pub fn horizon(&self, plan: &FeaturePlan) -> Time {
-        self.newest_arrival.minus(plan.head)
+        self.newest_arrival.minus(plan.time_travel)
     }
 
     /// The instant by which tiles have grown: none that begins later is longer than a tick.
     fn grown_to(&self, plan: &FeaturePlan) -> Time {
-        self.layout.grown_to(plan.head, self.horizon(plan))
+        self.layout.grown_to(plan.time_travel, self.horizon(plan))
     }
 
     /// The tiles, oldest first.
@@ -257,7 +257,7 @@ impl LogState {
 
     /// Applies one event that has passed the view's filter and key, with one input per aggregate of the plan.
     ///
-    /// Events come in log order; one at or before [`last_offset`](Self::last_offset) was applied already and
+    /// Events come in partition order; one at or before [`last_offset`](Self::last_offset) was applied already and
     /// changes nothing. An event too old for any allowed question still moves the horizon and the last offset.
     pub fn apply(&mut self, plan: &FeaturePlan, stamp: &Stamp, inputs: &[Value]) {
         if stamp.offset <= self.last_offset {
@@ -272,7 +272,7 @@ impl LogState {
         if stamp.arrival_time > self.newest_arrival {
             let grown_to = self.grown_to(plan);
             self.newest_arrival = stamp.arrival_time;
-            self.settled &= self.grown_to(plan) == grown_to;
+            self.coarsened &= self.grown_to(plan) == grown_to;
         }
         if let Some(index) = self.tile_for(plan, stamp.event_time) {
             self.changed_from = self.changed_from.min(index);
@@ -309,11 +309,11 @@ impl LogState {
 
     /// Grows every tile to the span that the horizon gives it. Once per flush is enough: growing sooner or later
     /// ends in the same tiles.
-    pub fn settle(&mut self, plan: &FeaturePlan) {
-        if self.settled {
+    pub fn coarsen(&mut self, plan: &FeaturePlan) {
+        if self.coarsened {
             return;
         }
-        self.settled = true;
+        self.coarsened = true;
         self.changed_from = 0;
         let grown_to = self.grown_to(plan);
         let grid = Grid::new(&plan.windows, grown_to);

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::{ErrorKind, Explain};
-use crate::event::{Log, Offset, Position};
+use crate::event::{Offset, Partition, Position};
 use crate::plan::Fingerprint;
 use crate::time::Time;
 
@@ -21,11 +21,11 @@ use crate::time::Time;
 pub struct ViewToken {
     /// The meaning it was answered with.
     pub fingerprint: Fingerprint,
-    /// For each log the offset of the last event applied to this entity. A log that is not named gave nothing.
-    pub last: BTreeMap<Log, Offset>,
+    /// For each partition the offset of the last event applied to this entity. A partition that is not named gave nothing.
+    pub last: BTreeMap<Partition, Offset>,
     /// Whether the instant was before the entity's horizon, so that the view was not answered.
     pub too_early: bool,
-    /// Up to where the states were made without the rows that were taken back: a position in [`Log::RETRACTIONS`].
+    /// Up to where the states were made without the rows that were taken back: a position in [`Partition::RETRACTIONS`].
     pub retractions: Position,
 }
 
@@ -78,10 +78,12 @@ impl fmt::Display for Token {
             out.raw(&token.fingerprint.0);
             // Written as an offset like any other: versions that know no retractions refuse the token.
             let retraction = (token.retractions > Position::START).then(|| token.retractions.0 - 1);
-            let retraction = retraction.map(|last| (Log::RETRACTIONS, last));
+            let retraction = retraction.map(|last| (Partition::RETRACTIONS, last));
             out.varint(token.last.len() as u64 + u64::from(retraction.is_some()));
-            for (log, offset) in retraction.iter().map(|(log, last)| (log, last)).chain(&token.last) {
-                out.zigzag(i64::from(log.0));
+            for (partition, offset) in
+                retraction.iter().map(|(partition, last)| (partition, last)).chain(&token.last)
+            {
+                out.zigzag(i64::from(partition.0));
                 out.zigzag(*offset);
             }
             if is_partial {
@@ -123,11 +125,11 @@ impl Token {
             fingerprint.0.copy_from_slice(from.raw(16)?);
             let mut last = BTreeMap::new();
             for _ in 0..from.count(2)? {
-                let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a log"))?;
-                last.insert(Log(log), from.zigzag()?);
+                let partition = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a partition"))?;
+                last.insert(Partition(partition), from.zigzag()?);
             }
             let retractions = last
-                .remove(&Log::RETRACTIONS)
+                .remove(&Partition::RETRACTIONS)
                 .map_or(Position::START, |last| Position(last.saturating_add(1)));
             let too_early = is_partial && from.u8()? == 1;
             views.insert(name, ViewToken { fingerprint, last, too_early, retractions });
@@ -142,7 +144,7 @@ mod tests {
     use super::*;
 
     fn token() -> Token {
-        let last = BTreeMap::from([(Log::FILE, 12), (Log(3), 70_000)]);
+        let last = BTreeMap::from([(Partition::FILE, 12), (Partition(3), 70_000)]);
         let retractions = Position(2);
         let view = ViewToken { fingerprint: Fingerprint([7; 16]), last, too_early: false, retractions };
         Token { at: Time::from_millis(-5), views: BTreeMap::from([("payments".into(), view)]) }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::time::{Span, Time, TimeRange};
 
 /// The steps that tiles and hops are made of, finest first; each divides the next.
-pub const RUNGS: [Span; 10] = [
+pub const GRANULARITIES: [Span; 10] = [
     Span::from_millis(1),
     Span::from_millis(10),
     Span::from_millis(100),
@@ -39,9 +39,9 @@ pub enum WindowError {
     /// The window is longer than [`LONGEST`].
     #[error("a window is at most {LONGEST} long; for everything before `at` use lifetime")]
     TooLong,
-    /// The hop is not one of the rungs.
+    /// The hop is not one of the granularities.
     #[error("a hop is one of 1ms, 10ms, 100ms, 1s, 10s, 1m, 10m, 1h, 6h, 1d, not {0}")]
-    NotARung(Span),
+    NotAGranularity(Span),
     /// The hop is longer than the window.
     #[error("the hop {hop} is longer than the window {length}")]
     HopTooLong {
@@ -59,7 +59,7 @@ pub enum Window {
     Sliding {
         /// How far back the window reaches.
         length: Span,
-        /// The step of its older edge: one of [`RUNGS`].
+        /// The step of its older edge: one of [`GRANULARITIES`].
         hop: Span,
     },
     /// Everything before `at`: `[-inf, at)`.
@@ -72,18 +72,19 @@ pub enum Window {
 pub(crate) struct Edge {
     /// Where it lies at that instant. Edges never move back.
     pub(crate) first: Time,
-    /// One of [`RUNGS`].
+    /// One of [`GRANULARITIES`].
     pub(crate) step: Span,
 }
 
 impl Window {
-    /// A window with the default hop: the coarsest rung with `length >= 60 hops`, so that it is at most 1/60
+    /// A window with the default hop: the coarsest granularity with `length >= 60 hops`, so that it is at most 1/60
     /// longer than its name.
     ///
     /// # Errors
     /// Fails where the length is zero or longer than [`LONGEST`].
     pub fn sliding(length: Span) -> Result<Self, WindowError> {
-        let hop = RUNGS.into_iter().rev().find(|rung| length.millis() / 60 >= rung.millis());
+        let hop =
+            GRANULARITIES.into_iter().rev().find(|granularity| length.millis() / 60 >= granularity.millis());
         Self::with_hop(length, hop.unwrap_or(Span::TICK))
     }
 
@@ -98,12 +99,12 @@ impl Window {
     /// A window with a named hop.
     ///
     /// # Errors
-    /// Fails where the length is zero or longer than [`LONGEST`], or the hop is no rung or longer than the window.
+    /// Fails where the length is zero or longer than [`LONGEST`], or the hop is no granularity or longer than the window.
     pub fn with_hop(length: Span, hop: Span) -> Result<Self, WindowError> {
         match () {
             () if length == Span::ZERO => Err(WindowError::Empty),
             () if length > LONGEST => Err(WindowError::TooLong),
-            () if !RUNGS.contains(&hop) => Err(WindowError::NotARung(hop)),
+            () if !GRANULARITIES.contains(&hop) => Err(WindowError::NotAGranularity(hop)),
             () if hop > length => Err(WindowError::HopTooLong { hop, length }),
             () => Ok(Self::Sliding { length, hop }),
         }
@@ -196,7 +197,7 @@ mod tests {
         let hour = Span::from_secs(3600);
         assert_eq!(Window::sliding(Span::ZERO), Err(WindowError::Empty));
         assert_eq!(Window::sliding(Span::parse("40000d").expect("a span")), Err(WindowError::TooLong));
-        assert!(matches!(Window::with_hop(hour, Span::from_secs(7)), Err(WindowError::NotARung(_))));
+        assert!(matches!(Window::with_hop(hour, Span::from_secs(7)), Err(WindowError::NotAGranularity(_))));
         assert!(matches!(
             Window::with_hop(hour, Span::from_secs(86_400)),
             Err(WindowError::HopTooLong { .. })
@@ -235,7 +236,7 @@ mod tests {
     }
 
     fn any_window() -> impl Strategy<Value = Window> {
-        let hop = prop::sample::select(RUNGS.to_vec());
+        let hop = prop::sample::select(GRANULARITIES.to_vec());
         let sliding = (hop, 1..=LONGEST.millis()).prop_map(|(hop, length)| {
             Window::with_hop(Span::from_millis(length.max(hop.millis())), hop).expect("a window")
         });
@@ -266,7 +267,7 @@ mod tests {
             for (edge, found) in start.into_iter().chain([(end, edges.end)]) {
                 prop_assert!(edge.first <= found && (later > 0 || edge.first == found));
                 prop_assert_eq!(found.floor(edge.step), found);
-                prop_assert!(RUNGS.contains(&edge.step));
+                prop_assert!(GRANULARITIES.contains(&edge.step));
             }
         }
     }

@@ -14,8 +14,8 @@ use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{
-    EntityKey, Explain, FeaturePlan, Layout, Log, LogState, Position, SourcePlan, Span, Stamp, Time, Token,
-    Type, Value, Window,
+    EntityKey, Explain, FeaturePlan, Layout, Partition, PartitionState, Position, SourcePlan, Span, Stamp,
+    Time, Token, Type, Value, Window,
 };
 
 fn plan() -> FeaturePlan {
@@ -53,7 +53,7 @@ fn plan() -> FeaturePlan {
         keys: vec![KeyField { name: "user_id".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: Some("status = 'settled'".into()),
         features: features.collect(),
-        head: Span::from_secs(10),
+        time_travel: Span::from_secs(10),
         max_age: Some(Span::from_secs(86_400)),
         expression_semantics: 1,
     };
@@ -79,14 +79,14 @@ fn source() -> SourcePlan {
 }
 
 fn token(plan: &FeaturePlan) -> Token {
-    let last = BTreeMap::from([(Log::PUSH, 0), (Log::FILE, 70_000), (Log(3), 18)]);
+    let last = BTreeMap::from([(Partition::PUSH, 0), (Partition::FILE, 70_000), (Partition(3), 18)]);
     let (fingerprint, retractions) = (plan.fingerprint(), Position::START);
     let view = ViewToken { fingerprint, last, too_early: false, retractions };
     let at = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
     Token { at, views: BTreeMap::from([("payments".into(), view)]) }
 }
 
-/// Ages in seconds and one number that all inputs are made from: a little of every rung, a tie and a late event.
+/// Ages in seconds and one number that all inputs are made from: a little of every granularity, a tie and a late event.
 const EVENTS: [(i64, i64); 10] = [
     (400_000, 7),
     (90_000, -3),
@@ -100,12 +100,17 @@ const EVENTS: [(i64, i64); 10] = [
     (0, -9),
 ];
 
-fn state(plan: &FeaturePlan, layout: Layout) -> LogState {
-    let mut state = LogState::with_layout(layout);
+fn state(plan: &FeaturePlan, layout: Layout) -> PartitionState {
+    let mut state = PartitionState::with_layout(layout);
     let now = Time::parse("2026-01-31T12:34:56.789Z").expect("a time");
     for (offset, (age, number)) in EVENTS.into_iter().enumerate() {
         let event_time = now.minus(Span::from_secs(age));
-        let stamp = Stamp { log: Log(3), offset: offset as i64 * 2, event_time, arrival_time: event_time };
+        let stamp = Stamp {
+            partition: Partition(3),
+            offset: offset as i64 * 2,
+            event_time,
+            arrival_time: event_time,
+        };
         let input = |ty: Option<Type>| match ty {
             None | Some(Type::Bool) => Value::Bool(number > 3),
             Some(Type::Int64) => Value::Int64(number),
@@ -142,7 +147,7 @@ fn the_bytes_of_layout_1() {
     text.push_str("state\n");
     push_hex(&mut text, &bytes);
     assert_golden("layout_1.txt", &text);
-    assert!(LogState::decode(&plan, &bytes).is_ok());
+    assert!(PartitionState::decode(&plan, &bytes).is_ok());
 }
 
 #[test]
@@ -157,7 +162,8 @@ fn the_bytes_of_layout_2() {
     let offset = state.last_offset();
     for tick in 1..=30 {
         let event_time = at.plus(Span::from_millis(tick * 50));
-        let stamp = Stamp { log: Log(3), offset: offset + tick, event_time, arrival_time: event_time };
+        let stamp =
+            Stamp { partition: Partition(3), offset: offset + tick, event_time, arrival_time: event_time };
         state.apply(&plan, &stamp, &vec![Value::Null; plan.aggregates.len()]);
     }
     let busy = state.change(&plan);
@@ -168,7 +174,7 @@ fn the_bytes_of_layout_2() {
         push_hex(&mut text, part.as_deref().expect("a new part"));
     }
     assert_golden("layout_2.txt", &text);
-    assert!(LogState::decode(&plan, &state.encode(&plan)).is_ok());
+    assert!(PartitionState::decode(&plan, &state.encode(&plan)).is_ok());
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
@@ -191,6 +197,6 @@ fn a_newer_layout_is_named() {
     let plan = plan();
     let mut bytes = state(&plan, Layout::default()).encode(&plan);
     bytes[0] = 3;
-    let error = LogState::decode(&plan, &bytes).expect_err("a newer layout").explained();
+    let error = PartitionState::decode(&plan, &bytes).expect_err("a newer layout").explained();
     assert!(error.contains("version is 3") && error.contains("or a newer one"), "{error}");
 }

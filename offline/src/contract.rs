@@ -10,12 +10,13 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tidemark_kernel::{Log, SourcePlan, Time};
+use tidemark_kernel::{Partition, SourcePlan, Time};
 
 use crate::location::Location;
 use crate::table::compact::{CompactOptions, Compacted};
 use crate::table::{
-    Committed, Epochs, EventTable, Facts, LogStatistics, Places, Positions, Retraction, Rows, TableError,
+    Committed, Epochs, EventTable, PartitionStatistics, Places, Positions, Properties, Retraction, Rows,
+    TableError,
 };
 
 /// Which table of a source.
@@ -54,10 +55,10 @@ pub trait OfflineTable: Send + Sync + Debug {
     fn folder(&self) -> &Path;
     fn schema(&self) -> &SchemaRef;
     fn positions(&self) -> &Positions;
-    fn facts(&self) -> &Facts;
+    fn properties(&self) -> &Properties;
     fn work_under(&mut self, source_version: String);
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError>;
-    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError>;
+    fn scan_since(&self, columns: &[&str], partition: Partition, since: Time) -> Result<Rows, TableError>;
     async fn reload(&mut self) -> Result<(), TableError>;
     async fn append(
         &mut self,
@@ -66,17 +67,22 @@ pub trait OfflineTable: Send + Sync + Debug {
         to: &Positions,
         epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError>;
-    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError>;
+    async fn epochs(&self, partitions: &[Partition]) -> Result<Epochs, TableError>;
     async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError>;
-    async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError>;
-    async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError>;
-    async fn begin(&mut self, expected: &Facts, new: &Facts, starts: &Positions) -> Result<(), TableError>;
+    async fn set_properties(&mut self, expected: &Properties, new: &Properties) -> Result<(), TableError>;
+    async fn start_partitions(&mut self, starts: &Positions) -> Result<(), TableError>;
+    async fn begin(
+        &mut self,
+        expected: &Properties,
+        new: &Properties,
+        starts: &Positions,
+    ) -> Result<(), TableError>;
     async fn check_source(&mut self) -> Result<(), TableError>;
-    async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError>;
+    async fn take_back(&mut self, to: &Positions, properties: &Properties) -> Result<bool, TableError>;
     async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError>;
     async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError>;
-    async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError>;
-    async fn recent(&self, since: Time) -> Result<BTreeMap<Log, u64>, TableError>;
+    async fn partition_statistics(&self) -> Result<BTreeMap<Partition, PartitionStatistics>, TableError>;
+    async fn recent(&self, since: Time) -> Result<BTreeMap<Partition, u64>, TableError>;
     async fn compact(&mut self, options: CompactOptions) -> Result<Compacted, TableError>;
     /// How many files were removed.
     async fn vacuum(&mut self, older_than: Time) -> Result<usize, TableError>;
@@ -114,8 +120,8 @@ impl OfflineTable for EventTable {
     fn positions(&self) -> &Positions {
         self.positions()
     }
-    fn facts(&self) -> &Facts {
-        self.facts()
+    fn properties(&self) -> &Properties {
+        self.properties()
     }
     fn work_under(&mut self, source_version: String) {
         self.work_under(source_version);
@@ -123,8 +129,8 @@ impl OfflineTable for EventTable {
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
         self.scan(columns, from, to)
     }
-    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
-        self.scan_since(columns, log, since)
+    fn scan_since(&self, columns: &[&str], partition: Partition, since: Time) -> Result<Rows, TableError> {
+        self.scan_since(columns, partition, since)
     }
     async fn reload(&mut self) -> Result<(), TableError> {
         self.reload().await
@@ -138,26 +144,31 @@ impl OfflineTable for EventTable {
     ) -> Result<Committed, TableError> {
         self.append(rows, from, to, epochs).await
     }
-    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
-        self.epochs(logs).await
+    async fn epochs(&self, partitions: &[Partition]) -> Result<Epochs, TableError> {
+        self.epochs(partitions).await
     }
     async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
         self.append_unmoved(rows).await
     }
-    async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
-        self.set_facts(expected, new).await
+    async fn set_properties(&mut self, expected: &Properties, new: &Properties) -> Result<(), TableError> {
+        self.set_properties(expected, new).await
     }
-    async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError> {
-        self.start_logs(starts).await
+    async fn start_partitions(&mut self, starts: &Positions) -> Result<(), TableError> {
+        self.start_partitions(starts).await
     }
-    async fn begin(&mut self, expected: &Facts, new: &Facts, starts: &Positions) -> Result<(), TableError> {
+    async fn begin(
+        &mut self,
+        expected: &Properties,
+        new: &Properties,
+        starts: &Positions,
+    ) -> Result<(), TableError> {
         self.begin(expected, new, starts).await
     }
     async fn check_source(&mut self) -> Result<(), TableError> {
         self.check_source().await
     }
-    async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
-        self.take_back(to, facts).await
+    async fn take_back(&mut self, to: &Positions, properties: &Properties) -> Result<bool, TableError> {
+        self.take_back(to, properties).await
     }
     async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError> {
         self.remove(places, except).await
@@ -165,10 +176,10 @@ impl OfflineTable for EventTable {
     async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
         self.retract(retraction).await
     }
-    async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
-        self.log_statistics().await
+    async fn partition_statistics(&self) -> Result<BTreeMap<Partition, PartitionStatistics>, TableError> {
+        self.partition_statistics().await
     }
-    async fn recent(&self, since: Time) -> Result<BTreeMap<Log, u64>, TableError> {
+    async fn recent(&self, since: Time) -> Result<BTreeMap<Partition, u64>, TableError> {
         self.recent(since).await
     }
     async fn compact(&mut self, options: CompactOptions) -> Result<Compacted, TableError> {

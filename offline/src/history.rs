@@ -1,7 +1,7 @@
 //! A table's events as one view sees them: entity by entity, each entity's in order.
 //!
 //! Data files are read and evaluated side by side, rows that the view keeps out or nobody asks about are dropped,
-//! and the rest is sorted by entity, event time, log and offset; the sort spills. In memory at once are the sort's
+//! and the rest is sorted by entity, event time, partition and offset; the sort spills. In memory at once are the sort's
 //! allowance and the events of one entity.
 
 use std::borrow::Cow;
@@ -31,7 +31,9 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
 use tidemark_kernel::value::arrow::{data_type, value_at};
-use tidemark_kernel::{EntityKey, ErrorKind, Event, Explain, FeaturePlan, Log, Stamp, Time, value::Type};
+use tidemark_kernel::{
+    EntityKey, ErrorKind, Event, Explain, FeaturePlan, Partition, Stamp, Time, value::Type,
+};
 
 use crate::durable::kind_of_cause;
 use crate::table::{EventTable, TableError, layout, read_in_order};
@@ -95,7 +97,7 @@ fn is_out_of_memory(error: &DataFusionError) -> bool {
 pub struct EntityEvents {
     /// The entity.
     pub key: EntityKey,
-    /// Its events that pass the view's filter, by event time, log and offset.
+    /// Its events that pass the view's filter, by event time, partition and offset.
     pub events: Vec<Event>,
 }
 
@@ -356,7 +358,7 @@ fn kept(
 struct Columns {
     keys: BinaryArray,
     event_times: arrow::array::TimestampMillisecondArray,
-    logs: arrow::array::Int32Array,
+    partitions: arrow::array::Int32Array,
     offsets: arrow::array::Int64Array,
     arrival_times: arrow::array::TimestampMillisecondArray,
     inputs: Vec<ArrayRef>,
@@ -368,7 +370,7 @@ impl Columns {
         Self {
             keys: batch.column(0).as_binary().clone(),
             event_times: batch.column(1).as_primitive::<TimestampMillisecondType>().clone(),
-            logs: batch.column(2).as_primitive::<Int32Type>().clone(),
+            partitions: batch.column(2).as_primitive::<Int32Type>().clone(),
             offsets: batch.column(3).as_primitive::<Int64Type>().clone(),
             arrival_times: batch.column(4).as_primitive::<TimestampMillisecondType>().clone(),
             inputs: batch.columns()[5..].to_vec(),
@@ -377,7 +379,7 @@ impl Columns {
 
     fn event(&self, row: usize) -> Event {
         let stamp = Stamp {
-            log: Log(self.logs.value(row)),
+            partition: Partition(self.partitions.value(row)),
             offset: self.offsets.value(row),
             event_time: Time::from_millis(self.event_times.value(row)),
             arrival_time: Time::from_millis(self.arrival_times.value(row)),

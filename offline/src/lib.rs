@@ -1,7 +1,7 @@
 //! Event tables and the training-set engine.
 //!
 //! * [`table`]: per source `events` and `dead_letters`, Parquet under Delta Lake: the one truth, from which anything
-//!   can be rebuilt. Rows and the positions of the logs they came from are committed together.
+//!   can be rebuilt. Rows and the positions of the partitions they came from are committed together.
 //! * [`input`]: files of rows as people have them, of events and of labels.
 //! * [`history`]: a table's events as one view sees them, entity by entity, in bounded memory.
 //! * [`training`]: label files in, training sets out. What a value *is* comes from `tidemark_kernel::replay`,
@@ -27,8 +27,8 @@ pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
 pub use table::compact::{CompactOptions, Compacted};
 pub use table::{
-    Committed, Epoch, Epochs, EventTable, Facts, Held, HeldField, LogStatistics, Places, Positions,
-    Retraction, TableError,
+    Committed, Epoch, Epochs, EventTable, Held, HeldField, PartitionStatistics, Places, Positions,
+    Properties, Retraction, TableError,
 };
 pub use training::{
     LabelSource, Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train,

@@ -1,6 +1,6 @@
 //! Event tables: every accepted event of a source, and every dead letter, in Parquet under Delta Lake.
 //!
-//! A commit holds rows *and* the positions that its logs stand at with them, so that a crash can neither lose nor
+//! A commit holds rows *and* the positions that its partitions stand at with them, so that a crash can neither lose nor
 //! double a row. Delta does not check positions: [`EventTable::append`] does, before the first try and after every
 //! lost race. Data files are written before the commit that names them; what a crash leaves behind is an orphan
 //! that nobody reads, and [`EventTable::vacuum`] removes it.
@@ -8,7 +8,7 @@
 //! Layout, under the project's [`Location`]:
 //!
 //! ```text
-//! <source>/events/            every accepted event            (tidemark/<source>/<log> = its positions)
+//! <source>/events/            every accepted event            (tidemark/<source>/<partition> = its positions)
 //! <source>/dead_letters/      every rejected record           (positions of its own)
 //! ```
 //!
@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::Add;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 
 use crate::location::Location;
 use log::{Outcome, TableLog};
-use statistics::Logs;
+use statistics::Partitions;
 
 pub(crate) use read::read_in_order;
 
@@ -35,10 +35,10 @@ pub mod compact;
 mod data_file;
 mod epochs;
 mod error;
-pub mod facts;
 mod held;
 pub mod layout;
 mod log;
+pub mod properties;
 mod read;
 mod remove;
 pub mod retract;
@@ -52,15 +52,15 @@ mod tests;
 
 pub use epochs::{Epoch, Epochs};
 pub use error::TableError;
-pub use facts::Facts;
 pub use held::{Held, HeldField};
+pub use properties::Properties;
 pub use read::Rows;
 pub use remove::Places;
 pub use retract::Retraction;
-pub use statistics::LogStatistics;
+pub use statistics::PartitionStatistics;
 
-/// Where logs stand: the next offset of each. A log that is not named stands at its start.
-pub type Positions = BTreeMap<Log, Position>;
+/// Where partitions stand: the next offset of each. A partition that is not named stands at its start.
+pub type Positions = BTreeMap<Partition, Position>;
 
 /// A commit that is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +78,8 @@ pub struct DataFile {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// What it holds of each log, where the table's log tells.
-    logs: Option<Logs>,
+    /// What it holds of each partition, where the table's log tells.
+    partitions: Option<Partitions>,
 }
 
 impl DataFile {
@@ -158,7 +158,7 @@ impl EventTable {
 
     async fn make(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
         let log = match TableLog::open(&folder, source).await? {
-            Some(log) => log,
+            Some(partition) => partition,
             None => TableLog::create(&folder, source, &schema).await?,
         };
         let mut table = Self::new(folder, schema, log);
@@ -197,7 +197,7 @@ impl EventTable {
         self.log.version()
     }
 
-    /// Where each log stands, as this handle has seen it. A log that was neither moved nor started is not named.
+    /// Where each partition stands, as this handle has seen it. A partition that was neither moved nor started is not named.
     #[must_use]
     pub fn positions(&self) -> &Positions {
         self.log.positions()
@@ -219,23 +219,23 @@ impl EventTable {
         let file = |file: Add| DataFile {
             path: self.folder.join(&file.path),
             bytes: file.size.max(0) as u64,
-            logs: statistics::of_file(&file),
+            partitions: statistics::of_file(&file),
         };
         let mut files: Vec<DataFile> = self.log.files(&self.folder)?.into_iter().map(file).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
 
-    /// Appends rows and moves logs in one commit: all of it is in, or nothing.
+    /// Appends rows and moves partitions in one commit: all of it is in, or nothing.
     ///
-    /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset log by log; there may be none.
-    /// `from` is where the caller believes the logs to stand that these rows, and `to`, move on; one that it does not
-    /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Log::RETRACTIONS`].
+    /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset partition by partition; there may be none.
+    /// `from` is where the caller believes the partitions to stand that these rows, and `to`, move on; one that it does not
+    /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Partition::RETRACTIONS`].
     /// `epochs` are the leader epochs that the rows were read at, where any are known: an epoch belongs to what was read up to
     /// `to`, and that of a partition which is not named stays as it is.
     ///
     /// # Errors
-    /// [`TableError::Behind`] where one of the logs does not stand at `from`, [`TableError::Superseded`] where the
+    /// [`TableError::Behind`] where one of the partitions does not stand at `from`, [`TableError::Superseded`] where the
     /// source has another version than the one to [work under](Self::work_under): nothing was written. After any
     /// other error the commit may be in where the table could not be read afterwards, or there were no rows; the next `append`
     /// finds out, by losing the race against it.
@@ -281,8 +281,8 @@ impl EventTable {
         Err(error)
     }
 
-    /// Appends rows without moving the position of any log, and returns true. Returns false, and changes nothing, where
-    /// another commit was made since this handle was last reloaded. For tables of dead letters: a log is no longer read in
+    /// Appends rows without moving the position of any partition, and returns true. Returns false, and changes nothing, where
+    /// another commit was made since this handle was last reloaded. For tables of dead letters: a partition is no longer read in
     /// order of offset where these rows come after others.
     ///
     /// # Errors
@@ -301,22 +301,22 @@ impl EventTable {
         outcome.map(|_| false)
     }
 
-    /// Whether the source still has our version, and every log that is moved on stands where the caller believes.
+    /// Whether the source still has our version, and every partition that is moved on stands where the caller believes.
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
         self.check_columns()?;
-        let expected = |log| from.get(log).copied().unwrap_or(Position::START);
-        let stands = |log: &Log| match *log {
-            Log::RETRACTIONS => retract::retracted(self.facts()),
+        let expected = |partition| from.get(partition).copied().unwrap_or(Position::START);
+        let stands = |partition: &Partition| match *partition {
+            Partition::RETRACTIONS => retract::retracted(self.properties()),
             _ => self.log.positions().get(log).copied().unwrap_or(Position::START),
         };
-        if from.keys().chain(to.keys()).all(|log| stands(log) == expected(log)) {
+        if from.keys().chain(to.keys()).all(|partition| stands(partition) == expected(partition)) {
             return Ok(());
         }
         Err(self.behind())
     }
 
-    /// The error of a caller that has not seen where the logs stand.
+    /// The error of a caller that has not seen where the partitions stand.
     fn behind(&self) -> TableError {
         TableError::Behind { path: self.folder.clone(), positions: self.log.positions().clone() }
     }

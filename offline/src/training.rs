@@ -27,7 +27,7 @@ use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, T
 use crate::history::{Effort, History};
 use crate::location::Location;
 use crate::table::{EventTable, TableError};
-use answers::{Asked, ViewColumns, ViewRequest, answer_view};
+use answers::{LabelsByEntity, ViewColumns, ViewRequest, answer_view};
 use labels::{Labels, Times};
 use summary::{find_outside, summarize};
 
@@ -249,7 +249,7 @@ impl Questions {
     ) -> Result<ViewColumns, TrainError> {
         let plan = &request.service.views[view];
         tokens::check(&self.labels, &self.tokens, plan, table)?;
-        let asked = Asked::new(&self.keys[view]);
+        let asked = LabelsByEntity::new(&self.keys[view]);
         let history = History::open(table, plan, Some(asked.entities()), request.effort).await?;
         let features = request.service.features.iter().filter(|feature| feature.view == view);
         let wanted = ViewRequest {
@@ -296,7 +296,7 @@ fn asked_columns(
     request: &TrainRequest,
     labels: &Labels,
     problems: &mut LabelProblems,
-) -> Result<labels::Asked, TrainError> {
+) -> Result<labels::KeyColumns, TrainError> {
     let service = &request.service;
     let keys = service.views.iter().flat_map(|view| view.keys.iter().map(move |key| (view, key)));
     let keys = keys.map(|(view, key)| {
@@ -307,7 +307,7 @@ fn asked_columns(
         let purpose = format!("request field {} of service {}", field.name, service.name);
         (field.name.clone(), field.ty, purpose)
     });
-    let (mut asked, mut done) = (labels::Asked::new(), BTreeSet::new());
+    let (mut asked, mut done) = (labels::KeyColumns::new(), BTreeSet::new());
     for (column, ty, purpose) in keys.chain(fields) {
         // Views share keys.
         if !done.insert((column.clone(), ty.name())) {

@@ -1,15 +1,15 @@
-//! The one file in which this engine touches what a plan means: states are decoded, the instant is settled, the
+//! The one file in which this engine touches what a plan means: states are decoded, the instant is resolved, the
 //! kernel answers, and the token says what was seen.
 
 use std::collections::BTreeMap;
 
 use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
 use tidemark_kernel::source::SourcePlan;
-use tidemark_kernel::state::LogState;
+use tidemark_kernel::state::PartitionState;
 use tidemark_kernel::time::{Span, Time};
 use tidemark_kernel::token::{Token, ViewToken};
 use tidemark_kernel::value::Value;
@@ -47,10 +47,10 @@ pub(crate) enum Instant {
 /// horizon further ahead is that of a clock which is wrong, and must not move the answers of other views.
 const SKEW: Span = SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD;
 
-/// The state of one entity in one view; no logs for a null key.
+/// The state of one entity in one view; no partitions for a null key.
 pub(crate) struct Entity<'p> {
     plan: &'p FeaturePlan,
-    logs: Vec<(Log, LogState)>,
+    partitions: Vec<(Partition, PartitionState)>,
     /// As of [`ViewToken::retractions`].
     retractions: Position,
 }
@@ -66,22 +66,27 @@ impl<'p> Entity<'p> {
         stored: &Stored,
         retractions: Position,
     ) -> Result<Self, RowError> {
-        let decode = |(log, bytes): &(Log, Vec<u8>)| match LogState::decode(plan, bytes) {
-            Ok(state) => Ok((*log, state)),
+        let decode = |(partition, bytes): &(Partition, Vec<u8>)| match PartitionState::decode(plan, bytes) {
+            Ok(state) => Ok((*partition, state)),
             Err(error) => {
                 let entity = key.map_or_else(String::new, |key| name_entity(plan, key));
                 let reason = DamageReason::Undecodable(error);
-                Err(RowError::Damaged(Damage { view: plan.view.clone(), entity, log: Some(*log), reason }))
+                Err(RowError::Damaged(Damage {
+                    view: plan.view.clone(),
+                    entity,
+                    partition: Some(*partition),
+                    reason,
+                }))
             }
         };
         let stored = stored.as_ref().map_err(|damage| RowError::Damaged(damage.clone()))?;
-        let logs = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
-        Ok(Self { plan, logs, retractions })
+        let partitions = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
+        Ok(Self { plan, partitions, retractions })
     }
 
-    /// The entity's `R` in this view.
+    /// The entity's retention horizon in this view.
     fn horizon(&self) -> Option<Time> {
-        horizon(self.plan, &self.logs)
+        horizon(self.plan, &self.partitions)
     }
 
     /// Whether it cannot be asked about this instant any more.
@@ -91,11 +96,12 @@ impl<'p> Entity<'p> {
 
     /// What it is at this instant: too early, where that is before its horizon.
     fn answer(&self, at: Time) -> Answer {
-        answer(self.plan, &self.logs, at).unwrap_or_else(|_| Answer::too_early(self.plan, at))
+        answer(self.plan, &self.partitions, at).unwrap_or_else(|_| Answer::too_early(self.plan, at))
     }
 
     fn token(&self, at: Time) -> (String, ViewToken) {
-        let last = self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect();
+        let last =
+            self.partitions.iter().map(|(partition, state)| (*partition, state.last_offset())).collect();
         let (fingerprint, retractions) = (self.plan.fingerprint(), self.retractions);
         let too_early = self.is_after(at);
         (self.plan.view.clone(), ViewToken { fingerprint, last, too_early, retractions })
@@ -113,7 +119,7 @@ pub(crate) fn answer_row(
     entities: &[Entity<'_>],
     instant: Instant,
 ) -> Result<RowAnswer, RowError> {
-    let at = settle(entities, instant)?;
+    let at = resolve(entities, instant)?;
     let answers: Vec<Answer> = entities.iter().map(|entity| entity.answer(at)).collect();
     let features = || service.features.iter();
     Ok(RowAnswer {
@@ -130,13 +136,13 @@ pub(crate) fn answer_row(
 }
 
 /// The instant a row is answered for. It is asked of all entities together, so that one `at` holds for all of them.
-fn settle(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
+fn resolve(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
     let horizons = || entities.iter().filter_map(|entity| Some((entity.horizon()?, entity.plan)));
     let all_after = |at: Time| entities.iter().all(|entity| entity.is_after(at));
     let latest = horizons().max_by_key(|(horizon, _)| *horizon);
     match (instant, latest) {
         (Instant::At(at), Some((horizon, plan))) if all_after(at) => {
-            let early = TooEarly { at, horizon, head: plan.head };
+            let early = TooEarly { at, horizon, time_travel: plan.time_travel };
             Err(RowError::TooEarly { view: plan.view.clone(), early })
         }
         (Instant::NotBefore(at), Some((horizon, _))) if all_after(at.plus(SKEW)) => Ok(horizon),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use tidemark_kernel::error::Explain;
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 
 use crate::error::{Damage, RowError};
 use crate::lookups::Results;
@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1000;
 
 /// The damaged entities that were logged.
 #[derive(Debug, Default)]
-pub(crate) struct Damages(Mutex<BTreeSet<(String, String, Option<Log>)>>);
+pub(crate) struct Damages(Mutex<BTreeSet<(String, String, Option<Partition>)>>);
 
 impl Damages {
     /// Logs those that some of these rows met with and that were not logged before.
@@ -30,7 +30,7 @@ impl Damages {
 
     fn is_new(&self, damage: &Damage) -> bool {
         let mut told = self.0.lock();
-        told.len() < REMEMBERED && told.insert((damage.view.clone(), damage.entity.clone(), damage.log))
+        told.len() < REMEMBERED && told.insert((damage.view.clone(), damage.entity.clone(), damage.partition))
     }
 }
 
@@ -45,11 +45,11 @@ mod tests {
         let of = |entity: usize| Damage {
             view: "payments".into(),
             entity: format!("user_id={entity}"),
-            log: Some(Log(3)),
+            partition: Some(Partition(3)),
             reason: DamageReason::Checksum,
         };
         assert!(damages.is_new(&of(0)) && !damages.is_new(&of(0)));
-        assert!(damages.is_new(&Damage { log: None, ..of(0) }));
+        assert!(damages.is_new(&Damage { partition: None, ..of(0) }));
         let told = (1..2 * REMEMBERED).filter(|entity| damages.is_new(&of(*entity))).count();
         assert_eq!(told, REMEMBERED - 2);
     }

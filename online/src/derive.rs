@@ -11,7 +11,7 @@ use tidemark_kernel::value::arrow::{array_of, feature_data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Value};
 
 use crate::answer::RowAnswer;
-use crate::served::Asked;
+use crate::served::RowField;
 
 /// The derived features of a service with the columns that they use.
 #[derive(Debug)]
@@ -25,16 +25,16 @@ pub(crate) struct Derivation {
 struct Column {
     name: String,
     ty: FeatureType,
-    place: Place,
+    place: Operand,
 }
 
 /// Where a row has a column's value.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Operand {
     /// Among the values of its answer.
     Answer(usize),
     /// Among the values it was asked with.
-    Asked(usize),
+    Given(usize),
 }
 
 /// A row that was answered, with the values it was asked with.
@@ -45,14 +45,14 @@ pub(crate) struct Answered<'a> {
 
 impl Derivation {
     /// Finds each column that the expressions use.
-    pub(crate) fn new(plan: &ServicePlan, asked: &[Asked], evaluator: DerivedEvaluator) -> Self {
+    pub(crate) fn new(plan: &ServicePlan, asked: &[RowField], evaluator: DerivedEvaluator) -> Self {
         let windowed = plan.features.iter().enumerate().map(|(at, feature)| {
             let (view, feature) = plan.feature(*feature);
-            Column { name: view.qualified(feature), ty: feature.ty, place: Place::Answer(at) }
+            Column { name: view.qualified(feature), ty: feature.ty, place: Operand::Answer(at) }
         });
         let request = asked.iter().enumerate().filter(|(_, asked)| !asked.is_key).map(|(at, asked)| {
             let ty = FeatureType::Scalar(asked.ty);
-            Column { name: asked.name.clone(), ty, place: Place::Asked(at) }
+            Column { name: asked.name.clone(), ty, place: Operand::Given(at) }
         });
         let used = evaluator.columns();
         let columns = windowed.chain(request).filter(|column| used.contains(column.name.as_str())).collect();
@@ -90,8 +90,8 @@ impl Derivation {
 impl Column {
     fn array(&self, rows: &[Answered<'_>]) -> ArrayRef {
         let values = rows.iter().map(|row| match self.place {
-            Place::Answer(at) => &row.answer.values[at],
-            Place::Asked(at) => &row.asked[at],
+            Operand::Answer(at) => &row.answer.values[at],
+            Operand::Given(at) => &row.asked[at],
         });
         array_of(self.ty, values)
     }

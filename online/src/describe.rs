@@ -4,7 +4,7 @@ use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
 use tidemark_proto::serving::v1;
 
-use crate::served::{Asked, Served};
+use crate::served::{RowField, Served};
 use crate::wire::{duration, feature_type, scalar_type};
 
 /// A service as `GetService` tells it.
@@ -22,7 +22,7 @@ pub(crate) fn service(served: &Served) -> v1::Service {
     }
 }
 
-fn field(asked: &Asked) -> v1::Field {
+fn field(asked: &RowField) -> v1::Field {
     v1::Field { name: asked.name.clone(), r#type: scalar_type(asked.ty).into() }
 }
 
@@ -33,7 +33,7 @@ fn view(plan: &FeaturePlan) -> v1::View {
         source: plan.source.clone(),
         fingerprint: plan.fingerprint().to_string(),
         keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
-        head: Some(duration(plan.head)),
+        time_travel: Some(duration(plan.time_travel)),
         max_age: plan.max_age.map(duration),
     }
 }

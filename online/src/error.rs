@@ -7,7 +7,7 @@ use tidemark_expr::EvaluateError;
 use tidemark_kernel::answer::TooEarly;
 use tidemark_kernel::codec::DecodeError;
 use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Type;
@@ -90,8 +90,8 @@ pub enum LookupError {
         limit_mib: usize,
     },
     /// A view has no live state yet.
-    #[error("view `{view}` is being filled and cannot be looked up yet")]
-    Filling {
+    #[error("view `{view}` is being backfilled and cannot be looked up yet")]
+    Backfilling {
         /// The view.
         view: String,
     },
@@ -132,7 +132,7 @@ pub enum RowError {
     TooEarly {
         /// The view that cannot answer for the longest.
         view: String,
-        /// The instant, the earliest one allowed, and the view's head.
+        /// The instant, the earliest one allowed, and the view's time_travel.
         early: TooEarly,
     },
     /// The entity's stored state is damaged.
@@ -144,15 +144,15 @@ pub enum RowError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "the stored state of {entity} in view `{view}`{} cannot be read ({reason})",
-    log.map(|log| format!(", log {log},")).unwrap_or_default()
+    partition.map(|partition| format!(", partition {partition},")).unwrap_or_default()
 )]
 pub struct Damage {
     /// The view.
     pub view: String,
     /// The entity's key as `name=value`.
     pub entity: String,
-    /// The log; none where it concerns all of them.
-    pub log: Option<Log>,
+    /// The partition; none where it concerns all of them.
+    pub partition: Option<Partition>,
     /// What was found.
     pub reason: DamageReason,
 }
@@ -197,7 +197,7 @@ impl Explain for LookupError {
             Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => ErrorKind::Invalid,
             Self::InvalidAt { .. } | Self::Malformed { .. } => ErrorKind::Invalid,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
-            Self::Filling { .. } | Self::Applying { .. } | Self::Lost { .. } => ErrorKind::NotReady,
+            Self::Backfilling { .. } | Self::Applying { .. } | Self::Lost { .. } => ErrorKind::NotReady,
             Self::Store(error) => error.kind(),
             Self::Derived { source, .. } => source.kind(),
         }
@@ -209,7 +209,7 @@ impl Explain for LookupError {
             Self::Missing { help, .. } => Some(format!("name it in every row, {help}").into()),
             Self::TooLarge { .. } => Some("send fewer rows in a request".into()),
             Self::Malformed { help, .. } => help.map(Cow::Borrowed),
-            Self::Filling { .. } => Some("try again once the view is filled".into()),
+            Self::Backfilling { .. } => Some("try again once the view is backfilled".into()),
             Self::Applying { .. } => Some("try again once the definition is applied".into()),
             Self::Lost { .. } => {
                 Some("try again once a worker or `tidemark apply` has backfilled the view".into())
@@ -289,13 +289,18 @@ mod tests {
 
     #[test]
     fn a_damaged_state_says_what_it_is_and_what_to_do() {
-        let damage = |log, reason| {
-            RowError::Damaged(Damage { view: "payments".into(), entity: "user_id=7".into(), log, reason })
+        let damage = |partition, reason| {
+            RowError::Damaged(Damage {
+                view: "payments".into(),
+                entity: "user_id=7".into(),
+                partition,
+                reason,
+            })
         };
-        let checksum = damage(Some(Log::FILE), DamageReason::Checksum);
+        let checksum = damage(Some(Partition::FILE), DamageReason::Checksum);
         assert_eq!(
             checksum.explained(),
-            "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match \
+            "the stored state of user_id=7 in view `payments`, partition file, cannot be read (it does not match \
              its checksum); run `tidemark verify` to find all such states; move the online store away and start \
              again; its states are backfilled from history"
         );

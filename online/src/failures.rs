@@ -133,22 +133,26 @@ mod tests {
             drop(lookups.failed(error));
             std::mem::take(&mut *log.0.lock())
         };
-        let filling = || LookupError::Filling { view: "payments".into() };
+        let backfilling = || LookupError::Backfilling { view: "payments".into() };
         let full = || LookupError::Store(StoreError::Full { place: "data/online".into() });
         let unknown = || LookupError::UnknownService { name: "spam".into(), help: "none is defined".into() };
         let line = |level, error: LookupError, not_logged| {
             vec![Line { level, kind: error.kind().name().into(), error: error.explained(), not_logged }]
         };
 
-        assert_eq!(fail(0, filling()), line(Level::WARN, filling(), Some(0)));
+        assert_eq!(fail(0, backfilling()), line(Level::WARN, backfilling(), Some(0)));
         assert_eq!(fail(1, full()), line(Level::ERROR, full(), Some(0)), "each kind by itself");
         for millis in [1, 9_999] {
-            assert!(fail(millis, filling()).is_empty());
+            assert!(fail(millis, backfilling()).is_empty());
         }
-        assert_eq!(fail(10_000, filling()), line(Level::WARN, filling(), Some(2)));
+        assert_eq!(fail(10_000, backfilling()), line(Level::WARN, backfilling(), Some(2)));
         assert!(fail(10_000, full()).is_empty());
         assert_eq!(fail(10_001, full()), line(Level::ERROR, full(), Some(1)));
-        assert_eq!(fail(9_999, filling()), line(Level::WARN, filling(), Some(0)), "the clock was set back");
+        assert_eq!(
+            fail(9_999, backfilling()),
+            line(Level::WARN, backfilling(), Some(0)),
+            "the clock was set back"
+        );
         for _ in 0..2 {
             assert_eq!(fail(10_001, unknown()), line(Level::DEBUG, unknown(), None));
         }

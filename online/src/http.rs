@@ -39,7 +39,7 @@ use crate::error::{LookupError, REQUEST_MIB_MAX};
 use crate::json;
 use crate::listen::ServeError;
 use crate::lookups::{Lookups, Row};
-use crate::served::{Asked, Served};
+use crate::served::{RowField, Served};
 
 /// What a lookup's body looks like.
 const FORM: &str = r#"send {"rows": [{"name": value, …}, …]} and, if wanted, "at""#;
@@ -183,7 +183,7 @@ fn describe(served: &Served) -> Json {
     let plan = served.plan();
     let asked = |is_key| -> Vec<Json> {
         let asked = served.asked().iter().filter(|asked| asked.is_key == is_key);
-        asked.map(|Asked { name, ty, .. }| json!({"name": name, "type": ty.name()})).collect()
+        asked.map(|RowField { name, ty, .. }| json!({"name": name, "type": ty.name()})).collect()
     };
     let features = plan.features.iter().map(|place| plan.feature(*place)).map(|(view, feature)| {
         let window = view.windows[feature.window].to_string();
@@ -209,7 +209,7 @@ fn describe_view(view: &FeaturePlan) -> Json {
         "source": view.source,
         "keys": view.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(),
         "fingerprint": view.fingerprint().to_string(),
-        "head_ms": view.head.millis(),
+        "time_travel_ms": view.time_travel.millis(),
         "max_age_ms": view.max_age.map(|age| age.millis()),
     })
 }

@@ -131,7 +131,7 @@ fn row_error(error: &RowError) -> Json {
     let mut json = json!({"kind": error.kind().name(), "message": error.explained(), "view": error.view()});
     if let RowError::TooEarly { early, .. } = error {
         json["horizon"] = early.horizon.to_string().into();
-        json["head_ms"] = early.head.millis().into();
+        json["time_travel_ms"] = early.time_travel.millis().into();
     }
     json
 }

@@ -118,7 +118,7 @@ impl Lookups {
     ///
     /// # Errors
     /// Fails as a whole where a row lacks a key or request field, names anything else or has a value of another
-    /// type, where `at` is no instant that an event can have, where a view is being filled or changed, and where
+    /// type, where `at` is no instant that an event can have, where a view is being backfilled or changed, and where
     /// the store fails. A row alone fails where `at` is before the horizons of all its views, and where its stored state
     /// is damaged.
     pub async fn answer(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemark_kernel::error::{ErrorKind, Explain};
-use tidemark_proto::prometheus::{Histogram, Text};
+use tidemark_proto::prometheus::{Exposition, Histogram};
 
 use crate::error::RowError;
 use crate::lookups::Results;
@@ -73,7 +73,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let counts = self.counts.lock();
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         for (name, help, counter) in OF_SERVICES {
             let counts = counts.services.iter().map(|(service, counts)| (service.as_str(), counter(counts)));
             text.counter(name, help, "service", counts);

@@ -21,7 +21,7 @@ use crate::lookups::Row;
 pub struct Served {
     plan: Arc<ServicePlan>,
     /// What every row names: the keys, then the request fields.
-    asked: Vec<Asked>,
+    asked: Vec<RowField>,
     /// For each view, where in `asked` the parts of its key are.
     keys: Vec<Vec<usize>>,
     derivation: Derivation,
@@ -29,7 +29,7 @@ pub struct Served {
 
 /// One value that every row of a lookup names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RowField {
     /// Its name.
     pub name: String,
     /// Its type.
@@ -70,10 +70,10 @@ impl Served {
         let keys = plan.keys();
         let place = |part: &KeyField| keys.iter().position(|key| key.name == part.name);
         let places = plan.views.iter().map(|view| view.keys.iter().filter_map(place).collect()).collect();
-        let asked = keys.iter().map(|key| Asked { name: key.name.clone(), ty: key.ty, is_key: true });
+        let asked = keys.iter().map(|key| RowField { name: key.name.clone(), ty: key.ty, is_key: true });
         let request = plan.request.iter();
-        let request = request.map(|field| Asked { name: field.name.clone(), ty: field.ty, is_key: false });
-        let asked: Vec<Asked> = asked.chain(request).collect();
+        let request = request.map(|field| RowField { name: field.name.clone(), ty: field.ty, is_key: false });
+        let asked: Vec<RowField> = asked.chain(request).collect();
         let derivation = Derivation::new(&plan, &asked, evaluator);
         Ok(Self { asked, keys: places, derivation, plan })
     }
@@ -86,13 +86,13 @@ impl Served {
 
     /// What every row names: the keys, then the request fields.
     #[must_use]
-    pub fn asked(&self) -> &[Asked] {
+    pub fn asked(&self) -> &[RowField] {
         &self.asked
     }
 
     /// The key or request field of that name.
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Asked> {
+    pub fn named(&self, name: &str) -> Option<&RowField> {
         self.asked.iter().find(|asked| asked.name == name)
     }
 
@@ -141,7 +141,7 @@ impl Served {
         LookupError::UnknownName { service: self.plan.name.clone(), row, name: name.to_owned(), help }
     }
 
-    fn missing(&self, row: usize, asked: &Asked) -> LookupError {
+    fn missing(&self, row: usize, asked: &RowField) -> LookupError {
         let (role, help) = match asked.is_key {
             true => ("key", "null if there is no such entity"),
             false => ("request field", "null if it is not known"),

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
-use tidemark_store::{EntityLookup, Generation, LogStates, OnlineStore, StoreError, begun_at};
+use tidemark_store::{EntityLookup, Generation, OnlineStore, PartitionStates, StoreError, begun_at};
 
 use crate::answer::name_entity;
 use crate::error::{Damage, DamageReason, LookupError};
 
-/// One entity's stored states by log, none for a null key; or what is wrong with them.
-pub(crate) type Stored = Result<Option<LogStates>, Damage>;
+/// One entity's stored states by partition, none for a null key; or what is wrong with them.
+pub(crate) type Stored = Result<Option<PartitionStates>, Damage>;
 
 /// What was read of one view for several entities.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Read {
     /// The states of each entity.
     pub(crate) stored: Vec<Stored>,
     /// Up to where they were made without the rows that were taken back: a position in
-    /// [`Log::RETRACTIONS`](tidemark_kernel::Log::RETRACTIONS).
+    /// [`Partition::RETRACTIONS`](tidemark_kernel::Partition::RETRACTIONS).
     pub(crate) retractions: Position,
 }
 
@@ -56,7 +56,7 @@ impl States {
 
     /// The live generation of a view, if it holds what the plan means.
     fn current(&self, plan: &FeaturePlan, live: Option<Generation>) -> Result<Generation, LookupError> {
-        let generation = live.ok_or_else(|| LookupError::Filling { view: plan.view.clone() })?;
+        let generation = live.ok_or_else(|| LookupError::Backfilling { view: plan.view.clone() })?;
         if plan.layout_of_generation(generation.fingerprint).is_none() {
             let (wanted, live) = (plan.fingerprint(), generation.fingerprint);
             return Err(LookupError::Applying { view: plan.view.clone(), wanted, live });
@@ -99,7 +99,7 @@ impl States {
         if let Some(retractions) = self.known.lock().get(&plan.fingerprint()).and_then(remembered) {
             return Ok(retractions);
         }
-        let retractions = begun_at(&self.store.positions_of(generation, &[Log::RETRACTIONS]).await?);
+        let retractions = begun_at(&self.store.positions_of(generation, &[Partition::RETRACTIONS]).await?);
         if let Some(known) = self.known.lock().get_mut(&plan.fingerprint())
             && known.generation == *generation
         {
@@ -182,10 +182,10 @@ impl States {
 
 /// What a store has found wrong with one entity. A store knows entities by their bytes; we know their names and values.
 fn damage(error: StoreError, plan: &FeaturePlan) -> Result<Damage, LookupError> {
-    let (key, log, reason) = match error {
-        StoreError::CorruptState { key, log, .. } => (key, Some(log), DamageReason::Checksum),
+    let (key, partition, reason) = match error {
+        StoreError::CorruptState { key, partition, .. } => (key, Some(partition), DamageReason::Checksum),
         StoreError::CorruptEntity { key, what, .. } => (key, None, DamageReason::Foreign(what)),
         other => return Err(LookupError::Store(other)),
     };
-    Ok(Damage { view: plan.view.clone(), entity: name_entity(plan, &key), log, reason })
+    Ok(Damage { view: plan.view.clone(), entity: name_entity(plan, &key), partition, reason })
 }

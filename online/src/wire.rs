@@ -118,7 +118,7 @@ fn row_error(error: &RowError) -> v1::RowError {
         RowError::TooEarly { early, .. } => v1::RowError {
             kind: v1::RowErrorKind::TooEarly.into(),
             horizon: Some(timestamp(early.horizon)),
-            head: Some(duration(early.head)),
+            time_travel: Some(duration(early.time_travel)),
             ..wire
         },
         RowError::Damaged(_) => v1::RowError { kind: v1::RowErrorKind::CorruptState.into(), ..wire },

@@ -12,9 +12,9 @@ use tidemark_kernel::ErrorKind;
 ///
 /// Labels are names of definitions, codes and numbers: nothing in them needs escaping.
 #[derive(Debug, Default)]
-pub struct Text(String);
+pub struct Exposition(String);
 
-impl Text {
+impl Exposition {
     /// Begins a metric of a kind (`counter`, `gauge` or `histogram`), whose lines follow.
     pub fn metric(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn metrics_are_spelled_for_prometheus() {
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         text.counter("a_total", "As.", "b", [("x", 1), ("y", 2)]);
         text.metric("c", "gauge", "C.");
         text.line("c", &[("d", "x"), ("e", "0")], 1.5);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn errors_of_every_kind_are_counted() {
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         text.errors("errors_total", "Errors.", &BTreeMap::from([(ErrorKind::Conflict, 3)]));
         let text = text.into_string();
         assert_eq!(text.lines().count(), 2 + ErrorKind::ALL.len(), "{text}");
@@ -118,7 +118,7 @@ mod tests {
     fn buckets_are_cumulative_and_edges_belong_to_their_bucket() {
         let mut histogram = Histogram::new(&[0.5, 1.0]);
         [0.5, 0.75, 9.0].into_iter().for_each(|value| histogram.observe(value));
-        let mut text = Text::default();
+        let mut text = Exposition::default();
         text.histogram("s", ("v", "x"), &histogram);
         let expected = "s_bucket{v=\"x\",le=\"0.5\"} 1\ns_bucket{v=\"x\",le=\"1\"} 2\n\
                         s_bucket{v=\"x\",le=\"+Inf\"} 3\ns_sum{v=\"x\"} 10.25\ns_count{v=\"x\"} 3\n";

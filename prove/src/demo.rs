@@ -12,7 +12,8 @@ mod produce;
 mod skew;
 
 pub use compare::{
-    Asked, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up, questions,
+    CheckedLookup, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up,
+    questions,
 };
 pub use files::{write_labels, write_payments};
 pub use live::Live;

@@ -34,7 +34,7 @@ use script::Script;
 
 /// A place in a file, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct CellPlace {
     /// The line.
     pub line: usize,
     /// The column in characters.
@@ -48,7 +48,7 @@ pub struct ScenarioError {
     /// The file.
     pub file: PathBuf,
     /// Where.
-    pub place: Place,
+    pub place: CellPlace,
     /// What is wrong.
     pub message: String,
     /// What to write instead.
@@ -56,7 +56,7 @@ pub struct ScenarioError {
 }
 
 impl ScenarioError {
-    fn at(file: &Path, place: Place, message: String) -> Self {
+    fn at(file: &Path, place: CellPlace, message: String) -> Self {
         Self { file: file.to_owned(), place, message, help: None }
     }
 
@@ -190,7 +190,7 @@ pub struct Disagreement {
     /// The scenario.
     pub file: PathBuf,
     /// The cell.
-    pub place: Place,
+    pub place: CellPlace,
     /// What it is about: `payments_1h of user_id=7 at 08:30`.
     pub subject: String,
     /// What the cell says.
@@ -202,14 +202,14 @@ pub struct Disagreement {
 impl Disagreement {
     /// Whether the engines agree with each other, so that only the cell is wrong.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn engines_agree(&self) -> bool {
         self.found.windows(2).all(|pair| pair[0].1 == pair[1].1)
     }
 }
 
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { line, column } = self.place;
+        let CellPlace { line, column } = self.place;
         writeln!(f, "{}:{line}:{column}: {}", self.file.display(), self.subject)?;
         write!(f, "  {:<12} {}", "expected", self.expected)?;
         self.found.iter().try_for_each(|(engine, answer)| write!(f, "\n  {engine:<12} {answer}"))

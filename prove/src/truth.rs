@@ -14,8 +14,8 @@ use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, feature_data_type, value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, ErrorKind, Event, Explain, FeaturePlan, Log, Offset, ServicePlan, Stamp, Status, Time,
-    Value, Visibility, oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, FeaturePlan, Offset, Partition, ServicePlan, Stamp, Status,
+    Time, Value, Visibility, oracle,
 };
 
 /// What the oracle, or an engine, answers to one row of a service.
@@ -62,8 +62,8 @@ pub fn tells(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Int64(0)) && *value != Value::Float64(0.0)
 }
 
-/// For each log the last offset that a question sees; a log that is not named gave nothing.
-pub type Reach = BTreeMap<Log, Offset>;
+/// For each partition the last offset that a question sees; a partition that is not named gave nothing.
+pub type Reach = BTreeMap<Partition, Offset>;
 
 /// Every event of one view, by entity.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tidemark_host::Host;
 use tidemark_kernel::{
-    EntityKey, ErrorKind, Explain, FeaturePlan, Fingerprint, Layout, Log, Position, SourcePlan, Time,
+    EntityKey, ErrorKind, Explain, FeaturePlan, Fingerprint, Layout, Partition, Position, SourcePlan, Time,
 };
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{Effort, EventTable, HistoryError, Location, Positions, TableError};
@@ -76,7 +76,7 @@ pub struct Request {
 pub struct Verified {
     /// How many entities, each counted once for each view.
     pub entities: u64,
-    /// How many states, one for each entity and log.
+    /// How many states, one for each entity and partition.
     pub states: u64,
     /// How many values of answers.
     pub values: u64,
@@ -93,8 +93,8 @@ pub struct Mismatch {
     pub view: String,
     /// The entity as `name=value`, its parts joined by commas.
     pub entity: String,
-    /// The log; none where it concerns the whole entity.
-    pub log: Option<Log>,
+    /// The partition; none where it concerns the whole entity.
+    pub partition: Option<Partition>,
     /// What differs.
     pub what: String,
 }
@@ -102,7 +102,7 @@ pub struct Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "view {}, {}", self.view, self.entity)?;
-        self.log.map_or(Ok(()), |log| write!(f, ", log {log}"))?;
+        self.partition.map_or(Ok(()), |partition| write!(f, ", partition {partition}"))?;
         write!(f, ": {}", self.what)
     }
 }
@@ -121,7 +121,7 @@ pub enum VerifyError {
     History(#[from] HistoryError),
     /// A view has no live state.
     #[error("view {0} has no state yet")]
-    NotFilled(String),
+    NotBackfilled(String),
     /// A view's live state, or a part of it, is gone from the store.
     #[error("the state of view {0} is lost from the online store")]
     Lost(String),
@@ -143,15 +143,15 @@ pub enum VerifyError {
     },
     /// The store has applied what the event table does not hold, not even after some time.
     #[error(
-        "view {view} has applied log {log} up to {applied}, but the event table of {source_name} ends at {held}"
+        "view {view} has applied partition {partition} up to {applied}, but the event table of {source_name} ends at {held}"
     )]
     Behind {
         /// The view.
         view: String,
         /// Its source.
         source_name: String,
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
         /// Where the store stands.
         applied: Position,
         /// Where the table stands.
@@ -173,7 +173,7 @@ impl Explain for VerifyError {
             Self::Store(error) => error.kind(),
             Self::Table(error) => error.kind(),
             Self::History(error) => error.kind(),
-            Self::NotFilled(_) | Self::Lost(_) | Self::Replaced(_) => ErrorKind::NotReady,
+            Self::NotBackfilled(_) | Self::Lost(_) | Self::Replaced(_) => ErrorKind::NotReady,
             Self::TakenBack(_) | Self::Foreign { .. } | Self::Behind { .. } => ErrorKind::NotReady,
             Self::Source { .. } => ErrorKind::Internal,
         }
@@ -184,7 +184,7 @@ impl Explain for VerifyError {
             Self::Store(error) => return error.help(),
             Self::Table(error) => return error.help(),
             Self::History(error) => return error.help(),
-            Self::NotFilled(_) => "run `tidemark ingest` or `tidemark apply` to fill the view",
+            Self::NotBackfilled(_) => "run `tidemark ingest` or `tidemark apply` to backfill the view",
             Self::Lost(_) | Self::TakenBack(_) => {
                 "run `tidemark ingest` or `tidemark apply` to backfill the view"
             }
@@ -258,7 +258,7 @@ async fn unless_replaced(request: &Request, generation: &Generation, error: Veri
 }
 
 /// The stored states of one entity.
-type States = BTreeMap<Log, Vec<u8>>;
+type States = BTreeMap<Partition, Vec<u8>>;
 
 /// One view being verified.
 struct View<'r> {
@@ -274,7 +274,7 @@ struct View<'r> {
 impl<'r> View<'r> {
     async fn open(request: &'r Request, plan: &'r Arc<FeaturePlan>) -> Result<Self, VerifyError> {
         let live = request.store.live(&plan.view).await?;
-        let generation = live.ok_or_else(|| VerifyError::NotFilled(plan.view.clone()))?;
+        let generation = live.ok_or_else(|| VerifyError::NotBackfilled(plan.view.clone()))?;
         let Some(layout) = plan.layout_of_generation(generation.fingerprint) else {
             let (live, wanted) = (generation.fingerprint, plan.fingerprint());
             return Err(VerifyError::Foreign { view: plan.view.clone(), live, wanted });
@@ -286,16 +286,17 @@ impl<'r> View<'r> {
         Ok(Self { request, plan, generation, layout, positions })
     }
 
-    /// Where each log stands of which this bucket has a position.
+    /// Where each partition stands of which this bucket has a position.
     fn standing(&self, bucket: u16) -> Positions {
-        let of_bucket =
-            |(log, buckets): (&Log, &BTreeMap<u16, Position>)| Some((*log, *buckets.get(&bucket)?));
+        let of_bucket = |(partition, buckets): (&Partition, &BTreeMap<u16, Position>)| {
+            Some((*partition, *buckets.get(&bucket)?))
+        };
         let mut standing: Positions = self.positions.iter().filter_map(of_bucket).collect();
-        standing.remove(&Log::RETRACTIONS);
+        standing.remove(&Partition::RETRACTIONS);
         standing
     }
 
-    /// Where the bucket stands that is furthest, for each log.
+    /// Where the bucket stands that is furthest, for each partition.
     fn reached(&self) -> Positions {
         let all: Vec<Positions> = (0..BUCKETS).map(|bucket| self.standing(bucket)).collect();
         furthest(&all)
@@ -303,7 +304,7 @@ impl<'r> View<'r> {
 
     /// Fails unless the states were made from what the table holds: rows that were taken back since are still in them.
     async fn check_retractions(&self, table: &EventTable) -> Result<(), VerifyError> {
-        if begun_at(&self.positions) == retracted(table.facts()) {
+        if begun_at(&self.positions) == retracted(table.properties()) {
             return Ok(());
         }
         let taken_back = VerifyError::TakenBack(self.plan.view.clone());
@@ -311,11 +312,11 @@ impl<'r> View<'r> {
     }
 }
 
-/// The furthest position of each log.
+/// The furthest position of each partition.
 fn furthest<'p>(all: impl IntoIterator<Item = &'p Positions>) -> Positions {
     let mut furthest = Positions::new();
-    for (log, position) in all.into_iter().flatten() {
-        let reached = furthest.entry(*log).or_insert(*position);
+    for (partition, position) in all.into_iter().flatten() {
+        let reached = furthest.entry(*partition).or_insert(*position);
         *reached = (*reached).max(*position);
     }
     furthest

@@ -47,14 +47,14 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether applying it fills a view from history.
+    /// Whether applying it backfills a view from history.
     #[must_use]
-    pub fn refills(&self) -> bool {
+    pub fn backfills(&self) -> bool {
         self.kind == Kind::View && self.action != Action::Removed
     }
 }
 
-/// `changed view user_payments (refill): amount_sum_30d added`.
+/// `changed view user_payments (backfill): amount_sum_30d added`.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -64,12 +64,12 @@ impl fmt::Display for Change {
         };
         let name = &self.name;
         match &self.action {
-            Action::Added if self.refills() => write!(f, "added {kind} {name} (fill)"),
+            Action::Added if self.backfills() => write!(f, "added {kind} {name} (backfill)"),
             Action::Added => write!(f, "added {kind} {name}"),
             Action::Removed => write!(f, "removed {kind} {name}"),
             Action::Changed(reasons) => {
-                let refill = if self.refills() { " (refill)" } else { "" };
-                write!(f, "changed {kind} {name}{refill}: {}", reasons.join(", "))
+                let backfill = if self.backfills() { " (backfill)" } else { "" };
+                write!(f, "changed {kind} {name}{backfill}: {}", reasons.join(", "))
             }
         }
     }
@@ -190,7 +190,7 @@ fn view_reasons(old: &FeaturePlan, new: &FeaturePlan) -> Vec<String> {
     changed(&mut reasons, old.source_version != new.source_version, "how its source is read");
     changed(&mut reasons, old.keys != new.keys, "keys");
     changed(&mut reasons, old.filter != new.filter, "where");
-    changed(&mut reasons, old.head != new.head, "head");
+    changed(&mut reasons, old.time_travel != new.time_travel, "time_travel");
     changed(&mut reasons, old.max_age != new.max_age, "max_age");
     if reasons.is_empty() {
         let retyped = old.fields.iter().any(|field| !new.fields.contains(field));

@@ -6,7 +6,7 @@ use crate::field::FieldDeclaration;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
-use crate::tree::{Node, Text};
+use crate::tree::{Node, Scalar};
 
 /// What a feature describes, named by its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Entity {
 /// An entity as it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct EntityDeclaration {
-    pub(crate) name: Text,
+    pub(crate) name: Scalar,
     pub(crate) keys: Vec<FieldDeclaration>,
     pub(crate) description: Option<String>,
     /// Whether all of it could be read.

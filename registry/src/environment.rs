@@ -12,7 +12,7 @@ use tidemark_kernel::{ErrorKind, Explain};
 use crate::file::Place;
 use crate::problem::Problem;
 use crate::shape::Reading;
-use crate::tree::Text;
+use crate::tree::Scalar;
 
 /// The value of an environment variable; none where it is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -67,7 +67,7 @@ pub fn expand(setting: &str, text: &str, env: Environment<'_>) -> Result<String,
         help: NAME_HELP.to_owned(),
     })?;
     let value = |piece: Piece<'_>| match piece {
-        Piece::Text(text) => Ok(text.to_owned()),
+        Piece::Scalar(text) => Ok(text.to_owned()),
         Piece::Variable(name) => env(name)
             .ok_or_else(|| SettingError::Unset { setting: setting.to_owned(), variable: name.to_owned() }),
     };
@@ -76,7 +76,7 @@ pub fn expand(setting: &str, text: &str, env: Environment<'_>) -> Result<String,
 
 /// A text whose variables have a value that fits wherever one may stand, so that the rest can be checked. None where
 /// nothing is left to check: it begins with a variable, or has been found wrong here.
-pub(crate) fn stand_in(text: &Text, reading: &mut Reading<'_>) -> Option<String> {
+pub(crate) fn stand_in(text: &Scalar, reading: &mut Reading<'_>) -> Option<String> {
     match pieces(&text.value) {
         Ok(_) if text.value.starts_with("${") => None,
         Ok(pieces) => Some(pieces.into_iter().map(|piece| piece.text().unwrap_or("1")).collect()),
@@ -102,14 +102,14 @@ const MALFORMED: &str = "this `${` begins no environment variable";
 const NAME_HELP: &str = "write `${NAME}`, with letters, digits and `_` in its name";
 
 enum Piece<'t> {
-    Text(&'t str),
+    Scalar(&'t str),
     Variable(&'t str),
 }
 
 impl<'t> Piece<'t> {
     const fn text(&self) -> Option<&'t str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Scalar(text) => Some(text),
             Self::Variable(_) => None,
         }
     }
@@ -124,10 +124,10 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Range<usize>> {
         if !is_name(name) {
             return Err(start..start + name.len() + 3);
         }
-        pieces.extend([Piece::Text(before), Piece::Variable(name)]);
+        pieces.extend([Piece::Scalar(before), Piece::Variable(name)]);
         rest = behind;
     }
-    pieces.push(Piece::Text(rest));
+    pieces.push(Piece::Scalar(rest));
     Ok(pieces)
 }
 

@@ -8,7 +8,7 @@ use tidemark_kernel::value::Type;
 
 use crate::problem::Problem;
 use crate::shape::Reading;
-use crate::tree::Text;
+use crate::tree::Scalar;
 
 /// A checked expression.
 pub(crate) struct Compiled {
@@ -23,7 +23,7 @@ type Compile = fn(&str, &Scope) -> Result<Expression, ExprError>;
 
 /// Compiles the part `range` of a text.
 pub(crate) fn compile(
-    text: &Text,
+    text: &Scalar,
     range: Range<usize>,
     scope: &Scope,
     reading: &mut Reading<'_>,
@@ -33,7 +33,7 @@ pub(crate) fn compile(
 
 /// Compiles the part `range` of a text, which must be true or false.
 pub(crate) fn condition(
-    text: &Text,
+    text: &Scalar,
     range: Range<usize>,
     scope: &Scope,
     reading: &mut Reading<'_>,
@@ -43,7 +43,7 @@ pub(crate) fn condition(
 
 fn compile_as(
     compile: Compile,
-    text: &Text,
+    text: &Scalar,
     range: Range<usize>,
     scope: &Scope,
     reading: &mut Reading<'_>,
@@ -64,7 +64,7 @@ fn compile_as(
 }
 
 /// Reads an aggregate call; its pieces are ranges of the text.
-pub(crate) fn parse_aggregate(text: &Text, reading: &mut Reading<'_>) -> Option<AggregateCall> {
+pub(crate) fn parse_aggregate(text: &Scalar, reading: &mut Reading<'_>) -> Option<AggregateCall> {
     match tidemark_expr::parse_aggregate(&text.value) {
         Ok(call) => Some(call),
         Err(error) => {
@@ -75,7 +75,7 @@ pub(crate) fn parse_aggregate(text: &Text, reading: &mut Reading<'_>) -> Option<
 }
 
 /// An error whose span starts counting at byte `start` of the text.
-fn report(text: &Text, start: usize, error: ExprError, reading: &mut Reading<'_>) {
+fn report(text: &Scalar, start: usize, error: ExprError, reading: &mut Reading<'_>) {
     let place = text.within(reading.files, start + error.span.start..start + error.span.end);
     reading.report(Problem::error(place, error.message.trim_end_matches('.')).help(error.help));
 }

@@ -10,12 +10,12 @@ use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
 use crate::suggest;
-use crate::tree::{Kind, Node, Text};
+use crate::tree::{Kind, Node, Scalar};
 
 /// A declared field, key or request field.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldDeclaration {
-    pub(crate) name: Text,
+    pub(crate) name: Scalar,
     pub(crate) ty: Type,
     pub(crate) ty_place: Place,
     pub(crate) description: Option<String>,
@@ -53,7 +53,7 @@ impl FieldDeclaration {
 
     fn read(
         shape: &Shape<'_>,
-        named: fn(&Shape<'_>, &mut Reading<'_>) -> Option<Text>,
+        named: fn(&Shape<'_>, &mut Reading<'_>) -> Option<Scalar>,
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
         let name = named(shape, reading);
@@ -104,7 +104,7 @@ fn optional(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Place> {
 
 /// `{column: NAME}`, `{path: NAME.NAME}`, `key`, `timestamp` or `{header: NAME}`.
 fn origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
-    let Kind::Text(text) = &node.kind else { return named_origin(node, reading) };
+    let Kind::Scalar(text) = &node.kind else { return named_origin(node, reading) };
     let word = text.value.as_str();
     let problem = match word {
         "key" => return Some(Origin::Key),
@@ -138,7 +138,7 @@ fn origin_help(name: &str) -> String {
 fn named_origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
     let before = reading.errors();
     let shape = Shape::read(node, "`from`", &["column", "path", "header"], reading)?;
-    let named: Vec<&(Text, Node)> =
+    let named: Vec<&(Scalar, Node)> =
         ["column", "path", "header"].iter().filter_map(|key| shape.entry(key)).collect();
     match named[..] {
         [] => {
@@ -187,7 +187,7 @@ fn path(node: &Node, reading: &mut Reading<'_>) -> Option<Vec<String>> {
     names
 }
 
-fn type_of(text: &Text, reading: &mut Reading<'_>) -> Option<Type> {
+fn type_of(text: &Scalar, reading: &mut Reading<'_>) -> Option<Type> {
     let ty = Type::named(&text.value);
     if ty.is_none() {
         let message = format!("unknown type `{}`", text.value);

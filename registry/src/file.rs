@@ -15,7 +15,7 @@ pub struct Place {
 
 /// A place as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct LineColumn {
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
@@ -59,12 +59,12 @@ impl File {
         (start, cut)
     }
 
-    fn position(&self, start: usize, end: usize) -> Position {
+    fn position(&self, start: usize, end: usize) -> LineColumn {
         let (start, end) = self.first_line(start, end);
         let line = self.lines.partition_point(|&at| at <= start);
         let line_start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let column = self.text[line_start..start].chars().count() + 1;
-        Position { line, column, length: self.text[start..end].chars().count().max(1) }
+        LineColumn { line, column, length: self.text[start..end].chars().count().max(1) }
     }
 }
 
@@ -112,7 +112,7 @@ impl Files {
 
     /// A place in lines and columns.
     #[must_use]
-    pub fn position(&self, place: Place) -> Position {
+    pub fn position(&self, place: Place) -> LineColumn {
         self.file(place).position(place.start, place.end)
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let start = files.files[file].byte_at(2, 7);
         let place = Place { file, start, end: start + 4 };
         assert_eq!(files.text(place), "drei");
-        assert_eq!(files.position(place), Position { line: 2, column: 8, length: 4 });
+        assert_eq!(files.position(place), LineColumn { line: 2, column: 8, length: 4 });
     }
 
     #[test]
@@ -143,6 +143,6 @@ mod tests {
         let file = files.add("a.yaml", "a\n");
         assert_eq!(files.files[file].byte_at(99, 99), 2);
         let beyond = Place { file, start: 90, end: 99 };
-        assert_eq!(files.position(beyond), Position { line: 2, column: 1, length: 1 });
+        assert_eq!(files.position(beyond), LineColumn { line: 2, column: 1, length: 1 });
     }
 }

@@ -34,7 +34,7 @@ pub use applied::{Applied, AppliedError};
 pub use diff::{Change, HeldField, Needs, diff};
 pub use entity::Entity;
 pub use environment::{Environment, SettingError, expand};
-pub use file::{File, Files, Place, Position};
+pub use file::{File, Files, LineColumn, Place};
 pub use problem::{Colour, Entry, Problem, Problems, Severity};
 pub use project::{Kafka, Offline, Online, Ports, Project};
 pub use repo::{PROJECT_FILE, Repo, load, parse};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
-use crate::tree::Text;
+use crate::tree::Scalar;
 
 /// The most characters of a name.
 const LONGEST: usize = 64;
@@ -13,13 +13,13 @@ const LONGEST: usize = 64;
 const RESERVED: [&str; 2] = ["at", "token"];
 
 /// The name of a declaration: letters, digits and underscores, starting with a letter, no capitals.
-pub(crate) fn declared(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Text> {
+pub(crate) fn declared(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
     let name = shape.require_text("name", reading)?;
     check(name, reading).then(|| name.clone())
 }
 
 /// The name of a source's field, which may have capitals: it belongs to the data.
-pub(crate) fn field(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Text> {
+pub(crate) fn field(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
     let name = shape.require_text("name", reading)?;
     if well_formed(&name.value.to_lowercase()) {
         return Some(name.clone());
@@ -64,7 +64,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The name of a key, request field or derived feature: a column beside `at` and `token`.
-pub(crate) fn column(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Text> {
+pub(crate) fn column(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
     let name = declared(shape, reading)?;
     if RESERVED.contains(&name.value.as_str()) {
         let problem = Problem::error(name.place, format!("the name `{}` is reserved", name.value));
@@ -78,7 +78,7 @@ pub(crate) fn column(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Tex
     Some(name)
 }
 
-pub(crate) fn check(name: &Text, reading: &mut Reading<'_>) -> bool {
+pub(crate) fn check(name: &Scalar, reading: &mut Reading<'_>) -> bool {
     let fine = well_formed(&name.value);
     if !fine {
         let rule = "a name has lower-case letters, digits and `_`, starting with a letter, 64 at most";
@@ -87,7 +87,7 @@ pub(crate) fn check(name: &Text, reading: &mut Reading<'_>) -> bool {
     fine
 }
 
-fn malformed(name: &Text, lower: &str, rule: &str, reading: &mut Reading<'_>) {
+fn malformed(name: &Scalar, lower: &str, rule: &str, reading: &mut Reading<'_>) {
     let help = fixed(lower).map_or_else(|| rule.to_owned(), |fixed| format!("write `{fixed}`"));
     let problem = Problem::error(name.place, format!("`{}` is no name", name.value)).help(help);
     reading.report(problem.label(rule));
@@ -137,7 +137,7 @@ fn well_formed(name: &str) -> bool {
 pub(crate) fn unique<D>(
     declared: Vec<D>,
     what: &str,
-    name: impl Fn(&D) -> &Text,
+    name: impl Fn(&D) -> &Scalar,
     reading: &mut Reading<'_>,
 ) -> Vec<D> {
     let mut first: BTreeMap<String, crate::file::Place> = BTreeMap::new();
@@ -156,7 +156,7 @@ pub(crate) fn unique<D>(
 }
 
 /// A name that is taken, with both places.
-pub(crate) fn taken(what: &str, name: &Text, first: crate::file::Place) -> Problem {
+pub(crate) fn taken(what: &str, name: &Scalar, first: crate::file::Place) -> Problem {
     Problem::error(name.place, format!("{what} `{}` is declared twice", name.value))
         .label("declared again")
         .related(first, "declared first")

@@ -17,7 +17,7 @@ use crate::project::Project;
 use crate::service::{self, ServiceDeclaration, Views};
 use crate::shape::{Reading, Shape};
 use crate::source::SourceDeclaration;
-use crate::tree::{self, Kind, Node, Text};
+use crate::tree::{self, Kind, Node, Scalar};
 use crate::view::{self, ViewDeclaration};
 
 /// The file with a project's settings.
@@ -211,7 +211,7 @@ impl Declarations {
 fn by_name<D>(
     declared: Vec<D>,
     what: &str,
-    name: impl Fn(&D) -> &Text,
+    name: impl Fn(&D) -> &Scalar,
     reading: &mut Reading<'_>,
 ) -> BTreeMap<String, D> {
     let unique = name::unique(declared, what, &name, reading);
@@ -231,7 +231,7 @@ impl Unique {
                 reading.report(problem.help(help.to_owned()));
             }
         }
-        let used = |of: fn(&ViewDeclaration) -> &Option<Text>, name: &str| {
+        let used = |of: fn(&ViewDeclaration) -> &Option<Scalar>, name: &str| {
             self.views.values().filter_map(|view| of(view).as_ref()).any(|text| text.value == name)
         };
         let entities = self.entities.iter().filter(|(name, _)| !used(|view| &view.entity, name));

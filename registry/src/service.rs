@@ -4,7 +4,7 @@ use crate::field::FieldDeclaration;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
-use crate::tree::{Node, Text};
+use crate::tree::{Node, Scalar};
 
 mod compile;
 
@@ -15,9 +15,9 @@ const KEYS: [&str; 5] = ["name", "description", "features", "request", "derived"
 /// A service as it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceDeclaration {
-    pub(crate) name: Text,
+    pub(crate) name: Scalar,
     /// `view`, `view.feature` or `feature`.
-    pub(crate) features: Vec<Text>,
+    pub(crate) features: Vec<Scalar>,
     pub(crate) request: Vec<FieldDeclaration>,
     pub(crate) derived: Vec<DerivedDeclaration>,
     pub(crate) description: Option<String>,
@@ -28,8 +28,8 @@ pub(crate) struct ServiceDeclaration {
 /// A derived feature as it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct DerivedDeclaration {
-    pub(crate) name: Text,
-    pub(crate) expr: Text,
+    pub(crate) name: Scalar,
+    pub(crate) expr: Scalar,
     pub(crate) description: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl ServiceDeclaration {
         let name = name::declared(&shape, reading);
         let features = shape.list("features", reading).iter();
         let features = features.filter_map(|node| shape::text(node, "a service's feature", reading).cloned());
-        let features: Vec<Text> = features.collect();
+        let features: Vec<Scalar> = features.collect();
         let request = shape.list("request", reading).iter();
         let request = request.filter_map(|node| FieldDeclaration::column(node, "a request field", reading));
         let request = request.collect();

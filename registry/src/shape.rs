@@ -6,7 +6,7 @@ use tidemark_kernel::time::Span;
 use crate::file::{Files, Place};
 use crate::problem::{Problem, errors};
 use crate::suggest;
-use crate::tree::{Kind, Node, Text};
+use crate::tree::{Kind, Node, Scalar};
 
 /// The files being read, and what is wrong with them so far.
 pub(crate) struct Reading<'f> {
@@ -53,7 +53,7 @@ pub(crate) struct Shape<'n> {
     /// What it declares, for messages: `a view`.
     what: &'static str,
     keys: &'static [&'static str],
-    entries: &'n [(Text, Node)],
+    entries: &'n [(Scalar, Node)],
     pub(crate) place: Place,
 }
 
@@ -65,10 +65,10 @@ impl<'n> Shape<'n> {
         keys: &'static [&'static str],
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
-        let entries: &[(Text, Node)] = match &node.kind {
+        let entries: &[(Scalar, Node)] = match &node.kind {
             Kind::Map(entries) => entries,
             Kind::Null => &[],
-            Kind::Text(_) | Kind::List(_) => {
+            Kind::Scalar(_) | Kind::List(_) => {
                 reading.wrong_kind(node, what, "a mapping");
                 return None;
             }
@@ -94,7 +94,7 @@ impl<'n> Shape<'n> {
     }
 
     /// The key and its value, which may be empty.
-    pub(crate) fn entry(&self, key: &str) -> Option<&'n (Text, Node)> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&'n (Scalar, Node)> {
         self.entries.iter().find(|(known, _)| known.value == key)
     }
 
@@ -113,12 +113,12 @@ impl<'n> Shape<'n> {
     }
 
     /// A text that may be absent.
-    pub(crate) fn text(&self, key: &str, reading: &mut Reading<'_>) -> Option<&'n Text> {
+    pub(crate) fn text(&self, key: &str, reading: &mut Reading<'_>) -> Option<&'n Scalar> {
         text(self.get(key)?, &format!("`{key}`"), reading)
     }
 
     /// A text that must be there.
-    pub(crate) fn require_text(&self, key: &str, reading: &mut Reading<'_>) -> Option<&'n Text> {
+    pub(crate) fn require_text(&self, key: &str, reading: &mut Reading<'_>) -> Option<&'n Scalar> {
         text(self.require(key, reading)?, &format!("`{key}`"), reading)
     }
 
@@ -158,9 +158,9 @@ impl<'n> Shape<'n> {
 pub(crate) const SPAN_HELP: &str = "write a whole number and one of ms, s, m, h, d: 250ms, 10s, 10m, 1h, 7d";
 
 /// A scalar.
-pub(crate) fn text<'n>(node: &'n Node, what: &str, reading: &mut Reading<'_>) -> Option<&'n Text> {
+pub(crate) fn text<'n>(node: &'n Node, what: &str, reading: &mut Reading<'_>) -> Option<&'n Scalar> {
     match &node.kind {
-        Kind::Text(text) => Some(text),
+        Kind::Scalar(text) => Some(text),
         _ => {
             reading.wrong_kind(node, what, "a text");
             None
@@ -180,7 +180,7 @@ pub(crate) fn list<'n>(node: &'n Node, what: &str, reading: &mut Reading<'_>) ->
 }
 
 /// The keys and values of a mapping whose keys are free.
-pub(crate) fn map<'n>(node: &'n Node, what: &str, reading: &mut Reading<'_>) -> &'n [(Text, Node)] {
+pub(crate) fn map<'n>(node: &'n Node, what: &str, reading: &mut Reading<'_>) -> &'n [(Scalar, Node)] {
     match &node.kind {
         Kind::Map(entries) => entries,
         _ => {

@@ -11,7 +11,7 @@ use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, SPAN_HELP, Shape};
 use crate::suggest;
-use crate::tree::{Kind, Node, Text};
+use crate::tree::{Kind, Node, Scalar};
 
 mod kafka;
 
@@ -33,7 +33,7 @@ const KEYS: [&str; 12] = [
 /// A source as it is written; its plan is missing where something in it is wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceDeclaration {
-    pub(crate) name: Text,
+    pub(crate) name: Scalar,
     pub(crate) fields: Vec<FieldDeclaration>,
     pub(crate) description: Option<String>,
     pub(crate) plan: Option<SourcePlan>,
@@ -139,7 +139,7 @@ fn no_origin(field: &FieldDeclaration) -> Option<Problem> {
 
 /// The feed: one of `kafka`, `files`, `push`; `push` where none is named.
 fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
-    let named: Vec<&(Text, Node)> =
+    let named: Vec<&(Scalar, Node)> =
         ["kafka", "files", "push"].iter().filter_map(|key| shape.entry(key)).collect();
     if let [first, second, ..] = named[..] {
         let problem =
@@ -204,14 +204,14 @@ struct Declared<'d> {
 impl Declared<'_> {
     fn event_time(&self, node: &Node, reading: &mut Reading<'_>) -> Option<TimeField> {
         match &node.kind {
-            Kind::Text(field) => self.time(field, None, reading),
+            Kind::Scalar(field) => self.time(field, None, reading),
             _ => self.with_unit(node, "`event_time`", reading),
         }
     }
 
     fn arrival(&self, node: &Node, reading: &mut Reading<'_>) -> Option<Arrival> {
         match &node.kind {
-            Kind::Text(text) => match text.value.as_str() {
+            Kind::Scalar(text) => match text.value.as_str() {
                 "record" => Some(Arrival::Record),
                 "event_time" => Some(Arrival::EventTime),
                 _ => self.time(text, None, reading).map(Arrival::Field),
@@ -227,7 +227,7 @@ impl Declared<'_> {
         self.time(field, unit, reading)
     }
 
-    fn time(&self, name: &Text, unit: Option<&Text>, reading: &mut Reading<'_>) -> Option<TimeField> {
+    fn time(&self, name: &Scalar, unit: Option<&Scalar>, reading: &mut Reading<'_>) -> Option<TimeField> {
         let field = self.find(&name.value, name.place, "a time is one of the source's fields", reading)?;
         let unit = match (field.ty, unit) {
             (Type::Timestamp, None) => None,
@@ -241,7 +241,7 @@ impl Declared<'_> {
     }
 
     /// `FIELD within SPAN`.
-    fn unique(&self, text: &Text, reading: &mut Reading<'_>) -> Option<Unique> {
+    fn unique(&self, text: &Scalar, reading: &mut Reading<'_>) -> Option<Unique> {
         let words: Vec<&str> = text.value.split_whitespace().collect();
         let [name, "within", span] = words[..] else {
             let problem = Problem::error(text.place, format!("`{}` does not say what is unique", text.value));
@@ -284,7 +284,7 @@ impl Declared<'_> {
     }
 }
 
-fn no_time(name: &Text, ty: Type, unit: Option<&Text>) -> Problem {
+fn no_time(name: &Scalar, ty: Type, unit: Option<&Scalar>) -> Problem {
     let field = &name.value;
     let article = if ty == Type::Int64 { "an" } else { "a" };
     match (ty, unit) {
@@ -301,7 +301,7 @@ fn no_time(name: &Text, ty: Type, unit: Option<&Text>) -> Problem {
     }
 }
 
-fn read_unit(text: &Text, reading: &mut Reading<'_>) -> Option<Unit> {
+fn read_unit(text: &Scalar, reading: &mut Reading<'_>) -> Option<Unit> {
     let found = Unit::NAMED.iter().find(|(name, _)| *name == text.value);
     if found.is_none() {
         let problem = Problem::error(text.place, format!("unknown unit `{}`", text.value));

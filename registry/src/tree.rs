@@ -10,7 +10,7 @@ use crate::problem::Problem;
 
 mod text;
 
-pub(crate) use text::Text;
+pub(crate) use text::Scalar;
 
 /// One piece of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(crate) enum Kind {
     /// Nothing: an empty value, `null` or `~`.
     Null,
     /// A scalar; numbers and bools are texts too.
-    Text(Text),
+    Scalar(Scalar),
     /// A list.
     List(Vec<Node>),
     /// Keys with their values, in order; each key once.
-    Map(Vec<(Text, Node)>),
+    Map(Vec<(Scalar, Node)>),
 }
 
 impl Kind {
@@ -39,7 +39,7 @@ impl Kind {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Text(_) => "a text",
+            Self::Scalar(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
         }
@@ -87,7 +87,7 @@ fn invalid(file: &File, place: Place, info: &str) -> Problem {
 /// A list or mapping whose end has not been read yet.
 enum Open {
     List(Vec<Node>, Place),
-    Map { entries: Vec<(Text, Node)>, key: Option<Text>, place: Place },
+    Map { entries: Vec<(Scalar, Node)>, key: Option<Scalar>, place: Place },
 }
 
 struct Builder<'f> {
@@ -117,7 +117,7 @@ impl Builder<'_> {
             Event::Alias(_) => return self.refuse(place, "a YAML alias", "write the text out"),
             Event::Scalar(value, style, anchor, tag) => {
                 self.plain_data(place, anchor, tag.is_some())?;
-                self.scalar(Text::new(value.into_owned(), place, style));
+                self.scalar(Scalar::new(value.into_owned(), place, style));
             }
             Event::SequenceStart(anchor, tag) => {
                 self.plain_data(place, anchor, tag.is_some())?;
@@ -172,13 +172,13 @@ impl Builder<'_> {
         self.value(Node { place: Place { end: end.end.max(place.end), ..place }, kind });
     }
 
-    fn scalar(&mut self, text: Text) {
+    fn scalar(&mut self, text: Scalar) {
         if let Some(Open::Map { key: key @ None, .. }) = self.open.last_mut() {
             *key = Some(text);
             return;
         }
         let place = text.place;
-        let kind = if text.is_null() { Kind::Null } else { Kind::Text(text) };
+        let kind = if text.is_null() { Kind::Null } else { Kind::Scalar(text) };
         self.value(Node { place, kind });
     }
 
@@ -217,8 +217,8 @@ impl Builder<'_> {
 
 /// Takes a key without value into the text before it, where that is a call that YAML cut at a comma: in
 /// `{expr: nullif(a, 0), …}` the text is `nullif(a`, and `0)` is a key. What people mean has no other reading.
-fn continues(file: &File, entries: &mut [(Text, Node)], key: &Text) -> bool {
-    let Some((_, Node { place, kind: Kind::Text(text) })) = entries.last_mut() else { return false };
+fn continues(file: &File, entries: &mut [(Scalar, Node)], key: &Scalar) -> bool {
+    let Some((_, Node { place, kind: Kind::Scalar(text) })) = entries.last_mut() else { return false };
     let between = file.text.get(text.place.end..key.place.start).unwrap_or_default();
     let behind = file.text.get(key.place.end..).unwrap_or_default().trim_start();
     if !text.is_open_call() || between.trim() != "," || !behind.starts_with([',', '}']) {
@@ -242,7 +242,7 @@ mod tests {
         (files, node, problems)
     }
 
-    fn entries(node: &Node) -> &[(Text, Node)] {
+    fn entries(node: &Node) -> &[(Scalar, Node)] {
         match &node.kind {
             Kind::Map(entries) => entries,
             other => panic!("{other:?}"),
@@ -274,7 +274,7 @@ mod tests {
         let shown: Vec<(&str, &Kind)> =
             entries(&node).iter().map(|(key, node)| (key.value.as_str(), &node.kind)).collect();
         let value = |i: usize| match shown[i].1 {
-            Kind::Text(text) => text.value.as_str(),
+            Kind::Scalar(text) => text.value.as_str(),
             _ => "",
         };
         assert_eq!(shown.iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["a", "b", "c", "d", "e", "i"]);

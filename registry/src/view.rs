@@ -7,27 +7,27 @@ use tidemark_kernel::window::Window;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
-use crate::tree::{Kind, Node, Text};
+use crate::tree::{Kind, Node, Scalar};
 
 mod compile;
 
 pub(crate) use compile::compile;
 
 const KEYS: [&str; 9] =
-    ["name", "description", "entity", "source", "keys", "where", "head", "max_age", "features"];
+    ["name", "description", "entity", "source", "keys", "where", "time_travel", "max_age", "features"];
 
 const FEATURE_KEYS: [&str; 4] = ["name", "description", "aggregate", "windows"];
 
 /// A view as it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct ViewDeclaration {
-    pub(crate) name: Text,
-    pub(crate) entity: Option<Text>,
-    pub(crate) source: Option<Text>,
+    pub(crate) name: Scalar,
+    pub(crate) entity: Option<Scalar>,
+    pub(crate) source: Option<Scalar>,
     /// Entity key, source field.
-    pub(crate) keys: Vec<(Text, Text)>,
-    pub(crate) filter: Option<Text>,
-    pub(crate) head: Span,
+    pub(crate) keys: Vec<(Scalar, Scalar)>,
+    pub(crate) filter: Option<Scalar>,
+    pub(crate) time_travel: Span,
     pub(crate) max_age: Option<Span>,
     pub(crate) features: Vec<FeatureDeclaration>,
     pub(crate) description: Option<String>,
@@ -38,9 +38,9 @@ pub(crate) struct ViewDeclaration {
 /// A feature as it is written: one aggregate over several windows.
 #[derive(Clone, Debug)]
 pub(crate) struct FeatureDeclaration {
-    pub(crate) name: Text,
-    pub(crate) aggregate: Option<Text>,
-    pub(crate) windows: Vec<(Window, Text)>,
+    pub(crate) name: Scalar,
+    pub(crate) aggregate: Option<Scalar>,
+    pub(crate) windows: Vec<(Window, Scalar)>,
     pub(crate) description: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl ViewDeclaration {
             source: shape.require_text("source", reading).cloned(),
             keys: keys(&shape, reading),
             filter: shape.text("where", reading).cloned(),
-            head: shape.span("head", reading).unwrap_or(FeaturePlan::DEFAULT_HEAD),
+            time_travel: shape.span("time_travel", reading).unwrap_or(FeaturePlan::DEFAULT_TIME_TRAVEL),
             max_age: shape.span("max_age", reading),
             features: features(&shape, reading),
             description: shape.description(reading),
@@ -66,10 +66,10 @@ impl ViewDeclaration {
     }
 }
 
-fn keys(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<(Text, Text)> {
+fn keys(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<(Scalar, Scalar)> {
     let Some(node) = shape.get("keys") else { return Vec::new() };
     let entries = shape::map(node, "`keys`", reading);
-    let field = |(key, node): &(Text, Node), reading: &mut Reading<'_>| {
+    let field = |(key, node): &(Scalar, Node), reading: &mut Reading<'_>| {
         Some((key.clone(), shape::text(node, "a key's field", reading)?.clone()))
     };
     entries.iter().filter_map(|entry| field(entry, reading)).collect()
@@ -93,7 +93,7 @@ impl FeatureDeclaration {
 
     /// `name_window`, with the length as it is written: `24h` and `1d` are one window under two names. `lifetime`
     /// adds nothing, and neither does a window's hop.
-    pub(crate) fn column(&self, window: &Text) -> String {
+    pub(crate) fn column(&self, window: &Scalar) -> String {
         match window.value.split_whitespace().next() {
             None | Some("lifetime") => self.name.value.clone(),
             Some(length) => format!("{}_{length}", self.name.value),
@@ -104,8 +104,8 @@ impl FeatureDeclaration {
 const WINDOW_HELP: &str = "windows: a length as `10m` or `7d`, with its hop as `7d hop 1d`, moving by the millisecond \
                            as `10m exact`, or `lifetime`";
 
-fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Text)> {
-    let Kind::Text(text) = &node.kind else {
+fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Scalar)> {
+    let Kind::Scalar(text) = &node.kind else {
         let problem = Problem::error(node.place, format!("a window is a text, not {}", node.kind.name()));
         reading.report(problem.help(WINDOW_HELP.to_owned()));
         return None;
@@ -124,7 +124,7 @@ fn window(node: &Node, reading: &mut Reading<'_>) -> Option<(Window, Text)> {
 
 /// Warns if rounding the older edge down to a multiple of the hop can make the window more than 1.5 times as long as its length says.
 /// `1d hop 1d` covers up to two days, and is often meant as a calendar day.
-fn warn_of_hop(window: Window, text: &Text, reading: &mut Reading<'_>) {
+fn warn_of_hop(window: Window, text: &Scalar, reading: &mut Reading<'_>) {
     let Window::Sliding { length, hop } = window else { return };
     if 2 * (hop.millis() - 1) <= length.millis() {
         return;

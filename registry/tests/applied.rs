@@ -62,7 +62,7 @@ fn a_folder_differs_by_meaning() {
     assert!(!applied.differs(dir.path()));
     fs::write(&file, GOOD.replace("A paying customer.", "Who pays.")).unwrap();
     assert!(!applied.differs(dir.path()), "a description means nothing to a feature");
-    fs::write(&file, GOOD.replace("head: 30s", "head: 20s")).unwrap();
+    fs::write(&file, GOOD.replace("time_travel: 30s", "time_travel: 20s")).unwrap();
     assert!(applied.differs(dir.path()));
     fs::write(&file, "views: [").unwrap();
     assert!(applied.differs(dir.path()));
@@ -102,14 +102,14 @@ fn changes_are_told_in_words() {
             "windows: [30d]}\n      - {name: amount_stddev"
         ),
         [
-            "changed view user_payments (refill): amount_avg_7d removed",
+            "changed view user_payments (backfill): amount_avg_7d removed",
             "changed service fraud: user_payments.amount_avg_7d removed, view user_payments changed"
         ]
     );
     assert_eq!(
         changes("stddev_samp(amount)", "stddev_pop(amount)"),
         [
-            "changed view user_payments (refill): amount_stddev_30d changed",
+            "changed view user_payments (backfill): amount_stddev_30d changed",
             "changed service fraud: view user_payments changed"
         ]
     );
@@ -146,7 +146,7 @@ fn what_stored_events_cannot_follow_is_refused() {
         field: field.to_owned(),
         stored,
         rows,
-        place: "log file offsets 0 to 11".to_owned(),
+        place: "partition file offsets 0 to 11".to_owned(),
     };
     let (was, is) = ("{name: payment_id,  type: int64}", "{name: payment_id, type: string}");
     let needs = |fields| BTreeMap::from([("payments".to_owned(), Needs { fields, topic: None })]);
@@ -154,7 +154,7 @@ fn what_stored_events_cannot_follow_is_refused() {
     let refused =
         diff(needs(vec![held("payment_id", Type::Int64, 12)])).expect_err("rows hold it").to_string();
     let first = "error: field `payment_id` of source `payments` is string now, but 12 rows hold it as int64 \
-                 (log file offsets 0 to 11)\n";
+                 (partition file offsets 0 to 11)\n";
     assert!(refused.starts_with(first), "{refused}");
     assert!(
         refused.contains("`from: {column: payment_id}`") && refused.contains("^^^^^^ was int64"),
@@ -191,13 +191,13 @@ fn another_reading_of_a_topic_fills_its_views_anew() {
     };
     let service = "changed service fraud: view user_payments changed, view merchant_payments changed, \
                    view card_payments changed";
-    let refilled = |source: &str| {
-        let view = |name| format!("changed view {name} (refill): how its source is read changed");
+    let backfilled = |source: &str| {
+        let view = |name| format!("changed view {name} (backfill): how its source is read changed");
         let views = ["card_payments", "merchant_payments", "user_payments"].map(view);
         [vec![source.to_owned()], views.to_vec(), vec![service.to_owned()]].concat()
     };
     let topic = on_topic("{topic: payments}");
-    assert_eq!(differ(&repo(GOOD), &topic), refilled("changed source payments: the feed changed"));
+    assert_eq!(differ(&repo(GOOD), &topic), backfilled("changed source payments: the feed changed"));
     assert_eq!(
         differ(&topic, &on_topic("{topic: payments, start: latest}")),
         ["changed source payments: start changed (it only matters to partitions that were never read)"]
@@ -205,7 +205,7 @@ fn another_reading_of_a_topic_fills_its_views_anew() {
     let (was, is) =
         ("{name: status,      type: string,", "{name: status, type: string, from: {header: status},");
     let text = topic.texts().next().map(|(_, text)| text.replacen(was, is, 1)).expect("the definitions");
-    assert_eq!(differ(&topic, &repo(&text)), refilled("changed source payments: field status changed"));
+    assert_eq!(differ(&topic, &repo(&text)), backfilled("changed source payments: field status changed"));
 }
 
 #[test]

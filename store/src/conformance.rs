@@ -26,11 +26,13 @@ pub mod races;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::event::{Log, Offset, Position};
+use tidemark_kernel::event::{Offset, Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 
-use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, NewState, OnlineStore};
+use crate::contract::{
+    BUCKETS, BucketFlush, FlushOutcome, Generation, NewState, OnlineStore, PartitionStates,
+};
 
 /// A store under test.
 pub type Subject = Arc<dyn OnlineStore>;
@@ -45,9 +47,9 @@ macro_rules! conformance {
             duel: two_owners_lose_and_double_nothing;
             flushes: states_come_with_their_position, a_flush_from_elsewhere_writes_nothing,
                 a_repeated_flush_is_done, an_absent_position_is_never_zero, flushes_follow_each_other,
-                a_flush_in_place_writes, a_state_can_be_deleted, logs_are_kept_apart,
+                a_flush_in_place_writes, a_state_can_be_deleted, partitions_are_kept_apart,
                 wrong_flushes_are_refused_whole;
-            generations: begin_sets_every_bucket, a_late_log_is_added_once, generations_share_nothing,
+            generations: begin_sets_every_bucket, a_late_partition_is_added_once, generations_share_nothing,
                 publishing_compares_first, only_generations_of_the_view_are_published,
                 unpublished_generations_are_found, numbers_are_never_given_again, a_dropped_generation_is_gone, a_generation_is_whole_or_not,
                 several_are_asked_about_and_dropped, several_are_compared_with_where_they_should_be, many_are_compared,
@@ -55,10 +57,10 @@ macro_rules! conformance {
             histories: the_first_history_of_a_source_stays;
             parts: a_busy_state_goes_idle_and_is_read_at_each_step, parts_are_joined_by_ascending_number, a_change_writes_what_it_names, a_whole_state_replaces_all_parts,
                 a_deleted_state_leaves_no_part, what_is_kept_must_be_stored, what_is_kept_may_be_of_the_same_call,
-                parts_of_several_logs_are_kept_apart, a_state_has_thousands_of_parts, a_state_in_parts_is_one_state,
+                parts_of_several_partitions_are_kept_apart, a_state_has_thousands_of_parts, a_state_in_parts_is_one_state,
                 any_changes_leave_what_they_should;
             races: one_of_many_writers_wins, no_read_sees_half_a_flush, no_read_sees_half_of_the_parts,
-                one_of_many_fills_is_published;
+                one_of_many_backfills_is_published;
         }
     };
 }
@@ -88,8 +90,8 @@ macro_rules! conformance_of_expiry {
     ($fresh:expr) => {
         $crate::conformance_of_expiry! { $fresh;
             a_state_is_forgotten_when_it_is_not_needed_anymore, a_write_counts_from_anew,
-            a_state_that_is_needed_for_good_stays, a_log_that_stands_still_forgets_nothing,
-            logs_are_forgotten_apart, a_write_without_renewal_shortens_nothing, a_missing_state_gets_an_expiry,
+            a_state_that_is_needed_for_good_stays, a_partition_that_stands_still_forgets_nothing,
+            partitions_are_forgotten_apart, a_write_without_renewal_shortens_nothing, a_missing_state_gets_an_expiry,
             parts_of_a_forgotten_state_are_not_kept, steps_are_short
         }
     };
@@ -104,9 +106,9 @@ macro_rules! conformance_of_expiry {
 }
 
 const VIEW: &str = "payments";
-const LOG: Log = Log(0);
+const LOG: Partition = Partition(0);
 
-/// A generation of [`VIEW`] with one log at 0.
+/// A generation of [`VIEW`] with one partition at 0.
 async fn begin(store: &Subject) -> Generation {
     let positions = BTreeMap::from([(LOG, Position::START)]);
     store.begin(VIEW, Fingerprint([7; 16]), &positions, None).await.unwrap()
@@ -123,11 +125,11 @@ fn key(bytes: &[u8]) -> EntityKey {
 }
 
 /// A flush of the bucket of `key`, which must be that of every key.
-fn step(log: Log, from: Offset, to: Offset, writes: &[(&EntityKey, &[u8])]) -> BucketFlush {
+fn step(partition: Partition, from: Offset, to: Offset, writes: &[(&EntityKey, &[u8])]) -> BucketFlush {
     let bucket = writes.first().map_or(0, |(key, _)| key.bucket(BUCKETS));
     let state = |state: &[u8]| Some(NewState::permanent(state.to_vec()));
     let writes = writes.iter().map(|(key, bytes)| ((*key).clone(), state(bytes))).collect();
-    BucketFlush { bucket, log, from: Position(from), to: Position(to), writes }
+    BucketFlush { bucket, partition, from: Position(from), to: Position(to), writes }
 }
 
 /// Applies one flush and says what became of it.
@@ -138,7 +140,7 @@ async fn flush(store: &Subject, generation: &Generation, step: BucketFlush) -> F
 }
 
 /// The states of one entity.
-async fn states(store: &Subject, generation: &Generation, key: &EntityKey) -> LogStates {
+async fn states(store: &Subject, generation: &Generation, key: &EntityKey) -> PartitionStates {
     let mut found = store.lookup(generation, std::slice::from_ref(key)).await.unwrap();
     assert_eq!(found.len(), 1, "one answer for each key");
     found.remove(0).unwrap()

@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 pub use tidemark_host::Clock;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::Fingerprint;
@@ -17,7 +17,7 @@ use crate::sample::Lowest;
 use crate::sweep::Sweep;
 
 /// Into how many groups the entities of a view fall. A group is what a flush moves as a whole (in Redis: one hash
-/// tag). The same for every generation: another number is another layout, filled anew.
+/// tag). The same for every generation: another number is another layout, backfilled again.
 pub const BUCKETS: u16 = 16;
 
 /// The online state of views: a contract for those who implement a store, and what
@@ -25,9 +25,9 @@ pub const BUCKETS: u16 = 16;
 ///
 /// # What is kept
 /// A view has generations, of which at most one is *live*. A [generation](Generation) holds, for each of the
-/// [`BUCKETS`] buckets and each log, one [`Position`], and for each entity and log at most one state: bytes that the
+/// [`BUCKETS`] buckets and each partition, one [`Position`], and for each entity and partition at most one state: bytes that the
 /// store does not look into. An entity lies in bucket [`EntityKey::bucket`]`(BUCKETS)`, and so do its states for all
-/// logs. Generations share nothing.
+/// partitions. Generations share nothing.
 ///
 /// A state is written in parts, so that a flush need not write all of a large one: a first part, which every write
 /// gives, and others that have numbers, of which a write gives those that changed ([`StateChange`]). Any `i64` is a
@@ -37,7 +37,7 @@ pub const BUCKETS: u16 = 16;
 /// # What is atomic
 /// One bucket of one generation, and the live pointer of one view. [`flush`](Self::flush) checks the position, writes
 /// the states and moves the position as one step for each [`BucketFlush`]; [`load`](Self::load) reads a bucket's
-/// position and states as of one instant; [`lookup`](Self::lookup) reads all logs of *one* entity as of one instant.
+/// position and states as of one instant; [`lookup`](Self::lookup) reads all partitions of *one* entity as of one instant.
 /// Nothing is asked across buckets, nor across the entities of a lookup.
 ///
 /// # What is ordered
@@ -50,15 +50,15 @@ pub const BUCKETS: u16 = 16;
 /// a whole, states and positions together: writers then find the older position and go on from there.
 ///
 /// # Absence
-/// An absent position is never 0: it means that the store does not know how far the bucket is, and only a fill can
-/// say. [`begin`](Self::begin) and [`add_log`](Self::add_log) create positions, [`flush`](Self::flush) moves them,
+/// An absent position is never 0: it means that the store does not know how far the bucket is, and only a backfill can
+/// say. [`begin`](Self::begin) and [`add_partition`](Self::add_partition) create positions, [`flush`](Self::flush) moves them,
 /// nothing else does. A generation that is not there, wholly or for the bucket asked for, is
 /// [`StoreError::Gone`], never empty.
 ///
 /// # Forgetting
 /// A state says how long it is needed ([`NewState::retention`]). From [`Retention::expiry`] of its last write on, or of
 /// the last one that asked to [renew](NewState::renew) it, a store may forget it, at any time or never; not before, not
-/// because of what is written about another log or entity, and not because a worker of another version wrote in between.
+/// because of what is written about another partition or entity, and not because a worker of another version wrote in between.
 /// Positions are never forgotten.
 ///
 /// A state is forgotten with all of its parts, and a write of any of them counts for all. A write that keeps parts of a
@@ -68,7 +68,7 @@ pub const BUCKETS: u16 = 16;
 /// The states of a source's views were made from one history: one `events` table, whose id moves with it.
 /// [`claim_history`](Self::claim_history) records that id for the source, where none is recorded, and refuses any other. So two
 /// deployments that name the same store never take each other's states for their own. A store that has lost its
-/// data has lost what it recorded too, and the next to claim it fills it.
+/// data has lost what it recorded too, and the next to claim it backfills it.
 ///
 /// # Lost replies
 /// Every call may be repeated. If the reply to a flush is lost, or its future dropped, it may or may not have been
@@ -85,7 +85,7 @@ pub const BUCKETS: u16 = 16;
 /// to one entity is an error of that entity alone where several are [looked up](Self::lookup).
 #[async_trait]
 pub trait OnlineStore: Send + Sync + fmt::Debug {
-    /// The states of `keys` for `log`, in the order of `keys`, with the bucket's position for that log, all as of one
+    /// The states of `keys` for `partition`, in the order of `keys`, with the bucket's position for that partition, all as of one
     /// instant. Use the states only if the position is the one you stand at.
     ///
     /// # Errors
@@ -94,11 +94,11 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         &self,
         generation: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError>;
 
-    /// Applies each flush if the bucket's position for its log is `from`, and if every state of which it keeps parts is
+    /// Applies each flush if the bucket's position for its partition is `from`, and if every state of which it keeps parts is
     /// stored; the outcomes follow the flushes. The position is checked first, then all states of the flush, and only
     /// then is anything of it written.
     ///
@@ -106,7 +106,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// with all parts. [`Rest::Absent`] is the same where no other parts are stored. Where some are, which the caller says
     /// is not so, what is read afterwards is not specified.
     ///
-    /// A flush with `from == to` is allowed: it writes states and moves nothing. A fill uses it to bring a bucket's
+    /// A flush with `from == to` is allowed: it writes states and moves nothing. A backfill uses it to bring a bucket's
     /// states in several pieces before the one that moves the position; a test uses it to plant a wrong state.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         flushes: Vec<BucketFlush>,
     ) -> Result<Vec<FlushOutcome>, StoreError>;
 
-    /// All states of each entity by ascending log, in the order of `keys`; empty for an entity that has none.
+    /// All states of each entity by ascending partition, in the order of `keys`; empty for an entity that has none.
     ///
     /// # Errors
     /// An entity whose states are damaged is an error in its place ([`StoreError::is_of_entity`]); the others are
@@ -129,14 +129,18 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         keys: &[EntityKey],
     ) -> Result<Vec<EntityLookup>, StoreError>;
 
-    /// Every position of a generation. A log that lacks one of the [`BUCKETS`] buckets has lost it: the generation
-    /// cannot be continued, drop it and fill anew.
+    /// Every position of a generation. A partition that lacks one of the [`BUCKETS`] buckets has lost it: the generation
+    /// cannot be continued, drop it and backfill anew.
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
 
-    /// As [`positions`](Self::positions), for these logs only. A worker reads few of the partitions of a large topic.
-    async fn positions_of(&self, generation: &Generation, logs: &[Log]) -> Result<Positions, StoreError> {
+    /// As [`positions`](Self::positions), for these partitions only. A worker reads few of the partitions of a large topic.
+    async fn positions_of(
+        &self,
+        generation: &Generation,
+        partitions: &[Partition],
+    ) -> Result<Positions, StoreError> {
         let mut positions = self.positions(generation).await?;
-        positions.retain(|log, _| logs.contains(log));
+        positions.retain(|partition, _| partitions.contains(partition));
         Ok(positions)
     }
 
@@ -145,11 +149,11 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     async fn positions_of_each(
         &self,
         generations: &[Generation],
-        logs: &[Log],
+        partitions: &[Partition],
     ) -> Result<Vec<Option<Positions>>, StoreError> {
         let mut all = Vec::with_capacity(generations.len());
         for generation in generations {
-            all.push(match self.positions_of(generation, logs).await {
+            all.push(match self.positions_of(generation, partitions).await {
                 Err(StoreError::Gone(_)) => None,
                 positions => Some(positions?),
             });
@@ -163,12 +167,12 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     async fn are_live_at(
         &self,
         generations: &[Generation],
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
     ) -> Result<Vec<bool>, StoreError> {
         let views: Vec<&str> = generations.iter().map(|generation| generation.view.as_str()).collect();
-        let logs: Vec<Log> = positions.keys().copied().collect();
+        let partitions: Vec<Partition> = positions.keys().copied().collect();
         let live = self.live_of(&views).await?;
-        let stored = self.positions_of_each(generations, &logs).await?;
+        let stored = self.positions_of_each(generations, &partitions).await?;
         let mut found = Vec::with_capacity(generations.len());
         for ((generation, live), stored) in generations.iter().zip(live).zip(stored) {
             let is_there = stored.is_some_and(|stored| is_everywhere_at(&stored, positions));
@@ -222,13 +226,18 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         least: Option<Span>,
     ) -> Result<Generation, StoreError>;
 
-    /// Gives every bucket that has no position for `log` this one: for a log that appeared after
+    /// Gives every bucket that has no position for `partition` this one: for a partition that appeared after
     /// [`begin`](Self::begin). Positions that exist stay, so that two may do it at once and either may be cut short.
-    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError>;
+    async fn add_partition(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError>;
 
     /// Makes `new` the live generation of `view`, or none, if `expected` is the live one.
     ///
@@ -254,7 +263,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     }
 
     /// Every generation of a view but the live one, by ascending number. One with a greater number than the live one
-    /// is a fill under way or cut short: resume or drop it. One with a smaller number was replaced: it answers lookups as
+    /// is a backfill under way or cut short: resume or drop it. One with a smaller number was replaced: it answers lookups as
     /// long as it is kept.
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError>;
 
@@ -370,12 +379,12 @@ pub trait EntityPages: Send {
     async fn next_page(&mut self) -> Result<Vec<EntityStates>, StoreError>;
 }
 
-/// One fill of one view: what every state and position belongs to.
+/// One backfill of one view: what every state and position belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation {
     /// The view's name.
     pub view: String,
-    /// Which fill of the view; greater is later.
+    /// Which backfill of the view; greater is later.
     pub number: u64,
     /// The meaning of the plan whose states it holds, and how they are laid out.
     pub fingerprint: Fingerprint,
@@ -390,19 +399,19 @@ impl fmt::Display for Generation {
 /// States together with the position they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The bucket's position for the log; none if the log is unknown in this generation (which is never 0).
+    /// The bucket's position for the partition; none if the partition is unknown in this generation (which is never 0).
     pub position: Option<Position>,
     /// One for each key asked for, none where there is no state.
     pub states: Vec<Option<Vec<u8>>>,
 }
 
-/// One step of one bucket along one log.
+/// One step of one bucket along one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketFlush {
     /// The bucket.
     pub bucket: u16,
-    /// The log.
-    pub log: Log,
+    /// The partition.
+    pub partition: Partition,
     /// The position that the bucket must have.
     pub from: Position,
     /// The position that it has afterwards, not before `from`.
@@ -457,7 +466,7 @@ pub enum FlushOutcome {
     /// Its states are written and its position moved.
     Applied,
     /// Nothing was written, because the bucket is at this position and not at `from`. Being at `to` means that it was
-    /// done before; none that the log is unknown in this generation.
+    /// done before; none that the partition is unknown in this generation.
     At(Option<Position>),
     /// Nothing was written and the position not moved, because a state of which parts were to be kept ([`Rest::Kept`])
     /// is not stored, or not any more: it was forgotten. Give all states of the flush whole.
@@ -474,16 +483,16 @@ pub enum PublishOutcome {
     Live(Option<Generation>),
 }
 
-/// The states of one entity, one for each log that has one, by ascending log.
-pub type LogStates = Vec<(Log, Vec<u8>)>;
+/// The states of one entity, one for each partition that has one, by ascending partition.
+pub type PartitionStates = Vec<(Partition, Vec<u8>)>;
 
 /// The states of one entity, or what is wrong with them.
-pub type EntityLookup = Result<LogStates, StoreError>;
+pub type EntityLookup = Result<PartitionStates, StoreError>;
 
-/// For each log, the position of each bucket.
-pub type Positions = BTreeMap<Log, BTreeMap<u16, Position>>;
+/// For each partition, the position of each bucket.
+pub type Positions = BTreeMap<Partition, BTreeMap<u16, Position>>;
 
-/// Whether every bucket has a position for some log. What ingestion begins has some log; one without any position has
+/// Whether every bucket has a position for some partition. What ingestion begins has some partition; one without any position has
 /// lost them.
 #[must_use]
 pub fn names_every_bucket(positions: &Positions) -> bool {
@@ -491,18 +500,18 @@ pub fn names_every_bucket(positions: &Positions) -> bool {
 }
 
 /// Whether every bucket is at exactly these positions.
-fn is_everywhere_at(stored: &Positions, expected: &BTreeMap<Log, Position>) -> bool {
-    expected.iter().all(|(log, position)| {
-        let Some(buckets) = stored.get(log) else { return false };
+fn is_everywhere_at(stored: &Positions, expected: &BTreeMap<Partition, Position>) -> bool {
+    expected.iter().all(|(partition, position)| {
+        let Some(buckets) = stored.get(partition) else { return false };
         (0..BUCKETS).all(|bucket| buckets.get(&bucket) == Some(position))
     })
 }
 
-/// The position in [`Log::RETRACTIONS`] that a generation with these positions was begun at: records that were taken back
+/// The position in [`Partition::RETRACTIONS`] that a generation with these positions was begun at: records that were taken back
 /// before are not in its states. It never changes.
 #[must_use]
 pub fn begun_at(positions: &Positions) -> Position {
-    let buckets = positions.get(&Log::RETRACTIONS).into_iter().flat_map(|buckets| buckets.values());
+    let buckets = positions.get(&Partition::RETRACTIONS).into_iter().flat_map(|buckets| buckets.values());
     buckets.min().copied().unwrap_or(Position::START)
 }
 
@@ -512,15 +521,15 @@ pub struct EntityStates {
     /// The entity.
     pub key: EntityKey,
     /// At least one.
-    pub states: LogStates,
+    pub states: PartitionStates,
 }
 
 /// How much a generation holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Entities that have a state for at least one log.
+    /// Entities that have a state for at least one partition.
     pub entities: u64,
-    /// States: one for each entity and log, whatever parts it has.
+    /// States: one for each entity and partition, whatever parts it has.
     pub states: u64,
     /// Bytes of all states, without their keys and what the store adds.
     pub bytes: u64,
@@ -572,7 +581,7 @@ pub(crate) fn check_bucket<'a>(
 pub(crate) fn check_flushes(flushes: &[BucketFlush]) -> Result<(), StoreError> {
     for flush in flushes {
         if flush.to < flush.from {
-            return Err(StoreError::Backwards { log: flush.log, from: flush.from, to: flush.to });
+            return Err(StoreError::Backwards { partition: flush.partition, from: flush.from, to: flush.to });
         }
         check_bucket(flush.bucket, flush.writes.iter().map(|(key, _)| key))?;
     }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
@@ -128,13 +128,13 @@ impl OnlineStore for EmbeddedStore {
         &self,
         generation: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
         check_bucket(bucket, keys)?;
         let generation = generation.clone();
         self.reading(keys, move |file, keys| {
-            file.read(|transaction| states::load(transaction, &generation, bucket, log, keys))
+            file.read(|transaction| states::load(transaction, &generation, bucket, partition, keys))
         })
         .await
     }
@@ -175,7 +175,7 @@ impl OnlineStore for EmbeddedStore {
     async fn are_live_at(
         &self,
         generations: &[Generation],
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
     ) -> Result<Vec<bool>, StoreError> {
         let (all, positions) = (generations.to_vec(), positions.clone());
         self.blocking(move |file| {
@@ -215,7 +215,7 @@ impl OnlineStore for EmbeddedStore {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         let (view, positions) = (view.to_owned(), positions.clone());
@@ -225,10 +225,17 @@ impl OnlineStore for EmbeddedStore {
         .await
     }
 
-    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
+    async fn add_partition(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
         let generation = generation.clone();
         self.blocking(move |file| {
-            file.write(|transaction| generations::add_log(transaction, &generation, log, position))
+            file.write(|transaction| {
+                generations::add_partition(transaction, &generation, partition, position)
+            })
         })
         .await
     }

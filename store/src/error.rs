@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 
 use crate::contract::Generation;
@@ -40,7 +40,7 @@ pub enum StoreError {
     },
     /// The stored state of one entity is not what was written.
     #[error(
-        "the online store {place} is damaged (the state of entity 0x{key:?} in view `{view}`, log {log}, does not \
+        "the online store {place} is damaged (the state of entity 0x{key:?} in view `{view}`, partition {partition}, does not \
          match its checksum)"
     )]
     CorruptState {
@@ -50,8 +50,8 @@ pub enum StoreError {
         view: String,
         /// The entity.
         key: EntityKey,
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
     },
     /// What is stored of one entity is not what a store writes.
     #[error("the online store {place} is damaged (entity 0x{key:?} in view `{view}`: {what})")]
@@ -139,10 +139,10 @@ pub enum StoreError {
         belongs: u16,
     },
     /// A flush would move a position backwards.
-    #[error("a flush of log {log} cannot go backwards, from position {from} to {to}")]
+    #[error("a flush of partition {partition} cannot go backwards, from position {from} to {to}")]
     Backwards {
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
         /// Where the flush starts.
         from: Position,
         /// Where it would end.

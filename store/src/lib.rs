@@ -1,7 +1,7 @@
 //! The online state: one contract, one conformance suite.
 //!
 //! A store keeps, for each generation of a view, the state of every entity as opaque bytes, and the position up to
-//! which each log was applied. It moves a group of states and their position together or not at all; everything
+//! which each partition was applied. It moves a group of states and their position together or not at all; everything
 //! else about exactly once rests on that.
 //!
 //! Read in this order:
@@ -29,7 +29,7 @@ pub mod sweep;
 
 pub use contract::{
     BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
-    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, begun_at, names_every_bucket,
+    NewState, OnlineStore, PartitionStates, Positions, PublishOutcome, Sizes, begun_at, names_every_bucket,
 };
 pub use database::ensure_database;
 pub use embedded::EmbeddedStore;

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::StateChange;
 use tidemark_kernel::plan::Fingerprint;
@@ -14,7 +14,7 @@ use tidemark_kernel::time::{Span, Time};
 
 use crate::contract::{
     BUCKETS, BucketFlush, Clock, EntityLookup, EntityPages, EntityStates, FlushOutcome, Generation, Loaded,
-    LogStates, NewState, OnlineStore, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
+    NewState, OnlineStore, PartitionStates, Positions, PublishOutcome, Sizes, check_bucket, check_flushes,
     compare_history,
 };
 use crate::error::StoreError;
@@ -42,16 +42,16 @@ pub struct MemoryStore {
 #[derive(Clone, Default)]
 struct Held {
     newest: u64,
-    fills: BTreeMap<Generation, Fill>,
+    generations_held: BTreeMap<Generation, Contents>,
     live: BTreeMap<String, Generation>,
     /// The history recorded for each source.
     histories: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Default)]
-struct Fill {
+struct Contents {
     positions: Positions,
-    entities: BTreeMap<EntityKey, BTreeMap<Log, State>>,
+    entities: BTreeMap<EntityKey, BTreeMap<Partition, State>>,
 }
 
 #[derive(Clone)]
@@ -80,65 +80,67 @@ impl MemoryStore {
 }
 
 impl Held {
-    fn fill(&self, generation: &Generation) -> Result<&Fill, StoreError> {
-        self.fills.get(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+    fn contents(&self, generation: &Generation) -> Result<&Contents, StoreError> {
+        self.generations_held.get(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
     }
 
-    fn fill_mut(&mut self, generation: &Generation) -> Result<&mut Fill, StoreError> {
-        self.fills.get_mut(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+    fn contents_mut(&mut self, generation: &Generation) -> Result<&mut Contents, StoreError> {
+        self.generations_held.get_mut(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
     }
 }
 
-impl Fill {
-    fn position(&self, log: Log, bucket: u16) -> Option<Position> {
-        self.positions.get(&log)?.get(&bucket).copied()
+impl Contents {
+    fn position(&self, partition: Partition, bucket: u16) -> Option<Position> {
+        self.positions.get(&partition)?.get(&bucket).copied()
     }
 
-    fn states(&self, key: &EntityKey) -> LogStates {
-        let logs = self.entities.get(key).into_iter().flatten();
-        logs.map(|(log, state)| (*log, state.bytes())).collect()
+    fn states(&self, key: &EntityKey) -> PartitionStates {
+        let partitions = self.entities.get(key).into_iter().flatten();
+        partitions.map(|(partition, state)| (*partition, state.bytes())).collect()
     }
 
-    fn add_log(&mut self, log: Log, position: Position) {
-        let buckets = self.positions.entry(log).or_default();
+    fn add_partition(&mut self, partition: Partition, position: Position) {
+        let buckets = self.positions.entry(partition).or_default();
         for bucket in 0..BUCKETS {
             buckets.entry(bucket).or_insert(position);
         }
     }
 
     fn flush(&mut self, flush: BucketFlush, now: Time) -> FlushOutcome {
-        let is_stored =
-            |key: &EntityKey| self.entities.get(key).is_some_and(|logs| logs.contains_key(&flush.log));
+        let is_stored = |key: &EntityKey| {
+            self.entities.get(key).is_some_and(|partitions| partitions.contains_key(&flush.partition))
+        };
         let is_complete = flush.kept().all(is_stored);
-        let stored = self.positions.get_mut(&flush.log).and_then(|buckets| buckets.get_mut(&flush.bucket));
+        let stored =
+            self.positions.get_mut(&flush.partition).and_then(|buckets| buckets.get_mut(&flush.bucket));
         match stored {
             Some(position) if *position == flush.from && is_complete => *position = flush.to,
             Some(position) if *position == flush.from => return FlushOutcome::Incomplete,
             other => return FlushOutcome::At(other.copied()),
         }
         for (key, state) in flush.writes {
-            self.write(key, flush.log, state, now);
+            self.write(key, flush.partition, state, now);
         }
         FlushOutcome::Applied
     }
 
-    fn write(&mut self, key: EntityKey, log: Log, state: Option<NewState>, now: Time) {
-        let logs = self.entities.entry(key.clone()).or_default();
+    fn write(&mut self, key: EntityKey, partition: Partition, state: Option<NewState>, now: Time) {
+        let partitions = self.entities.entry(key.clone()).or_default();
         match state {
             Some(NewState { change: StateChange { first, parts: changes, rest }, retention, renew }) => {
                 let (mut term, mut others) = (Term { written: now, retention }, BTreeMap::new());
-                if let Some(stored) = logs.remove(&log) {
+                if let Some(stored) = partitions.remove(&partition) {
                     others = stored.others;
                     if !renew {
                         term = stored.term;
                     }
                 }
                 parts::change(&mut others, changes, rest);
-                logs.insert(log, State { first, others, term });
+                partitions.insert(partition, State { first, others, term });
             }
-            None => drop(logs.remove(&log)),
+            None => drop(partitions.remove(&partition)),
         }
-        if logs.is_empty() {
+        if partitions.is_empty() {
             self.entities.remove(&key);
         }
     }
@@ -155,14 +157,17 @@ impl OnlineStore for MemoryStore {
         &self,
         generation: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
         check_bucket(bucket, keys)?;
         let held = self.held.lock();
-        let fill = held.fill(generation)?;
-        let state = |key| Some(fill.entities.get(key)?.get(&log)?.bytes());
-        Ok(Loaded { position: fill.position(log, bucket), states: keys.iter().map(state).collect() })
+        let contents = held.contents(generation)?;
+        let state = |key| Some(contents.entities.get(key)?.get(&partition)?.bytes());
+        Ok(Loaded {
+            position: contents.position(partition, bucket),
+            states: keys.iter().map(state).collect(),
+        })
     }
 
     async fn flush(
@@ -173,8 +178,8 @@ impl OnlineStore for MemoryStore {
         check_flushes(&flushes)?;
         let now = (self.clock)();
         let mut held = self.held.lock();
-        let fill = held.fill_mut(generation)?;
-        Ok(flushes.into_iter().map(|flush| fill.flush(flush, now)).collect())
+        let contents = held.contents_mut(generation)?;
+        Ok(flushes.into_iter().map(|flush| contents.flush(flush, now)).collect())
     }
 
     async fn lookup(
@@ -183,12 +188,12 @@ impl OnlineStore for MemoryStore {
         keys: &[EntityKey],
     ) -> Result<Vec<EntityLookup>, StoreError> {
         let held = self.held.lock();
-        let fill = held.fill(generation)?;
-        Ok(keys.iter().map(|key| Ok(fill.states(key))).collect())
+        let contents = held.contents(generation)?;
+        Ok(keys.iter().map(|key| Ok(contents.states(key))).collect())
     }
 
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError> {
-        Ok(self.held.lock().fill(generation)?.positions.clone())
+        Ok(self.held.lock().contents(generation)?.positions.clone())
     }
 
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError> {
@@ -206,20 +211,25 @@ impl OnlineStore for MemoryStore {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         _least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         let mut held = self.held.lock();
         held.newest += 1;
         let generation = Generation { view: view.to_owned(), number: held.newest, fingerprint };
-        let mut fill = Fill::default();
-        positions.iter().for_each(|(log, position)| fill.add_log(*log, *position));
-        held.fills.insert(generation.clone(), fill);
+        let mut contents = Contents::default();
+        positions.iter().for_each(|(partition, position)| contents.add_partition(*partition, *position));
+        held.generations_held.insert(generation.clone(), contents);
         Ok(generation)
     }
 
-    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        self.held.lock().fill_mut(generation)?.add_log(log, position);
+    async fn add_partition(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        self.held.lock().contents_mut(generation)?.add_partition(partition, position);
         Ok(())
     }
 
@@ -230,7 +240,7 @@ impl OnlineStore for MemoryStore {
         new: Option<&Generation>,
     ) -> Result<PublishOutcome, StoreError> {
         let mut held = self.held.lock();
-        if let Some(new) = new.filter(|new| new.view != view || !held.fills.contains_key(new)) {
+        if let Some(new) = new.filter(|new| new.view != view || !held.generations_held.contains_key(new)) {
             return Err(StoreError::Gone(new.clone()));
         }
         let live = held.live.get(view);
@@ -251,7 +261,8 @@ impl OnlineStore for MemoryStore {
     async fn unpublished(&self, view: &str) -> Result<Vec<Generation>, StoreError> {
         let held = self.held.lock();
         let live = held.live.get(view);
-        let others = held.fills.keys().filter(|fill| fill.view == view && Some(*fill) != live);
+        let others =
+            held.generations_held.keys().filter(|contents| contents.view == view && Some(*contents) != live);
         Ok(others.cloned().collect())
     }
 
@@ -260,7 +271,7 @@ impl OnlineStore for MemoryStore {
         if held.live.get(&generation.view) == Some(generation) {
             return Err(StoreError::Live(generation.clone()));
         }
-        held.fills.remove(generation);
+        held.generations_held.remove(generation);
         Ok(())
     }
 
@@ -268,32 +279,33 @@ impl OnlineStore for MemoryStore {
         &'a self,
         generation: &Generation,
     ) -> Result<Box<dyn EntityPages + 'a>, StoreError> {
-        Ok(Box::new(OnePage(self.held.lock().fill(generation)?.page())))
+        Ok(Box::new(OnePage(self.held.lock().contents(generation)?.page())))
     }
 
     async fn sizes(&self, generation: &Generation) -> Result<Sizes, StoreError> {
         let mut sizes = Sizes::default();
-        self.held.lock().fill(generation)?.page().iter().for_each(|entity| sizes.add(entity));
+        self.held.lock().contents(generation)?.page().iter().for_each(|entity| sizes.add(entity));
         Ok(sizes)
     }
 
     async fn expire(&self, generation: &Generation, sweep: &mut Sweep) -> Result<u64, StoreError> {
         let now = (self.clock)();
         let mut held = self.held.lock();
-        let fill = held.fill_mut(generation)?;
+        let contents = held.contents_mut(generation)?;
         let from = sweep.after().map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
-        let step = fill.entities.range((from, Bound::Unbounded)).map(|(key, _)| key.clone()).take(STEP + 1);
+        let step =
+            contents.entities.range((from, Bound::Unbounded)).map(|(key, _)| key.clone()).take(STEP + 1);
         let mut step: Vec<EntityKey> = step.collect();
         let more = step.len() > STEP;
         step.truncate(STEP);
         let mut forgotten = 0;
         for key in &step {
-            let Some(logs) = fill.entities.get_mut(key) else { continue };
-            let before = logs.len();
-            logs.retain(|log, state| !sweep.meet(*log, state.term, now));
-            forgotten += (before - logs.len()) as u64;
-            if logs.is_empty() {
-                fill.entities.remove(key);
+            let Some(partitions) = contents.entities.get_mut(key) else { continue };
+            let before = partitions.len();
+            partitions.retain(|partition, state| !sweep.meet(*partition, state.term, now));
+            forgotten += (before - partitions.len()) as u64;
+            if partitions.is_empty() {
+                contents.entities.remove(key);
             }
         }
         sweep.step(step.pop().filter(|_| more));

@@ -5,7 +5,7 @@
 //! one part, and all states of an entity are one hash, so that a lookup is one command for each entity.
 //!
 //! What a call has returned is in the memory of Redis. Whether it survives Redis is for its `appendfsync` and its
-//! replicas to say: what is lost is lost as a whole in each bucket, and read again from the logs.
+//! replicas to say: what is lost is lost as a whole in each bucket, and read again from the partitions.
 //!
 //! One [`BucketFlush`] is one call however large it is, and Redis answers no other client meanwhile: cut large batches by
 //! offset. A [`load`](OnlineStore::load) is one call too.
@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
@@ -105,13 +105,13 @@ impl OnlineStore for RedisStore {
         &self,
         generation: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
         check_bucket(bucket, keys)?;
         self.watch.look(&self.link).await?;
         let _turn = self.turns.acquire().await;
-        states::load(&self.link, generation, bucket, log, keys).await
+        states::load(&self.link, generation, bucket, partition, keys).await
     }
 
     async fn flush(
@@ -140,9 +140,13 @@ impl OnlineStore for RedisStore {
         generations::positions(&self.link, generation).await
     }
 
-    async fn positions_of(&self, generation: &Generation, logs: &[Log]) -> Result<Positions, StoreError> {
+    async fn positions_of(
+        &self,
+        generation: &Generation,
+        partitions: &[Partition],
+    ) -> Result<Positions, StoreError> {
         self.watch.look(&self.link).await?;
-        let positions = several::positions(&self.link, std::slice::from_ref(generation), logs).await?;
+        let positions = several::positions(&self.link, std::slice::from_ref(generation), partitions).await?;
         let gone = || StoreError::Gone(generation.clone());
         positions.into_iter().next().flatten().ok_or_else(gone)
     }
@@ -150,17 +154,17 @@ impl OnlineStore for RedisStore {
     async fn positions_of_each(
         &self,
         generations: &[Generation],
-        logs: &[Log],
+        partitions: &[Partition],
     ) -> Result<Vec<Option<Positions>>, StoreError> {
         self.watch.look(&self.link).await?;
-        several::positions(&self.link, generations, logs).await
+        several::positions(&self.link, generations, partitions).await
     }
 
     /// Redis compares, and answers with what differs.
     async fn are_live_at(
         &self,
         generations: &[Generation],
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
     ) -> Result<Vec<bool>, StoreError> {
         self.watch.look(&self.link).await?;
         several::are_live_at(&self.link, generations, positions).await
@@ -188,7 +192,7 @@ impl OnlineStore for RedisStore {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         least: Option<Span>,
     ) -> Result<Generation, StoreError> {
         // Redis may have lost its data, and another version may have come since.
@@ -196,8 +200,13 @@ impl OnlineStore for RedisStore {
         generations::begin(&self.link, view, fingerprint, positions, least).await
     }
 
-    async fn add_log(&self, generation: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        generations::add_log(&self.link, generation, log, position).await
+    async fn add_partition(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        generations::add_partition(&self.link, generation, partition, position).await
     }
 
     async fn publish(

@@ -1,9 +1,9 @@
 //! Forgetting states that are not needed any more, a few at a time.
 //!
 //! Stores that do not forget by themselves are walked through over and over: [`OnlineStore::expire`] is one step. What
-//! may be forgotten is decided here, by the kernel's [`Retention`] and by how far each log was read: the clock alone
-//! would forget states while their log is not read, and events that continue them would then begin from nothing. So a
-//! log that stands still forgets nothing, however long it does.
+//! may be forgotten is decided here, by the kernel's [`Retention`] and by how far each partition was read: the clock alone
+//! would forget states while their partition is not read, and events that continue them would then begin from nothing. So a
+//! partition that stands still forgets nothing, however long it does.
 //!
 //! [`OnlineStore::expire`]: crate::OnlineStore::expire
 
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::Time;
@@ -26,10 +26,10 @@ pub struct Sweep {
     judge: Judge,
     /// The last entity of the step before; none at the start of a round.
     after: Option<EntityKey>,
-    /// The newest arrival among the states of each log, as whole rounds have found it.
-    reached: BTreeMap<Log, Time>,
+    /// The newest arrival among the states of each partition, as whole rounds have found it.
+    reached: BTreeMap<Partition, Time>,
     /// The same, as this round has found it up to here.
-    found: BTreeMap<Log, Time>,
+    found: BTreeMap<Partition, Time>,
 }
 
 /// What is stored beside a state.
@@ -42,7 +42,7 @@ pub(crate) struct Term {
 }
 
 impl Sweep {
-    /// A walk that begins with the first entity. Its first round only finds out how far each log was read.
+    /// A walk that begins with the first entity. Its first round only finds out how far each partition was read.
     #[must_use]
     pub fn new(judge: Judge) -> Self {
         Self { judge, after: None, reached: BTreeMap::new(), found: BTreeMap::new() }
@@ -65,18 +65,18 @@ impl Sweep {
     }
 
     /// Takes note of a state that is met with, and says whether it may be forgotten at `now`.
-    pub(crate) fn meet(&mut self, log: Log, term: Term, now: Time) -> bool {
+    pub(crate) fn meet(&mut self, partition: Partition, term: Term, now: Time) -> bool {
         if let Some(retention) = term.retention {
-            let found = self.found.entry(log).or_insert(retention.since);
+            let found = self.found.entry(partition).or_insert(retention.since);
             *found = retention.since.max(*found);
         }
-        self.is_due(log, term, now)
+        self.is_due(partition, term, now)
     }
 
     /// Whether a state may be forgotten at `now`.
-    pub(crate) fn is_due(&self, log: Log, term: Term, now: Time) -> bool {
+    pub(crate) fn is_due(&self, partition: Partition, term: Term, now: Time) -> bool {
         let Some(retention) = term.retention else { return false };
-        let reached = self.reached.get(&log);
+        let reached = self.reached.get(&partition);
         retention.expiry(term.written) <= now && reached.is_some_and(|reached| retention.passed() <= *reached)
     }
 
@@ -84,8 +84,8 @@ impl Sweep {
     pub(crate) fn step(&mut self, last: Option<EntityKey>) {
         self.after = last;
         if self.after.is_none() {
-            for (log, found) in std::mem::take(&mut self.found) {
-                let reached = self.reached.entry(log).or_insert(found);
+            for (partition, found) in std::mem::take(&mut self.found) {
+                let reached = self.reached.entry(partition).or_insert(found);
                 *reached = found.max(*reached);
             }
         }

@@ -68,7 +68,7 @@ fn a_push_from_2030_is_refused_and_all_others_are_answered() {
     assert!(!status.stderr.contains("ahead"), "{status:#?}");
     let source = &status.json()["sources"][0];
     assert_eq!(
-        (&source["logs"]["push"]["dead_letters"], &source["arrivals_ahead"]),
+        (&source["partitions"]["push"]["dead_letters"], &source["arrivals_ahead"]),
         (&json!(1), &Json::Null)
     );
 }
@@ -109,12 +109,12 @@ fn arrivals_that_a_source_lets_run_ahead_are_told() {
     let status = repo.run("status --format json").done();
     assert!(status.stderr.starts_with("warning: source payments: arrivals run "), "{status:#?}");
     assert!(
-        status.stderr.contains("the newest is 2030-01-01T00:00:00.000Z (log file offset 1)"),
+        status.stderr.contains("the newest is 2030-01-01T00:00:00.000Z (partition file offset 1)"),
         "{status:#?}"
     );
     let ahead = &status.json()["sources"][0]["arrivals_ahead"];
     assert_eq!(
         (&ahead["arrival"], &ahead["place"]),
-        (&json!("2030-01-01T00:00:00.000Z"), &json!("log file offset 1"))
+        (&json!("2030-01-01T00:00:00.000Z"), &json!("partition file offset 1"))
     );
 }

@@ -49,7 +49,7 @@ fn status_says_what_it_can_without_the_brokers() {
     let repo = of_topic();
     let ran = repo.run("status --format json").done();
     let source = &ran.json()["sources"][0];
-    assert_eq!(source["logs"]["file"]["events"], EVENTS);
+    assert_eq!(source["partitions"]["file"]["events"], EVENTS);
     assert!(source["unreachable"].as_str().is_some_and(|reason| reason.contains("127.0.0.1:1")), "{source}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
     assert!(ran.stderr.starts_with("note: where the topic of source payments ends is not known"), "{ran:#?}");

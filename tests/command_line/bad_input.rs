@@ -240,7 +240,7 @@ fn a_second_process_on_the_same_store() {
     repo.run("train fraud --labels labels.csv --time at_time --out out.csv").done();
     dev.stop();
     assert_eq!(
-        repo.run("status --format json").done().json()["sources"][0]["logs"]["file"]["events"],
+        repo.run("status --format json").done().json()["sources"][0]["partitions"]["file"]["events"],
         EVENTS
     );
 }

@@ -31,7 +31,7 @@ fn commands_use_what_dev_has_open() {
     assert_eq!(mode & 0o777, 0o600, "of this user alone");
 
     let status = repo.run("status --format json").done().json();
-    assert_eq!(status["sources"][0]["logs"]["file"]["events"], EVENTS);
+    assert_eq!(status["sources"][0]["partitions"]["file"]["events"], EVENTS);
     assert!(repo.run("verify").done().stdout.contains("0 mismatches"));
     let looked_up = repo.run("lookup fraud user_id=3 amount=1 --format json").done().json();
     assert_eq!(looked_up["rows"][0]["values"]["user_payments.total"], json!(121.25));

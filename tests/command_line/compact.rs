@@ -13,8 +13,9 @@ fn small_files_become_one_and_go_once_they_are_old() {
         repo.write(file, &format!("user_id,amount,status,created_at\n{rows}"));
         repo.run(&format!("ingest --from {file} --source payments")).done();
     }
-    let logs = || repo.run("status --format json").done().json()["sources"][0]["logs"]["file"].clone();
-    let before = logs();
+    let partitions =
+        || repo.run("status --format json").done().json()["sources"][0]["partitions"]["file"].clone();
+    let before = partitions();
 
     let ran = repo.run("compact --source payments --format json").done().json();
     let [events, dead_letters] = &ran["tables"].as_array().expect("tables")[..] else { panic!("{ran}") };
@@ -28,7 +29,7 @@ fn small_files_become_one_and_go_once_they_are_old() {
     let ran = repo.run("compact --vacuum-older-than 0s --format json").done().json();
     assert_eq!((&ran["tables"][0]["files_before"], &ran["tables"][0]["removed"]), (&json!(1), &json!(3)));
 
-    assert_eq!(logs(), before);
+    assert_eq!(partitions(), before);
     repo.run("verify").done();
     let labels = "train fraud --labels labels.csv --time at_time --out out.csv";
     repo.run(labels).done();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value as Json, json};
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 use tidemark_offline::{EventTable, Location, Retraction};
 
 use crate::process::Ran;
@@ -226,7 +226,7 @@ async fn delete_events(repo: &TestRepo) {
     let plans = tidemark_registry::parse([("shop.yaml", DEFINITIONS)]).expect("definitions");
     let location = Location::local(repo.file("data/offline"));
     let mut events = EventTable::open(&location, &plans.sources["payments"]).await.expect("a table");
-    let wrong = Retraction { log: Log::FILE, from: Position(2), to: Position(3), at: 3 };
+    let wrong = Retraction { partition: Partition::FILE, from: Position(2), to: Position(3), at: 3 };
     assert_eq!(events.retract(wrong).await.expect("deleted"), Some(1));
 }
 

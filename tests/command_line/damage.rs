@@ -4,34 +4,34 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemark_kernel::{EntityKey, Log, Time};
+use tidemark_kernel::{EntityKey, Partition, Time};
 use tidemark_store::{BUCKETS, BucketFlush, EmbeddedStore, FlushOutcome, NewState, OnlineStore};
 
 use crate::repo::TestRepo;
 
 const VIEW: &str = "user_payments";
 
-/// The first entity's state in the file log, after `change`.
+/// The first entity's state in the file partition, after `change`.
 #[tokio::main(flavor = "current_thread")]
 async fn state(folder: &Path, change: fn(Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
     let clock = Arc::new(|| Time::from_millis(1_795_000_000_000));
     let store = EmbeddedStore::open(&folder.join("data/online"), clock).expect("opened");
     let generation = store.live(VIEW).await.expect("read").expect("live");
     let entity = store.entities(&generation).await.expect("read").next_page().await.expect("read").remove(0);
-    let (log, state) = entity.states[0].clone();
+    let (partition, state) = entity.states[0].clone();
     if let Some(changed) = change(state.clone()) {
-        flush(&store, entity.key, log, changed).await;
+        flush(&store, entity.key, partition, changed).await;
     }
     state
 }
 
 /// Writes a state without moving a position.
-async fn flush(store: &EmbeddedStore, key: EntityKey, log: Log, state: Vec<u8>) {
+async fn flush(store: &EmbeddedStore, key: EntityKey, partition: Partition, state: Vec<u8>) {
     let generation = store.live(VIEW).await.expect("read").expect("live");
     let bucket = key.bucket(BUCKETS);
-    let at = store.positions(&generation).await.expect("read")[&log][&bucket];
+    let at = store.positions(&generation).await.expect("read")[&partition][&bucket];
     let writes = vec![(key, Some(NewState::permanent(state)))];
-    let flush = BucketFlush { bucket, log, from: at, to: at, writes };
+    let flush = BucketFlush { bucket, partition, from: at, to: at, writes };
     assert_eq!(store.flush(&generation, vec![flush]).await.expect("written"), [FlushOutcome::Applied]);
 }
 
@@ -68,7 +68,7 @@ fn a_byte_flipped_in_the_file_ends_in_one_error() {
 }
 
 #[test]
-fn a_store_that_was_moved_away_is_filled_from_history() {
+fn a_store_that_was_moved_away_is_backfilled_from_history() {
     let repo = TestRepo::ingested();
     fs::remove_dir_all(repo.file("data/online")).expect("moved away");
     let ran = repo.run("lookup fraud user_id=3 amount=10.5 --at 2026-11-20T09:00:00Z --format json").done();

@@ -59,10 +59,10 @@ fn refuses(repo: &TestRepo, reason: &str) {
 }
 
 /// How many events and dead letters a partition has.
-fn counts(repo: &TestRepo, log: &str) -> (u64, u64) {
+fn counts(repo: &TestRepo, partition: &str) -> (u64, u64) {
     let status = repo.run("status --format json").done();
-    let log = &status.json()["sources"][0]["logs"][log];
-    (log["events"].as_u64().unwrap_or(0), log["dead_letters"].as_u64().unwrap_or(0))
+    let partition = &status.json()["sources"][0]["partitions"][partition];
+    (partition["events"].as_u64().unwrap_or(0), partition["dead_letters"].as_u64().unwrap_or(0))
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_type_changes_where_no_event_was_kept() {
     repo.write("shop.yaml", &typed("int64", ""));
     refuses(
         &repo,
-        "field `qty` of source `orders` is int64 now, but 1 row holds it as float64 (log file offset 1)",
+        "field `qty` of source `orders` is int64 now, but 1 row holds it as float64 (partition file offset 1)",
     );
     gives(&repo, "2.5");
 }
@@ -156,7 +156,7 @@ fn a_field_that_was_added_is_taken_back_and_added_again() {
     repo.write("shop.yaml", &counted.replace("{name: n, type: int64}", "{name: n, type: float64}"));
     refuses(
         &repo,
-        "field `n` of source `orders` is float64 now, but 1 row holds it as int64 (log file offset 1)",
+        "field `n` of source `orders` is float64 now, but 1 row holds it as int64 (partition file offset 1)",
     );
     repo.write("shop.yaml", &counted);
     repo.run("apply").done();

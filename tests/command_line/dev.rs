@@ -65,7 +65,7 @@ impl Dev {
 }
 
 #[test]
-fn pushed_events_are_served_at_once_and_edits_are_filled() {
+fn pushed_events_are_served_at_once_and_edits_are_backfilled() {
     let repo = TestRepo::ingested();
     let dev = Dev::start(&repo);
     dev.await_value(3, "user_payments.total", &json!(121.25));
@@ -113,5 +113,8 @@ fn pushed_events_are_served_at_once_and_edits_are_filled() {
     // Everything was committed: another process sees it, and it is right.
     assert!(repo.run("verify").done().stdout.contains("0 mismatches"));
     let status = repo.run("status --format json").done().json();
-    assert_eq!((&status["version"], &status["sources"][0]["logs"]["push"]["events"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&status["version"], &status["sources"][0]["partitions"]["push"]["events"]),
+        (&json!(2), &json!(1))
+    );
 }

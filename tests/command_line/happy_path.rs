@@ -68,7 +68,7 @@ fn what_was_declared_is_ingested_looked_up_trained_on_and_verified() {
     let repo = TestRepo::new();
     repo.run("check").done();
     let ran = repo.run("apply").done();
-    assert!(ran.stdout.contains("added view user_payments (fill)"), "{ran:#?}");
+    assert!(ran.stdout.contains("added view user_payments (backfill)"), "{ran:#?}");
     let ran = repo.run("ingest --from payments.csv --source payments").done();
     assert!(ran.stdout.contains(&format!("{EVENTS} events")), "{ran:#?}");
     let again = repo.run("ingest --from payments.csv --source payments").done();
@@ -120,7 +120,7 @@ fn machines_read_every_result() {
     assert_eq!((&json["rows"], &json["features"][0]["nulls"]), (&json!(10), &json!(0)));
     assert_eq!(repo.run("verify --format json").done().json()["mismatches"], json!([]));
     let json = repo.run("status --format json").done().json();
-    assert_eq!(json["sources"][0]["logs"]["file"]["events"], EVENTS);
+    assert_eq!(json["sources"][0]["partitions"]["file"]["events"], EVENTS);
     assert_eq!(json["views"][0]["entities"], 10);
     fs::create_dir(repo.file("tests")).expect("created");
     repo.write("tests/count.md", SCENARIO);
@@ -145,7 +145,7 @@ const SCENARIO: &str = "\
 ";
 
 #[test]
-fn a_changed_view_is_refilled_by_apply_and_named_until_then() {
+fn a_changed_view_is_backfilled_by_apply_and_named_until_then() {
     let repo = TestRepo::ingested();
     let definitions = crate::repo::DEFINITIONS.replace("sum(amount)", "max(amount)");
     repo.write("shop.yaml", &definitions);
@@ -154,7 +154,7 @@ fn a_changed_view_is_refilled_by_apply_and_named_until_then() {
     assert!(before.stderr.contains("the definitions differ from version 1"), "{before:#?}");
     assert_eq!(before.json()["rows"][0]["values"]["user_payments.total"], 121.25);
     let applied = repo.run("apply").done();
-    assert!(applied.stdout.contains("changed view user_payments (refill): total changed"), "{applied:#?}");
+    assert!(applied.stdout.contains("changed view user_payments (backfill): total changed"), "{applied:#?}");
     assert_eq!(repo.run(asked).done().json()["rows"][0]["values"]["user_payments.total"], 44.25);
     repo.run("verify").done();
     assert!(repo.run("apply").done().stdout.contains("nothing has changed since version 2"));

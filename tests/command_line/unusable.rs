@@ -69,7 +69,7 @@ fn events_that_no_view_can_see_are_a_warning() {
     );
     let ran = repo.run("ingest --from keyless.csv --source payments");
     let warning = "warning: 2 of the 2 rows of keyless.csv are events that no view can use\n  \
-                   2 rows: null keys: no view can see an event without `user_id` (first: log file offset 0)";
+                   2 rows: null keys: no view can see an event without `user_id` (first: partition file offset 0)";
     told(&ran, 0, &[warning]);
 }
 

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use tidemark_kernel::{Log, Time};
+use tidemark_kernel::{Partition, Time};
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{EmbeddedStore, EntityStates, OnlineStore, Positions};
 
@@ -34,8 +34,10 @@ impl Contents {
         }
         let events = EventTable::open(&location, source).await.expect("events");
         let dead_letters = EventTable::open_dead_letters(&location, source).await.expect("dead letters");
-        let end = events.positions()[&Log::FILE];
-        assert!(views.values().all(|(positions, _)| positions[&Log::FILE].values().all(|at| *at == end)));
+        let end = events.positions()[&Partition::FILE];
+        assert!(
+            views.values().all(|(positions, _)| positions[&Partition::FILE].values().all(|at| *at == end))
+        );
         Self { views, events: rows(&events).await, dead_letters: rows(&dead_letters).await }
     }
 

@@ -82,7 +82,7 @@ fn records_that_retention_deletes_unread_are_never_skipped_in_silence() {
     world.tidemark(&["ingest", "--source", "payments", "--skip-lost", "--until-idle"]).done();
     world.check();
     world.produce(300);
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn transactions_that_are_taken_back_or_open() {
     let open = world.begin(&producer, 200);
     worker.kill();
     world.commit(&producer, open);
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn more_partitions_while_it_runs() {
     world.wait_until_in();
     one.stop();
     other.kill();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -145,5 +145,5 @@ fn compressed_topics() {
     world.wait_until_in();
     worker.check();
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use futures::TryStreamExt;
-use tidemark_kernel::{Log, Position, SourcePlan, Time, Value};
+use tidemark_kernel::{Partition, Position, SourcePlan, Time, Value};
 use tidemark_offline::{EventTable, Location, Positions};
 use tidemark_online::Lookups;
 use tidemark_registry::Repo;
 use tidemark_store::{BUCKETS, OnlineStore, RedisConfig, RedisStore};
 use tokio::runtime::Runtime;
 
-use crate::traffic::{Event, Place, Totals};
+use crate::traffic::{Event, PartitionOffset, Totals};
 use crate::world::{PROJECT, World};
 
 /// Where a world stands.
@@ -24,7 +24,7 @@ pub(crate) struct Standing {
     /// In `events`, the partitions alone.
     pub(crate) events: Positions,
     /// For each view, in every bucket of its live generation.
-    pub(crate) views: BTreeMap<String, BTreeMap<Log, Vec<Position>>>,
+    pub(crate) views: BTreeMap<String, BTreeMap<Partition, Vec<Position>>>,
 }
 
 impl Standing {
@@ -33,15 +33,16 @@ impl Standing {
         runtime().block_on(async {
             let repo = repo(world);
             let events = EventTable::open(&location(world), source(&repo)).await.ok()?;
-            let events = events.positions().iter().filter(|(log, _)| log.0 >= 0);
-            let events = events.map(|(log, position)| (*log, *position)).collect();
+            let events = events.positions().iter().filter(|(partition, _)| partition.0 >= 0);
+            let events = events.map(|(partition, position)| (*partition, *position)).collect();
             let store = open(world).await?;
             let mut views = BTreeMap::new();
             for name in repo.views.keys() {
                 let live = store.live(name).await.ok()??;
                 let positions = store.positions(&live).await.ok()?.into_iter();
-                let positions = positions.filter(|(log, _)| log.0 >= 0);
-                let positions = positions.map(|(log, buckets)| (log, buckets.into_values().collect()));
+                let positions = positions.filter(|(partition, _)| partition.0 >= 0);
+                let positions =
+                    positions.map(|(partition, buckets)| (partition, buckets.into_values().collect()));
                 views.insert(name.clone(), positions.collect());
             }
             Some(Self { events, views })
@@ -51,7 +52,7 @@ impl Standing {
     /// Whether both stores are where the topic ends.
     pub(crate) fn is_at(&self, ends: &BTreeMap<i32, (i64, i64)>) -> bool {
         let at_end = |(partition, (_, end)): (&i32, &(i64, i64))| {
-            self.events.get(&Log(*partition)).is_some_and(|position| position.0 == *end)
+            self.events.get(&Partition(*partition)).is_some_and(|position| position.0 == *end)
         };
         ends.iter().all(at_end) && self.is_level()
     }
@@ -64,9 +65,11 @@ impl Standing {
 
     /// Whether no view has a record that `events` lacks.
     pub(crate) fn views_follow_events(&self) -> bool {
-        let at = |log| self.events.get(log).copied().unwrap_or(Position::START);
-        let logs = self.views.values().flatten();
-        logs.into_iter().all(|(log, buckets)| buckets.iter().all(|position| *position <= at(log)))
+        let at = |partition| self.events.get(partition).copied().unwrap_or(Position::START);
+        let partitions = self.views.values().flatten();
+        partitions
+            .into_iter()
+            .all(|(partition, buckets)| buckets.iter().all(|position| *position <= at(partition)))
     }
 
     /// Whether every bucket of every view is where `events` is.
@@ -76,7 +79,7 @@ impl Standing {
             None => false,
         };
         let mut views = self.views.values();
-        views.all(|view| self.events.iter().all(|(log, position)| level(view.get(log), position)))
+        views.all(|view| self.events.iter().all(|(partition, position)| level(view.get(partition), position)))
     }
 }
 
@@ -103,12 +106,15 @@ pub(crate) fn check(world: &World<'_>) {
 /// the moment.
 pub(crate) fn decide_ahead(world: &World<'_>) {
     let (events, _) = runtime().block_on(tables(world, source(&repo(world))));
-    let events: BTreeSet<Place> = events.into_iter().map(|(place, _)| place).collect();
-    world.model.lock().settle_ahead(|place| events.contains(&place));
+    let events: BTreeSet<PartitionOffset> = events.into_iter().map(|(place, _)| place).collect();
+    world.model.lock().decide_ahead_of_clock(|place| events.contains(&place));
 }
 
 /// Rows of `events` and `dead_letters`.
-async fn tables(world: &World<'_>, source: &SourcePlan) -> (Vec<(Place, Event)>, Vec<(Place, String)>) {
+async fn tables(
+    world: &World<'_>,
+    source: &SourcePlan,
+) -> (Vec<(PartitionOffset, Event)>, Vec<(PartitionOffset, String)>) {
     let events = EventTable::open(&location(world), source).await.expect("events");
     let columns = ["user_id", "trace", "produced_at", "shop", "amount", "at", "_log", "_offset"];
     let events = rows(&events, &columns).await.iter().flat_map(events_of).collect();
@@ -122,7 +128,7 @@ async fn rows(table: &EventTable, columns: &[&str]) -> Vec<RecordBatch> {
     rows.try_collect().await.expect("rows")
 }
 
-fn events_of(batch: &RecordBatch) -> Vec<(Place, Event)> {
+fn events_of(batch: &RecordBatch) -> Vec<(PartitionOffset, Event)> {
     let [users, traces, produced, shops, amounts, ats, ..] = batch.columns() else { panic!("{batch:?}") };
     let number = |row: usize| users.is_valid(row).then(|| users.as_primitive::<Int64Type>().value(row));
     let text = |column: &dyn Array, row: usize| column.is_valid(row).then(|| string(column, row));
@@ -139,14 +145,14 @@ fn events_of(batch: &RecordBatch) -> Vec<(Place, Event)> {
     (0..batch.num_rows()).map(|row| (place(batch, row), event(row))).collect()
 }
 
-fn dead_letters_of(batch: &RecordBatch) -> Vec<(Place, String)> {
+fn dead_letters_of(batch: &RecordBatch) -> Vec<(PartitionOffset, String)> {
     (0..batch.num_rows()).map(|row| (place(batch, row), string(batch.column(0), row))).collect()
 }
 
-fn place(batch: &RecordBatch, row: usize) -> Place {
-    let log = batch.column_by_name("_log").expect("asked for").as_primitive::<Int32Type>().value(row);
+fn place(batch: &RecordBatch, row: usize) -> PartitionOffset {
+    let partition = batch.column_by_name("_log").expect("asked for").as_primitive::<Int32Type>().value(row);
     let offset = batch.column_by_name("_offset").expect("asked for").as_primitive::<Int64Type>().value(row);
-    (log, offset)
+    (partition, offset)
 }
 
 fn string(column: &dyn Array, row: usize) -> String {
@@ -158,13 +164,17 @@ fn string(column: &dyn Array, row: usize) -> String {
 
 /// Every expected row is there once, and no other.
 #[track_caller]
-fn same<T: Debug + PartialEq>(what: &str, expected: &BTreeMap<Place, T>, rows: Vec<(Place, T)>) {
+fn same<T: Debug + PartialEq>(
+    what: &str,
+    expected: &BTreeMap<PartitionOffset, T>,
+    rows: Vec<(PartitionOffset, T)>,
+) {
     let mut found = BTreeMap::new();
     for (place, row) in rows {
         let twice = found.insert(place, row);
         assert!(twice.is_none(), "{what}: {place:?} is there twice");
     }
-    let missing: Vec<&Place> = expected.keys().filter(|place| !found.contains_key(place)).collect();
+    let missing: Vec<&PartitionOffset> = expected.keys().filter(|place| !found.contains_key(place)).collect();
     assert!(missing.is_empty(), "{what}: {} are missing, such as {:?}", missing.len(), missing[0]);
     for (place, row) in found {
         assert_eq!(expected.get(&place), Some(&row), "{what}: {place:?}");

@@ -1,4 +1,4 @@
-//! Definitions that change while records come, and views that are filled from history.
+//! Definitions that change while records come, and views that are backfilled from history.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::world::{World, pause};
 use crate::{check, report, rounds};
 
-/// A view that takes a while to fill, of which each number makes another.
+/// A view that takes a while to backfill, of which each number makes another.
 pub(crate) fn another_view(number: usize) -> String {
     format!(
         "views:
@@ -44,7 +44,7 @@ fn a_view_changes_in_the_middle_of_a_backlog() {
     });
     one.kill();
     other.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_view_changes_while_a_worker_elsewhere_does_not_know() {
         pause(Duration::from_millis(500));
         new.stop();
     });
-    world.settle();
+    world.wait_until_idle();
 }
 
 const READINGS: [&str; 3] = ["max_ahead: 1m", "max_ahead: 5m", "max_ahead: 1m"];
@@ -84,7 +84,7 @@ fn a_source_is_read_otherwise_in_the_middle_of_a_backlog() {
     });
     one.kill();
     other.stop();
-    settle_either_way(&world);
+    wait_until_idle_either_way(&world);
 }
 
 #[test]
@@ -103,23 +103,23 @@ fn a_source_is_read_otherwise_while_a_worker_elsewhere_does_not_know() {
             pause(Duration::from_millis(700));
             new.stop();
         });
-        settle_either_way(&world);
+        wait_until_idle_either_way(&world);
     }
 }
 
-/// Settles where it is a matter of the moment under which reading a record came in.
-fn settle_either_way(world: &World<'_>) {
+/// Waits until idle where it is a matter of the moment under which reading a record came in.
+fn wait_until_idle_either_way(world: &World<'_>) {
     world.finish();
     check::decide_ahead(world);
     world.check();
 }
 
 #[test]
-fn a_fill_is_killed_at_every_step() {
+fn a_backfill_is_killed_at_every_step() {
     let (world, began) = (World::new(), Instant::now());
     let mut random = ChaCha8Rng::seed_from_u64(6);
     world.produce(40_000);
-    world.settle();
+    world.wait_until_idle();
     let plain = world.definitions();
     // How long one takes that is left alone.
     let undisturbed = Instant::now();
@@ -139,11 +139,14 @@ fn a_fill_is_killed_at_every_step() {
         }
         if round % 2 == 0 {
             world.tidemark(&["apply"]).done();
-            world.settle();
+            world.wait_until_idle();
         }
     }
     world.tidemark(&["apply"]).done();
-    world.settle();
+    world.wait_until_idle();
     let seconds = began.elapsed().as_secs();
-    report(&format!("{kills} kills of a fill that takes {took:?}, {} records, {seconds} s", world.records()));
+    report(&format!(
+        "{kills} kills of a backfill that takes {took:?}, {} records, {seconds} s",
+        world.records()
+    ));
 }

@@ -73,5 +73,5 @@ fn a_full_disk_is_waited_for() {
         worker.kill();
         disk.free();
     });
-    world.settle();
+    world.wait_until_idle();
 }

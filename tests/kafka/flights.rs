@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tidemark_kernel::service::ServiceFeature;
-use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Value, Window};
+use tidemark_kernel::{Partition, Position, ServicePlan, Span, Time, Value, Window};
 use tidemark_offline::Location;
 use tidemark_prove::demo::{Asked, Engines, compare_answers, look_up};
 use tidemark_prove::truth::tells;
@@ -194,18 +194,18 @@ impl<'r> Replay<'r> {
     /// Waits until every view holds these movements.
     fn wait_until_in(&self, movements: &[Movement], workers: &mut [Worker]) {
         let mut ends = BTreeMap::new();
-        movements.iter().for_each(|movement| *ends.entry(Log(movement.partition())).or_insert(0) += 1);
+        movements.iter().for_each(|movement| *ends.entry(Partition(movement.partition())).or_insert(0) += 1);
         until("the flights are in", || {
             workers.iter_mut().for_each(Worker::check);
             self.runtime.block_on(self.is_in(&ends)).then_some(())
         });
     }
 
-    async fn is_in(&self, ends: &BTreeMap<Log, i64>) -> bool {
+    async fn is_in(&self, ends: &BTreeMap<Partition, i64>) -> bool {
         for plan in self.repo.views.values().filter(|plan| plan.source == "flights") {
             let Ok(Some(live)) = self.store.live(&plan.view).await else { return false };
             let positions = self.store.positions(&live).await.expect("Redis answers");
-            let at_end = |(log, end): (&Log, &i64)| {
+            let at_end = |(log, end): (&Partition, &i64)| {
                 positions.get(log).is_some_and(|buckets| {
                     let all = buckets.values().all(|position| *position == Position(*end));
                     all && buckets.len() == usize::from(BUCKETS)

@@ -23,7 +23,7 @@ fn restarted_from_an_older_snapshot_while_records_come() {
     world.wait_until_in();
     assert!(worker.metric("tidemark_ingest_rewinds_total") > 0.0, "nothing was lost");
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn restarted_from_an_older_snapshot_and_no_record_comes_anymore() {
     world.wait_until_in();
     world.check();
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn failed_over_to_a_replica_that_lacks_the_last_writes() {
     world.wait_until_in();
     assert!(worker.metric("tidemark_ingest_rewinds_total") > 0.0, "nothing was lost");
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn emptied() {
     worker.check();
     world.check();
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn replies_lost_after_the_function_ran() {
     world.wait_until_in();
     report(&format!("{TIMES} replies of Redis to flushes lost"));
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn out_of_memory() {
     });
     world.wait_until_in();
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// Also one that ran out of memory in the middle, and whose worker was killed meanwhile.
@@ -136,7 +136,7 @@ fn out_of_memory_as_its_worker_is_killed() {
         worker.kill();
     });
     set_maxmemory(&world.redis, "0");
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn loading_its_data() {
     });
     world.wait_until_in();
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn one_that_may_evict_is_refused() {
     set_policy(&world.redis, "allkeys-lru");
     world.with_traffic(|| worker.ended().refused(&refusal));
     set_policy(&world.redis, "noeviction");
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// Two hundred thousand records wait, of which a slow Redis lets few through.
@@ -211,7 +211,7 @@ fn memory_stays_bounded_while_it_is_slow() {
     ));
     assert!(most < before + MORE, "{before} bytes before, {most} while it was slow");
     worker.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 fn set_maxmemory(redis: &Redis, bytes: &str) {

@@ -24,7 +24,7 @@ const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 
 /// A partition and an offset.
-pub(crate) type Place = (i32, i64);
+pub(crate) type PartitionOffset = (i32, i64);
 
 /// What becomes of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,11 +169,11 @@ pub(crate) type Totals = (i64, f64);
 /// Everything that was produced, and what should have become of it.
 #[derive(Clone, Default)]
 pub(crate) struct Model {
-    fates: BTreeMap<Place, Fate>,
+    fates: BTreeMap<PartitionOffset, Fate>,
 }
 
 impl Model {
-    pub(crate) fn add(&mut self, place: Place, fate: Fate) {
+    pub(crate) fn add(&mut self, place: PartitionOffset, fate: Fate) {
         let before = self.fates.insert(place, fate);
         assert_eq!(before, None, "Kafka gave {place:?} twice");
     }
@@ -189,7 +189,7 @@ impl Model {
     }
 
     /// Decides what becomes of the records that are far ahead, of which `is_event` tells.
-    pub(crate) fn settle_ahead(&mut self, is_event: impl Fn(Place) -> bool) {
+    pub(crate) fn decide_ahead_of_clock(&mut self, is_event: impl Fn(PartitionOffset) -> bool) {
         for (place, fate) in &mut self.fates {
             if let Fate::Ahead(event) = fate {
                 *fate = if is_event(*place) {
@@ -201,16 +201,16 @@ impl Model {
         }
     }
 
-    pub(crate) fn events(&self) -> BTreeMap<Place, Event> {
-        let event = |(place, fate): (&Place, &Fate)| match fate {
+    pub(crate) fn events(&self) -> BTreeMap<PartitionOffset, Event> {
+        let event = |(place, fate): (&PartitionOffset, &Fate)| match fate {
             Fate::Event(event) => Some((*place, event.clone())),
             _ => None,
         };
         self.fates.iter().filter_map(event).collect()
     }
 
-    pub(crate) fn dead_letters(&self) -> BTreeMap<Place, String> {
-        let code = |(place, fate): (&Place, &Fate)| match fate {
+    pub(crate) fn dead_letters(&self) -> BTreeMap<PartitionOffset, String> {
+        let code = |(place, fate): (&PartitionOffset, &Fate)| match fate {
             Fate::DeadLetter(code) => Some((*place, (*code).to_owned())),
             Fate::Ahead(_) => Some((*place, "too_far_ahead".to_owned())),
             _ => None,

@@ -74,6 +74,6 @@ fn another_epoch_alone_is_no_truncation() {
         worker.stop();
         kafka.restart();
         world.produce(100);
-        world.settle();
+        world.wait_until_idle();
     }
 }

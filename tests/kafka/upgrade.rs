@@ -62,7 +62,7 @@ fn workers_and_servers_are_replaced_one_by_one() {
     }
     let asked = callers.check();
     fleet.stop();
-    world.settle();
+    world.wait_until_idle();
     let (records, orders) = (world.records(), orders.sent());
     let seconds = began.elapsed().as_secs();
     report(&format!("upgraded: {asked} lookups, {records} payments, {orders} orders, {seconds} s"));

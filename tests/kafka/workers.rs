@@ -52,7 +52,7 @@ fn killed_at_random_moments_while_others_join_and_leave() {
                 kills += 1;
             }
         });
-        world.settle();
+        world.wait_until_idle();
     }
     let (records, seconds) = (world.records(), began.elapsed().as_secs());
     report(&format!(
@@ -86,7 +86,7 @@ fn a_zombie_comes_back_after_another_took_over() {
         });
     }
     zombie.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_graceful_stop_hands_over_at_once() {
     world.wait_until_in();
     world.check();
     second.stop();
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// Two groups: each gives all partitions to its only member.
@@ -140,7 +140,7 @@ fn two_that_both_believe_they_own_every_partition() {
     for (_, running) in [one, other] {
         runtime.block_on(running).expect("no panic").expect("it stops well");
     }
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// Two deployments of one repo, each with event tables and a Redis of its own: neither takes a part of the topic away from
@@ -173,7 +173,7 @@ fn two_deployments_of_one_project_both_read_everything() {
     one.stop();
     other.stop();
     worker::run(copy.path(), &["verify"], &copy.path().join("verify.log")).done();
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// Each worker backfills a new view from the partitions that it reads.
@@ -220,7 +220,7 @@ fn a_backfill_is_divided_among_workers() {
         runtime.block_on(running).expect("no panic").expect("it stops well");
     }
     world.tidemark(&["apply"]).done();
-    world.settle();
+    world.wait_until_idle();
 }
 
 /// A worker in this process, in the consumer group of this project.

@@ -335,7 +335,7 @@ kafka:
 
     /// Takes in whatever is left, and checks everything.
     #[track_caller]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_until_idle(&self) {
         self.finish();
         self.check();
     }

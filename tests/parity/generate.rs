@@ -13,10 +13,10 @@ pub(crate) struct Case {
     pub(crate) steps: Vec<Step>,
 }
 
-/// What one log receives.
+/// What one partition receives.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    pub(crate) log: i32,
+    pub(crate) partition: i32,
     pub(crate) received: Time,
     /// `user`, `at`, `i`, `f`, `s`, `b`.
     pub(crate) fields: [Value; 6],
@@ -100,10 +100,10 @@ fn aggregate() -> impl Strategy<Value = String> {
 fn definitions() -> impl Strategy<Value = String> {
     let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..4);
     let feature = (aggregate(), windows);
-    let head = prop::sample::select(vec!["0s", "1s", "10s", "2m"]);
+    let time_travel = prop::sample::select(vec!["0s", "1s", "10s", "2m"]);
     let filter = prop::option::weighted(0.4, prop::sample::select(FILTERS.to_vec()));
     let max_age = prop::option::of(prop::sample::select(vec!["0s", "2s", "5m", "1d"]));
-    (prop::collection::vec(feature, 1..5), head, filter, max_age).prop_map(|(features, head, filter, max_age)| {
+    (prop::collection::vec(feature, 1..5), time_travel, filter, max_age).prop_map(|(features, time_travel, filter, max_age)| {
         let features = features.into_iter().enumerate().map(|(index, (aggregate, windows))| {
             // Two windows of one length and different hops would have one name.
             let (fine, other): (Vec<&str>, Vec<&str>) = windows.into_iter().partition(|window| !window.contains(' '));
@@ -114,7 +114,7 @@ fn definitions() -> impl Strategy<Value = String> {
         let filter = filter.map_or(String::new(), |filter| format!("    where: \"{filter}\"\n"));
         let max_age = max_age.map_or(String::new(), |age| format!("    max_age: {age}\n"));
         format!(
-            "{SOURCE}views:\n  - name: v\n    entity: user\n    source: clicks\n    head: {head}\n{filter}{max_age}    \
+            "{SOURCE}views:\n  - name: v\n    entity: user\n    source: clicks\n    time_travel: {time_travel}\n{filter}{max_age}    \
              features:\n{features}      - {{name: n, aggregate: count(*), windows: [lifetime]}}\n{SERVICE}"
         )
     })
@@ -159,7 +159,7 @@ fn fields() -> impl Strategy<Value = [Value; 4]> {
     (integer, float, text, bool).prop_map(|(integer, float, text, bool)| [integer, float, text, bool])
 }
 
-/// Records in the order in which they are received, in up to three logs: on time, late, ahead (some too far), tied,
+/// Records in the order in which they are received, in up to three partitions: on time, late, ahead (some too far), tied,
 /// and without a time.
 fn records() -> impl Strategy<Value = Vec<Record>> {
     let start = prop_oneof![Just(0i64), -2_000_000_000_000i64..2_000_000_000_000];
@@ -173,11 +173,11 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     let record = (0i64..50, late, jitter, 0i32..3, user, prop::bool::weighted(0.02), fields());
     (start, scale, prop::collection::vec(record, 1..90)).prop_map(|(start, scale, records)| {
         let mut now = start;
-        let receive = records.into_iter().map(|(gap, late, jitter, log, user, untimed, fields)| {
+        let receive = records.into_iter().map(|(gap, late, jitter, partition, user, untimed, fields)| {
             now += gap * scale;
             let at = if untimed { Value::Null } else { Value::Timestamp(Time::from_millis(now - late)) };
             let [i, f, s, b] = fields;
-            Record { log, received: Time::from_millis(now - jitter), fields: [user, at, i, f, s, b] }
+            Record { partition, received: Time::from_millis(now - jitter), fields: [user, at, i, f, s, b] }
         });
         receive.collect()
     })

@@ -1,7 +1,7 @@
 //! PARITY: for every plan, every set of applied events and every `at` that may be asked about, a lookup, the training
 //! set `as_served` by its token, and the oracle give the same values, statuses and times, bit for bit.
 //!
-//! Plans are random definitions, compiled by the registry; streams come in several logs, with late, early, tied and
+//! Plans are random definitions, compiled by the registry; streams come in several partitions, with late, early, tied and
 //! malformed records; lookups fall between them, and whoever ingests is restarted at random.
 
 use std::collections::BTreeMap;
@@ -113,7 +113,7 @@ proptest! {
 async fn a_nan_beside_one_other_number() {
     let start = Time::from_millis(0);
     let record = |user: i64, f: f64| Record {
-        log: 1,
+        partition: 1,
         received: start,
         fields: [
             Value::Int64(user),
@@ -141,7 +141,7 @@ sources:
              {name: s, type: string}, {name: b, type: bool}]
     event_time: at
 views:
-  - {name: v, entity: user, source: clicks, head: 0s, features: [{name: total, aggregate: sum(f), windows: [1d]}]}
+  - {name: v, entity: user, source: clicks, time_travel: 0s, features: [{name: total, aggregate: sum(f), windows: [1d]}]}
 services:
   - {name: service, features: [v], request: [{name: amount, type: int64}]}
 ";

@@ -13,7 +13,7 @@ use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
 use tidemark_kernel::{
-    FeaturePlan, Log, Position, ServicePlan, SourcePlan, Stamp, Time, Token, Value, Visibility,
+    FeaturePlan, Partition, Position, ServicePlan, SourcePlan, Stamp, Time, Token, Value, Visibility,
 };
 use tidemark_offline::{EventTable, Location, Positions};
 use tidemark_online::Lookups;
@@ -26,7 +26,7 @@ use crate::generate::{Case, Record};
 pub(crate) struct World {
     repo: Repo,
     records: Vec<Record>,
-    /// Where each record is in its log.
+    /// Where each record is in its partition.
     offsets: Vec<i64>,
     received: usize,
     store: Arc<dyn OnlineStore>,
@@ -38,7 +38,7 @@ pub(crate) struct World {
     location: Location,
 }
 
-const LOGS: [Log; 3] = [Log(0), Log(1), Log(2)];
+const LOGS: [Partition; 3] = [Partition(0), Partition(1), Partition(2)];
 
 impl World {
     pub(crate) async fn new(case: &Case) -> Self {
@@ -46,7 +46,7 @@ impl World {
         let repo = repo.map_err(|problems| problems.to_string()).expect(&case.definitions);
         let plan = Arc::clone(&repo.views["v"]);
         let store: Arc<dyn OnlineStore> = Arc::new(MemoryStore::new(Arc::new(|| Time::MIN)));
-        let starts = LOGS.map(|log| (log, Position::START)).into();
+        let starts = LOGS.map(|partition| (partition, Position::START)).into();
         let generation = store
             .begin("v", plan.generation_fingerprint(case.layout), &starts, None)
             .await
@@ -57,7 +57,7 @@ impl World {
         lookups.serve([Arc::clone(&repo.services["service"])]).expect("a service");
         let mut next = BTreeMap::new();
         let offsets = case.records.iter().map(|record| {
-            let next: &mut i64 = next.entry(record.log).or_default();
+            let next: &mut i64 = next.entry(record.partition).or_default();
             *next += 1;
             *next - 1
         });
@@ -89,11 +89,11 @@ impl World {
         self.receive(received).await;
     }
 
-    /// Receives the next records, each run of one log as one batch.
+    /// Receives the next records, each run of one partition as one batch.
     pub(crate) async fn receive(&mut self, count: usize) {
         let to = self.records.len().min(self.received + count);
         let run: Vec<usize> = (self.received..to).collect();
-        for run in run.chunk_by(|a, b| self.records[*a].log == self.records[*b].log) {
+        for run in run.chunk_by(|a, b| self.records[*a].partition == self.records[*b].partition) {
             let batch = self.batch(run);
             let advance = self.writer.advance(&Arc::new(batch)).await.expect("a batch is taken");
             assert_eq!(advance, Advance::Done);
@@ -101,7 +101,7 @@ impl World {
         self.received = to;
     }
 
-    /// Records of one log that follow one another, as ingestion takes them in.
+    /// Records of one partition that follow one another, as ingestion takes them in.
     fn batch(&self, run: &[usize]) -> Batch {
         let source = &self.repo.sources["clicks"];
         let offsets: Vec<i64> = run.iter().map(|record| self.offsets[*record]).collect();
@@ -120,13 +120,13 @@ impl World {
             offsets,
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
-            logs: None,
+            partitions: None,
             place: Place::Push,
             dead: Vec::new(),
             from,
             to,
         };
-        chunk.accept(source, Log(self.records[run[0]].log)).expect("a batch")
+        chunk.accept(source, Partition(self.records[run[0]].partition)).expect("a batch")
     }
 
     pub(crate) fn asked(&self, user: Option<i64>, amount: Option<i64>) -> BTreeMap<String, Value> {
@@ -159,23 +159,24 @@ impl World {
         visibility: Visibility,
     ) -> ServiceAnswer {
         let received = self.records.iter().zip(&self.offsets).take(self.received);
-        let reach: Reach = received.map(|(record, offset)| (Log(record.log), *offset)).collect();
+        let reach: Reach = received.map(|(record, offset)| (Partition(record.partition), *offset)).collect();
         let service = self.service();
         let entities = truth::entities(&service, asked);
         let answer = self.history.answer(entities[0].as_ref(), at, visibility, &reach);
         truth::assemble(&service, asked, &[answer]).expect("derived features")
     }
 
-    /// Writes every event, log by log.
+    /// Writes every event, partition by partition.
     pub(crate) async fn write_tables(&self) {
         let source = &self.repo.sources["clicks"];
         let mut table = EventTable::open_or_create(&self.location, source).await.expect("a table");
-        for log in LOGS {
-            let run: Vec<usize> =
-                (0..self.records.len()).filter(|record| self.records[*record].log == log.0).collect();
+        for partition in LOGS {
+            let run: Vec<usize> = (0..self.records.len())
+                .filter(|record| self.records[*record].partition == partition.0)
+                .collect();
             if !run.is_empty() {
                 let batch = self.batch(&run);
-                let to = Positions::from([(log, batch.to)]);
+                let to = Positions::from([(partition, batch.to)]);
                 table.append(&[batch.events], &Positions::new(), &to, None).await.expect("appended");
             }
         }
@@ -221,9 +222,9 @@ fn history(repo: &Repo, records: &[Record], offsets: &[i64]) -> ViewHistory {
     let mut history = ViewHistory::new(Arc::clone(&repo.views["v"]));
     let stamp = |(record, offset): (&Record, &i64)| {
         let field = |name: &str| source.field(name).map_or(Value::Null, |index| record.fields[index].clone());
-        let accepted = source.accept(Log(record.log), Some(record.received), field).ok();
+        let accepted = source.accept(Partition(record.partition), Some(record.received), field).ok();
         accepted.map(|(event_time, arrival_time)| Stamp {
-            log: Log(record.log),
+            partition: Partition(record.partition),
             offset: *offset,
             event_time,
             arrival_time,

@@ -8,7 +8,7 @@ use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use tidemark_ingest::decode::Batch;
 use tidemark_ingest::{Advance, Memory, ViewWriter};
-use tidemark_kernel::{FeaturePlan, Fingerprint, Log, Position, Span, Stamp, Time};
+use tidemark_kernel::{FeaturePlan, Fingerprint, Partition, Position, Span, Stamp, Time};
 use tidemark_offline::table::layout;
 use tidemark_offline::{Positions, TableKind};
 use tidemark_prove::truth::{self, ViewHistory};
@@ -46,7 +46,7 @@ struct Source {
     schema: SchemaRef,
     events: Vec<RecordBatch>,
     positions: Positions,
-    dead: Vec<(Log, i64)>,
+    dead: Vec<(Partition, i64)>,
 }
 
 impl Source {
@@ -63,7 +63,7 @@ impl Source {
     }
 
     /// Where each event is, with its id.
-    fn ids(&self) -> Vec<((Log, i64), i64)> {
+    fn ids(&self) -> Vec<((Partition, i64), i64)> {
         let of = |rows: &RecordBatch| {
             let ids = rows.column_by_name("id").expect("a column").as_primitive::<Int64Type>().clone();
             places(rows).into_iter().zip(ids.values().to_vec()).collect::<Vec<_>>()
@@ -72,20 +72,25 @@ impl Source {
     }
 }
 
-fn places(rows: &RecordBatch) -> Vec<(Log, i64)> {
-    let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
+fn places(rows: &RecordBatch) -> Vec<(Partition, i64)> {
+    let partitions = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
     let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
-    logs.values().iter().zip(offsets.values()).map(|(log, offset)| (Log(*log), *offset)).collect()
+    partitions
+        .values()
+        .iter()
+        .zip(offsets.values())
+        .map(|(partition, offset)| (Partition(*partition), *offset))
+        .collect()
 }
 
 /// Each place once, be it of an event or of a dead letter.
-fn once(source: &Source) -> Result<BTreeMap<(Log, i64), Option<i64>>, String> {
+fn once(source: &Source) -> Result<BTreeMap<(Partition, i64), Option<i64>>, String> {
     let mut found = BTreeMap::new();
     let events = source.ids().into_iter().map(|(place, id)| (place, Some(id)));
     let dead = source.dead.iter().map(|place| (*place, None));
-    for ((log, offset), id) in events.chain(dead) {
-        if found.insert((log, offset), id).is_some() {
-            return Err(format!("{log} {offset} is there twice"));
+    for ((partition, offset), id) in events.chain(dead) {
+        if found.insert((partition, offset), id).is_some() {
+            return Err(format!("{partition} {offset} is there twice"));
         }
     }
     Ok(found)
@@ -105,21 +110,21 @@ fn topic_records_are_in_one_place(project: &Project, payments: &Source) -> Resul
     let mut found = once(payments).map_err(|twice| format!("payments: {twice}"))?;
     let truth = project.truth.lock();
     // Those of one id, in order of offset, as far as they are events whenever they are read.
-    let mut events: BTreeMap<(Log, i64), Vec<Sent>> = BTreeMap::new();
-    for (log, offset, known) in &truth.topic {
-        let found = found.remove(&(*log, *offset));
-        let is_compacted = truth.compacted.contains(&(*log, *offset));
+    let mut events: BTreeMap<(Partition, i64), Vec<Sent>> = BTreeMap::new();
+    for (partition, offset, known) in &truth.topic {
+        let found = found.remove(&(*partition, *offset));
+        let is_compacted = truth.compacted.contains(&(*partition, *offset));
         let holds = match known {
             Some((id, Kind::Event)) if project.is_unique => {
                 let sent = Sent { is_found: found.is_some(), is_compacted };
-                events.entry((*log, *id)).or_default().push(sent);
+                events.entry((*partition, *id)).or_default().push(sent);
                 found.is_none_or(|found| found == Some(*id))
             }
             Some((id, kind)) => is_right(*id, *kind, found) || (found.is_none() && is_compacted),
             None => found.is_none(),
         };
         if !holds {
-            return Err(format!("payments {log} {offset}: {known:?} was found as {found:?}"));
+            return Err(format!("payments {partition} {offset}: {known:?} was found as {found:?}"));
         }
     }
     for (event, sent) in events {
@@ -146,27 +151,29 @@ struct Sent {
 fn clicks_are_in_one_place(project: &Project, clicks: &Source) -> Result<(), String> {
     let found = once(clicks).map_err(|twice| format!("clicks: {twice}"))?;
     let truth = project.truth.lock();
-    let rows = truth.rows.iter().zip(0..).map(|((id, kind), offset)| (Log::FILE, offset, *id, *kind));
+    let rows = truth.rows.iter().zip(0..).map(|((id, kind), offset)| (Partition::FILE, offset, *id, *kind));
     let pushed =
-        truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Log::PUSH, (*offset)?, *id, *kind)));
-    for (log, offset, id, kind) in rows.chain(pushed) {
-        let found = found.get(&(log, offset)).copied();
+        truth.pushed.iter().filter_map(|(id, kind, offset)| Some((Partition::PUSH, (*offset)?, *id, *kind)));
+    for (partition, offset, id, kind) in rows.chain(pushed) {
+        let found = found.get(&(partition, offset)).copied();
         if !is_right(id, kind, found) {
-            return Err(format!("clicks {log} {offset}: {id} {kind:?} was found as {found:?}"));
+            return Err(format!("clicks {partition} {offset}: {id} {kind:?} was found as {found:?}"));
         }
     }
-    let rows = found.keys().filter(|(log, _)| *log == Log::FILE).count();
+    let rows = found.keys().filter(|(partition, _)| *partition == Partition::FILE).count();
     if rows != truth.rows.len() {
         return Err(format!("clicks: {rows} rows of files were found, {} were taken in", truth.rows.len()));
     }
     // A push that was not acknowledged may be in or not, but not twice, and nothing else may be.
     let pushed: BTreeSet<i64> = truth.pushed.iter().map(|(id, _, _)| *id).collect();
     let mut ids = BTreeSet::new();
-    for ((log, offset), id) in &found {
+    for ((partition, offset), id) in &found {
         if let Some(id) = id
-            && (!ids.insert(*id) || *log == Log::PUSH && !pushed.contains(id))
+            && (!ids.insert(*id) || *partition == Partition::PUSH && !pushed.contains(id))
         {
-            return Err(format!("clicks {log} {offset}: record {id} is there twice, or was never sent"));
+            return Err(format!(
+                "clicks {partition} {offset}: record {id} is there twice, or was never sent"
+            ));
         }
     }
     Ok(())
@@ -178,11 +185,18 @@ fn batches(source: &Source) -> Vec<Arc<Batch>> {
     let offsets = all.column_by_name(layout::OFFSET).expect("a column");
     let order = sort_to_indices(offsets, None, None).expect("numbers");
     let all = take_record_batch(&all, &order).expect("indices of rows");
-    let logs: Vec<Log> = places(&all).into_iter().map(|(log, _)| log).collect();
-    let batch = |(log, to): (&Log, &Position)| {
-        let of = logs.iter().map(|other| Some(other == log)).collect();
+    let partitions: Vec<Partition> = places(&all).into_iter().map(|(partition, _)| partition).collect();
+    let batch = |(partition, to): (&Partition, &Position)| {
+        let of = partitions.iter().map(|other| Some(other == partition)).collect();
         let events = arrow::compute::filter_record_batch(&all, &of).expect("one flag for each row");
-        Arc::new(Batch { log: *log, from: Position::START, to: *to, events, dead: Vec::new(), epoch: None })
+        Arc::new(Batch {
+            partition: *partition,
+            from: Position::START,
+            to: *to,
+            events,
+            dead: Vec::new(),
+            epoch: None,
+        })
     };
     source.positions.iter().map(batch).collect()
 }
@@ -193,7 +207,7 @@ async fn states_are_what_events_amount_to(
     source: &Source,
 ) -> Result<(), String> {
     let store = Arc::new(MemoryStore::new(Arc::new(Time::default)));
-    let starts = source.positions.keys().map(|log| (*log, Position::START)).collect();
+    let starts = source.positions.keys().map(|partition| (*partition, Position::START)).collect();
     let failed = |error: &dyn std::fmt::Display| format!("rebuilding {}: {error}", plan.view);
     let begun = store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, None).await;
     let generation = begun.map_err(|error| failed(&error))?;
@@ -251,7 +265,7 @@ fn history(plan: &Arc<FeaturePlan>, source: &Source) -> Result<ViewHistory, Stri
         };
         let times = times(layout::EVENT_TIME).into_iter().zip(times(layout::ARRIVAL_TIME));
         let stamps = batch.offsets().iter().zip(times).map(|(offset, (event, arrival))| Stamp {
-            log: batch.log,
+            partition: batch.partition,
             offset: *offset,
             event_time: Time::from_millis(event),
             arrival_time: Time::from_millis(arrival),

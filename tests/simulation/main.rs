@@ -46,7 +46,7 @@ const HAPPENS: [&str; 32] = [
     "definitions changed",
     "file away",
     "file unreadable",
-    "filled beside the stream",
+    "backfilled beside the stream",
     "flush cut",
     "flush refused",
     "generations lost",

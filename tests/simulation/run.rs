@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::mutant::put_back;
 use tidemark_ingest::{
-    CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Memory, Metrics, PushLog,
+    CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, Memory, Metrics, PushPartition,
 };
-use tidemark_kernel::{Log, Position, ServicePlan, Span, Time, Token, Value};
+use tidemark_kernel::{Partition, Position, ServicePlan, Span, Time, Token, Value};
 use tidemark_offline::TableKind;
 use tidemark_online::{Lookups, Row};
 use tidemark_prove::truth::ServiceAnswer;
@@ -94,11 +94,11 @@ pub(crate) struct Project {
 #[derive(Clone)]
 pub(crate) struct Alive {
     pub(crate) handle: IngestHandle,
-    push: Option<PushLog>,
+    push: Option<PushPartition>,
 }
 
 /// What is at an offset of the topic: a record with its id, or nothing that counts.
-type Slot = (Log, i64, Option<(i64, Kind)>);
+type Slot = (Partition, i64, Option<(i64, Kind)>);
 
 /// What is known of the input.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ pub(crate) struct Truth {
     next_id: i64,
     pub(crate) topic: Vec<Slot>,
     /// What compaction has removed of it, be it read before or not.
-    pub(crate) compacted: BTreeSet<(Log, i64)>,
+    pub(crate) compacted: BTreeSet<(Partition, i64)>,
     /// Pushed records with their ids, and their offsets where the push was acknowledged.
     pub(crate) pushed: Vec<(i64, Kind, Option<i64>)>,
     /// The rows of all files in the order in which they were taken in.
@@ -188,10 +188,10 @@ impl Project {
 
     /// Pushes a few records to the first worker. False where there is none.
     async fn push_once(&self) -> bool {
-        let Some(log) = self.alive(0).and_then(|alive| alive.push) else { return false };
+        let Some(partition) = self.alive(0).and_then(|alive| alive.push) else { return false };
         let records: Vec<_> = (0..self.world.draw(1..4)).map(|_| self.record()).collect();
         let json = records.iter().map(|(_, _, json)| json.clone()).collect();
-        let first = log.append("clicks", self.world.now(), json).await.ok();
+        let first = partition.append("clicks", self.world.now(), json).await.ok();
         let known = records
             .iter()
             .zip(0..)
@@ -266,9 +266,9 @@ async fn missing(project: &Project) -> Option<String> {
             .unwrap_or_default()
     };
     let (payments, clicks) = (held("payments"), held("clicks"));
-    for (log, end) in project.kafka.ends_now() {
-        if payments.get(&log).copied().unwrap_or_default() < end {
-            return Some(format!("payments/{log} up to {end}: events has {payments:?}"));
+    for (partition, end) in project.kafka.ends_now() {
+        if payments.get(&partition).copied().unwrap_or_default() < end {
+            return Some(format!("payments/{partition} up to {end}: events has {payments:?}"));
         }
     }
     let (pushed, rows) = {
@@ -276,9 +276,9 @@ async fn missing(project: &Project) -> Option<String> {
         (truth.pushed.iter().filter_map(|(_, _, offset)| *offset).max(), truth.rows.len() as i64)
     };
     let pushed = pushed.map_or(Position::START, Position::after);
-    for (log, end) in [(Log::PUSH, pushed), (Log::FILE, Position(rows))] {
-        if clicks.get(&log).copied().unwrap_or_default() < end {
-            return Some(format!("clicks/{log} up to {end}: events has {clicks:?}"));
+    for (partition, end) in [(Partition::PUSH, pushed), (Partition::FILE, Position(rows))] {
+        if clicks.get(&partition).copied().unwrap_or_default() < end {
+            return Some(format!("clicks/{partition} up to {end}: events has {clicks:?}"));
         }
     }
     for plan in &project.definitions().views {
@@ -289,11 +289,11 @@ async fn missing(project: &Project) -> Option<String> {
             return Some(format!("view {} is live as it was defined before", plan.view));
         }
         let stored = project.store.positions(&live).await.unwrap_or_default();
-        for (log, end) in if plan.source == "payments" { &payments } else { &clicks } {
-            let reached = stored.get(log).filter(|buckets| buckets.len() == usize::from(BUCKETS));
+        for (partition, end) in if plan.source == "payments" { &payments } else { &clicks } {
+            let reached = stored.get(partition).filter(|buckets| buckets.len() == usize::from(BUCKETS));
             let reached = reached.and_then(|buckets| buckets.values().min().copied());
             if *end > Position::START && reached.is_none_or(|reached| reached < *end) {
-                return Some(format!("view {} of {log} up to {end}: {reached:?}", plan.view));
+                return Some(format!("view {} of {partition} up to {end}: {reached:?}", plan.view));
             }
         }
     }
@@ -361,11 +361,11 @@ async fn live(project: &Arc<Project>, worker: usize) -> Result<(), IngestError> 
         return Ok(());
     }
     let _tally = Tally { world: Arc::clone(world), metrics: ingest.metrics() };
-    project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_log() }));
+    project.set_alive(worker, Some(Alive { handle: ingest.handle(), push: ingest.push_partition() }));
     ingest.run(std::future::pending()).await
 }
 
-/// Counts how often views were filled beside the stream, and how often other workers did a part of it, however the worker ends.
+/// Counts how often views were backfilled beside the stream, and how often other workers did a part of it, however the worker ends.
 struct Tally {
     world: Arc<World>,
     metrics: Arc<Metrics>,
@@ -375,7 +375,7 @@ impl Drop for Tally {
     fn drop(&mut self) {
         let text = self.metrics.prometheus(self.world.now());
         for (metric, kind) in [
-            ("tidemark_ingest_backfills_total{", "filled beside the stream"),
+            ("tidemark_ingest_backfills_total{", "backfilled beside the stream"),
             ("tidemark_ingest_divided_backfills_total{", "backfill divided"),
         ] {
             let counted = text.lines().filter(|line| line.starts_with(metric));
@@ -407,8 +407,8 @@ async fn produce(project: Arc<Project>) {
                 (Some(Some(json)), Some((id, kind)))
             }
         };
-        let (log, offset) = project.kafka.append(partition, world.now(), slot);
-        project.truth.lock().topic.push((log, offset, known));
+        let (partition, offset) = project.kafka.append(partition, world.now(), slot);
+        project.truth.lock().topic.push((partition, offset, known));
         if world.chance(20) {
             world.sleep(world.draw(0..1500)).await;
         }

@@ -47,9 +47,9 @@ sources:
   - {{name: payments, kafka: {{topic: payments}}, fields: {FIELDS}, event_time: ts, max_ahead: {max_ahead}{unique}}}
   - {{name: clicks, fields: {FIELDS}, event_time: ts, arrival: record}}
 views:
-  - {{name: by_user, entity: user, source: payments{filter}, head: 2s, features: [
+  - {{name: by_user, entity: user, source: payments{filter}, time_travel: 2s, features: [
        {{name: n, aggregate: count(*), windows: [10s, lifetime]}}, {{name: total, aggregate: sum(amount), windows: [1m]}}]}}
-  - {{name: clicks_by_user, entity: user, source: clicks, head: 2s, features: [
+  - {{name: clicks_by_user, entity: user, source: clicks, time_travel: 2s, features: [
        {{name: n, aggregate: count(*), windows: [10s, 1m]}}, {{name: last, aggregate: last(amount), windows: [lifetime]}}]}}
 {shop}{more}services:
   - {{name: all, features: [by_user, clicks_by_user{shops}{also}]}}
@@ -68,12 +68,12 @@ views:
 const FIELDS: &str = "[{name: id, type: int64}, {name: user_id, type: int64}, {name: shop_id, type: string}, \
                       {name: amount, type: float64}, {name: ts, type: timestamp}]";
 
-/// Its `head` is so long that states of the first shop are in parts.
-const BY_SHOP: &str = "  - {name: by_shop, entity: shop, source: payments, where: amount > 10, head: 2m, features: [
+/// Its `time_travel` is so long that states of the first shop are in parts.
+const BY_SHOP: &str = "  - {name: by_shop, entity: shop, source: payments, where: amount > 10, time_travel: 2m, features: [
        {name: n, aggregate: count(*), windows: [1m]}, {name: users, aggregate: count(distinct user_id), windows: [lifetime]}]}
 ";
 
-const MORE: &str = "  - {name: more, entity: user, source: payments, head: 2s, features: [
+const MORE: &str = "  - {name: more, entity: user, source: payments, time_travel: 2s, features: [
        {name: largest, aggregate: max(amount), windows: [1m, lifetime]}]}
 ";
 

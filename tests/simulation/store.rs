@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemark_kernel::parts::Rest;
-use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_kernel::{EntityKey, Fingerprint, Partition, Position, Span};
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
@@ -21,7 +21,7 @@ pub(crate) struct Store {
     world: Arc<World>,
     shared: Arc<MemoryStore>,
     /// For a mutant: where this process believes the buckets to stand.
-    believed: Mutex<BTreeMap<(Generation, u16, Log), Position>>,
+    believed: Mutex<BTreeMap<(Generation, u16, Partition), Position>>,
 }
 
 impl Store {
@@ -57,14 +57,14 @@ impl Store {
         done
     }
 
-    fn believe(&self, of: &Generation, bucket: u16, log: Log, position: Position) {
+    fn believe(&self, of: &Generation, bucket: u16, partition: Partition, position: Position) {
         let mut believed = self.believed.lock();
-        believed.insert((of.clone(), bucket, log), position);
+        believed.insert((of.clone(), bucket, partition), position);
     }
 
-    fn believed(&self, of: &Generation, bucket: u16, log: Log) -> Option<Position> {
+    fn believed(&self, of: &Generation, bucket: u16, partition: Partition) -> Option<Position> {
         let believed = self.believed.lock();
-        believed.get(&(of.clone(), bucket, log)).copied()
+        believed.get(&(of.clone(), bucket, partition)).copied()
     }
 
     async fn apply(
@@ -86,7 +86,8 @@ impl Store {
             Some(Mutant::UncheckedFlush) => {
                 let stored = self.shared.positions(of).await?;
                 for flush in &mut flushes {
-                    let at = stored.get(&flush.log).and_then(|buckets| buckets.get(&flush.bucket)).copied();
+                    let at =
+                        stored.get(&flush.partition).and_then(|buckets| buckets.get(&flush.bucket)).copied();
                     flush.from = at.unwrap_or(flush.from);
                     flush.to = flush.to.max(flush.from);
                 }
@@ -98,14 +99,14 @@ impl Store {
                 self.world.count("parts kept");
             }
         }
-        let places: Vec<_> = flushes.iter().map(|flush| (flush.bucket, flush.log, flush.to)).collect();
+        let places: Vec<_> = flushes.iter().map(|flush| (flush.bucket, flush.partition, flush.to)).collect();
         let outcomes = self.shared.flush(of, flushes).await?;
-        for ((bucket, log, to), outcome) in places.into_iter().zip(&outcomes) {
+        for ((bucket, partition, to), outcome) in places.into_iter().zip(&outcomes) {
             match outcome {
-                FlushOutcome::Applied => self.believe(of, bucket, log, to),
+                FlushOutcome::Applied => self.believe(of, bucket, partition, to),
                 FlushOutcome::At(Some(at)) => {
                     self.world.count("flush refused");
-                    self.believe(of, bucket, log, *at);
+                    self.believe(of, bucket, partition, *at);
                 }
                 FlushOutcome::Incomplete => self.world.count("flush incomplete"),
                 FlushOutcome::At(None) => {}
@@ -125,12 +126,12 @@ impl OnlineStore for Store {
         &self,
         of: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
-        let mut loaded = self.call("load", self.shared.load(of, bucket, log, keys)).await?;
+        let mut loaded = self.call("load", self.shared.load(of, bucket, partition, keys)).await?;
         if self.world.mutant == Some(Mutant::Epochs) && loaded.position.is_some() {
-            loaded.position = self.believed(of, bucket, log).or(loaded.position);
+            loaded.position = self.believed(of, bucket, partition).or(loaded.position);
         }
         Ok(loaded)
     }
@@ -156,8 +157,8 @@ impl OnlineStore for Store {
 
     async fn positions(&self, of: &Generation) -> Result<Positions, StoreError> {
         let positions = self.call("positions", self.shared.positions(of)).await?;
-        for (log, buckets) in &positions {
-            buckets.iter().for_each(|(bucket, position)| self.believe(of, *bucket, *log, *position));
+        for (partition, buckets) in &positions {
+            buckets.iter().for_each(|(bucket, position)| self.believe(of, *bucket, *partition, *position));
         }
         Ok(positions)
     }
@@ -174,14 +175,19 @@ impl OnlineStore for Store {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         idle: Option<Span>,
     ) -> Result<Generation, StoreError> {
         self.call("begin", self.shared.begin(view, fingerprint, positions, idle)).await
     }
 
-    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        self.call("add_log", self.shared.add_log(of, log, position)).await
+    async fn add_partition(
+        &self,
+        of: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        self.call("add_log", self.shared.add_partition(of, partition, position)).await
     }
 
     async fn publish(

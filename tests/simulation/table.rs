@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::{Log, Position, SourcePlan, Time, Type};
+use tidemark_kernel::{Partition, Position, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
 use tidemark_offline::table::retract::{retracted, retractions, with_retraction};
-use tidemark_offline::table::{Rows, facts, layout};
+use tidemark_offline::table::{Rows, layout, properties};
 use tidemark_offline::{
-    Committed, CompactOptions, Compacted, Epochs, Facts, HeldField, LogStatistics, OfflineStore,
-    OfflineTable, Places, Positions, Retraction, TableError, TableKind,
+    Committed, CompactOptions, Compacted, Epochs, HeldField, OfflineStore, OfflineTable, PartitionStatistics,
+    Places, Positions, Properties, Retraction, TableError, TableKind,
 };
 
 use crate::mutant::Mutant;
@@ -43,7 +43,7 @@ pub(crate) struct Version {
     rows: Vec<RecordBatch>,
     pub(crate) positions: Positions,
     epochs: Epochs,
-    facts: Facts,
+    properties: Properties,
 }
 
 impl Version {
@@ -143,8 +143,8 @@ impl OfflineStore for Offline {
         let mut tables = self.tables.lock();
         let empty = || {
             let (schema, rows) = (Arc::clone(&schema), Vec::new());
-            let (positions, epochs, facts) = (Positions::new(), Epochs::new(), Facts::new());
-            Arc::new(Version { number: 0, schema, rows, positions, epochs, facts })
+            let (positions, epochs, properties) = (Positions::new(), Epochs::new(), Properties::new());
+            Arc::new(Version { number: 0, schema, rows, positions, epochs, properties })
         };
         let version = tables.entry((source.name.clone(), kind)).or_insert_with(empty);
         if let Some(error) = incompatible(&folder, &version.rows, &schema) {
@@ -241,11 +241,12 @@ impl Handle {
 
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
-        let stands =
-            |positions: &Positions, log: &Log| positions.get(log).copied().unwrap_or(Position::START);
-        let stands_there = |log: &Log| match *log {
-            Log::RETRACTIONS => retracted(&self.seen.facts) == stands(from, log),
-            _ => stands(&self.seen.positions, log) == stands(from, log),
+        let stands = |positions: &Positions, partition: &Partition| {
+            positions.get(partition).copied().unwrap_or(Position::START)
+        };
+        let stands_there = |partition: &Partition| match *partition {
+            Partition::RETRACTIONS => retracted(&self.seen.properties) == stands(from, partition),
+            _ => stands(&self.seen.positions, partition) == stands(from, partition),
         };
         if self.place.world.mutant == Some(Mutant::UncheckedCommit)
             || from.keys().chain(to.keys()).all(stands_there)
@@ -260,7 +261,7 @@ impl Handle {
     }
 
     fn check_version(&self) -> Result<(), TableError> {
-        match (&self.source_version, self.seen.facts.get(facts::SOURCE_VERSION)) {
+        match (&self.source_version, self.seen.properties.get(properties::SOURCE_VERSION)) {
             (Some(ours), Some(theirs)) if ours != theirs => {
                 let (path, ours, theirs) = (self.folder.clone(), ours.clone(), theirs.clone());
                 Err(TableError::Superseded { path, ours, theirs })
@@ -271,28 +272,28 @@ impl Handle {
 
     async fn declare(
         &mut self,
-        facts: Option<(&Facts, &Facts)>,
+        properties: Option<(&Properties, &Properties)>,
         starts: &Positions,
     ) -> Result<(), TableError> {
         loop {
             self.reload().await?;
-            match facts {
-                Some((expected, _)) if *expected != self.seen.facts => {
-                    let (path, facts) = (self.folder.clone(), self.seen.facts.clone());
-                    return Err(TableError::OtherFacts { path, facts });
+            match properties {
+                Some((expected, _)) if *expected != self.seen.properties => {
+                    let (path, properties) = (self.folder.clone(), self.seen.properties.clone());
+                    return Err(TableError::OtherProperties { path, properties });
                 }
                 Some(_) => {}
                 None => self.check_version()?,
             }
-            if starts.keys().any(|log| self.seen.positions.contains_key(log)) {
+            if starts.keys().any(|partition| self.seen.positions.contains_key(partition)) {
                 return Err(self.behind());
             }
             let mut next = self.next();
-            if let Some((_, new)) = facts {
-                next.facts = new.clone();
+            if let Some((_, new)) = properties {
+                next.properties = new.clone();
             }
             next.positions.extend(starts);
-            if next.facts == self.seen.facts && starts.is_empty() || self.commit(next).await? {
+            if next.properties == self.seen.properties && starts.is_empty() || self.commit(next).await? {
                 return Ok(());
             }
         }
@@ -300,11 +301,11 @@ impl Handle {
 }
 
 /// Which rows are of `from <= offset < to` of their partition.
-fn within(rows: &RecordBatch, range: impl Fn(Log) -> (Position, Position)) -> RecordBatch {
-    let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
+fn within(rows: &RecordBatch, range: impl Fn(Partition) -> (Position, Position)) -> RecordBatch {
+    let partitions = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
     let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
-    let kept = logs.values().iter().zip(offsets.values()).map(|(log, offset)| {
-        let (from, to) = range(Log(*log));
+    let kept = partitions.values().iter().zip(offsets.values()).map(|(partition, offset)| {
+        let (from, to) = range(Partition(*partition));
         (from.0..to.0).contains(offset)
     });
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
@@ -314,11 +315,12 @@ fn within(rows: &RecordBatch, range: impl Fn(Log) -> (Position, Position)) -> Re
 fn without(rows: &RecordBatch, places: &Places, except: &[&str]) -> RecordBatch {
     let reasons = rows.column_by_name(layout::REASON).and_then(|reasons| reasons.as_string_opt::<i32>());
     let stays = |row| reasons.is_some_and(|reasons| except.contains(&reasons.value(row)));
-    let logs = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
+    let partitions = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
     let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
-    let is_gone = |log, offset| places.get(&Log(log)).is_some_and(|gone| gone.contains(&offset));
-    let rows_kept = logs.values().iter().zip(offsets.values()).enumerate();
-    let kept = rows_kept.map(|(row, (log, offset))| !is_gone(*log, *offset) || stays(row));
+    let is_gone =
+        |partition, offset| places.get(&Partition(partition)).is_some_and(|gone| gone.contains(&offset));
+    let rows_kept = partitions.values().iter().zip(offsets.values()).enumerate();
+    let kept = rows_kept.map(|(row, (partition, offset))| !is_gone(*partition, *offset) || stays(row));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
@@ -357,8 +359,8 @@ impl OfflineTable for Handle {
         &self.seen.positions
     }
 
-    fn facts(&self) -> &Facts {
-        &self.seen.facts
+    fn properties(&self) -> &Properties {
+        &self.seen.properties
     }
 
     fn work_under(&mut self, source_version: String) {
@@ -366,21 +368,23 @@ impl OfflineTable for Handle {
     }
 
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
-        let stands = |positions: &Positions, log| positions.get(&log).copied().unwrap_or(Position::START);
+        let stands =
+            |positions: &Positions, partition| positions.get(&partition).copied().unwrap_or(Position::START);
         let rows = self.seen.rows(&self.schema).into_iter();
-        let rows = rows.map(|rows| within(&rows, |log| (stands(from, log), stands(to, log))));
+        let rows =
+            rows.map(|rows| within(&rows, |partition| (stands(from, partition), stands(to, partition))));
         Ok(self.read(columns, rows))
     }
 
-    fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
+    fn scan_since(&self, columns: &[&str], partition: Partition, since: Time) -> Result<Rows, TableError> {
         let rows = self.seen.rows(&self.schema).into_iter().map(|rows| {
-            let of_log = within(&rows, |other| {
-                (Position::START, if other == log { Position(i64::MAX) } else { Position::START })
+            let of_partition = within(&rows, |other| {
+                (Position::START, if other == partition { Position(i64::MAX) } else { Position::START })
             });
             let arrivals = of_log.column_by_name(layout::ARRIVAL_TIME).expect("a column");
             let arrivals = arrivals.as_primitive::<TimestampMillisecondType>();
             let later = arrivals.values().iter().map(|arrival| Some(*arrival > since.millis()));
-            filter_record_batch(&of_log, &later.collect()).expect("one flag for each row")
+            filter_record_batch(&of_partition, &later.collect()).expect("one flag for each row")
         });
         Ok(self.read(columns, rows))
     }
@@ -395,9 +399,9 @@ impl OfflineTable for Handle {
         Ok(())
     }
 
-    async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
-        let known = self.seen.epochs.iter().filter(|(log, _)| logs.contains(log));
-        Ok(known.map(|(log, epoch)| (*log, *epoch)).collect())
+    async fn epochs(&self, partitions: &[Partition]) -> Result<Epochs, TableError> {
+        let known = self.seen.epochs.iter().filter(|(partition, _)| partitions.contains(partition));
+        Ok(known.map(|(partition, epoch)| (*partition, *epoch)).collect())
     }
 
     async fn append(
@@ -430,15 +434,20 @@ impl OfflineTable for Handle {
         self.commit_file(next).await
     }
 
-    async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
+    async fn set_properties(&mut self, expected: &Properties, new: &Properties) -> Result<(), TableError> {
         self.declare(Some((expected, new)), &Positions::new()).await
     }
 
-    async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError> {
+    async fn start_partitions(&mut self, starts: &Positions) -> Result<(), TableError> {
         self.declare(None, starts).await
     }
 
-    async fn begin(&mut self, expected: &Facts, new: &Facts, starts: &Positions) -> Result<(), TableError> {
+    async fn begin(
+        &mut self,
+        expected: &Properties,
+        new: &Properties,
+        starts: &Positions,
+    ) -> Result<(), TableError> {
         self.declare(Some((expected, new)), starts).await
     }
 
@@ -447,15 +456,17 @@ impl OfflineTable for Handle {
         self.check_version()
     }
 
-    async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
-        let end = |log: Log| to.get(&log).copied().unwrap_or(Position::START);
+    async fn take_back(&mut self, to: &Positions, properties: &Properties) -> Result<bool, TableError> {
+        let end = |partition: Partition| to.get(&partition).copied().unwrap_or(Position::START);
         let mut next = self.next();
-        next.facts = facts.clone();
-        for (log, position) in &mut next.positions {
-            *position = end(*log).min(*position);
+        next.properties = properties.clone();
+        for (partition, position) in &mut next.positions {
+            *position = end(*partition).min(*position);
         }
         let keep = next.positions.clone();
-        let range = |log: Log| (Position::START, keep.get(&log).copied().unwrap_or(Position(i64::MAX)));
+        let range = |partition: Partition| {
+            (Position::START, keep.get(&partition).copied().unwrap_or(Position(i64::MAX)))
+        };
         next.rows = next.rows.iter().map(|rows| within(rows, range)).collect();
         self.commit(next).await
     }
@@ -476,7 +487,7 @@ impl OfflineTable for Handle {
     async fn retract(&mut self, retraction: Retraction) -> Result<Option<u64>, TableError> {
         loop {
             self.reload().await?;
-            let known = retractions(&self.seen.facts).expect("facts that this program has written");
+            let known = retractions(&self.seen.properties).expect("properties that this program has written");
             if known.contains(&retraction) {
                 return Ok(None);
             }
@@ -485,7 +496,7 @@ impl OfflineTable for Handle {
             let before = count(&next.rows);
             let rest = next.rows.iter().map(|rows| retraction.without(rows).expect("columns"));
             next.rows = rest.collect();
-            next.facts = with_retraction(&next.facts, &retraction);
+            next.properties = with_retraction(&next.properties, &retraction);
             let removed = before - count(&next.rows);
             if self.commit(next).await? {
                 return Ok(Some(removed as u64));
@@ -493,28 +504,33 @@ impl OfflineTable for Handle {
         }
     }
 
-    async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
-        let mut held = BTreeMap::<Log, LogStatistics>::new();
+    async fn partition_statistics(&self) -> Result<BTreeMap<Partition, PartitionStatistics>, TableError> {
+        let mut held = BTreeMap::<Partition, PartitionStatistics>::new();
         for rows in self.seen.rows(&self.schema) {
             let numbers = |name: &str| rows.column_by_name(name).expect("a column").clone();
-            let (logs, offsets) = (numbers(layout::LOG), numbers(layout::OFFSET));
+            let (partitions, offsets) = (numbers(layout::LOG), numbers(layout::OFFSET));
             let (event, arrival) = (numbers(layout::EVENT_TIME), numbers(layout::ARRIVAL_TIME));
             let millis = |times: &ArrayRef, row| {
                 Some(Time::from_millis(times.as_primitive::<TimestampMillisecondType>().value(row)))
             };
             for row in 0..rows.num_rows() {
-                let log = Log(logs.as_primitive::<Int32Type>().value(row));
+                let partition = Partition(partitions.as_primitive::<Int32Type>().value(row));
                 let offset = offsets.as_primitive::<Int64Type>().value(row);
                 let (newest_event, newest_arrival) = (millis(&event, row), millis(&arrival, row));
-                let row =
-                    LogStatistics { rows: 1, first: offset, last: offset, newest_event, newest_arrival };
-                held.entry(log).and_modify(|held| held.merge(&row)).or_insert(row);
+                let row = PartitionStatistics {
+                    rows: 1,
+                    first: offset,
+                    last: offset,
+                    newest_event,
+                    newest_arrival,
+                };
+                held.entry(partition).and_modify(|held| held.merge(&row)).or_insert(row);
             }
         }
         Ok(held)
     }
 
-    async fn recent(&self, _: Time) -> Result<BTreeMap<Log, u64>, TableError> {
+    async fn recent(&self, _: Time) -> Result<BTreeMap<Partition, u64>, TableError> {
         Ok(BTreeMap::new())
     }
 

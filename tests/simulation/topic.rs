@@ -11,10 +11,10 @@ use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
 use tidemark_ingest::kafka::{
-    Gathered, Input, Reader, Subscription, Timestamps, TopicFacts, TopicSettings, Topics,
+    Gathered, Input, Reader, Subscription, Timestamps, TopicProperties, TopicSettings, Topics,
 };
 use tidemark_kernel::source::{KafkaFeed, Start};
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Positions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -114,7 +114,12 @@ impl Kafka {
     }
 
     /// Appends a record, or a mark of a transaction, and says where.
-    pub(crate) fn append(&self, partition: i32, time: Time, payload: Option<Option<Vec<u8>>>) -> (Log, i64) {
+    pub(crate) fn append(
+        &self,
+        partition: i32,
+        time: Time,
+        payload: Option<Option<Vec<u8>>>,
+    ) -> (Partition, i64) {
         let mut cluster = self.cluster.lock();
         let slots = &mut cluster.partitions[partition as usize];
         let offset = slots.len() as i64;
@@ -122,7 +127,7 @@ impl Kafka {
             let time = Timestamp::CreateTime(time.millis());
             OwnedMessage::new(payload, None, TOPIC.into(), time, partition, offset, None)
         }));
-        (Log(partition), offset)
+        (Partition(partition), offset)
     }
 
     pub(crate) fn partitions(&self) -> i32 {
@@ -149,18 +154,18 @@ impl Kafka {
     }
 
     /// Removes some records, where the topic is compacted: never the last one of a partition. Where they were.
-    pub(crate) fn compact(&self) -> Vec<(Log, i64)> {
+    pub(crate) fn compact(&self) -> Vec<(Partition, i64)> {
         let mut cluster = self.cluster.lock();
         let mut removed = Vec::new();
         if !cluster.is_compacted {
             return removed;
         }
-        for (log, slots) in (0..).zip(&mut cluster.partitions) {
+        for (partition, slots) in (0..).zip(&mut cluster.partitions) {
             let Some((_, replaced)) = slots.split_last_mut() else { continue };
             for (offset, slot) in (0..).zip(replaced) {
                 if slot.is_some() && self.world.chance(20) {
                     *slot = None;
-                    removed.push((Log(log), offset));
+                    removed.push((Partition(partition), offset));
                 }
             }
         }
@@ -170,7 +175,10 @@ impl Kafka {
     /// Where each partition ends.
     pub(crate) fn ends_now(&self) -> Positions {
         let cluster = self.cluster.lock();
-        (0..).zip(&cluster.partitions).map(|(log, slots)| (Log(log), Position(slots.len() as i64))).collect()
+        (0..)
+            .zip(&cluster.partitions)
+            .map(|(partition, slots)| (Partition(partition), Position(slots.len() as i64)))
+            .collect()
     }
 
     /// The group gives up a member, which goes on reading and notices it only later. False where there is none.
@@ -217,9 +225,9 @@ impl Kafka {
 
 #[async_trait]
 impl Topics for Kafka {
-    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
+    async fn describe(&self, topic: &str) -> Result<TopicProperties, IngestError> {
         self.ask().await?;
-        Ok(TopicFacts { topic: topic.to_owned(), id: Some("one".into()), partitions: self.partitions() })
+        Ok(TopicProperties { topic: topic.to_owned(), id: Some("one".into()), partitions: self.partitions() })
     }
 
     /// As Kafka 4 has them by default, but for compaction.
@@ -229,14 +237,14 @@ impl Topics for Kafka {
         Ok(TopicSettings { timestamps, is_compacted: self.cluster.lock().is_compacted })
     }
 
-    async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
         self.ask().await?;
-        Ok(self.ends_now().into_iter().map(|(log, end)| (log, (Position::START, end))).collect())
+        Ok(self.ends_now().into_iter().map(|(partition, end)| (partition, (Position::START, end))).collect())
     }
 
     async fn starts(&self, _: &str, _: Start) -> Result<Positions, IngestError> {
         self.ask().await?;
-        Ok(self.ends_now().into_keys().map(|log| (log, Position::START)).collect())
+        Ok(self.ends_now().into_keys().map(|partition| (partition, Position::START)).collect())
     }
 
     fn read(
@@ -351,8 +359,9 @@ impl Reading<'_> {
                 _ => (true, BTreeSet::new()),
             }
         };
-        let have: Vec<Log> = self.gathered.positions().into_keys().collect();
-        let gone: Vec<Log> = have.into_iter().filter(|log| !target.contains(&log.0)).collect();
+        let have: Vec<Partition> = self.gathered.positions().into_keys().collect();
+        let gone: Vec<Partition> =
+            have.into_iter().filter(|partition| !target.contains(&partition.0)).collect();
         if !gone.is_empty() {
             self.revoke(gone, lost).await;
         }
@@ -361,12 +370,14 @@ impl Reading<'_> {
             *self.member.lock() = self.kafka.join();
             return false;
         }
-        let new: Vec<Log> = {
+        let new: Vec<Partition> = {
             let mut cluster = self.kafka.cluster.lock();
-            let free = |log: &i32| !self.gathered.has(Log(*log)) && !cluster.owners.contains_key(log);
+            let free = |partition: &i32| {
+                !self.gathered.has(Partition(*partition)) && !cluster.owners.contains_key(partition)
+            };
             let new: Vec<i32> = target.into_iter().filter(free).collect();
-            cluster.owners.extend(new.iter().map(|log| (*log, id)));
-            new.into_iter().map(Log).collect()
+            cluster.owners.extend(new.iter().map(|partition| (*partition, id)));
+            new.into_iter().map(Partition).collect()
         };
         if !new.is_empty() {
             self.assign(new).await;
@@ -374,32 +385,34 @@ impl Reading<'_> {
         true
     }
 
-    async fn revoke(&mut self, logs: Vec<Log>, lost: bool) {
-        self.kafka.world.say(&format!("member {} loses {logs:?} (lost: {lost})", self.id()));
-        let gathered = self.gathered.cut_last(&logs).expect("records that are rows");
-        self.gathered.revoke(&logs);
+    async fn revoke(&mut self, partitions: Vec<Partition>, lost: bool) {
+        self.kafka.world.say(&format!("member {} loses {partitions:?} (lost: {lost})", self.id()));
+        let gathered = self.gathered.cut_last(&partitions).expect("records that are rows");
+        self.gathered.revoke(&partitions);
         if !gathered.is_empty() {
             self.send(Input::Batches(gathered)).await;
         }
         let (done, is_done) = oneshot::channel();
-        self.send(Input::Revoked { logs: logs.clone(), lost, done }).await;
+        self.send(Input::Revoked { partitions: partitions.clone(), lost, done }).await;
         drop(is_done.await);
         let (id, mut cluster) = (self.id(), self.kafka.cluster.lock());
-        cluster.owners.retain(|log, owner| *owner != id || !logs.contains(&Log(*log)));
+        cluster
+            .owners
+            .retain(|partition, owner| *owner != id || !partitions.contains(&Partition(*partition)));
     }
 
-    async fn assign(&mut self, logs: Vec<Log>) {
-        self.kafka.world.say(&format!("member {} gets {logs:?}", self.id()));
+    async fn assign(&mut self, partitions: Vec<Partition>) {
+        self.kafka.world.say(&format!("member {} gets {partitions:?}", self.id()));
         let (answer, answered) = oneshot::channel();
-        self.send(Input::Assigned { logs: logs.clone(), answer }).await;
+        self.send(Input::Assigned { partitions: partitions.clone(), answer }).await;
         let Ok(resume) = answered.await else { return };
-        for log in logs {
-            let Position(position) = resume.positions[&log];
+        for partition in partitions {
+            let Position(position) = resume.positions[&partition];
             let back = if self.kafka.world.chance(25) { self.kafka.world.draw(1..10) as i64 } else { 0 };
             if back.min(position) > 0 {
-                self.kafka.world.fault("records read again", &log.to_string());
+                self.kafka.world.fault("records read again", &partition.to_string());
             }
-            self.gathered.assign(log, Position((position - back).max(0)), None);
+            self.gathered.assign(partition, Position((position - back).max(0)), None);
         }
         self.idle = false;
     }
@@ -407,16 +420,16 @@ impl Reading<'_> {
     /// Reads a few records of each partition.
     fn read(&mut self) {
         let cluster = self.kafka.cluster.lock();
-        for (log, position) in self.gathered.positions() {
-            let Some(slots) = cluster.partitions.get(log.0 as usize) else { continue };
+        for (partition, position) in self.gathered.positions() {
+            let Some(slots) = cluster.partitions.get(partition.0 as usize) else { continue };
             let from = (position.0 as usize).min(slots.len());
             // Compaction may have left nothing for a long way.
             let first = slots[from..].iter().position(Option::is_some).unwrap_or(slots.len() - from);
             let to = slots.len().min(from + first + self.kafka.world.draw(1..24) as usize);
             slots[from..to].iter().flatten().for_each(|record| self.gathered.take(record, Some(EPOCH)));
             if to == slots.len() {
-                self.gathered.ended(log);
-                self.gathered.ends_at(log, Position(to as i64));
+                self.gathered.ended(partition);
+                self.gathered.ends_at(partition, Position(to as i64));
             }
         }
     }

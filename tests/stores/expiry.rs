@@ -126,27 +126,28 @@ impl Shared {
         let prefix = config.prefix.clone();
         let store = RedisStore::open(config).await.expect("a store");
         let generation = begin_with(&store, Some(Span::from_millis(least))).await.expect("begun");
-        store.add_log(&generation, Log(1), Position(0)).await.expect("added");
+        store.add_partition(&generation, Partition(1), Position(0)).await.expect("added");
         let key = EntityKey::from_bytes(*b"user");
         let bucket = format!("{prefix}:{{{VIEW}:{}:{}}}", generation.number, key.bucket(BUCKETS));
         let entity = format!("{bucket}:user");
         Self { redis, store, generation, key, bucket, entity }
     }
 
-    /// Flushes a state of a log as this version does.
-    async fn write(&self, log: Log, from: i64, since: i64, span: i64) {
+    /// Flushes a state of a partition as this version does.
+    async fn write(&self, partition: Partition, from: i64, since: i64, span: i64) {
         let mut flush = needed(step(from, &self.key, state(Position(from + 1), 8)), since, span);
-        flush[0].log = log;
+        flush[0].partition = partition;
         let outcome = self.store.flush(&self.generation, flush).await.expect("flushed");
         assert_eq!(outcome, [FlushOutcome::Applied]);
     }
 
     /// Flushes a state as the first version did. What it writes is no state, which matters to no test here.
-    fn write_as_before(&self, log: Log, from: i64) {
+    fn write_as_before(&self, partition: Partition, from: i64) {
         let fingerprint = "07".repeat(16);
-        let (log, to, from) = (log.0.to_string(), (from + 1).to_string(), from.to_string());
+        let (partition, to, from) = (partition.0.to_string(), (from + 1).to_string(), from.to_string());
         let code = include_str!("flush_1.lua");
-        let call = ["EVAL", code, "2", &self.bucket, &self.entity, &fingerprint, &log, &from, &to, "a state"];
+        let call =
+            ["EVAL", code, "2", &self.bucket, &self.entity, &fingerprint, &partition, &from, &to, "a state"];
         assert_eq!(self.redis.command::<i64>(&call).expect("flushed"), 1);
     }
 
@@ -169,21 +170,21 @@ async fn an_entity_expires_with_the_last_of_its_states() {
     shared.write(LOG, 0, start + DAY, 60 * DAY).await;
     let far = start + 61 * DAY;
     assert_eq!(shared.expiry(), far, "an arrival ahead of the clock counts from itself");
-    // A state of another log, and a newer one of the same, that are needed less long.
-    shared.write(Log(1), 0, 0, MINUTE).await;
+    // A state of another partition, and a newer one of the same, that are needed less long.
+    shared.write(Partition(1), 0, 0, MINUTE).await;
     shared.write(LOG, 1, 0, MINUTE).await;
     assert_eq!(shared.expiry(), far, "an expiry never moves earlier");
     let before = shared.now();
-    shared.write(Log(1), 1, 0, 90 * DAY).await;
+    shared.write(Partition(1), 1, 0, 90 * DAY).await;
     let expiry = shared.expiry();
     assert!(
         (before..=shared.now()).contains(&(expiry - 90 * DAY)),
         "what arrived before counts from the write"
     );
     // Once every state is gone, what comes next counts for itself.
-    for log in [LOG, Log(1)] {
+    for partition in [LOG, Partition(1)] {
         let mut delete = step(2, &shared.key, Vec::new());
-        (delete[0].log, delete[0].writes[0].1) = (log, None);
+        (delete[0].partition, delete[0].writes[0].1) = (partition, None);
         shared.store.flush(&shared.generation, delete).await.expect("flushed");
     }
     let before = shared.now();
@@ -233,21 +234,21 @@ async fn workers_of_two_versions_take_nothing_from_each_other() {
         (shared.now() - 5000..=shared.now()).contains(&(older - MINUTE)),
         "the least time that a state is needed"
     );
-    shared.write(Log(1), 0, 0, 1).await;
+    shared.write(Partition(1), 0, 0, 1).await;
     assert_eq!(shared.expiry(), older, "the older worker's state is needed as long as it said");
 
-    shared.write(Log(1), 1, 0, 60 * DAY).await;
+    shared.write(Partition(1), 1, 0, 60 * DAY).await;
     let newer = shared.expiry();
     tokio::time::sleep(Duration::from_millis(20)).await;
     shared.write_as_before(LOG, 1);
     assert!(shared.expiry() >= newer, "the older worker has set an earlier expiry");
     // Also for another entity, and where the arrival was ahead of the clock.
-    shared.write(Log(1), 2, shared.now() + 100 * DAY, DAY).await;
+    shared.write(Partition(1), 2, shared.now() + 100 * DAY, DAY).await;
     let newer = shared.expiry();
     shared.write_as_before(LOG, 2);
     assert!(shared.expiry() >= newer);
     // What needs less time does not make it shorter again.
-    shared.write(Log(1), 3, 0, MINUTE).await;
+    shared.write(Partition(1), 3, 0, MINUTE).await;
     shared.write_as_before(LOG, 3);
     assert!(shared.expiry() >= newer);
 }

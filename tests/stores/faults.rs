@@ -88,7 +88,7 @@ async fn without_memory_nothing_is_half_written() {
     let set = |value| redis.command::<()>(&["CONFIG", "SET", "maxmemory", value]).expect("set");
     set("1");
     assert_waits(begin_with(&store, None).await);
-    assert_waits(store.add_log(&generation, Log(1), Position(0)).await);
+    assert_waits(store.add_partition(&generation, Partition(1), Position(0)).await);
     store.drop_generation(&old).await.expect("dropping needs no room");
     set("0");
     let positions = store.positions(&generation).await.expect("positions");

@@ -11,7 +11,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
@@ -19,12 +19,12 @@ use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_services::{Redis, unique};
 use tidemark_store::conformance::Subject;
 use tidemark_store::{
-    BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, NewState, OnlineStore, RedisConfig,
+    BUCKETS, BucketFlush, FlushOutcome, Generation, NewState, OnlineStore, PartitionStates, RedisConfig,
     RedisStore, StoreError,
 };
 
 const VIEW: &str = "payments";
-const LOG: Log = Log(0);
+const LOG: Partition = Partition(0);
 
 tidemark_store::conformance!(async || (Arc::new(fresh().await) as Subject, ()));
 
@@ -55,7 +55,7 @@ fn key(number: u64) -> EntityKey {
 /// position.
 fn steps(from: i64, count: u64, size: usize) -> Vec<BucketFlush> {
     let (from, to) = (Position(from), Position(from + 1));
-    let empty = |bucket| BucketFlush { bucket, log: LOG, from, to, writes: vec![] };
+    let empty = |bucket| BucketFlush { bucket, partition: LOG, from, to, writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for key in (0..count).map(key) {
         flushes[usize::from(key.bucket(BUCKETS))]
@@ -85,11 +85,11 @@ async fn advance(store: &RedisStore, of: &Generation, from: i64, count: u64) -> 
 fn step(from: i64, key: &EntityKey, state: Vec<u8>) -> Vec<BucketFlush> {
     let (from, to, bucket) = (Position(from), Position(from + 1), key.bucket(BUCKETS));
     let writes = vec![(key.clone(), Some(NewState::permanent(state)))];
-    vec![BucketFlush { bucket, log: LOG, from, to, writes }]
+    vec![BucketFlush { bucket, partition: LOG, from, to, writes }]
 }
 
 /// The states of one entity.
-async fn states(store: &RedisStore, of: &Generation, key: &EntityKey) -> LogStates {
+async fn states(store: &RedisStore, of: &Generation, key: &EntityKey) -> PartitionStates {
     store.lookup(of, std::slice::from_ref(key)).await.expect("looked up").remove(0).expect("whole")
 }
 

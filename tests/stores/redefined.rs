@@ -1,4 +1,4 @@
-//! Two views of a service are defined otherwise while it is looked up, and one of them takes longer to fill.
+//! Two views of a service are defined otherwise while it is looked up, and one of them takes longer to backfill.
 
 use std::fmt::Write as _;
 
@@ -71,7 +71,7 @@ async fn told(lookups: &Lookups) -> Result<Vec<String>, LookupError> {
 }
 
 #[tokio::test]
-async fn lookups_go_on_while_two_views_are_filled_anew() {
+async fn lookups_go_on_while_two_views_are_backfilled() {
     let folder = tempfile::tempdir().expect("a folder");
     let store: Arc<dyn OnlineStore> = Arc::new(fresh().await);
     let (before, after) = (defined("[30d]"), defined("[7d, 30d]"));

@@ -123,13 +123,13 @@ async fn a_lost_bucket_is_told() {
         store.lookup(&generation, &[key(1)]).await.err(),
         store.flush(&generation, step(0, &key(1), vec![])).await.err(),
         store.entities(&generation).await.err(),
-        store.add_log(&generation, Log(1), Position(0)).await.err(),
+        store.add_partition(&generation, Partition(1), Position(0)).await.err(),
     ] {
         assert!(matches!(&error, Some(StoreError::Gone(_))), "{error:?}");
     }
 }
 
-/// Whatever stops a flush in its middle, the bucket has then no position: it can only be filled anew.
+/// Whatever stops a flush in its middle, the bucket has then no position: it can only be backfilled again.
 #[tokio::test]
 async fn a_bucket_that_was_written_in_part_has_no_position() {
     let (redis, prefix, store, generation) = begun().await;
@@ -151,7 +151,7 @@ async fn a_bucket_that_was_written_in_part_has_no_position() {
     redis.command::<()>(&["SET", &name, "no hash"]).expect("written");
     let state = |text: &[u8]| Some(NewState::permanent(text.to_vec()));
     let writes = vec![(first.clone(), state(b"half")), (second, state(b"never"))];
-    let flush = BucketFlush { bucket, log: LOG, from: Position(0), to: Position(1), writes };
+    let flush = BucketFlush { bucket, partition: LOG, from: Position(0), to: Position(1), writes };
     let error = store.flush(&generation, vec![flush]).await.expect_err("it fails in its middle");
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert!(!store.positions(&generation).await.expect("positions")[&LOG].contains_key(&bucket));
@@ -359,7 +359,7 @@ async fn thousands_are_read_in_one_call() {
     advance(&store, &generation, 0, 2500).await.expect("flushed");
     let keys: Vec<EntityKey> = (0..3000).map(key).collect();
     let found = store.lookup(&generation, &keys).await.expect("looked up");
-    let found: Vec<LogStates> = found.into_iter().collect::<Result<_, _>>().expect("whole");
+    let found: Vec<PartitionStates> = found.into_iter().collect::<Result<_, _>>().expect("whole");
     assert!(found[..2500].iter().all(|states| states.len() == 1));
     assert!(found[2500..].iter().all(Vec::is_empty) && found.len() == 3000);
     let sizes = store.sizes(&generation).await.expect("sizes");
@@ -416,7 +416,8 @@ async fn sizes_among_many_keys_are_estimated() {
 #[tokio::test]
 async fn many_partitions_take_several_calls() {
     let store = fresh().await;
-    let at_seven: BTreeMap<Log, Position> = (0..=1000).map(|log| (Log(log), Position(7))).collect();
+    let at_seven: BTreeMap<Partition, Position> =
+        (0..=1000).map(|partition| (Partition(partition), Position(7))).collect();
     let mut all = Vec::new();
     for view in 0..26 {
         let view = format!("view{view}");
@@ -424,24 +425,24 @@ async fn many_partitions_take_several_calls() {
         store.publish(&view, None, Some(&generation)).await.expect("published");
         all.push(generation);
     }
-    let elsewhere = async |positions: &BTreeMap<Log, Position>| {
+    let elsewhere = async |positions: &BTreeMap<Partition, Position>| {
         let found = store.are_live_at(&all, positions).await.expect("compared");
         assert_eq!(found.len(), all.len());
         (0..all.len()).filter(|at| !found[*at]).collect::<Vec<usize>>()
     };
     assert!(elsewhere(&at_seven).await.is_empty());
     let bucket = key(1).bucket(BUCKETS);
-    for (view, log) in [(3, Log(0)), (25, Log(1000))] {
-        let flush = BucketFlush { bucket, log, from: Position(7), to: Position(8), writes: vec![] };
+    for (view, partition) in [(3, Partition(0)), (25, Partition(1000))] {
+        let flush = BucketFlush { bucket, partition, from: Position(7), to: Position(8), writes: vec![] };
         let outcomes = store.flush(&all[view], vec![flush]).await.expect("flushed");
         assert_eq!(outcomes, [FlushOutcome::Applied]);
     }
     assert_eq!(elsewhere(&at_seven).await, [3, 25]);
-    assert_eq!(elsewhere(&BTreeMap::from([(Log(1000), Position(7))])).await, [25], "one of many");
+    assert_eq!(elsewhere(&BTreeMap::from([(Partition(1000), Position(7))])).await, [25], "one of many");
     assert!(elsewhere(&BTreeMap::new()).await.is_empty());
 
-    let logs: Vec<Log> = at_seven.keys().copied().collect();
-    let found = store.positions_of_each(&all, &logs).await.expect("read");
+    let partitions: Vec<Partition> = at_seven.keys().copied().collect();
+    let found = store.positions_of_each(&all, &partitions).await.expect("read");
     for (view, generation) in [(0, &all[0]), (3, &all[3]), (25, &all[25])] {
         assert_eq!(found[view], Some(store.positions(generation).await.expect("read")), "{generation}");
     }

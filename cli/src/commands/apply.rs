@@ -48,5 +48,5 @@ async fn apply(global: &Global) -> Result<Outcome> {
 }
 
 fn describe(change: &Change) -> Json {
-    json!({"what": change.to_string(), "name": change.name, "refills": change.refills()})
+    json!({"what": change.to_string(), "name": change.name, "backfills": change.backfills()})
 }

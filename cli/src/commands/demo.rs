@@ -135,9 +135,10 @@ async fn read_topic(project: &Project) -> Result<(u64, u64)> {
     let read = read(project, ingest, reading, service, Arc::new(|_| ())).await?;
     let stopped =
         || Failure::of(ErrorKind::NotReady, "the demo was stopped", "start it again; it begins from scratch");
-    let logs =
-        read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.logs.into_values());
-    Ok(logs.fold((0, 0), |(events, dead), log| (events + log.events, dead + log.dead_letters)))
+    let partitions =
+        read.idle.ok_or_else(stopped)?.sources.into_iter().flat_map(|source| source.partitions.into_values());
+    Ok(partitions
+        .fold((0, 0), |(events, dead), partition| (events + partition.events, dead + partition.dead_letters)))
 }
 
 async fn engines(project: &Project, dir: &Path) -> Result<Engines> {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tidemark_kernel::{Explain, Type, Value};
 use tidemark_offline::durable::FileError;
 use tidemark_online::lookups::{Results, Row};
-use tidemark_online::served::Asked;
+use tidemark_online::served::RowField;
 use tidemark_online::{LookupError, RowAnswer, Served, json as values};
 
 use crate::args::{Global, Lookup};
@@ -59,7 +59,7 @@ fn row(served: &Served, given: &[(String, String)]) -> Result<Row> {
 }
 
 /// Text as the type that the service declares. On a command line there are no quotes to tell text from numbers.
-fn read(asked: &Asked, text: &str) -> Result<Value, LookupError> {
+fn read(asked: &RowField, text: &str) -> Result<Value, LookupError> {
     let quoted = json!(text).to_string();
     let form = match asked.ty {
         _ if text == "null" => text.to_owned(),
@@ -71,7 +71,7 @@ fn read(asked: &Asked, text: &str) -> Result<Value, LookupError> {
     value.ok_or_else(|| wrong_type(0, asked, text))
 }
 
-fn wrong_type(row: usize, asked: &Asked, given: &str) -> LookupError {
+fn wrong_type(row: usize, asked: &RowField, given: &str) -> LookupError {
     let (name, expected) = (asked.name.clone(), values::form(asked.ty).to_owned());
     LookupError::WrongType { row, name, expected, given: format!("`{given}`") }
 }

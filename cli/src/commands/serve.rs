@@ -1,4 +1,4 @@
-//! `tidemark serve`: lookups from a store that others fill.
+//! `tidemark serve`: lookups from a store that others backfill.
 
 use tidemark_engine::serve::Server;
 
@@ -15,7 +15,7 @@ pub(super) async fn run(asked: Serve, global: &Global) -> Result<()> {
     let (version, name) = (server.project.version, &server.project.repo.project.name);
     if version == 0 {
         say(
-            "note: nothing was applied here yet; `tidemark ingest` or `tidemark apply` does, and fills the views",
+            "note: nothing was applied here yet; `tidemark ingest` or `tidemark apply` does, and backfills the views",
         );
     }
     say(format_args!("version {version} of {name} is served at http://{http}, and by gRPC at {grpc}"));

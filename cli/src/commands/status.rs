@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;
-use tidemark_ingest::status::{Detail, LogStatus, Rejecting, SourceStatus, ViewStatus};
-use tidemark_kernel::{Log, Position};
+use tidemark_ingest::status::{Detail, PartitionStatus, Rejecting, SourceStatus, ViewStatus};
+use tidemark_kernel::{Partition, Position};
 use tidemark_store::Sizes;
 
 use crate::args::{self, Global};
@@ -66,11 +66,11 @@ fn say_rejecting(source: &str, rejecting: &Rejecting) {
     show(Level::Warning, &format!("{share}\n  the latest: {reason} ({place})"), None);
 }
 
-/// Each source, log by log.
+/// Each source, partition by partition.
 pub(super) fn sources_text(status: &Status) -> String {
     let columns = [
         "source",
-        "log",
+        "partition",
         ">position",
         ">end",
         ">lag",
@@ -81,10 +81,10 @@ pub(super) fn sources_text(status: &Status) -> String {
     ];
     let mut table = Table::new(&columns);
     for source in &status.sources {
-        for (log, at) in &source.logs {
-            table.row(source_row(source, *log, at));
+        for (partition, at) in &source.partitions {
+            table.row(source_row(source, *partition, at));
         }
-        if source.logs.is_empty() {
+        if source.partitions.is_empty() {
             let nothing = ["-", "0", "0", "0", "-", "0", "0", "0"].map(str::to_owned);
             table.row([source.source.clone()].into_iter().chain(nothing).collect());
         }
@@ -92,11 +92,11 @@ pub(super) fn sources_text(status: &Status) -> String {
     table.to_string()
 }
 
-fn source_row(source: &SourceStatus, log: Log, at: &LogStatus) -> Vec<String> {
+fn source_row(source: &SourceStatus, partition: Partition, at: &PartitionStatus) -> Vec<String> {
     let known = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), count);
     vec![
         source.source.clone(),
-        log.to_string(),
+        partition.to_string(),
         place(at.position),
         at.end.map_or_else(|| "?".to_owned(), place),
         known(at.lag()),
@@ -112,7 +112,7 @@ fn rate(rate: f64) -> String {
     if rate > 0.0 && rate < 10.0 { format!("{rate:.1}") } else { count(rate.round() as u64) }
 }
 
-/// How many records of a log are behind a position.
+/// How many records of a partition are behind a position.
 fn place(position: Position) -> String {
     count(position.0.unsigned_abs())
 }
@@ -156,22 +156,23 @@ fn per_entity(view: &ViewStatus, bytes: u64) -> u64 {
 
 fn note(view: &ViewStatus, status: &Status) -> &'static str {
     let source = status.sources.iter().find(|source| source.source == view.source);
-    let has_events = source.is_some_and(|source| source.logs.values().any(|log| log.events > 0));
+    let has_events =
+        source.is_some_and(|source| source.partitions.values().any(|partition| partition.events > 0));
     match &view.live {
         _ if view.lost => "lost; a worker or the next `tidemark apply` backfills it",
         _ if view.current && has_events && view.sizes.entities == 0 && !view.sizes.estimated => {
             "empty, although its source has events"
         }
         _ if view.current => "",
-        None => "not filled yet",
-        Some(_) => "not filled yet as it is defined now; the one before it answers",
+        None => "not backfilled yet",
+        Some(_) => "not backfilled yet as it is defined now; the one before it answers",
     }
 }
 
 pub(super) fn sources_json(status: &Status) -> Vec<Json> {
     let sources = status.sources.iter().map(|source| {
-        let logs = source.logs.iter().map(|(log, status)| (log.to_string(), describe_log(status)));
-        let logs = logs.collect::<Map<_, _>>();
+        let partitions = source.partitions.iter().map(|(partition, status)| (partition.to_string(), describe_partition(status)));
+        let partitions = partitions.collect::<Map<_, _>>();
         let rejecting = source.rejecting.as_ref().map(|rejecting| {
             json!({
                 "events": rejecting.events, "dead_letters": rejecting.dead_letters,
@@ -185,22 +186,22 @@ pub(super) fn sources_json(status: &Status) -> Vec<Json> {
             })
         });
         json!({
-            "source": source.source, "logs": logs, "unreachable": source.unreachable, "rejecting": rejecting,
+            "source": source.source, "partitions": partitions, "unreachable": source.unreachable, "rejecting": rejecting,
             "arrivals_ahead": ahead,
         })
     });
     sources.collect()
 }
 
-fn describe_log(log: &LogStatus) -> Json {
+fn describe_partition(partition: &PartitionStatus) -> Json {
     json!({
-        "position": log.position.0,
-        "end": log.end.map(|end| end.0),
-        "lag": log.lag(),
-        "newest_event": log.newest.map(|time| time.to_string()),
-        "events_per_second": log.rate,
-        "events": log.events,
-        "dead_letters": log.dead_letters,
+        "position": partition.position.0,
+        "end": partition.end.map(|end| end.0),
+        "lag": partition.lag(),
+        "newest_event": partition.newest.map(|time| time.to_string()),
+        "events_per_second": partition.rate,
+        "events": partition.events,
+        "dead_letters": partition.dead_letters,
     })
 }
 
@@ -209,9 +210,12 @@ fn views_json(status: &Status) -> Vec<Json> {
 }
 
 fn describe_view(view: &ViewStatus) -> Json {
-    let by_log = |(log, position): (&Log, &Position)| (log.to_string(), position.0.into());
-    let positions =
-        view.positions.as_ref().map(|positions| positions.iter().map(by_log).collect::<Map<String, Json>>());
+    let by_partition =
+        |(partition, position): (&Partition, &Position)| (partition.to_string(), position.0.into());
+    let positions = view
+        .positions
+        .as_ref()
+        .map(|positions| positions.iter().map(by_partition).collect::<Map<String, Json>>());
     json!({
         "view": view.view,
         "source": view.source,

@@ -70,7 +70,7 @@ fn tell(mismatches: &[Mismatch], project: &Project) {
 fn describe(verified: &Verified) -> Json {
     let mismatches = verified.mismatches.iter().map(|mismatch| {
         json!({
-            "view": mismatch.view, "entity": mismatch.entity, "log": mismatch.log.map(|log| log.to_string()),
+            "view": mismatch.view, "entity": mismatch.entity, "partition": mismatch.partition.map(|partition| partition.to_string()),
             "what": mismatch.what,
         })
     });

@@ -165,7 +165,7 @@ impl Definitions {
         Ok(Outcome { changes, is_change, settings_later, warnings, version: self.project.version })
     }
 
-    /// The generations that answer are switched view by view as they are filled; the services follow at once. What
+    /// The generations that answer are switched view by view as they are backfilled; the services follow at once. What
     /// cannot be carried out is taken back.
     async fn run(&mut self, mut repo: Repo) -> Result<(), Failed> {
         let host = self.project.host().clone();
@@ -177,7 +177,7 @@ impl Definitions {
             return Err(failed(error.into()));
         }
         self.lookups.serve(repo.services.values().cloned())?;
-        // Until it is recorded the version before counts: a crash now means that it is filled again.
+        // Until it is recorded the version before counts: a crash now means that it is backfilled again.
         let version = record(&self.project.folder().applied(), &repo, host.now())?;
         self.settings = std::mem::replace(&mut repo.project, self.project.repo.project.clone());
         self.project = self.project.with(version, repo);

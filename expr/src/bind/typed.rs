@@ -13,7 +13,7 @@ use super::Result;
 use crate::call::{Call, Work};
 use crate::error::ExprError;
 use crate::kernels::casts;
-use crate::text::Text;
+use crate::text::SqlText;
 
 /// A typed piece of an expression.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Typed {
         Self { physical, ty, literal: Some(value), span }
     }
 
-    /// A call of a kernel of ours, of arguments whose types are settled.
+    /// A call of a kernel of ours, of arguments whose types are resolved.
     pub(crate) fn call(
         name: &'static str,
         work: Work,
@@ -68,7 +68,7 @@ impl Typed {
     }
 
     /// Itself as a value of type `to`.
-    pub(crate) fn fitted(self, to: Type, text: Text<'_>) -> Result<Self> {
+    pub(crate) fn fitted(self, to: Type, text: SqlText<'_>) -> Result<Self> {
         if self.ty == Some(to) {
             return Ok(self);
         }
@@ -115,7 +115,7 @@ pub(crate) fn no_instant(text: &str, span: Range<usize>) -> ExprError {
 }
 
 /// The one type that all pieces fit, or an error at the first that does not fit those before it.
-pub(crate) fn common(pieces: &[&Typed], text: Text<'_>) -> Result<Option<Type>> {
+pub(crate) fn common(pieces: &[&Typed], text: SqlText<'_>) -> Result<Option<Type>> {
     let mut common: Option<Type> = None;
     for (i, piece) in pieces.iter().enumerate() {
         let Some(ty) = piece.ty else { continue };

@@ -32,7 +32,7 @@ fn plan(features: Vec<FeatureSpec>) -> FeaturePlan {
         keys: vec![KeyField { name: "user".into(), field: "user_id".into(), ty: Type::Int64 }],
         filter: Some("status = 'settled'".into()),
         features,
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: crate::SEMANTICS,
     })

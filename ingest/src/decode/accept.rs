@@ -14,7 +14,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use tidemark_kernel::source::{Arrival, Rejection, TimeField, Unit};
 use tidemark_kernel::value::{Type, arrow::value_at};
-use tidemark_kernel::{Log, SourcePlan, Time};
+use tidemark_kernel::{Partition, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
 use super::members::Members;
@@ -28,11 +28,11 @@ impl Chunk {
     ///
     /// # Errors
     /// Fails where the columns are not those of the source, which the formats rule out.
-    pub fn accept(mut self, source: &SourcePlan, log: Log) -> Result<Batch, ArrowError> {
+    pub fn accept(mut self, source: &SourcePlan, partition: Partition) -> Result<Batch, ArrowError> {
         let members = Members::of(source);
         let times = Times::of(source, &self.columns);
         let decisions: Vec<Decision> =
-            (0..self.offsets.len()).map(|row| self.decide(source, log, &times, row)).collect();
+            (0..self.offsets.len()).map(|row| self.decide(source, partition, &times, row)).collect();
         let mut dead = std::mem::take(&mut self.dead);
         for (row, decision) in decisions.iter().enumerate() {
             if let Err(rejection) = decision {
@@ -41,15 +41,15 @@ impl Chunk {
         }
         dead.sort_by_key(|letter| letter.offset);
         let (from, to) = (self.from, self.to);
-        let events = self.events(source, &members, log, &decisions)?;
-        Ok(Batch { log, from, to, events, dead, epoch: None })
+        let events = self.events(source, &members, partition, &decisions)?;
+        Ok(Batch { partition, from, to, events, dead, epoch: None })
     }
 
-    fn decide(&self, source: &SourcePlan, log: Log, times: &Times<'_>, row: usize) -> Decision {
+    fn decide(&self, source: &SourcePlan, partition: Partition, times: &Times<'_>, row: usize) -> Decision {
         times.check(row)?;
-        let log = self.logs.as_ref().map_or(log, |logs| logs[row]);
+        let partition = self.partitions.as_ref().map_or(partition, |partitions| partitions[row]);
         let at = |instants: Option<Instants<'_>>| instants.and_then(|instants| instants.at(row));
-        source.accept_times(log, self.times[row].or(self.added), at(times.event), at(times.arrival))
+        source.accept_times(partition, self.times[row].or(self.added), at(times.event), at(times.arrival))
     }
 
     fn dead_letter(
@@ -94,7 +94,7 @@ impl Chunk {
         self,
         source: &SourcePlan,
         members: &Members,
-        log: Log,
+        partition: Partition,
         decisions: &[Decision],
     ) -> Result<RecordBatch, ArrowError> {
         let rows = 0..decisions.len();
@@ -104,7 +104,7 @@ impl Chunk {
         let mut columns = self.columns;
         columns.push(times(decisions, |(event_time, _)| *event_time));
         columns.push(times(decisions, |(_, arrival_time)| *arrival_time));
-        columns.push(Arc::new(Int32Array::from(vec![log.0; rows.len()])));
+        columns.push(Arc::new(Int32Array::from(vec![partition.0; rows.len()])));
         columns.push(Arc::new(Int64Array::from(self.offsets)));
         columns.extend(raw.map(|raw| -> ArrayRef { Arc::new(raw) }));
         let all = RecordBatch::try_new(layout::events(source), columns)?;

@@ -104,7 +104,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut outcome = Ok(());
-        while let Some(name) = map.next_key::<Text<'de>>()? {
+        while let Some(name) = map.next_key::<JsonString<'de>>()? {
             let Some(member) = self.members.find(&name.0) else {
                 map.next_value::<IgnoredAny>()?;
                 (self.unknown)(&self.members.prefix, &name.0);
@@ -173,7 +173,7 @@ fn parsed(text: &str) -> Content<'_> {
 fn string(text: &str) -> Option<Cow<'_, str>> {
     let content = text.strip_prefix('"')?.strip_suffix('"')?;
     if content.contains('\\') {
-        serde_json::from_str::<Text<'_>>(text).ok().map(|text| text.0)
+        serde_json::from_str::<JsonString<'_>>(text).ok().map(|text| text.0)
     } else {
         Some(Cow::Borrowed(content))
     }
@@ -181,7 +181,7 @@ fn string(text: &str) -> Option<Cow<'_, str>> {
 
 /// A string that is borrowed where it has no escapes.
 #[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct JsonString<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The beginning of a value, for messages.
 pub(crate) fn shortened(text: &str) -> String {

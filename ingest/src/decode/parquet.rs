@@ -26,7 +26,7 @@ use super::columns::{Made, Names};
 use super::json::shortened;
 use super::members::Members;
 use super::spelled::{spell, spell_content, spell_value};
-use super::{BATCH_BYTES, Chunk, ColumnsError, DeadLetter, Form, Forms, Place, Raw, cells};
+use super::{BATCH_BYTES, Chunk, ColumnsError, DeadLetter, Form, Forms, Raw, RecordPlace, cells};
 use crate::error::IngestError;
 
 /// Reads rows of one Parquet file.
@@ -90,7 +90,7 @@ impl ParquetRows {
     pub(crate) fn read(
         &mut self,
         source: &SourcePlan,
-        place: &Place,
+        place: &RecordPlace,
         from: Position,
     ) -> Result<Option<Chunk>, ArrowError> {
         let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
@@ -127,7 +127,7 @@ impl ParquetRows {
             numbers: fitting.iter().map(|row| first + 1 + row).collect(),
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
-            logs: None,
+            partitions: None,
             place: place.clone(),
             dead,
             from,

@@ -6,7 +6,7 @@ use tidemark_kernel::event::Offset;
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::{Position, SourcePlan, Time};
 
-use super::{BATCH_BYTES, Chunk, ColumnsBuilder, DeadLetter, Form, Forms, Place, Raw};
+use super::{BATCH_BYTES, Chunk, ColumnsBuilder, DeadLetter, Form, Forms, Raw, RecordPlace};
 
 /// A text file, read record by record.
 pub(crate) trait TextFile: Send {
@@ -36,7 +36,7 @@ pub(crate) trait TextFile: Send {
 pub(crate) fn read(
     file: &mut dyn TextFile,
     source: &SourcePlan,
-    place: &Place,
+    place: &RecordPlace,
     from: Position,
     limit: usize,
 ) -> io::Result<Option<Chunk>> {
@@ -49,7 +49,7 @@ pub(crate) fn read(
 
 /// A chunk in the making.
 pub(crate) struct RowsBuilder {
-    place: Place,
+    place: RecordPlace,
     columns: ColumnsBuilder,
     offsets: Vec<Offset>,
     times: Vec<Option<Time>>,
@@ -67,7 +67,7 @@ pub(crate) struct RowsBuilder {
 impl RowsBuilder {
     /// No rows yet; the first will have the offset `from`. `forms` is the one that all records have, or
     /// [empty](Forms::each) where each is [pushed](Self::push_as) with its own.
-    pub(crate) fn new(source: &SourcePlan, forms: Forms, place: Place, from: Position) -> Self {
+    pub(crate) fn new(source: &SourcePlan, forms: Forms, place: RecordPlace, from: Position) -> Self {
         Self {
             columns: ColumnsBuilder::new(source),
             place,
@@ -176,7 +176,7 @@ impl RowsBuilder {
             numbers: self.numbers,
             raw: Raw::Text { bytes: self.raw, ends: self.ends },
             forms: self.forms,
-            logs: None,
+            partitions: None,
             place: self.place,
             dead: self.dead,
             from: self.from,

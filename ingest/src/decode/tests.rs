@@ -81,7 +81,7 @@ fn decoded(source: &SourcePlan, record: &[u8]) -> Result<Vec<Value>, String> {
     Ok(columns.finish().iter().map(|column| value_at(column, 0)).collect())
 }
 
-/// Reads a whole file as the file log would, from a row on.
+/// Reads a whole file as the file partition would, from a row on.
 async fn read(source: &SourcePlan, path: &Path, skip: i64) -> Result<Vec<Batch>, IngestError> {
     let file = known(path)?;
     let mut reads = FileReader::start(&host(), Arc::new(source.clone()), &file, Position(skip));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 use tidemark_offline::Positions;
 
 /// How long a partition with unread records may make no progress, at least.
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stalled {
     /// How many records of each partition are unread. At least one partition.
-    unread: BTreeMap<Log, u64>,
+    unread: BTreeMap<Partition, u64>,
     /// For how long nothing of them was committed, at least.
     patience: Duration,
 }
@@ -38,7 +38,7 @@ impl Stalled {
 /// What is wrong and what to do, without the source.
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<String> = self.unread.keys().map(Log::to_string).collect();
+        let names: Vec<String> = self.unread.keys().map(Partition::to_string).collect();
         let (partitions, have) = if names.len() == 1 { ("partition", "has") } else { ("partitions", "have") };
         let (records, minutes) = (self.unread.values().sum::<u64>(), self.patience.as_secs() / 60);
         write!(
@@ -56,9 +56,9 @@ impl fmt::Display for Stalled {
 pub(super) struct Unread {
     /// How long a partition may make no progress. A worker commits what it reads only so often.
     patience: Duration,
-    seen: BTreeMap<Log, Seen>,
+    seen: BTreeMap<Partition, Seen>,
     /// Those that make no progress, by what other workers have committed as well.
-    stalled: BTreeSet<Log>,
+    stalled: BTreeSet<Partition>,
     /// When it was last tried to see what other workers have committed.
     looked: Option<Duration>,
     /// Whether that failed.
@@ -94,7 +94,7 @@ impl Unread {
     pub(super) fn note(&mut self, uptime: Duration, positions: &Positions, ends: &Positions) -> bool {
         self.see(uptime, positions, ends);
         let overdue = self.overdue(uptime);
-        self.stalled.retain(|log| overdue.contains(log));
+        self.stalled.retain(|partition| overdue.contains(partition));
         let is_time = !overdue.is_empty() && self.looked.is_none_or(|looked| uptime >= looked + LOOK);
         if is_time {
             self.looked = Some(uptime);
@@ -124,34 +124,34 @@ impl Unread {
 
     /// The partitions that make no progress, if there are any.
     pub(super) fn get(&self) -> Option<Stalled> {
-        let unread = |log: &Log| {
-            let seen = self.seen.get(log)?;
-            Some((*log, (seen.end.0 - seen.position.0).unsigned_abs()))
+        let unread = |partition: &Partition| {
+            let seen = self.seen.get(partition)?;
+            Some((*partition, (seen.end.0 - seen.position.0).unsigned_abs()))
         };
-        let unread: BTreeMap<Log, u64> = self.stalled.iter().filter_map(unread).collect();
+        let unread: BTreeMap<Partition, u64> = self.stalled.iter().filter_map(unread).collect();
         (!unread.is_empty()).then_some(Stalled { unread, patience: self.patience })
     }
 
     fn see(&mut self, uptime: Duration, positions: &Positions, ends: &Positions) {
         let mut seen = BTreeMap::new();
-        for (log, end) in ends {
-            let position = positions.get(log).copied().unwrap_or(Position::START);
+        for (partition, end) in ends {
+            let position = positions.get(partition).copied().unwrap_or(Position::START);
             // Another look may have seen more of what others have committed.
-            let before = self.seen.get(log).filter(|before| before.position >= position);
+            let before = self.seen.get(partition).filter(|before| before.position >= position);
             let (position, since) =
                 before.map_or((position, uptime), |before| (before.position, before.since));
             if position < *end {
-                seen.insert(*log, Seen { position, since, end: *end });
+                seen.insert(*partition, Seen { position, since, end: *end });
             }
         }
         self.seen = seen;
     }
 
     /// The partitions that have stayed where they are for too long.
-    fn overdue(&self, uptime: Duration) -> BTreeSet<Log> {
+    fn overdue(&self, uptime: Duration) -> BTreeSet<Partition> {
         let seen = self.seen.iter();
         let overdue = seen.filter(|(_, seen)| uptime.saturating_sub(seen.since) >= self.patience);
-        overdue.map(|(log, _)| *log).collect()
+        overdue.map(|(partition, _)| *partition).collect()
     }
 }
 
@@ -160,7 +160,10 @@ mod tests {
     use super::*;
 
     fn at<const N: usize>(positions: [(i32, i64); N]) -> Positions {
-        positions.into_iter().map(|(log, position)| (Log(log), Position(position))).collect()
+        positions
+            .into_iter()
+            .map(|(partition, position)| (Partition(partition), Position(position)))
+            .collect()
     }
 
     fn unread() -> Unread {
@@ -177,14 +180,14 @@ mod tests {
         assert!(unread.note(later, &at([(0, 5)]), &ends), "partition 1");
         assert_eq!(unread.get(), None, "another worker may have committed it");
         let told = unread.note_committed(later, &at([(0, 5)]), &ends).expect("told");
-        assert_eq!(told.unread, BTreeMap::from([(Log(1), 10)]));
+        assert_eq!(told.unread, BTreeMap::from([(Partition(1), 10)]));
         assert!(told.to_string().starts_with("partition 1 has 10 unread records, "), "{told}");
         assert!(told.to_string().contains(" committed for 5 minutes; "), "{told}");
         assert!(!unread.note(later, &at([(0, 5)]), &ends), "it was looked at just now");
         assert!(unread.note(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)])));
         let again = unread.note_committed(later + LOOK, &at([(0, 10)]), &at([(0, 10), (1, 12)]));
         assert_eq!(again, None, "told before");
-        assert_eq!(unread.get().expect("it still is").unread, BTreeMap::from([(Log(1), 12)]));
+        assert_eq!(unread.get().expect("it still is").unread, BTreeMap::from([(Partition(1), 12)]));
         unread.note(later + PATIENCE, &at([(0, 10), (1, 3)]), &at([(0, 10), (1, 12)]));
         assert_eq!(unread.get(), None, "it makes progress");
     }
@@ -200,8 +203,9 @@ mod tests {
         assert!(unread.note(PATIENCE * 2, &at([]), &ends));
         let told =
             unread.note_committed(PATIENCE * 2, &committed, &ends).expect("partition 1 has stayed at 7");
-        assert_eq!(told.unread, BTreeMap::from([(Log(1), 13)]));
-        let two = Stalled { unread: BTreeMap::from([(Log(1), 1), (Log(3), 2)]), patience: PATIENCE };
+        assert_eq!(told.unread, BTreeMap::from([(Partition(1), 13)]));
+        let two =
+            Stalled { unread: BTreeMap::from([(Partition(1), 1), (Partition(3), 2)]), patience: PATIENCE };
         assert!(two.to_string().starts_with("partitions 1, 3 have 3 unread records, "), "{two}");
     }
 

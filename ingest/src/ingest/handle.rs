@@ -14,7 +14,7 @@ use crate::status::{Detail, Status};
 pub(super) enum Command {
     Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     TakeIn { source: String, patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
-    Settle { answer: Answer<()> },
+    WaitUntilIdle { answer: Answer<()> },
     Status { detail: Detail, answer: Answer<Status> },
     Idle { answer: Answer<()> },
 }
@@ -40,11 +40,11 @@ impl IngestHandle {
     }
 
     /// Replaces all definitions. What was taken in before reaches both stores as it was defined then; changed views
-    /// are filled from history beside what comes in, while their old generations keep answering; unchanged ones go on.
+    /// are backfilled from history beside what comes in, while their old generations keep answering; unchanged ones go on.
     /// Returns once every view is up.
     ///
     /// # Errors
-    /// Fails where a fill does, or a source's fields no longer fit its table; other sources and views may be as newly
+    /// Fails where a backfill does, or a source's fields no longer fit its table; other sources and views may be as newly
     /// defined by then. [`IngestError::Superseded`] where definitions were replaced again before.
     pub async fn reload(
         &self,
@@ -84,8 +84,8 @@ impl IngestHandle {
     ///
     /// # Errors
     /// Fails where a store does.
-    pub async fn settle(&self) -> Result<(), IngestError> {
-        self.ask(|answer| Command::Settle { answer }).await
+    pub async fn wait_until_idle(&self) -> Result<(), IngestError> {
+        self.ask(|answer| Command::WaitUntilIdle { answer }).await
     }
 
     /// Where every source and view stands.

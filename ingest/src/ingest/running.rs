@@ -102,7 +102,7 @@ impl Running {
     /// Ends a source that is no more, once everything it has taken in is committed.
     pub(super) async fn remove(&mut self, name: &str) -> Result<(), IngestError> {
         let Some(source) = self.sources.remove(name) else { return Ok(()) };
-        ask(&source.requests, |answer| Request::Settle { answer }).await?;
+        ask(&source.requests, |answer| Request::WaitUntilIdle { answer }).await?;
         source.stop.send_replace(true);
         self.shared.health.remove(name);
         Ok(())
@@ -141,8 +141,8 @@ impl Running {
     }
 
     /// Waits until everything that was pushed before is in both stores.
-    pub(super) fn settle(&self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
-        let all = self.each(|answer| Request::Settle { answer });
+    pub(super) fn wait_until_idle(&self) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
+        let all = self.each(|answer| Request::WaitUntilIdle { answer });
         async move { all.await.map(drop) }
     }
 

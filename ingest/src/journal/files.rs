@@ -1,4 +1,4 @@
-//! The file log: all files of a source in the order first taken in, and the source's retractions among them.
+//! The file partition: all files of a source in the order first taken in, and the source's retractions among them.
 //!
 //! A retraction takes up one offset, so that it has a place in the order of what was taken in. It is written down here
 //! before it is carried out, together with the file that takes the place of another: a process that is killed in between
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 
 use super::{Journal, JournalError, opened};
 
@@ -27,7 +27,7 @@ const APPENDED: TableDefinition<'_, (&str, u64), i64> = TableDefinition::new("ap
 /// (source, ordinal) -> the partition, first offset and end of what the entry takes back, where it is no file.
 const RETRACTIONS: TableDefinition<'_, (&str, u64), (i32, i64, i64)> = TableDefinition::new("retractions");
 
-/// One entry of a file log: a file, which is known by its size and content, whatever its name; or a retraction.
+/// One entry of a file partition: a file, which is known by its size and content, whatever its name; or a retraction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFile {
     /// Its place in the list, from 0.
@@ -56,14 +56,14 @@ pub struct KnownFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Records {
     /// The partition.
-    pub log: Log,
+    pub partition: Partition,
     /// The first offset.
     pub from: Position,
     /// The position after the last one.
     pub to: Position,
 }
 
-/// What comes next in a file log.
+/// What comes next in a file partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NewEntry {
     /// A file, by path, size, content hash and rows that are in under earlier entries.
@@ -73,25 +73,28 @@ pub(crate) enum NewEntry {
 }
 
 impl KnownFile {
-    /// Whether a log at `position` has all of it.
+    /// Whether a partition at `position` has all of it.
     #[must_use]
     pub fn is_before(&self, position: Position) -> bool {
         self.rows.is_some_and(|rows| self.first + rows <= position.0)
     }
 
-    /// Where its rows are in the file log.
+    /// Where its rows are in the file partition.
     #[must_use]
     pub fn records(&self) -> Records {
         let to = Position(self.first + self.rows.unwrap_or(0));
-        Records { log: Log::FILE, from: Position(self.first), to }
+        Records { partition: Partition::FILE, from: Position(self.first), to }
     }
 }
 
 impl Records {
-    /// How many of them the entries of a file log take back.
+    /// How many of them the entries of a file partition take back.
     #[must_use]
     pub fn retracted(&self, entries: &[KnownFile]) -> i64 {
-        let others = entries.iter().filter_map(|entry| entry.retracts).filter(|other| other.log == self.log);
+        let others = entries
+            .iter()
+            .filter_map(|entry| entry.retracts)
+            .filter(|other| other.partition == self.partition);
         let mut spans: Vec<(i64, i64)> =
             others.map(|other| (other.from.0.max(self.from.0), other.to.0.min(self.to.0))).collect();
         spans.sort_unstable();
@@ -103,7 +106,7 @@ impl Records {
         count
     }
 
-    /// Whether the entries of a file log take all of them back.
+    /// Whether the entries of a file partition take all of them back.
     #[must_use]
     pub fn are_retracted(&self, entries: &[KnownFile]) -> bool {
         self.from < self.to && self.retracted(entries) == self.to.0 - self.from.0
@@ -128,7 +131,7 @@ impl Journal {
         })
     }
 
-    /// The file that the log ends with.
+    /// The file that the partition ends with.
     pub(crate) fn last_file(&self, source: &str) -> Result<Option<KnownFile>, JournalError> {
         self.read(|transaction| {
             let Some(table) = opened(transaction.open_table(FILES))? else { return Ok(None) };
@@ -214,8 +217,8 @@ pub(super) fn insert(
     if file.before > 0 {
         transaction.open_table(APPENDED)?.insert(key, file.before)?;
     }
-    if let Some(Records { log, from, to }) = file.retracts {
-        transaction.open_table(RETRACTIONS)?.insert(key, (log.0, from.0, to.0))?;
+    if let Some(Records { partition, from, to }) = file.retracts {
+        transaction.open_table(RETRACTIONS)?.insert(key, (partition.0, from.0, to.0))?;
     } else {
         Journal::admit(transaction, source, &file.path)?;
     }
@@ -279,7 +282,11 @@ impl Beside {
             Some(table) => table.get(key)?.map(|records| records.value()),
             None => None,
         };
-        let records = |(log, from, to)| Records { log: Log(log), from: Position(from), to: Position(to) };
+        let records = |(partition, from, to)| Records {
+            partition: Partition(partition),
+            from: Position(from),
+            to: Position(to),
+        };
         Ok(KnownFile {
             ordinal: key.1,
             path: path.into(),
@@ -356,7 +363,7 @@ mod tests {
         let first = journal.add_file("a", Path::new("1.csv"), 10, [1; 32], now).expect("added");
         journal.end_file("a", &first, 7).expect("ended");
         assert_eq!(format(&journal), 1, "older versions can read it");
-        let wrong = Records { log: Log::FILE, from: Position(0), to: Position(7) };
+        let wrong = Records { partition: Partition::FILE, from: Position(0), to: Position(7) };
         let replaced =
             [NewEntry::Retraction("1.csv".into(), wrong), NewEntry::File("1.csv".into(), 12, [3; 32], 0)];
         let added = journal.add_entries("a", &replaced, now).expect("added");
@@ -382,7 +389,7 @@ mod tests {
     fn entries_that_are_added_at_once_follow_one_another() {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
-        let wrong = Records { log: Log::PUSH, from: Position(0), to: Position(7) };
+        let wrong = Records { partition: Partition::PUSH, from: Position(0), to: Position(7) };
         let add = || {
             for _ in 0..10 {
                 let entry = NewEntry::Retraction(PathBuf::new(), wrong);
@@ -408,10 +415,14 @@ mod tests {
 
     #[test]
     fn what_is_retracted_twice_counts_once() {
-        let records = |from, to| Records { log: Log(3), from: Position(from), to: Position(to) };
+        let records = |from, to| Records { partition: Partition(3), from: Position(from), to: Position(to) };
         let entry = |retracts| NewEntry::Retraction(PathBuf::new(), retracts).at(0, 0);
-        let entries =
-            [records(4, 6), records(0, 2), records(5, 8), Records { log: Log(2), ..records(0, 99) }];
+        let entries = [
+            records(4, 6),
+            records(0, 2),
+            records(5, 8),
+            Records { partition: Partition(2), ..records(0, 99) },
+        ];
         let entries = entries.map(entry);
         for (from, to, count) in [(0, 10, 6), (0, 2, 2), (1, 5, 2), (5, 7, 2), (2, 4, 0), (8, 9, 0)] {
             assert_eq!(records(from, to).retracted(&entries), count, "{from}..{to}");

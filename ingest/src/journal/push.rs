@@ -1,4 +1,4 @@
-//! The push log's records, and the keys of requests that are appended once however often they are sent.
+//! The push partition's records, and the keys of requests that are appended once however often they are sent.
 //!
 //! A key is kept in the transaction that appends its records. So of requests with one key, the first to be written counts,
 //! whatever cuts the process short and however many come at once.
@@ -37,7 +37,7 @@ const REMOVED: usize = 8;
 /// A pushed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushedRecord {
-    /// Its offset in the source's push log.
+    /// Its offset in the source's push partition.
     pub offset: i64,
     /// When it was received: its timestamp.
     pub received: Time,
@@ -45,7 +45,7 @@ pub struct PushedRecord {
     pub json: Vec<u8>,
 }
 
-/// Records to append to one source's push log.
+/// Records to append to one source's push partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
     /// The source.
@@ -99,7 +99,7 @@ impl Explain for KeyUsed {
 }
 
 impl Journal {
-    /// The next offset of a source's push log.
+    /// The next offset of a source's push partition.
     ///
     /// # Errors
     /// Fails where the journal cannot be read.
@@ -110,7 +110,7 @@ impl Journal {
         })
     }
 
-    /// The records of a source's push log from `from` on: at most `limit`, and fewer where they are large, but at
+    /// The records of a source's push partition from `from` on: at most `limit`, and fewer where they are large, but at
     /// least one where there is one.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use blake3::Hasher;
 use redb::{TableDefinition, WriteTransaction};
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 
 use super::files::{KnownFile, Records, UNENDED, insert, next_entry};
 use super::{Journal, JournalError, opened};
@@ -40,8 +40,8 @@ impl TakenAgain {
         let Self { origin, at } = self;
         let (from, to) = (origin.from.max(others.from), origin.to.min(others.to));
         let row = |position: Position| Position(at + position.0 - origin.from.0);
-        (origin.log == others.log && from < to).then(|| Records {
-            log: Log::FILE,
+        (origin.partition == others.partition && from < to).then(|| Records {
+            partition: Partition::FILE,
             from: row(from),
             to: row(to),
         })
@@ -56,7 +56,9 @@ pub(crate) fn rows_again(records: Records, all: &[TakenAgain]) -> Vec<Records> {
         let rows: Vec<Records> = found.iter().filter_map(|records| again.rows_of(*records)).collect();
         for rows in rows {
             match found.last_mut() {
-                Some(last) if last.log == rows.log && last.to == rows.from && *last != records => {
+                Some(last)
+                    if last.partition == rows.partition && last.to == rows.from && *last != records =>
+                {
                     last.to = rows.to;
                 }
                 _ => found.push(rows),
@@ -124,9 +126,12 @@ impl Journal {
             let mut all = Vec::new();
             for row in table.range((source, 0)..=(source, i64::MAX))? {
                 let (key, origin) = row?;
-                let (log, first, count) = origin.value();
+                let (partition, first, count) = origin.value();
                 let (from, to) = (Position(first), Position(first + count));
-                all.push(TakenAgain { origin: Records { log: Log(log), from, to }, at: key.value().1 });
+                all.push(TakenAgain {
+                    origin: Records { partition: Partition(partition), from, to },
+                    at: key.value().1,
+                });
             }
             Ok(all)
         })
@@ -169,11 +174,12 @@ fn keep_origins(
     mut at: Offset,
 ) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(ORIGINS)?;
-    let follow = |one: &Letter, next: &Letter| one.log == next.log && one.offset + 1 == next.offset;
+    let follow =
+        |one: &Letter, next: &Letter| one.partition == next.partition && one.offset + 1 == next.offset;
     for run in letters.chunk_by(follow) {
         let [first, ..] = run else { continue };
         let count = run.len() as i64;
-        table.insert((source, at), (first.log.0, first.offset, count))?;
+        table.insert((source, at), (first.partition.0, first.offset, count))?;
         at += count;
     }
     Ok(())
@@ -182,7 +188,7 @@ fn keep_origins(
 fn encode(letter: &Letter) -> Vec<u8> {
     let mut out = Writer::new();
     out.u8(LAYOUT);
-    out.zigzag(i64::from(letter.log.0));
+    out.zigzag(i64::from(letter.partition.0));
     out.zigzag(letter.offset);
     out.bytes(letter.place.as_bytes());
     out.u8(u8::from(letter.time.is_some()));
@@ -198,14 +204,14 @@ fn decode(bytes: &[u8]) -> Result<Letter, DecodeError> {
         LAYOUT => {}
         found => return Err(DecodeError::Newer { found, supported: LAYOUT }),
     }
-    let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a partition"))?;
+    let partition = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a partition"))?;
     let offset = from.zigzag()?;
     let place = String::from_utf8_lossy(from.bytes()?).into_owned();
     let time = if from.u8()? == 0 { None } else { Some(Time::from_millis(from.zigzag()?)) };
     let form = Form::decode(from.bytes()?)?;
     let raw = from.bytes()?.to_vec();
     from.finish()?;
-    Ok(Letter { log: Log(log), offset, place, time, form, raw })
+    Ok(Letter { partition: Partition(partition), offset, place, time, form, raw })
 }
 
 #[cfg(test)]
@@ -217,12 +223,12 @@ mod tests {
     const ADDED: Time = Time::from_millis(7);
 
     fn letter(offset: i64, time: Option<i64>, form: Form) -> Letter {
-        let (log, place, raw) = (Log(3), format!("t/3@{offset}"), vec![1, 0, 255]);
-        Letter { log, offset, place, time: time.map(Time::from_millis), form, raw }
+        let (partition, place, raw) = (Partition(3), format!("t/3@{offset}"), vec![1, 0, 255]);
+        Letter { partition, offset, place, time: time.map(Time::from_millis), form, raw }
     }
 
-    fn records(log: Log, from: i64, to: i64) -> Records {
-        Records { log, from: Position(from), to: Position(to) }
+    fn records(partition: Partition, from: i64, to: i64) -> Records {
+        Records { partition, from: Position(from), to: Position(to) }
     }
 
     #[test]
@@ -232,7 +238,7 @@ mod tests {
         assert_eq!(journal.taken_again("a"), Ok(Vec::new()));
         let file = journal.add_file("a", Path::new("1.csv"), 10, [1; 32], ADDED).expect("added");
         journal.end_file("a", &file, 7).expect("ended");
-        let of_file = |offset| Letter { log: Log::FILE, ..letter(offset, None, Form::Json) };
+        let of_file = |offset| Letter { partition: Partition::FILE, ..letter(offset, None, Form::Json) };
         let letters =
             [of_file(1), of_file(2), of_file(3), of_file(5), letter(6, None, Form::Json), of_file(6)];
         let first = journal.add_retry("a", &letters, ADDED).expect("added");
@@ -244,20 +250,20 @@ mod tests {
         let all = journal.taken_again("a").expect("read");
         let from = |origin, at| TakenAgain { origin, at };
         let expected = [
-            from(records(Log::FILE, 1, 4), 7),
-            from(records(Log::FILE, 5, 6), 10),
-            from(records(Log(3), 6, 7), 11),
-            from(records(Log::FILE, 6, 7), 12),
-            from(records(Log::FILE, 8, 9), 13),
+            from(records(Partition::FILE, 1, 4), 7),
+            from(records(Partition::FILE, 5, 6), 10),
+            from(records(Partition(3), 6, 7), 11),
+            from(records(Partition::FILE, 6, 7), 12),
+            from(records(Partition::FILE, 8, 9), 13),
         ];
         assert_eq!(all, expected);
-        let rows = |log, from, to| rows_again(records(log, from, to), &all);
-        let file = |from, to| records(Log::FILE, from, to);
-        assert_eq!(rows(Log::FILE, 0, 7), [file(7, 11), file(12, 14)]);
-        assert_eq!(rows(Log::FILE, 3, 5), [file(9, 10)]);
-        assert_eq!(rows(Log::FILE, 2, 3), [file(8, 9), file(13, 14)], "taken again twice");
-        assert_eq!(rows(Log(3), 0, 99), [file(11, 12)]);
-        assert_eq!(rows(Log(2), 0, 99), []);
+        let rows = |partition, from, to| rows_again(records(partition, from, to), &all);
+        let file = |from, to| records(Partition::FILE, from, to);
+        assert_eq!(rows(Partition::FILE, 0, 7), [file(7, 11), file(12, 14)]);
+        assert_eq!(rows(Partition::FILE, 3, 5), [file(9, 10)]);
+        assert_eq!(rows(Partition::FILE, 2, 3), [file(8, 9), file(13, 14)], "taken again twice");
+        assert_eq!(rows(Partition(3), 0, 99), [file(11, 12)]);
+        assert_eq!(rows(Partition(2), 0, 99), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Under which version of a source its logs are read.
+//! Under which version of a source its partitions are read.
 //!
 //! A new version takes effect only after everything that was taken in before has reached both stores under the old
 //! one; should the process die in between, the old one is needed again. So it is kept as a whole.
@@ -14,7 +14,7 @@ use tidemark_kernel::{SourcePlan, Span, Type};
 
 use super::{Journal, JournalError, opened};
 
-/// source -> the version its logs are read under, as [`encode`] spells it.
+/// source -> the version its partitions are read under, as [`encode`] spells it.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
 /// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins. Layout 2 ends
@@ -23,7 +23,7 @@ const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources"
 const LAYOUT: u8 = 5;
 
 impl Journal {
-    /// The version under which a source's logs are read; none if none of them ever was.
+    /// The version under which a source's partitions are read; none if none of them ever was.
     pub(crate) fn source(&self, name: &str) -> Result<Option<SourcePlan>, JournalError> {
         let stored = self.read(|transaction| {
             let Some(table) = opened(transaction.open_table(SOURCES))? else { return Ok(None) };
@@ -33,7 +33,7 @@ impl Journal {
         decoded.map_err(|error| self.undecodable(format!("source `{name}`"), &error))
     }
 
-    /// Records that from now on a source's logs are read under this version.
+    /// Records that from now on a source's partitions are read under this version.
     pub(crate) fn set_source(&self, source: &SourcePlan) -> Result<(), JournalError> {
         self.write(|transaction| {
             let mut table = transaction.open_table(SOURCES)?;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::message::Message;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::{Epoch, Epochs, Positions};
 
 use super::TopicMetrics;
 use super::record::{self, TopicDecoder};
-use crate::decode::{BATCH_BYTES, Batch, Forms, Place, RowsBuilder};
+use crate::decode::{BATCH_BYTES, Batch, Forms, RecordPlace, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
 use crate::room::Room;
@@ -25,7 +25,7 @@ pub struct Gathered<'s> {
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
     room: Room,
-    partitions: BTreeMap<Log, Partition>,
+    partitions: BTreeMap<Partition, Partition>,
     /// How many records are gathered; what is passed over counts as well.
     records: usize,
     /// How many bytes their keys and values have.
@@ -53,29 +53,32 @@ impl<'s> Gathered<'s> {
     }
 
     /// A partition is read from here on. The epoch is that of the last record before, where it is known.
-    pub fn assign(&mut self, log: Log, from: Position, epoch: Option<Epoch>) {
+    pub fn assign(&mut self, partition: Partition, from: Position, epoch: Option<Epoch>) {
         let new = Partition { next: from, gathered: None, records: 0, bytes: 0, at_end: false, epoch };
-        self.partitions.insert(log, new);
+        self.partitions.insert(partition, new);
     }
 
     /// Partitions are not read any more. What is gathered of them must be [cut](Self::cut_last) before.
-    pub fn revoke(&mut self, logs: &[Log]) {
-        self.partitions.retain(|log, _| !logs.contains(log));
+    pub fn revoke(&mut self, partitions: &[Partition]) {
+        self.partitions.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Which partitions are assigned, and what is to be read next of each.
     pub fn positions(&self) -> Positions {
-        self.partitions.iter().map(|(log, partition)| (*log, partition.next)).collect()
+        self.partitions.iter().map(|(partition, partition)| (*partition, partition.next)).collect()
     }
 
     /// The leader epochs of the last records that were read of the assigned partitions.
     pub fn epochs(&self) -> Epochs {
-        self.partitions.iter().filter_map(|(log, partition)| Some((*log, partition.epoch?))).collect()
+        self.partitions
+            .iter()
+            .filter_map(|(partition, partition)| Some((*partition, partition.epoch?)))
+            .collect()
     }
 
     /// Whether a partition is assigned.
-    pub fn has(&self, log: Log) -> bool {
-        self.partitions.contains_key(&log)
+    pub fn has(&self, partition: Partition) -> bool {
+        self.partitions.contains_key(&partition)
     }
 
     /// Whether nothing is gathered.
@@ -85,20 +88,20 @@ impl<'s> Gathered<'s> {
 
     /// Whether there is room for something that is gathered.
     pub fn has_room(&self) -> bool {
-        self.gathered().any(|log| self.room.has(log))
+        self.gathered().any(|partition| self.room.has(partition))
     }
 
     /// The partitions that something is gathered of.
-    pub fn gathered(&self) -> impl Iterator<Item = Log> + '_ {
-        self.partitions.iter().filter(|(_, it)| it.gathered.is_some()).map(|(log, _)| *log)
+    pub fn gathered(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.partitions.iter().filter(|(_, it)| it.gathered.is_some()).map(|(partition, _)| *partition)
     }
 
     /// Whether so much of a partition is gathered, and so little room for it, that no more of it must be read: its share of
     /// half of what is gathered at most, so that partitions without room never keep others from being read.
-    pub fn is_crowded(&self, log: Log) -> bool {
+    pub fn is_crowded(&self, partition: Partition) -> bool {
         let share = |most: usize| most / 2 / self.partitions.len().max(4);
         let is_large = |it: &Partition| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
-        self.partitions.get(&log).is_some_and(is_large) && !self.room.has(log)
+        self.partitions.get(&partition).is_some_and(is_large) && !self.room.has(partition)
     }
 
     /// Whether no more must be read before the next cut.
@@ -112,8 +115,8 @@ impl<'s> Gathered<'s> {
     }
 
     /// There is nothing more in a partition just now.
-    pub fn ended(&mut self, log: Log) {
-        if let Some(partition) = self.partitions.get_mut(&log) {
+    pub fn ended(&mut self, partition: Partition) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.at_end = true;
         }
     }
@@ -121,14 +124,14 @@ impl<'s> Gathered<'s> {
     /// Adds a record, with the epoch of the leader that wrote it, if known. A record that is not of an assigned partition, or
     /// was read before, is left out.
     pub fn take(&mut self, message: &impl Message, epoch: Option<i32>) {
-        let (log, offset) = (Log(message.partition()), message.offset());
-        let Some(partition) = self.partitions.get_mut(&log) else { return };
+        let (partition, offset) = (Partition(message.partition()), message.offset());
+        let Some(partition) = self.partitions.get_mut(&partition) else { return };
         if partition.next.covers(offset) {
             return;
         }
         let mut bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
         self.metrics.read(bytes, message.payload().is_none());
-        let rows = partition.rows(self.source, &self.topic, log);
+        let rows = partition.rows(self.source, &self.topic, partition);
         rows.skip_to(Position(offset));
         match message.payload() {
             None => rows.skip_to(Position::after(offset)),
@@ -153,46 +156,46 @@ impl<'s> Gathered<'s> {
 
     /// A partition that was read to its end stands here: what it holds up to there are no records, but marks of
     /// transactions and what those took back.
-    pub fn ends_at(&mut self, log: Log, end: Position) {
+    pub fn ends_at(&mut self, partition: Partition, end: Position) {
         // Of one that was assigned anew and not read to its end yet, librdkafka may tell where it stood before.
-        let Some(partition) = self.partitions.get_mut(&log).filter(|partition| partition.at_end) else {
+        let Some(partition) = self.partitions.get_mut(&partition).filter(|partition| partition.at_end) else {
             return;
         };
         if end > partition.next {
-            partition.rows(self.source, &self.topic, log).skip_to(end);
+            partition.rows(self.source, &self.topic, partition).skip_to(end);
             partition.next = end;
             partition.records += 1;
             self.records += 1;
         }
-        self.metrics.ends_at(log, end);
+        self.metrics.ends_at(partition, end);
     }
 
     /// What was gathered and has room, one batch for each partition that moved.
     pub fn cut(&mut self) -> Result<Vec<Batch>, IngestError> {
         let room = self.room.clone();
-        self.cut_where(|log| room.has(log))
+        self.cut_where(|partition| room.has(partition))
     }
 
     /// What was gathered of these partitions, whether there is room for it or not: nothing more of them will be read.
-    pub fn cut_last(&mut self, logs: &[Log]) -> Result<Vec<Batch>, IngestError> {
-        self.cut_where(|log| logs.contains(&log))
+    pub fn cut_last(&mut self, partitions: &[Partition]) -> Result<Vec<Batch>, IngestError> {
+        self.cut_where(|partition| partitions.contains(&partition))
     }
 
-    fn cut_where(&mut self, may: impl Fn(Log) -> bool) -> Result<Vec<Batch>, IngestError> {
+    fn cut_where(&mut self, may: impl Fn(Partition) -> bool) -> Result<Vec<Batch>, IngestError> {
         let mut batches = Vec::new();
-        for (log, partition) in self.partitions.iter_mut().filter(|(log, _)| may(**log)) {
+        for (partition, partition) in self.partitions.iter_mut().filter(|(partition, _)| may(**partition)) {
             let Some(rows) = partition.gathered.take() else { continue };
             self.records -= std::mem::take(&mut partition.records);
             self.bytes -= std::mem::take(&mut partition.bytes);
-            batches.push(Batch { epoch: partition.epoch, ..accept(self.source, rows.finish(), *log)? });
+            batches.push(Batch { epoch: partition.epoch, ..accept(self.source, rows.finish(), *partition)? });
         }
         Ok(batches)
     }
 }
 
 impl Partition {
-    fn rows(&mut self, source: &SourcePlan, topic: &Arc<str>, log: Log) -> &mut RowsBuilder {
-        let place = || Place::Partition(Arc::clone(topic), log.0);
+    fn rows(&mut self, source: &SourcePlan, topic: &Arc<str>, partition: Partition) -> &mut RowsBuilder {
+        let place = || RecordPlace::Partition(Arc::clone(topic), partition.0);
         self.gathered.get_or_insert_with(|| RowsBuilder::new(source, Forms::each(), place(), self.next))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 
 /// The counters of one topic's reader, and where the topic's partitions end.
 #[derive(Debug, Default)]
@@ -19,17 +19,17 @@ pub struct TopicMetrics {
     pub unknown_members: AtomicU64,
     /// How often partitions were given or taken away.
     pub rebalances: AtomicU64,
-    ends: Mutex<BTreeMap<Log, Position>>,
+    ends: Mutex<BTreeMap<Partition, Position>>,
 }
 
 impl TopicMetrics {
     /// Where a partition ends, as far as was seen: what is not stable yet lies behind it.
-    pub(crate) fn end(&self, log: Log) -> Option<Position> {
-        self.ends.lock().get(&log).copied()
+    pub(crate) fn end(&self, partition: Partition) -> Option<Position> {
+        self.ends.lock().get(&partition).copied()
     }
 
     /// Where all partitions end of which that was seen.
-    pub(crate) fn all_ends(&self) -> BTreeMap<Log, Position> {
+    pub(crate) fn all_ends(&self) -> BTreeMap<Partition, Position> {
         self.ends.lock().clone()
     }
 
@@ -51,9 +51,9 @@ impl TopicMetrics {
     }
 
     /// A partition was seen to end here, or later.
-    pub(crate) fn ends_at(&self, log: Log, end: Position) {
+    pub(crate) fn ends_at(&self, partition: Partition, end: Position) {
         let mut ends = self.ends.lock();
-        let known = ends.entry(log).or_default();
+        let known = ends.entry(partition).or_default();
         *known = end.max(*known);
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Positions;
 use tokio::task::spawn_blocking;
 
@@ -29,7 +29,7 @@ const UNKNOWN: &str = "-";
 
 /// What Kafka knows of a topic now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicFacts {
+pub struct TopicProperties {
     /// Its name.
     pub topic: String,
     /// What tells it from one that is created under its name later; none where brokers know of no such thing.
@@ -38,14 +38,14 @@ pub struct TopicFacts {
     pub partitions: i32,
 }
 
-impl fmt::Display for TopicFacts {
+impl fmt::Display for TopicProperties {
     /// The name and the id, to be kept beside what was read and checked later.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.topic, self.id.as_deref().unwrap_or(UNKNOWN))
     }
 }
 
-impl TopicFacts {
+impl TopicProperties {
     /// Whether this is the topic that was kept in mind as `known`. Where the brokers told no id, the name decides.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl TopicFacts {
 ///
 /// # Errors
 /// Fails where there is none of this name, or the brokers do not answer.
-pub(crate) async fn describe(config: &KafkaConfig, topic: &str) -> Result<TopicFacts, IngestError> {
+pub(crate) async fn describe(config: &KafkaConfig, topic: &str) -> Result<TopicProperties, IngestError> {
     ask(config, topic, Probe::describe).await
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn describe(config: &KafkaConfig, topic: &str) -> Result<TopicF
 pub(crate) async fn ends(
     config: &KafkaConfig,
     topic: &str,
-) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
     ask(config, topic, Probe::ends).await
 }
 
@@ -122,8 +122,8 @@ struct Said {
 }
 
 impl ClientContext for Said {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(&self.topic, level, facility, message);
+    fn partition(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::partition(&self.topic, level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -146,14 +146,14 @@ impl Probe {
         Ok(Self { consumer, servers, topic: topic.to_owned() })
     }
 
-    pub(super) fn describe(&self) -> Result<TopicFacts, IngestError> {
+    pub(super) fn describe(&self) -> Result<TopicProperties, IngestError> {
         let described = tidemark_topic::describe(self.consumer.client(), &self.topic, PATIENCE);
         let described = described.map_err(|error| self.failed(&error))?;
         if described.partitions == 0 {
             return Err(self.unreachable("the topic is just being created"));
         }
         let partitions = i32::try_from(described.partitions).unwrap_or(i32::MAX);
-        Ok(TopicFacts { topic: self.topic.clone(), id: described.id, partitions })
+        Ok(TopicProperties { topic: self.topic.clone(), id: described.id, partitions })
     }
 
     /// The id of a broker that answers.
@@ -164,7 +164,7 @@ impl Probe {
         broker.ok_or_else(|| self.unreachable("no broker is there"))
     }
 
-    fn ends(&self) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+    fn ends(&self) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
         self.ends_of(self.describe()?.partitions)
     }
 
@@ -172,10 +172,13 @@ impl Probe {
     pub(super) fn ends_of(
         &self,
         partitions: i32,
-    ) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
+    ) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
         let first = self.offsets(partitions, Offset::Beginning)?;
         let mut next = self.offsets(partitions, Offset::End)?;
-        Ok(first.into_iter().filter_map(|(log, first)| Some((log, (first?, next.remove(&log)??)))).collect())
+        Ok(first
+            .into_iter()
+            .filter_map(|(partition, first)| Some((partition, (first?, next.remove(&partition)??))))
+            .collect())
     }
 
     fn starts(&self, start: Start) -> Result<Positions, IngestError> {
@@ -185,22 +188,30 @@ impl Probe {
             Start::At(time) => self.since(ends.len(), time)?,
             Start::Earliest | Start::Latest => BTreeMap::new(),
         };
-        let of = |(log, (first, end))| match start {
-            Start::Earliest => (log, first),
-            Start::Latest => (log, end),
-            Start::At(_) => (log, since.get(&log).copied().flatten().unwrap_or(end)),
+        let of = |(partition, (first, end))| match start {
+            Start::Earliest => (partition, first),
+            Start::Latest => (partition, end),
+            Start::At(_) => (partition, since.get(&partition).copied().flatten().unwrap_or(end)),
         };
         Ok(ends.into_iter().map(of).collect())
     }
 
     /// The first record of each partition that is not before `time`, if there is any.
-    fn since(&self, partitions: usize, time: Time) -> Result<BTreeMap<Log, Option<Position>>, IngestError> {
+    fn since(
+        &self,
+        partitions: usize,
+        time: Time,
+    ) -> Result<BTreeMap<Partition, Option<Position>>, IngestError> {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         self.offsets(partitions, Offset::Offset(time.millis().max(0)))
     }
 
     /// Asks every partition for an offset: the first, the end, or that of the first record since an instant.
-    fn offsets(&self, partitions: i32, of: Offset) -> Result<BTreeMap<Log, Option<Position>>, IngestError> {
+    fn offsets(
+        &self,
+        partitions: i32,
+        of: Offset,
+    ) -> Result<BTreeMap<Partition, Option<Position>>, IngestError> {
         self.try_offsets(partitions, of).map_err(|error| match self.failed(&error) {
             // The topic is there; not every broker knows of all its partitions yet.
             IngestError::NoTopic { .. } => self.unreachable(failure::told(&error)),
@@ -208,7 +219,7 @@ impl Probe {
         })
     }
 
-    fn try_offsets(&self, partitions: i32, of: Offset) -> KafkaResult<BTreeMap<Log, Option<Position>>> {
+    fn try_offsets(&self, partitions: i32, of: Offset) -> KafkaResult<BTreeMap<Partition, Option<Position>>> {
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition_offset(&self.topic, partition, of)?;
@@ -221,7 +232,7 @@ impl Probe {
                 Offset::Offset(offset) => Some(Position(offset)),
                 _ => None,
             };
-            Ok((Log(element.partition()), position))
+            Ok((Partition(element.partition()), position))
         });
         positions.collect()
     }

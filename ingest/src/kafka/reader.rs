@@ -14,7 +14,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_host::{Host, Stopwatch};
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::Epoch;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::context::Context;
 use super::failure::{self, Meaning, Truncation, meaning};
 use super::gather::Gathered;
-use super::probe::{Probe, TopicFacts};
+use super::probe::{Probe, TopicProperties};
 use super::watch::{Seen, Watch};
 use super::{Input, KafkaConfig, Orders, TopicMetrics};
 use crate::error::IngestError;
@@ -122,16 +122,16 @@ struct Reader<'s> {
     pending: Option<Pending>,
     /// The partitions that librdkafka was not yet told to check, each with the epoch of the last record that was read, and how
     /// long ago it was assigned. What comes of them before is not taken.
-    unchecked: BTreeMap<Log, (Epoch, Stopwatch)>,
+    unchecked: BTreeMap<Partition, (Epoch, Stopwatch)>,
     /// Whether the group has said what is ours, be it nothing, since it last took something away.
-    settled: bool,
+    assigned: bool,
     /// Whether the end of some partition was reached since the last look at where they stand.
     ended: bool,
     /// Whether the receiver was told that everything was read.
     idle: bool,
     paused: bool,
     /// The partitions that are not fetched, because what is gathered of them has no room.
-    crowded: BTreeSet<Log>,
+    crowded: BTreeSet<Partition>,
     /// Whether the brokers were said to be away.
     away: bool,
 }
@@ -143,7 +143,7 @@ impl<'s> Reader<'s> {
         gathered: Gathered<'s>,
     ) -> Result<Self, IngestError> {
         let topic = task.topic();
-        let known = TopicFacts { topic: topic.to_owned(), id: task.id.clone(), partitions: 0 };
+        let known = TopicProperties { topic: topic.to_owned(), id: task.id.clone(), partitions: 0 };
         let source = task.source.name.clone();
         let watch = Watch::start(task.config.clone(), source, known, Arc::clone(&task.metrics))?;
         let reader = Self {
@@ -154,7 +154,7 @@ impl<'s> Reader<'s> {
             waiting: VecDeque::new(),
             pending: None,
             unchecked: BTreeMap::new(),
-            settled: false,
+            assigned: false,
             ended: false,
             idle: false,
             paused: false,
@@ -178,17 +178,17 @@ impl<'s> Reader<'s> {
             match polled {
                 Some(Ok(message)) => {
                     self.back();
-                    let log = Log(message.partition());
-                    if !self.unchecked.contains_key(&log) {
+                    let partition = Partition(message.partition());
+                    if !self.unchecked.contains_key(&partition) {
                         self.gathered.take(&message, tidemark_topic::leader_epoch(&message));
-                        self.pause_if_crowded(log)?;
+                        self.pause_if_crowded(partition)?;
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.back();
-                    if !self.unchecked.contains_key(&Log(partition)) {
+                    if !self.unchecked.contains_key(&Partition(partition)) {
                         self.ended = true;
-                        self.gathered.ended(Log(partition));
+                        self.gathered.ended(Partition(partition));
                     }
                 }
                 Some(Err(error)) => self.weigh(&error)?,
@@ -226,9 +226,9 @@ impl<'s> Reader<'s> {
     fn pass_on_committed(&self) {
         let Some(committed) = self.task.orders.take_committed() else { return };
         let mut list = TopicPartitionList::new();
-        let ours = committed.into_iter().filter(|(log, _)| self.gathered.has(*log));
-        let added = ours.into_iter().try_for_each(|(log, position)| {
-            list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(position.0))
+        let ours = committed.into_iter().filter(|(partition, _)| self.gathered.has(*partition));
+        let added = ours.into_iter().try_for_each(|(partition, position)| {
+            list.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(position.0))
         });
         let sent = added.and_then(|()| match list.count() {
             0 => Ok(()),
@@ -248,7 +248,7 @@ impl<'s> Reader<'s> {
         let positions = self.consumer.position().map_err(|error| self.failed(&error))?;
         for element in positions.elements() {
             if let Offset::Offset(offset) = element.offset() {
-                self.gathered.ends_at(Log(element.partition()), Position(offset));
+                self.gathered.ends_at(Partition(element.partition()), Position(offset));
             }
         }
         Ok(())
@@ -261,7 +261,7 @@ impl<'s> Reader<'s> {
                 self.cut()?;
             }
             let is_read = self.gathered.is_at_end() && self.gathered.is_empty();
-            let idle = self.settled && self.pending.is_none() && is_read;
+            let idle = self.assigned && self.pending.is_none() && is_read;
             let input = match self.waiting.pop_front() {
                 Some(input) => {
                     self.idle = false;
@@ -296,29 +296,30 @@ impl<'s> Reader<'s> {
     }
 
     /// Fetches nothing more of a partition that has much gathered and no room.
-    fn pause_if_crowded(&mut self, log: Log) -> Result<(), IngestError> {
-        if self.crowded.contains(&log) || !self.gathered.is_crowded(log) {
+    fn pause_if_crowded(&mut self, partition: Partition) -> Result<(), IngestError> {
+        if self.crowded.contains(&partition) || !self.gathered.is_crowded(partition) {
             return Ok(());
         }
-        self.crowded.insert(log);
-        self.consumer.pause(&self.list([log])).map_err(|error| self.failed(&error))
+        self.crowded.insert(partition);
+        self.consumer.pause(&self.list([partition])).map_err(|error| self.failed(&error))
     }
 
     /// Fetches partitions again whose gathered records found room.
     fn resume_crowded(&mut self) -> Result<(), IngestError> {
-        let gathered: BTreeSet<Log> = self.gathered.gathered().collect();
-        let free: Vec<Log> = self.crowded.extract_if(.., |log| !gathered.contains(log)).collect();
-        let free = self.list(free.into_iter().filter(|log| self.gathered.has(*log)));
+        let gathered: BTreeSet<Partition> = self.gathered.gathered().collect();
+        let free: Vec<Partition> =
+            self.crowded.extract_if(.., |partition| !gathered.contains(partition)).collect();
+        let free = self.list(free.into_iter().filter(|partition| self.gathered.has(*partition)));
         match free.count() {
             0 => Ok(()),
             _ => self.consumer.resume(&free).map_err(|error| self.failed(&error)),
         }
     }
 
-    fn list(&self, logs: impl IntoIterator<Item = Log>) -> TopicPartitionList {
+    fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for log in logs {
-            list.add_partition(self.task.topic(), log.0);
+        for partition in partitions {
+            list.add_partition(self.task.topic(), partition.0);
         }
         list
     }
@@ -405,39 +406,42 @@ impl<'s> Reader<'s> {
     fn find_truncated(&self, detail: &str) -> Option<IngestError> {
         let Truncation { read, end } = failure::truncation(detail)?;
         let epochs = self.gathered.epochs().into_iter();
-        let mut logs: Vec<Log> = epochs.filter(|(_, epoch)| *epoch == read).map(|(log, _)| log).collect();
-        if logs.is_empty() {
+        let mut partitions: Vec<Partition> =
+            epochs.filter(|(_, epoch)| *epoch == read).map(|(partition, _)| partition).collect();
+        if partitions.is_empty() {
             // It has read ahead of what was taken.
-            logs = self.gathered.positions().into_keys().collect();
+            partitions = self.gathered.positions().into_keys().collect();
         }
         let (source_name, topic) = self.names();
-        Some(IngestError::Truncated { source_name, topic, logs, position: read.until, end })
+        Some(IngestError::Truncated { source_name, topic, partitions, position: read.until, end })
     }
 
     fn find_misplaced(&self) -> Result<Option<IngestError>, IngestError> {
         let probe = Probe::open(&self.task.config, self.task.topic())?;
-        let facts = probe.describe()?;
-        let known = TopicFacts { id: self.task.id.clone(), ..facts.clone() };
-        facts.check(&self.task.source.name, &known.to_string())?;
-        let ends = probe.ends_of(facts.partitions)?;
+        let properties = probe.describe()?;
+        let known = TopicProperties { id: self.task.id.clone(), ..properties.clone() };
+        properties.check(&self.task.source.name, &known.to_string())?;
+        let ends = probe.ends_of(properties.partitions)?;
         let (source_name, topic) = self.names();
-        Ok(self.gathered.positions().into_iter().find_map(|(log, position)| match ends.get(&log) {
-            Some((first, _)) if position < *first => {
-                let (source_name, topic) = (source_name.clone(), topic.clone());
-                Some(IngestError::Overtaken { source_name, topic, log, position, first: *first })
+        Ok(self.gathered.positions().into_iter().find_map(|(partition, position)| {
+            match ends.get(&partition) {
+                Some((first, _)) if position < *first => {
+                    let (source_name, topic) = (source_name.clone(), topic.clone());
+                    Some(IngestError::Overtaken { source_name, topic, partition, position, first: *first })
+                }
+                Some((_, end)) if position > *end => {
+                    let (source_name, topic) = (source_name.clone(), topic.clone());
+                    Some(IngestError::Shrunk { source_name, topic, partition, position, end: *end })
+                }
+                _ => None,
             }
-            Some((_, end)) if position > *end => {
-                let (source_name, topic) = (source_name.clone(), topic.clone());
-                Some(IngestError::Shrunk { source_name, topic, log, position, end: *end })
-            }
-            _ => None,
         }))
     }
 
     /// What was read and not handed over.
     fn rest(&mut self) -> VecDeque<Input> {
         // An error here would hide the one that ends the reading.
-        let all: Vec<Log> = self.gathered.positions().into_keys().collect();
+        let all: Vec<Partition> = self.gathered.positions().into_keys().collect();
         let last = self.gathered.cut_last(&all).unwrap_or_default();
         if !last.is_empty() {
             self.waiting.push_back(Input::Batches(last));

@@ -12,14 +12,14 @@ use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::{Arrival, Feed, KafkaFeed, Origin, Start, TimeField, Unit};
 use tidemark_kernel::value::Type;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
 use super::TopicMetrics;
 use super::failure::{Meaning, Truncation, meaning, truncation};
 use super::gather::Gathered;
-use super::probe::TopicFacts;
+use super::probe::TopicProperties;
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::room::Room;
@@ -80,7 +80,7 @@ fn record(
 fn gathered(source: &SourcePlan, records: &[OwnedMessage]) -> (Batch, Arc<TopicMetrics>) {
     let metrics = Arc::new(TopicMetrics::default());
     let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics), Room::default());
-    gathered.assign(Log(3), Position(10), None);
+    gathered.assign(Partition(3), Position(10), None);
     records.iter().for_each(|record| gathered.take(record, None));
     let mut batches = gathered.cut().expect("a batch");
     assert!(gathered.is_empty() && batches.len() == 1);
@@ -113,7 +113,7 @@ fn fields_come_from_value_key_headers_and_timestamp() {
     assert_eq!(traces, [Some("b"), None], "the last header of the name counts");
     let times = batch.events.column_by_name("produced_at").expect("a column");
     assert_eq!(times.as_primitive::<TimestampMillisecondType>().values(), &[1010, 1011]);
-    assert_eq!((batch.log, batch.from, batch.to), (Log(3), Position(10), Position(12)));
+    assert_eq!((batch.partition, batch.from, batch.to), (Partition(3), Position(10), Position(12)));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
     let value = Some(r#"{"n":1,"at":5}"#);
     gathered.take(&record(10, None, value, &[]), None);
     assert!(gathered.is_empty(), "not assigned");
-    gathered.assign(Log(3), Position(11), None);
+    gathered.assign(Partition(3), Position(11), None);
     gathered.take(&record(10, None, value, &[]), None);
     assert!(gathered.is_empty(), "read before");
     gathered.take(&record(11, None, value, &[]), None);
@@ -208,19 +208,19 @@ fn a_batch_has_the_epoch_of_the_last_record_and_none_of_a_marker() {
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     let epoch = |number, until| Some(Epoch { number, until: Position(until) });
     let value = Some(r#"{"n":1,"at":5}"#);
-    gathered.assign(Log(3), Position(14), epoch(2, 11));
+    gathered.assign(Partition(3), Position(14), epoch(2, 11));
     // Read again, from where the epoch ended.
     gathered.take(&record(11, None, value, &[]), Some(3));
-    gathered.ended(Log(3));
-    gathered.ends_at(Log(3), Position(15));
+    gathered.ended(Partition(3));
+    gathered.ends_at(Partition(3), Position(15));
     assert_eq!(gathered.cut().expect("a batch")[0].epoch, epoch(2, 11), "only markers came");
     gathered.take(&record(15, None, value, &[]), Some(3));
     gathered.take(&record(16, None, value, &[]), Some(4));
-    gathered.ended(Log(3));
-    gathered.ends_at(Log(3), Position(18));
+    gathered.ended(Partition(3));
+    gathered.ends_at(Partition(3), Position(18));
     let batches = gathered.cut().expect("a batch");
     assert_eq!((batches[0].to, batches[0].epoch), (Position(18), epoch(4, 17)));
-    assert_eq!(gathered.epochs()[&Log(3)].number, 4);
+    assert_eq!(gathered.epochs()[&Partition(3)].number, 4);
     gathered.take(&record(18, None, value, &[]), None);
     assert_eq!(gathered.cut().expect("a batch")[0].epoch, epoch(4, 17), "no epoch was told");
 }
@@ -229,19 +229,19 @@ fn a_batch_has_the_epoch_of_the_last_record_and_none_of_a_marker() {
 fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
     let source = source("t");
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
-    gathered.assign(Log(3), Position(11), None);
-    gathered.ends_at(Log(3), Position(20));
+    gathered.assign(Partition(3), Position(11), None);
+    gathered.ends_at(Partition(3), Position(20));
     assert!(
         gathered.is_empty() && !gathered.is_at_end(),
         "that is where it stood under an earlier assignment"
     );
     gathered.take(&record(11, None, Some(r#"{"n":1,"at":5}"#), &[]), None);
-    gathered.ended(Log(3));
-    gathered.ends_at(Log(3), Position(14));
-    gathered.ends_at(Log(3), Position(12));
+    gathered.ended(Partition(3));
+    gathered.ends_at(Partition(3), Position(14));
+    gathered.ends_at(Partition(3), Position(12));
     let batches = gathered.cut().expect("a batch");
     assert_eq!((batches[0].offsets(), batches[0].to), (&[11][..], Position(14)));
-    gathered.ends_at(Log(3), Position(20));
+    gathered.ends_at(Partition(3), Position(20));
     let batches = gathered.cut().expect("a batch");
     let empty = &batches[0];
     assert_eq!((empty.events.num_rows(), empty.from, empty.to), (0, Position(14), Position(20)));
@@ -278,23 +278,23 @@ fn what_librdkafka_says_of_a_truncated_partition_is_read() {
 
 #[test]
 fn a_topic_is_known_again_by_its_id() {
-    let facts = |topic: &str, id: Option<&str>| TopicFacts {
+    let properties = |topic: &str, id: Option<&str>| TopicProperties {
         topic: topic.into(),
         id: id.map(Into::into),
         partitions: 1,
     };
-    let known = facts("t", Some("a")).to_string();
+    let known = properties("t", Some("a")).to_string();
     assert_eq!(known, "t a");
-    assert!(facts("t", Some("a")).check("payments", &known).is_ok());
-    let other = facts("t", Some("b")).check("payments", &known).expect_err("another id");
+    assert!(properties("t", Some("a")).check("payments", &known).is_ok());
+    let other = properties("t", Some("b")).check("payments", &known).expect_err("another id");
     assert!(
         matches!(&other, IngestError::Recreated { before, now, .. } if before == "a" && now == "b"),
         "{other}"
     );
-    let other = facts("u", Some("a")).check("payments", &known).expect_err("another name");
+    let other = properties("u", Some("a")).check("payments", &known).expect_err("another name");
     assert!(matches!(&other, IngestError::OtherTopic { .. }), "{other}");
-    assert!(facts("t", None).check("payments", &known).is_ok(), "old brokers tell no id");
-    assert!(facts("t", Some("b")).check("payments", &facts("t", None).to_string()).is_ok());
+    assert!(properties("t", None).check("payments", &known).is_ok(), "old brokers tell no id");
+    assert!(properties("t", Some("b")).check("payments", &properties("t", None).to_string()).is_ok());
 }
 
 #[test]

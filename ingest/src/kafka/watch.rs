@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::probe::{Probe, TopicFacts};
+use super::probe::{Probe, TopicProperties};
 use super::{KafkaConfig, TopicMetrics};
 use crate::error::IngestError;
 
@@ -33,7 +33,7 @@ impl Watch {
     pub(super) fn start(
         config: KafkaConfig,
         source: String,
-        known: TopicFacts,
+        known: TopicProperties,
         metrics: Arc<TopicMetrics>,
     ) -> Result<Self, IngestError> {
         let (ask, asked) = channel();
@@ -75,7 +75,7 @@ impl Watch {
 struct Eye {
     config: KafkaConfig,
     source: String,
-    known: TopicFacts,
+    known: TopicProperties,
     metrics: Arc<TopicMetrics>,
     probe: Option<Probe>,
     /// Whether the topic was not there the last time.
@@ -103,10 +103,10 @@ impl Eye {
             None => Probe::open(&self.config, &self.known.topic)?,
         };
         let probe = self.probe.insert(probe);
-        let facts = probe.describe()?;
-        facts.check(&self.source, &self.known.to_string())?;
-        for (log, (_, end)) in probe.ends_of(facts.partitions)? {
-            self.metrics.ends_at(log, end);
+        let properties = probe.describe()?;
+        properties.check(&self.source, &self.known.to_string())?;
+        for (partition, (_, end)) in probe.ends_of(properties.partitions)? {
+            self.metrics.ends_at(partition, end);
         }
         Ok(())
     }

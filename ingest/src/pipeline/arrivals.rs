@@ -7,12 +7,12 @@ use futures::TryStreamExt;
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::source::Feed;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{Log, Position, SourcePlan, Time, Value};
-use tidemark_offline::table::{LogStatistics, layout};
+use tidemark_kernel::{Partition, Position, SourcePlan, Time, Value};
+use tidemark_offline::table::{PartitionStatistics, layout};
 use tidemark_offline::{OfflineTable, TableError};
 
 use super::Pipeline;
-use crate::decode::{Batch, Place};
+use crate::decode::{Batch, RecordPlace};
 use crate::health::Ahead;
 
 impl Pipeline {
@@ -22,7 +22,7 @@ impl Pipeline {
         let Some((arrival, offset)) = arrivals.max_by_key(|(arrival, _)| **arrival) else { return };
         let (arrival, now) = (Time::from_millis(*arrival), self.now());
         if arrival > limit(&self.source, now) {
-            let place = place(&self.source, batch.log, *offset);
+            let place = place(&self.source, batch.partition, *offset);
             self.health.runs_ahead(Ahead { arrival, now, place });
         }
     }
@@ -35,15 +35,16 @@ impl Pipeline {
 pub(crate) async fn newest_ahead(
     source: &SourcePlan,
     events: &dyn OfflineTable,
-    held: &BTreeMap<Log, LogStatistics>,
+    held: &BTreeMap<Partition, PartitionStatistics>,
     now: Time,
 ) -> Result<Option<Ahead>, TableError> {
-    let arrivals = held.iter().filter_map(|(log, held)| Some((held.newest_arrival?, *log, held)));
+    let arrivals = held.iter().filter_map(|(partition, held)| Some((held.newest_arrival?, *partition, held)));
     let newest = arrivals.max_by_key(|(arrival, ..)| *arrival);
-    let Some((arrival, log, held)) = newest.filter(|(arrival, ..)| *arrival > limit(source, now)) else {
+    let Some((arrival, partition, held)) = newest.filter(|(arrival, ..)| *arrival > limit(source, now))
+    else {
         return Ok(None);
     };
-    let at = |position| BTreeMap::from([(log, position)]);
+    let at = |position| BTreeMap::from([(partition, position)]);
     let columns = [layout::OFFSET, layout::ARRIVAL_TIME];
     let mut rows = events.scan(&columns, &at(Position(held.first)), &at(Position::after(held.last)))?;
     while let Some(rows) = rows.try_next().await? {
@@ -54,7 +55,7 @@ pub(crate) async fn newest_ahead(
         let is_newest = |row: &usize| value_at(&arrivals, *row) == Value::Timestamp(arrival);
         let row = (0..rows.num_rows()).find(is_newest);
         if let Some(Value::Int64(offset)) = row.map(|row| value_at(&offsets, row)) {
-            return Ok(Some(Ahead { arrival, now, place: place(source, log, offset) }));
+            return Ok(Some(Ahead { arrival, now, place: place(source, partition, offset) }));
         }
     }
     Ok(None)
@@ -66,10 +67,12 @@ fn limit(source: &SourcePlan, now: Time) -> Time {
 }
 
 /// How the place of an event is named, which is known by its offset.
-fn place(source: &SourcePlan, log: Log, offset: Offset) -> String {
+fn place(source: &SourcePlan, partition: Partition, offset: Offset) -> String {
     match &source.feed {
-        Feed::Kafka(feed) if log.0 >= 0 => Place::Partition(feed.topic.as_str().into(), log.0).at(offset),
-        _ if log == Log::PUSH => Place::Push.at(offset),
-        _ => format!("log {log} offset {offset}"),
+        Feed::Kafka(feed) if partition.0 >= 0 => {
+            RecordPlace::Partition(feed.topic.as_str().into(), partition.0).at(offset)
+        }
+        _ if partition == Partition::PUSH => RecordPlace::Push.at(offset),
+        _ => format!("partition {partition} offset {offset}"),
     }
 }

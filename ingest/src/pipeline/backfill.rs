@@ -19,9 +19,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::live::Live;
 use super::run::Answer;
 use super::{Pipeline, Shared};
+use crate::backfill::Backfill;
 use crate::division::{Division, LOOK};
 use crate::error::IngestError;
-use crate::fill::Fill;
 use crate::health::SourceHealth;
 use crate::metrics::ViewMetrics;
 use crate::progress::Progress;
@@ -34,13 +34,13 @@ const PASSES: usize = 8;
 #[derive(Default)]
 pub(super) struct Backfills {
     passes: JoinSet<(String, Result<(), IngestError>)>,
-    under_way: BTreeMap<String, Backfill>,
+    under_way: BTreeMap<String, RunningBackfill>,
     /// The caller that waits until every view is up.
     answer: Option<Answer<()>>,
 }
 
 /// A view that is being backfilled.
-struct Backfill {
+struct RunningBackfill {
     plan: Arc<FeaturePlan>,
     metrics: Arc<ViewMetrics>,
     why: Why,
@@ -133,7 +133,7 @@ impl Backfills {
 
     /// Records that a pass of a view has ended, and returns the backfills to join now: the view's own, or, once no pass of the
     /// views that are published together is running, those of all of them.
-    fn take_ended(&mut self, view: &str) -> Vec<Backfill> {
+    fn take_ended(&mut self, view: &str) -> Vec<RunningBackfill> {
         let Some(ended) = self.under_way.get_mut(view) else { return Vec::new() };
         ended.pass = None;
         match ended.why {
@@ -143,8 +143,8 @@ impl Backfills {
     }
 
     /// Those that are published together, once none of them has a pass under way.
-    fn take_together(&mut self) -> Vec<Backfill> {
-        let together = |backfill: &Backfill| backfill.why == Why::Defined;
+    fn take_together(&mut self) -> Vec<RunningBackfill> {
+        let together = |backfill: &RunningBackfill| backfill.why == Why::Defined;
         if self.under_way.values().any(|backfill| together(backfill) && backfill.pass.is_some()) {
             return Vec::new();
         }
@@ -182,16 +182,17 @@ impl Pipeline {
         Ok(())
     }
 
-    /// As of [`Fill::standing`].
+    /// As of [`Backfill::standing`].
     async fn standing(&mut self, plan: &Arc<FeaturePlan>) -> Result<(bool, u64), IngestError> {
         let (health, ends, metrics) =
             (self.health.clone(), self.ends()?, self.shared.metrics.view(&plan.view));
         let events = &*self.tables.open_tables().await?.events;
         let Shared { host, store, memory, .. } = &self.shared;
-        let fill = Fill { host, store, plan, events, ends: &ends, began: None, metrics: &metrics, memory };
+        let backfill =
+            Backfill { host, store, plan, events, ends: &ends, began: None, metrics: &metrics, memory };
         let mut wait = health.wait();
         loop {
-            match fill.standing().await {
+            match backfill.standing().await {
                 Err(error) if self.is_running && error.may_pass() => {
                     return Ok((false, u64::MAX));
                 }
@@ -254,7 +255,7 @@ impl Pipeline {
     }
 
     /// The first error, once all of them were tried.
-    async fn join_all(&mut self, backfills: Vec<Backfill>) -> Result<(), IngestError> {
+    async fn join_all(&mut self, backfills: Vec<RunningBackfill>) -> Result<(), IngestError> {
         let mut outcome = Ok(());
         for backfill in backfills {
             let joined = self.join_or_pass(backfill).await;
@@ -271,11 +272,11 @@ impl Pipeline {
         began: Option<Generation>,
     ) -> Result<(), IngestError> {
         let metrics = self.shared.metrics.view(&plan.view);
-        self.join_or_pass(Backfill { plan, metrics, why, joins, began, passes: 0, pass: None }).await
+        self.join_or_pass(RunningBackfill { plan, metrics, why, joins, began, passes: 0, pass: None }).await
     }
 
     /// Takes the view in where it lacks little; otherwise another pass begins.
-    async fn join_or_pass(&mut self, mut backfill: Backfill) -> Result<(), IngestError> {
+    async fn join_or_pass(&mut self, mut backfill: RunningBackfill) -> Result<(), IngestError> {
         let health = self.health.clone();
         let mut wait = health.wait();
         let joined = loop {
@@ -324,7 +325,7 @@ impl Pipeline {
     }
 
     /// The view, up and live, where it lacks little.
-    async fn try_join(&mut self, backfill: &mut Backfill) -> Result<Option<SharedView>, IngestError> {
+    async fn try_join(&mut self, backfill: &mut RunningBackfill) -> Result<Option<SharedView>, IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
         if backfill.began.is_none() {
@@ -342,7 +343,7 @@ impl Pipeline {
         let Shared { host, store, memory, .. } = &self.shared;
         let (plan, began, metrics) = (&backfill.plan, backfill.began.as_ref(), &backfill.metrics);
         let joined =
-            Fill { host, store, plan, events, ends: &ends, began, metrics, memory }.join(near).await?;
+            Backfill { host, store, plan, events, ends: &ends, began, metrics, memory }.join(near).await?;
         // It may have been begun after the topic was noted to be compacted: then it gets records from commits alone.
         self.tables.reload().await?;
         Ok(joined)
@@ -350,7 +351,7 @@ impl Pipeline {
 }
 
 /// Whether another pass may mend an error, or waits for what does.
-fn may_pass(error: &IngestError, backfill: &Backfill) -> bool {
+fn may_pass(error: &IngestError, backfill: &RunningBackfill) -> bool {
     error.may_pass() || (!error.is_outdated() && backfill.passes < PASSES)
 }
 
@@ -370,7 +371,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Fills a generation of the view, together with other workers, until it is close behind `events`.
+    /// Backfills a generation of the view, together with other workers, until it is close behind `events`.
     async fn run(self, mut division: Division) -> Result<(), IngestError> {
         let mut wait = self.health.wait();
         loop {
@@ -393,8 +394,8 @@ impl Pass {
         let watch = |progress: Progress<'_>| metrics.backfill_rest(progress.total - progress.done);
         let ends = self.shared.ends(&self.source.name)?;
         let (began, events, metrics) = (self.began.as_ref(), &*events, &metrics);
-        let fill = Fill { host, store, plan, events, ends: &ends, began, metrics, memory };
-        let lacked = fill.prepare(division, &watch).await?;
+        let backfill = Backfill { host, store, plan, events, ends: &ends, began, metrics, memory };
+        let lacked = backfill.prepare(division, &watch).await?;
         metrics.backfill_rest(lacked.elsewhere);
         let is_near = lacked.here + lacked.elsewhere <= near;
         if !is_near && lacked.here <= near {

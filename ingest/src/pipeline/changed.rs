@@ -19,7 +19,7 @@ pub(super) enum Decision {
     SetAside(Earlier),
     /// It is left out: it cannot be read as the source's, as this error says.
     Refuse(IngestError),
-    /// These entries are added to the file log: retractions, then the file.
+    /// These entries are added to the file partition: retractions, then the file.
     TakeIn(Vec<NewEntry>),
 }
 
@@ -31,8 +31,8 @@ struct Known<'k> {
     beginning: Option<KnownFile>,
 }
 
-/// The files of a file log.
-struct FileLog<'k> {
+/// The files of a file partition.
+struct FilePartition<'k> {
     entries: &'k [KnownFile],
     /// The records that were taken again, where rows may have to be taken back.
     again: &'k [TakenAgain],
@@ -42,7 +42,7 @@ struct FileLog<'k> {
     taken_back: Vec<&'k KnownFile>,
 }
 
-impl<'k> FileLog<'k> {
+impl<'k> FilePartition<'k> {
     fn of(entries: &'k [KnownFile], again: &'k [TakenAgain]) -> Result<Self, IngestError> {
         let files = entries.iter().filter(|entry| entry.retracts.is_none());
         // Versions that did not know which records were taken again have left those rows where they took a file back.
@@ -105,14 +105,14 @@ impl FilesReader<'_> {
             Changed::Replace => self.journal(move |journal| journal.taken_again(&name)).await?,
             _ => Vec::new(),
         };
-        let log = FileLog::of(&entries, &again)?;
-        let known = log.of_content();
+        let partition = FilePartition::of(&entries, &again)?;
+        let known = partition.of_content();
         let mut decisions = Vec::with_capacity(found.len());
         let mut refused = Vec::new();
         for (path, identity) in found {
             if let Some(known) = known.get(identity) {
                 let entries = match changed {
-                    Changed::Replace => log.replaced(path, *identity)?,
+                    Changed::Replace => partition.replaced(path, *identity)?,
                     _ => Vec::new(),
                 };
                 decisions.push(Decision::Skip((*known).clone(), entries));
@@ -125,7 +125,7 @@ impl FilesReader<'_> {
                 }
                 checked => checked?,
             }
-            match self.decide_new(path, *identity, &log, changed).await? {
+            match self.decide_new(path, *identity, &partition, changed).await? {
                 Decision::SetAside(earlier) if changed == Changed::Refuse => refused.push(earlier),
                 decision => decisions.push(decision),
             }
@@ -138,15 +138,15 @@ impl FilesReader<'_> {
         &self,
         path: &Path,
         identity: Identity,
-        log: &FileLog<'_>,
+        partition: &FilePartition<'_>,
         changed: Changed,
     ) -> Result<Decision, IngestError> {
         let at = place(path)?;
         let file = |before| NewEntry::File(at.clone(), identity.size, identity.hash, before);
-        let known = match self.earlier(path, identity, log.of_path(&at), &log.live).await? {
+        let known = match self.earlier(path, identity, partition.of_path(&at), &partition.live).await? {
             Some(known) => known,
             // A feed must not bring back what the user has taken back.
-            None => match log.taken_back.iter().find(|file| identity.is(file)) {
+            None => match partition.taken_back.iter().find(|file| identity.is(file)) {
                 Some(file) if changed == Changed::SetAside => {
                     Known { kind: EarlierKind::TakenBack, entries: vec![*file], beginning: None }
                 }
@@ -160,7 +160,7 @@ impl FilesReader<'_> {
             }
             Changed::AsNew => Decision::TakeIn(vec![file(0)]),
             Changed::Replace => {
-                Decision::TakeIn(log.retractions(&known.entries).into_iter().chain([file(0)]).collect())
+                Decision::TakeIn(partition.retractions(&known.entries).into_iter().chain([file(0)]).collect())
             }
             Changed::Append => {
                 let before = self.check_appended(path, identity, known.beginning).await?;
@@ -223,7 +223,7 @@ impl FilesReader<'_> {
 }
 
 /// What takes the rows of these files back that are in, also those that were rejected and taken again. `entries` are those of
-/// the file log.
+/// the file partition.
 pub(super) fn retractions(
     files: &[&KnownFile],
     again: &[TakenAgain],

@@ -1,6 +1,6 @@
 //! Counting what became of records.
 
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 
 use super::Pipeline;
 use crate::decode::Batch;
@@ -17,13 +17,13 @@ impl Pipeline {
     pub(super) fn count(&self, batch: &Batch, repeated: u64) {
         self.watch_arrivals(batch);
         self.metrics.repeated(repeated);
-        if batch.log == Log::FILE {
+        if batch.partition == Partition::FILE {
             return;
         }
         let tally = self.tally(batch);
         self.health.taken(&tally.clone().with_repeated(repeated));
         // Who pushes is told in the answer, and must not make the process unready for everybody else.
-        if batch.log != Log::PUSH {
+        if batch.partition != Partition::PUSH {
             self.health.judge(&tally);
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 use tidemark_offline::Positions;
 use tokio::sync::oneshot;
 
@@ -31,22 +31,22 @@ impl Pipeline {
         self.hand_to_views().await;
         let mut all_repeated = 0;
         for batch in batches {
-            if self.is_read_again(batch.log) {
+            if self.is_read_again(batch.partition) {
                 continue;
             }
-            let taken = self.tables.taken(batch.log);
+            let taken = self.tables.taken(batch.partition);
             if batch.from > taken {
-                return Err(self.tables.gap(batch.log, taken, batch.from));
+                return Err(self.tables.gap(batch.partition, taken, batch.from));
             }
             let Some(Deduplicated { batch, repeated }) = self.without_repetitions(batch).await? else {
                 continue;
             };
-            if self.is_read_again(batch.log) {
+            if self.is_read_again(batch.partition) {
                 continue;
             }
             all_repeated += repeated;
             self.count(&batch, repeated);
-            if self.tables.is_committed_first(batch.log) {
+            if self.tables.is_committed_first(batch.partition) {
                 self.tables.add(Arc::new(batch))?;
             } else {
                 let batch = self.apply(batch);
@@ -57,9 +57,9 @@ impl Pipeline {
         Ok(all_repeated)
     }
 
-    /// Whether a log is a partition of the topic, and this worker has left the topic. Its next reader reads it again.
-    fn is_read_again(&self, log: Log) -> bool {
-        is_partition(log) && self.topic.is_none()
+    /// Whether a partition is a partition of the topic, and this worker has left the topic. Its next reader reads it again.
+    fn is_read_again(&self, partition: Partition) -> bool {
+        is_partition(partition) && self.topic.is_none()
     }
 
     /// A batch begins its way into every view.
@@ -77,10 +77,10 @@ impl Pipeline {
             return;
         }
         let Landed { mut batches, mut overtaken, discarded } = landed;
-        self.forget_ids(|log| overtaken.contains(&log));
-        let assigned: BTreeSet<Log> = self.topic.iter().flat_map(Topic::assigned).collect();
-        batches.retain(|batch| assigned.contains(&batch.log));
-        overtaken.retain(|log| assigned.contains(log));
+        self.forget_ids(|partition| overtaken.contains(&partition));
+        let assigned: BTreeSet<Partition> = self.topic.iter().flat_map(Topic::assigned).collect();
+        batches.retain(|batch| assigned.contains(&batch.partition));
+        overtaken.retain(|partition| assigned.contains(partition));
         for batch in batches {
             self.apply(batch);
         }
@@ -113,7 +113,7 @@ impl Pipeline {
     }
 
     /// Waits until a batch of a partition may be taken.
-    pub(super) async fn make_room(&mut self, partition: Log) -> Result<(), IngestError> {
+    pub(super) async fn make_room(&mut self, partition: Partition) -> Result<(), IngestError> {
         let room = self.room.clone();
         self.attend(room.free(partition)).await
     }
@@ -184,11 +184,11 @@ impl Pipeline {
 
     /// Waits until the views have these partitions, makes the store's positions those that were reached, finds out
     /// whether it has fallen back or answers from another generation, and if so brings it to where the event table stands.
-    pub(super) async fn settle(&mut self, partitions: &[Log]) -> Result<(), IngestError> {
+    pub(super) async fn reconcile(&mut self, partitions: &[Partition]) -> Result<(), IngestError> {
         loop {
             let room = self.room.clone();
             self.attend(room.drained(partitions)).await?;
-            let fallen = self.settle_once(partitions).await;
+            let fallen = self.reconcile_once(partitions).await;
             if fallen.is_empty() {
                 return Ok(());
             }
@@ -203,17 +203,17 @@ impl Pipeline {
     }
 
     /// The views that cannot go on. They say so for themselves as well.
-    pub(super) async fn settle_once(&self, partitions: &[Log]) -> Vec<SharedView> {
-        let settling = self.views.iter().map(async |view| {
-            let settled = self.settle_view(view, partitions).await;
-            settled.err().map(|_| Arc::clone(view.writer()))
+    pub(super) async fn reconcile_once(&self, partitions: &[Partition]) -> Vec<SharedView> {
+        let reconciling = self.views.iter().map(async |view| {
+            let reconciled = self.reconcile_view(view, partitions).await;
+            reconciled.err().map(|_| Arc::clone(view.writer()))
         });
-        join_all(settling).await.into_iter().flatten().collect()
+        join_all(reconciling).await.into_iter().flatten().collect()
     }
 
-    /// As [`settle`](Self::settle) does with what no batch is on the way of, and without waiting.
-    pub(super) fn settle_beside(&mut self) {
-        let mut partitions = self.logs();
+    /// As [`reconcile`](Self::reconcile) does with what no batch is on the way of, and without waiting.
+    pub(super) fn reconcile_beside(&mut self) {
+        let mut partitions = self.partitions();
         partitions.retain(|partition| self.room.is_drained(*partition));
         let expected = self.expected(&partitions);
         let mut idle = Idle::at(expected.clone());
@@ -222,7 +222,7 @@ impl Pipeline {
                 idle.add(view);
             } else {
                 // A view that cannot go on says so itself.
-                drop(self.settle_view(view, &partitions));
+                drop(self.reconcile_view(view, &partitions));
             }
         }
         self.compare(idle);
@@ -236,8 +236,8 @@ impl Pipeline {
         }
     }
 
-    fn settle_view(&self, view: &Live, partitions: &[Log]) -> oneshot::Receiver<()> {
-        view.settle(self.expected(partitions), self.is_whole(view))
+    fn reconcile_view(&self, view: &Live, partitions: &[Partition]) -> oneshot::Receiver<()> {
+        view.reconcile(self.expected(partitions), self.is_whole(view))
     }
 
     /// Whether a view has what `events` has. What was taken back since a generation was begun is in it still, and one that does
@@ -249,27 +249,27 @@ impl Pipeline {
     }
 
     /// Where views that have everything should be in these partitions.
-    fn expected(&self, partitions: &[Log]) -> Positions {
+    fn expected(&self, partitions: &[Partition]) -> Positions {
         partitions.iter().map(|partition| (*partition, self.tables.handed_over(*partition))).collect()
     }
 
-    /// Every log that this process writes.
-    pub(super) fn logs(&self) -> Vec<Log> {
+    /// Every partition that this process writes.
+    pub(super) fn partitions(&self) -> Vec<Partition> {
         let partitions = self.topic.iter().flat_map(Topic::assigned);
-        let kept = self.shared.kept.as_ref().map_or(&[][..], |_| &[Log::PUSH, Log::FILE]);
+        let kept = self.shared.kept.as_ref().map_or(&[][..], |_| &[Partition::PUSH, Partition::FILE]);
         kept.iter().copied().chain(partitions).collect()
     }
 
     /// Tells backfills which partitions this process writes.
     pub(super) fn tell_own(&self) {
-        self.own.send_replace(self.logs().into_iter().collect());
+        self.own.send_replace(self.partitions().into_iter().collect());
     }
 
     /// Brings everything that was taken into both stores.
     pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
         self.commit().await?;
-        let partitions = self.logs();
-        self.settle(&partitions).await
+        let partitions = self.partitions();
+        self.reconcile(&partitions).await
     }
 
     /// Commits what waits for the event tables, and lets go of the pushed records that are in.
@@ -284,7 +284,7 @@ impl Pipeline {
 
     /// Waits for the end of the commit that is under way, if one is.
     pub(super) async fn end_commit(&mut self) -> Result<(), IngestError> {
-        let before = self.tables.committed(Log::PUSH);
+        let before = self.tables.committed(Partition::PUSH);
         let ended = self.tables.commit_ended().await;
         self.room.tables_are_full(false);
         let Some(took) = ended? else { return Ok(()) };
@@ -294,7 +294,7 @@ impl Pipeline {
         if let Some(topic) = &self.topic {
             topic.committed(self.tables.positions());
         }
-        let committed = self.tables.committed(Log::PUSH);
+        let committed = self.tables.committed(Partition::PUSH);
         if let Some(kept) = self.shared.kept.as_ref().filter(|_| committed > before) {
             kept.push.trim(&self.source.name, committed).await;
         }

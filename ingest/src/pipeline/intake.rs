@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::future::Either;
-use tidemark_kernel::{FeaturePlan, Log, Position, SourcePlan};
+use tidemark_kernel::{FeaturePlan, Partition, Position, SourcePlan};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -167,11 +167,11 @@ impl Pipeline {
     }
 
     async fn carry_out(&mut self, wanted: Wanted, watch: Watch<'_>) -> Result<FilesReport, IngestError> {
-        let taken = self.tables.taken(Log::FILE);
+        let taken = self.tables.taken(Partition::FILE);
         let (send, inputs) = mpsc::channel(1);
         let reader = self.reader_of_files(send, watch).run(wanted);
         let ended = self.serve_reader(reader, inputs, watch).await;
-        if self.tables.taken(Log::FILE) == taken {
+        if self.tables.taken(Partition::FILE) == taken {
             return ended;
         }
         self.end_files(ended).await
@@ -204,7 +204,7 @@ impl Pipeline {
             shared: self.shared.clone(),
             source: Arc::clone(&self.source),
             room: self.room.clone(),
-            taken: self.tables.taken(Log::FILE),
+            taken: self.tables.taken(Partition::FILE),
             given_up: self.given_up.iter().map(|file| file.path.clone()).collect(),
             inputs,
             watch,
@@ -241,7 +241,7 @@ impl Pipeline {
 
     fn tell_reader<T>(&self, answer: Reply<T>, outcome: Result<T, IngestError>) {
         // A reader that was ended meanwhile does not want it.
-        drop(answer.send(outcome.map(|done| (done, self.tables.taken(Log::FILE)))));
+        drop(answer.send(outcome.map(|done| (done, self.tables.taken(Partition::FILE)))));
     }
 
     /// Brings what was taken in of files into both stores, also where one of them could not be read to its end: views
@@ -304,7 +304,7 @@ impl Pipeline {
 
     /// Ends a file where it is: its rows stay, and a dead letter takes the place of the rest.
     async fn give_up_file(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
-        let from = self.tables.taken(Log::FILE);
+        let from = self.tables.taken(Partition::FILE);
         let before = from.0 - file.first;
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let letter = DeadLetter {
@@ -317,13 +317,21 @@ impl Pipeline {
             record_time: None,
         };
         // A worker that was killed may have left views ahead of `events`, with rows that will not be there.
-        self.refill_beyond([(Log::FILE, from)].into_iter()).await?;
+        self.backfill_beyond([(Partition::FILE, from)].into_iter()).await?;
         // In this order: cut short in between, the file is not given up, and is resumed at the same row.
         let (source, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&source, &ended, before + 1)).await?;
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
         let to = Position::after(from.0);
-        self.take(vec![Batch { log: Log::FILE, from, to, events, dead: vec![letter], epoch: None }]).await?;
+        self.take(vec![Batch {
+            partition: Partition::FILE,
+            from,
+            to,
+            events,
+            dead: vec![letter],
+            epoch: None,
+        }])
+        .await?;
         self.commit().await?;
         tracing::warn!(source = self.source.name, file = %file.path.display(), rows = before, "a file was given up");
         let outcome = FileOutcome::GivenUp { rows: before.unsigned_abs() };

@@ -1,11 +1,11 @@
-//! The logs that a process keeps itself, in its journal: what was pushed to it, and which files it took in.
+//! The partitions that a process keeps itself, in its journal: what was pushed to it, and which files it took in.
 
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::Positions;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -13,17 +13,17 @@ use super::{Pipeline, Shared};
 use crate::decode::Batch;
 use crate::error::IngestError;
 use crate::journal::{Journal, JournalError};
-use crate::push::{self, Accepting, Applied, PushLog};
+use crate::push::{self, Accepting, Applied, PushPartition};
 use crate::room::Room;
 
 /// How many pushed records make a batch.
 const PUSH_ROWS: usize = 4096;
 
-/// The logs that a process keeps itself.
+/// The partitions that a process keeps itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) journal: Journal,
-    pub(crate) push: PushLog,
+    pub(crate) push: PushPartition,
     /// Who may push, and to which version of a source.
     pub(crate) accepting: Accepting,
     /// How far views have what was pushed.
@@ -31,14 +31,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// The version under which a source's logs are read, if they ever were.
+    /// The version under which a source's partitions are read, if they ever were.
     pub(super) fn source(&self, name: &str) -> Result<Option<SourcePlan>, IngestError> {
         Ok(self.journal.source(name)?)
     }
 }
 
 impl Shared {
-    /// Where the logs of a source end that we keep ourselves.
+    /// Where the partitions of a source end that we keep ourselves.
     pub(crate) fn ends(&self, source: &str) -> Result<Positions, IngestError> {
         let Some(kept) = &self.kept else { return Ok(Positions::new()) };
         let push = kept.journal.push_end(source)?;
@@ -47,28 +47,28 @@ impl Shared {
             // The end of a file that is being read is not known yet.
             Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
         };
-        Ok(Positions::from([(Log::FILE, files), (Log::PUSH, push)]))
+        Ok(Positions::from([(Partition::FILE, files), (Partition::PUSH, push)]))
     }
 }
 
 impl Pipeline {
     /// Journal and tables belong together: offsets given out once must never be given out again.
     pub(super) fn check_journal(&self) -> Result<(), IngestError> {
-        for (log, end) in self.ends()? {
-            let committed = self.tables.committed(log);
+        for (partition, end) in self.ends()? {
+            let committed = self.tables.committed(partition);
             if committed > end {
-                return Err(self.tables.gap(log, end, committed));
+                return Err(self.tables.gap(partition, end, committed));
             }
         }
         Ok(())
     }
 
-    /// Where the logs that we keep ourselves end.
+    /// Where the partitions that we keep ourselves end.
     pub(crate) fn ends(&self) -> Result<Positions, IngestError> {
         self.shared.ends(&self.source.name)
     }
 
-    /// Records that from now on the logs that we keep are read under this version.
+    /// Records that from now on the partitions that we keep are read under this version.
     pub(super) async fn keep_source(&self, source: &Arc<SourcePlan>) -> Result<(), IngestError> {
         if self.shared.kept.is_none() {
             return Ok(());
@@ -87,8 +87,8 @@ impl Pipeline {
         let end = self.journal(move |journal| journal.push_end(&name)).await?;
         self.begin_pushes();
         let mut taken = 0;
-        while self.tables.taken(Log::PUSH) < end {
-            self.make_room(Log::PUSH).await?;
+        while self.tables.taken(Partition::PUSH) < end {
+            self.make_room(Partition::PUSH).await?;
             let Some(batch) = read_pushes(&mut self.pushes).await else { break };
             let batch = batch?;
             taken += (batch.to.0 - batch.from.0).unsigned_abs();
@@ -101,7 +101,7 @@ impl Pipeline {
     pub(super) fn begin_pushes(&mut self) {
         if let Some(kept) = self.shared.kept.as_ref().filter(|_| self.pushes.is_none()) {
             let (host, source) = (self.shared.host.clone(), Arc::clone(&self.source));
-            let (from, room) = (self.tables.taken(Log::PUSH), self.room.clone());
+            let (from, room) = (self.tables.taken(Partition::PUSH), self.room.clone());
             self.pushes = Some(pushes(host, kept.clone(), source, from, room));
         }
     }
@@ -125,13 +125,13 @@ fn pushes(host: Host, kept: Kept, source: Arc<SourcePlan>, from: Position, room:
     let begin = (host, kept, source, from, room, appended);
     let batches = stream::try_unfold(begin, |(host, kept, source, from, room, mut appended)| async move {
         loop {
-            room.free(Log::PUSH).await;
+            room.free(Partition::PUSH).await;
             if let Some(batch) = next_pushed(&host, &kept, &source, from).await? {
                 let next = (host, kept, source, batch.to, room, appended);
                 return Ok(Some((batch, next)));
             }
             if matches!(appended.recv().await, Err(RecvError::Closed)) {
-                return Err(IngestError::stopped("the push log is closed"));
+                return Err(IngestError::stopped("the push partition is closed"));
             }
         }
     });
@@ -159,9 +159,12 @@ async fn next_pushed(
         let to = journal.push_end(&source.name)?;
         let records = journal.pushed(&source.name, from, PUSH_ROWS)?;
         match records.first() {
-            None if to > from => {
-                Err(IngestError::Gap { source_name: source.name.clone(), log: Log::PUSH, from, to })
-            }
+            None if to > from => Err(IngestError::Gap {
+                source_name: source.name.clone(),
+                partition: Partition::PUSH,
+                from,
+                to,
+            }),
             None => Ok(None),
             Some(_) => push::decode(&source, &records).map(Some),
         }

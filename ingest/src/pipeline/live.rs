@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use futures::FutureExt;
 use futures::future::{AbortHandle, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tidemark_kernel::{FeaturePlan, Log};
+use tidemark_kernel::{FeaturePlan, Partition};
 use tidemark_offline::Positions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -28,16 +28,16 @@ pub(super) struct Live {
     _task: JoinSet<()>,
 }
 
-/// What settles a view later, if it is up then.
-pub(super) struct Settler(mpsc::WeakUnboundedSender<Order>);
+/// What reconciles a view later, if it is up then.
+pub(super) struct Reconciler(mpsc::WeakUnboundedSender<Order>);
 
-impl Settler {
-    /// As [`Live::settle`] does, for a view that is current, and without an answer.
-    pub(super) fn settle(&self, expected: Positions) {
+impl Reconciler {
+    /// As [`Live::reconcile`] does, for a view that is current, and without an answer.
+    pub(super) fn reconcile(&self, expected: Positions) {
         let Some(orders) = self.0.upgrade() else { return };
         let (answer, _) = oneshot::channel();
         // A view that has ended says so itself.
-        drop(orders.send(Order::Settle(Settle { expected, current: true, answer })));
+        drop(orders.send(Order::Reconcile(Reconcile { expected, current: true, answer })));
     }
 }
 
@@ -53,11 +53,11 @@ pub(super) struct Fallen {
 
 enum Order {
     Apply(Arc<InFlight>),
-    Settle(Settle),
-    Forget(Vec<Log>, oneshot::Sender<()>),
+    Reconcile(Reconcile),
+    Forget(Vec<Partition>, oneshot::Sender<()>),
 }
 
-struct Settle {
+struct Reconcile {
     expected: Positions,
     /// Whether its generation has what `events` has.
     current: bool,
@@ -101,19 +101,19 @@ impl Live {
 
     /// Compares partitions that have nothing on the way with where the view should be in them, and stores how far it is.
     /// Resolves once that is done; with an error where the view cannot go on, as one cannot that is not `current`.
-    pub(super) fn settle(&self, expected: Positions, current: bool) -> oneshot::Receiver<()> {
-        let (answer, settled) = oneshot::channel();
-        drop(self.orders.send(Order::Settle(Settle { expected, current, answer })));
-        settled
+    pub(super) fn reconcile(&self, expected: Positions, current: bool) -> oneshot::Receiver<()> {
+        let (answer, reconciled) = oneshot::channel();
+        drop(self.orders.send(Order::Reconcile(Reconcile { expected, current, answer })));
+        reconciled
     }
 
-    /// What settles it later.
-    pub(super) fn settler(&self) -> Settler {
-        Settler(self.orders.downgrade())
+    /// What reconciles it later.
+    pub(super) fn reconciler(&self) -> Reconciler {
+        Reconciler(self.orders.downgrade())
     }
 
     /// Lets go of partitions: what waits of them is not applied any more, and what is being applied ends where it is.
-    pub(super) async fn forget(&self, partitions: &[Log]) {
+    pub(super) async fn forget(&self, partitions: &[Partition]) {
         let (answer, forgotten) = oneshot::channel();
         drop(self.orders.send(Order::Forget(partitions.to_vec(), answer)));
         // A view that has ended applies nothing.
@@ -125,10 +125,10 @@ impl Live {
 /// A piece of work that has ended.
 struct Done {
     /// What it was for.
-    partitions: Vec<Log>,
-    /// What was applied; none where it was settling.
+    partitions: Vec<Partition>,
+    /// What was applied; none where it was reconciling.
     batch: Option<Arc<InFlight>>,
-    /// Where it is told that it was settled.
+    /// Where it is told that it was reconciled.
     answer: Option<oneshot::Sender<()>>,
     outcome: Result<Advance, IngestError>,
 }
@@ -137,16 +137,16 @@ struct Task {
     writer: Weak<ViewWriter>,
     health: SourceHealth,
     orders: mpsc::UnboundedReceiver<Order>,
-    queues: BTreeMap<Log, VecDeque<Arc<InFlight>>>,
+    queues: BTreeMap<Partition, VecDeque<Arc<InFlight>>>,
     /// The partitions that something is being done for.
-    busy: BTreeSet<Log>,
+    busy: BTreeSet<Partition>,
     /// What is being done, which gives nothing where it was ended.
     working: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
     /// What ends the batch of a partition that is being applied.
-    applying: BTreeMap<Log, AbortHandle>,
-    is_settling: bool,
-    /// What is settled once that has ended.
-    settles: VecDeque<Settle>,
+    applying: BTreeMap<Partition, AbortHandle>,
+    is_reconciling: bool,
+    /// What is reconciled once that has ended.
+    reconciles: VecDeque<Reconcile>,
     /// The batch that could not be applied, and the answer that cannot be given: let go of once the end is known.
     refused: (Option<Arc<InFlight>>, Option<oneshot::Sender<()>>),
 }
@@ -161,8 +161,8 @@ impl Task {
             busy: BTreeSet::new(),
             working: FuturesUnordered::new(),
             applying: BTreeMap::new(),
-            is_settling: false,
-            settles: VecDeque::new(),
+            is_reconciling: false,
+            reconciles: VecDeque::new(),
             refused: (None, None),
         }
     }
@@ -183,12 +183,12 @@ impl Task {
                         self.applying.remove(&partition);
                         self.go_on(partition);
                     }
-                    self.is_settling &= done.batch.is_some();
+                    self.is_reconciling &= done.batch.is_some();
                     if let Some(answer) = done.answer {
                         // The caller may not wait for it.
                         answer.send(()).unwrap_or_default();
                     }
-                    self.settle_next();
+                    self.reconcile_next();
                 }
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order),
@@ -202,15 +202,15 @@ impl Task {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Apply(batch) => {
-                let partition = batch.batch.log;
+                let partition = batch.batch.partition;
                 self.queues.entry(partition).or_default().push_back(batch);
                 self.go_on(partition);
             }
             // While the store is unavailable, each tick of the loop sends another one and does not wait for it.
-            Order::Settle(settle) if self.is_settling && settle.answer.is_closed() => {}
-            Order::Settle(settle) => {
-                self.settles.push_back(settle);
-                self.settle_next();
+            Order::Reconcile(reconcile) if self.is_reconciling && reconcile.answer.is_closed() => {}
+            Order::Reconcile(reconcile) => {
+                self.reconciles.push_back(reconcile);
+                self.reconcile_next();
             }
             Order::Forget(partitions, answer) => {
                 self.queues.retain(|partition, _| !partitions.contains(partition));
@@ -226,22 +226,22 @@ impl Task {
         }
     }
 
-    /// Begins to settle what is next, if nothing is being settled.
-    fn settle_next(&mut self) {
-        if self.is_settling {
+    /// Begins to reconcile what is next, if nothing is being reconciled.
+    fn reconcile_next(&mut self) {
+        if self.is_reconciling {
             return;
         }
         let Some(writer) = self.writer.upgrade() else { return };
-        let Some(Settle { mut expected, current, answer }) = self.settles.pop_front() else { return };
-        self.is_settling = true;
+        let Some(Reconcile { mut expected, current, answer }) = self.reconciles.pop_front() else { return };
+        self.is_reconciling = true;
         // Applying a batch checks the positions of its partition.
         expected.retain(|partition, _| !self.busy.contains(partition));
-        let partitions: Vec<Log> = expected.keys().copied().collect();
+        let partitions: Vec<Partition> = expected.keys().copied().collect();
         self.busy.extend(&partitions);
         let health = self.health.clone();
         self.working.push(Box::pin(async move {
             let outcome = match current {
-                true => settle(&writer, &health, &expected).await,
+                true => reconcile(&writer, &health, &expected).await,
                 false => Ok(Advance::Lost),
             };
             Some(Done { partitions, batch: None, answer: Some(answer), outcome })
@@ -249,7 +249,7 @@ impl Task {
     }
 
     /// Begins with the next batch of a partition, if nothing is being done for it.
-    fn go_on(&mut self, partition: Log) {
+    fn go_on(&mut self, partition: Partition) {
         if self.busy.contains(&partition) {
             return;
         }
@@ -279,20 +279,20 @@ async fn apply(writer: &SharedView, health: &SourceHealth, batch: &InFlight) -> 
     }
 }
 
-async fn settle(
+async fn reconcile(
     writer: &SharedView,
     health: &SourceHealth,
     expected: &Positions,
 ) -> Result<Advance, IngestError> {
     let mut wait = health.wait();
     loop {
-        let settled = async {
+        let reconciled = async {
             match writer.is_live().await? {
-                true => writer.settle(expected).await,
+                true => writer.reconcile(expected).await,
                 false => Ok(Advance::Lost),
             }
         };
-        match settled.await {
+        match reconciled.await {
             Err(error) if wait.out(&error).await => {}
             outcome => return outcome,
         }
@@ -317,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn a_partition_is_let_go_of_while_its_store_is_away() {
         let (store, plan, host) = (Arc::new(Faulty::new()), by_user(), Host::real(clock()));
-        let starts = [0, 1].map(|log| (Log(log), Position::START)).into();
+        let starts = [0, 1].map(|partition| (Partition(partition), Position::START)).into();
         let generation =
             store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
         let (shared, memory) = (Arc::clone(&store) as Arc<dyn OnlineStore>, Memory::default());
@@ -332,21 +332,21 @@ mod tests {
             Arc::new(Arrivals { source: "payments".into(), host, metrics: Arc::default(), applied });
         let room = Room::default();
         store.set_away(Some("by_user"));
-        for log in [Log(0), Log(1)] {
+        for partition in [Partition(0), Partition(1)] {
             let batch = push::decode(&payments(), &pushed(40)).expect("decoded");
-            live.apply(room.enter(Batch { log, ..batch }, &arrivals));
+            live.apply(room.enter(Batch { partition, ..batch }, &arrivals));
         }
         while health.longest_wait().is_zero() {
             tokio::task::yield_now().await;
         }
-        live.forget(&[Log(0)]).await;
-        room.drained(&[Log(0)]).await;
-        assert!(!room.is_drained(Log(1)), "its partition is still waited for");
+        live.forget(&[Partition(0)]).await;
+        room.drained(&[Partition(0)]).await;
+        assert!(!room.is_drained(Partition(1)), "its partition is still waited for");
         store.set_away(None);
-        room.drained(&[Log(1)]).await;
+        room.drained(&[Partition(1)]).await;
         assert!(fallen.try_recv().is_err(), "the view goes on");
         let stored = store.positions(&generation).await.expect("a generation");
-        assert!(stored[&Log(0)].values().all(|position| *position == Position::START));
-        assert!(stored[&Log(1)].values().any(|position| *position == Position(40)));
+        assert!(stored[&Partition(0)].values().all(|position| *position == Position::START));
+        assert!(stored[&Partition(1)].values().any(|position| *position == Position(40)));
     }
 }

@@ -7,7 +7,7 @@ use arrow::compute::filter_record_batch;
 use futures::TryStreamExt;
 use tidemark_kernel::unique::{KnownIds, Unique};
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{Log, Position, Time, Value};
+use tidemark_kernel::{Partition, Position, Time, Value};
 use tidemark_offline::table::layout;
 use tidemark_offline::table::retract::retracted;
 
@@ -42,11 +42,11 @@ impl Pipeline {
         let Some(unique) = self.source.unique.clone() else {
             return Ok(Some(Deduplicated { batch, repeated: 0 }));
         };
-        let log = batch.log;
-        let known = self.known.remove(&log).filter(|known| self.is_current(log, known));
+        let partition = batch.partition;
+        let known = self.known.remove(&partition).filter(|known| self.is_current(partition, known));
         let mut known = match known {
             Some(known) => known,
-            None => self.recover_ids(log, &unique).await?,
+            None => self.recover_ids(partition, &unique).await?,
         };
         let mut batch = batch;
         if batch.from < known.at {
@@ -60,53 +60,55 @@ impl Pipeline {
         }
         let is_new = batch.from < batch.to;
         known.at = known.at.max(batch.to);
-        self.known.insert(log, known);
+        self.known.insert(partition, known);
         check_ids(&self.source.name, &unique, &self.memory, self.known.values_mut())?;
         Ok(is_new.then_some(Deduplicated { batch, repeated }))
     }
 
     /// Whether known ids are those of a partition as it was taken.
-    fn is_current(&self, log: Log, known: &Known) -> bool {
-        known.at == self.tables.taken(log) && known.retracted == self.tables.retracted()
+    fn is_current(&self, partition: Partition, known: &Known) -> bool {
+        known.at == self.tables.taken(partition) && known.retracted == self.tables.retracted()
     }
 
     /// Finds the ids of partitions that are about to be read, where the source leaves repetitions out: whatever has to be waited
     /// for is waited for by the caller.
-    pub(super) async fn know_ids(&mut self, logs: &[Log]) -> Result<(), IngestError> {
+    pub(super) async fn know_ids(&mut self, partitions: &[Partition]) -> Result<(), IngestError> {
         let Some(unique) = self.source.unique.clone() else { return Ok(()) };
-        for log in logs {
-            let known = self.try_recover_ids(*log, &unique).await?;
-            self.known.insert(*log, known);
+        for partition in partitions {
+            let known = self.try_recover_ids(*partition, &unique).await?;
+            self.known.insert(*partition, known);
         }
         Ok(())
     }
 
     /// Forgets the ids of these partitions.
-    pub(super) fn forget_ids(&mut self, of: impl Fn(Log) -> bool) {
-        self.known.retain(|log, _| !of(*log));
+    pub(super) fn forget_ids(&mut self, of: impl Fn(Partition) -> bool) {
+        self.known.retain(|partition, _| !of(*partition));
     }
 
     /// Finds the ids of a partition in the event table, which is made to hold all that was taken of it.
-    async fn recover_ids(&mut self, log: Log, unique: &Unique) -> Result<Known, IngestError> {
+    async fn recover_ids(&mut self, partition: Partition, unique: &Unique) -> Result<Known, IngestError> {
         let health = self.health.clone();
         let mut wait = health.wait();
         loop {
-            match self.try_recover_ids(log, unique).await {
+            match self.try_recover_ids(partition, unique).await {
                 Err(error) if wait.out(&error).await => {}
                 recovered => return recovered,
             }
         }
     }
 
-    async fn try_recover_ids(&mut self, log: Log, unique: &Unique) -> Result<Known, IngestError> {
+    async fn try_recover_ids(&mut self, partition: Partition, unique: &Unique) -> Result<Known, IngestError> {
         self.commit().await?;
-        let at = self.tables.committed(log);
+        let at = self.tables.committed(partition);
         let events = &self.tables.open_tables().await?.events;
-        let mut known = Known { ids: KnownIds::new(unique.within), at, retracted: retracted(events.facts()) };
-        let newest = events.log_statistics().await?.get(&log).and_then(|held| held.newest_arrival);
+        let mut known =
+            Known { ids: KnownIds::new(unique.within), at, retracted: retracted(events.properties()) };
+        let newest =
+            events.partition_statistics().await?.get(&partition).and_then(|held| held.newest_arrival);
         let Some(newest) = newest.filter(|_| !is_on(Mutant::ForgottenIds)) else { return Ok(known) };
         let columns = [unique.field.as_str(), layout::ARRIVAL_TIME];
-        let mut rows = events.scan_since(&columns, log, newest.minus(unique.within))?;
+        let mut rows = events.scan_since(&columns, partition, newest.minus(unique.within))?;
         let (memory, source_name) = (Arc::clone(&self.memory), self.source.name.clone());
         while let Some(rows) = rows.try_next().await? {
             counting(&rows, &unique.field, |id, arrival| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 use tidemark_offline::Retraction;
 
 use super::Pipeline;
@@ -120,12 +120,12 @@ impl Pipeline {
 
     /// Makes sure that records are in.
     fn check_records(&self, records: Records) -> Result<(), IngestError> {
-        let end = self.tables.committed(records.log);
+        let end = self.tables.committed(records.partition);
         if Position::START <= records.from && records.from < records.to && records.to <= end {
             return Ok(());
         }
-        let Records { log, from, to } = records;
-        Err(IngestError::NotIn { source_name: self.source.name.clone(), log, from, to, end })
+        let Records { partition, from, to } = records;
+        Err(IngestError::NotIn { source_name: self.source.name.clone(), partition, from, to, end })
     }
 
     /// Carries out retractions that the journal has, which follow one another where the file partition ends.
@@ -147,11 +147,18 @@ impl Pipeline {
         self.renew_views(watch).await?;
         let schema = self.tables.open_tables().await?.events.schema().clone();
         for entry in entries {
-            let (log, from) = (Log::FILE, self.tables.taken(Log::FILE));
+            let (partition, from) = (Partition::FILE, self.tables.taken(Partition::FILE));
             let (events, dead) =
                 (RecordBatch::new_empty(schema.clone()), letter(entry).into_iter().collect());
-            self.take(vec![Batch { log, from, to: Position::after(from.0), events, dead, epoch: None }])
-                .await?;
+            self.take(vec![Batch {
+                partition,
+                from,
+                to: Position::after(from.0),
+                events,
+                dead,
+                epoch: None,
+            }])
+            .await?;
         }
         self.commit().await?;
         self.taken_back.extend(report.iter().cloned());
@@ -160,8 +167,8 @@ impl Pipeline {
 
     /// Deletes records from both tables; how many events that were, none where it was done before.
     async fn delete(&mut self, entry: &KnownFile, records: Records) -> Result<Option<u64>, IngestError> {
-        let Records { log, from, to } = records;
-        let retraction = Retraction { log, from, to, at: entry.first };
+        let Records { partition, from, to } = records;
+        let retraction = Retraction { partition, from, to, at: entry.first };
         let health = self.health.clone();
         let mut wait = health.wait();
         let events = loop {
@@ -190,11 +197,13 @@ impl Pipeline {
 
 /// What stands in the file partition for a retraction.
 fn letter(entry: &KnownFile) -> Option<DeadLetter> {
-    let Records { log, from, to } = entry.retracts?;
+    let Records { partition, from, to } = entry.retracts?;
     let place = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let whose = if place.is_empty() { String::new() } else { format!(", of {place}") };
-    let reason =
-        format!("the records of partition {log} from offset {from} to {} were taken back{whose}", to.0 - 1);
+    let reason = format!(
+        "the records of partition {partition} from offset {from} to {} were taken back{whose}",
+        to.0 - 1
+    );
     Some(DeadLetter {
         offset: entry.first,
         code: RETRACTED,

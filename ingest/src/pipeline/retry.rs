@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::{Places, Positions};
 
 use super::Pipeline;
@@ -59,7 +59,7 @@ impl Pipeline {
         let open = self.tables.open_tables().await?;
         // A dead letter whose record `events` does not cover may be taken back and read again.
         let held = open.events.positions().clone();
-        let total = open.dead_letters.log_statistics().await?.values().map(|held| held.rows).sum();
+        let total = open.dead_letters.partition_statistics().await?.values().map(|held| held.rows).sum();
         let mut batches = open.dead_letters.scan(&[], &Positions::new(), &held)?;
         let (mut retried, mut waiting, mut rows) = (Retried::default(), Waiting::default(), 0);
         let now = self.now();
@@ -125,7 +125,7 @@ impl Pipeline {
 
     /// Takes in an input of the file partition that is one of records that are taken again, from where the partition stands.
     pub(super) async fn read_retry(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
-        let (start, stopwatch) = (self.tables.taken(Log::FILE), self.shared.host.stopwatch());
+        let (start, stopwatch) = (self.tables.taken(Partition::FILE), self.shared.host.stopwatch());
         let (name, ordinal, first) = (self.source.name.clone(), file.ordinal, Position(file.first));
         let added = file.added;
         let letters = self.journal(move |journal| journal.retried(&name, ordinal)).await?;
@@ -138,7 +138,7 @@ impl Pipeline {
         let mut tally = self.tally(&batch);
         let before = (batch.from.0 - file.first).unsigned_abs();
         if batch.from < batch.to {
-            self.make_room(Log::FILE).await?;
+            self.make_room(Partition::FILE).await?;
             tally.repeated = self.take(vec![batch]).await?;
         }
         Ok(FileOutcome::TakenIn { tally, before, taken_back: 0, took: stopwatch.elapsed() })
@@ -165,7 +165,7 @@ impl Pipeline {
     }
 
     async fn remove_retried(&mut self) -> Result<(), IngestError> {
-        let (name, committed) = (self.source.name.clone(), self.tables.committed(Log::FILE));
+        let (name, committed) = (self.source.name.clone(), self.tables.committed(Partition::FILE));
         let (ended, places) = self
             .journal(move |journal| {
                 let open = journal.open_retries(&name)?;
@@ -176,7 +176,7 @@ impl Pipeline {
                 {
                     ended.push(input.ordinal);
                     for letter in journal.retried(&name, input.ordinal)? {
-                        places.entry(letter.log).or_default().insert(letter.offset);
+                        places.entry(letter.partition).or_default().insert(letter.offset);
                     }
                 }
                 Ok((ended, places))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
 use tidemark_kernel::source::Feed;
-use tidemark_kernel::{Explain, FeaturePlan, Log, SourcePlan};
+use tidemark_kernel::{Explain, FeaturePlan, Partition, SourcePlan};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pipeline;
@@ -38,7 +38,7 @@ pub(crate) enum Request {
     /// To take in files.
     TakeIn { patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     /// To take in everything that was pushed before, and commit it.
-    Settle { answer: Answer<()> },
+    WaitUntilIdle { answer: Answer<()> },
 }
 
 /// A source and its views.
@@ -92,7 +92,9 @@ impl Pipeline {
     pub(crate) async fn run(mut self, mut line: Line) -> (Self, Result<(), IngestError>) {
         let host = self.shared.host.clone();
         let applied = self.shared.kept.as_ref().map(|kept| kept.applied.clone());
-        applied.iter().for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Log::PUSH)));
+        applied
+            .iter()
+            .for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Partition::PUSH)));
         let mut outcome = self.serve(&mut line).await;
         // First of all, so that whoever takes over does not wait.
         match host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(())) {
@@ -270,7 +272,7 @@ impl Pipeline {
                 self.tell_idle(idle).await
             }
             Next::Tick => {
-                self.settle_beside();
+                self.reconcile_beside();
                 self.look_for_stalled();
                 self.tables.start_commit(&self.health);
                 self.give_back_or_join().await?;
@@ -328,12 +330,12 @@ impl Pipeline {
             Request::TakeIn { patterns, changed, answer } => {
                 self.order(Order::Files { patterns, changed, answer });
             }
-            Request::Settle { answer } => {
-                let settled = async {
+            Request::WaitUntilIdle { answer } => {
+                let reconciled = async {
                     self.drain_push().await?;
                     self.finish_all().await
                 };
-                drop(answer.send(settled.await));
+                drop(answer.send(reconciled.await));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tidemark_kernel::{Explain, Log, Position, SourcePlan};
+use tidemark_kernel::{Explain, Partition, Position, SourcePlan};
 use tidemark_offline::{Positions, TableKind};
 use tokio::sync::{mpsc, oneshot};
 
@@ -214,7 +214,7 @@ impl<'w> FilesReader<'w> {
         tokio::select! {
             biased;
             () = self.inputs.closed() => Err(IngestError::NotRunning),
-            () = self.room.free(Log::FILE) => Ok(()),
+            () = self.room.free(Partition::FILE) => Ok(()),
         }
     }
 
@@ -232,7 +232,7 @@ impl<'w> FilesReader<'w> {
         self.shared.journal(&self.source.name, work).await
     }
 
-    /// Adds entries to the file log and carries them out; what became of the file among them.
+    /// Adds entries to the file partition and carries them out; what became of the file among them.
     async fn add_and_read(
         &mut self,
         entries: &[NewEntry],
@@ -411,7 +411,7 @@ impl<'w> FilesReader<'w> {
         else {
             return Ok(());
         };
-        let at = |position| Positions::from([(Log::FILE, Position(position))]);
+        let at = |position| Positions::from([(Partition::FILE, Position(position))]);
         // What was rejected of them was committed before they were known.
         let dead_letters = self.shared.offline.open(&self.source, TableKind::DeadLetters).await?;
         let mut batches = dead_letters.scan(&letters::PLACED, &at(from), &at(to))?;

@@ -10,16 +10,16 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_kernel::source::{Feed, KafkaFeed};
-use tidemark_kernel::{Explain, Log, Position, SourcePlan};
+use tidemark_kernel::{Explain, Partition, Position, SourcePlan};
 use tidemark_offline::{OfflineStore, Positions, TableKind};
 use tidemark_store::Generation;
 use tokio::sync::mpsc;
 
 use super::live::Fallen;
 use super::{Pipeline, Shared};
+use crate::backfill::catch_up;
 use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
-use crate::fill::catch_up;
 use crate::health::{Condition, SourceHealth};
 use crate::kafka::{Input, Reader, Resume, Subscription, Topics};
 use crate::mutant::{Mutant, is_on};
@@ -37,7 +37,7 @@ const GIVE_BACK: Duration = Duration::from_secs(60);
 pub(super) struct Topic {
     reader: Box<dyn Reader>,
     inputs: mpsc::Receiver<Input>,
-    assigned: BTreeSet<Log>,
+    assigned: BTreeSet<Partition>,
     /// Whether every assigned partition has been read to its end.
     at_end: bool,
     /// Whether that was so once, and was said.
@@ -62,24 +62,24 @@ impl Topic {
     }
 
     /// The partitions that were given to this process.
-    pub(super) fn assigned(&self) -> impl Iterator<Item = Log> + '_ {
+    pub(super) fn assigned(&self) -> impl Iterator<Item = Partition> + '_ {
         self.assigned.iter().copied()
     }
 
     /// Tells Kafka, for lag tools, how far `events` holds the partitions.
     pub(super) fn committed(&self, positions: &Positions) {
-        let ours = positions.iter().filter(|(log, _)| self.assigned.contains(log));
-        self.reader.committed(&ours.map(|(log, position)| (*log, *position)).collect());
+        let ours = positions.iter().filter(|(partition, _)| self.assigned.contains(partition));
+        self.reader.committed(&ours.map(|(partition, position)| (*partition, *position)).collect());
     }
 }
 
 impl Shared {
-    /// Where every log of a source ends whose end is known: those that we keep, and the topic's partitions.
-    pub(crate) async fn ends_of_logs(&self, source: &SourcePlan) -> Result<Positions, IngestError> {
+    /// Where every partition of a source ends whose end is known: those that we keep, and the topic's partitions.
+    pub(crate) async fn ends_of_partitions(&self, source: &SourcePlan) -> Result<Positions, IngestError> {
         let mut all = self.ends(&source.name)?;
         if let (Feed::Kafka(feed), Some(topics)) = (&source.feed, &self.topics) {
             let partitions = topics.ends(&feed.topic).await?;
-            all.extend(partitions.into_iter().map(|(log, (_, end))| (log, end)));
+            all.extend(partitions.into_iter().map(|(partition, (_, end))| (partition, end)));
         }
         Ok(all)
     }
@@ -124,7 +124,7 @@ impl Pipeline {
             ends => ends?,
         };
         self.tables.reload().await?;
-        Ok(ends.iter().all(|(log, (_, end))| self.tables.committed(*log) >= *end))
+        Ok(ends.iter().all(|(partition, (_, end))| self.tables.committed(*partition) >= *end))
     }
 
     /// Looks for partitions of the topic with unread records in which no worker makes progress. What other workers have
@@ -183,7 +183,7 @@ impl Pipeline {
             seconds,
             "still waiting; giving the partitions back to the group"
         );
-        let partitions: Vec<Log> = self.topic.iter().flat_map(Topic::assigned).collect();
+        let partitions: Vec<Partition> = self.topic.iter().flat_map(Topic::assigned).collect();
         self.leave_topic().await;
         self.metrics.given_up(&partitions);
     }
@@ -218,7 +218,7 @@ impl Pipeline {
         if !self.tables.has_topic().await? {
             // Before the topic is begun, so that whatever cuts this short, it is done again.
             // A view that claims to have read any of it was made from another history.
-            self.refill_beyond(starts.keys().map(|log| (*log, Position::START))).await?;
+            self.backfill_beyond(starts.keys().map(|partition| (*partition, Position::START))).await?;
         }
         if self.tables.begin(&found, is_compacted, &starts).await? {
             tracing::info!(
@@ -231,16 +231,16 @@ impl Pipeline {
         Ok(found.id)
     }
 
-    /// Fills the views anew that claim to be further in these logs, before anything else.
-    pub(super) async fn refill_beyond(
+    /// Backfills the views anew that claim to be further in these partitions, before anything else.
+    pub(super) async fn backfill_beyond(
         &mut self,
-        positions: impl Iterator<Item = (Log, Position)>,
+        positions: impl Iterator<Item = (Partition, Position)>,
     ) -> Result<(), IngestError> {
         let mut ends = self.ends()?;
         ends.extend(positions);
         self.backfills.pause().await;
         let plans = self.backfills.plans(&self.views);
-        let views = self.fill_all(&plans, &ends, &unwatched).await?;
+        let views = self.backfill_all(&plans, &ends, &unwatched).await?;
         // As in `try_join`.
         self.tables.reload().await?;
         self.views = self.all_live(views);
@@ -256,8 +256,8 @@ impl Pipeline {
         }
         match input {
             Input::Batches(batches) => self.take(batches).await.map(drop),
-            Input::Assigned { logs, answer } => {
-                let Some(resume) = self.take_over(&logs).await? else {
+            Input::Assigned { partitions, answer } => {
+                let Some(resume) = self.take_over(&partitions).await? else {
                     self.give_back().await;
                     return Ok(());
                 };
@@ -265,8 +265,8 @@ impl Pipeline {
                 drop(answer.send(resume));
                 Ok(())
             }
-            Input::Revoked { logs, lost, done } => {
-                let given_up = self.give_up(&logs, lost).await;
+            Input::Revoked { partitions, lost, done } => {
+                let given_up = self.give_up(&partitions, lost).await;
                 done.send(()).unwrap_or_default();
                 given_up
             }
@@ -296,11 +296,11 @@ impl Pipeline {
 
     /// Brings the views to where `events` holds these partitions, which is from where they are read. Nothing where the
     /// store, the disk or the brokers could not be reached for too long.
-    async fn take_over(&mut self, logs: &[Log]) -> Result<Option<Resume>, IngestError> {
+    async fn take_over(&mut self, partitions: &[Partition]) -> Result<Option<Resume>, IngestError> {
         let (health, since) = (self.health.clone(), self.shared.host.stopwatch());
         let mut wait = health.wait();
         loop {
-            match self.try_take_over(logs).await {
+            match self.try_take_over(partitions).await {
                 Ok(resume) => break Ok(Some(resume)),
                 Err(error) if error.may_pass() && since.elapsed() >= GIVE_BACK => break Ok(None),
                 Err(error) if wait.out(&error).await => {}
@@ -309,7 +309,7 @@ impl Pipeline {
         }
     }
 
-    async fn try_take_over(&mut self, logs: &[Log]) -> Result<Resume, IngestError> {
+    async fn try_take_over(&mut self, partitions: &[Partition]) -> Result<Resume, IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
         let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Resume::default()) };
@@ -318,31 +318,39 @@ impl Pipeline {
         self.ask_cleanup_policy(&*topics, &feed.topic).await?;
         // A partition that the topic did not have when it was first read belongs to it from its first record, also
         // where that is gone from Kafka already: then it is missed below.
-        let new = logs.iter().filter(|log| !self.tables.positions().contains_key(log));
-        let new: Positions = new.map(|log| (*log, Position::START)).collect();
-        self.tables.start_logs(&new).await?;
+        let new = partitions.iter().filter(|partition| !self.tables.positions().contains_key(partition));
+        let new: Positions = new.map(|partition| (*partition, Position::START)).collect();
+        self.tables.start_partitions(&new).await?;
         if let Some(topic) = &mut self.topic {
-            topic.assigned.extend(logs);
+            topic.assigned.extend(partitions);
         }
         self.tell_own();
-        self.catch_up_views(logs).await?;
-        self.know_ids(logs).await?;
-        for log in logs {
-            let (position, Some((first, end))) = (self.tables.committed(*log), ends.get(log)) else {
+        self.catch_up_views(partitions).await?;
+        self.know_ids(partitions).await?;
+        for partition in partitions {
+            let (position, Some((first, end))) = (self.tables.committed(*partition), ends.get(partition))
+            else {
                 continue;
             };
             if position < *first {
-                self.skip_lost(&feed.topic, *log, position, *first).await?;
+                self.skip_lost(&feed.topic, *partition, position, *first).await?;
             } else if position > *end {
                 let (source_name, topic) = (self.source.name.clone(), feed.topic.clone());
-                return Err(IngestError::Shrunk { source_name, topic, log: *log, position, end: *end });
+                return Err(IngestError::Shrunk {
+                    source_name,
+                    topic,
+                    partition: *partition,
+                    position,
+                    end: *end,
+                });
             }
         }
-        let positions: Positions = logs.iter().map(|log| (*log, self.tables.taken(*log))).collect();
+        let positions: Positions =
+            partitions.iter().map(|partition| (*partition, self.tables.taken(*partition))).collect();
         self.metrics.taken_over(&positions);
-        let mut epochs = self.tables.epochs(logs).await?;
+        let mut epochs = self.tables.epochs(partitions).await?;
         // Where retention has deleted the record and what follows it, there is nothing to compare, and nothing to begin at.
-        epochs.retain(|log, epoch| ends.get(log).is_some_and(|(first, _)| *first <= epoch.until));
+        epochs.retain(|partition, epoch| ends.get(partition).is_some_and(|(first, _)| *first <= epoch.until));
         Ok(Resume { positions, epochs })
     }
 
@@ -392,15 +400,16 @@ impl Pipeline {
         Ok(topics.settings(topic).await?.is_compacted && !is_on(Mutant::AppliedFirst))
     }
 
-    /// Others may have written these logs: reads again where the views stand in them.
-    async fn catch_up_views(&mut self, logs: &[Log]) -> Result<(), IngestError> {
-        join_all(self.views.iter().map(|view| view.forget(logs))).await;
-        let held: Positions = logs.iter().map(|log| (*log, self.tables.committed(*log))).collect();
-        for view in self.read_views(logs).await? {
+    /// Others may have written these partitions: reads again where the views stand in them.
+    async fn catch_up_views(&mut self, partitions: &[Partition]) -> Result<(), IngestError> {
+        join_all(self.views.iter().map(|view| view.forget(partitions))).await;
+        let held: Positions =
+            partitions.iter().map(|partition| (*partition, self.tables.committed(*partition))).collect();
+        for view in self.read_views(partitions).await? {
             if view.is_at(&held) {
                 continue;
             }
-            if !catch_up(&view, &*self.tables.open_tables().await?.events, logs, &unwatched).await? {
+            if !catch_up(&view, &*self.tables.open_tables().await?.events, partitions, &unwatched).await? {
                 // The loop restores it. This end of the channel is always open.
                 drop(self.falls.send(Fallen { writer: view, outcome: Ok(()) }));
             }
@@ -408,11 +417,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reads where every view stands in logs that were let go of, which is one question for all of them.
-    async fn read_views(&self, logs: &[Log]) -> Result<Vec<SharedView>, IngestError> {
+    /// Reads where every view stands in partitions that were let go of, which is one question for all of them.
+    async fn read_views(&self, partitions: &[Partition]) -> Result<Vec<SharedView>, IngestError> {
         let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
         let generations: Vec<Generation> = views.iter().map(|view| view.generation().clone()).collect();
-        let stored = self.shared.store.positions_of_each(&generations, logs).await?;
+        let stored = self.shared.store.positions_of_each(&generations, partitions).await?;
         for (view, stored) in views.iter().zip(stored) {
             // One that is gone, or has lost a position, is found out when it is caught up.
             if let Some(stored) = &stored {
@@ -427,18 +436,18 @@ impl Pipeline {
     async fn skip_lost(
         &mut self,
         topic: &str,
-        log: Log,
+        partition: Partition,
         position: Position,
         first: Position,
     ) -> Result<(), IngestError> {
         let (source_name, topic) = (self.source.name.clone(), topic.to_owned());
-        let lost = IngestError::Overtaken { source_name, topic: topic.clone(), log, position, first };
+        let lost = IngestError::Overtaken { source_name, topic: topic.clone(), partition, position, first };
         if !self.shared.skip_lost {
             return Err(lost);
         }
         tracing::error!(source = self.source.name, lost = lost.explained(), "skipped as asked for");
         // A view that was ahead has applied some of what `events` will never hold.
-        self.refill_beyond([(log, position)].into_iter()).await?;
+        self.backfill_beyond([(partition, position)].into_iter()).await?;
         let letter = DeadLetter {
             offset: position.0,
             code: LOST,
@@ -446,38 +455,45 @@ impl Pipeline {
                 "records {position} to {} were gone from Kafka before they were read",
                 first.0 - 1
             ),
-            place: format!("{topic}/{log}@{position}"),
+            place: format!("{topic}/{partition}@{position}"),
             raw: Vec::new(),
             form: None,
             record_time: None,
         };
         let events = RecordBatch::new_empty(self.tables.open_tables().await?.events.schema().clone());
-        self.take(vec![Batch { log, from: position, to: first, events, dead: vec![letter], epoch: None }])
-            .await
-            .map(drop)
+        self.take(vec![Batch {
+            partition,
+            from: position,
+            to: first,
+            events,
+            dead: vec![letter],
+            epoch: None,
+        }])
+        .await
+        .map(drop)
     }
 
     /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
-    async fn give_up(&mut self, logs: &[Log], lost: bool) -> Result<(), IngestError> {
+    async fn give_up(&mut self, partitions: &[Partition], lost: bool) -> Result<(), IngestError> {
         if !lost {
             let host = self.shared.host.clone();
             // Views that cannot go on are restored later, outside this timeout.
             let hand_over = async {
                 self.commit().await?;
-                self.room.drained(logs).await;
-                self.settle_once(logs).await;
+                self.room.drained(partitions).await;
+                self.reconcile_once(partitions).await;
                 Ok::<_, IngestError>(())
             };
             // Whoever takes over reads again what is not in by then.
             host.timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
         }
         if let Some(topic) = &mut self.topic {
-            topic.assigned.retain(|log| !logs.contains(log));
+            topic.assigned.retain(|partition| !partitions.contains(partition));
         }
         self.tell_own();
-        self.metrics.given_up(logs);
-        self.forget_ids(|log| logs.contains(&log));
-        join_all(self.views.iter().map(|view| view.forget(logs))).await;
+        self.metrics.given_up(partitions);
+        self.forget_ids(|partition| partitions.contains(&partition));
+        join_all(self.views.iter().map(|view| view.forget(partitions))).await;
         Ok(())
     }
 }

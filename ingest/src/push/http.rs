@@ -43,7 +43,7 @@ use tidemark_proto::codes::http_status;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
-use super::{Applied, PushLog, body, decode_telling};
+use super::{Applied, PushPartition, body, decode_telling};
 use crate::decode::json::shortened;
 use crate::error::IngestError;
 use crate::journal::push::{Appended, Once, Pushed, PushedRecord};
@@ -75,7 +75,7 @@ const RETRY_AFTER: &str = "5";
 /// How long a request waits until its records are applied.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The sources that accept records, each in the version under which its log is read.
+/// The sources that accept records, each in the version under which its partition is read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accepting(Arc<RwLock<Sources>>);
 
@@ -92,7 +92,7 @@ impl Accepting {
 #[derive(Clone)]
 struct Pushing {
     sources: Accepting,
-    log: PushLog,
+    partition: PushPartition,
     applied: Applied,
     metrics: Arc<Metrics>,
     host: Host,
@@ -101,7 +101,7 @@ struct Pushing {
 /// What a request says in its query.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct PushQuery {
     #[serde(default)]
     wait: WaitFor,
 }
@@ -119,17 +119,17 @@ enum WaitFor {
 
 /// The routes for pushing events.
 pub(crate) fn router(kept: &Kept, metrics: Arc<Metrics>, host: Host) -> Router {
-    let Kept { push: log, accepting: sources, applied, .. } = kept.clone();
+    let Kept { push: partition, accepting: sources, applied, .. } = kept.clone();
     Router::new()
         .route("/v1/sources/{source}/events", post(push))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Pushing { sources, log, applied, metrics, host })
+        .with_state(Pushing { sources, partition, applied, metrics, host })
 }
 
 async fn push(
     State(pushing): State<Pushing>,
     Path(source): Path<String>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Query<PushQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -143,22 +143,22 @@ async fn push(
 async fn append(
     pushing: &Pushing,
     source: &str,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Query<PushQuery>, QueryRejection>,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let received = pushing.host.now();
-    let Query(Asked { wait }) = asked.map_err(|_| PushError::Query)?;
+    let Query(PushQuery { wait }) = asked.map_err(|_| PushError::Query)?;
     let key = key(headers)?;
     let body = body.map_err(unread)?;
-    // Until it is appended the source stays as it is, so that the answer is what the log's reader will find.
+    // Until it is appended the source stays as it is, so that the answer is what the partition's reader will find.
     let sources = pushing.sources.0.read().await;
     let source = sources.get(source).ok_or_else(|| unknown(source, &sources))?;
     if pushing.applied.backlog(&source.name) >= BACKLOG {
         return Err(PushError::Backlog { source_name: source.name.clone() }.into());
     }
     let (pushed, judgement) = judge(&pushing.host, Arc::clone(source), received, key, body).await?;
-    let Appended { first, before } = pushing.log.append_once(pushed).await?;
+    let Appended { first, before } = pushing.partition.append_once(pushed).await?;
     let source = source.name.clone();
     // Other versions of it need not wait for what follows.
     drop(sources);

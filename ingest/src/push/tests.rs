@@ -14,8 +14,8 @@ fn host() -> Host {
     Host::real(Arc::new(Time::default))
 }
 
-async fn pushed(log: PushLog, count: usize) -> Result<Position, IngestError> {
-    log.append("a", Time::from_millis(7), vec![b"{}".to_vec(); count]).await
+async fn pushed(partition: PushPartition, count: usize) -> Result<Position, IngestError> {
+    partition.append("a", Time::from_millis(7), vec![b"{}".to_vec(); count]).await
 }
 
 /// Keeps the journal busy, so that requests have to wait, until what this gives is dropped.
@@ -39,11 +39,11 @@ async fn concurrent_requests_each_get_their_own_offsets() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(&folder.path().join("ingest.redb")).expect("created");
     let writer = PushWriter::start(&host(), journal.clone()).expect("started");
-    let mut appended = writer.log().appended();
+    let mut appended = writer.partition().appended();
     let busy = hold(journal.clone());
-    let requests: Vec<_> = (0..200).map(|_| tokio::spawn(pushed(writer.log().clone(), 3))).collect();
+    let requests: Vec<_> = (0..200).map(|_| tokio::spawn(pushed(writer.partition().clone(), 3))).collect();
     let queued = async {
-        while writer.log().requests.capacity() > WAITING - 150 {
+        while writer.partition().requests.capacity() > WAITING - 150 {
             tokio::task::yield_now().await;
         }
     };
@@ -74,7 +74,7 @@ async fn the_journal_is_closed_when_the_writer_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ingest.redb");
     let writer = PushWriter::start(&host(), Journal::open(&path).expect("created")).expect("started");
-    let log = writer.log().clone();
+    let partition = writer.partition().clone();
     pushed(log.clone(), 1).await.expect("appended");
     drop(writer);
     let journal = Journal::open(&path).expect("opened again");
@@ -122,7 +122,7 @@ async fn a_full_disk_refuses_what_is_pushed_and_no_more_than_that() {
     let full = Arc::clone(&disk.full);
     let journal = Journal::on(move || disk.clone(), "elsewhere").expect("created");
     let writer = PushWriter::start(&host(), journal.clone()).expect("started");
-    let log = writer.log().clone();
+    let partition = writer.partition().clone();
     pushed(log.clone(), 1).await.expect("appended");
     full.store(true, SeqCst);
     let outcomes = futures::future::join_all((0..20).map(|_| pushed(log.clone(), 1))).await;

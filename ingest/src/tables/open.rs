@@ -7,10 +7,10 @@ use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray
 use futures::TryStreamExt;
 use tidemark_kernel::source::READING;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
-use tidemark_kernel::{Log, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::table::{facts, layout};
-use tidemark_offline::{Epochs, Facts, OfflineTable, Positions, TableError};
+use tidemark_offline::table::{layout, properties};
+use tidemark_offline::{Epochs, OfflineTable, Positions, Properties, TableError};
 
 use super::generations_since;
 use crate::decode::{Batch, DeadLetter, Form, LOST};
@@ -42,10 +42,10 @@ pub(crate) enum Since {
 /// What waits for a commit.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Log by log in order and without gaps.
+    /// Partition by partition in order and without gaps.
     pub(super) batches: Vec<Arc<Batch>>,
-    /// For each log, the position of the first batch and the position after the last.
-    pub(super) spans: BTreeMap<Log, (Position, Position)>,
+    /// For each partition, the position of the first batch and the position after the last.
+    pub(super) spans: BTreeMap<Partition, (Position, Position)>,
     /// The leader epochs of the last records, where they are known.
     pub(super) epochs: Epochs,
     pub(super) rows: usize,
@@ -58,17 +58,17 @@ pub(super) struct Pending {
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     /// The partitions that another worker, or a commit whose answer was lost, had moved on. The rest was committed.
-    pub(super) overtaken: BTreeSet<Log>,
+    pub(super) overtaken: BTreeSet<Partition>,
     /// Those of which nothing was committed, and which are read again.
-    pub(super) discarded: BTreeSet<Log>,
+    pub(super) discarded: BTreeSet<Partition>,
 }
 
 impl Pending {
     /// Drops the pending batches of a partition.
-    pub(super) fn forget(&mut self, log: Log) {
-        self.spans.remove(&log);
-        self.epochs.remove(&log);
-        for batch in self.batches.extract_if(.., |batch| batch.log == log) {
+    pub(super) fn forget(&mut self, partition: Partition) {
+        self.spans.remove(&partition);
+        self.epochs.remove(&partition);
+        for batch in self.batches.extract_if(.., |batch| batch.partition == partition) {
             self.rows -= (batch.to.0 - batch.from.0) as usize;
             self.bytes -= batch.bytes();
         }
@@ -76,8 +76,8 @@ impl Pending {
 
     /// These batches and later ones.
     pub(super) fn append(&mut self, later: Self) {
-        for (log, (first, last)) in later.spans {
-            self.spans.entry(log).or_insert((first, last)).1 = last;
+        for (partition, (first, last)) in later.spans {
+            self.spans.entry(partition).or_insert((first, last)).1 = last;
         }
         self.batches.extend(later.batches);
         self.epochs.extend(later.epochs);
@@ -89,37 +89,40 @@ impl Pending {
 
 impl Open {
     pub(super) async fn claim(&mut self, version: &str, since: Since) -> Result<bool, IngestError> {
-        let changes = |facts: &Facts| facts.get(facts::SOURCE_VERSION).is_some_and(|known| known != version);
+        let changes = |properties: &Properties| {
+            properties.get(properties::SOURCE_VERSION).is_some_and(|known| known != version)
+        };
         let source = Arc::clone(&self.source);
-        let upgrades = |facts: &Facts| {
-            let known = facts.get(facts::SOURCE_VERSION);
+        let upgrades = |properties: &Properties| {
+            let known = properties.get(properties::SOURCE_VERSION);
             let earlier =
                 |reading| known.is_some_and(|known| *known == source.version_under(reading).to_string());
             source.version().to_string() == version && (1..READING).any(earlier)
         };
-        let claimed = |facts: &Facts| {
-            let mut claimed = facts.clone();
-            claimed.insert(facts::SOURCE_VERSION.to_owned(), version.to_owned());
+        let claimed = |properties: &Properties| {
+            let mut claimed = properties.clone();
+            claimed.insert(properties::SOURCE_VERSION.to_owned(), version.to_owned());
             if let Since::Generation(number) = since {
-                let known = facts.get(facts::GENERATIONS_SINCE).and_then(|known| known.parse::<u64>().ok());
-                if changes(facts) || known.is_some_and(|known| number < known) {
-                    claimed.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+                let known =
+                    properties.get(properties::GENERATIONS_SINCE).and_then(|known| known.parse::<u64>().ok());
+                if changes(properties) || known.is_some_and(|known| number < known) {
+                    claimed.insert(properties::GENERATIONS_SINCE.to_owned(), number.to_string());
                 }
-                if upgrades(facts) {
-                    let former = generations_since(facts);
-                    claimed.insert(facts::UPGRADED_SINCE.to_owned(), format!("{number} {former}"));
+                if upgrades(properties) {
+                    let former = generations_since(properties);
+                    claimed.insert(properties::UPGRADED_SINCE.to_owned(), format!("{number} {former}"));
                 }
             }
             claimed
         };
         loop {
             self.events.reload().await?;
-            let before = self.events.facts().clone();
+            let before = self.events.properties().clone();
             if changes(&before) && since == Since::Unchanged {
                 return Ok(false);
             }
-            match self.events.set_facts(&before, &claimed(&before)).await {
-                Err(TableError::OtherFacts { .. }) => {}
+            match self.events.set_properties(&before, &claimed(&before)).await {
+                Err(TableError::OtherProperties { .. }) => {}
                 outcome => break outcome?,
             }
         }
@@ -128,7 +131,7 @@ impl Open {
         // again, and may be events now.
         loop {
             self.dead_letters.reload().await?;
-            let before = self.dead_letters.facts().clone();
+            let before = self.dead_letters.properties().clone();
             if claimed(&before) == before {
                 break;
             }
@@ -148,16 +151,17 @@ impl Open {
     pub(super) async fn decide_again(&mut self) -> Result<(), IngestError> {
         loop {
             let committed = self.events.positions();
-            let end = |log: Log, letters: Position| {
-                if is_partition(log) { letters } else { letters.min(stands(committed, log)) }
+            let end = |partition: Partition, letters: Position| {
+                if is_partition(partition) { letters } else { letters.min(stands(committed, partition)) }
             };
             let standing = self.dead_letters.positions();
-            let to: Positions = standing.iter().map(|(log, at)| (*log, end(*log, *at))).collect();
+            let to: Positions =
+                standing.iter().map(|(partition, at)| (*partition, end(*partition, *at))).collect();
             if to == *standing {
                 return Ok(());
             }
-            let facts = self.dead_letters.facts().clone();
-            if self.dead_letters.take_back(&to, &facts).await? {
+            let properties = self.dead_letters.properties().clone();
+            if self.dead_letters.take_back(&to, &properties).await? {
                 return Ok(());
             }
             self.events.reload().await?;
@@ -167,11 +171,11 @@ impl Open {
 
     /// As of [`Tables::lower_since`](super::Tables::lower_since).
     pub(super) async fn lower_since(&mut self, number: u64) -> Result<bool, IngestError> {
-        let before = self.events.facts().clone();
+        let before = self.events.properties().clone();
         let mut now = before.clone();
-        now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
-        match self.events.set_facts(&before, &now).await {
-            Err(TableError::OtherFacts { .. }) => Ok(false),
+        now.insert(properties::GENERATIONS_SINCE.to_owned(), number.to_string());
+        match self.events.set_properties(&before, &now).await {
+            Err(TableError::OtherProperties { .. }) => Ok(false),
             outcome => Ok(outcome.map(|()| true)?),
         }
     }
@@ -182,19 +186,19 @@ impl Open {
         is_compacted: bool,
         since: Option<Since>,
     ) -> Result<bool, IngestError> {
-        let before = self.events.facts().clone();
+        let before = self.events.properties().clone();
         let mut now = before.clone();
         if is_compacted {
-            let noted = since.map_or_else(|| facts::NOTED.to_owned(), |_| true.to_string());
-            now.insert(facts::COMPACTED.to_owned(), noted);
+            let noted = since.map_or_else(|| properties::NOTED.to_owned(), |_| true.to_string());
+            now.insert(properties::COMPACTED.to_owned(), noted);
         } else {
-            now.remove(facts::COMPACTED);
+            now.remove(properties::COMPACTED);
         }
         if let Some(Since::Generation(number)) = since {
-            now.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
+            now.insert(properties::GENERATIONS_SINCE.to_owned(), number.to_string());
         }
-        match self.events.set_facts(&before, &now).await {
-            Err(TableError::OtherFacts { .. }) => Ok(false),
+        match self.events.set_properties(&before, &now).await {
+            Err(TableError::OtherProperties { .. }) => Ok(false),
             outcome => Ok(outcome.map(|()| true)?),
         }
     }
@@ -206,8 +210,8 @@ impl Open {
         pending: &mut Pending,
         rereads_overtaken: bool,
     ) -> Result<Conflicts, IngestError> {
-        // Rows of one log lie together: they compress better, and are read back in longer runs.
-        pending.batches.sort_by_key(|batch| batch.log);
+        // Rows of one partition lie together: they compress better, and are read back in longer runs.
+        pending.batches.sort_by_key(|batch| batch.partition);
         let has_dead = pending.batches.iter().any(|batch| !batch.dead.is_empty());
         if has_dead {
             // Others may have read the records under another version, with this one in force again since.
@@ -221,8 +225,8 @@ impl Open {
             // In between, another version may have been claimed, which takes dead letters back whose events are not in, and
             // this one again, so that the events could follow.
             self.dead_letters.reload().await?;
-            let others = |log| began.get(log).copied().unwrap_or(Position(i64::MAX));
-            let decided = pending.spans.keys().map(|log| (*log, others(log))).collect();
+            let others = |partition| began.get(partition).copied().unwrap_or(Position(i64::MAX));
+            let decided = pending.spans.keys().map(|partition| (*partition, others(partition))).collect();
             self.commit_dead_letters(pending, &decided).await?;
         }
         Ok(conflicts)
@@ -238,21 +242,24 @@ impl Open {
         loop {
             self.commit_lost(pending).await?;
             let standing = self.dead_letters.positions().clone();
-            let new = |log, letter: &DeadLetter| {
-                !stands(&standing, log).max(stands(decided, log)).covers(letter.offset)
+            let new = |partition, letter: &DeadLetter| {
+                !stands(&standing, partition).max(stands(decided, partition)).covers(letter.offset)
             };
-            let dead =
-                pending.batches.iter().flat_map(|batch| batch.dead.iter().map(|letter| (batch.log, letter)));
-            let letters: Vec<(Log, &DeadLetter)> = dead.filter(|(log, letter)| new(*log, letter)).collect();
+            let dead = pending
+                .batches
+                .iter()
+                .flat_map(|batch| batch.dead.iter().map(|letter| (batch.partition, letter)));
+            let letters: Vec<(Partition, &DeadLetter)> =
+                dead.filter(|(partition, letter)| new(*partition, letter)).collect();
             if letters.is_empty() {
                 return Ok(());
             }
             let (mut from, mut to) = (Positions::new(), Positions::new());
-            for (log, _) in &letters {
-                let stands = stands(&standing, *log);
-                let taken = pending.spans.get(log).map_or(stands, |(_, last)| *last);
-                from.insert(*log, stands);
-                to.insert(*log, taken.max(stands));
+            for (partition, _) in &letters {
+                let stands = stands(&standing, *partition);
+                let taken = pending.spans.get(partition).map_or(stands, |(_, last)| *last);
+                from.insert(*partition, stands);
+                to.insert(*partition, taken.max(stands));
             }
             let rows = dead_letter_rows(&letters).map_err(|error| self.broken(&error))?;
             match self.dead_letters.append(&[rows], &from, &to, None).await {
@@ -267,9 +274,9 @@ impl Open {
     async fn commit_lost(&mut self, pending: &Pending) -> Result<(), IngestError> {
         for batch in &pending.batches {
             for letter in batch.dead.iter().filter(|letter| letter.code == LOST) {
-                while self.lacks_lost(batch.log, letter).await? {
-                    let rows =
-                        dead_letter_rows(&[(batch.log, letter)]).map_err(|error| self.broken(&error))?;
+                while self.lacks_lost(batch.partition, letter).await? {
+                    let rows = dead_letter_rows(&[(batch.partition, letter)])
+                        .map_err(|error| self.broken(&error))?;
                     self.dead_letters.append_unmoved(&[rows]).await?;
                 }
             }
@@ -279,12 +286,12 @@ impl Open {
 
     /// Whether the table, as it is now, is past this letter of lost records without having it. One that tells of fewer
     /// records is another: retention has deleted more since.
-    async fn lacks_lost(&mut self, log: Log, letter: &DeadLetter) -> Result<bool, IngestError> {
+    async fn lacks_lost(&mut self, partition: Partition, letter: &DeadLetter) -> Result<bool, IngestError> {
         self.dead_letters.reload().await?;
-        if !stands(self.dead_letters.positions(), log).covers(letter.offset) {
+        if !stands(self.dead_letters.positions(), partition).covers(letter.offset) {
             return Ok(false);
         }
-        let at = |offset| Positions::from([(log, Position(offset))]);
+        let at = |offset| Positions::from([(partition, Position(offset))]);
         let (from, to) = (at(letter.offset), at(letter.offset + 1));
         let mut rows = self.dead_letters.scan(&letters::TOLD, &from, &to)?;
         while let Some(rows) = rows.try_next().await? {
@@ -305,27 +312,32 @@ impl Open {
             let (mut from, mut to) = (Positions::new(), Positions::new());
             let mut conflicts = Conflicts::default();
             let committed = self.events.positions().clone();
-            let is_outdated = pending.decided_at.is_some_and(|at| at != retracted(self.events.facts()));
-            for (log, (first, last)) in &pending.spans {
-                if is_outdated && is_partition(*log) {
-                    conflicts.discarded.insert(*log);
+            let is_outdated = pending.decided_at.is_some_and(|at| at != retracted(self.events.properties()));
+            for (partition, (first, last)) in &pending.spans {
+                if is_outdated && is_partition(*partition) {
+                    conflicts.discarded.insert(*partition);
                     continue;
                 }
-                let standing = stands(&committed, *log);
+                let standing = stands(&committed, *partition);
                 if standing < *first {
                     let source_name = self.source.name.clone();
-                    return Err(IngestError::FellBack { source_name, log: *log, from: *first, to: standing });
+                    return Err(IngestError::FellBack {
+                        source_name,
+                        partition: *partition,
+                        from: *first,
+                        to: standing,
+                    });
                 }
-                if standing > *first && rereads_overtaken && is_partition(*log) {
-                    conflicts.discarded.insert(*log);
+                if standing > *first && rereads_overtaken && is_partition(*partition) {
+                    conflicts.discarded.insert(*partition);
                     continue;
                 }
                 if standing > *first {
-                    conflicts.overtaken.insert(*log);
+                    conflicts.overtaken.insert(*partition);
                 }
                 if standing < *last {
-                    from.insert(*log, standing);
-                    to.insert(*log, *last);
+                    from.insert(*partition, standing);
+                    to.insert(*partition, *last);
                 }
             }
             if to.is_empty() {
@@ -333,15 +345,17 @@ impl Open {
             }
             let began = from.clone();
             if !is_outdated {
-                from.extend(pending.decided_at.map(|at| (Log::RETRACTIONS, at)));
+                from.extend(pending.decided_at.map(|at| (Partition::RETRACTIONS, at)));
             }
-            let batches = pending.batches.iter().filter(|batch| to.contains_key(&batch.log));
-            let rows = batches.map(|batch| batch.events_from(stands(&committed, batch.log)));
+            let batches = pending.batches.iter().filter(|batch| to.contains_key(&batch.partition));
+            let rows = batches.map(|batch| batch.events_from(stands(&committed, batch.partition)));
             let rows: Vec<RecordBatch> = rows.filter(|rows| rows.num_rows() > 0).collect();
-            // Of a log that others have moved on beyond the record, they have recorded a later epoch, or none is known.
-            let is_new = |log: Log, until| to.contains_key(&log) && until > stands(&committed, log);
-            let epochs = pending.epochs.iter().filter(|(log, epoch)| is_new(**log, epoch.until));
-            let epochs: Epochs = epochs.map(|(log, epoch)| (*log, *epoch)).collect();
+            // Of a partition that others have moved on beyond the record, they have recorded a later epoch, or none is known.
+            let is_new = |partition: Partition, until| {
+                to.contains_key(&partition) && until > stands(&committed, partition)
+            };
+            let epochs = pending.epochs.iter().filter(|(partition, epoch)| is_new(**partition, epoch.until));
+            let epochs: Epochs = epochs.map(|(partition, epoch)| (*partition, *epoch)).collect();
             match self.events.append(&rows, &from, &to, Some(&epochs)).await {
                 Err(TableError::Behind { .. }) => self.events.reload().await?,
                 outcome => return Ok(outcome.map(|_| (conflicts, began))?),
@@ -354,16 +368,16 @@ impl Open {
     }
 }
 
-/// Whether a log is a partition of a topic.
-pub(crate) const fn is_partition(log: Log) -> bool {
-    log.0 >= 0
+/// Whether a partition is a partition of a topic.
+pub(crate) const fn is_partition(partition: Partition) -> bool {
+    partition.0 >= 0
 }
 
-pub(super) fn stands(positions: &Positions, log: Log) -> Position {
-    positions.get(&log).copied().unwrap_or(Position::START)
+pub(super) fn stands(positions: &Positions, partition: Partition) -> Position {
+    positions.get(&partition).copied().unwrap_or(Position::START)
 }
 
-fn dead_letter_rows(letters: &[(Log, &DeadLetter)]) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn dead_letter_rows(letters: &[(Partition, &DeadLetter)]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let times: Vec<Value> = letters
         .iter()
         .map(|(_, letter)| {
@@ -373,7 +387,7 @@ fn dead_letter_rows(letters: &[(Log, &DeadLetter)]) -> Result<RecordBatch, arrow
     RecordBatch::try_new(
         layout::dead_letters(),
         vec![
-            Arc::new(Int32Array::from_iter_values(letters.iter().map(|(log, _)| log.0))),
+            Arc::new(Int32Array::from_iter_values(letters.iter().map(|(partition, _)| partition.0))),
             Arc::new(Int64Array::from_iter_values(letters.iter().map(|(_, letter)| letter.offset))),
             Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| letter.code))),
             Arc::new(StringArray::from_iter_values(letters.iter().map(|(_, letter)| &letter.reason))),

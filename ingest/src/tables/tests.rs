@@ -18,7 +18,7 @@ use crate::letters;
 use crate::memory::Memory;
 use crate::tests::fixture::payments;
 
-const PARTITION: Log = Log(3);
+const PARTITION: Partition = Partition(3);
 
 const UNDECODABLE: &str = "undecodable";
 
@@ -34,7 +34,7 @@ fn batch(from: i64, to: i64, dead: &[(i64, &'static str)]) -> Batch {
         record_time: None,
     };
     Batch {
-        log: PARTITION,
+        partition: PARTITION,
         from: Position(from),
         to: Position(to),
         events: RecordBatch::new_empty(layout::events(&payments())),
@@ -153,7 +153,7 @@ async fn a_record_that_others_have_read_gets_no_letter() {
     commits(hangs).await;
     let mut tables = taken(&location, vec![]).await;
     let letters = &tables.open_tables().await.expect("open").dead_letters;
-    let statistics = letters.log_statistics().await.expect("read");
+    let statistics = letters.partition_statistics().await.expect("read");
     assert_eq!(statistics[&PARTITION].rows, 1, "the first five records were events to another worker");
     assert_eq!(tables.committed(PARTITION), Position(10));
 }
@@ -178,7 +178,7 @@ async fn decisions_about_repetitions_are_not_committed_behind_those_of_others() 
         let mut other = taken_of(Arc::clone(&unique), &location, Vec::new()).await;
         let at = other.retracted().0;
         let (from, to) = (Position(0), Position(1));
-        other.retract(Retraction { log: PARTITION, from, to, at }).await.expect("taken back");
+        other.retract(Retraction { partition: PARTITION, from, to, at }).await.expect("taken back");
         let landed = lands(&mut ours).await;
         assert_eq!(landed.discarded, BTreeSet::from([PARTITION]), "{commits_first}");
         assert_eq!((ours.committed(PARTITION), ours.taken(PARTITION)), (Position(4), Position(4)));
@@ -227,8 +227,12 @@ async fn states_of_an_earlier_reading_are_told_from_those_of_a_former_definition
     for (number, version, expected) in [(3, earlier, 3), (4, now, 3), (5, other, 5), (6, now, 6)] {
         let since = Since::Generation(number);
         assert!(open.claim(&version.to_string(), since).await.expect("claimed"));
-        let facts = open.events.facts();
-        assert_eq!((generations_since(facts), answered_since(facts)), (number, expected), "{version}");
+        let properties = open.events.properties();
+        assert_eq!(
+            (generations_since(properties), answered_since(properties)),
+            (number, expected),
+            "{version}"
+        );
     }
 }
 
@@ -237,7 +241,10 @@ async fn states_of_an_earlier_reading_are_told_from_those_of_a_former_definition
 async fn letters_of_kept_partitions_are_decided_again_where_their_events_are_not_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::local(folder.path());
-    let kept = |from, to, dead: &[(i64, &'static str)]| Batch { log: Log::PUSH, ..batch(from, to, dead) };
+    let kept = |from, to, dead: &[(i64, &'static str)]| Batch {
+        partition: Partition::PUSH,
+        ..batch(from, to, dead)
+    };
     commits(taken(&location, vec![kept(0, 4, &[(1, UNDECODABLE)])]).await).await;
     let rejected = vec![kept(4, 9, &[(5, UNDECODABLE)]), batch(0, 3, &[(2, UNDECODABLE)])];
     dies_in_between(taken(&location, rejected).await).await;

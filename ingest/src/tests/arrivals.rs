@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidemark_kernel::source::{Arrival, TimeField};
-use tidemark_kernel::{EntityKey, LogState, SourcePlan, Span, Time, Value};
+use tidemark_kernel::{EntityKey, PartitionState, SourcePlan, Span, Time, Value};
 
 use super::fixture::{Project, RECEIVED, by_user, memory, payments, states};
 use crate::files::Identity;
@@ -39,13 +39,13 @@ async fn newest_arrival(project: &Project) -> Time {
     let held = states(&project.store, "by_user").await;
     let arrivals = held[key.as_bytes()]
         .iter()
-        .map(|(_, bytes)| LogState::decode(&by_user(), bytes).expect("a state").newest_arrival());
+        .map(|(_, bytes)| PartitionState::decode(&by_user(), bytes).expect("a state").newest_arrival());
     arrivals.max().expect("a state")
 }
 
 async fn push(project: &Project, at: Time) {
     let mut ingest = project.open().await;
-    let push = ingest.push_log().expect("a journal");
+    let push = ingest.push_partition().expect("a journal");
     push.append("payments", RECEIVED, vec![payment(at).into_bytes()]).await.expect("appended");
     ingest.catch_up(&unwatched).await.expect("taken in");
 }
@@ -99,7 +99,12 @@ async fn what_waits_from_before_arrivals_were_bounded_is_read_as_then() {
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("up");
     let record = payment(in_2030()).into_bytes();
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, vec![record]).await.expect("appended");
+    ingest
+        .push_partition()
+        .expect("a journal")
+        .append("payments", RECEIVED, vec![record])
+        .await
+        .expect("appended");
     drop(ingest);
     project.sources = vec![arriving_when_paid(minute())];
     push(&project, in_2030()).await;
@@ -124,7 +129,7 @@ async fn arrivals_that_run_ahead_all_the_same_are_told() {
     let ahead = ingest.status(Detail::ALL).await.expect("status").sources[0].ahead.clone().expect("told");
     assert_eq!((ahead.arrival, ahead.now, ahead.place.as_str()), (in_2030(), RECEIVED, "push 1"));
 
-    let push = ingest.push_log().expect("a journal");
+    let push = ingest.push_partition().expect("a journal");
     push.append("payments", RECEIVED, vec![payment(in_2030()).into_bytes()]).await.expect("appended");
     ingest.catch_up(&unwatched).await.expect("taken in");
     let notes = ingest.health().notes(RECEIVED);

@@ -34,7 +34,7 @@ async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("up");
     ingest
-        .push_log()
+        .push_partition()
         .expect("a journal")
         .append("payments", RECEIVED, vec![record(30), record(90)])
         .await
@@ -54,7 +54,7 @@ async fn what_waits_is_read_as_the_source_was_when_it_was_acknowledged() {
     assert_eq!((held.events.len(), held.dead_letters.len()), (2, 1), "as it was: a minute ahead");
     assert_eq!(accepted(&ingest, record(30)).await, 0, "as it is: ten seconds ahead");
     ingest
-        .push_log()
+        .push_partition()
         .expect("a journal")
         .append("payments", RECEIVED, vec![record(30), record(9)])
         .await
@@ -69,7 +69,7 @@ async fn definitions_are_reloaded_while_it_runs() {
     let mut project = Project::new(memory());
     project.views = vec![by_user()];
     let mut ingest = project.open().await;
-    let (handle, push) = (ingest.handle(), ingest.push_log().expect("a journal"));
+    let (handle, push) = (ingest.handle(), ingest.push_partition().expect("a journal"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
     push.append("payments", RECEIVED, vec![record(0), record(1)]).await.expect("appended");
@@ -79,7 +79,7 @@ async fn definitions_are_reloaded_while_it_runs() {
     project.views.push(by_shop());
     handle.reload(project.sources.clone(), project.views.clone()).await.expect("reloaded");
     push.append("payments", RECEIVED, vec![record(2)]).await.expect("appended");
-    handle.settle().await.expect("settled");
+    handle.wait_until_idle().await.expect("settled");
     let held = project.held().await;
     assert!(
         held.events[0].starts_with("-2 0: 1 | null | 1.0 | 2026-01-01T00:00:00.000Z | null | "),
@@ -118,7 +118,7 @@ impl OfflineStore for Closed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn views_are_filled_beside_what_comes_in() {
+async fn views_are_backfilled_beside_what_comes_in() {
     let store = memory();
     let mut project = Project::new(Arc::clone(&store));
     let path = project.file("history.jsonl", &lines(0, 300));
@@ -131,7 +131,7 @@ async fn views_are_filled_beside_what_comes_in() {
     let offline: Arc<dyn OfflineStore> = tables.clone();
     let config = IngestConfig { offline, commit, ..project.config(journal) };
     let mut ingest = Ingest::open(config).await.expect("opened");
-    let (handle, push) = (ingest.handle(), ingest.push_log().expect("a journal"));
+    let (handle, push) = (ingest.handle(), ingest.push_partition().expect("a journal"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
     let redefine = |filter: &str| {
@@ -145,21 +145,21 @@ async fn views_are_filled_beside_what_comes_in() {
     while store.unpublished("by_shop").await.expect("a store").is_empty() {
         tokio::task::yield_now().await;
     }
-    handle.settle().await.expect("settled");
+    handle.wait_until_idle().await.expect("settled");
     let before = (states(&store, "by_user").await, states(&store, "by_shop").await);
     let payment = format!("{{\"user\":1,\"shop\":\"s1\",\"amount\":50,\"at\":\"{RECEIVED}\"}}");
     push.append("payments", RECEIVED, vec![payment.into_bytes()]).await.expect("appended");
-    handle.settle().await.expect("settled");
+    handle.wait_until_idle().await.expect("settled");
     assert_ne!(states(&store, "by_user").await, before.0, "a view that is unchanged goes on");
     assert_ne!(states(&store, "by_shop").await, before.1, "a view goes on until its successor is up");
     assert!(!superseded.is_finished());
 
-    let (views, filled) = redefine("amount > 30");
+    let (views, backfilled) = redefine("amount > 30");
     let superseded = superseded.await.expect("no panic");
     assert!(matches!(superseded, Err(IngestError::Superseded)), "{superseded:?}");
-    assert!(!filled.is_finished());
+    assert!(!backfilled.is_finished());
     tables.open.add_permits(Semaphore::MAX_PERMITS);
-    filled.await.expect("no panic").expect("filled");
+    backfilled.await.expect("no panic").expect("backfilled");
     assert_eq!(
         store.unpublished("by_shop").await.expect("a store"),
         [replaced],
@@ -171,6 +171,6 @@ async fn views_are_filled_beside_what_comes_in() {
     project.views = views;
     let held = project.held().await;
     project.store = memory();
-    project.open().await.catch_up(&unwatched).await.expect("filled");
-    assert_eq!(project.held().await, held, "as if it had been filled before anything else");
+    project.open().await.catch_up(&unwatched).await.expect("backfilled");
+    assert_eq!(project.held().await, held, "as if it had been backfilled before anything else");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span};
+use tidemark_kernel::{EntityKey, Fingerprint, Partition, Position, Span};
 use tidemark_store::memory::Snapshot;
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
@@ -85,10 +85,10 @@ impl OnlineStore for Faulty {
         &self,
         of: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
-        self.call(self.store.load(of, bucket, log, keys)).await
+        self.call(self.store.load(of, bucket, partition, keys)).await
     }
     async fn flush(
         &self,
@@ -115,7 +115,7 @@ impl OnlineStore for Faulty {
     async fn are_live_at(
         &self,
         generations: &[Generation],
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
     ) -> Result<Vec<bool>, StoreError> {
         self.compared.fetch_add(1, SeqCst);
         self.call(self.store.are_live_at(generations, positions)).await
@@ -130,13 +130,18 @@ impl OnlineStore for Faulty {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         idle: Option<Span>,
     ) -> Result<Generation, StoreError> {
         self.call(self.store.begin(view, fingerprint, positions, idle)).await
     }
-    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        self.call(self.store.add_log(of, log, position)).await
+    async fn add_partition(
+        &self,
+        of: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        self.call(self.store.add_partition(of, partition, position)).await
     }
     async fn publish(
         &self,
@@ -203,7 +208,12 @@ async fn reopened(project: &Project) -> Result<crate::Ingest, IngestError> {
 async fn push(project: &Project) {
     let ingest = project.open().await;
     let records = lines(9000, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+    ingest
+        .push_partition()
+        .expect("a journal")
+        .append("payments", RECEIVED, records)
+        .await
+        .expect("appended");
 }
 
 async fn undisturbed() -> Held {

@@ -9,7 +9,7 @@ use futures::poll;
 use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use tidemark_kernel::{Explain, Log, Position, SourcePlan, Type};
+use tidemark_kernel::{Explain, Partition, Position, SourcePlan, Type};
 use tidemark_store::OnlineStore;
 
 use super::faults::Faulty;
@@ -48,10 +48,10 @@ async fn files_go_into_both_stores_and_no_file_twice() {
     let changed = changed.expect("taken in");
     assert_eq!(changed.events() + changed.dead_letters(), 101, "counted as a new one");
     let status = ingest.status(Detail::ALL).await.expect("status");
-    let log = &status.sources[0].logs[&Log::FILE];
-    assert_eq!((log.position, log.end), (Position(251), Some(Position(251))));
-    assert_eq!((log.events + log.dead_letters, log.newest.is_some()), (251, true));
-    assert_eq!(status.views[0].positions.as_ref().expect("asked for")[&Log::FILE], Position(251));
+    let partition = &status.sources[0].partitions[&Partition::FILE];
+    assert_eq!((partition.position, partition.end), (Position(251), Some(Position(251))));
+    assert_eq!((partition.events + partition.dead_letters, partition.newest.is_some()), (251, true));
+    assert_eq!(status.views[0].positions.as_ref().expect("asked for")[&Partition::FILE], Position(251));
     assert_eq!((status.views[0].sizes.entities, status.views[0].current), (23, true));
 }
 
@@ -255,7 +255,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     let config = IngestConfig { commit, ..project.config(journal) };
     let mut ingest = Ingest::open(config).await.expect("opened");
     ingest.catch_up(&unwatched).await.expect("nothing is there yet");
-    let (handle, pushes) = (ingest.handle(), ingest.push_log().expect("a journal"));
+    let (handle, pushes) = (ingest.handle(), ingest.push_partition().expect("a journal"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
 
@@ -265,11 +265,13 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     let taking = tokio::spawn(async move { taking.take_in_files("payments", wanted).await });
     let records: Vec<_> = lines(0, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
     pushes.append("payments", RECEIVED, records.clone()).await.expect("appended");
-    let committed = async |log| {
+    let committed = async |partition| {
         let status = handle.status(Detail::default()).await.expect("a status");
-        status.sources[0].logs.get(&log).map_or(Position::START, |stands| stands.position)
+        status.sources[0].partitions.get(&partition).map_or(Position::START, |stands| stands.position)
     };
-    while committed(Log::PUSH).await < Position(60) || committed(Log::FILE).await == Position::START {
+    while committed(Partition::PUSH).await < Position(60)
+        || committed(Partition::FILE).await == Position::START
+    {
         tokio::task::yield_now().await;
     }
     project.views.push(view("large", &field("user", Type::Int64), Some("amount > 100")));
@@ -300,7 +302,12 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     let undisturbed = Project { views: project.views.clone(), ..Project::new(memory()) };
     let mut ingest = undisturbed.open().await;
     ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+    ingest
+        .push_partition()
+        .expect("a journal")
+        .append("payments", RECEIVED, records)
+        .await
+        .expect("appended");
     ingest.drain_push().await.expect("drained");
     for view in ["by_user", "by_shop", "large"] {
         assert_eq!(states(&project.store, view).await, states(&undisturbed.store, view).await, "{view}");

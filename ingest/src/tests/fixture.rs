@@ -15,7 +15,7 @@ use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{FeaturePlan, Log, SourcePlan, Span, Time, Type, Window};
+use tidemark_kernel::{FeaturePlan, Partition, SourcePlan, Span, Time, Type, Window};
 use tidemark_offline::{EventTable, Location};
 use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
@@ -123,7 +123,7 @@ pub(super) fn view(name: &str, key: &Field, filter: Option<&str>) -> Arc<Feature
             feature("amount_sum_1h", Function::Sum, amount(), hour),
             feature("last_amount", Function::Last, amount(), Window::Lifetime),
         ],
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: tidemark_expr::SEMANTICS,
     };
@@ -253,8 +253,8 @@ impl Project {
     }
 }
 
-/// For each entity, by its key, the states by log.
-type States = BTreeMap<Vec<u8>, Vec<(Log, Vec<u8>)>>;
+/// For each entity, by its key, the states by partition.
+type States = BTreeMap<Vec<u8>, Vec<(Partition, Vec<u8>)>>;
 
 /// Everything that both stores hold.
 #[derive(PartialEq, Eq)]
@@ -291,7 +291,7 @@ pub(super) async fn states(store: &Arc<dyn OnlineStore>, view: &str) -> States {
     }
 }
 
-/// The rows of a table in order of log and offset, spelled out.
+/// The rows of a table in order of partition and offset, spelled out.
 async fn rows(table: &EventTable) -> Vec<String> {
     let scan = table.scan(&[], &BTreeMap::new(), table.positions()).expect("a scan");
     let batches: Vec<RecordBatch> = scan.try_collect().await.expect("rows");
@@ -314,5 +314,5 @@ async fn rows(table: &EventTable) -> Vec<String> {
         }
     }
     rows.sort();
-    rows.into_iter().map(|((log, offset), text)| format!("{log} {offset}: {text}")).collect()
+    rows.into_iter().map(|((partition, offset), text)| format!("{partition} {offset}: {text}")).collect()
 }

@@ -11,7 +11,7 @@ use tidemark_kernel::answer::answer;
 use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
 use tidemark_kernel::retention::GRACE;
 use tidemark_kernel::source::{Arrival, Feed, TimeField};
-use tidemark_kernel::{EntityKey, FeaturePlan, LogState, SourcePlan, Span, Time, Type, Value, Window};
+use tidemark_kernel::{EntityKey, FeaturePlan, PartitionState, SourcePlan, Span, Time, Type, Value, Window};
 use tidemark_store::{Clock, EmbeddedStore, MemoryStore, OnlineStore};
 
 use super::fixture::{Project, RECEIVED, clock, field, states};
@@ -61,7 +61,7 @@ fn flights() -> Arc<FeaturePlan> {
         keys: vec![KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 }],
         filter: None,
         features: vec![feature],
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: tidemark_expr::SEMANTICS,
     };
@@ -118,10 +118,10 @@ impl Airport {
         let key = EntityKey::encode(&[Value::Int64(user)]).expect("a key");
         let held = states(&self.project.store, "flights").await;
         let plan = flights();
-        let decode = |bytes: &[u8]| LogState::decode(&plan, bytes).expect("a state");
-        let logs = held.get(key.as_bytes()).into_iter().flatten();
-        let logs: Vec<_> = logs.map(|(log, bytes)| (*log, decode(bytes))).collect();
-        answer(&plan, &logs, at).expect("late enough").values[0].clone()
+        let decode = |bytes: &[u8]| PartitionState::decode(&plan, bytes).expect("a state");
+        let partitions = held.get(key.as_bytes()).into_iter().flatten();
+        let partitions: Vec<_> = partitions.map(|(partition, bytes)| (*partition, decode(bytes))).collect();
+        answer(&plan, &partitions, at).expect("late enough").values[0].clone()
     }
 }
 
@@ -131,7 +131,7 @@ async fn an_event_far_ahead(store: impl FnOnce(Clock) -> Arc<dyn OnlineStore>) {
     let booked = RECEIVED;
     let flight = after(booked, 22);
     airport.book(&[(1, booked, flight)]).await;
-    // Others keep the log going, day by day; each flies when they book.
+    // Others keep the partition going, day by day; each flies when they book.
     for day in 1..60 {
         let now = after(booked, day);
         airport.now.store(now.millis(), Ordering::Relaxed);
@@ -180,7 +180,7 @@ async fn history_that_is_taken_in_part_by_part_is_not_forgotten_in_between() {
     assert_eq!(held, states(&whole.project.store, "flights").await);
     assert_eq!(airport.flights(1, minute(31)).await, Value::Int64(2));
 
-    // Once the log has been read on by a year they go, each some days after its last write.
+    // Once the partition has been read on by a year they go, each some days after its last write.
     let year = minute(365 * 24 * 60);
     airport.book(&[(4, year, year)]).await;
     assert_eq!(airport.forget(later).await, 1, "user 2 was written with the first file");
@@ -194,15 +194,15 @@ async fn what_a_backfill_writes_is_forgotten_by_the_same_rule() {
     let days = |days: i64| long_ago.plus(Span::from_millis(days * DAY.millis()));
     airport.book(&[(1, days(0), days(22)), (2, days(1), days(1)), (3, days(100), days(100))]).await;
     let held = states(&airport.project.store, "flights").await;
-    // A store that has lost everything is filled from the event tables.
+    // A store that has lost everything is backfilled from the event tables.
     let now = Arc::clone(&airport.now);
     let clock: Clock = Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed)));
     airport.project.store = Arc::new(MemoryStore::new(clock));
-    airport.project.open().await.catch_up(&unwatched).await.expect("filled");
+    airport.project.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(states(&airport.project.store, "flights").await, held);
 
     // From the write on, as long as the events that follow are read no faster than they came, and a day more.
-    let window = HOUR.millis() + 60_000 + flights().head.millis() + GRACE.millis() + DAY.millis();
+    let window = HOUR.millis() + 60_000 + flights().time_travel.millis() + GRACE.millis() + DAY.millis();
     let expiry = |ahead: i64| RECEIVED.plus(Span::from_millis(window + ahead * DAY.millis()));
     let before = |expiry: Time| expiry.minus(Span::TICK);
     assert_eq!(airport.forget(before(expiry(0))).await, 0);

@@ -22,7 +22,12 @@ async fn running(project: &Project) -> (oneshot::Sender<()>, JoinHandle<Result<(
     let mut ingest = Ingest::open(IngestConfig { commit, ..project.config(journal) }).await.expect("opened");
     ingest.catch_up(&unwatched).await.expect("up");
     let records = lines(0, 60).lines().map(|line| line.as_bytes().to_vec()).collect();
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+    ingest
+        .push_partition()
+        .expect("a journal")
+        .append("payments", RECEIVED, records)
+        .await
+        .expect("appended");
     ingest.drain_push().await.expect("drained");
     let (stop, stopped) = oneshot::channel();
     (stop, tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await }))

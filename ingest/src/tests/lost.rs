@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redb::{Database, TableDefinition};
 use tidemark_offline::EventTable;
-use tidemark_offline::table::facts;
+use tidemark_offline::table::properties;
 use tidemark_services::{Redis, unique};
 use tidemark_store::{EmbeddedStore, Generation, MemoryStore, OnlineStore, RedisConfig, RedisStore};
 
@@ -188,16 +188,16 @@ async fn a_generation_that_does_not_count_is_not_brought_back() {
     let (of_view, record) = (format!("{}:{{by_shop}}", keys.prefix), format!("complete {fingerprint}"));
     keys.do_it(&["HSET", &of_view, &far.to_string(), &record]);
     let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
-    let before = events.facts().clone();
-    let mut facts = before.clone();
-    facts.insert(facts::GENERATIONS_SINCE.to_owned(), (far + 1).to_string());
-    events.set_facts(&before, &facts).await.expect("set");
+    let before = events.properties().clone();
+    let mut properties = before.clone();
+    properties.insert(properties::GENERATIONS_SINCE.to_owned(), (far + 1).to_string());
+    events.set_properties(&before, &properties).await.expect("set");
     keys.delete(&format!("{}:{{by_user", keys.prefix));
 
     ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
     assert!(project.held().await.views == expected, "each event is in both views");
     events.reload().await.expect("read");
-    let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+    let since: u64 = events.properties()[properties::GENERATIONS_SINCE].parse().expect("a number");
     for view in ["by_user", "by_shop"] {
         let live = project.store.live(view).await.expect("a store").expect("a live generation");
         assert!(since <= live.number && live.number != far, "{live} counts from {since} on");

@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use serde_json::{Value as Json, json};
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tower::ServiceExt;
 
 use super::fixture::{Patient, Project, RECEIVED, lines, memory, states};
@@ -79,7 +79,7 @@ async fn a_push_is_durable_once_it_is_acknowledged() {
     );
     assert_eq!(ingest.drain_push().await.expect("idle"), 0);
     let status = ingest.status(Detail::ALL).await.expect("status");
-    assert_eq!(status.sources[0].logs[&Log::PUSH].position.0, 5);
+    assert_eq!(status.sources[0].partitions[&Partition::PUSH].position.0, 5);
 }
 
 /// Two payments, of which the second is a dead letter, and a member that no field takes.
@@ -277,7 +277,7 @@ async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
         }
     });
     futures::future::join_all(senders).await;
-    handle.settle().await.expect("settled");
+    handle.wait_until_idle().await.expect("settled");
     let pushed = project.held().await;
     assert_eq!(pushed.events.len() + pushed.dead_letters.len(), 200 - 12, "all but the broken lines");
     let report = handle.take_in_files("payments", vec![path]).await.expect("taken in");
@@ -288,7 +288,7 @@ async fn what_is_pushed_while_it_runs_is_in_both_stores_at_the_end() {
     drop(ingest);
     let held = project.held().await;
     assert_eq!(held.events.len() + held.dead_letters.len(), 188 + 500);
-    assert!(handle.settle().await.is_err(), "nothing runs any more");
+    assert!(handle.wait_until_idle().await.is_err(), "nothing runs any more");
     let mut again = project.open().await;
     again.catch_up(&unwatched).await.expect("nothing to do");
     drop(again);
@@ -300,7 +300,7 @@ async fn records_that_are_gone_before_they_were_taken_in_are_missed() {
     let project = Project::new(memory());
     let ingest = project.open().await;
     ingest
-        .push_log()
+        .push_partition()
         .expect("a journal")
         .append("payments", RECEIVED, vec![b"{}".to_vec(); 5])
         .await

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::poll;
 use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_store::OnlineStore;
 use tokio::task::Id;
 
@@ -73,10 +73,10 @@ async fn one_that_panics_is_reported_and_holds_up_nothing() {
         let machine = Fragile { host: Host::real(clock()), seen: Mutex::default(), left: Arc::clone(&left) };
         let project = Project { host: Host::new(machine), ..Project::new(memory()) };
         let mut ingest = project.open().await;
-        let (handle, pushes) = (ingest.handle(), ingest.push_log().expect("a journal"));
+        let (handle, pushes) = (ingest.handle(), ingest.push_partition().expect("a journal"));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
-        handle.settle().await.expect("it runs");
+        handle.wait_until_idle().await.expect("it runs");
 
         let path = project.file("a.jsonl", &lines(0, 40));
         left.store(task, SeqCst);
@@ -85,7 +85,7 @@ async fn one_that_panics_is_reported_and_holds_up_nothing() {
         assert_eq!(left.load(SeqCst), 0, "task {task}");
         let records = lines(100, 10).lines().map(|line| line.as_bytes().to_vec()).collect();
         pushes.append("payments", RECEIVED, records).await.expect("appended");
-        handle.settle().await.expect("the source goes on");
+        handle.wait_until_idle().await.expect("the source goes on");
         let report = handle.take_in_files("payments", vec![path]).await.expect("taken in");
         assert_eq!(report.events() + report.dead_letters(), 40, "task {task}");
         stop.send(()).expect("running");
@@ -114,7 +114,7 @@ async fn a_source_may_be_removed_while_a_file_is_being_taken_in() {
     let taking = tokio::spawn(async move { taking.take_in_files("payments", wanted).await });
     loop {
         let status = handle.status(Detail::default()).await.expect("a status");
-        let stands = status.sources[0].logs.get(&Log::FILE);
+        let stands = status.sources[0].partitions.get(&Partition::FILE);
         if stands.is_some_and(|stands| stands.position > Position::START) {
             break;
         }

@@ -57,11 +57,11 @@ async fn rows_of_files_count_once_also_after_a_restart() {
     let ids: Vec<&str> = held.events.iter().map(|row| row.split(" | ").nth(1).expect("a shop")).collect();
     assert_eq!(ids, ["a", "b", "c", "d", "e", "a"]);
     assert!(held.dead_letters.is_empty());
-    // Another store is filled with the same states.
+    // Another store is backfilled with the same states.
     let online = states(&project.store, "by_shop").await;
     drop(ingest);
     let again = Project { store: memory(), ..project };
-    again.open().await.catch_up(&unwatched).await.expect("filled");
+    again.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(states(&again.store, "by_shop").await, online);
     assert_eq!(online.len(), 5);
 }
@@ -89,10 +89,10 @@ async fn pushes_have_ids_of_their_own() {
     let file = project.file("1.jsonl", &rows(&["a"], 0));
     let mut ingest = project.open().await;
     take_in(&mut ingest, &[file]).await;
-    let log = ingest.push_log().expect("a journal");
+    let partition = ingest.push_partition().expect("a journal");
     let push = async |ids: &[&str]| {
         let records = rows(ids, 0).lines().map(|line| line.as_bytes().to_vec()).collect();
-        log.append(SOURCE, RECEIVED, records).await.expect("appended");
+        partition.append(SOURCE, RECEIVED, records).await.expect("appended");
     };
     push(&["a", "b", "a"]).await;
     ingest.drain_push().await.expect("taken in");

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{Explain, Log, Position};
+use tidemark_kernel::{Explain, Partition, Position};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{EventTable, Retraction};
 use tidemark_store::OnlineStore;
 
 use super::fixture::{Held, Project, RECEIVED, by_user, clock, lines, memory, payments, states};
+use crate::backfill::Backfill;
 use crate::files::Identity;
-use crate::fill::Fill;
 use crate::journal::Journal;
 use crate::journal::files::NewEntry;
 use crate::memory::Memory;
@@ -23,8 +23,8 @@ use crate::{
 
 const SOURCE: &str = "payments";
 
-fn records(log: Log, from: i64, to: i64) -> Records {
-    Records { log, from: Position(from), to: Position(to) }
+fn records(partition: Partition, from: i64, to: i64) -> Records {
+    Records { partition, from: Position(from), to: Position(to) }
 }
 
 async fn replace(ingest: &mut Ingest, path: &str) -> Result<FileOutcome, IngestError> {
@@ -40,11 +40,11 @@ async fn mistaken(project: &Project) -> [String; 3] {
     paths
 }
 
-/// What the event tables amount to: the states of another store that is filled from them.
+/// What the event tables amount to: the states of another store that is backfilled from them.
 async fn rebuilt(project: &Project, name: &str) -> BTreeMap<String, Vec<Vec<u8>>> {
     let store = memory();
     let config = IngestConfig { journal: None, store: Arc::clone(&store), ..config(project, name) };
-    Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("filled");
+    Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("backfilled");
     let mut views = BTreeMap::new();
     for plan in &project.views {
         views.insert(plan.view.clone(), bytes(&store, &plan.view).await);
@@ -114,7 +114,7 @@ async fn a_replaced_file_counts_as_it_is_now() {
     assert_eq!(files, [(0, Some(40), 0), (40, Some(40), 40), (80, Some(40), 0), (121, Some(30), 0)]);
     let number = |view: usize| status.views[view].live.as_ref().map_or(0, |live| live.number);
     assert!(number(0) > 2 && number(1) > 2, "generations of their own: {status:?}");
-    assert_eq!(status.views[0].positions, Some(BTreeMap::from([(Log::FILE, Position(151))])));
+    assert_eq!(status.views[0].positions, Some(BTreeMap::from([(Partition::FILE, Position(151))])));
     for plan in &project.views {
         assert_eq!(
             project.store.unpublished(&plan.view).await.expect("a store"),
@@ -130,7 +130,7 @@ async fn files_and_ranges_are_forgotten_once() {
     let paths = mistaken(&project).await;
     let mut ingest = project.open().await;
     let push: Vec<Vec<u8>> = lines(700, 10).lines().map(|line| line.as_bytes().to_vec()).collect();
-    ingest.push_log().expect("a journal").append(SOURCE, RECEIVED, push).await.expect("appended");
+    ingest.push_partition().expect("a journal").append(SOURCE, RECEIVED, push).await.expect("appended");
     ingest.drain_push().await.expect("taken in");
     let before = project.held().await;
 
@@ -139,7 +139,7 @@ async fn files_and_ranges_are_forgotten_once() {
     let [TakenBack { records: first, events: Some(events), .. }] = report.as_slice() else {
         panic!("{report:?}")
     };
-    assert_eq!(*first, records(Log::FILE, 0, 40));
+    assert_eq!(*first, records(Partition::FILE, 0, 40));
     let held = project.held().await;
     assert_eq!(held.events.len() as u64, before.events.len() as u64 - events);
     assert_whole(&project).await;
@@ -147,7 +147,7 @@ async fn files_and_ranges_are_forgotten_once() {
     assert!(matches!(again.as_slice(), [TakenBack { events: None, .. }]), "{again:?}");
     assert_eq!(project.held().await, held);
 
-    let pushes = Retract::Records(records(Log::PUSH, 2, 5));
+    let pushes = Retract::Records(records(Partition::PUSH, 2, 5));
     ingest.retract(SOURCE, &pushes, &unwatched).await.expect("forgotten");
     let left = project.held().await;
     let pushed = |held: &Held| held.events.iter().filter(|row| row.starts_with("-2 ")).count();
@@ -161,10 +161,10 @@ async fn files_and_ranges_are_forgotten_once() {
 
     for (wanted, message) in [
         (
-            Retract::Records(records(Log::PUSH, 9, 11)),
+            Retract::Records(records(Partition::PUSH, 9, 11)),
             "offsets 9..11 of partition push of source `payments` are not all in",
         ),
-        (Retract::Records(records(Log(3), 0, 1)), "before 0"),
+        (Retract::Records(records(Partition(3), 0, 1)), "before 0"),
         (Retract::Files(vec!["never.csv".into()]), "never.csv was never taken into source `payments`; "),
     ] {
         let error = ingest.retract(SOURCE, &wanted, &unwatched).await.expect_err("refused").explained();
@@ -190,7 +190,7 @@ async fn killed_between_the_steps_it_goes_on() {
     for steps in 1..=4 {
         let project = Project::new(memory());
         let paths = mistaken(&project).await;
-        let wrong = records(Log::FILE, 40, 80);
+        let wrong = records(Partition::FILE, 40, 80);
         let journal = Journal::open(&project.folder.path().join("ingest.redb")).expect("opened");
         let Identity { size, hash } = Identity::of(paths[1].as_ref()).expect("readable");
         let entries = [
@@ -199,7 +199,7 @@ async fn killed_between_the_steps_it_goes_on() {
         ];
         journal.add_entries(SOURCE, &entries, RECEIVED).expect("added");
         drop(journal);
-        let retraction = Retraction { log: wrong.log, from: wrong.from, to: wrong.to, at: 120 };
+        let retraction = Retraction { partition: wrong.partition, from: wrong.from, to: wrong.to, at: 120 };
         if steps >= 2 {
             let dead = EventTable::open_dead_letters(&project.location(), &payments()).await;
             dead.expect("a table").retract(retraction).await.expect("deleted");
@@ -211,7 +211,7 @@ async fn killed_between_the_steps_it_goes_on() {
         if steps >= 4 {
             // Another worker has seen it, and has brought the views up.
             let config = IngestConfig { journal: None, ..config(&project, "other") };
-            Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("filled");
+            Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("backfilled");
         }
         let mut ingest = project.open().await;
         ingest.catch_up(&unwatched).await.expect("goes on");
@@ -222,35 +222,36 @@ async fn killed_between_the_steps_it_goes_on() {
     }
 }
 
-/// A worker that runs has a live view. Others take records back, and fill the view or leave that to the worker.
+/// A worker that runs has a live view. Others take records back, and backfill the view or leave that to the worker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_runs_goes_over_to_states_without_them() {
-    for others_fill in [true, false] {
+    for others_backfill in [true, false] {
         let project = Project::new(memory());
         let path = project.file("0.jsonl", &lines(0, 40));
         let mut ingest = project.open().await;
         ingest.take_in_files(SOURCE, &[path], &unwatched).await.expect("taken in");
-        let (handle, push) = (ingest.handle(), ingest.push_log().expect("a journal"));
+        let (handle, push) = (ingest.handle(), ingest.push_partition().expect("a journal"));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let worker = tokio::spawn(async move {
             ingest.run(async move { drop(stopped.await) }).await.expect("runs");
         });
-        handle.settle().await.expect("it runs");
+        handle.wait_until_idle().await.expect("it runs");
 
         let before = project.store.live("by_user").await.expect("a store").expect("live");
-        let retraction = Retraction { log: Log::FILE, from: Position(5), to: Position(25), at: 1000 };
+        let retraction =
+            Retraction { partition: Partition::FILE, from: Position(5), to: Position(25), at: 1000 };
         let mut events = EventTable::open(&project.location(), &payments()).await.expect("a table");
         assert!(events.retract(retraction).await.expect("deleted").is_some_and(|rows| rows > 0));
-        if others_fill {
+        if others_backfill {
             let config = IngestConfig { journal: None, ..config(&project, "other") };
-            Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("filled");
+            Ingest::open(config).await.expect("opened").catch_up(&unwatched).await.expect("backfilled");
         }
         for part in 0..3 {
             let records = lines(500 + part * 10, 10).lines().map(|line| line.as_bytes().to_vec()).collect();
             push.append(SOURCE, RECEIVED, records).await.expect("appended");
-            handle.settle().await.expect("taken in");
+            handle.wait_until_idle().await.expect("taken in");
         }
-        handle.settle().await.expect("taken in");
+        handle.wait_until_idle().await.expect("taken in");
         stop.send(()).expect("it runs");
         worker.await.expect("no panic");
         let live = project.store.live("by_user").await.expect("a store").expect("live");
@@ -273,9 +274,9 @@ async fn states_with_retracted_records_do_not_come_back() {
 
     let (plan, store) = (by_user(), Arc::clone(&project.store));
     let metrics = Arc::default();
-    let ends = BTreeMap::from([(Log::FILE, Position(i64::MAX))]);
+    let ends = BTreeMap::from([(Partition::FILE, Position(i64::MAX))]);
     let (host, memory) = (Host::real(clock()), Memory::default());
-    let fill = |events| Fill {
+    let backfill = |events| Backfill {
         host: &host,
         store: &store,
         plan: &plan,
@@ -285,22 +286,22 @@ async fn states_with_retracted_records_do_not_come_back() {
         metrics: &metrics,
         memory: &memory,
     };
-    let error = fill(&stale).bring_up(&unwatched).await.expect_err("it has not seen the retraction");
+    let error = backfill(&stale).bring_up(&unwatched).await.expect_err("it has not seen the retraction");
     assert!(matches!(error, IngestError::TakenBackMeanwhile(_)), "{error}");
     assert_eq!(project.held().await, held);
 
     // What such a process has begun, whatever its number, is no beginning for others.
-    let starts = [Log::FILE, Log::PUSH].map(|log| (log, Position::START)).into();
+    let starts = [Partition::FILE, Partition::PUSH].map(|partition| (partition, Position::START)).into();
     let begun =
         store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let seen = EventTable::open(&project.location(), &payments()).await.expect("a table");
-    assert_eq!(retracted(seen.facts()), Position(1));
+    assert_eq!(retracted(seen.properties()), Position(1));
     let live = store.live("by_user").await.expect("a store");
     assert!(live.as_ref().is_some_and(|live| live.number < begun.number));
-    fill(&seen).bring_up(&unwatched).await.expect("as it is");
+    backfill(&seen).bring_up(&unwatched).await.expect("as it is");
     assert_eq!(store.live("by_user").await.expect("a store"), live);
     store.publish("by_user", live.as_ref(), Some(&begun)).await.expect("published by mistake");
-    fill(&seen).bring_up(&unwatched).await.expect("filled again");
+    backfill(&seen).bring_up(&unwatched).await.expect("backfilled again");
     assert_eq!(project.held().await.events, held.events);
     assert_whole(&project).await;
 }

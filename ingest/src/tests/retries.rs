@@ -10,7 +10,7 @@ use std::task::Poll;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use tidemark_kernel::source::{TimeField, Unit};
-use tidemark_kernel::{Log, Position, SourcePlan, Type};
+use tidemark_kernel::{Partition, Position, SourcePlan, Type};
 
 use super::fixture::{Held, Project, RECEIVED, field, memory, payments, states};
 use crate::journal::Journal;
@@ -68,7 +68,7 @@ async fn rejected() -> Project {
     assert_eq!((report.events(), report.dead_letters()), (2, 6));
     let pushed = [line(7, before(70)), line(8, before(-59)), line(9, before(-61))];
     let pushed = pushed.map(|line| line.trim_end().as_bytes().to_vec()).to_vec();
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, pushed).await.expect("appended");
+    ingest.push_partition().expect("a journal").append("payments", RECEIVED, pushed).await.expect("appended");
     ingest.drain_push().await.expect("drained");
     project
 }
@@ -121,7 +121,7 @@ async fn what_a_fix_makes_an_event_is_taken_in_once() {
     }
     drop(ingest);
     project.store = memory();
-    project.open().await.catch_up(&unwatched).await.expect("filled");
+    project.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(project.held().await, held, "history gives the same states");
 }
 
@@ -165,7 +165,7 @@ async fn a_type_may_change_where_no_event_was_kept() {
     assert_eq!(states(&project.store, "by_user").await.len(), 1);
     project.sources = typed(Type::Int64);
     let refused = project.open().await.catch_up(&unwatched).await.expect_err("a row holds it");
-    assert!(refused.to_string().contains("1 row holds it as float64 (log file offset 1)"), "{refused}");
+    assert!(refused.to_string().contains("1 row holds it as float64 (partition file offset 1)"), "{refused}");
 }
 
 /// The users of the events, in the order of their offsets.
@@ -204,13 +204,13 @@ async fn what_is_taken_back_takes_its_retried_rows_along() {
     assert!(matches!(report.files[0].outcome, FileOutcome::TakenIn { taken_back: 3, .. }), "{report:?}");
     assert_eq!(users(&project.held().await), ["5", "6", "7", "8", "11"]);
 
-    let pushes = Records { log: Log::PUSH, from: Position(0), to: Position(1) };
+    let pushes = Records { partition: Partition::PUSH, from: Position(0), to: Position(1) };
     ingest.retract("payments", &Retract::Records(pushes), &unwatched).await.expect("forgotten");
     let held = project.held().await;
     assert_eq!(users(&held), ["5", "6", "8", "11"]);
     drop(ingest);
     project.store = memory();
-    project.open().await.catch_up(&unwatched).await.expect("filled");
+    project.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(project.held().await, held, "history gives the same states");
 }
 
@@ -272,7 +272,7 @@ async fn forgetting_is_cut_short_anywhere_and_each_row_is_gone() {
         assert_eq!(users(&held), ["1", "4", "null", "5", "6", "7", "8"], "cut after {waits}");
         drop(ingest);
         project.store = memory();
-        reopened(&project).await.catch_up(&unwatched).await.expect("filled");
+        reopened(&project).await.catch_up(&unwatched).await.expect("backfilled");
         assert_eq!(project.held().await, held, "cut after {waits}");
         waits += 10;
     }
@@ -349,7 +349,7 @@ async fn cut_short_anywhere_each_is_taken_once() {
         let held = is_taken_again(&project).await;
         drop(ingest);
         project.store = memory();
-        reopened(&project).await.catch_up(&unwatched).await.expect("filled");
+        reopened(&project).await.catch_up(&unwatched).await.expect("backfilled");
         assert_eq!(project.held().await, held, "cut after {waits}");
         waits += 3;
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemark_host::Host;
-use tidemark_kernel::{EntityKey, Fingerprint, Log, Position, Span, Type};
+use tidemark_kernel::{EntityKey, Fingerprint, Partition, Position, Span, Type};
 use tidemark_offline::EventTable;
-use tidemark_offline::table::facts;
+use tidemark_offline::table::properties;
 use tidemark_store::{
     BucketFlush, EntityLookup, EntityPages, FlushOutcome, Generation, Loaded, MemoryStore, OnlineStore,
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
@@ -66,14 +66,14 @@ async fn rivals_agree_on_the_id_of_a_history() {
     let location = project.location();
     let open = async || EventTable::open(&location, &payments()).await.expect("events");
     let mut table = open().await;
-    let mut facts = table.facts().clone();
-    let first = facts.remove(facts::HISTORY).expect("an id");
-    let before = table.facts().clone();
-    table.set_facts(&before, &facts).await.expect("removed");
+    let mut properties = table.properties().clone();
+    let first = properties.remove(properties::HISTORY).expect("an id");
+    let before = table.properties().clone();
+    table.set_properties(&before, &properties).await.expect("removed");
     // A store of that version has recorded nothing.
     let project = Project { store: memory(), ..project };
     let (one, two) = tokio::join!(rival(&project, "one"), rival(&project, "other"));
-    let second = open().await.facts()[facts::HISTORY].clone();
+    let second = open().await.properties()[properties::HISTORY].clone();
     assert!(second.len() == 32 && second != first, "{second}");
     for mut ingest in [one, two] {
         ingest.catch_up(&unwatched).await.expect("the store is of this history");
@@ -137,8 +137,9 @@ impl Failover {
             Some(Meddling::Losing(store)) => store.lose_generations(),
             Some(Meddling::Publishing) => {
                 let (store, other) = (self.now(), Fingerprint([9; 16]));
-                let new =
-                    store.begin(view, other, &BTreeMap::from([(Log::FILE, Position::START)]), None).await?;
+                let new = store
+                    .begin(view, other, &BTreeMap::from([(Partition::FILE, Position::START)]), None)
+                    .await?;
                 let live = store.live(view).await?;
                 store.publish(view, live.as_ref(), Some(&new)).await?;
             }
@@ -163,10 +164,10 @@ impl OnlineStore for Failover {
         &self,
         of: &Generation,
         bucket: u16,
-        log: Log,
+        partition: Partition,
         keys: &[EntityKey],
     ) -> Result<Loaded, StoreError> {
-        self.loads().load(of, bucket, log, keys).await
+        self.loads().load(of, bucket, partition, keys).await
     }
     async fn flush(
         &self,
@@ -193,13 +194,18 @@ impl OnlineStore for Failover {
         &self,
         view: &str,
         fingerprint: Fingerprint,
-        positions: &BTreeMap<Log, Position>,
+        positions: &BTreeMap<Partition, Position>,
         idle: Option<Span>,
     ) -> Result<Generation, StoreError> {
         self.now().begin(view, fingerprint, positions, idle).await
     }
-    async fn add_log(&self, of: &Generation, log: Log, position: Position) -> Result<(), StoreError> {
-        self.now().add_log(of, log, position).await
+    async fn add_partition(
+        &self,
+        of: &Generation,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        self.now().add_partition(of, partition, position).await
     }
     async fn publish(
         &self,
@@ -280,10 +286,10 @@ async fn take_in_both(rivals: [Ingest; 2], paths: &[String]) -> [Ingest; 2] {
 /// Makes generations count from this number on.
 async fn count_from(project: &Project, number: u64) -> EventTable {
     let mut events = EventTable::open(&project.location(), &payments()).await.expect("events");
-    let before = events.facts().clone();
-    let mut facts = before.clone();
-    facts.insert(facts::GENERATIONS_SINCE.to_owned(), number.to_string());
-    events.set_facts(&before, &facts).await.expect("set");
+    let before = events.properties().clone();
+    let mut properties = before.clone();
+    properties.insert(properties::GENERATIONS_SINCE.to_owned(), number.to_string());
+    events.set_properties(&before, &properties).await.expect("set");
     events
 }
 
@@ -307,7 +313,7 @@ async fn two_workers_make_generations_of_an_emptied_store_count() {
         take_in_both(rivals, &paths[8..]).await;
         let live = emptied.live("by_user").await.expect("a store").expect("live");
         events.reload().await.expect("read");
-        let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+        let since: u64 = events.properties()[properties::GENERATIONS_SINCE].parse().expect("a number");
         assert!(since <= live.number && live.number < 1000, "round {round}: {live} counts from {since} on");
         assert_eq!(states(&emptied, "by_user").await, expected, "round {round}");
     }
@@ -329,7 +335,7 @@ async fn generations_of_an_emptied_store_count() {
     ingest.take_in_files("payments", &paths[8..], &unwatched).await.expect("goes on");
     let live = emptied.live("by_user").await.expect("a store").expect("live");
     events.reload().await.expect("read");
-    let since: u64 = events.facts()[facts::GENERATIONS_SINCE].parse().expect("a number");
+    let since: u64 = events.properties()[properties::GENERATIONS_SINCE].parse().expect("a number");
     assert!(since <= live.number && live.number < 1000, "{live} counts from {since} on");
     assert_eq!(states(&emptied, "by_user").await, states(&store_after(12).await, "by_user").await);
     let journal = Journal::open(&project.folder.path().join("other/ingest.redb")).expect("created");
@@ -364,11 +370,11 @@ async fn another_process_is_named_only_where_there_is_one() {
         failover.meddle(meddling);
         let host = Host::new(Patient::default());
         (project.store, project.host) = (Arc::clone(&failover) as _, host);
-        let error = project.open().await.catch_up(&unwatched).await.expect_err("never filled");
+        let error = project.open().await.catch_up(&unwatched).await.expect_err("never backfilled");
         assert_eq!(matches!(error, IngestError::Contended(_)), blamed, "{error}");
         assert_eq!(matches!(error, IngestError::LostAgain(_)), !blamed, "{error}");
         *failover.meddling.lock() = None;
-        project.open().await.catch_up(&unwatched).await.expect("filled");
+        project.open().await.catch_up(&unwatched).await.expect("backfilled");
         assert_eq!(states(&(Arc::clone(&store) as _), "by_user").await, expected);
         store.lose();
     }

@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::source::{Feed, KafkaFeed, Start};
-use tidemark_kernel::{Log, Position, SourcePlan, Time};
+use tidemark_kernel::{Partition, Position, SourcePlan, Time};
 use tidemark_offline::Positions;
 use tidemark_offline::table::layout;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +22,7 @@ use tracing::span::{Attributes, Id, Record};
 use super::fixture::{Project, RECEIVED, memory, payments};
 use crate::decode::Batch;
 use crate::journal::Journal;
-use crate::kafka::{Input, Reader, Subscription, Timestamps, TopicFacts, TopicSettings};
+use crate::kafka::{Input, Reader, Subscription, Timestamps, TopicProperties, TopicSettings};
 use crate::{CommitRule, Health, Ingest, IngestConfig, IngestError, Metrics, Topics};
 
 const TICK: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_millis(5);
 /// Where both partitions of the topic end.
 const END: Position = Position(40);
 
-const PARTITIONS: [Log; 2] = [Log(0), Log(1)];
+const PARTITIONS: [Partition; 2] = [Partition(0), Partition(1)];
 
 /// A machine whose time passes only where the test says so.
 #[derive(Clone)]
@@ -98,24 +98,24 @@ struct Member {
 
 #[async_trait]
 impl Topics for Member {
-    async fn describe(&self, topic: &str) -> Result<TopicFacts, IngestError> {
-        Ok(TopicFacts { topic: topic.to_owned(), id: Some("one".to_owned()), partitions: 2 })
+    async fn describe(&self, topic: &str) -> Result<TopicProperties, IngestError> {
+        Ok(TopicProperties { topic: topic.to_owned(), id: Some("one".to_owned()), partitions: 2 })
     }
     async fn settings(&self, _: &str) -> Result<TopicSettings, IngestError> {
         Ok(TopicSettings { timestamps: Timestamps::Producers(None), is_compacted: false })
     }
-    async fn ends(&self, _: &str) -> Result<BTreeMap<Log, (Position, Position)>, IngestError> {
-        Ok(BTreeMap::from(PARTITIONS.map(|log| (log, (Position::START, END)))))
+    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+        Ok(BTreeMap::from(PARTITIONS.map(|partition| (partition, (Position::START, END)))))
     }
     async fn starts(&self, _: &str, _: Start) -> Result<Positions, IngestError> {
-        Ok(Positions::from(PARTITIONS.map(|log| (log, Position::START))))
+        Ok(Positions::from(PARTITIONS.map(|partition| (partition, Position::START))))
     }
     fn read(
         &self,
         _: &Host,
         subscription: Subscription,
     ) -> Result<(Box<dyn Reader>, mpsc::Receiver<Input>), IngestError> {
-        PARTITIONS.iter().for_each(|log| subscription.metrics.ends_at(*log, END));
+        PARTITIONS.iter().for_each(|partition| subscription.metrics.ends_at(*partition, END));
         let (inputs, receive) = mpsc::channel(1);
         *self.inputs.lock() = Some(inputs);
         Ok((Box::new(Silent(Arc::clone(&self.committed))), receive))
@@ -167,21 +167,22 @@ impl Worker {
         }
     }
 
-    async fn is_given(&self, log: Log) {
+    async fn is_given(&self, partition: Partition) {
         let (answer, answered) = oneshot::channel();
-        self.hand_over(Input::Assigned { logs: vec![log], answer }).await;
+        self.hand_over(Input::Assigned { partitions: vec![partition], answer }).await;
         answered.await.expect("an answer");
     }
 
     /// Reads a partition to its end.
-    async fn reads(&self, log: Log) {
+    async fn reads(&self, partition: Partition) {
         let events = RecordBatch::new_empty(layout::events(&payments()));
-        let batch = Batch { log, from: Position::START, to: END, events, dead: Vec::new(), epoch: None };
+        let batch =
+            Batch { partition, from: Position::START, to: END, events, dead: Vec::new(), epoch: None };
         self.hand_over(Input::Batches(vec![batch])).await;
     }
 
-    fn has_committed(&self, log: Log) -> bool {
-        self.member.committed.lock().get(&log) == Some(&END)
+    fn has_committed(&self, partition: Partition) -> bool {
+        self.member.committed.lock().get(&partition) == Some(&END)
     }
 
     fn notes(&self) -> Vec<String> {
@@ -252,10 +253,10 @@ async fn a_partition_whose_worker_hangs_is_told_until_it_goes_on() {
     };
     let workers = [Worker::start(&project, "one").await, Worker::start(&project, "other").await];
     let [one, other] = &workers;
-    one.is_given(Log(0)).await;
-    other.is_given(Log(1)).await;
-    one.reads(Log(0)).await;
-    machine.until(BUSY, || one.has_committed(Log(0))).await;
+    one.is_given(Partition(0)).await;
+    other.is_given(Partition(1)).await;
+    one.reads(Partition(0)).await;
+    machine.until(BUSY, || one.has_committed(Partition(0))).await;
 
     machine.until(IDLE, || workers.iter().all(|worker| worker.stalled() == 1)).await;
     assert!(machine.uptime() >= Duration::from_secs(300), "it has some time");
@@ -269,9 +270,9 @@ async fn a_partition_whose_worker_hangs_is_told_until_it_goes_on() {
     }
     assert_eq!(warnings.count(told), workers.len(), "each tells it once");
 
-    other.reads(Log(1)).await;
+    other.reads(Partition(1)).await;
     machine.until(BUSY, || other.stalled() == 0).await;
-    assert!(other.notes().is_empty() && other.has_committed(Log(1)), "it has committed them itself");
+    assert!(other.notes().is_empty() && other.has_committed(Partition(1)), "it has committed them itself");
     machine.until(IDLE, || one.stalled() == 0).await;
     assert!(one.notes().is_empty(), "it has seen that the other one has");
     for _ in 0..100 {

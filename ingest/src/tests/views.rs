@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tidemark_host::Host;
-use tidemark_kernel::{Layout, Log, Position, Type};
+use tidemark_kernel::{Layout, Partition, Position, Type};
 use tidemark_offline::table::layout;
 use tidemark_store::{BucketFlush, EmbeddedStore, OnlineStore};
 
@@ -28,19 +28,24 @@ async fn taken_in(views: &[Arc<tidemark_kernel::FeaturePlan>], store: Arc<dyn On
         let path = project.file(&format!("{round}.jsonl"), &lines(round * 100, 100));
         ingest.take_in_files("payments", &[path], &unwatched).await.expect("taken in");
         let records = lines(1000 + round * 50, 50).lines().map(|line| line.as_bytes().to_vec()).collect();
-        ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+        ingest
+            .push_partition()
+            .expect("a journal")
+            .append("payments", RECEIVED, records)
+            .await
+            .expect("appended");
         ingest.drain_push().await.expect("drained");
     }
     project
 }
 
 #[tokio::test]
-async fn a_fill_equals_what_was_applied_live() {
+async fn a_backfill_equals_what_was_applied_live() {
     let live = taken_in(&[by_user(), by_shop()], memory()).await;
     let mut later = taken_in(&[by_user()], memory()).await;
     later.views.push(by_shop());
     let mut ingest = later.open().await;
-    ingest.catch_up(&unwatched).await.expect("filled");
+    ingest.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(later.held().await, live.held().await);
     let path = later.file("more.jsonl", &lines(5000, 30));
     ingest.take_in_files("payments", std::slice::from_ref(&path), &unwatched).await.expect("taken in");
@@ -58,7 +63,8 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
     let config = IngestConfig { commit, ..project.config(journal) };
     let mut ingest = Ingest::open(config).await.expect("opened");
     ingest.catch_up(&unwatched).await.expect("nothing is there yet");
-    let (handle, health, pushes) = (ingest.handle(), ingest.health(), ingest.push_log().expect("a journal"));
+    let (handle, health, pushes) =
+        (ingest.handle(), ingest.health(), ingest.push_partition().expect("a journal"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
 
@@ -75,7 +81,7 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
     // The event tables, status and definitions do not wait for the view either.
     let position = async || {
         let status = handle.status(Detail::ALL).await.expect("a status");
-        status.sources[0].logs[&Log::PUSH].position
+        status.sources[0].partitions[&Partition::PUSH].position
     };
     while position().await != Position(60) {
         tokio::task::yield_now().await;
@@ -87,7 +93,12 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
     running.await.expect("no panic").expect("stopped");
     let undisturbed = Project::new(memory());
     let mut ingest = undisturbed.open().await;
-    ingest.push_log().expect("a journal").append("payments", RECEIVED, records).await.expect("appended");
+    ingest
+        .push_partition()
+        .expect("a journal")
+        .append("payments", RECEIVED, records)
+        .await
+        .expect("appended");
     ingest.drain_push().await.expect("drained");
     for view in ["by_user", "by_shop"] {
         assert_eq!(states(&project.store, view).await, states(&undisturbed.store, view).await, "{view}");
@@ -95,7 +106,7 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
+async fn a_changed_view_is_backfilled_and_the_old_generation_dropped_later() {
     let folder = tempfile::tempdir().expect("a folder");
     let store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(folder.path(), clock()).expect("a store"));
     let mut project = taken_in(&[by_user()], Arc::clone(&store)).await;
@@ -103,7 +114,7 @@ async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
     let changed = view("by_user", &field("user", Type::Int64), Some("amount > 100"));
     project.views = vec![Arc::clone(&changed)];
     let mut ingest = project.open().await;
-    ingest.catch_up(&unwatched).await.expect("filled");
+    ingest.catch_up(&unwatched).await.expect("backfilled");
     let after = store.live("by_user").await.expect("a store").expect("live");
     assert!(after.number > before.number && after.fingerprint == changed.new_generation_fingerprint());
     assert_eq!(store.unpublished("by_user").await.expect("a store"), std::slice::from_ref(&before));
@@ -120,11 +131,11 @@ async fn a_changed_view_is_filled_anew_and_the_old_generation_dropped_later() {
 }
 
 #[tokio::test]
-async fn a_lost_store_is_filled_from_history() {
+async fn a_lost_store_is_backfilled_from_history() {
     let mut project = taken_in(&[by_user(), by_shop()], memory()).await;
     let held = project.held().await;
     project.store = memory();
-    project.open().await.catch_up(&unwatched).await.expect("filled");
+    project.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(project.held().await, held);
 }
 
@@ -136,22 +147,26 @@ async fn a_live_view_that_fell_behind_is_caught_up() {
     let older = taken_in(&[by_user()], memory()).await;
     let behind = Project { store: memory(), ..older };
     let plan = by_user();
-    let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
+    let starts = [(Partition::FILE, Position::START), (Partition::PUSH, Position::START)].into();
     let generation =
         behind.store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     behind.store.publish("by_user", None, Some(&generation)).await.expect("published");
     behind.open().await.catch_up(&unwatched).await.expect("caught up");
     assert_eq!(states(&behind.store, "by_user").await, held.views["by_user"]);
-    assert_eq!(behind.store.live("by_user").await.expect("a store"), Some(generation), "no fill was needed");
+    assert_eq!(
+        behind.store.live("by_user").await.expect("a store"),
+        Some(generation),
+        "no backfill was needed"
+    );
 }
 
-/// As an earlier version has left it: live, or a fill that was cut short.
+/// As an earlier version has left it: live, or a backfill that was cut short.
 #[tokio::test]
 async fn a_generation_of_an_earlier_layout_is_gone_on_with() {
     let project = taken_in(&[by_user()], memory()).await;
     for is_live in [true, false] {
         let project = Project { store: memory(), ..taken_in(&[by_user()], memory()).await };
-        let starts = [(Log::FILE, Position::START), (Log::PUSH, Position::START)].into();
+        let starts = [(Partition::FILE, Position::START), (Partition::PUSH, Position::START)].into();
         let fingerprint = by_user().generation_fingerprint(Layout::One);
         let generation = project.store.begin("by_user", fingerprint, &starts, None).await.expect("begun");
         if is_live {
@@ -168,18 +183,18 @@ async fn a_generation_of_an_earlier_layout_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn states_of_another_history_are_filled_anew() {
+async fn states_of_another_history_are_backfilled() {
     let project = taken_in(&[by_user()], memory()).await;
     let held = project.held().await;
     let ahead = Project { store: memory(), ..project };
-    let starts = [(Log::FILE, Position(10_000)), (Log::PUSH, Position(10_000))].into();
+    let starts = [(Partition::FILE, Position(10_000)), (Partition::PUSH, Position(10_000))].into();
     let generation = ahead
         .store
         .begin("by_user", by_user().new_generation_fingerprint(), &starts, None)
         .await
         .expect("begun");
     ahead.store.publish("by_user", None, Some(&generation)).await.expect("published");
-    ahead.open().await.catch_up(&unwatched).await.expect("filled");
+    ahead.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(ahead.held().await, held);
     assert_ne!(ahead.store.live("by_user").await.expect("a store"), Some(generation));
 }
@@ -194,7 +209,7 @@ async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
     // of ours is in.
     let other = |bucket| BucketFlush {
         bucket,
-        log: Log::FILE,
+        partition: Partition::FILE,
         from: Position(300),
         to: Position(301),
         writes: Vec::new(),
@@ -207,14 +222,14 @@ async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
     let fresh = Project { views: vec![by_user()], ..fresh };
     let taken = states(&project.store, "by_user").await;
     drop(ingest);
-    fresh.open().await.catch_up(&unwatched).await.expect("filled");
+    fresh.open().await.catch_up(&unwatched).await.expect("backfilled");
     assert_eq!(states(&fresh.store, "by_user").await, taken);
 }
 
 #[tokio::test]
-async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start() {
+async fn a_partition_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start() {
     let (store, plan) = (memory(), by_user());
-    let starts = [(Log::FILE, Position::START)].into();
+    let starts = [(Partition::FILE, Position::START)].into();
     let generation =
         store.begin("by_user", plan.new_generation_fingerprint(), &starts, None).await.expect("begun");
     let view =
@@ -223,10 +238,17 @@ async fn a_log_that_a_generation_does_not_know_is_not_taken_for_one_at_its_start
             .expect("a store");
     let view = view.expect("whole");
     let events = RecordBatch::new_empty(layout::events(&payments()));
-    let batch = |log| {
+    let batch = |partition| {
         let events = events.clone();
-        Arc::new(Batch { log, from: Position::START, to: Position(1), events, dead: Vec::new(), epoch: None })
+        Arc::new(Batch {
+            partition,
+            from: Position::START,
+            to: Position(1),
+            events,
+            dead: Vec::new(),
+            epoch: None,
+        })
     };
-    assert_eq!(view.advance(&batch(Log(7))).await.expect("a store"), Advance::Lost);
-    assert_eq!(view.advance(&batch(Log::FILE)).await.expect("a store"), Advance::Done);
+    assert_eq!(view.advance(&batch(Partition(7))).await.expect("a store"), Advance::Lost);
+    assert_eq!(view.advance(&batch(Partition::FILE)).await.expect("a store"), Advance::Done);
 }

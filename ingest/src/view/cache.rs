@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use tidemark_kernel::{EntityKey, LogState};
+use tidemark_kernel::{EntityKey, PartitionState};
 use tidemark_store::BUCKETS;
 
 use super::expiry::Expiry;
@@ -15,7 +15,7 @@ use super::log::Touched;
 /// What an entity costs besides its key and its state: its place in the map, and what the allocator adds.
 const OVERHEAD: usize = 128;
 
-/// States of one log as they stand at the positions we know, by bucket.
+/// States of one partition as they stand at the positions we know, by bucket.
 #[derive(Debug)]
 pub(super) struct Cache {
     buckets: Vec<Halves>,
@@ -32,7 +32,7 @@ struct Halves {
 /// A state, and what is known of its expiry.
 #[derive(Debug)]
 pub(super) struct Cached {
-    pub(super) state: LogState,
+    pub(super) state: PartitionState,
     pub(super) expiry: Option<Expiry>,
 }
 
@@ -97,7 +97,7 @@ mod tests {
 
     fn touched(number: i64) -> Touched {
         let key = EntityKey::encode(&[Value::Int64(number)]).expect("no null");
-        Touched::new(key, Some(LogState::new()))
+        Touched::new(key, Some(PartitionState::new()))
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tidemark_host::Host;
-use tidemark_kernel::{EntityKey, Layout, Log, LogState, Position, Span, Value};
-use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Generation, LogStates, OnlineStore, StoreError};
+use tidemark_kernel::{EntityKey, Layout, Partition, PartitionState, Position, Span, Value};
+use tidemark_store::{
+    BUCKETS, BucketFlush, FlushOutcome, Generation, OnlineStore, PartitionStates, StoreError,
+};
 
 use super::{Advance, ViewWriter};
 use crate::decode::Batch;
@@ -24,7 +26,7 @@ struct Written {
 impl Written {
     async fn of(layout: Layout) -> Self {
         let (plan, store) = (by_user(), Arc::new(Faulty::new()));
-        let starts = [(Log::PUSH, Position::START)].into();
+        let starts = [(Partition::PUSH, Position::START)].into();
         let fingerprint = plan.generation_fingerprint(layout);
         let generation = store.begin("by_user", fingerprint, &starts, None).await.expect("begun");
         Self::open(Host::real(clock()), store, generation).await
@@ -65,7 +67,7 @@ impl Written {
     async fn stored(&self) -> Vec<Vec<u8>> {
         let users: Vec<EntityKey> = (0..USERS).map(user).collect();
         let found = self.store.lookup(&self.generation, &users).await.expect("a store");
-        let only = |states: Result<LogStates, StoreError>| states.expect("whole").remove(0).1;
+        let only = |states: Result<PartitionStates, StoreError>| states.expect("whole").remove(0).1;
         found.into_iter().map(only).collect()
     }
 
@@ -73,8 +75,9 @@ impl Written {
     async fn forget(&self, key: EntityKey) {
         let positions = self.store.positions(&self.generation).await.expect("there");
         let bucket = key.bucket(BUCKETS);
-        let at = positions[&Log::PUSH][&bucket];
-        let flush = BucketFlush { bucket, log: Log::PUSH, from: at, to: at, writes: vec![(key, None)] };
+        let at = positions[&Partition::PUSH][&bucket];
+        let flush =
+            BucketFlush { bucket, partition: Partition::PUSH, from: at, to: at, writes: vec![(key, None)] };
         let outcomes = self.store.flush(&self.generation, vec![flush]).await.expect("a store");
         assert_eq!(outcomes, [FlushOutcome::Applied]);
     }
@@ -104,7 +107,7 @@ async fn busy_states_that_were_forgotten_are_written_whole() {
         assert_eq!(forgotten.stored().await, kept.stored().await);
     }
     for (stored, number) in forgotten.stored().await.into_iter().zip(0..) {
-        let state = LogState::decode(&by_user(), &stored).expect("a state");
+        let state = PartitionState::decode(&by_user(), &stored).expect("a state");
         assert_eq!((state.last_offset(), state.tiles().len()), (47 * USERS + number, 48));
     }
 }

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::event::{Log, Order};
+use crate::event::{Order, Partition};
 use crate::time::Time;
 use crate::value::{Type, Value};
 
@@ -17,7 +17,7 @@ pub enum Which {
     Last(u32),
 }
 
-/// Values at one end of the order (event time, log, offset), the outermost first.
+/// Values at one end of the order (event time, partition, offset), the outermost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ordered {
     which: Which,
@@ -67,7 +67,7 @@ impl Ordered {
         out.varint(self.kept.len() as u64);
         for (order, value) in &self.kept {
             out.zigzag(order.event_time.millis());
-            out.zigzag(i64::from(order.log.0));
+            out.zigzag(i64::from(order.partition.0));
             out.zigzag(order.offset);
             value.encode(out);
         }
@@ -81,8 +81,8 @@ impl Ordered {
         }
         for _ in 0..count {
             let event_time = Time::from_millis(from.zigzag()?);
-            let log = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a log"))?;
-            let order = Order { event_time, log: Log(log), offset: from.zigzag()? };
+            let partition = i32::try_from(from.zigzag()?).map_err(|_| from.malformed("a partition"))?;
+            let order = Order { event_time, partition: Partition(partition), offset: from.zigzag()? };
             let outwards = state.kept.last().is_none_or(|(last, _)| match which {
                 Which::First => *last < order,
                 Which::Last(_) => *last > order,

@@ -35,7 +35,7 @@ fn plan(windows: &[Window]) -> FeaturePlan {
         keys: vec![KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 }],
         filter: None,
         features: features.collect(),
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: 1,
     })
@@ -54,28 +54,32 @@ fn range(start: i64, end: i64) -> TimeRange {
 }
 
 /// An event that arrives when it happens.
-fn event(plan: &FeaturePlan, log: Log, offset: i64, millis: i64, x: Value) -> Event {
+fn event(plan: &FeaturePlan, partition: Partition, offset: i64, millis: i64, x: Value) -> Event {
     let time = Time::from_millis(millis);
-    let stamp = Stamp { log, offset, event_time: time, arrival_time: time };
+    let stamp = Stamp { partition, offset, event_time: time, arrival_time: time };
     let input = |input: &Option<Input>| if input.is_some() { x.clone() } else { Value::Bool(true) };
     Event { stamp, inputs: plan.aggregates.iter().map(|aggregate| input(&aggregate.input)).collect() }
 }
 
-/// The states of two logs with these events.
-fn states(plan: &FeaturePlan, events: &[Event]) -> Vec<(Log, LogState)> {
-    let state = |log: Log| {
-        let mut state = LogState::new();
-        let events = events.iter().filter(|event| event.stamp.log == log);
+/// The states of two partitions with these events.
+fn states(plan: &FeaturePlan, events: &[Event]) -> Vec<(Partition, PartitionState)> {
+    let state = |partition: Partition| {
+        let mut state = PartitionState::new();
+        let events = events.iter().filter(|event| event.stamp.partition == partition);
         events.for_each(|event| state.apply(plan, &event.stamp, &event.inputs));
-        state.settle(plan);
-        (log, state)
+        state.coarsen(plan);
+        (partition, state)
     };
-    vec![state(Log(0)), state(Log(1))]
+    vec![state(Partition(0)), state(Partition(1))]
 }
 
 /// How many events each range holds.
-fn counts(plan: &FeaturePlan, logs: &[(Log, LogState)], ranges: &[TimeRange]) -> Vec<Value> {
-    let walk = Walk::new(plan).over(logs, ranges.iter().copied().zip(0..).collect());
+fn counts(
+    plan: &FeaturePlan,
+    partitions: &[(Partition, PartitionState)],
+    ranges: &[TimeRange],
+) -> Vec<Value> {
+    let walk = Walk::new(plan).over(partitions, ranges.iter().copied().zip(0..).collect());
     walk.values.into_iter().step_by(FUNCTIONS.len()).collect()
 }
 
@@ -83,13 +87,14 @@ fn counts(plan: &FeaturePlan, logs: &[(Log, LogState)], ranges: &[TimeRange]) ->
 fn a_walk_begins_at_the_end_of_a_range_and_not_at_the_newest_event() {
     let ranges = [range(10, 31), range(10, 30), range(11, 30), range(10, 20), range(20, 20), range(31, 90)];
     let plan = exact_plan(&ranges);
-    let times = (0..).zip([(Log(0), 10), (Log(1), 20), (Log(0), 30)]);
-    let events: Vec<Event> =
-        times.map(|(offset, (log, time))| event(&plan, log, offset, time, Value::Int64(1))).collect();
-    let logs = states(&plan, &events);
+    let times = (0..).zip([(Partition(0), 10), (Partition(1), 20), (Partition(0), 30)]);
+    let events: Vec<Event> = times
+        .map(|(offset, (partition, time))| event(&plan, partition, offset, time, Value::Int64(1)))
+        .collect();
+    let partitions = states(&plan, &events);
     let expected = [3, 2, 1, 1, 0, 0].map(Value::Int64);
-    assert_eq!(counts(&plan, &logs, &ranges), expected);
-    let newest = ranges.map(|range| newest_within(&logs, range).map(Time::millis));
+    assert_eq!(counts(&plan, &partitions, &ranges), expected);
+    let newest = ranges.map(|range| newest_within(&partitions, range).map(Time::millis));
     assert_eq!(newest, [Some(30), Some(20), Some(20), Some(10), None, None]);
 }
 
@@ -99,9 +104,9 @@ fn a_tile_is_within_a_range_as_a_whole_or_not_at_all() {
     let plan = plan(&[Window::sliding(Span::from_secs(3600)).expect("a window")]);
     let times = (0..).zip([MINUTE + 7, MINUTE + 9, 30 * MINUTE]);
     let events: Vec<Event> =
-        times.map(|(offset, time)| event(&plan, Log(0), offset, time, Value::Null)).collect();
-    let logs = states(&plan, &events);
-    assert_eq!(logs[0].1.tiles()[0].span, range(MINUTE, 2 * MINUTE), "it has grown");
+        times.map(|(offset, time)| event(&plan, Partition(0), offset, time, Value::Null)).collect();
+    let partitions = states(&plan, &events);
+    assert_eq!(partitions[0].1.tiles()[0].span, range(MINUTE, 2 * MINUTE), "it has grown");
     for (within, count) in [
         (range(MINUTE, 2 * MINUTE), 2),
         (range(0, 3 * MINUTE), 2),
@@ -110,7 +115,7 @@ fn a_tile_is_within_a_range_as_a_whole_or_not_at_all() {
         (range(MINUTE + 7, MINUTE + 9), 0),
         (range(0, MINUTE), 0),
     ] {
-        assert_eq!(counts(&plan, &logs, &[within]), [Value::Int64(count)], "{within:?}");
+        assert_eq!(counts(&plan, &partitions, &[within]), [Value::Int64(count)], "{within:?}");
     }
 }
 
@@ -133,7 +138,7 @@ proptest! {
         let plan = exact_plan(&ranges);
         let events: Vec<Event> = (0..)
             .zip(events)
-            .map(|(offset, (log, time, x))| event(&plan, Log(log), offset, time, x))
+            .map(|(offset, (partition, time, x))| event(&plan, Partition(partition), offset, time, x))
             .collect();
         let found = Walk::new(&plan).over(&states(&plan, &events), ranges.iter().copied().zip(0..).collect());
         let events: Vec<&Event> = events.iter().collect();

@@ -235,7 +235,7 @@ fn carries_wait_for_millions_of_additions() {
 }
 
 #[test]
-fn doubling_forty_times_settles_in_time() {
+fn doubling_forty_times_carries_in_time() {
     for x in [f64::MAX, -0.1, 5e-324, -12.34] {
         let mut sum = sum_of(&[x; 3]);
         for _ in 0..40 {
@@ -246,7 +246,7 @@ fn doubling_forty_times_settles_in_time() {
 }
 
 #[test]
-fn the_last_addition_before_settling_fits() {
+fn the_last_addition_before_carrying_fits() {
     for x in [f64::MAX, f64::MIN, 1.0] {
         let mut sum = sum_of(&[x]);
         let mut count = 1u64;

@@ -23,7 +23,7 @@ fn spec() -> ViewSpec {
             feature("avg_1h", Function::Avg, Some(input())),
             feature("count_1h", Function::Count, None),
         ],
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: 1,
     }
@@ -63,7 +63,7 @@ fn whatever_changes_answers_changes_the_fingerprint() {
         |spec| spec.features[0].filter = Some("amount > 0".into()),
         |spec| spec.features[0].window = Window::Lifetime,
         |spec| spec.features[0].window = Window::exact(Span::from_secs(3600)).expect("a window"),
-        |spec| spec.head = Span::ZERO,
+        |spec| spec.time_travel = Span::ZERO,
         |spec| spec.max_age = Some(Span::ZERO),
         |spec| spec.expression_semantics += 1,
         |spec| spec.source_version = Some(SourceVersion(0)),

@@ -27,7 +27,7 @@ use crate::plan::FeaturePlan;
 use crate::span::Grid;
 use crate::time::{Time, TimeRange};
 
-use super::{Body, LogState, Tile, decoded};
+use super::{Body, PartitionState, Tile, decoded};
 
 /// How much a batch of events adds to the bytes of most states.
 const ROOM: usize = 256;
@@ -43,8 +43,8 @@ pub(super) struct PartAt {
     end: usize,
 }
 
-impl LogState {
-    /// The canonical bytes, after [settling](Self::settle).
+impl PartitionState {
+    /// The canonical bytes, after [coarsening](Self::coarsen).
     pub fn encode(&mut self, plan: &FeaturePlan) -> Vec<u8> {
         self.encode_body(plan);
         let mut bytes = self.header(plan);
@@ -81,10 +81,10 @@ impl LogState {
         StateChange { first, parts, rest: Rest::Removed }
     }
 
-    /// Settles and encodes the tiles. The first parts stay where they are if none of their tiles has changed, which most often
+    /// Coarsens and encodes the tiles. The first parts stay where they are if none of their tiles has changed, which most often
     /// are all but the newest.
     fn encode_body(&mut self, plan: &FeaturePlan) -> Former {
-        self.settle(plan);
+        self.coarsen(plan);
         let split = self.split(plan);
         let same = self.unchanged_parts(&split);
         let start = same.checked_sub(1).map_or(0, |last| self.parts[last].end);
@@ -95,7 +95,8 @@ impl LogState {
         if split.is_empty() {
             encoding.tiles(&mut self.tiles, Time::from_millis(0));
         }
-        let (cells, mut from) = (Cells::of(plan.head), parts.iter().map(|part| part.tiles).sum::<usize>());
+        let (cells, mut from) =
+            (Cells::of(plan.time_travel), parts.iter().map(|part| part.tiles).sum::<usize>());
         for (number, tiles) in &split[same..] {
             encoding.tiles(&mut self.tiles[from..from + tiles], cells.start(*number));
             from += tiles;
@@ -136,7 +137,7 @@ impl LogState {
         if self.layout < Layout::Two || self.tiles.len() - aged < BUSY {
             return Vec::new();
         }
-        let cells = Cells::of(plan.head);
+        let cells = Cells::of(plan.time_travel);
         let (before, newest) = (self.cell_before(plan), cells.around(self.newest_arrival));
         let (mut parts, mut rest) = (Vec::new(), self.tiles.as_slice());
         while let Some(first) = rest.first() {
@@ -152,7 +153,7 @@ impl LogState {
 
     /// The cell before the one that tiles have grown to.
     fn cell_before(&self, plan: &FeaturePlan) -> i64 {
-        Cells::of(plan.head).around(self.grown_to(plan)).saturating_sub(1)
+        Cells::of(plan.time_travel).around(self.grown_to(plan)).saturating_sub(1)
     }
 
     /// All that comes before the tiles.
@@ -208,7 +209,7 @@ impl LogState {
         let mut state = Self { last_offset, newest_arrival, ..Self::with_layout(layout) };
         let applied = last_offset >= 0 && newest_arrival.is_valid();
         if !applied && state != Self::with_layout(layout) {
-            return Err(from.malformed("the last offset and newest arrival of a log"));
+            return Err(from.malformed("the last offset and newest arrival of a partition"));
         }
         // What a tile takes at least; a part has one, and two bytes that announce it.
         let least = 3 + plan.aggregates.len();
@@ -232,7 +233,7 @@ impl LogState {
             return Err(from.malformed("no tiles before any event"));
         }
         state.tiles.reserve_exact(count);
-        let (header, cells) = (from.at(), Cells::of(plan.head));
+        let (header, cells) = (from.at(), Cells::of(plan.time_travel));
         let read_as = ReadAs { plan, header, body };
         state.read_tiles(read_as, &mut from, one_piece, Time::from_millis(0))?;
         let mut read = Vec::with_capacity(parts);

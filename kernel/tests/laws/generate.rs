@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tidemark_kernel::aggregate::{Function, Probability};
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::window::RUNGS;
-use tidemark_kernel::{Event, FeaturePlan, Log, Span, Stamp, Time, Type, Value, Window};
+use tidemark_kernel::window::GRANULARITIES;
+use tidemark_kernel::{Event, FeaturePlan, Partition, Span, Stamp, Time, Type, Value, Window};
 
 /// The columns events have: one of each kind that aggregates tell apart.
 const COLUMNS: [(&str, Type); 4] =
@@ -41,7 +41,7 @@ fn functions() -> Vec<(Function, Option<usize>)> {
 
 fn window() -> impl Strategy<Value = Window> {
     let length = prop::sample::select(vec!["30ms", "5s", "1m", "10m", "1h", "6h", "1d", "7d", "30d"]);
-    let hop = prop::option::weighted(0.3, prop::sample::select(RUNGS.to_vec()));
+    let hop = prop::option::weighted(0.3, prop::sample::select(GRANULARITIES.to_vec()));
     let sliding = (length, hop).prop_map(|(length, hop)| {
         let length = Span::parse(length).expect("a span");
         let named = hop.filter(|hop| *hop <= length).map(|hop| Window::with_hop(length, hop));
@@ -53,9 +53,9 @@ fn window() -> impl Strategy<Value = Window> {
 /// A plan of some aggregates by some windows.
 pub(crate) fn plan() -> impl Strategy<Value = FeaturePlan> {
     let features = prop::collection::vec((prop::sample::select(functions()), window()), 1..8);
-    let head = prop::sample::select(vec![0, 1000, 10_000, 120_000]).prop_map(Span::from_millis);
+    let time_travel = prop::sample::select(vec![0, 1000, 10_000, 120_000]).prop_map(Span::from_millis);
     let max_age = prop::option::of((0i64..200_000).prop_map(Span::from_millis));
-    (features, head, max_age).prop_map(|(features, head, max_age)| {
+    (features, time_travel, max_age).prop_map(|(features, time_travel, max_age)| {
         let features =
             features.into_iter().enumerate().map(|(index, ((function, column), window))| FeatureSpec {
                 name: format!("f{index}"),
@@ -64,12 +64,12 @@ pub(crate) fn plan() -> impl Strategy<Value = FeaturePlan> {
                 filter: None,
                 window,
             });
-        compile(features.collect(), head, max_age)
+        compile(features.collect(), time_travel, max_age)
     })
 }
 
 /// A plan of one count by the named windows.
-pub(crate) fn plan_of(windows: &[&str], head: Span) -> FeaturePlan {
+pub(crate) fn plan_of(windows: &[&str], time_travel: Span) -> FeaturePlan {
     let features = windows.iter().map(|length| FeatureSpec {
         name: format!("count_{length}"),
         function: Function::Count,
@@ -77,10 +77,10 @@ pub(crate) fn plan_of(windows: &[&str], head: Span) -> FeaturePlan {
         filter: None,
         window: Window::sliding(Span::parse(length).expect("a span")).expect("a window"),
     });
-    compile(features.collect(), head, None)
+    compile(features.collect(), time_travel, None)
 }
 
-fn compile(features: Vec<FeatureSpec>, head: Span, max_age: Option<Span>) -> FeaturePlan {
+fn compile(features: Vec<FeatureSpec>, time_travel: Span, max_age: Option<Span>) -> FeaturePlan {
     let spec = ViewSpec {
         view: "v".into(),
         entity: "e".into(),
@@ -90,7 +90,7 @@ fn compile(features: Vec<FeatureSpec>, head: Span, max_age: Option<Span>) -> Fea
         keys: vec![KeyField { name: "k".into(), field: "i".into(), ty: Type::Int64 }],
         filter: None,
         features,
-        head,
+        time_travel,
         max_age,
         expression_semantics: 1,
     };
@@ -98,9 +98,9 @@ fn compile(features: Vec<FeatureSpec>, head: Span, max_age: Option<Span>) -> Fea
 }
 
 /// An event whose one input counts.
-pub(crate) fn event(log: Log, offset: i64, event_time: i64, arrival_time: i64) -> Event {
+pub(crate) fn event(partition: Partition, offset: i64, event_time: i64, arrival_time: i64) -> Event {
     let stamp = Stamp {
-        log,
+        partition,
         offset,
         event_time: Time::from_millis(event_time),
         arrival_time: Time::from_millis(arrival_time),
@@ -126,7 +126,7 @@ fn value(ty: Type) -> BoxedStrategy<Value> {
     }
 }
 
-/// Events in the order in which they arrive, in up to three logs: on time, late, a little ahead, and tied. Their
+/// Events in the order in which they arrive, in up to three partitions: on time, late, a little ahead, and tied. Their
 /// inputs are given per column and picked by the plan's aggregates when applied.
 pub(crate) fn stream() -> impl Strategy<Value = Vec<Event>> {
     let start = prop_oneof![Just(0i64), -2_000_000_000_000i64..2_000_000_000_000];
@@ -147,13 +147,13 @@ pub(crate) fn stream() -> impl Strategy<Value = Vec<Event>> {
     );
     (start, scale, prop::collection::vec(record, 1..150)).prop_map(|(start, scale, records)| {
         let (mut now, mut offsets) = (start, [0i64; 3]);
-        let arrive = records.into_iter().map(|(((gap, moves), jitter), late, log, i, f, s, b)| {
+        let arrive = records.into_iter().map(|(((gap, moves), jitter), late, partition, i, f, s, b)| {
             now += gap * moves * scale / 1000;
-            let log_index = usize::from(log);
-            offsets[log_index] += 1 + i64::from(late == 0);
+            let partition_index = usize::from(partition);
+            offsets[partition_index] += 1 + i64::from(late == 0);
             let stamp = Stamp {
-                log: Log(i32::from(log)),
-                offset: offsets[log_index],
+                partition: Partition(i32::from(partition)),
+                offset: offsets[partition_index],
                 event_time: Time::from_millis(now - late),
                 arrival_time: Time::from_millis(now - jitter),
             };

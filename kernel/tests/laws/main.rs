@@ -1,12 +1,14 @@
 //! The laws of the kernel, on random plans and random streams: tiles = oracle, whatever the order of events, the
-//! logs they came in, the moments at which tiles were grown and stored, and the instant asked about.
+//! partitions they came in, the moments at which tiles were grown and stored, and the instant asked about.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidemark_kernel::answer::{self, Answer};
 use tidemark_kernel::replay::{Question, replay};
-use tidemark_kernel::{Event, FeaturePlan, Layout, Log, LogState, Offset, Span, Time, Visibility, oracle};
+use tidemark_kernel::{
+    Event, FeaturePlan, Layout, Offset, Partition, PartitionState, Span, Time, Visibility, oracle,
+};
 
 mod generate;
 mod parts;
@@ -39,8 +41,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Online {
     layout: Layout,
-    logs: BTreeMap<Log, LogState>,
-    stored: BTreeMap<Log, Stored>,
+    partitions: BTreeMap<Partition, PartitionState>,
+    stored: BTreeMap<Partition, Stored>,
     applied: Vec<Event>,
 }
 
@@ -50,15 +52,18 @@ impl Online {
     }
 
     fn apply(&mut self, plan: &FeaturePlan, event: &Event) {
-        let state = self.logs.entry(event.stamp.log).or_insert_with(|| LogState::with_layout(self.layout));
+        let state = self
+            .partitions
+            .entry(event.stamp.partition)
+            .or_insert_with(|| PartitionState::with_layout(self.layout));
         state.apply(plan, &event.stamp, &event.inputs);
         self.applied.push(event.clone());
     }
 
     /// What a writer does that keeps its states: it writes what has changed of them.
     fn flush(&mut self, plan: &FeaturePlan) {
-        for (log, state) in &mut self.logs {
-            let stored = self.stored.entry(*log).or_default();
+        for (partition, state) in &mut self.partitions {
+            let stored = self.stored.entry(*partition).or_default();
             stored.write(state.change(plan));
             let bytes = state.clone().encode(plan);
             assert_eq!(stored.bytes(), bytes, "changes add up to the whole");
@@ -70,20 +75,20 @@ impl Online {
 
     fn restart(&mut self, plan: &FeaturePlan) {
         self.flush(plan);
-        for (log, state) in &mut self.logs {
-            let bytes = self.stored[log].bytes();
-            *state = LogState::decode_lazily(plan, &bytes).expect("what was encoded decodes");
-            assert_eq!(LogState::decode(plan, &bytes).as_ref(), Ok(&*state), "either way");
+        for (partition, state) in &mut self.partitions {
+            let bytes = self.stored[partition].bytes();
+            *state = PartitionState::decode_lazily(plan, &bytes).expect("what was encoded decodes");
+            assert_eq!(PartitionState::decode(plan, &bytes).as_ref(), Ok(&*state), "either way");
             assert_eq!(state.clone().encode(plan), bytes, "decode and encode are inverse");
         }
     }
 
-    fn states(&self) -> Vec<(Log, LogState)> {
-        self.logs.iter().map(|(log, state)| (*log, state.clone())).collect()
+    fn states(&self) -> Vec<(Partition, PartitionState)> {
+        self.partitions.iter().map(|(partition, state)| (*partition, state.clone())).collect()
     }
 
-    fn last(&self) -> BTreeMap<Log, Offset> {
-        self.logs.iter().map(|(log, state)| (*log, state.last_offset())).collect()
+    fn last(&self) -> BTreeMap<Partition, Offset> {
+        self.partitions.iter().map(|(partition, state)| (*partition, state.last_offset())).collect()
     }
 
     fn ask(&self, plan: &FeaturePlan, later: i64) -> (Question, Answer) {
@@ -162,7 +167,7 @@ proptest! {
         }
         steady.restart(&plan);
         cut.restart(&plan);
-        prop_assert_eq!(steady.logs, cut.logs);
+        prop_assert_eq!(steady.partitions, cut.partitions);
         prop_assert_eq!(steady.stored, cut.stored);
     }
 
@@ -170,17 +175,17 @@ proptest! {
     #[test]
     fn damaged_bytes_are_refused_or_canonical(plan in plan(), layout in layout(), events in stream(), at in any::<prop::sample::Index>(), flip in 1u8..) {
         let events = inputs(&plan, &events);
-        let mut state = LogState::with_layout(layout);
-        events.iter().filter(|event| event.stamp.log == Log(0)).for_each(|event| state.apply(&plan, &event.stamp, &event.inputs));
+        let mut state = PartitionState::with_layout(layout);
+        events.iter().filter(|event| event.stamp.partition == Partition(0)).for_each(|event| state.apply(&plan, &event.stamp, &event.inputs));
         let mut bytes = state.encode(&plan);
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
-        if let Ok(mut other) = LogState::decode(&plan, &bytes) {
+        if let Ok(mut other) = PartitionState::decode(&plan, &bytes) {
             prop_assert_eq!(&other.encode(&plan), &bytes, "only canonical bytes decode");
         }
         // Equal to bytes that were only checked: so what is checked is canonical.
-        prop_assert_eq!(LogState::decode_lazily(&plan, &bytes), LogState::decode(&plan, &bytes));
-        prop_assert!(LogState::decode(&plan, &bytes[..at]).is_err(), "cut bytes never decode");
+        prop_assert_eq!(PartitionState::decode_lazily(&plan, &bytes), PartitionState::decode(&plan, &bytes));
+        prop_assert!(PartitionState::decode(&plan, &bytes[..at]).is_err(), "cut bytes never decode");
     }
 }
 
@@ -188,7 +193,7 @@ proptest! {
 fn a_question_before_the_horizon_is_refused_by_name() {
     let plan = generate::plan_of(&["1h"], Span::from_secs(10));
     let mut online = Online::default();
-    let event = generate::event(Log(0), 0, 1_000_000, 1_000_000);
+    let event = generate::event(Partition(0), 0, 1_000_000, 1_000_000);
     online.apply(&plan, &event);
     let at = Time::from_millis(989_999);
     let refused = answer::answer(&plan, &online.states(), at).expect_err("before the horizon");
@@ -200,8 +205,8 @@ fn a_question_before_the_horizon_is_refused_by_name() {
 fn an_event_in_no_tile_still_moves_the_horizon_and_the_offset() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
     let mut online = Online::default();
-    online.apply(&plan, &generate::event(Log(0), 0, 0, 0));
-    online.apply(&plan, &generate::event(Log(0), 7, -90_000_000, 50_000));
+    online.apply(&plan, &generate::event(Partition(0), 0, 0, 0));
+    online.apply(&plan, &generate::event(Partition(0), 7, -90_000_000, 50_000));
     let state = &online.states()[0].1;
     assert_eq!((state.last_offset(), state.newest_arrival()), (7, Time::from_millis(50_000)));
     assert_eq!(state.tiles().len(), 1);
@@ -210,9 +215,9 @@ fn an_event_in_no_tile_still_moves_the_horizon_and_the_offset() {
 #[test]
 fn an_event_never_sees_itself() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
-    let event = generate::event(Log(0), 0, 5000, 5000);
+    let event = generate::event(Partition(0), 0, 5000, 5000);
     for (at, found) in [(5000, false), (5001, true)] {
-        let last = BTreeMap::from([(Log(0), 0)]);
+        let last = BTreeMap::from([(Partition(0), 0)]);
         let question = Question { at: Time::from_millis(at), last, too_early: false };
         for visibility in [Visibility::AsKnown, Visibility::EventTime, Visibility::AsServed] {
             let answers =
@@ -225,8 +230,8 @@ fn an_event_never_sees_itself() {
 #[test]
 fn a_lookup_that_did_not_answer_a_view_is_trained_on_without_it() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
-    let event = generate::event(Log(0), 0, 5000, 5000);
-    let last = BTreeMap::from([(Log(0), 0)]);
+    let event = generate::event(Partition(0), 0, 5000, 5000);
+    let last = BTreeMap::from([(Partition(0), 0)]);
     let early = Question { at: Time::from_millis(4000), last: last.clone(), too_early: true };
     let late = Question { at: Time::from_millis(6000), last, too_early: false };
     let asked = [early.clone(), late];
@@ -240,14 +245,14 @@ fn a_lookup_that_did_not_answer_a_view_is_trained_on_without_it() {
 #[test]
 fn a_state_before_any_event_is_the_empty_one() {
     let plan = generate::plan_of(&["1h"], Span::ZERO);
-    let empty = LogState::new().encode(&plan);
-    assert_eq!(LogState::decode(&plan, &empty), Ok(LogState::new()));
+    let empty = PartitionState::new().encode(&plan);
+    assert_eq!(PartitionState::decode(&plan, &empty), Ok(PartitionState::new()));
     let mut online = Online::default();
-    online.apply(&plan, &generate::event(Log(0), 0, 5000, 5000));
+    online.apply(&plan, &generate::event(Partition(0), 0, 5000, 5000));
     let applied = online.states()[0].1.clone().encode(&plan);
     // After the layout's version: the last offset in one byte, then the newest arrival, then the tiles.
     for (offset, rest) in [(applied[1], &empty[2..]), (empty[1], &applied[2..])] {
         let mixed = [&[applied[0], offset], rest].concat();
-        assert!(LogState::decode(&plan, &mixed).is_err(), "{mixed:?}");
+        assert!(PartitionState::decode(&plan, &mixed).is_err(), "{mixed:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidemark_kernel::parts::{Rest, StateChange};
-use tidemark_kernel::{FeaturePlan, Layout, Log, LogState, Span};
+use tidemark_kernel::{FeaturePlan, Layout, Partition, PartitionState, Span};
 
 use super::generate;
 
@@ -40,16 +40,16 @@ impl Stored {
 }
 
 /// An event in each of these milliseconds, which arrives at once.
-fn state(plan: &FeaturePlan, layout: Layout, times: impl IntoIterator<Item = i64>) -> LogState {
-    let mut state = LogState::with_layout(layout);
+fn state(plan: &FeaturePlan, layout: Layout, times: impl IntoIterator<Item = i64>) -> PartitionState {
+    let mut state = PartitionState::with_layout(layout);
     for (offset, at) in times.into_iter().enumerate() {
-        let event = generate::event(Log(0), offset as i64, at, at);
+        let event = generate::event(Partition(0), offset as i64, at, at);
         state.apply(plan, &event.stamp, &event.inputs);
     }
     state
 }
 
-/// Ten seconds of `head` are in cells of 1,024 ms.
+/// Ten seconds of `time_travel` are in cells of 1,024 ms.
 const CELL: i64 = 1024;
 
 fn numbers(change: &StateChange) -> Vec<(i64, bool)> {
@@ -71,9 +71,9 @@ fn a_flush_of_a_busy_state_writes_what_is_new() {
     );
 
     let mut at = 60_400;
-    let mut apply = |state: &mut LogState, later: i64| {
+    let mut apply = |state: &mut PartitionState, later: i64| {
         at += later;
-        let event = generate::event(Log(0), at, at, at);
+        let event = generate::event(Partition(0), at, at, at);
         state.apply(&plan, &event.stamp, &event.inputs);
         state.change(&plan)
     };
@@ -107,9 +107,9 @@ fn a_state_with_little_that_is_new_is_one_piece() {
 #[test]
 fn what_is_ahead_of_its_arrival_is_with_the_newest() {
     let plan = generate::plan_of(&["1h"], Span::from_secs(10));
-    let mut state = LogState::new();
+    let mut state = PartitionState::new();
     for offset in 0..100 {
-        let event = generate::event(Log(0), offset, 20_000 + offset * 10_000, 20_000);
+        let event = generate::event(Partition(0), offset, 20_000 + offset * 10_000, 20_000);
         state.apply(&plan, &event.stamp, &event.inputs);
     }
     assert_eq!(numbers(&state.change(&plan)), [(20_000 / CELL, true)]);
@@ -127,11 +127,11 @@ proptest! {
         ),
     ) {
         let plan = generate::plan_of(&["10s", "1h"], Span::from_secs(10));
-        let (mut often, mut once) = (LogState::with_layout(Layout::Two), LogState::with_layout(Layout::Two));
+        let (mut often, mut once) = (PartitionState::with_layout(Layout::Two), PartitionState::with_layout(Layout::Two));
         let (mut stored, mut arrival) = (Stored::default(), 1_000_000);
         for (offset, (pause, ahead, is_flushed)) in (0..).zip(events) {
             arrival += pause;
-            let event = generate::event(Log(0), offset, arrival + ahead, arrival);
+            let event = generate::event(Partition(0), offset, arrival + ahead, arrival);
             often.apply(&plan, &event.stamp, &event.inputs);
             once.apply(&plan, &event.stamp, &event.inputs);
             if is_flushed {

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::statistics::{self, Logs};
+use super::statistics::{self, Partitions};
 use super::{DataFile, EventTable, TableError, data_file, held};
 use crate::durable::FileError;
 
@@ -118,8 +118,8 @@ impl EventTable {
 
     /// Commits a merged file in place of its parts; not where somebody else has replaced one of them.
     async fn put_in_place(&mut self, file: &mut Add, parts: &[DataFile]) -> Result<bool, TableError> {
-        let held = parts.iter().try_fold(Logs::new(), |mut held, part| {
-            statistics::merge(&mut held, part.logs.as_ref()?);
+        let held = parts.iter().try_fold(Partitions::new(), |mut held, part| {
+            statistics::merge(&mut held, part.partitions.as_ref()?);
             Some(held)
         });
         if held.is_some_and(|held| statistics::of_file(file) != Some(held)) {

@@ -1,11 +1,11 @@
 //! Data files: rows in Parquet in the order given, durable before they are named.
 //!
-//! Names are the order of rows: files are read in order of their names, and in that order every log is in order of
-//! offset. A name starts with the version that its writer had seen, plus one. Two files with rows of one log were
+//! Names are the order of rows: files are read in order of their names, and in that order every partition is in order of
+//! offset. A name starts with the version that its writer had seen, plus one. Two files with rows of one partition were
 //! never written under the same: whoever writes the later rows has seen the commit of the earlier ones. A file that
 //! is merged from a run of neighbours takes the place of the first of them. So it stays behind everything that stood
 //! before the run; and an append under way, whose name may fall into the middle of the run, has in common with the
-//! run only logs of those parts that stand before it.
+//! run only partitions of those parts that stand before it.
 
 use std::collections::HashMap;
 use std::path::Path;

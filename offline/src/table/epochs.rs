@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 
 use super::{EventTable, TableError};
 
@@ -22,7 +22,7 @@ pub struct Epoch {
 }
 
 /// The leader epochs of partitions; one that is not named is not known.
-pub type Epochs = BTreeMap<Log, Epoch>;
+pub type Epochs = BTreeMap<Partition, Epoch>;
 
 impl EventTable {
     /// The leader epochs that these partitions were last [appended](Self::append) with, as far as this handle has seen.
@@ -31,11 +31,11 @@ impl EventTable {
     ///
     /// # Errors
     /// Fails where the table's log cannot be read.
-    pub async fn epochs(&self, logs: &[Log]) -> Result<Epochs, TableError> {
+    pub async fn epochs(&self, partitions: &[Partition]) -> Result<Epochs, TableError> {
         let mut epochs = Epochs::new();
-        for log in logs {
+        for partition in partitions {
             if let Some(epoch) = self.log.epoch(&self.folder, *log).await? {
-                epochs.insert(*log, epoch);
+                epochs.insert(*partition, epoch);
             }
         }
         Ok(epochs)

@@ -9,11 +9,11 @@ use std::fs::File;
 
 use deltalake_core::kernel::StructField;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use tidemark_kernel::{Log, SourcePlan, Type};
+use tidemark_kernel::{Partition, SourcePlan, Type};
 
 use super::log::TableLog;
-use super::statistics::{self, Logs};
-use super::{DataFile, EventTable, TableError, facts, layout};
+use super::statistics::{self, Partitions};
+use super::{DataFile, EventTable, TableError, layout, properties};
 use crate::durable::FileError;
 use crate::location::Location;
 
@@ -38,22 +38,22 @@ pub struct HeldField {
     /// How many rows have it, null or not.
     pub rows: u64,
     /// Where they are: for each partition, the least and the greatest offset.
-    pub places: Vec<(Log, i64, i64)>,
+    pub places: Vec<(Partition, i64, i64)>,
 }
 
 impl HeldField {
-    /// Where the rows are: `log file offsets 0 to 11`; empty where that is not known.
+    /// Where the rows are: `partition file offsets 0 to 11`; empty where that is not known.
     #[must_use]
     pub fn place(&self) -> String {
-        let place = |(log, first, last): &(Log, i64, i64)| match last == first {
-            true => format!("log {log} offset {first}"),
-            false => format!("log {log} offsets {first} to {last}"),
+        let place = |(partition, first, last): &(Partition, i64, i64)| match last == first {
+            true => format!("partition {partition} offset {first}"),
+            false => format!("partition {partition} offsets {first} to {last}"),
         };
         self.places.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// ``field `qty` is declared as float64, but 1 row holds it as int64 (log file offset 0)``
+/// ``field `qty` is declared as float64, but 1 row holds it as int64 (partition file offset 0)``
 impl fmt::Display for HeldField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, stored, declared, rows, .. } = self;
@@ -79,7 +79,7 @@ impl EventTable {
         let folder = location.table(&source.name, "events");
         let Some(log) = TableLog::open(&folder, &source.name).await? else { return Ok(Held::default()) };
         let table = Self::new(folder, layout::events(source), log);
-        let topic = table.facts().get(facts::TOPIC);
+        let topic = table.properties().get(properties::TOPIC);
         let topic = topic.and_then(|topic| topic.split(' ').next()).map(str::to_owned);
         Ok(Held { fields: table.held_fields()?, topic })
     }
@@ -113,12 +113,12 @@ impl EventTable {
     fn held_field(&self, ours: &StructField) -> Result<HeldField, TableError> {
         let columns = self.log.columns(&self.folder)?;
         let stored = columns.field(ours.name()).and_then(|field| layout::type_of(field.data_type()));
-        let (mut rows, mut logs) = (0, Logs::new());
+        let (mut rows, mut partitions) = (0, Partitions::new());
         for file in self.files()? {
             let held = rows_with(&file, ours.name())?;
             if held > 0 {
                 rows += held;
-                statistics::merge(&mut logs, file.logs.as_ref().unwrap_or(&Logs::new()));
+                statistics::merge(&mut partitions, file.partitions.as_ref().unwrap_or(&Partitions::new()));
             }
         }
         Ok(HeldField {
@@ -127,7 +127,7 @@ impl EventTable {
             stored: stored.unwrap_or(Type::Bytes),
             declared: layout::type_of(ours.data_type()).unwrap_or(Type::Bytes),
             rows,
-            places: logs.iter().map(|(log, held)| (*log, held.first, held.last)).collect(),
+            places: partitions.iter().map(|(partition, held)| (*partition, held.first, held.last)).collect(),
         })
     }
 }

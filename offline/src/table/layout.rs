@@ -13,7 +13,7 @@ use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
 use tidemark_kernel::value::{Type, arrow::data_type};
-use tidemark_kernel::{Log, Offset, SourcePlan};
+use tidemark_kernel::{Offset, Partition, SourcePlan};
 
 use super::Positions;
 
@@ -21,9 +21,9 @@ use super::Positions;
 pub const EVENT_TIME: &str = "_event_time";
 /// When the system could first have known it: timestamp, null only for dead letters without any.
 pub const ARRIVAL_TIME: &str = "_arrival_time";
-/// The log it came from: int32, never null.
+/// The partition it came from: int32, never null.
 pub const LOG: &str = "_log";
-/// Its place in that log: int64, never null.
+/// Its place in that partition: int64, never null.
 pub const OFFSET: &str = "_offset";
 /// The payload as received, where the source says `raw: keep`: binary.
 pub const RAW: &str = "_raw";
@@ -158,20 +158,20 @@ fn to_micros(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(micros.with_timezone("UTC")) as ArrayRef)
 }
 
-/// The rows, stored or not, that are before `to`, or of a log that it does not name.
+/// The rows, stored or not, that are before `to`, or of a partition that it does not name.
 pub(super) fn before(rows: &RecordBatch, to: &Positions) -> Result<RecordBatch, ArrowError> {
-    filter(rows, |log, offset| to.get(&log).is_none_or(|to| to.covers(offset)))
+    filter(rows, |partition, offset| to.get(&partition).is_none_or(|to| to.covers(offset)))
 }
 
 /// The rows, stored or not, of the partitions and offsets that are wanted.
 pub(super) fn filter(
     rows: &RecordBatch,
-    is_wanted: impl Fn(Log, Offset) -> bool,
+    is_wanted: impl Fn(Partition, Offset) -> bool,
 ) -> Result<RecordBatch, ArrowError> {
-    let logs = rows.column(rows.schema().index_of(LOG)?).as_primitive::<Int32Type>();
+    let partitions = rows.column(rows.schema().index_of(LOG)?).as_primitive::<Int32Type>();
     let offsets = rows.column(rows.schema().index_of(OFFSET)?).as_primitive::<Int64Type>();
-    let kept = logs.values().iter().zip(offsets.values());
-    let kept = kept.map(|(log, offset)| is_wanted(Log(*log), *offset));
+    let kept = partitions.values().iter().zip(offsets.values());
+    let kept = kept.map(|(partition, offset)| is_wanted(Partition(*partition), *offset));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
 }
 

@@ -1,8 +1,8 @@
-//! The table's Delta log: opening, creating, evolving, committing, and the positions and facts kept in it.
+//! The table's Delta log: opening, creating, evolving, committing, and the positions and properties kept in it.
 //!
-//! Where a log stands is a Delta `txn` action: `tidemark/<source>/<log>` at version = position. Delta looks such
+//! Where a partition stands is a Delta `txn` action: `tidemark/<source>/<partition>` at version = position. Delta looks such
 //! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for. Two more of a
-//! partition, `tidemark/<source>/<log>/epoch` and `…/epoch_at`, hold its leader epoch: they are always written together. Versions
+//! partition, `tidemark/<source>/<partition>/epoch` and `…/epoch_at`, hold its leader epoch: they are always written together. Versions
 //! that know no epochs take them for no position, since what follows the source's name is no number.
 //!
 //! A commit builds only on durable ones: whoever makes it has made the one before durable, or has seen that it is.
@@ -19,10 +19,10 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 use url::Url;
 
-use super::facts::{self, Facts};
+use super::properties::{self, Properties};
 use super::{DataFile, Epoch, Epochs, Positions, TableError, layout};
 use crate::durable::{self, FileError};
 use checkpoint::{KEPT, is_due, load};
@@ -35,7 +35,7 @@ pub(super) struct TableLog {
     table: DeltaTable,
     source: String,
     positions: Positions,
-    facts: Facts,
+    properties: Properties,
     /// How many of the commits to come are told as failed once they are in.
     #[cfg(test)]
     pub(super) lost_answers: u32,
@@ -59,22 +59,22 @@ impl TableLog {
             Err(TableError::Missing(_)) => return Ok(None),
             loaded => loaded?,
         };
-        let (positions, facts) = (Positions::new(), Facts::new());
+        let (positions, properties) = (Positions::new(), Properties::new());
         let mut log = Self {
             table,
             source: source.to_owned(),
             positions,
-            facts,
+            properties,
             #[cfg(test)]
             lost_answers: 0,
         };
         let writable = PROTOCOL.can_write_to(log.state(folder)?);
         writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
         sync_seen(folder, log.version())?;
-        log.facts = facts::of(log.state(folder)?.metadata().configuration());
-        facts::check_format(folder, &log.facts)?;
+        log.properties = properties::of(log.state(folder)?.metadata().configuration());
+        properties::check_format(folder, &log.properties)?;
         log.positions = log.read_positions(folder).await?;
-        Ok(Some(log))
+        Ok(Some(partition))
     }
 
     /// Creates the table. Where another process does so at the same time, theirs is opened.
@@ -110,9 +110,9 @@ impl TableLog {
         &self.positions
     }
 
-    /// The table's facts.
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    /// The table's properties.
+    pub(super) fn properties(&self) -> &Properties {
+        &self.properties
     }
 
     /// The table's columns.
@@ -128,7 +128,7 @@ impl TableLog {
     /// The data files that make up the table.
     #[expect(deprecated, reason = "nothing else gives the tags of a file")]
     pub(super) fn files(&self, folder: &Path) -> Result<Vec<Add>, TableError> {
-        Ok(self.state(folder)?.log_data().iter().map(|file| file.add_action()).collect())
+        Ok(self.state(folder)?.partition_data().iter().map(|file| file.add_action()).collect())
     }
 
     /// What a commit did; none where it has expired.
@@ -157,8 +157,8 @@ impl TableLog {
         let mut newer = Self { table, ..self.clone() };
         if newer.version() > self.version() {
             sync_seen(folder, newer.version())?;
-            newer.facts = facts::of(newer.state(folder)?.metadata().configuration());
-            facts::check_format(folder, &newer.facts)?;
+            newer.properties = properties::of(newer.state(folder)?.metadata().configuration());
+            properties::check_format(folder, &newer.properties)?;
             match newer.moved_since(folder, self.version()).await? {
                 Some(moved) => newer.positions.extend(moved),
                 None => newer.positions = newer.read_positions(folder).await?,
@@ -189,24 +189,25 @@ impl TableLog {
         self.commit(folder, vec![Action::Metadata(metadata)], DeltaOperation::AddColumn { fields }).await
     }
 
-    /// Replaces the facts, where given, and names logs that were not named yet.
+    /// Replaces the properties, where given, and names partitions that were not named yet.
     pub(super) async fn declare(
         &mut self,
         folder: &Path,
-        facts: Option<&Facts>,
+        properties: Option<&Properties>,
         starts: &Positions,
     ) -> Result<Outcome, TableError> {
         let mut actions = self.moves(starts);
-        if let Some(facts) = facts {
-            let metadata = facts::put(self.state(folder)?.metadata(), facts);
+        if let Some(properties) = properties {
+            let metadata = properties::put(self.state(folder)?.metadata(), properties);
             actions.push(Action::Metadata(metadata.map_err(TableError::log(folder))?));
         }
-        let properties = facts.into_iter().flatten().map(|(name, fact)| (name.clone(), fact.clone()));
+        let properties =
+            properties.into_iter().flatten().map(|(name, property)| (name.clone(), property.clone()));
         let operation = DeltaOperation::SetTableProperties { properties: properties.collect() };
         self.commit(folder, actions, operation).await
     }
 
-    /// Adds a data file, if any, moves the logs in `to`, and records leader epochs.
+    /// Adds a data file, if any, moves the partitions in `to`, and records leader epochs.
     pub(super) async fn append(
         &mut self,
         folder: &Path,
@@ -228,7 +229,7 @@ impl TableLog {
         merged: Add,
     ) -> Result<Outcome, TableError> {
         let target_size = merged.size;
-        let files = self.state(folder)?.log_data();
+        let files = self.state(folder)?.partition_data();
         let replaced = files.iter().filter(|file| parts.iter().any(|part| part.name() == file.path()));
         let mut actions: Vec<Action> =
             replaced.map(|file| Action::Remove(file.remove_action(false))).collect();
@@ -236,18 +237,18 @@ impl TableLog {
         self.commit(folder, actions, DeltaOperation::Optimize { predicate: None, target_size }).await
     }
 
-    /// Puts the rests of data files in their place, puts logs back, and replaces the facts.
+    /// Puts the rests of data files in their place, puts partitions back, and replaces the properties.
     pub(super) async fn take_back(
         &mut self,
         folder: &Path,
         cut: &[DataFile],
         rests: Vec<Add>,
         back: &Positions,
-        facts: &Facts,
+        properties: &Properties,
     ) -> Result<Outcome, TableError> {
         let state = self.state(folder)?;
-        let metadata = facts::put(state.metadata(), facts).map_err(TableError::log(folder))?;
-        let files = state.log_data();
+        let metadata = properties::put(state.metadata(), properties).map_err(TableError::log(folder))?;
+        let files = state.partition_data();
         let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));
@@ -263,7 +264,7 @@ impl TableLog {
         cut: &[DataFile],
         rests: Vec<Add>,
     ) -> Result<Outcome, TableError> {
-        let files = self.state(folder)?.log_data();
+        let files = self.state(folder)?.partition_data();
         let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));
@@ -280,11 +281,11 @@ impl TableLog {
         self.commit(folder, vec![], operation).await
     }
 
-    /// The actions that say where logs stand.
+    /// The actions that say where partitions stand.
     fn moves(&self, to: &Positions) -> Vec<Action> {
         let transaction = |id, version| Action::Txn(Transaction::new(id, version));
         let mut moves: Vec<Action> =
-            to.iter().map(|(log, position)| transaction(self.app_id(*log), position.0)).collect();
+            to.iter().map(|(partition, position)| transaction(self.app_id(*partition), position.0)).collect();
         let (known, partitions) = (partitions(&self.positions), partitions(to));
         if partitions > known {
             moves.push(transaction(self.partitions_id(), partitions));
@@ -295,32 +296,38 @@ impl TableLog {
     /// The actions that record leader epochs.
     fn epoch_actions(&self, epochs: &Epochs) -> Vec<Action> {
         let transaction = |id, version| Action::Txn(Transaction::new(id, version));
-        let both = epochs.iter().flat_map(|(log, epoch)| {
-            let number = transaction(self.epoch_id(*log), i64::from(epoch.number));
-            [number, transaction(self.epoch_at_id(*log), epoch.until.0)]
+        let both = epochs.iter().flat_map(|(partition, epoch)| {
+            let number = transaction(self.epoch_id(*partition), i64::from(epoch.number));
+            [number, transaction(self.epoch_at_id(*partition), epoch.until.0)]
         });
         both.collect()
     }
 
     /// The leader epoch that was last recorded of a partition.
-    pub(super) async fn epoch(&self, folder: &Path, log: Log) -> Result<Option<Epoch>, TableError> {
-        let Some(until) = self.transaction(folder, self.epoch_at_id(log)).await? else { return Ok(None) };
-        let number = self.transaction(folder, self.epoch_id(log)).await?;
+    pub(super) async fn epoch(
+        &self,
+        folder: &Path,
+        partition: Partition,
+    ) -> Result<Option<Epoch>, TableError> {
+        let Some(until) = self.transaction(folder, self.epoch_at_id(partition)).await? else {
+            return Ok(None);
+        };
+        let number = self.transaction(folder, self.epoch_id(partition)).await?;
         let number = number.and_then(|number| i32::try_from(number).ok());
         Ok(number.map(|number| Epoch { number, until: Position(until) }))
     }
 
-    /// Where actions say that logs stand.
+    /// Where actions say that partitions stand.
     fn moved(&self, actions: &[Action]) -> Positions {
         let moved = actions.iter().filter_map(|action| match action {
-            Action::Txn(moved) => Some((self.log_of(&moved.app_id)?, Position(moved.version))),
+            Action::Txn(moved) => Some((self.partition_of(&moved.app_id)?, Position(moved.version))),
             _ => None,
         });
         moved.collect()
     }
 
     /// Commits to the very next version or not at all. Delta's own retries would put a commit behind one that
-    /// moved the same logs, so there are none.
+    /// moved the same partitions, so there are none.
     async fn commit(
         &mut self,
         folder: &Path,
@@ -346,7 +353,7 @@ impl TableLog {
         #[cfg(test)]
         self.lose_answer(folder)?;
         sync_commit(folder, version)?;
-        self.facts = facts::of(committed.snapshot.metadata().configuration());
+        self.properties = properties::of(committed.snapshot.metadata().configuration());
         self.table.state = Some(committed.snapshot);
         self.positions.extend(moved);
         if is_due(version - 1, version) {
@@ -374,7 +381,7 @@ impl TableLog {
             && self.version() > seen
     }
 
-    /// Where the commits after a version have moved logs; none where some of them have expired.
+    /// Where the commits after a version have moved partitions; none where some of them have expired.
     async fn moved_since(&self, folder: &Path, version: u64) -> Result<Option<Positions>, TableError> {
         let mut moved = Positions::new();
         for version in version + 1..=self.version() {
@@ -386,11 +393,11 @@ impl TableLog {
 
     async fn read_positions(&self, folder: &Path) -> Result<Positions, TableError> {
         let partitions = self.transaction(folder, self.partitions_id()).await?.unwrap_or(0);
-        let partitions = (0..partitions).filter_map(|partition| i32::try_from(partition).ok()).map(Log);
+        let partitions = (0..partitions).filter_map(|partition| i32::try_from(partition).ok()).map(Partition);
         let mut positions = Positions::new();
-        for log in [Log::PUSH, Log::FILE].into_iter().chain(partitions) {
-            if let Some(position) = self.transaction(folder, self.app_id(log)).await? {
-                positions.insert(log, Position(position));
+        for partition in [Partition::PUSH, Partition::FILE].into_iter().chain(partitions) {
+            if let Some(position) = self.transaction(folder, self.app_id(partition)).await? {
+                positions.insert(partition, Position(position));
             }
         }
         Ok(positions)
@@ -402,24 +409,24 @@ impl TableLog {
         version.map_err(TableError::log(folder))
     }
 
-    fn app_id(&self, log: Log) -> String {
-        format!("tidemark/{}/{log}", self.source)
+    fn app_id(&self, partition: Partition) -> String {
+        format!("tidemark/{}/{partition}", self.source)
     }
 
-    fn epoch_id(&self, log: Log) -> String {
-        format!("{}/epoch", self.app_id(log))
+    fn epoch_id(&self, partition: Partition) -> String {
+        format!("{}/epoch", self.app_id(partition))
     }
 
-    fn epoch_at_id(&self, log: Log) -> String {
-        format!("{}/epoch_at", self.app_id(log))
+    fn epoch_at_id(&self, partition: Partition) -> String {
+        format!("{}/epoch_at", self.app_id(partition))
     }
 
-    /// The log whose position an action holds; none where it holds something else.
-    fn log_of(&self, app_id: &str) -> Option<Log> {
+    /// The partition whose position an action holds; none where it holds something else.
+    fn partition_of(&self, app_id: &str) -> Option<Partition> {
         match app_id.strip_prefix("tidemark/")?.strip_prefix(&self.source)?.strip_prefix('/')? {
-            name if name == Log::FILE.to_string() => Some(Log::FILE),
-            name if name == Log::PUSH.to_string() => Some(Log::PUSH),
-            name => name.parse().ok().map(Log),
+            name if name == Partition::FILE.to_string() => Some(Partition::FILE),
+            name if name == Partition::PUSH.to_string() => Some(Partition::PUSH),
+            name => name.parse().ok().map(Partition),
         }
     }
 
@@ -428,9 +435,9 @@ impl TableLog {
     }
 }
 
-/// One more than the highest partition among these logs.
+/// One more than the highest partition among these partitions.
 fn partitions(positions: &Positions) -> i64 {
-    positions.last_key_value().map_or(0, |(log, _)| i64::from(log.0.max(-1)) + 1)
+    positions.last_key_value().map_or(0, |(partition, _)| i64::from(partition.0.max(-1)) + 1)
 }
 
 fn handle(folder: &Path) -> Result<DeltaTable, TableError> {

@@ -8,7 +8,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use deltalake_core::kernel::Add;
 use futures::TryStreamExt;
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 use tidemark_kernel::event::Offset;
 
 use super::log::Outcome;
@@ -16,7 +16,7 @@ use super::read::read_in_order;
 use super::{DataFile, EventTable, TableError, data_file, layout};
 
 /// Rows by their places: for each partition, offsets.
-pub type Places = BTreeMap<Log, BTreeSet<Offset>>;
+pub type Places = BTreeMap<Partition, BTreeSet<Offset>>;
 
 impl EventTable {
     /// Removes the rows at these places in one commit; positions stay as they are. How many rows that was: a row that is
@@ -90,11 +90,11 @@ impl EventTable {
 
 /// Whether a file may have a row at one of these places, as far as its statistics tell.
 fn may_hold(file: &DataFile, places: &Places) -> bool {
-    file.logs.as_ref().is_none_or(|logs| {
-        let wanted = |log: &Log, first, last| {
-            places.get(log).is_some_and(|offsets| offsets.range(first..=last).next().is_some())
+    file.partitions.as_ref().is_none_or(|partitions| {
+        let wanted = |partition: &Partition, first, last| {
+            places.get(partition).is_some_and(|offsets| offsets.range(first..=last).next().is_some())
         };
-        logs.iter().any(|(log, held)| wanted(log, held.first, held.last))
+        partitions.iter().any(|(partition, held)| wanted(partition, held.first, held.last))
     })
 }
 
@@ -102,10 +102,11 @@ fn may_hold(file: &DataFile, places: &Places) -> bool {
 fn without(rows: &RecordBatch, places: &Places, except: &[&str]) -> Result<RecordBatch, ArrowError> {
     let reasons = rows.column_by_name(layout::REASON).and_then(|reasons| reasons.as_string_opt::<i32>());
     let stays = |row| reasons.is_some_and(|reasons| except.contains(&reasons.value(row)));
-    let logs = rows.column(rows.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>();
+    let partitions = rows.column(rows.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>();
     let offsets = rows.column(rows.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
-    let is_gone = |log, offset| places.get(&Log(log)).is_some_and(|gone| gone.contains(&offset));
-    let rows_kept = logs.values().iter().zip(offsets.values()).enumerate();
-    let kept = rows_kept.map(|(row, (log, offset))| !is_gone(*log, *offset) || stays(row));
+    let is_gone =
+        |partition, offset| places.get(&Partition(partition)).is_some_and(|gone| gone.contains(&offset));
+    let rows_kept = partitions.values().iter().zip(offsets.values()).enumerate();
+    let kept = rows_kept.map(|(row, (partition, offset))| !is_gone(*partition, *offset) || stays(row));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some)))
 }

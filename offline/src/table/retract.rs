@@ -2,7 +2,7 @@
 //!
 //! The rows are deleted, and the table's properties name the retraction, in one commit: no reader finds one without the
 //! other, and a reader that knows nothing of retractions does not find the rows either. Positions stay as they are. States
-//! that were made before the retraction still hold the rows; the position in [`Log::RETRACTIONS`] at which their generation
+//! that were made before the retraction still hold the rows; the position in [`Partition::RETRACTIONS`] at which their generation
 //! was begun identifies them.
 
 use std::fmt;
@@ -13,22 +13,24 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use deltalake_core::kernel::Add;
 use futures::stream::StreamExt;
-use tidemark_kernel::{Log, Offset, Position};
+use tidemark_kernel::{Offset, Partition, Position};
 use tokio::runtime::Handle;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::{DataFile, EventTable, Facts, Positions, TableError, compact, data_file, layout, statistics};
+use super::{
+    DataFile, EventTable, Positions, Properties, TableError, compact, data_file, layout, statistics,
+};
 use crate::durable::FileError;
 
-/// The fact that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
+/// The property that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
 pub const RETRACTED: &str = "retracted";
 
 /// Records of one partition that were taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Retraction {
     /// The partition.
-    pub log: Log,
+    pub partition: Partition,
     /// The first offset.
     pub from: Position,
     /// The position after the last one.
@@ -39,24 +41,24 @@ pub struct Retraction {
 
 impl fmt::Display for Retraction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}..{}@{}", self.log.0, self.from.0, self.to.0, self.at)
+        write!(f, "{}:{}..{}@{}", self.partition.0, self.from.0, self.to.0, self.at)
     }
 }
 
 impl Retraction {
     fn parse(text: &str) -> Option<Self> {
-        let (log, rest) = text.split_once(':')?;
+        let (partition, rest) = text.split_once(':')?;
         let (span, at) = rest.split_once('@')?;
         let (from, to) = span.split_once("..")?;
         let position = |text: &str| text.parse().ok().map(Position);
-        let log = Log(log.parse().ok()?);
-        Some(Self { log, from: position(from)?, to: position(to)?, at: at.parse().ok()? })
+        let partition = Partition(partition.parse().ok()?);
+        Some(Self { partition, from: position(from)?, to: position(to)?, at: at.parse().ok()? })
     }
 
     /// Whether a record is one of them.
     #[must_use]
-    pub fn holds(&self, log: Log, offset: Offset) -> bool {
-        self.log == log && (self.from.0..self.to.0).contains(&offset)
+    pub fn holds(&self, partition: Partition, offset: Offset) -> bool {
+        self.partition == partition && (self.from.0..self.to.0).contains(&offset)
     }
 
     /// The rows, stored or not, that are none of them.
@@ -64,33 +66,33 @@ impl Retraction {
     /// # Errors
     /// Fails where the rows have no partition or no offset.
     pub fn without(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        layout::filter(rows, |log, offset| !self.holds(log, offset))
+        layout::filter(rows, |partition, offset| !self.holds(partition, offset))
     }
 }
 
-/// The retractions that facts name, oldest first. None where a newer version has written them in another form.
+/// The retractions that properties name, oldest first. None where a newer version has written them in another form.
 #[must_use]
-pub fn retractions(facts: &Facts) -> Option<Vec<Retraction>> {
-    named(facts).map(Retraction::parse).collect()
+pub fn retractions(properties: &Properties) -> Option<Vec<Retraction>> {
+    named(properties).map(Retraction::parse).collect()
 }
 
-/// The position in [`Log::RETRACTIONS`] that a table with these facts stands at.
+/// The position in [`Partition::RETRACTIONS`] that a table with these properties stands at.
 #[must_use]
-pub fn retracted(facts: &Facts) -> Position {
-    Position(named(facts).count() as i64)
+pub fn retracted(properties: &Properties) -> Position {
+    Position(named(properties).count() as i64)
 }
 
-/// The facts with one retraction more.
+/// The properties with one retraction more.
 #[must_use]
-pub fn with_retraction(facts: &Facts, retraction: &Retraction) -> Facts {
-    let mut facts = facts.clone();
-    let all = named(&facts).map(str::to_owned).chain([retraction.to_string()]).collect::<Vec<_>>();
-    facts.insert(RETRACTED.to_owned(), all.join(","));
-    facts
+pub fn with_retraction(properties: &Properties, retraction: &Retraction) -> Properties {
+    let mut properties = properties.clone();
+    let all = named(&properties).map(str::to_owned).chain([retraction.to_string()]).collect::<Vec<_>>();
+    properties.insert(RETRACTED.to_owned(), all.join(","));
+    properties
 }
 
-fn named(facts: &Facts) -> impl Iterator<Item = &str> {
-    let all = facts.get(RETRACTED).map_or("", String::as_str);
+fn named(properties: &Properties) -> impl Iterator<Item = &str> {
+    let all = properties.get(RETRACTED).map_or("", String::as_str);
     all.split(',').filter(|one| !one.is_empty())
 }
 
@@ -113,11 +115,11 @@ impl EventTable {
             let detail = format!("its property tidemark.{RETRACTED} has another form");
             TableError::Newer { path: self.folder.clone(), detail }
         };
-        retractions(self.facts()).ok_or_else(unreadable)
+        retractions(self.properties()).ok_or_else(unreadable)
     }
 
-    /// Deletes the rows of a retraction and adds it to the table's facts, in one commit. How many rows that were; none
-    /// where the facts name it already, and nothing is changed then.
+    /// Deletes the rows of a retraction and adds it to the table's properties, in one commit. How many rows that were; none
+    /// where the properties name it already, and nothing is changed then.
     ///
     /// Others may append and compact meanwhile. Readers that have begun before go on reading the files that held the rows,
     /// until [`vacuum`](Self::vacuum).
@@ -146,10 +148,10 @@ impl EventTable {
                 return Ok(None);
             }
             self.cut(retraction, cut).await?;
-            let facts = with_retraction(self.facts(), &retraction);
+            let properties = with_retraction(self.properties(), &retraction);
             let rests = cut.rests.clone();
             let taken_back =
-                self.log.take_back(&self.folder, &cut.files, rests, &Positions::new(), &facts).await?;
+                self.log.take_back(&self.folder, &cut.files, rests, &Positions::new(), &properties).await?;
             if let Outcome::Committed(_) = taken_back {
                 return Ok(Some(cut.rows));
             }
@@ -216,8 +218,8 @@ impl EventTable {
 
 /// Whether a file may hold rows of a retraction, as far as its statistics tell.
 fn may_hold(file: &DataFile, retraction: Retraction) -> bool {
-    file.logs.as_ref().is_none_or(|logs| {
-        let held = logs.get(&retraction.log);
+    file.partitions.as_ref().is_none_or(|partitions| {
+        let held = partitions.get(&retraction.partition);
         held.is_some_and(|held| retraction.from.0 <= held.last && held.first < retraction.to.0)
     })
 }
@@ -227,16 +229,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_name_retractions_in_their_order() {
-        let one = Retraction { log: Log::FILE, from: Position(0), to: Position(3), at: 3 };
-        let two = Retraction { log: Log(7), from: Position(10), to: Position(12), at: 9 };
-        let facts = with_retraction(&with_retraction(&Facts::new(), &one), &two);
-        assert_eq!(facts[RETRACTED], "-1:0..3@3,7:10..12@9");
-        assert_eq!((retractions(&facts), retracted(&facts)), (Some(vec![one, two]), Position(2)));
-        assert_eq!((retractions(&Facts::new()), retracted(&Facts::new())), (Some(vec![]), Position(0)));
-        let other = Facts::from([(RETRACTED.to_owned(), "-1:0..3@3,{}".to_owned())]);
+    fn properties_name_retractions_in_their_order() {
+        let one = Retraction { partition: Partition::FILE, from: Position(0), to: Position(3), at: 3 };
+        let two = Retraction { partition: Partition(7), from: Position(10), to: Position(12), at: 9 };
+        let properties = with_retraction(&with_retraction(&Properties::new(), &one), &two);
+        assert_eq!(properties[RETRACTED], "-1:0..3@3,7:10..12@9");
+        assert_eq!((retractions(&properties), retracted(&properties)), (Some(vec![one, two]), Position(2)));
+        assert_eq!(
+            (retractions(&Properties::new()), retracted(&Properties::new())),
+            (Some(vec![]), Position(0))
+        );
+        let other = Properties::from([(RETRACTED.to_owned(), "-1:0..3@3,{}".to_owned())]);
         assert_eq!((retractions(&other), retracted(&other)), (None, Position(2)));
-        assert!(two.holds(Log(7), 10) && two.holds(Log(7), 11));
-        assert!(!two.holds(Log(7), 12) && !two.holds(Log(7), 9) && !two.holds(Log(6), 10));
+        assert!(two.holds(Partition(7), 10) && two.holds(Partition(7), 11));
+        assert!(!two.holds(Partition(7), 12) && !two.holds(Partition(7), 9) && !two.holds(Partition(6), 10));
     }
 }

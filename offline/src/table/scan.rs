@@ -6,15 +6,15 @@ use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 
 use super::read::{Rows, read_in_order};
-use super::{DataFile, EventTable, LogStatistics, Positions, TableError, layout};
+use super::{DataFile, EventTable, PartitionStatistics, Positions, TableError, layout};
 
 impl EventTable {
-    /// Rows with `from <= offset < to` of each log, in commit order: log by log in order of offset, logs mixed.
+    /// Rows with `from <= offset < to` of each partition, in commit order: partition by partition in order of offset, partitions mixed.
     ///
-    /// `columns` are the wanted ones in their order; all of [`schema`](Self::schema) if empty. A log that `from`
+    /// `columns` are the wanted ones in their order; all of [`schema`](Self::schema) if empty. A partition that `from`
     /// does not name is read from its start, one that `to` does not name is not read. A column newer than a row is
     /// null there.
     ///
@@ -26,12 +26,17 @@ impl EventTable {
         self.read(Wanted::new(columns, from.clone(), to.clone()))
     }
 
-    /// The rows of a log that arrived after `since`, in order of offset. Files that cannot hold any are not read.
+    /// The rows of a partition that arrived after `since`, in order of offset. Files that cannot hold any are not read.
     ///
     /// # Errors
     /// As [`scan`](Self::scan).
-    pub fn scan_since(&self, columns: &[&str], log: Log, since: Time) -> Result<Rows, TableError> {
-        let to = self.positions().get(&log).map(|end| (log, *end)).into_iter().collect();
+    pub fn scan_since(
+        &self,
+        columns: &[&str],
+        partition: Partition,
+        since: Time,
+    ) -> Result<Rows, TableError> {
+        let to = self.positions().get(&partition).map(|end| (partition, *end)).into_iter().collect();
         self.read(Wanted { since: Some(since), ..Wanted::new(columns, Positions::new(), to) })
     }
 
@@ -75,27 +80,28 @@ impl Wanted {
         Ok(Schema::new(fields.collect::<Result<Vec<_>, _>>()?))
     }
 
-    /// The range of a log that is wanted.
-    fn range(&self, log: Log) -> (Position, Position) {
-        let end = self.to.get(&log).copied().unwrap_or(Position::START);
-        (self.from.get(&log).copied().unwrap_or(Position::START), end)
+    /// The range of a partition that is wanted.
+    fn range(&self, partition: Partition) -> (Position, Position) {
+        let end = self.to.get(&partition).copied().unwrap_or(Position::START);
+        (self.from.get(&partition).copied().unwrap_or(Position::START), end)
     }
 
     /// Whether a file may hold a wanted row, as far as its statistics tell.
     fn may_hold(&self, file: &DataFile) -> bool {
-        let overlaps = |(log, held): (&Log, &LogStatistics)| {
-            let (from, to) = self.range(*log);
+        let overlaps = |(partition, held): (&Partition, &PartitionStatistics)| {
+            let (from, to) = self.range(*partition);
             let is_later = self.since.is_none_or(|since| held.newest_arrival > Some(since));
             from.0 <= held.last && held.first < to.0 && is_later
         };
-        file.logs.as_ref().is_none_or(|logs| logs.iter().any(overlaps))
+        file.partitions.as_ref().is_none_or(|partitions| partitions.iter().any(overlaps))
     }
 
     fn keep(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let logs = batch.column(batch.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>().clone();
+        let partitions =
+            batch.column(batch.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>().clone();
         let offsets = batch.column(batch.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
-        let wanted = logs.values().iter().zip(offsets.values()).map(|(log, offset)| {
-            let (from, to) = self.range(Log(*log));
+        let wanted = partitions.values().iter().zip(offsets.values()).map(|(partition, offset)| {
+            let (from, to) = self.range(Partition(*partition));
             (from.0..to.0).contains(offset)
         });
         let mut wanted: Vec<bool> = wanted.collect();

@@ -1,5 +1,5 @@
-//! What a data file holds, written down beside its name: the bounds that readers of Delta skip files by, and, log by
-//! log, what we skip files by and what is told of a table without reading it.
+//! What a data file holds, written down beside its name: the bounds that readers of Delta skip files by, and, partition by
+//! partition, what we skip files by and what is told of a table without reading it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use deltalake_core::kernel::{Action, Add};
 use futures::TryStreamExt;
 use serde_json::{Map, Value as Json, json};
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::{Log, Time};
+use tidemark_kernel::{Partition, Time};
 
 use super::read::read_in_order;
 use super::{EventTable, TableError, layout};
 
-/// What a file, or a table, holds of one log.
+/// What a file, or a table, holds of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogStatistics {
+pub struct PartitionStatistics {
     /// How many rows; at least one.
     pub rows: u64,
     /// The least offset.
@@ -31,8 +31,8 @@ pub struct LogStatistics {
     pub newest_arrival: Option<Time>,
 }
 
-impl LogStatistics {
-    /// Adds the statistics of other rows of the same log.
+impl PartitionStatistics {
+    /// Adds the statistics of other rows of the same partition.
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.first = self.first.min(other.first);
@@ -42,57 +42,57 @@ impl LogStatistics {
     }
 }
 
-/// What a file, or a table, holds of each log.
-pub(super) type Logs = BTreeMap<Log, LogStatistics>;
+/// What a file, or a table, holds of each partition.
+pub(super) type Partitions = BTreeMap<Partition, PartitionStatistics>;
 
 /// Adds up what two of them hold.
-pub(super) fn merge(into: &mut Logs, from: &Logs) {
-    for (log, more) in from {
-        into.entry(*log).and_modify(|held| held.merge(more)).or_insert(*more);
+pub(super) fn merge(into: &mut Partitions, from: &Partitions) {
+    for (partition, more) in from {
+        into.entry(*partition).and_modify(|held| held.merge(more)).or_insert(*more);
     }
 }
 
 impl EventTable {
-    /// What the table holds of each log that has rows in it.
+    /// What the table holds of each partition that has rows in it.
     ///
     /// Nothing is read but the table's log: data files are, two or three columns of them, only where an older
-    /// version wrote them with rows of several logs.
+    /// version wrote them with rows of several partitions.
     ///
     /// # Errors
     /// Fails where the table's log or such a file cannot be read.
-    pub async fn log_statistics(&self) -> Result<BTreeMap<Log, LogStatistics>, TableError> {
-        let mut held = Logs::new();
+    pub async fn partition_statistics(&self) -> Result<BTreeMap<Partition, PartitionStatistics>, TableError> {
+        let mut held = Partitions::new();
         for file in self.files()? {
-            match &file.logs {
-                Some(logs) => merge(&mut held, logs),
+            match &file.partitions {
+                Some(partitions) => merge(&mut held, partitions),
                 None => merge(&mut held, &self.read_statistics(file.path).await?),
             }
         }
         Ok(held)
     }
 
-    async fn read_statistics(&self, file: std::path::PathBuf) -> Result<Logs, TableError> {
+    async fn read_statistics(&self, file: std::path::PathBuf) -> Result<Partitions, TableError> {
         let stored = layout::stored(&self.schema);
         let wanted = [layout::LOG, layout::OFFSET, layout::EVENT_TIME, layout::ARRIVAL_TIME];
         let fields = wanted.iter().filter_map(|name| stored.field_with_name(name).ok().cloned());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let mut rows = read_in_order(file, schema).await?;
-        let mut held = Logs::new();
+        let mut held = Partitions::new();
         while let Some(batch) = rows.try_next().await? {
             merge(&mut held, &of_rows(&batch));
         }
         Ok(held)
     }
 
-    /// How many rows of each log were committed since a time, as far as this handle has seen.
+    /// How many rows of each partition were committed since a time, as far as this handle has seen.
     ///
     /// Read from the newest commits of the table's log, back to the first that was made before `since` by the clock
     /// of whoever made it. A commit counts with all of its rows, however old their events are; merging files counts
-    /// nothing. Commits of older versions with rows of several logs are left out.
+    /// nothing. Commits of older versions with rows of several partitions are left out.
     ///
     /// # Errors
     /// Fails where the table's log cannot be read.
-    pub async fn recent(&self, since: Time) -> Result<BTreeMap<Log, u64>, TableError> {
+    pub async fn recent(&self, since: Time) -> Result<BTreeMap<Partition, u64>, TableError> {
         let mut rows = BTreeMap::new();
         for version in (0..=self.version()).rev() {
             let commit = self.log.actions(&self.folder, version).await?.unwrap_or_default();
@@ -107,8 +107,8 @@ impl EventTable {
                 Action::Add(file) if file.data_change => of_file(file),
                 _ => None,
             });
-            for (log, held) in added.flatten() {
-                *rows.entry(log).or_default() += held.rows;
+            for (partition, held) in added.flatten() {
+                *rows.entry(partition).or_default() += held.rows;
             }
         }
         Ok(rows)
@@ -130,7 +130,7 @@ const BOUNDED: [&str; 4] = [layout::EVENT_TIME, layout::ARRIVAL_TIME, layout::LO
 pub(super) struct Statistics {
     rows: usize,
     bounds: BTreeMap<&'static str, Bounds>,
-    logs: Logs,
+    partitions: Partitions,
 }
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ struct Bounds {
 impl Statistics {
     pub(super) fn add(&mut self, rows: &RecordBatch) {
         self.rows += rows.num_rows();
-        merge(&mut self.logs, &of_rows(rows));
+        merge(&mut self.partitions, &of_rows(rows));
         for name in BOUNDED {
             let Some(column) = rows.column_by_name(name) else { continue };
             let bounds = self.bounds.entry(name).or_default();
@@ -170,11 +170,11 @@ impl Statistics {
     /// The value of the file's [`TAG`].
     pub(super) fn tag(&self) -> String {
         let millis = |time: Option<Time>| time.map(Time::millis);
-        let entry = |(log, held): (&Log, &LogStatistics)| {
+        let entry = |(partition, held): (&Partition, &PartitionStatistics)| {
             let times = (millis(held.newest_event), millis(held.newest_arrival));
-            (log.0.to_string(), json!([held.rows, held.first, held.last, times.0, times.1]))
+            (partition.0.to_string(), json!([held.rows, held.first, held.last, times.0, times.1]))
         };
-        Json::Object(self.logs.iter().map(entry).collect()).to_string()
+        Json::Object(self.partitions.iter().map(entry).collect()).to_string()
     }
 }
 
@@ -182,8 +182,8 @@ fn range(column: &dyn Array) -> Option<(i64, i64)> {
     if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
         return min(times).zip(max(times));
     }
-    if let Some(logs) = column.as_primitive_opt::<Int32Type>() {
-        return min(logs).map(i64::from).zip(max(logs).map(i64::from));
+    if let Some(partitions) = column.as_primitive_opt::<Int32Type>() {
+        return min(partitions).map(i64::from).zip(max(partitions).map(i64::from));
     }
     column.as_primitive_opt::<Int64Type>().and_then(|offsets| min(offsets).zip(max(offsets)))
 }
@@ -196,13 +196,13 @@ fn millis(micros: i64) -> Time {
     Time::from_millis(micros.div_euclid(1000))
 }
 
-/// What rows, as they are stored, hold of each log.
-fn of_rows(rows: &RecordBatch) -> Logs {
-    let mut held = Logs::new();
+/// What rows, as they are stored, hold of each partition.
+fn of_rows(rows: &RecordBatch) -> Partitions {
+    let mut held = Partitions::new();
     let column = |name| rows.column_by_name(name);
-    let logs = column(layout::LOG).and_then(|logs| logs.as_primitive_opt::<Int32Type>());
+    let partitions = column(layout::LOG).and_then(|partitions| partitions.as_primitive_opt::<Int32Type>());
     let offsets = column(layout::OFFSET).and_then(|offsets| offsets.as_primitive_opt::<Int64Type>());
-    let (Some(logs), Some(offsets)) = (logs, offsets) else { return held };
+    let (Some(partitions), Some(offsets)) = (partitions, offsets) else { return held };
     let times = |name| column(name).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
     let (events, arrivals) = (times(layout::EVENT_TIME), times(layout::ARRIVAL_TIME));
     for row in 0..rows.num_rows() {
@@ -211,49 +211,50 @@ fn of_rows(rows: &RecordBatch) -> Logs {
         };
         let offset = offsets.value(row);
         let (newest_event, newest_arrival) = (time(events), time(arrivals));
-        let one = LogStatistics { rows: 1, first: offset, last: offset, newest_event, newest_arrival };
-        held.entry(Log(logs.value(row))).and_modify(|held| held.merge(&one)).or_insert(one);
+        let one = PartitionStatistics { rows: 1, first: offset, last: offset, newest_event, newest_arrival };
+        held.entry(Partition(partitions.value(row))).and_modify(|held| held.merge(&one)).or_insert(one);
     }
     held
 }
 
-/// The tag of a data file that says what it holds of each log: JSON, by log the rows, the least and the greatest
+/// The tag of a data file that says what it holds of each partition: JSON, by partition the rows, the least and the greatest
 /// offset, and the greatest event and arrival time in milliseconds.
 pub(super) const TAG: &str = "tidemark.logs";
 
-/// What a file holds of each log, as far as the table's log tells.
-pub(super) fn of_file(file: &Add) -> Option<Logs> {
+/// What a file holds of each partition, as far as the table's log tells.
+pub(super) fn of_file(file: &Add) -> Option<Partitions> {
     let tag = file.tags.as_ref().and_then(|tags| tags.get(TAG)?.as_deref());
     tag.and_then(from_tag).or_else(|| from_delta(file.stats.as_deref()?))
 }
 
-fn from_tag(tag: &str) -> Option<Logs> {
+fn from_tag(tag: &str) -> Option<Partitions> {
     type Entry = (u64, Offset, Offset, Option<i64>, Option<i64>);
     let entries: BTreeMap<i32, Entry> = serde_json::from_str(tag).ok()?;
-    let held = |(log, (rows, first, last, event, arrival)): (i32, Entry)| {
+    let held = |(partition, (rows, first, last, event, arrival)): (i32, Entry)| {
         let (newest_event, newest_arrival) = (event.map(Time::from_millis), arrival.map(Time::from_millis));
-        (Log(log), LogStatistics { rows, first, last, newest_event, newest_arrival })
+        (Partition(partition), PartitionStatistics { rows, first, last, newest_event, newest_arrival })
     };
     Some(entries.into_iter().map(held).collect())
 }
 
-/// Older versions wrote no tag, but of a file with a single log the statistics of Delta say as much.
-fn from_delta(statistics: &str) -> Option<Logs> {
+/// Older versions wrote no tag, but of a file with a single partition the statistics of Delta say as much.
+fn from_delta(statistics: &str) -> Option<Partitions> {
     let statistics: Json = serde_json::from_str(statistics).ok()?;
     let bound = |side: &str, name: &str| statistics[side][name].as_i64();
-    let log = bound("minValues", layout::LOG).filter(|log| bound("maxValues", layout::LOG) == Some(*log))?;
+    let partition = bound("minValues", layout::LOG)
+        .filter(|partition| bound("maxValues", layout::LOG) == Some(*partition))?;
     let newest = |name: &str| match statistics["maxValues"][name].as_str() {
         Some(time) => Time::parse(time).map(Some),
         None => Some(None),
     };
-    let held = LogStatistics {
+    let held = PartitionStatistics {
         rows: statistics["numRecords"].as_u64()?,
         first: bound("minValues", layout::OFFSET)?,
         last: bound("maxValues", layout::OFFSET)?,
         newest_event: newest(layout::EVENT_TIME)?,
         newest_arrival: newest(layout::ARRIVAL_TIME)?,
     };
-    Some(Logs::from([(Log(i32::try_from(log).ok()?), held)]))
+    Some(Partitions::from([(Partition(i32::try_from(partition).ok()?), held)]))
 }
 
 #[cfg(test)]
@@ -263,20 +264,28 @@ mod tests {
     #[test]
     fn what_a_file_holds_is_told_by_its_tag_or_by_delta() {
         let times = (Some(Time::from_millis(1500)), None);
-        let held =
-            LogStatistics { rows: 3, first: 7, last: 11, newest_event: times.0, newest_arrival: times.1 };
-        let logs = Logs::from([(Log::FILE, held), (Log(12), LogStatistics { newest_event: None, ..held })]);
-        let statistics = Statistics { logs: logs.clone(), ..Statistics::default() };
+        let held = PartitionStatistics {
+            rows: 3,
+            first: 7,
+            last: 11,
+            newest_event: times.0,
+            newest_arrival: times.1,
+        };
+        let partitions = Partitions::from([
+            (Partition::FILE, held),
+            (Partition(12), PartitionStatistics { newest_event: None, ..held }),
+        ]);
+        let statistics = Statistics { partitions: partitions.clone(), ..Statistics::default() };
         assert_eq!(statistics.tag(), r#"{"-1":[3,7,11,1500,null],"12":[3,7,11,null,null]}"#);
-        assert_eq!(from_tag(&statistics.tag()), Some(logs));
+        assert_eq!(from_tag(&statistics.tag()), Some(partitions));
         assert_eq!(from_tag("no JSON"), None);
 
         let bounds = |offset, time: &str| json!({ "_log": 12, "_offset": offset, "_event_time": time });
         let (least, greatest) = (bounds(7, "1970-01-01T00:00:00Z"), bounds(11, "1970-01-01T00:00:01.5Z"));
         let delta = json!({ "numRecords": 3, "minValues": least, "maxValues": greatest });
-        assert_eq!(from_delta(&delta.to_string()), Some(Logs::from([(Log(12), held)])));
+        assert_eq!(from_delta(&delta.to_string()), Some(Partitions::from([(Partition(12), held)])));
         let mut two = delta;
         two["minValues"]["_log"] = json!(3);
-        assert_eq!(from_delta(&two.to_string()), None, "of several logs it does not tell");
+        assert_eq!(from_delta(&two.to_string()), None, "of several partitions it does not tell");
     }
 }

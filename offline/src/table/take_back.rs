@@ -6,21 +6,21 @@ use tidemark_kernel::Position;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::{DataFile, EventTable, Facts, Positions, TableError, data_file, layout};
+use super::{DataFile, EventTable, Positions, Properties, TableError, data_file, layout};
 
 impl EventTable {
-    /// Removes the rows that are not before `to`, puts every log that stands behind that back there, and replaces the
-    /// facts: all in one commit, provided that nobody has committed anything since this handle was last reloaded.
+    /// Removes the rows that are not before `to`, puts every partition that stands behind that back there, and replaces the
+    /// properties: all in one commit, provided that nobody has committed anything since this handle was last reloaded.
     /// Whether that was so; otherwise nothing was changed.
     ///
     /// # Errors
     /// Fails where the table cannot be read or written; nothing was changed.
-    pub async fn take_back(&mut self, to: &Positions, facts: &Facts) -> Result<bool, TableError> {
-        let end = |log| to.get(log).copied().unwrap_or(Position::START);
-        let behind = self.positions().keys().map(|log| (*log, end(log)));
-        let back: Positions = behind.filter(|(log, end)| self.positions()[log] > *end).collect();
+    pub async fn take_back(&mut self, to: &Positions, properties: &Properties) -> Result<bool, TableError> {
+        let end = |partition| to.get(partition).copied().unwrap_or(Position::START);
+        let behind = self.positions().keys().map(|partition| (*partition, end(partition)));
+        let back: Positions = behind.filter(|(partition, end)| self.positions()[partition] > *end).collect();
         let (cut, rests) = self.write_rests(&back).await?;
-        let outcome = self.log.take_back(&self.folder, &cut, rests.clone(), &back, facts).await;
+        let outcome = self.log.take_back(&self.folder, &cut, rests.clone(), &back, properties).await;
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
@@ -30,12 +30,14 @@ impl EventTable {
         outcome.map(|_| false)
     }
 
-    /// The files that hold rows not before `to` of the logs it names, and for each, if it has any others, a file with
+    /// The files that hold rows not before `to` of the partitions it names, and for each, if it has any others, a file with
     /// these.
     async fn write_rests(&self, to: &Positions) -> Result<(Vec<DataFile>, Vec<Add>), TableError> {
         let beyond = |file: &DataFile| {
-            file.logs.as_ref().is_none_or(|logs| {
-                logs.iter().any(|(log, held)| to.get(log).is_some_and(|to| held.last >= to.0))
+            file.partitions.as_ref().is_none_or(|partitions| {
+                partitions
+                    .iter()
+                    .any(|(partition, held)| to.get(partition).is_some_and(|to| held.last >= to.0))
             })
         };
         let files = if to.is_empty() { Vec::new() } else { self.files()? };

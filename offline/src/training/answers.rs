@@ -33,7 +33,7 @@ fn answer_entity(
 }
 
 /// Labels grouped by entity, in order of key.
-pub(super) struct Asked {
+pub(super) struct LabelsByEntity {
     /// The ordinals of labels, entity by entity.
     order: Vec<usize>,
     groups: Vec<Group>,
@@ -46,7 +46,7 @@ struct Group {
     rows: Range<usize>,
 }
 
-impl Asked {
+impl LabelsByEntity {
     pub(super) fn new(keys: &[Option<EntityKey>]) -> Self {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
@@ -108,7 +108,7 @@ struct Job {
 pub(super) async fn answer_view(
     request: &ViewRequest,
     history: History,
-    asked: &Asked,
+    asked: &LabelsByEntity,
     question: impl Fn(usize) -> Question,
     mut answered: impl FnMut(&History, usize),
 ) -> Result<ViewColumns, TrainError> {
@@ -133,7 +133,7 @@ struct Jobs<'a> {
     history: History,
     /// Read already, for an entity not yet reached.
     waiting: Option<EntityEvents>,
-    asked: &'a Asked,
+    asked: &'a LabelsByEntity,
     next: usize,
 }
 

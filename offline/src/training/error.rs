@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_expr::{EvaluateError, ExprError};
 use tidemark_kernel::token::TokenError;
-use tidemark_kernel::{ErrorKind, Explain, Fingerprint, Log, Offset, Position, Time};
+use tidemark_kernel::{ErrorKind, Explain, Fingerprint, Offset, Partition, Position, Time};
 
 use super::problems::LabelProblems;
 use crate::durable::{FileError, kind_of_cause};
@@ -233,14 +233,14 @@ pub enum TokenProblem {
     },
     /// It saw events that the table does not hold.
     #[error(
-        "the lookup saw log {log} of source {source_name} up to offset {last}, but its event table ends before \
+        "the lookup saw partition {partition} of source {source_name} up to offset {last}, but its event table ends before \
          {position}: offsets {position}..={last} are missing"
     )]
     Uncovered {
         /// The source.
         source_name: String,
-        /// The log.
-        log: Log,
+        /// The partition.
+        partition: Partition,
         /// Where the table stands.
         position: Position,
         /// What the lookup saw.
@@ -248,7 +248,7 @@ pub enum TokenProblem {
     },
     /// It may have seen events that were taken back since.
     #[error(
-        "the lookup was answered before the records of offsets {from}..={} of partition {log} of source {source_name} were taken \
+        "the lookup was answered before the records of offsets {from}..={} of partition {partition} of source {source_name} were taken \
          back, and may have seen them: what it saw cannot be made again",
         to.0 - 1
     )]
@@ -256,7 +256,7 @@ pub enum TokenProblem {
         /// The source.
         source_name: String,
         /// The partition.
-        log: Log,
+        partition: Partition,
         /// The first offset that was taken back.
         from: Position,
         /// The position after the last one.

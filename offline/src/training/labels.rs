@@ -70,7 +70,7 @@ pub(super) struct Times {
 }
 
 /// The columns that labels are asked by as kernel types, by their names and those of the types.
-pub(super) type Asked = BTreeMap<(String, &'static str), ArrayRef>;
+pub(super) type KeyColumns = BTreeMap<(String, &'static str), ArrayRef>;
 
 impl Labels {
     /// Reads the labels.
@@ -274,7 +274,7 @@ impl Labels {
     pub(super) fn keys(
         &self,
         plan: &FeaturePlan,
-        asked: &Asked,
+        asked: &KeyColumns,
         column_of: impl Fn(&str) -> String,
     ) -> Vec<Option<EntityKey>> {
         let parts: Vec<&ArrayRef> =
@@ -313,7 +313,7 @@ impl Labels {
     /// Those are the types of `asked`, and of any other column one that brings back every text of it.
     pub(super) fn outgoing(
         &self,
-        asked: &Asked,
+        asked: &KeyColumns,
         as_text: bool,
     ) -> Result<(Schema, Vec<RecordBatch>), TrainError> {
         let mut fields: Vec<Arc<Field>> = self.schema.fields().iter().cloned().collect();

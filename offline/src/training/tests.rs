@@ -14,14 +14,15 @@ use tidemark_kernel::source::{Arrival, Feed, TimeField};
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, ErrorKind, Event, Explain, Log, Offset, Position, Span, Stamp, Value, Window, oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, Offset, Partition, Position, Span, Stamp, Value, Window,
+    oracle,
 };
 
 use super::*;
 use crate::history::HistoryError;
 use crate::table::{Retraction, layout};
 
-/// An event of the test's source: log, offset, event time, arrival time, user, amount.
+/// An event of the test's source: partition, offset, event time, arrival time, user, amount.
 type Row = (i32, i64, i64, i64, Option<i64>, Option<f64>);
 
 fn source() -> Arc<SourcePlan> {
@@ -73,7 +74,7 @@ fn plan() -> Arc<FeaturePlan> {
             feature("last", Function::Last, Some(&amount), Window::Lifetime),
             feature("last_3", Function::LastN(3), Some(&amount), minute),
         ],
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: Some(Span::from_secs(30)),
         expression_semantics: tidemark_expr::SEMANTICS,
     };
@@ -100,7 +101,7 @@ fn numbers(seed: u64) -> impl FnMut(i64) -> i64 {
     }
 }
 
-/// Events late, tied, with null keys and null amounts, in two logs.
+/// Events late, tied, with null keys and null amounts, in two partitions.
 fn random_rows(count: i64) -> Vec<Row> {
     let mut next = numbers(7);
     let row = |offset: i64| {
@@ -122,7 +123,7 @@ impl Repo {
         let repo = Self { folder: TempDir::new().unwrap() };
         let mut table = EventTable::open_or_create(&repo.location(), &source()).await.unwrap();
         for part in rows.chunks(97) {
-            let ends = part.iter().map(|row| (Log(row.0), Position::after(row.1)));
+            let ends = part.iter().map(|row| (Partition(row.0), Position::after(row.1)));
             let to = ends.collect();
             let from = table.positions().clone();
             table.append(&[batch(part)], &from, &to, None).await.unwrap();
@@ -201,7 +202,7 @@ fn events(rows: &[Row]) -> Vec<(i64, Event)> {
     let plan = plan();
     let event = |row: &Row| {
         let stamp = Stamp {
-            log: Log(row.0),
+            partition: Partition(row.0),
             offset: row.1,
             event_time: Time::from_millis(row.2),
             arrival_time: Time::from_millis(row.3),
@@ -219,7 +220,7 @@ fn expected(
     user: Option<i64>,
     at: Time,
     visibility: Visibility,
-    last: &BTreeMap<Log, Offset>,
+    last: &BTreeMap<Partition, Offset>,
 ) -> Answer {
     let seen =
         events.iter().filter(|(key, event)| Some(*key) == user && oracle::sees(visibility, at, last, event));
@@ -240,9 +241,9 @@ async fn every_visibility_equals_the_oracle() {
     let mut next = numbers(99);
     let labels: Vec<(Option<i64>, i64)> =
         (0..400).map(|_| (Some(next(11)).filter(|user| *user != 10), next(240_000) - 60_000)).collect();
-    let lasts: Vec<BTreeMap<Log, Offset>> =
-        (0..400).map(|_| BTreeMap::from([(Log(-1), next(750)), (Log(0), next(750))])).collect();
-    let token = |(label, last): (&(Option<i64>, i64), &BTreeMap<Log, Offset>)| {
+    let lasts: Vec<BTreeMap<Partition, Offset>> =
+        (0..400).map(|_| BTreeMap::from([(Partition(-1), next(750)), (Partition(0), next(750))])).collect();
+    let token = |(label, last): (&(Option<i64>, i64), &BTreeMap<Partition, Offset>)| {
         let (fingerprint, last, retractions) = (plan().fingerprint(), last.clone(), Position::START);
         let view = ViewToken { fingerprint, last, too_early: false, retractions };
         Token { at: Time::from_millis(label.1), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
@@ -453,15 +454,15 @@ async fn wrong_label_files_are_explained() {
 #[tokio::test]
 async fn tokens_must_fit_labels_views_and_tables() {
     let repo = Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0))]).await;
-    let token = |fingerprint, log: i32, last| {
-        let (last, retractions) = (BTreeMap::from([(Log(log), last)]), Position::START);
+    let token = |fingerprint, partition: i32, last| {
+        let (last, retractions) = (BTreeMap::from([(Partition(partition), last)]), Position::START);
         let view = ViewToken { fingerprint, last, too_early: false, retractions };
         Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) }.to_string()
     };
     let ours = plan().fingerprint();
     for (at, token, message) in [
         (2000, Some(token(ours, 0, 1)), "offsets 1..=1 are missing"),
-        (2000, Some(token(ours, 5, 0)), "saw log 5 of source payments up to offset 0"),
+        (2000, Some(token(ours, 5, 0)), "saw partition 5 of source payments up to offset 0"),
         (2001, Some(token(ours, 0, 0)), "but the token's lookup was asked about 1970-01-01T00:00:02.000Z"),
         (2000, Some(token(tidemark_kernel::Fingerprint([1; 16]), 0, 0)), "was given by version 0101"),
         (2000, Some("tm1xx".into()), "row 1 of "),
@@ -487,7 +488,7 @@ async fn tokens_of_lookups_that_may_have_seen_what_was_taken_back_are_refused() 
     let repo =
         Repo::new(&[(0, 0, 1000, 1000, Some(1), Some(4.0)), (0, 1, 1000, 1000, Some(1), Some(5.0))]).await;
     let labels = |last, retractions| {
-        let (fingerprint, last) = (plan().fingerprint(), BTreeMap::from([(Log(0), last)]));
+        let (fingerprint, last) = (plan().fingerprint(), BTreeMap::from([(Partition(0), last)]));
         let view = ViewToken { fingerprint, last, too_early: false, retractions: Position(retractions) };
         let token = Token { at: Time::from_millis(2000), views: BTreeMap::from([("pay".into(), view)]) };
         repo.parquet(vec![
@@ -507,7 +508,7 @@ async fn tokens_of_lookups_that_may_have_seen_what_was_taken_back_are_refused() 
     );
 
     let mut table = EventTable::open(&repo.location(), &source()).await.unwrap();
-    let taken_back = Retraction { log: Log(0), from: Position(1), to: Position(2), at: 0 };
+    let taken_back = Retraction { partition: Partition(0), from: Position(1), to: Position(2), at: 0 };
     assert_eq!(table.retract(taken_back).await.unwrap(), Some(1));
     let before = refusal(1, 0).await.expect("it saw the second event");
     assert!(before.contains("offsets 1..=1 of partition 0 of source payments were taken back"), "{before}");

@@ -59,16 +59,21 @@ fn check_view(
         let (view, token, plan) = (plan.view.clone(), token.fingerprint, plan.fingerprint());
         return Err(TokenProblem::Foreign { view, token, plan });
     }
-    for (log, last) in &token.last {
-        let position = table.positions().get(log).copied().unwrap_or(Position::START);
+    for (partition, last) in &token.last {
+        let position = table.positions().get(partition).copied().unwrap_or(Position::START);
         if !position.covers(*last) {
             let source_name = plan.source.clone();
-            return Err(TokenProblem::Uncovered { source_name, log: *log, position, last: *last });
+            return Err(TokenProblem::Uncovered {
+                source_name,
+                partition: *partition,
+                position,
+                last: *last,
+            });
         }
     }
     // What was taken back behind the last event of the entity did not change what the lookup saw.
     let may_have_seen = |taken_back: &&Retraction| {
-        token.last.get(&taken_back.log).is_some_and(|last| taken_back.from.0 <= *last)
+        token.last.get(&taken_back.partition).is_some_and(|last| taken_back.from.0 <= *last)
     };
     let seen = usize::try_from(token.retractions.0).unwrap_or(usize::MAX);
     if seen > retractions.len() {
@@ -77,8 +82,8 @@ fn check_view(
     }
     match retractions.iter().skip(seen).find(may_have_seen) {
         Some(taken_back) => {
-            let (source_name, log) = (plan.source.clone(), taken_back.log);
-            Err(TokenProblem::Retracted { source_name, log, from: taken_back.from, to: taken_back.to })
+            let (source_name, partition) = (plan.source.clone(), taken_back.partition);
+            Err(TokenProblem::Retracted { source_name, partition, from: taken_back.from, to: taken_back.to })
         }
         None => Ok(()),
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tidemark_kernel::{EntityKey, ErrorKind, Explain, Log, Value};
+use tidemark_kernel::{EntityKey, ErrorKind, Explain, Partition, Value};
 use tidemark_online::LookupError;
 use tidemark_proto::serving::v1::serving_client::ServingClient;
 use tidemark_proto::serving::v1::value::Kind;
@@ -47,7 +47,7 @@ async fn its_row_alone_is_an_error_that_names_it() {
     assert_eq!(results[2].as_ref().unwrap().values[0], Value::Int64(0));
     let error = results[1].as_ref().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
-    let said = "the stored state of user_id=7 in view `payments`, log file, cannot be read (it does not match its \
+    let said = "the stored state of user_id=7 in view `payments`, partition file, cannot be read (it does not match its \
                 checksum)";
     assert_eq!(error.to_string(), said);
     assert!(
@@ -126,11 +126,11 @@ async fn what_concerns_all_rows_fails_the_call() {
     let live = shop.store.live("payments").await.unwrap();
     shop.store.publish("payments", live.as_ref(), None).await.unwrap();
     let error = shop.lookups.lookup("fraud", vec![row(1, "phone", 1.0)], None).await.unwrap_err();
-    assert!(matches!(error, LookupError::Filling { .. }), "{error}");
+    assert!(matches!(error, LookupError::Backfilling { .. }), "{error}");
     // And bytes that a store takes for whole, but that are no state.
     let shop = Shop::open().await;
     let generation = shop.live(&payments()).await;
-    shop.plant(&generation, Log::FILE, &[Value::Int64(1)], vec![0; 40]).await;
+    shop.plant(&generation, Partition::FILE, &[Value::Int64(1)], vec![0; 40]).await;
     let rows = vec![row(1, "phone", 1.0), row(2, "phone", 1.0)];
     let results = shop.lookups.lookup("fraud", rows, None).await.unwrap();
     assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Damaged);
@@ -142,7 +142,7 @@ async fn what_concerns_all_rows_fails_the_call() {
 async fn a_state_of_a_newer_version_is_told_from_a_damaged_one() {
     let shop = Shop::open().await;
     let generation = shop.live(&payments()).await;
-    shop.plant(&generation, Log::FILE, &[Value::Int64(1)], vec![9; 40]).await;
+    shop.plant(&generation, Partition::FILE, &[Value::Int64(1)], vec![9; 40]).await;
     let advice = "; use the version of Tidemark that wrote it, or a newer one";
     let address = http::start(&shop).await;
     let body = r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 10}]}"#;

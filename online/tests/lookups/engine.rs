@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, ViewSpec};
-use tidemark_kernel::{ErrorKind, Explain, FeaturePlan, Log, Status, Time, Token, Type, Value, Window};
+use tidemark_kernel::{ErrorKind, Explain, FeaturePlan, Partition, Status, Time, Token, Type, Value, Window};
 use tidemark_online::lookups::Results;
 use tidemark_online::{LookupError, Row, RowAnswer, RowError};
 
-use crate::shop::{Event, HEAD, NOON, Shop, at, event, fraud, logins, payments, row};
+use crate::shop::{Event, NOON, Shop, TIME_TRAVEL, at, event, fraud, logins, payments, row};
 
 async fn one(shop: &Shop, row: Row, at: Option<Time>) -> Result<RowAnswer, RowError> {
     let mut results = shop.lookups.lookup("fraud", vec![row], at).await.unwrap();
@@ -42,8 +42,8 @@ async fn a_row_is_answered_with_values_statuses_times_and_a_token() {
     assert_eq!(token, answer.token);
     assert_eq!(token.at, answer.at);
     assert_eq!(token.views["payments"].fingerprint, payments().fingerprint());
-    assert_eq!(token.views["payments"].last.iter().collect::<Vec<_>>(), [(&Log::FILE, &9)]);
-    assert_eq!(token.views["logins"].last.iter().collect::<Vec<_>>(), [(&Log::PUSH, &3)]);
+    assert_eq!(token.views["payments"].last.iter().collect::<Vec<_>>(), [(&Partition::FILE, &9)]);
+    assert_eq!(token.views["logins"].last.iter().collect::<Vec<_>>(), [(&Partition::PUSH, &3)]);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn values_decay_with_no_new_event_and_grow_old() {
 async fn without_an_instant_it_is_the_clock_or_the_row_s_own_horizon() {
     let shop = Shop::open().await;
     shop.set_clock(at(-3600));
-    let horizon = at(-30).minus(HEAD);
+    let horizon = at(-30).minus(TIME_TRAVEL);
     let answer = one(&shop, row(1, "phone", 1.0), None).await.unwrap();
     assert_eq!(answer.at, horizon, "the later of both views' horizons holds for the whole row");
     let answer = one(&shop, row(2, "phone", 1.0), None).await.unwrap();
@@ -106,7 +106,7 @@ async fn without_an_instant_it_is_the_clock_or_the_row_s_own_horizon() {
 /// From 2030 by the clock of one phone.
 async fn log_in_from_2030(shop: &Shop) {
     let seconds = 4 * 365 * 86_400;
-    let login = Event { log: Log::PUSH, ..event(4, seconds, 0.0) };
+    let login = Event { partition: Partition::PUSH, ..event(4, seconds, 0.0) };
     let generation = shop.live(&logins()).await;
     shop.apply(&generation, &logins(), &[Value::Int64(1), Value::string("phone")], &[login]).await;
 }
@@ -136,7 +136,7 @@ async fn a_clock_a_little_ahead_is_waited_for() {
     let shop = Shop::open().await;
     let generation = shop.live(&logins()).await;
     for (ahead, expected) in [(70, at(60)), (71, NOON.next())] {
-        let login = Event { log: Log::PUSH, ..event(4, ahead, 0.0) };
+        let login = Event { partition: Partition::PUSH, ..event(4, ahead, 0.0) };
         shop.apply(&generation, &logins(), &[Value::Int64(1), Value::string("phone")], &[login]).await;
         let answer = one(&shop, row(1, "phone", 10.0), None).await.unwrap();
         assert_eq!(answer.at, expected, "{ahead} s");
@@ -147,13 +147,13 @@ async fn a_clock_a_little_ahead_is_waited_for() {
 #[tokio::test]
 async fn an_instant_before_all_horizons_is_refused_for_that_row_alone() {
     let shop = Shop::open().await;
-    let horizon = at(-60).minus(HEAD);
+    let horizon = at(-60).minus(TIME_TRAVEL);
     let rows = vec![row(1, "phone", 1.0), row(2, "phone", 1.0), row(1, "laptop", 1.0)];
     let early = Time::from_millis(horizon.millis() - 1);
     let results = shop.lookups.lookup("fraud", rows, Some(early)).await.unwrap();
     let RowError::TooEarly { view, early } = results[0].clone().unwrap_err() else { panic!("{results:?}") };
-    let latest = at(-30).minus(HEAD);
-    assert_eq!((view.as_str(), early.horizon, early.head), ("logins", latest, HEAD));
+    let latest = at(-30).minus(TIME_TRAVEL);
+    assert_eq!((view.as_str(), early.horizon, early.time_travel), ("logins", latest, TIME_TRAVEL));
     let message = results[0].clone().unwrap_err().explained();
     assert!(message.contains(&latest.to_string()) && message.contains("10s"), "{message}");
     assert!(message.ends_with("; ask about a later instant, or use `train` for the past"), "{message}");
@@ -209,7 +209,7 @@ async fn a_view_is_answered_only_from_states_of_its_plan() {
     let error = ask().await.unwrap_err();
     assert_eq!(
         error.explained(),
-        "view `payments` is being filled and cannot be looked up yet; try again once the view is filled"
+        "view `payments` is being backfilled and cannot be looked up yet; try again once the view is backfilled"
     );
     assert!(shop.lookups.ready().await.is_err());
     shop.live(&payments()).await;
@@ -246,7 +246,7 @@ fn changed(plan: &FeaturePlan) -> FeaturePlan {
             filter: None,
             window: Window::Lifetime,
         }],
-        head: plan.head,
+        time_travel: plan.time_travel,
         max_age: None,
         expression_semantics: tidemark_expr::SEMANTICS,
     };
@@ -258,13 +258,13 @@ async fn a_damaged_state_fails_its_row_and_names_the_entity() {
     let shop = Shop::open().await;
     let generation = shop.live(&logins()).await;
     let key = [Value::Int64(7), Value::string("phone")];
-    shop.plant(&generation, Log::PUSH, &key, vec![1, 2, 3]).await;
+    shop.plant(&generation, Partition::PUSH, &key, vec![1, 2, 3]).await;
     let rows = vec![row(7, "phone", 1.0), row(1, "phone", 1.0)];
     let results = shop.lookups.lookup("fraud", rows, None).await.unwrap();
     let error = results[0].clone().unwrap_err();
     let message = error.to_string();
     assert!(
-        message.contains("user_id=7,device=phone in view `logins`, log push, cannot be read"),
+        message.contains("user_id=7,device=phone in view `logins`, partition push, cannot be read"),
         "{message}"
     );
     assert_eq!(error.kind(), ErrorKind::Damaged);

@@ -102,7 +102,7 @@ async fn errors_have_the_code_of_their_kind() {
     let Some(row_result::Result::Error(error)) = &response.results[0].result else { panic!("{response:?}") };
     assert_eq!(error.kind(), v1::RowErrorKind::TooEarly);
     assert_eq!(error.horizon.unwrap().seconds * 1000, at(-40).millis());
-    assert_eq!(error.head.unwrap().seconds, 10);
+    assert_eq!(error.time_travel.unwrap().seconds, 10);
     assert!(error.message.ends_with("; ask about a later instant, or use `train` for the past"), "{error:?}");
 }
 

@@ -137,7 +137,7 @@ async fn mistakes_are_told_with_their_kind() {
     let error = &answer["rows"][0]["error"];
     assert_eq!((status, error["kind"].as_str()), (200, Some("too_early")), "{answer}");
     assert_eq!(error["horizon"], at(-40).to_string());
-    assert_eq!(error["head_ms"], 10_000);
+    assert_eq!(error["time_travel_ms"], 10_000);
 }
 
 #[tokio::test]
@@ -167,8 +167,8 @@ async fn unknown_paths_and_methods_are_told_like_other_mistakes() {
     }
     for (method, path, allowed) in [
         ("GET", "/v1/services/fraud/lookup", "POST"),
-        ("PUT", "/v1/services", "GET or HEAD"),
-        ("POST", "/metrics", "GET or HEAD"),
+        ("PUT", "/v1/services", "GET or TIME_TRAVEL"),
+        ("POST", "/metrics", "GET or TIME_TRAVEL"),
         ("GET", "/other", "POST"),
     ] {
         let (status, answer) = ask(address, method, path, "").await;
@@ -182,9 +182,8 @@ async fn health_readiness_services_and_metrics_are_told() {
     let empty = start(&Shop::empty()).await;
     assert_eq!(ask(empty, "GET", "/healthz", "").await, (200, "ok\n".into()));
     let (status, reason) = ask(empty, "GET", "/readyz", "").await;
-    let filling =
-        "view `logins` is being filled and cannot be looked up yet; try again once the view is filled";
-    assert_eq!((status, error(&reason)), (503, json!({"kind": "not_ready", "message": filling})));
+    let backfilling = "view `logins` is being backfilled and cannot be looked up yet; try again once the view is backfilled";
+    assert_eq!((status, error(&reason)), (503, json!({"kind": "not_ready", "message": backfilling})));
 
     let open = start(&Shop::open().await).await;
     let ready = "ok\nnote: source `payments` is ahead\n";

@@ -8,7 +8,8 @@ use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
 use tidemark_kernel::service::{Derived, ServiceFeature};
 use tidemark_kernel::{
-    EntityKey, FeaturePlan, Log, LogState, Position, ServicePlan, Span, Stamp, Time, Type, Value, Window,
+    EntityKey, FeaturePlan, Partition, PartitionState, Position, ServicePlan, Span, Stamp, Time, Type, Value,
+    Window,
 };
 use tidemark_online::{Lookups, Row};
 use tidemark_store::{
@@ -17,7 +18,7 @@ use tidemark_store::{
 
 /// 2026-11-20T08:00:00Z.
 pub(crate) const NOON: Time = Time::from_millis(1_795_161_600_000);
-pub(crate) const HEAD: Span = Span::from_secs(10);
+pub(crate) const TIME_TRAVEL: Span = Span::from_secs(10);
 
 /// A time some seconds from [`NOON`].
 pub(crate) fn at(seconds: i64) -> Time {
@@ -41,7 +42,7 @@ fn view(name: &str, keys: &[(&str, Type)], features: Vec<FeatureSpec>) -> Featur
         keys: keys.collect(),
         filter: None,
         features,
-        head: HEAD,
+        time_travel: TIME_TRAVEL,
         max_age: Some(Span::from_secs(1800)),
         expression_semantics: tidemark_expr::SEMANTICS,
     })
@@ -84,15 +85,15 @@ pub(crate) fn fraud() -> ServicePlan {
 /// An event of either view: arrival is event time.
 #[derive(Clone, Copy)]
 pub(crate) struct Event {
-    pub(crate) log: Log,
+    pub(crate) partition: Partition,
     pub(crate) offset: i64,
     pub(crate) seconds: i64,
     pub(crate) amount: f64,
 }
 
-/// A payment of the file log.
+/// A payment of the file partition.
 pub(crate) const fn event(offset: i64, seconds: i64, amount: f64) -> Event {
-    Event { log: Log::FILE, offset, seconds, amount }
+    Event { partition: Partition::FILE, offset, seconds, amount }
 }
 
 /// A store, lookups over it, and a clock that tests set.
@@ -133,22 +134,23 @@ impl Shop {
         shop.apply(&generation, &payments, &[Value::Int64(1)], &events).await;
         let logins = logins();
         let generation = shop.live(&logins).await;
-        let push = Event { log: Log::PUSH, ..event(3, -30, 0.0) };
+        let push = Event { partition: Partition::PUSH, ..event(3, -30, 0.0) };
         shop.apply(&generation, &logins, &[Value::Int64(1), Value::string("phone")], &[push]).await;
         shop
     }
 
     /// A new live generation with nothing in it.
     pub(crate) async fn live(&self, plan: &FeaturePlan) -> Generation {
-        let logs = BTreeMap::from([(Log::FILE, Position::START), (Log::PUSH, Position::START)]);
+        let partitions =
+            BTreeMap::from([(Partition::FILE, Position::START), (Partition::PUSH, Position::START)]);
         let begun =
-            self.store.begin(&plan.view, plan.new_generation_fingerprint(), &logs, None).await.unwrap();
+            self.store.begin(&plan.view, plan.new_generation_fingerprint(), &partitions, None).await.unwrap();
         let live = self.store.live(&plan.view).await.unwrap();
         self.store.publish(&plan.view, live.as_ref(), Some(&begun)).await.unwrap();
         begun
     }
 
-    /// Writes the state of an entity that saw these events of one log.
+    /// Writes the state of an entity that saw these events of one partition.
     pub(crate) async fn apply(
         &self,
         generation: &Generation,
@@ -156,23 +158,34 @@ impl Shop {
         key: &[Value],
         events: &[Event],
     ) {
-        let mut state = LogState::new();
+        let mut state = PartitionState::new();
         for event in events {
             let time = at(event.seconds);
-            let stamp = Stamp { log: event.log, offset: event.offset, event_time: time, arrival_time: time };
+            let stamp = Stamp {
+                partition: event.partition,
+                offset: event.offset,
+                event_time: time,
+                arrival_time: time,
+            };
             let input = |counts: bool| if counts { Value::Bool(true) } else { Value::float(event.amount) };
             let inputs = plan.aggregates.iter().map(|aggregate| input(aggregate.input.is_none()));
             state.apply(plan, &stamp, &inputs.collect::<Vec<_>>());
         }
-        self.plant(generation, events[0].log, key, state.encode(plan)).await;
+        self.plant(generation, events[0].partition, key, state.encode(plan)).await;
     }
 
     /// Writes any bytes as the state of an entity.
-    pub(crate) async fn plant(&self, generation: &Generation, log: Log, key: &[Value], state: Vec<u8>) {
+    pub(crate) async fn plant(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        key: &[Value],
+        state: Vec<u8>,
+    ) {
         let key = EntityKey::encode(key).unwrap();
         let (bucket, start) = (key.bucket(BUCKETS), Position::START);
         let writes = vec![(key, Some(NewState::permanent(state)))];
-        let flush = BucketFlush { bucket, log, from: start, to: start, writes };
+        let flush = BucketFlush { bucket, partition, from: start, to: start, writes };
         let outcomes = self.store.flush(generation, vec![flush]).await.unwrap();
         assert_eq!(outcomes, [FlushOutcome::Applied]);
     }

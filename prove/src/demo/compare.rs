@@ -163,7 +163,7 @@ pub fn questions(shape: &Shape, count: usize) -> Vec<BTreeMap<String, Value>> {
 
 /// A lookup that was answered.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct CheckedLookup {
     /// A value for each key and request field of the service.
     pub row: BTreeMap<String, Value>,
     /// What it was answered.
@@ -181,7 +181,7 @@ pub async fn compare(
     rows: Vec<BTreeMap<String, Value>>,
 ) -> Result<Comparison, CompareError> {
     let mut random = ChaCha8Rng::seed_from_u64(rows.len() as u64);
-    let mut later = |asked: &Asked| {
+    let mut later = |asked: &CheckedLookup| {
         let bound = random.random_range(1..40 * 86_400_000);
         let at = asked.answer.at.plus(Span::from_millis(random.random_range(0..bound)));
         (asked.row.clone(), Some(at))
@@ -199,7 +199,7 @@ pub async fn compare(
 pub async fn look_up(
     engines: &Engines,
     questions: impl IntoIterator<Item = (BTreeMap<String, Value>, Option<Time>)>,
-) -> Result<Vec<Asked>, CompareError> {
+) -> Result<Vec<CheckedLookup>, CompareError> {
     // With its clock at the beginning, a lookup without an instant is about the earliest one allowed.
     let host = Host::real(Arc::new(|| Time::MIN));
     let lookups = Lookups::on(host.clone(), Arc::clone(&engines.store));
@@ -210,7 +210,7 @@ pub async fn look_up(
         let results = lookups.lookup(&engines.service.name, vec![row.clone()], at).await?;
         let took = began.elapsed();
         let answer = results.into_iter().next().ok_or(CompareError::Interrupted)??;
-        asked.push(Asked { row, answer, took });
+        asked.push(CheckedLookup { row, answer, took });
     }
     Ok(asked)
 }
@@ -219,7 +219,7 @@ pub async fn look_up(
 ///
 /// # Errors
 /// Fails where one of the two cannot answer. Answers that differ are no error: they are in what is returned.
-pub async fn compare_answers(engines: &Engines, asked: &[Asked]) -> Result<Comparison, CompareError> {
+pub async fn compare_answers(engines: &Engines, asked: &[CheckedLookup]) -> Result<Comparison, CompareError> {
     let host = Host::real(Arc::new(|| Time::MIN));
     let began = host.stopwatch();
     let trained = training(engines, asked).await?;
@@ -249,8 +249,8 @@ fn latency(mut took: Vec<Duration>) -> Latency {
     Latency { p50: rank(0.5), p95: rank(0.95), p99: rank(0.99), max: rank(1.0) }
 }
 
-async fn training(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswer>, CompareError> {
-    let label = |asked: &Asked| Label {
+async fn training(engines: &Engines, asked: &[CheckedLookup]) -> Result<Vec<ServiceAnswer>, CompareError> {
+    let label = |asked: &CheckedLookup| Label {
         asked: asked.row.clone(),
         at: asked.answer.at,
         token: Some(asked.answer.token.clone()),
@@ -260,7 +260,7 @@ async fn training(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswe
     Ok(train(service, sources, &engines.location, &labels, Visibility::AsServed, &engines.labels).await?)
 }
 
-async fn oracle(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswer>, CompareError> {
+async fn oracle(engines: &Engines, asked: &[CheckedLookup]) -> Result<Vec<ServiceAnswer>, CompareError> {
     let mut histories = Vec::with_capacity(engines.service.views.len());
     for (index, plan) in engines.service.views.iter().enumerate() {
         let wanted =
@@ -269,7 +269,7 @@ async fn oracle(engines: &Engines, asked: &[Asked]) -> Result<Vec<ServiceAnswer>
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = asked.len().div_ceil(threads).max(1);
-    let answer = |asked: &Asked| truth(&engines.service, &histories, asked);
+    let answer = |asked: &CheckedLookup| truth(&engines.service, &histories, asked);
     let answers: Result<Vec<Vec<ServiceAnswer>>, CompareError> = std::thread::scope(|scope| {
         let shares = asked.chunks(share).map(|share| scope.spawn(move || share.iter().map(answer).collect()));
         let shares: Vec<_> = shares.collect();
@@ -297,7 +297,7 @@ async fn history(
 fn truth(
     service: &ServicePlan,
     histories: &[ViewHistory],
-    asked: &Asked,
+    asked: &CheckedLookup,
 ) -> Result<ServiceAnswer, CompareError> {
     let entities = truth::entities(service, &asked.row);
     let views = histories.iter().zip(&entities);
@@ -334,7 +334,7 @@ fn parts<'a>(values: &'a [Value], statuses: &[Status], newest: &[Option<Time>]) 
 
 fn differences(
     service: &ServicePlan,
-    asked: &Asked,
+    asked: &CheckedLookup,
     trained: &ServiceAnswer,
     truth: &ServiceAnswer,
 ) -> Vec<Mismatch> {

@@ -122,7 +122,7 @@ fn dead_letters(file: &Path, script: &Script, engines: &[Engine]) -> Vec<Disagre
     script.records.iter().enumerate().filter_map(record).collect()
 }
 
-/// The text with every settled disagreement written into its cell, and how many there were. They are taken off the
+/// The text with every agreed disagreement written into its cell, and how many there were. They are taken off the
 /// outcome.
 pub(crate) fn rewrite(
     document: &Document,
@@ -136,8 +136,8 @@ pub(crate) fn rewrite(
         let Some(truth) = engines.first().and_then(|engine| engine.replies[index].as_ref()) else { continue };
         for expected in &question.expected {
             let here = |other: &Disagreement| other.place == expected.cell.place;
-            let settled = |other: &Disagreement| here(other) && other.is_settled();
-            if outcome.disagreements.iter().any(settled) {
+            let agreed = |other: &Disagreement| here(other) && other.engines_agree();
+            if outcome.disagreements.iter().any(agreed) {
                 put(&mut tables, question, expected, truth.spell(&expected.output));
                 outcome.disagreements.retain(|other| !here(other));
             }

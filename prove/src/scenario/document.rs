@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::{Place, ScenarioError};
+use super::{CellPlace, ScenarioError};
 
 /// A scenario as text.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Table {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) text: String,
-    pub(crate) place: Place,
+    pub(crate) place: CellPlace,
 }
 
 impl Document {
@@ -51,7 +51,7 @@ impl Document {
             Parts { file, lines: &lines, title: None, definitions: None, events: None, expects: vec![] };
         parts.read()?;
         let Parts { title, definitions, events, expects, .. } = parts;
-        let start = Place { line: 1, column: 1 };
+        let start = CellPlace { line: 1, column: 1 };
         let missing = |what: &str| ScenarioError::at(file, start, format!("the scenario has no {what}"));
         let untitled = || missing("title").with_help("begin it with a line `# What holds`");
         let title = title.ok_or_else(untitled)?;
@@ -110,7 +110,7 @@ impl Parts<'_> {
             None => (words.to_lowercase(), None),
             Some((kind, about)) => {
                 let column = self.lines[line].find(about.trim()).unwrap_or(0) + 1;
-                let place = Place { line: line + 1, column };
+                let place = CellPlace { line: line + 1, column };
                 (kind.trim().to_lowercase(), Some(Cell { text: about.trim().to_owned(), place }))
             }
         }
@@ -121,7 +121,7 @@ impl Parts<'_> {
         let inside = self.lines[start + 1..].iter().take_while(|line| line.trim() != "```");
         let end = start + 1 + inside.count();
         if self.lines[start].trim() == "```yaml" {
-            let place = Place { line: start + 1, column: 1 };
+            let place = CellPlace { line: start + 1, column: 1 };
             if self.definitions.is_some() {
                 let second = ScenarioError::at(self.file, place, "a second `yaml` block".to_owned());
                 return Err(second.with_help("put all definitions into the first"));
@@ -145,7 +145,7 @@ impl Parts<'_> {
             let table = self.cells(start..end, about)?;
             match is_events {
                 true if self.events.is_some() => {
-                    let place = Place { line: start + 1, column: 1 };
+                    let place = CellPlace { line: start + 1, column: 1 };
                     let second = ScenarioError::at(self.file, place, "a second table of events".to_owned());
                     return Err(second.with_help("put all events into the first"));
                 }
@@ -162,13 +162,13 @@ impl Parts<'_> {
         let is_rule =
             |row: &Vec<Cell>| row.iter().all(|cell| cell.text.chars().all(|c| c == '-' || c == ':'));
         if !rows.first().is_some_and(is_rule) {
-            let place = Place { line: lines.start + 1, column: 1 };
+            let place = CellPlace { line: lines.start + 1, column: 1 };
             let message = "the table has no rule such as `|---|---|` below its header".to_owned();
             return Err(ScenarioError::at(self.file, place, message));
         }
         rows.remove(0);
         if let Some(row) = rows.iter().find(|row| row.len() != header.len()) {
-            let place = row.first().map_or(Place { line: lines.start + 1, column: 1 }, |cell| cell.place);
+            let place = row.first().map_or(CellPlace { line: lines.start + 1, column: 1 }, |cell| cell.place);
             let message = format!("the row has {} cells, the header {}", row.len(), header.len());
             return Err(ScenarioError::at(self.file, place, message));
         }
@@ -197,7 +197,7 @@ fn cell(line: &str, range: Range<usize>, number: usize) -> Cell {
     let text = &line[range.clone()];
     let skipped = text.len() - text.trim_start().len();
     let column = line[..range.start + skipped].chars().count() + 1;
-    Cell { text: text.trim().replace("\\|", "|"), place: Place { line: number, column } }
+    Cell { text: text.trim().replace("\\|", "|"), place: CellPlace { line: number, column } }
 }
 
 impl Table {
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(document.title, "A title");
         assert_eq!(document.definitions.as_deref(), Some("\n\n\n\n\nviews: []\n"));
         let cell = &document.events.rows[0][1];
-        assert_eq!((cell.text.as_str(), cell.place), ("a|b", Place { line: 13, column: 7 }));
+        assert_eq!((cell.text.as_str(), cell.place), ("a|b", CellPlace { line: 13, column: 7 }));
         let expect = &document.expects[0];
         assert_eq!(expect.about.as_ref().map(|about| about.text.as_str()), Some("fraud"));
         assert_eq!(expect.rows[0][1].text, "");

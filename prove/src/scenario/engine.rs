@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
+use tidemark_ingest::decode::{Batch, CellPlace, Chunk, Form, Forms, Raw};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::array_of;
 use tidemark_kernel::{Position, Status, Value};
@@ -67,7 +67,7 @@ impl Reply {
     }
 }
 
-/// A record as ingestion takes it in: a run of its log of length one.
+/// A record as ingestion takes it in: a run of its partition of length one.
 pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> {
     let source = &record.source;
     let columns: Vec<ArrayRef> = source
@@ -84,13 +84,13 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         numbers: vec![record.offset + 1],
         raw: Raw::Columns,
         forms: Forms::All(Form::Columns),
-        logs: None,
-        place: Place::Row(Arc::from("scenario")),
+        partitions: None,
+        place: CellPlace::Row(Arc::from("scenario")),
         dead: Vec::new(),
         from: record.from,
         to: Position::after(record.offset),
     };
-    let mut batch = chunk.accept(source, record.log)?;
+    let mut batch = chunk.accept(source, record.partition)?;
     if record.is_repeated {
         batch.events = batch.events.slice(0, 0);
     }

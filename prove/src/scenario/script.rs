@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemark_kernel::source::Rejection;
-use tidemark_kernel::{Log, Offset, Position, ServicePlan, SourcePlan, Time, Value, Visibility};
+use tidemark_kernel::{Offset, Partition, Position, ServicePlan, SourcePlan, Time, Value, Visibility};
 use tidemark_registry::{Problem, Problems, Repo};
 
 use super::cells;
 use super::document::{Cell, Document, Table};
-use super::{Place, ScenarioError};
+use super::{CellPlace, ScenarioError};
 
 mod expect;
 mod records;
@@ -28,13 +28,13 @@ pub(crate) struct Script {
     pub(crate) questions: Vec<Question>,
 }
 
-/// One record of a log, as it is received.
+/// One record of a partition, as it is received.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) source: Arc<SourcePlan>,
-    pub(crate) log: Log,
+    pub(crate) partition: Partition,
     pub(crate) offset: Offset,
-    /// Where its log stood before it.
+    /// Where its partition stood before it.
     pub(crate) from: Position,
     /// The record's own timestamp.
     pub(crate) time: Option<Time>,
@@ -44,7 +44,7 @@ pub(crate) struct Record {
     pub(crate) is_repeated: bool,
     /// The cell that says why it is a dead letter, where the table has that column.
     pub(crate) dead: Option<Cell>,
-    pub(crate) place: Place,
+    pub(crate) place: CellPlace,
 }
 
 /// One row of an `Expect` table.
@@ -71,7 +71,7 @@ impl Record {
 
     /// When it happened and arrived, where it is an event.
     pub(crate) fn accept(&self) -> Result<(Time, Time), Rejection> {
-        self.source.accept(self.log, self.time, |name| self.field(name))
+        self.source.accept(self.partition, self.time, |name| self.field(name))
     }
 }
 
@@ -100,7 +100,7 @@ impl Script {
             (None, Some(repo)) => Arc::clone(repo),
             (None, None) => {
                 let message = "the scenario has no `yaml` block, and there is no repo around it".to_owned();
-                return Err(ScenarioError::at(file, Place { line: 1, column: 1 }, message));
+                return Err(ScenarioError::at(file, CellPlace { line: 1, column: 1 }, message));
             }
         };
         let context = Context { file, repo: &repo };
@@ -122,10 +122,13 @@ fn definitions(file: &Path, text: &str) -> Result<Repo, ScenarioError> {
 }
 
 /// Where the first problem is: the block is padded, so that its lines are the scenario's.
-fn first_place(problems: &Problems) -> Place {
+fn first_place(problems: &Problems) -> CellPlace {
     let place = |problem: &Problem| problems.files().position(problem.place);
     let first = problems.iter().next().map(place);
-    first.map_or(Place { line: 1, column: 1 }, |first| Place { line: first.line, column: first.column })
+    first.map_or(CellPlace { line: 1, column: 1 }, |first| CellPlace {
+        line: first.line,
+        column: first.column,
+    })
 }
 
 /// What every table is read in.

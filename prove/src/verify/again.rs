@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemark_kernel::{EntityKey, Log};
+use tidemark_kernel::{EntityKey, Partition};
 use tidemark_offline::{History, Positions};
 use tidemark_store::BUCKETS;
 
@@ -31,16 +31,16 @@ struct Portion {
 #[derive(Default)]
 struct Reading {
     states: States,
-    /// For each log, where its bucket stood when the state was read.
+    /// For each partition, where its bucket stood when the state was read.
     standing: Arc<Positions>,
 }
 
 impl View<'_> {
-    /// Reads these entities again, a portion at a time, and compares them: their states of these logs.
+    /// Reads these entities again, a portion at a time, and compares them: their states of these partitions.
     pub(super) async fn read_again(
         &self,
         mut keys: Vec<EntityKey>,
-        logs: &BTreeSet<Log>,
+        partitions: &BTreeSet<Partition>,
         tables: &mut Tables<'_>,
         findings: &mut Findings<'_>,
     ) -> Result<(), VerifyError> {
@@ -55,7 +55,7 @@ impl View<'_> {
                 let bucket_of_first = bucket(first);
                 let together = left.iter().take(LOADED).take_while(|key| bucket(key) == bucket_of_first);
                 let (keys, rest) = left.split_at(together.count());
-                self.load(bucket_of_first, keys, logs, &mut portion).await?;
+                self.load(bucket_of_first, keys, partitions, &mut portion).await?;
                 left = rest;
             }
             self.compare_again(portion, tables, findings).await?;
@@ -63,22 +63,22 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Reads entities of one bucket. Each log is read as of an instant of its own: what is compared are the states of one log.
+    /// Reads entities of one bucket. Each partition is read as of an instant of its own: what is compared are the states of one partition.
     async fn load(
         &self,
         bucket: u16,
         keys: &[EntityKey],
-        logs: &BTreeSet<Log>,
+        partitions: &BTreeSet<Partition>,
         portion: &mut Portion,
     ) -> Result<(), VerifyError> {
         let mut standing = Positions::new();
         let mut states = vec![States::new(); keys.len()];
-        for log in logs {
-            let loaded = self.request.store.load(&self.generation, bucket, *log, keys).await?;
-            standing.extend(loaded.position.map(|position| (*log, position)));
+        for partition in partitions {
+            let loaded = self.request.store.load(&self.generation, bucket, *partition, keys).await?;
+            standing.extend(loaded.position.map(|position| (*partition, position)));
             for (of_entity, state) in states.iter_mut().zip(loaded.states) {
                 portion.bytes += state.as_ref().map_or(0, Vec::len);
-                of_entity.extend(state.map(|state| (*log, state)));
+                of_entity.extend(state.map(|state| (*partition, state)));
             }
         }
         let standing = Arc::new(standing);

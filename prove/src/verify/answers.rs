@@ -7,7 +7,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_kernel::answer::{answer, horizon};
 use tidemark_kernel::replay::{Question, replay};
-use tidemark_kernel::{Answer, Event, FeaturePlan, Log, LogState, Span, Time, Visibility, Window, oracle};
+use tidemark_kernel::{
+    Answer, Event, FeaturePlan, Partition, PartitionState, Span, Time, Visibility, Window, oracle,
+};
 
 use crate::truth::tells;
 
@@ -20,7 +22,7 @@ pub(super) struct Asking<'p> {
 
 /// What asking one entity gave.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct EntityReport {
     pub(super) values: u64,
     pub(super) telling: u64,
     pub(super) differences: Vec<String>,
@@ -32,14 +34,16 @@ impl<'p> Asking<'p> {
     }
 
     /// Asks about an entity with these stored states, which are of these events.
-    pub(super) fn ask(&mut self, stored: &BTreeMap<Log, Vec<u8>>, events: &[Event]) -> Asked {
-        let mut asked = Asked::default();
-        let decode = |(log, bytes): (&Log, &Vec<u8>)| Some((*log, LogState::decode(self.plan, bytes).ok()?));
-        let states: Vec<(Log, LogState)> = stored.iter().filter_map(decode).collect();
+    pub(super) fn ask(&mut self, stored: &BTreeMap<Partition, Vec<u8>>, events: &[Event]) -> EntityReport {
+        let mut asked = EntityReport::default();
+        let decode = |(partition, bytes): (&Partition, &Vec<u8>)| {
+            Some((*partition, PartitionState::decode(self.plan, bytes).ok()?))
+        };
+        let states: Vec<(Partition, PartitionState)> = stored.iter().filter_map(decode).collect();
         let Some(earliest) = horizon(self.plan, &states).filter(|_| self.left > 0) else { return asked };
         self.left -= 1;
         for at in self.instants(earliest) {
-            let last = states.iter().map(|(log, state)| (*log, state.last_offset())).collect();
+            let last = states.iter().map(|(partition, state)| (*partition, state.last_offset())).collect();
             let question = Question { at, last, too_early: false };
             let Ok(served) = answer(self.plan, &states, at) else { continue };
             asked.values += served.values.len() as u64;
@@ -52,7 +56,7 @@ impl<'p> Asking<'p> {
     /// The earliest that can be asked about, the first after every arrival, when windows are fullest, and two while they
     /// run empty.
     fn instants(&mut self, earliest: Time) -> [Time; 4] {
-        let fullest = earliest.plus(self.plan.head).next();
+        let fullest = earliest.plus(self.plan.time_travel).next();
         [earliest, fullest, fullest.plus(self.later()), fullest.plus(self.later())]
     }
 

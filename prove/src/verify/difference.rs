@@ -3,13 +3,13 @@
 use tidemark_kernel::aggregate::State;
 use tidemark_kernel::retention::is_out_of_sight;
 use tidemark_kernel::state::Tile;
-use tidemark_kernel::{Explain, FeaturePlan, LogState, Time};
+use tidemark_kernel::{Explain, FeaturePlan, PartitionState, Time};
 
 /// What differs; none where the bytes are equal, or where the state may have been forgotten at `now`.
 pub(super) fn of(
     plan: &FeaturePlan,
     stored: Option<&[u8]>,
-    rebuilt: Option<&LogState>,
+    rebuilt: Option<&PartitionState>,
     now: Time,
 ) -> Option<String> {
     match (stored, rebuilt) {
@@ -24,8 +24,8 @@ pub(super) fn of(
     }
 }
 
-fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {
-    let stored = match LogState::decode(plan, stored) {
+fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &PartitionState) -> String {
+    let stored = match PartitionState::decode(plan, stored) {
         Ok(stored) => stored,
         Err(error) => return format!("the stored bytes are no state of this view: {}", error.explained()),
     };
@@ -50,8 +50,8 @@ fn describe(plan: &FeaturePlan, stored: &[u8], rebuilt: &LogState) -> String {
 
 fn tile(
     plan: &FeaturePlan,
-    (stored_state, stored): (&LogState, &Tile),
-    (rebuilt_state, rebuilt): (&LogState, &Tile),
+    (stored_state, stored): (&PartitionState, &Tile),
+    (rebuilt_state, rebuilt): (&PartitionState, &Tile),
 ) -> Option<String> {
     let span = format!("[{}, {})", rebuilt.span.start, rebuilt.span.end);
     if stored.span != rebuilt.span {

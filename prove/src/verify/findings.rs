@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_kernel::{EntityKey, Event, Log};
+use tidemark_kernel::{EntityKey, Event, Partition};
 use tidemark_offline::{EntityEvents, History, Positions};
 use tidemark_store::{BUCKETS, EntityStates};
 
@@ -12,7 +12,7 @@ use super::tables::Tables;
 use super::{Mismatch, States, Stored, Verified, VerifyError, View, difference, name_entity};
 
 /// What differs of each state of an entity that differs.
-type Differences = Vec<(Log, String)>;
+type Differences = Vec<(Partition, String)>;
 
 /// Entities whose states differ from what the events up to the positions say that were read before. That may be because they
 /// were written in between.
@@ -23,8 +23,8 @@ pub(super) struct Findings<'v> {
     view: &'v View<'v>,
     asking: Asking<'v>,
     verified: &'v mut Verified,
-    /// What is certain, in any order of entity: what differs, and the log of the state that does.
-    mismatches: Vec<(EntityKey, Option<Log>, String)>,
+    /// What is certain, in any order of entity: what differs, and the partition of the state that does.
+    mismatches: Vec<(EntityKey, Option<Partition>, String)>,
 }
 
 /// An entity that was compared.
@@ -60,15 +60,15 @@ impl View<'_> {
     /// Compares the states of one entity with what its events up to `standing` say.
     fn compare(&self, events: Vec<Event>, stored: &States, standing: &Positions) -> Compared {
         let rebuilt = Rebuilt::new(self.plan, self.layout, standing, events);
-        let logs: BTreeSet<Log> = stored.keys().chain(rebuilt.states.keys()).copied().collect();
+        let partitions: BTreeSet<Partition> = stored.keys().chain(rebuilt.states.keys()).copied().collect();
         let mut differences = Differences::new();
-        for log in &logs {
-            let (stored, rebuilt) = (stored.get(log).map(Vec::as_slice), rebuilt.states.get(log));
+        for partition in &partitions {
+            let (stored, rebuilt) = (stored.get(partition).map(Vec::as_slice), rebuilt.states.get(partition));
             if let Some(what) = difference::of(self.plan, stored, rebuilt, self.request.now) {
-                differences.push((*log, what));
+                differences.push((*partition, what));
             }
         }
-        Compared { states: logs.len() as u64, differences, events: rebuilt.events }
+        Compared { states: partitions.len() as u64, differences, events: rebuilt.events }
     }
 }
 
@@ -142,12 +142,12 @@ impl<'v> Findings<'v> {
             suspects.into_iter().for_each(|(key, differences)| self.convict(&key, differences));
             return Ok(());
         }
-        let logs = positions.into_keys().filter(|log| *log != Log::RETRACTIONS);
-        // A state of a log that has no position is found by this.
-        let differing = suspects.values().flatten().map(|(log, _)| *log);
-        let logs: BTreeSet<Log> = logs.chain(differing).collect();
+        let partitions = positions.into_keys().filter(|partition| *partition != Partition::RETRACTIONS);
+        // A state of a partition that has no position is found by this.
+        let differing = suspects.values().flatten().map(|(partition, _)| *partition);
+        let partitions: BTreeSet<Partition> = partitions.chain(differing).collect();
         let keys: Vec<EntityKey> = suspects.into_keys().collect();
-        view.read_again(keys, &logs, tables, self).await
+        view.read_again(keys, &partitions, tables, self).await
     }
 
     /// Compares an entity once more: with what was stored of it as of one instant, and where its bucket stood at that instant.
@@ -178,16 +178,16 @@ impl<'v> Findings<'v> {
     /// Takes note of what differs for certain.
     fn convict(&mut self, key: &EntityKey, differences: Differences) {
         let differences = differences.into_iter();
-        self.mismatches.extend(differences.map(|(log, what)| (key.clone(), Some(log), what)));
+        self.mismatches.extend(differences.map(|(partition, what)| (key.clone(), Some(partition), what)));
     }
 
     /// Adds the mismatches to the report, in order of entity.
     fn report(mut self) {
         self.mismatches.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         let plan = self.view.plan;
-        let mismatches = self.mismatches.into_iter().map(|(key, log, what)| {
+        let mismatches = self.mismatches.into_iter().map(|(key, partition, what)| {
             let (view, entity) = (plan.view.clone(), name_entity(plan, &key));
-            Mismatch { view, entity, log, what }
+            Mismatch { view, entity, partition, what }
         });
         self.verified.mismatches.extend(mismatches);
     }

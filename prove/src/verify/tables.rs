@@ -61,11 +61,17 @@ impl<'r> Tables<'r> {
 
 /// What was applied must be in the table, or there is nothing to compare with.
 fn check_covered(view: &View<'_>, table: &EventTable, applied: &Positions) -> Result<(), VerifyError> {
-    for (log, applied) in applied {
-        let held = table.positions().get(log).copied().unwrap_or(Position::START);
+    for (partition, applied) in applied {
+        let held = table.positions().get(partition).copied().unwrap_or(Position::START);
         if *applied > held {
             let (view, source_name) = (view.plan.view.clone(), view.plan.source.clone());
-            return Err(VerifyError::Behind { view, source_name, log: *log, applied: *applied, held });
+            return Err(VerifyError::Behind {
+                view,
+                source_name,
+                partition: *partition,
+                applied: *applied,
+                held,
+            });
         }
     }
     Ok(())

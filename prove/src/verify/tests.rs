@@ -36,8 +36,8 @@ services:
   - {name: s, features: [v]}
 ";
 
-const ONE: Log = Log(0);
-const OTHER: Log = Log(1);
+const ONE: Partition = Partition(0);
+const OTHER: Partition = Partition(1);
 
 const NOW: Time = Time::from_millis(1_767_225_600_000);
 
@@ -48,9 +48,9 @@ fn clock() -> Clock {
 /// Something that others do.
 enum Act {
     /// Events reach the online store.
-    Apply(Log, Range<Offset>),
+    Apply(Partition, Range<Offset>),
     /// Events reach the event table.
-    Commit(Log, Range<Offset>),
+    Commit(Partition, Range<Offset>),
     /// A record is taken back.
     TakeBack,
     /// The view gets another generation, and the old one is dropped.
@@ -67,7 +67,7 @@ struct World {
     repo: Repo,
     store: Arc<MemoryStore>,
     generation: Generation,
-    writers: tokio::sync::Mutex<BTreeMap<Log, ViewWriter>>,
+    writers: tokio::sync::Mutex<BTreeMap<Partition, ViewWriter>>,
 }
 
 impl World {
@@ -99,15 +99,15 @@ impl World {
 
     async fn act(&self, act: Act) {
         match act {
-            Apply(log, events) => self.apply(log, events).await,
-            Commit(log, events) => {
-                let from = [(log, Position(events.start))].into();
-                let to = [(log, Position(events.end))].into();
-                let rows = [self.batch(log, events).events];
+            Apply(partition, events) => self.apply(partition, events).await,
+            Commit(partition, events) => {
+                let from = [(partition, Position(events.start))].into();
+                let to = [(partition, Position(events.end))].into();
+                let rows = [self.batch(partition, events).events];
                 self.table().await.append(&rows, &from, &to, None).await.expect("committed");
             }
             TakeBack => {
-                let wrong = Retraction { log: ONE, from: Position(2), to: Position(3), at: 3 };
+                let wrong = Retraction { partition: ONE, from: Position(2), to: Position(3), at: 3 };
                 assert_eq!(self.table().await.retract(wrong).await.expect("taken back"), Some(1));
             }
             Replace => {
@@ -118,26 +118,26 @@ impl World {
         }
     }
 
-    async fn apply(&self, log: Log, events: Range<Offset>) {
+    async fn apply(&self, partition: Partition, events: Range<Offset>) {
         let mut writers = self.writers.lock().await;
-        let writer = match writers.remove(&log) {
+        let writer = match writers.remove(&partition) {
             Some(writer) => writer,
-            None => self.writer(log).await,
+            None => self.writer(partition).await,
         };
-        let batch = Arc::new(self.batch(log, events));
+        let batch = Arc::new(self.batch(partition, events));
         assert_eq!(writer.advance(&batch).await.expect("applied"), Advance::Done);
-        writers.insert(log, writer);
+        writers.insert(partition, writer);
     }
 
-    async fn writer(&self, log: Log) -> ViewWriter {
-        self.store.add_log(&self.generation, log, Position::START).await.expect("added");
+    async fn writer(&self, partition: Partition) -> ViewWriter {
+        self.store.add_partition(&self.generation, partition, Position::START).await.expect("added");
         let (host, store) = (Host::real(clock()), Arc::clone(&self.store));
         let (plan, generation) = (Arc::clone(self.plan()), self.generation.clone());
         let writer = ViewWriter::open(host, plan, store, generation, Arc::default(), Memory::default()).await;
         writer.expect("opened").expect("whole")
     }
 
-    fn batch(&self, log: Log, events: Range<Offset>) -> Batch {
+    fn batch(&self, partition: Partition, events: Range<Offset>) -> Batch {
         let source = &self.repo.sources["payments"];
         let at = |offset: Offset| Time::from_millis(NOW.millis() - 3_600_000 + 1_000 * offset);
         let row = |offset| {
@@ -156,13 +156,13 @@ impl World {
             numbers: events.clone().collect(),
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
-            logs: None,
+            partitions: None,
             place: Place::Row(Arc::from("test")),
             dead: Vec::new(),
             from: Position(events.start),
             to: Position(events.end),
         };
-        let batch = chunk.accept(source, log).expect("a batch");
+        let batch = chunk.accept(source, partition).expect("a batch");
         assert!(batch.dead.is_empty(), "{:?}", batch.dead);
         batch
     }
@@ -170,11 +170,11 @@ impl World {
     /// Stores for one user what is the state of another.
     async fn spoil(&self, spoiled: i64, other: i64) {
         let wrong = self.store.lookup(&self.generation, &[key(other)]).await.expect("found").remove(0);
-        let (log, wrong) = wrong.expect("undamaged").remove(0);
+        let (partition, wrong) = wrong.expect("undamaged").remove(0);
         let bucket = key(spoiled).bucket(BUCKETS);
-        let at = self.store.positions(&self.generation).await.expect("read")[&log][&bucket];
+        let at = self.store.positions(&self.generation).await.expect("read")[&partition][&bucket];
         let writes = vec![(key(spoiled), Some(NewState::permanent(wrong)))];
-        let flush = BucketFlush { bucket, log, from: at, to: at, writes };
+        let flush = BucketFlush { bucket, partition, from: at, to: at, writes };
         let outcomes = self.store.flush(&self.generation, vec![flush]).await.expect("written");
         assert_eq!(outcomes, [FlushOutcome::Applied]);
     }
@@ -275,7 +275,7 @@ impl Machine for Busy {
     }
 }
 
-/// In which both stores hold all of a log.
+/// In which both stores hold all of a partition.
 async fn at_rest(events: Range<Offset>) -> Arc<World> {
     World::after([Apply(ONE, events.clone()), Commit(ONE, events)]).await
 }
@@ -311,7 +311,7 @@ async fn a_table_that_does_not_come_is_behind() {
     let behind = behind.expect_err("behind");
     let at = (ONE, Position(7), Position(6));
     assert!(
-        matches!(&behind, VerifyError::Behind { log, applied, held, .. } if (*log, *applied, *held) == at),
+        matches!(&behind, VerifyError::Behind { partition, applied, held, .. } if (*partition, *applied, *held) == at),
         "{behind:?}"
     );
     assert_eq!((behind.kind(), waited), (ErrorKind::NotReady, Duration::from_secs(2)));
@@ -325,7 +325,7 @@ async fn what_is_written_meanwhile_is_no_mismatch_and_counts_once() {
 }
 
 #[tokio::test]
-async fn a_log_that_appears_meanwhile_is_no_mismatch() {
+async fn a_partition_that_appears_meanwhile_is_no_mismatch() {
     let meanwhile = [vec![Commit(ONE, 6..7), Apply(OTHER, 0..4)], vec![Commit(OTHER, 0..4)]];
     assert_eq!(ahead().await.assert_verified(meanwhile, None, 2).await, [5, 9, 40]);
 }
@@ -334,7 +334,7 @@ async fn a_log_that_appears_meanwhile_is_no_mismatch() {
 async fn a_wrong_state_is_found_once() {
     let assert_found = |verified: &Verified| {
         let [mismatch] = verified.mismatches.as_slice() else { panic!("{:?}", verified.mismatches) };
-        assert_eq!((mismatch.entity.as_str(), mismatch.log), ("user_id=0", Some(ONE)));
+        assert_eq!((mismatch.entity.as_str(), mismatch.partition), ("user_id=0", Some(ONE)));
         assert_eq!(mismatch.what, "the last event applied is at offset 6, it should be 5");
         assert_eq!([verified.entities, verified.states, verified.values], [6, 6, 40]);
     };

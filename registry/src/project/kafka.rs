@@ -6,7 +6,7 @@ use super::is_address;
 use crate::environment::{self, Environment, SettingError, expand};
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
-use crate::tree::{Node, Text};
+use crate::tree::{Node, Scalar};
 
 /// The Kafka cluster that sources read from. In its texts `${NAME}` stands for an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Kafka {
 const SERVERS: &str = "kafka.bootstrap_servers";
 const FORM: &str = "write `HOST:PORT`, several of them separated by commas";
 
-fn check(servers: &Text, reading: &mut Reading<'_>) {
+fn check(servers: &Scalar, reading: &mut Reading<'_>) {
     let sample = environment::stand_in(servers, reading);
     if let Some(server) = sample.as_deref().and_then(no_address) {
         let message = if server.is_empty() {
@@ -88,7 +88,7 @@ fn no_address(servers: &str) -> Option<&str> {
     servers.split(',').map(str::trim).find(|server| !is_address(server))
 }
 
-fn option(key: &Text, value: &Node, reading: &mut Reading<'_>) -> Option<(String, String)> {
+fn option(key: &Scalar, value: &Node, reading: &mut Reading<'_>) -> Option<(String, String)> {
     if let Some((name, reason)) = OWN.iter().find(|(name, _)| *name == key.value) {
         let problem = Problem::error(key.place, format!("Tidemark sets `{name}` itself")).label(*reason);
         reading.report(problem.help("leave it out".to_owned()));

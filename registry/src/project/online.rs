@@ -6,7 +6,7 @@ use super::is_address;
 use crate::environment::{self, Environment, SettingError, expand};
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
-use crate::tree::{Node, Text};
+use crate::tree::{Node, Scalar};
 
 /// The online store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +75,14 @@ impl Online {
 /// The setting's name in messages.
 const URL: &str = "online.url";
 
-fn foreign(shape: &Shape<'_>, key: &str, store: &Text, reading: &mut Reading<'_>) {
+fn foreign(shape: &Shape<'_>, key: &str, store: &Scalar, reading: &mut Reading<'_>) {
     if let Some((key, _)) = shape.entry(key) {
         let message = format!("the {} store takes no `{}`", store.value, key.value);
         reading.report(Problem::error(key.place, message).related(store.place, "the store"));
     }
 }
 
-fn check(url: &Text, reading: &mut Reading<'_>) {
+fn check(url: &Scalar, reading: &mut Reading<'_>) {
     let Some(sample) = environment::stand_in(url, reading) else { return };
     if let Some((reason, help)) = fault(&sample) {
         reading.report(Problem::error(url.place, reason).help(help.to_owned()));

@@ -16,7 +16,7 @@ use crate::name;
 use crate::problem::Problem;
 use crate::shape::Reading;
 use crate::suggest;
-use crate::tree::Text;
+use crate::tree::Scalar;
 
 /// Every declared view by name, without a plan where something in it is wrong.
 pub(crate) type Views = BTreeMap<String, Option<Arc<FeaturePlan>>>;
@@ -62,7 +62,7 @@ struct Compiler<'v, 'r, 'f> {
 
 impl Compiler<'_, '_, '_> {
     /// Adds what `view`, `view.feature` or a short `feature` stands for.
-    fn choose(&mut self, text: &Text) {
+    fn choose(&mut self, text: &Scalar) {
         if let Some((view, feature)) = text.value.split_once('.') {
             return self.choose_qualified(text, view, feature);
         }
@@ -75,7 +75,7 @@ impl Compiler<'_, '_, '_> {
         }
     }
 
-    fn choose_qualified(&mut self, text: &Text, view: &str, feature: &str) {
+    fn choose_qualified(&mut self, text: &Scalar, view: &str, feature: &str) {
         let plan = match self.all.get(view) {
             Some(Some(plan)) => plan,
             Some(None) => return self.whole = false,
@@ -96,7 +96,7 @@ impl Compiler<'_, '_, '_> {
         self.reading.report(Problem::error(place, message).help(help));
     }
 
-    fn choose_short(&mut self, text: &Text) {
+    fn choose_short(&mut self, text: &Scalar) {
         let plans = self.all.values().flatten();
         let found = plans.flat_map(|plan| {
             let places = plan.features.iter().enumerate();
@@ -120,7 +120,7 @@ impl Compiler<'_, '_, '_> {
     }
 
     /// Nothing has that name, as far as can be known while some views have no plan.
-    fn nothing(&mut self, text: &Text) {
+    fn nothing(&mut self, text: &Scalar) {
         self.whole = false;
         if self.reading.incomplete || self.all.values().any(Option::is_none) {
             return;

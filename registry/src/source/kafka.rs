@@ -6,7 +6,7 @@ use tidemark_kernel::time::{Span, Time};
 use crate::problem::Problem;
 use crate::shape::{Reading, SPAN_HELP, Shape};
 use crate::suggest;
-use crate::tree::{Node, Text};
+use crate::tree::{Node, Scalar};
 
 /// Allows a topic whose timestamps may be any length of time ahead.
 const ANY: &str = "any";
@@ -33,7 +33,7 @@ pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<KafkaFeed> 
     is_topic(topic, reading).then(|| KafkaFeed { topic: topic.value.clone(), start, max_timestamp_ahead })
 }
 
-fn max_timestamp_ahead(text: &Text, reading: &mut Reading<'_>) -> Option<Span> {
+fn max_timestamp_ahead(text: &Scalar, reading: &mut Reading<'_>) -> Option<Span> {
     let span = Span::parse(&text.value);
     if span.is_none() {
         let problem = Problem::error(text.place, format!("`{}` is no length of time", text.value));
@@ -42,7 +42,7 @@ fn max_timestamp_ahead(text: &Text, reading: &mut Reading<'_>) -> Option<Span> {
     span
 }
 
-fn start(text: &Text, reading: &mut Reading<'_>) -> Option<Start> {
+fn start(text: &Scalar, reading: &mut Reading<'_>) -> Option<Start> {
     match text.value.as_str() {
         "earliest" => Some(Start::Earliest),
         "latest" => Some(Start::Latest),
@@ -59,7 +59,7 @@ fn start(text: &Text, reading: &mut Reading<'_>) -> Option<Start> {
 }
 
 /// What Kafka takes as a name. Anything else could be taken for a pattern of names.
-fn is_topic(topic: &Text, reading: &mut Reading<'_>) -> bool {
+fn is_topic(topic: &Scalar, reading: &mut Reading<'_>) -> bool {
     let name = topic.value.as_str();
     let fine = (1..=LONGEST).contains(&name.len())
         && !matches!(name, "." | "..")

@@ -8,7 +8,7 @@ use crate::file::{File, Files, Place};
 
 /// A scalar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Text {
+pub(crate) struct Scalar {
     /// What it says.
     pub(crate) value: String,
     /// Where it is written, quotes included.
@@ -16,7 +16,7 @@ pub(crate) struct Text {
     style: ScalarStyle,
 }
 
-impl Text {
+impl Scalar {
     pub(super) fn new(value: String, place: Place, style: ScalarStyle) -> Self {
         Self { value, place, style }
     }
@@ -141,16 +141,16 @@ impl Written<'_> {
 #[cfg(test)]
 mod tests {
     use crate::file::Files;
-    use crate::tree::{self, Kind, Text};
+    use crate::tree::{self, Kind, Scalar};
 
-    fn scalar(yaml: &str) -> (Files, Text) {
+    fn scalar(yaml: &str) -> (Files, Scalar) {
         let mut files = Files::default();
         files.add("a.yaml", yaml);
         let mut problems = Vec::new();
         let node = files.iter().next().and_then(|file| tree::read(0, file, &mut problems)).expect("a node");
         let Kind::Map(mut entries) = node.kind else { panic!("{yaml}") };
         match entries.remove(0).1.kind {
-            Kind::Text(text) => (files, text),
+            Kind::Scalar(text) => (files, text),
             other => panic!("{other:?}"),
         }
     }

@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::shape::Reading;
 use crate::source::SourceDeclaration;
 use crate::suggest;
-use crate::tree::Text;
+use crate::tree::Scalar;
 
 type Entities = BTreeMap<String, EntityDeclaration>;
 type Sources = BTreeMap<String, SourceDeclaration>;
@@ -53,7 +53,7 @@ pub(crate) fn compile(
         keys: keys?,
         filter,
         features,
-        head: view.head,
+        time_travel: view.time_travel,
         max_age: view.max_age,
         expression_semantics: tidemark_expr::SEMANTICS,
     });
@@ -61,7 +61,7 @@ pub(crate) fn compile(
 }
 
 fn find<'d, D>(
-    name: &Text,
+    name: &Scalar,
     what: &str,
     declared: &'d BTreeMap<String, D>,
     reading: &mut Reading<'_>,
@@ -163,14 +163,14 @@ impl<'d, 'r, 'f> Compiler<'d, 'r, 'f> {
     }
 
     /// Compiles a part of a text as a condition. Gives its SQL.
-    fn condition(&mut self, text: &Text, range: Range<usize>) -> Option<String> {
+    fn condition(&mut self, text: &Scalar, range: Range<usize>) -> Option<String> {
         let compiled = expression::condition(text, range, &self.scope, self.reading)?;
         self.used.extend(compiled.columns);
         Some(compiled.sql)
     }
 
     /// Compiles a part of a text as what an aggregate takes.
-    fn input(&mut self, text: &Text, range: Range<usize>) -> Option<Input> {
+    fn input(&mut self, text: &Scalar, range: Range<usize>) -> Option<Input> {
         let compiled = expression::compile(text, range, &self.scope, self.reading)?;
         self.used.extend(compiled.columns);
         Some(Input { sql: compiled.sql, ty: compiled.ty })
@@ -214,7 +214,7 @@ impl<'d, 'r, 'f> Compiler<'d, 'r, 'f> {
     }
 
     /// A feature with neither name nor window: what all windows of a declaration have in common.
-    fn aggregate(&mut self, sql: &Text) -> Option<FeatureSpec> {
+    fn aggregate(&mut self, sql: &Scalar) -> Option<FeatureSpec> {
         let call = expression::parse_aggregate(sql, self.reading)?;
         let input = match &call.argument {
             None => None,

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 
 use super::{Dice, LOG, Subject, begin, flush, key, states, step};
 use crate::contract::{
-    BUCKETS, BucketFlush, EntityStates, FlushOutcome, Generation, LogStates, NewState, Sizes,
+    BUCKETS, BucketFlush, EntityStates, FlushOutcome, Generation, NewState, PartitionStates, Sizes,
 };
 
 pub async fn entities_come_in_key_order(store: Subject) {
@@ -89,31 +89,33 @@ pub async fn sizes_are_estimated(store: Subject) {
     }
 }
 
-/// Writes states of `count` entities with keys of any length, each for one or two logs.
-async fn fill(store: &Subject, generation: &Generation, count: u64) -> BTreeMap<EntityKey, LogStates> {
+/// Writes states of `count` entities with keys of any length, each for one or two partitions.
+async fn fill(store: &Subject, generation: &Generation, count: u64) -> BTreeMap<EntityKey, PartitionStates> {
     let mut dice = Dice(1);
     let mut written = BTreeMap::new();
-    store.add_log(generation, Log::FILE, Position(0)).await.unwrap();
+    store.add_partition(generation, Partition::FILE, Position(0)).await.unwrap();
     for number in 0..count {
         let mut bytes = vec![number as u8; dice.below(4) as usize];
         bytes.extend_from_slice(&number.to_le_bytes());
-        let logs = if dice.below(3) == 0 { &[Log::FILE, LOG][..] } else { &[LOG] };
-        let states = logs.iter().map(|log| (*log, number.to_string().into_bytes())).collect();
+        let partitions = if dice.below(3) == 0 { &[Partition::FILE, LOG][..] } else { &[LOG] };
+        let states =
+            partitions.iter().map(|partition| (*partition, number.to_string().into_bytes())).collect();
         written.insert(EntityKey::from_bytes(bytes), states);
     }
-    for log in [Log::FILE, LOG] {
-        let outcomes = store.flush(generation, of_log(&written, log)).await.unwrap();
+    for partition in [Partition::FILE, LOG] {
+        let outcomes = store.flush(generation, of_partition(&written, partition)).await.unwrap();
         assert!(outcomes.iter().all(|outcome| *outcome == FlushOutcome::Applied));
     }
     written
 }
 
-/// One flush for each bucket with all states of a log.
-fn of_log(written: &BTreeMap<EntityKey, LogStates>, log: Log) -> Vec<BucketFlush> {
-    let empty = |bucket| BucketFlush { bucket, log, from: Position(0), to: Position(1), writes: vec![] };
+/// One flush for each bucket with all states of a partition.
+fn of_partition(written: &BTreeMap<EntityKey, PartitionStates>, partition: Partition) -> Vec<BucketFlush> {
+    let empty =
+        |bucket| BucketFlush { bucket, partition, from: Position(0), to: Position(1), writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for (key, states) in written {
-        let states = states.iter().filter(|(of, _)| *of == log);
+        let states = states.iter().filter(|(of, _)| *of == partition);
         let writes = states.map(|(_, state)| (key.clone(), Some(NewState::permanent(state.clone()))));
         flushes[usize::from(key.bucket(BUCKETS))].writes.extend(writes);
     }

@@ -1,4 +1,4 @@
-//! Two owners of one log in a permanent duel, killed now and then, losing replies: the protocol that the contract is
+//! Two owners of one partition in a permanent duel, killed now and then, losing replies: the protocol that the contract is
 //! there for.
 //!
 //! The state of an entity is the list of the offsets applied to it, so that any event lost, doubled or out of order
@@ -84,7 +84,7 @@ fn entities_buckets() -> impl Iterator<Item = u16> {
     (0..ENTITIES).map(|number| entity(number).bucket(BUCKETS))
 }
 
-/// One who believes that the log is theirs: what they know of each bucket.
+/// One who believes that the partition is theirs: what they know of each bucket.
 #[derive(Default)]
 struct Owner {
     buckets: BTreeMap<u16, Bucket>,
@@ -136,7 +136,7 @@ impl Bucket {
         }
         let new = |state: &Vec<u8>| Some(NewState::permanent(state.clone()));
         let writes = states.iter().map(|(key, state)| (key.clone(), new(state))).collect();
-        self.pending = Some((BucketFlush { bucket, log: LOG, from, to, writes }, states));
+        self.pending = Some((BucketFlush { bucket, partition: LOG, from, to, writes }, states));
     }
 
     /// A state as of `from`: cached, or loaded and of that very position; otherwise everything is forgotten.

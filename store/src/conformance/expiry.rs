@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tidemark_kernel::event::{Log, Offset, Position};
+use tidemark_kernel::event::{Offset, Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
@@ -59,7 +59,7 @@ async fn round(store: &Subject, generation: &Generation, sweep: &mut Sweep) -> u
     }
 }
 
-/// Writes one state, and one of another entity that says that the log was read up to `reached`.
+/// Writes one state, and one of another entity that says that the partition was read up to `reached`.
 async fn write(
     store: &Subject,
     generation: &Generation,
@@ -87,7 +87,7 @@ async fn outlives(
     let mut sweep = sweep();
     hand.set(now);
     let learned = round(store, generation, &mut sweep).await;
-    assert_eq!(learned, 0, "forgotten before it was known how far the log was read");
+    assert_eq!(learned, 0, "forgotten before it was known how far the partition was read");
     let forgotten = round(store, generation, &mut sweep).await;
     let there = !states(store, generation, &keys[0]).await.is_empty();
     assert_eq!(forgotten, u64::from(!there));
@@ -154,7 +154,7 @@ pub async fn a_state_that_is_needed_for_good_stays(store: Subject, hand: &Hand) 
     assert!(outlives(&store, hand, &generation, &keys, at(9_000_000)).await);
 }
 
-pub async fn a_log_that_stands_still_forgets_nothing(store: Subject, hand: &Hand) {
+pub async fn a_partition_that_stands_still_forgets_nothing(store: Subject, hand: &Hand) {
     let (generation, keys) = (begin(&store).await, keys_of(0, 2));
     // The state would not be needed for events that arrive at 8 h or later, but none has arrived yet.
     write(&store, &generation, 0, &keys, needed(at(0), 8), Time::from_millis(at(8).millis() - 1)).await;
@@ -164,33 +164,33 @@ pub async fn a_log_that_stands_still_forgets_nothing(store: Subject, hand: &Hand
     assert!(!outlives(&store, hand, &generation, &keys, at(500_008)).await);
 }
 
-pub async fn logs_are_forgotten_apart(store: Subject, hand: &Hand) {
-    let (generation, keys, other) = (begin(&store).await, keys_of(0, 2), Log(7));
-    store.add_log(&generation, other, Position(0)).await.unwrap();
+pub async fn partitions_are_forgotten_apart(store: Subject, hand: &Hand) {
+    let (generation, keys, other) = (begin(&store).await, keys_of(0, 2), Partition(7));
+    store.add_partition(&generation, other, Position(0)).await.unwrap();
     write(&store, &generation, 0, &keys, needed(at(0), 8), at(10_000_000)).await;
-    let state = NewState::whole(b"of another log".to_vec(), needed(at(0), 8));
+    let state = NewState::whole(b"of another partition".to_vec(), needed(at(0), 8));
     let (from, to) = (Position(0), Position(1));
     let writes = vec![(keys[0].clone(), Some(state))];
-    flush(&store, &generation, BucketFlush { bucket: 0, log: other, from, to, writes }).await;
+    flush(&store, &generation, BucketFlush { bucket: 0, partition: other, from, to, writes }).await;
     assert!(
         outlives_one(&store, hand, &generation, &keys[0], other).await,
-        "the other log has not been read on"
+        "the other partition has not been read on"
     );
 }
 
-/// Whether only the state of `log` is left of an entity after all are not needed by the clock.
+/// Whether only the state of `partition` is left of an entity after all are not needed by the clock.
 async fn outlives_one(
     store: &Subject,
     hand: &Hand,
     generation: &Generation,
     key: &EntityKey,
-    log: Log,
+    partition: Partition,
 ) -> bool {
     let mut sweep = sweep();
     hand.set(at(100));
     round(store, generation, &mut sweep).await;
     assert_eq!(round(store, generation, &mut sweep).await, 1);
-    states(store, generation, key).await.iter().map(|(log, _)| *log).eq([log])
+    states(store, generation, key).await.iter().map(|(partition, _)| *partition).eq([partition])
 }
 
 pub async fn parts_of_a_forgotten_state_are_not_kept(store: Subject, hand: &Hand) {
@@ -200,7 +200,7 @@ pub async fn parts_of_a_forgotten_state_are_not_kept(store: Subject, hand: &Hand
         let parts = vec![(1, Some(b" and part".to_vec()))];
         let change = StateChange { first: b"first".to_vec(), parts, rest };
         let writes = vec![(keys[0].clone(), Some(NewState::new(change, needed(at(0), 8))))];
-        BucketFlush { bucket: 0, log: LOG, from: Position(from), to: Position(from + 1), writes }
+        BucketFlush { bucket: 0, partition: LOG, from: Position(from), to: Position(from + 1), writes }
     };
     hand.set(at(7));
     assert_eq!(flush(&store, &generation, change(1, Rest::Kept)).await, FlushOutcome::Applied);
@@ -216,11 +216,12 @@ pub async fn parts_of_a_forgotten_state_are_not_kept(store: Subject, hand: &Hand
 pub async fn steps_are_short(store: Subject, hand: &Hand) {
     const COUNT: u64 = 5000;
     let generation = begin(&store).await;
-    let empty = |bucket| BucketFlush { bucket, log: LOG, from: Position(0), to: Position(1), writes: vec![] };
+    let empty =
+        |bucket| BucketFlush { bucket, partition: LOG, from: Position(0), to: Position(1), writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for number in 0..COUNT {
         let key = EntityKey::from_bytes(number.to_be_bytes());
-        // One of them tells that the log was read on.
+        // One of them tells that the partition was read on.
         let since = if number == COUNT / 2 { at(1000) } else { at(0) };
         let state = NewState::whole(b"visitor".to_vec(), needed(since, 8));
         flushes[usize::from(key.bucket(BUCKETS))].writes.push((key, Some(state)));

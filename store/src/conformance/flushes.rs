@@ -1,7 +1,7 @@
 //! Flushing and reading back.
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 
 use super::{LOG, Subject, begin, flush, key, keys_of, states, step};
 use crate::contract::{BUCKETS, FlushOutcome};
@@ -47,11 +47,11 @@ pub async fn a_repeated_flush_is_done(store: Subject) {
 pub async fn an_absent_position_is_never_zero(store: Subject) {
     let generation = begin(&store).await;
     let key = key(b"k");
-    let outcome = flush(&store, &generation, step(Log(9), 0, 1, &[(&key, b"wrong")])).await;
+    let outcome = flush(&store, &generation, step(Partition(9), 0, 1, &[(&key, b"wrong")])).await;
     assert_eq!(outcome, FlushOutcome::At(None));
-    let loaded = store.load(&generation, key.bucket(BUCKETS), Log(9), &[key]).await.unwrap();
+    let loaded = store.load(&generation, key.bucket(BUCKETS), Partition(9), &[key]).await.unwrap();
     assert_eq!((loaded.position, loaded.states), (None, vec![None]));
-    assert!(!store.positions(&generation).await.unwrap().contains_key(&Log(9)));
+    assert!(!store.positions(&generation).await.unwrap().contains_key(&Partition(9)));
 }
 
 pub async fn flushes_follow_each_other(store: Subject) {
@@ -89,16 +89,19 @@ pub async fn a_state_can_be_deleted(store: Subject) {
     assert_eq!(store.sizes(&generation).await.unwrap().entities, 1);
 }
 
-pub async fn logs_are_kept_apart(store: Subject) {
+pub async fn partitions_are_kept_apart(store: Subject) {
     let generation = begin(&store).await;
     let key = key(b"k");
-    for (log, state) in [(Log(7), b"c"), (Log::PUSH, b"a"), (Log::FILE, b"b")] {
-        store.add_log(&generation, log, Position(40)).await.unwrap();
-        let outcome = flush(&store, &generation, step(log, 40, 41, &[(&key, state)])).await;
+    for (partition, state) in [(Partition(7), b"c"), (Partition::PUSH, b"a"), (Partition::FILE, b"b")] {
+        store.add_partition(&generation, partition, Position(40)).await.unwrap();
+        let outcome = flush(&store, &generation, step(partition, 40, 41, &[(&key, state)])).await;
         assert_eq!(outcome, FlushOutcome::Applied);
     }
     let found = states(&store, &generation, &key).await;
-    assert_eq!(found, [(Log(-2), b"a".to_vec()), (Log(-1), b"b".to_vec()), (Log(7), b"c".to_vec())]);
+    assert_eq!(
+        found,
+        [(Partition(-2), b"a".to_vec()), (Partition(-1), b"b".to_vec()), (Partition(7), b"c".to_vec())]
+    );
     let loaded = store.load(&generation, key.bucket(BUCKETS), LOG, &[key]).await.unwrap();
     assert_eq!((loaded.position, loaded.states), (Some(Position(0)), vec![None]));
 }

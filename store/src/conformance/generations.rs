@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::plan::Fingerprint;
 
 use super::{LOG, Subject, VIEW, begin, flush, key, states, step};
@@ -13,33 +13,33 @@ use crate::error::StoreError;
 use crate::sweep::Sweep;
 
 pub async fn begin_sets_every_bucket(store: Subject) {
-    let positions = BTreeMap::from([(Log::FILE, Position(3)), (Log(11), Position(1 << 40))]);
+    let positions = BTreeMap::from([(Partition::FILE, Position(3)), (Partition(11), Position(1 << 40))]);
     let generation = store.begin(VIEW, Fingerprint([9; 16]), &positions, None).await.unwrap();
     assert_eq!((generation.view.as_str(), generation.fingerprint), (VIEW, Fingerprint([9; 16])));
     let everywhere = |position| (0..BUCKETS).map(|bucket| (bucket, position)).collect();
-    let expected: Positions = positions.iter().map(|(log, at)| (*log, everywhere(*at))).collect();
+    let expected: Positions = positions.iter().map(|(partition, at)| (*partition, everywhere(*at))).collect();
     assert_eq!(store.positions(&generation).await.unwrap(), expected);
-    let some = store.positions_of(&generation, &[Log(5), Log(11)]).await.unwrap();
-    assert_eq!(some, Positions::from([(Log(11), everywhere(Position(1 << 40)))]));
+    let some = store.positions_of(&generation, &[Partition(5), Partition(11)]).await.unwrap();
+    assert_eq!(some, Positions::from([(Partition(11), everywhere(Position(1 << 40)))]));
     assert_eq!(store.positions_of(&generation, &[]).await.unwrap(), Positions::new());
     let sizes = store.sizes(&generation).await.unwrap();
     assert_eq!(Sizes { memory: None, ..sizes }, Sizes::default());
     let bare = store.begin(VIEW, Fingerprint([9; 16]), &BTreeMap::new(), None).await.unwrap();
     assert_eq!(store.positions(&bare).await.unwrap(), BTreeMap::new());
     store.drop_generation(&generation).await.unwrap();
-    for logs in [&[Log(11)][..], &[]] {
-        let gone = store.positions_of(&generation, logs).await;
+    for partitions in [&[Partition(11)][..], &[]] {
+        let gone = store.positions_of(&generation, partitions).await;
         assert!(matches!(gone, Err(StoreError::Gone(of)) if of == generation));
     }
 }
 
-pub async fn a_late_log_is_added_once(store: Subject) {
+pub async fn a_late_partition_is_added_once(store: Subject) {
     let generation = begin(&store).await;
-    store.add_log(&generation, Log(1), Position(4)).await.unwrap();
+    store.add_partition(&generation, Partition(1), Position(4)).await.unwrap();
     let key = key(b"k");
-    flush(&store, &generation, step(Log(1), 4, 6, &[(&key, b"state")])).await;
-    store.add_log(&generation, Log(1), Position(9)).await.unwrap();
-    let positions = &store.positions(&generation).await.unwrap()[&Log(1)];
+    flush(&store, &generation, step(Partition(1), 4, 6, &[(&key, b"state")])).await;
+    store.add_partition(&generation, Partition(1), Position(9)).await.unwrap();
+    let positions = &store.positions(&generation).await.unwrap()[&Partition(1)];
     assert_eq!(positions.len(), usize::from(BUCKETS));
     for (bucket, position) in positions {
         let moved = *bucket == key.bucket(BUCKETS);
@@ -119,7 +119,7 @@ pub async fn a_dropped_generation_is_gone(store: Subject) {
         store.flush(&generation, vec![step]).await.err(),
         store.lookup(&generation, &[key]).await.err(),
         store.positions(&generation).await.err(),
-        store.add_log(&generation, LOG, Position(0)).await.err(),
+        store.add_partition(&generation, LOG, Position(0)).await.err(),
         store.entities(&generation).await.err(),
         store.sizes(&generation).await.err(),
         store.expire(&generation, &mut Sweep::new(Arc::new(|_| None))).await.err(),
@@ -133,7 +133,7 @@ pub async fn a_dropped_generation_is_gone(store: Subject) {
 pub async fn a_generation_is_whole_or_not(store: Subject) {
     let generation = begin(&store).await;
     assert!(store.is_whole(&generation).await.unwrap());
-    store.add_log(&generation, Log(1), Position(4)).await.unwrap();
+    store.add_partition(&generation, Partition(1), Position(4)).await.unwrap();
     assert!(store.is_whole(&generation).await.unwrap());
     let other = Generation { number: generation.number + 1, ..generation.clone() };
     assert!(!store.is_whole(&other).await.unwrap(), "one that never was");
@@ -169,19 +169,25 @@ pub async fn several_are_asked_about_and_dropped(store: Subject) {
 
 pub async fn several_are_compared_with_where_they_should_be(store: Subject) {
     let begun = async |view: &str| {
-        let positions = BTreeMap::from([(LOG, Position(3)), (Log(1), Position(0))]);
+        let positions = BTreeMap::from([(LOG, Position(3)), (Partition(1), Position(0))]);
         store.begin(view, Fingerprint([7; 16]), &positions, None).await.unwrap()
     };
     let all = [begun(VIEW).await, begun("other").await, begun("third").await];
-    let at = |one, two| BTreeMap::from([(LOG, Position(one)), (Log(1), Position(two))]);
+    let at = |one, two| BTreeMap::from([(LOG, Position(one)), (Partition(1), Position(two))]);
     assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [false; 3], "none is live");
     for generation in &all {
         store.publish(&generation.view, None, Some(generation)).await.unwrap();
     }
     assert_eq!(store.are_live_at(&all, &at(3, 0)).await.unwrap(), [true; 3]);
     assert_eq!(store.are_live_at(&all, &at(2, 0)).await.unwrap(), [false; 3], "they are further");
-    assert_eq!(store.are_live_at(&all, &BTreeMap::from([(Log(1), Position(0))])).await.unwrap(), [true; 3]);
-    assert_eq!(store.are_live_at(&all, &BTreeMap::from([(Log(2), Position(0))])).await.unwrap(), [false; 3]);
+    assert_eq!(
+        store.are_live_at(&all, &BTreeMap::from([(Partition(1), Position(0))])).await.unwrap(),
+        [true; 3]
+    );
+    assert_eq!(
+        store.are_live_at(&all, &BTreeMap::from([(Partition(2), Position(0))])).await.unwrap(),
+        [false; 3]
+    );
     assert_eq!(store.are_live_at(&all, &BTreeMap::new()).await.unwrap(), [true; 3]);
     assert!(store.are_live_at(&[], &at(3, 0)).await.unwrap().is_empty());
 
@@ -198,7 +204,8 @@ pub async fn several_are_compared_with_where_they_should_be(store: Subject) {
 
 /// One bucket of many is elsewhere, in one partition of many.
 pub async fn many_are_compared(store: Subject) {
-    let positions: BTreeMap<Log, Position> = (0..40).map(|log| (Log(log), Position(7))).collect();
+    let positions: BTreeMap<Partition, Position> =
+        (0..40).map(|partition| (Partition(partition), Position(7))).collect();
     let mut all = Vec::new();
     for view in 0..30 {
         let view = format!("view{view}");
@@ -206,7 +213,7 @@ pub async fn many_are_compared(store: Subject) {
         store.publish(&view, None, Some(&generation)).await.unwrap();
         all.push(generation);
     }
-    flush(&store, &all[17], step(Log(39), 7, 8, &[(&key(b"k"), b"state")])).await;
+    flush(&store, &all[17], step(Partition(39), 7, 8, &[(&key(b"k"), b"state")])).await;
     let found = store.are_live_at(&all, &positions).await.unwrap();
     let elsewhere: Vec<usize> = (0..all.len()).filter(|at| !found[*at]).collect();
     assert_eq!((found.len(), elsewhere), (all.len(), vec![17]));
@@ -227,7 +234,7 @@ pub async fn several_are_read_at_once(store: Subject) {
     let found = store.positions_of_each(&asked, &[LOG]).await.unwrap();
     let positions = store.positions(&other).await.unwrap();
     assert_eq!(found, [None, Some(positions), Some(store.positions(&new).await.unwrap())]);
-    let found = store.positions_of_each(&asked, &[Log(5)]).await.unwrap();
+    let found = store.positions_of_each(&asked, &[Partition(5)]).await.unwrap();
     assert_eq!(found, [None, Some(Positions::new()), Some(Positions::new())]);
     assert!(store.positions_of_each(&[], &[LOG]).await.unwrap().is_empty());
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::event::{Log, Offset, Position, Stamp};
+use tidemark_kernel::event::{Offset, Partition, Position, Stamp};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::plan::{FeatureSpec, Field, KeyField, ViewSpec};
-use tidemark_kernel::{FeaturePlan, LogState, Span, Time, Type, Value, Window};
+use tidemark_kernel::{FeaturePlan, PartitionState, Span, Time, Type, Value, Window};
 
 use super::{Dice, LOG, Subject, begin, flush, key, keys_of, states};
 use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, NewState, Sizes};
@@ -26,9 +26,9 @@ fn state(first: &[u8], parts: &[Named<'_>], rest: Rest) -> Option<NewState> {
 }
 
 /// A flush that moves the bucket of `key` on by one position.
-fn step(log: Log, from: Offset, key: &EntityKey, state: Option<NewState>) -> BucketFlush {
+fn step(partition: Partition, from: Offset, key: &EntityKey, state: Option<NewState>) -> BucketFlush {
     let (from, to, bucket) = (Position(from), Position(from + 1), key.bucket(BUCKETS));
-    BucketFlush { bucket, log, from, to, writes: vec![(key.clone(), state)] }
+    BucketFlush { bucket, partition, from, to, writes: vec![(key.clone(), state)] }
 }
 
 /// Writes a state for [`LOG`], which must succeed.
@@ -71,7 +71,7 @@ fn counts() -> FeaturePlan {
         keys: vec![KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 }],
         filter: None,
         features: vec![feature],
-        head: FeaturePlan::DEFAULT_HEAD,
+        time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: None,
         expression_semantics: 1,
     };
@@ -81,14 +81,14 @@ fn counts() -> FeaturePlan {
 /// What the kernel makes of a busy entity that pauses, twice: new parts, some that change and go, and one piece again.
 pub async fn a_busy_state_goes_idle_and_is_read_at_each_step(store: Subject) {
     let (generation, key, plan) = (begin(&store).await, key(b"k"), counts());
-    let (mut state, mut at, mut kinds) = (LogState::new(), 0, Vec::new());
+    let (mut state, mut at, mut kinds) = (PartitionState::new(), 0, Vec::new());
     let bursts = std::iter::repeat_n(300, 60);
     let pause = [60_000, 1, 100_000];
     let pauses = bursts.clone().chain(pause).chain(bursts).chain(pause);
     for (pause, offset) in pauses.zip(0..) {
         at += pause;
         let time = Time::from_millis(at);
-        let stamp = Stamp { log: LOG, offset, event_time: time, arrival_time: time };
+        let stamp = Stamp { partition: LOG, offset, event_time: time, arrival_time: time };
         state.apply(&plan, &stamp, &[Value::Bool(true)]);
         let change = state.change(&plan);
         kinds.push(change.rest);
@@ -97,7 +97,7 @@ pub async fn a_busy_state_goes_idle_and_is_read_at_each_step(store: Subject) {
         let found = read(&store, &generation, &key).await.unwrap();
         assert_eq!(found, state.clone().encode(&plan), "after event {offset}");
         // What is loaded is gone on with.
-        state = LogState::decode_lazily(&plan, &found).unwrap();
+        state = PartitionState::decode_lazily(&plan, &found).unwrap();
     }
     for rest in [Rest::Absent, Rest::Kept, Rest::Removed] {
         assert!(kinds.contains(&rest), "{rest:?} was tried");
@@ -180,7 +180,7 @@ pub async fn what_is_kept_must_be_stored(store: Subject) {
 
     let elsewhere = BucketFlush { from: Position(0), ..incomplete.clone() };
     assert_eq!(flush(&store, &generation, elsewhere).await, done, "the position is checked first");
-    let unknown = BucketFlush { log: Log(9), ..incomplete.clone() };
+    let unknown = BucketFlush { partition: Partition(9), ..incomplete.clone() };
     assert_eq!(flush(&store, &generation, unknown).await, FlushOutcome::At(None));
     let in_place = BucketFlush { to: Position(1), ..incomplete.clone() };
     assert_eq!(flush(&store, &generation, in_place).await, refused);
@@ -209,26 +209,27 @@ pub async fn what_is_kept_may_be_of_the_same_call(store: Subject) {
     assert_eq!(read(&store, &generation, &key).await.unwrap(), b"hg");
 }
 
-pub async fn parts_of_several_logs_are_kept_apart(store: Subject) {
+pub async fn parts_of_several_partitions_are_kept_apart(store: Subject) {
     let (generation, key) = (begin(&store).await, key(b"k"));
-    let logs = [Log::FILE, Log(1), Log(11)];
-    for log in logs {
-        store.add_log(&generation, log, Position(0)).await.unwrap();
-        let text = log.0.to_string();
+    let partitions = [Partition::FILE, Partition(1), Partition(11)];
+    for partition in partitions {
+        store.add_partition(&generation, partition, Position(0)).await.unwrap();
+        let text = partition.0.to_string();
         let new = state(text.as_bytes(), &[(1, Some(b" one")), (11, Some(b" eleven"))], Rest::Absent);
-        assert_eq!(flush(&store, &generation, step(log, 0, &key, new)).await, FlushOutcome::Applied);
+        assert_eq!(flush(&store, &generation, step(partition, 0, &key, new)).await, FlushOutcome::Applied);
     }
     let change = state(b"1", &[(11, Some(b" new"))], Rest::Kept);
-    assert_eq!(flush(&store, &generation, step(Log(1), 1, &key, change)).await, FlushOutcome::Applied);
-    let expected = |texts: &[(Log, &str)]| {
-        texts.iter().map(|(log, text)| (*log, text.as_bytes().to_vec())).collect::<Vec<_>>()
+    assert_eq!(flush(&store, &generation, step(Partition(1), 1, &key, change)).await, FlushOutcome::Applied);
+    let expected = |texts: &[(Partition, &str)]| {
+        texts.iter().map(|(partition, text)| (*partition, text.as_bytes().to_vec())).collect::<Vec<_>>()
     };
-    let all = [(Log::FILE, "-1 one eleven"), (Log(1), "1 one new"), (Log(11), "11 one eleven")];
+    let all =
+        [(Partition::FILE, "-1 one eleven"), (Partition(1), "1 one new"), (Partition(11), "11 one eleven")];
     assert_eq!(states(&store, &generation, &key).await, expected(&all));
-    assert_eq!(flush(&store, &generation, step(Log(1), 2, &key, None)).await, FlushOutcome::Applied);
+    assert_eq!(flush(&store, &generation, step(Partition(1), 2, &key, None)).await, FlushOutcome::Applied);
     assert_eq!(states(&store, &generation, &key).await, expected(&[all[0], all[2]]));
-    let outcome = flush(&store, &generation, step(Log(1), 3, &key, state(b"", &[], Rest::Kept))).await;
-    assert_eq!(outcome, FlushOutcome::Incomplete, "a state for another log is not this one");
+    let outcome = flush(&store, &generation, step(Partition(1), 3, &key, state(b"", &[], Rest::Kept))).await;
+    assert_eq!(outcome, FlushOutcome::Incomplete, "a state for another partition is not this one");
 }
 
 pub async fn a_state_has_thousands_of_parts(store: Subject) {
@@ -305,7 +306,8 @@ async fn change_at_random(store: &Subject, seed: u64) {
             !model.contains_key(key) && state.as_ref().is_some_and(|state| state.change.rest == Rest::Kept)
         };
         let is_refused = writes.iter().any(is_lost);
-        let step = BucketFlush { bucket: 7, log: LOG, from: Position(at), to: Position(at + 1), writes };
+        let step =
+            BucketFlush { bucket: 7, partition: LOG, from: Position(at), to: Position(at + 1), writes };
         let outcome = flush(store, &generation, step).await;
         if is_refused {
             assert_eq!(outcome, FlushOutcome::Incomplete, "seed {seed}, round {round}");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tidemark_kernel::event::{Log, Offset, Position};
+use tidemark_kernel::event::{Offset, Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
 
@@ -35,7 +35,7 @@ pub async fn one_of_many_writers_wins(store: Subject) {
     }
 }
 
-pub async fn one_of_many_fills_is_published(store: Subject) {
+pub async fn one_of_many_backfills_is_published(store: Subject) {
     let mut race = Vec::new();
     for _ in 0..WRITERS {
         let (store, generation) = (Arc::clone(&store), begin(&store).await);
@@ -78,16 +78,17 @@ pub async fn no_read_sees_half_of_the_parts(store: Subject) {
 
 async fn read_while_written(store: Subject, form: Form) {
     let generation = begin(&store).await;
-    store.add_log(&generation, Log(1), Position(0)).await.unwrap();
+    store.add_partition(&generation, Partition(1), Position(0)).await.unwrap();
     let keys = keys_of(5, 40);
     let done = Arc::new(AtomicBool::new(false));
     let reads = read_until(Arc::clone(&done), Arc::clone(&store), generation.clone(), keys.clone(), form);
     let reader = tokio::spawn(reads);
     for at in 0..40 {
-        for log in [LOG, Log(1)] {
+        for partition in [LOG, Partition(1)] {
             let (from, to) = (Position(at), Position(at + 1));
             let writes = keys.iter().map(|key| (key.clone(), Some(form(to.0).0))).collect();
-            let outcome = flush(&store, &generation, BucketFlush { bucket: 5, log, from, to, writes }).await;
+            let outcome =
+                flush(&store, &generation, BucketFlush { bucket: 5, partition, from, to, writes }).await;
             assert_eq!(outcome, FlushOutcome::Applied);
         }
     }
@@ -96,7 +97,7 @@ async fn read_while_written(store: Subject, form: Form) {
 }
 
 /// Reads until `done` and says how often: every loaded state is that of its position, and no entity is ahead in the
-/// log that is written second.
+/// partition that is written second.
 async fn read_until(
     done: Arc<AtomicBool>,
     store: Subject,
@@ -117,9 +118,10 @@ async fn read_until(
         }
         for states in store.lookup(&generation, &keys).await.unwrap() {
             let states = states.unwrap();
-            let of =
-                |log| states.iter().find(|(of, _)| *of == log).map_or(0, |(_, state)| written(state, form));
-            let (first, second) = (of(LOG), of(Log(1)));
+            let of = |partition| {
+                states.iter().find(|(of, _)| *of == partition).map_or(0, |(_, state)| written(state, form))
+            };
+            let (first, second) = (of(LOG), of(Partition(1)));
             assert!(first == second || first == second + 1, "{first} and {second}");
         }
         reads += 1;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use parking_lot::RwLock;
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::key::EntityKey;
 
 use super::barrier;
@@ -32,7 +32,7 @@ pub(super) enum Fault {
     /// What is stored is not what was written.
     Damaged(String),
     /// The same for the state of one entity.
-    DamagedState { view: String, key: EntityKey, log: Log },
+    DamagedState { view: String, key: EntityKey, partition: Partition },
 }
 
 impl File {
@@ -120,8 +120,8 @@ impl File {
         match fault {
             Fault::Contract(error) => error,
             Fault::Damaged(what) => self.corrupt(what),
-            Fault::DamagedState { view, key, log } => {
-                StoreError::CorruptState { place: self.place.clone(), view, key, log }
+            Fault::DamagedState { view, key, partition } => {
+                StoreError::CorruptState { place: self.place.clone(), view, key, partition }
             }
             Fault::Redb(redb::Error::DatabaseAlreadyOpen) => StoreError::InUse { place: self.place.clone() },
             Fault::Redb(redb::Error::Io(error)) => self.breaks(self.explain_io(action, error)),

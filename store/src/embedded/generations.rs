@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
 
 use super::file::Fault;
 use super::layout::{
-    self, GENERATIONS, HISTORY, LIVE, META, POSITIONS, Place, PositionKey, Record, StateKey,
+    self, Address, GENERATIONS, HISTORY, LIVE, META, POSITIONS, PositionKey, Record, StateKey,
 };
 use crate::contract::{BUCKETS, Generation, Positions, PublishOutcome};
 use crate::error::StoreError;
@@ -20,7 +20,7 @@ pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(),
     let mut meta = transaction.open_table(META)?;
     if fresh {
         set_format(&mut meta)?;
-        meta.insert("newest", layout::seal_number(Place::Newest, 0).as_slice())?;
+        meta.insert("newest", layout::seal_number(Address::Newest, 0).as_slice())?;
     }
     match format(&meta)? {
         layout::FORMAT => {}
@@ -39,13 +39,13 @@ pub(super) fn prepare(transaction: &WriteTransaction, place: &str) -> Result<(),
 }
 
 fn set_format(meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), Fault> {
-    meta.insert("format", Place::Format.seal(&[&layout::FORMAT.to_le_bytes()]).as_slice())?;
+    meta.insert("format", Address::Format.seal(&[&layout::FORMAT.to_le_bytes()]).as_slice())?;
     Ok(())
 }
 
 fn format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u32, Fault> {
     let sealed = meta.get("format")?.ok_or_else(|| damaged("format"))?;
-    let body = Place::Format.unseal(sealed.value()).and_then(|body| body.try_into().ok());
+    let body = Address::Format.unseal(sealed.value()).and_then(|body| body.try_into().ok());
     body.map(u32::from_le_bytes).ok_or_else(|| damaged("format"))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn history(
     source: &str,
 ) -> Result<Option<String>, Fault> {
     let Some(sealed) = meta.get(format!("{HISTORY}{source}").as_str())? else { return Ok(None) };
-    let history = Place::History(source).unseal(sealed.value()).and_then(|id| str::from_utf8(id).ok());
+    let history = Address::History(source).unseal(sealed.value()).and_then(|id| str::from_utf8(id).ok());
     history.map(|id| Some(id.to_owned())).ok_or_else(|| damaged("histories"))
 }
 
@@ -69,7 +69,7 @@ pub(super) fn record_history(
     if let Some(recorded) = history(&meta, source)? {
         return Ok(recorded);
     }
-    let sealed = Place::History(source).seal(&[given.as_bytes()]);
+    let sealed = Address::History(source).seal(&[given.as_bytes()]);
     meta.insert(format!("{HISTORY}{source}").as_str(), sealed.as_slice())?;
     Ok(given.to_owned())
 }
@@ -93,14 +93,14 @@ pub(super) fn begin(
     transaction: &WriteTransaction,
     view: &str,
     fingerprint: Fingerprint,
-    positions: &BTreeMap<Log, Position>,
+    positions: &BTreeMap<Partition, Position>,
     least: Option<Span>,
 ) -> Result<Generation, Fault> {
     let generation = Generation { view: view.to_owned(), number: next_number(transaction)?, fingerprint };
     let record = Record { generation: generation.clone(), least };
     transaction.open_table(GENERATIONS)?.insert(generation.number, record.seal().as_slice())?;
-    for (log, position) in positions {
-        add_log(transaction, &generation, *log, *position)?;
+    for (partition, position) in positions {
+        add_partition(transaction, &generation, *partition, *position)?;
     }
     let name = layout::states_table(generation.number);
     transaction.open_table(redb::TableDefinition::<StateKey, &[u8]>::new(&name))?;
@@ -111,25 +111,25 @@ fn next_number(transaction: &WriteTransaction) -> Result<u64, Fault> {
     let mut meta = transaction.open_table(META)?;
     let newest = newest(&meta)?;
     let number = newest + 1;
-    meta.insert("newest", layout::seal_number(Place::Newest, number).as_slice())?;
+    meta.insert("newest", layout::seal_number(Address::Newest, number).as_slice())?;
     Ok(number)
 }
 
 fn newest(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Fault> {
     let sealed = meta.get("newest")?.ok_or_else(|| damaged("newest generation"))?;
-    layout::unseal_number(Place::Newest, sealed.value()).ok_or_else(|| damaged("newest generation"))
+    layout::unseal_number(Address::Newest, sealed.value()).ok_or_else(|| damaged("newest generation"))
 }
 
-pub(super) fn add_log(
+pub(super) fn add_partition(
     transaction: &WriteTransaction,
     generation: &Generation,
-    log: Log,
+    partition: Partition,
     position: Position,
 ) -> Result<(), Fault> {
     record(&transaction.open_table(GENERATIONS)?, generation)?;
     let mut table = transaction.open_table(POSITIONS)?;
     for bucket in 0..BUCKETS {
-        let key = (generation.number, log.0, bucket);
+        let key = (generation.number, partition.0, bucket);
         if table.get(key)?.is_none() {
             table.insert(key, layout::seal_position(key, position).as_slice())?;
         }
@@ -156,14 +156,14 @@ pub(super) fn positions(
     let mut positions = Positions::new();
     for row in table.range((number, i32::MIN, 0)..=(number, i32::MAX, u16::MAX))? {
         let (key, sealed) = row?;
-        let (_, log, bucket) = key.value();
+        let (_, partition, bucket) = key.value();
         let position = unseal_position(key.value(), sealed.value())?;
-        positions.entry(Log(log)).or_default().insert(bucket, position);
+        positions.entry(Partition(partition)).or_default().insert(bucket, position);
     }
     Ok(positions)
 }
 
-/// Whether every bucket of a generation has a position for some log. Most often the first log tells.
+/// Whether every bucket of a generation has a position for some partition. Most often the first partition tells.
 pub(super) fn is_whole(transaction: &ReadTransaction, generation: &Generation) -> Result<bool, Fault> {
     match record(&transaction.open_table(GENERATIONS)?, generation) {
         Err(Fault::Contract(StoreError::Gone(_))) => return Ok(false),
@@ -187,15 +187,15 @@ pub(super) fn is_whole(transaction: &ReadTransaction, generation: &Generation) -
 pub(super) fn is_live_at(
     transaction: &ReadTransaction,
     generation: &Generation,
-    expected: &BTreeMap<Log, Position>,
+    expected: &BTreeMap<Partition, Position>,
 ) -> Result<bool, Fault> {
     if live(transaction, &generation.view)?.as_ref() != Some(generation) {
         return Ok(false);
     }
     let table = transaction.open_table(POSITIONS)?;
-    for (log, expected) in expected {
+    for (partition, expected) in expected {
         for bucket in 0..BUCKETS {
-            if position(&table, (generation.number, log.0, bucket))? != Some(*expected) {
+            if position(&table, (generation.number, partition.0, bucket))? != Some(*expected) {
                 return Ok(false);
             }
         }
@@ -221,7 +221,7 @@ pub(super) fn publish(
     }
     match new {
         Some(new) => {
-            table.insert(view, layout::seal_number(Place::Live(view), new.number).as_slice())?;
+            table.insert(view, layout::seal_number(Address::Live(view), new.number).as_slice())?;
         }
         None => drop(table.remove(view)?),
     }
@@ -238,7 +238,7 @@ fn live_in(
     view: &str,
 ) -> Result<Option<Generation>, Fault> {
     let Some(sealed) = live.get(view)? else { return Ok(None) };
-    let number = layout::unseal_number(Place::Live(view), sealed.value())
+    let number = layout::unseal_number(Address::Live(view), sealed.value())
         .ok_or_else(|| damaged("live generations"))?;
     let sealed = generations.get(number)?.ok_or_else(|| damaged("live generations"))?;
     Ok(Some(unseal_record(number, sealed.value())?.generation))

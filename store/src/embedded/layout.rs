@@ -11,12 +11,12 @@
 //! | `meta` | `"history "` and a source | id of the event table that the states of the source's views were made from, in UTF-8 | `7`, source |
 //! | `generations` | u64 number | 16 bytes fingerprint, i64 least time that states are needed in ms (-1: for good), view in UTF-8 | `2`, u64 number |
 //! | `live` | view | u64 number | `3`, view |
-//! | `positions` | (u64 number, i32 log, u16 bucket) | i64 position | `4`, u64 number, i32 log, u16 bucket |
-//! | `states/NUMBER` | (entity key, i32 log) | u8 layout: 2 or 3, i64 time of the write in ms, i64 since in ms, i64 span in ms (-1: needed for good), in layout 3 the parts, the state | `6`, u64 number, i32 log, u64 length of the key, entity key |
+//! | `positions` | (u64 number, i32 partition, u16 bucket) | i64 position | `4`, u64 number, i32 partition, u16 bucket |
+//! | `states/NUMBER` | (entity key, i32 partition) | u8 layout: 2 or 3, i64 time of the write in ms, i64 since in ms, i64 span in ms (-1: needed for good), in layout 3 the parts, the state | `6`, u64 number, i32 partition, u64 length of the key, entity key |
 //!
 //! Keys are redb's: text and byte strings as they are and compared as bytes, integers compared as numbers, a tuple of
-//! fixed width is its parts one after the other, and (entity key, log) is the key's length (one byte below 254; else
-//! 254 and a u16, or 255 and a u32), the key, the log. The order of `states/NUMBER` is thus entity by entity.
+//! fixed width is its parts one after the other, and (entity key, partition) is the key's length (one byte below 254; else
+//! 254 and a u16, or 255 and a u32), the key, the partition. The order of `states/NUMBER` is thus entity by entity.
 //!
 //! Since and span are the state's [`Retention`]. The state is all of its parts in one piece, the first part first. Layout 2 is
 //! a state that has no other part. In layout 3 the parts are u32 how many others there are, then for each, by ascending
@@ -36,7 +36,7 @@
 use std::collections::BTreeMap;
 
 use redb::TableDefinition;
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::retention::Retention;
 use tidemark_kernel::time::{Span, Time};
@@ -65,9 +65,9 @@ pub(super) const GENERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition:
 pub(super) const LIVE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("live");
 pub(super) const POSITIONS: TableDefinition<'_, PositionKey, &[u8]> = TableDefinition::new("positions");
 
-/// Generation number, log, bucket.
+/// Generation number, partition, bucket.
 pub(super) type PositionKey = (u64, i32, u16);
-/// Entity key, log.
+/// Entity key, partition.
 pub(super) type StateKey = (&'static [u8], i32);
 
 /// The name of the table that holds a generation's states. A table of its own makes dropping one cheap.
@@ -80,7 +80,7 @@ pub(super) const HISTORY: &str = "history ";
 
 /// Where a value lies: what its seal binds it to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
+pub(super) enum Address<'a> {
     Format,
     Newest,
     /// Of the source of this name.
@@ -93,7 +93,7 @@ pub(super) enum Place<'a> {
     State1(u64, &'a [u8], i32),
 }
 
-impl Place<'_> {
+impl Address<'_> {
     fn hash(self) -> Xxh3 {
         let mut hash = Xxh3::new();
         match self {
@@ -111,16 +111,16 @@ impl Place<'_> {
                 hash.update(&[3]);
                 hash.update(view.as_bytes());
             }
-            Self::Position((number, log, bucket)) => {
+            Self::Position((number, partition, bucket)) => {
                 hash.update(&[4]);
                 hash.update(&number.to_le_bytes());
-                hash.update(&log.to_le_bytes());
+                hash.update(&partition.to_le_bytes());
                 hash.update(&bucket.to_le_bytes());
             }
-            Self::State(number, key, log) | Self::State1(number, key, log) => {
+            Self::State(number, key, partition) | Self::State1(number, key, partition) => {
                 hash.update(&[if matches!(self, Self::State(..)) { 6 } else { 5 }]);
                 hash.update(&number.to_le_bytes());
-                hash.update(&log.to_le_bytes());
+                hash.update(&partition.to_le_bytes());
                 // The length keeps a byte from moving between key and body unseen.
                 hash.update(&(key.len() as u64).to_le_bytes());
                 hash.update(key);
@@ -158,11 +158,11 @@ impl Record {
     pub(super) fn seal(&self) -> Vec<u8> {
         let least = self.least.map_or(FOR_GOOD, Span::millis);
         let Generation { view, number, fingerprint } = &self.generation;
-        Place::Generation(*number).seal(&[&fingerprint.0, &least.to_le_bytes(), view.as_bytes()])
+        Address::Generation(*number).seal(&[&fingerprint.0, &least.to_le_bytes(), view.as_bytes()])
     }
 
     pub(super) fn unseal(number: u64, sealed: &[u8]) -> Option<Self> {
-        let body = Place::Generation(number).unseal(sealed)?;
+        let body = Address::Generation(number).unseal(sealed)?;
         let (fingerprint, rest) = body.split_first_chunk()?;
         let (least, view) = rest.split_first_chunk()?;
         let least = i64::from_le_bytes(*least);
@@ -172,23 +172,23 @@ impl Record {
     }
 }
 
-pub(super) fn seal_number(place: Place<'_>, number: u64) -> Vec<u8> {
+pub(super) fn seal_number(place: Address<'_>, number: u64) -> Vec<u8> {
     place.seal(&[&number.to_le_bytes()])
 }
 
-pub(super) fn unseal_number(place: Place<'_>, sealed: &[u8]) -> Option<u64> {
+pub(super) fn unseal_number(place: Address<'_>, sealed: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(place.unseal(sealed)?.try_into().ok()?))
 }
 
 pub(super) fn seal_position(key: PositionKey, position: Position) -> Vec<u8> {
-    Place::Position(key).seal(&[&position.0.to_le_bytes()])
+    Address::Position(key).seal(&[&position.0.to_le_bytes()])
 }
 
 pub(super) fn unseal_position(key: PositionKey, sealed: &[u8]) -> Option<Position> {
-    Some(Position(i64::from_le_bytes(Place::Position(key).unseal(sealed)?.try_into().ok()?)))
+    Some(Position(i64::from_le_bytes(Address::Position(key).unseal(sealed)?.try_into().ok()?)))
 }
 
-/// What is stored of an entity for a log.
+/// What is stored of an entity for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored<'a> {
     pub(super) term: StoredTerm,
@@ -225,7 +225,7 @@ pub(super) enum StoredTerm {
 pub(super) fn seal_state(
     number: u64,
     key: &[u8],
-    log: Log,
+    partition: Partition,
     term: Term,
     first: &[u8],
     others: &BTreeMap<i64, &[u8]>,
@@ -236,7 +236,7 @@ pub(super) fn seal_state(
     let (since, span) = (since.to_le_bytes(), span.to_le_bytes());
     let mut body = vec![&layout[..], &written, &since, &span, &index, first];
     body.extend(others.values());
-    Place::State(number, key, log.0).seal(&body)
+    Address::State(number, key, partition.0).seal(&body)
 }
 
 /// How many parts there are, and number and length of each. Lengths that do not fit are of rows that redb refuses.
@@ -250,9 +250,14 @@ fn index_of(others: &BTreeMap<i64, &[u8]>) -> Vec<u8> {
 }
 
 /// What was sealed as a state; none if nothing was, here, or nothing that this version knows.
-pub(super) fn unseal_state<'a>(number: u64, key: &[u8], log: Log, sealed: &'a [u8]) -> Option<Stored<'a>> {
-    let Some(body) = Place::State(number, key, log.0).unseal(sealed) else {
-        let body = Place::State1(number, key, log.0).unseal(sealed)?;
+pub(super) fn unseal_state<'a>(
+    number: u64,
+    key: &[u8],
+    partition: Partition,
+    sealed: &'a [u8],
+) -> Option<Stored<'a>> {
+    let Some(body) = Address::State(number, key, partition.0).unseal(sealed) else {
+        let body = Address::State1(number, key, partition.0).unseal(sealed)?;
         let (written, state) = body.split_first_chunk()?;
         let written = Time::from_millis(i64::from_le_bytes(*written));
         return Some(Stored { term: StoredTerm::WrittenOnly(written), state, others: &[] });
@@ -306,7 +311,7 @@ mod tests {
     };
 
     fn whole(term: Term, state: &[u8]) -> Vec<u8> {
-        seal_state(3, b"key", Log::FILE, term, state, &BTreeMap::new())
+        seal_state(3, b"key", Partition::FILE, term, state, &BTreeMap::new())
     }
 
     /// The bytes of format 2, which are those of format 3 but for its number. If this fails, files written by a released
@@ -316,14 +321,14 @@ mod tests {
         let generation = Generation { view: "ab".to_owned(), number: 3, fingerprint: Fingerprint([7; 16]) };
         let record = Record { generation, least: None };
         let rows = [
-            Place::Format.seal(&[&2_u32.to_le_bytes()]),
-            seal_number(Place::Newest, 3),
+            Address::Format.seal(&[&2_u32.to_le_bytes()]),
+            seal_number(Address::Newest, 3),
             record.seal(),
-            seal_number(Place::Live("ab"), 3),
+            seal_number(Address::Live("ab"), 3),
             seal_position((3, -1, 15), Position(258)),
             whole(TERM, b"state"),
             whole(Term { retention: None, ..TERM }, b"state"),
-            Place::History("ab").seal(&[b"0f"]),
+            Address::History("ab").seal(&[b"0f"]),
         ];
         let golden = [
             "e1252136042236d802000000",
@@ -338,7 +343,7 @@ mod tests {
         assert_eq!(rows.each_ref().map(|row| hex(row)), golden);
         assert_eq!(Record::unseal(3, &rows[2]), Some(record));
         let stored = Stored { term: StoredTerm::Full(TERM), state: b"state", others: &[] };
-        assert_eq!(unseal_state(3, b"key", Log::FILE, &rows[5]), Some(stored));
+        assert_eq!(unseal_state(3, b"key", Partition::FILE, &rows[5]), Some(stored));
     }
 
     /// The bytes that format 3 adds.
@@ -347,15 +352,15 @@ mod tests {
         let others: BTreeMap<i64, &[u8]> =
             BTreeMap::from([(-2, &b"one"[..]), (1 << 40, &b""[..]), (i64::MAX, &b"two"[..])]);
         let rows = [
-            Place::Format.seal(&[&FORMAT.to_le_bytes()]),
-            seal_state(3, b"key", Log::FILE, TERM, b"state", &others),
+            Address::Format.seal(&[&FORMAT.to_le_bytes()]),
+            seal_state(3, b"key", Partition::FILE, TERM, b"state", &others),
         ];
         let golden = [
             "fd037e8620d195c303000000",
             "978a59f6b1e384c40301000000000000000200000000000000030000000000000003000000feffffffffffffff03000000000000000001000000000000ffffffffffffff7f0300000073746174656f6e6574776f",
         ];
         assert_eq!(rows.each_ref().map(|row| hex(row)), golden);
-        let stored = unseal_state(3, b"key", Log::FILE, &rows[1]).expect("a state");
+        let stored = unseal_state(3, b"key", Partition::FILE, &rows[1]).expect("a state");
         assert_eq!((stored.term, stored.state), (StoredTerm::Full(TERM), &b"stateonetwo"[..]));
         assert_eq!(stored.others(), others);
     }
@@ -367,10 +372,10 @@ mod tests {
         let entry = [&7_i64.to_le_bytes()[..], &4_u32.to_le_bytes()].concat();
         let sealed = |layout: u8, count: u32, state: &[u8]| {
             let body = [&[layout][..], &term, &count.to_le_bytes(), &entry, state];
-            Place::State(3, b"key", 0).seal(&body)
+            Address::State(3, b"key", 0).seal(&body)
         };
         let read =
-            |sealed: &[u8]| unseal_state(3, b"key", Log(0), sealed).map(|stored| stored.others().len());
+            |sealed: &[u8]| unseal_state(3, b"key", Partition(0), sealed).map(|stored| stored.others().len());
         assert_eq!(read(&sealed(3, 1, b"abcd")), Some(1));
         assert_eq!(read(&sealed(3, 1, b"abc")), None);
         assert_eq!(read(&sealed(3, 2, b"abcd")), None);
@@ -381,27 +386,32 @@ mod tests {
     /// What format 1 has otherwise: its number, and states.
     #[test]
     fn format_1_is_still_read() {
-        let format = Place::Format.seal(&[&1_u32.to_le_bytes()]);
+        let format = Address::Format.seal(&[&1_u32.to_le_bytes()]);
         assert_eq!(hex(&format), "cb8e7138ec671f2d01000000");
         let written = Time::from_millis(1);
-        let sealed = Place::State1(3, b"key", -1).seal(&[&written.millis().to_le_bytes(), b"state"]);
+        let sealed = Address::State1(3, b"key", -1).seal(&[&written.millis().to_le_bytes(), b"state"]);
         assert_eq!(hex(&sealed), "47b983f0e872ff5b01000000000000007374617465");
         let stored = Stored { term: StoredTerm::WrittenOnly(written), state: b"state", others: &[] };
-        assert_eq!(unseal_state(3, b"key", Log::FILE, &sealed), Some(stored));
-        assert_eq!(unseal_state(3, b"key", Log(0), &sealed), None);
+        assert_eq!(unseal_state(3, b"key", Partition::FILE, &sealed), Some(stored));
+        assert_eq!(unseal_state(3, b"key", Partition(0), &sealed), None);
     }
 
     #[test]
     fn a_seal_holds_a_value_in_its_place() {
-        let sealed = seal_state(3, b"key", Log(0), TERM, b"state", &BTreeMap::from([(1, &b"part"[..])]));
-        let read = |number, key: &[u8], log| unseal_state(number, key, log, &sealed).is_some();
-        assert!(read(3, b"key", Log(0)));
-        assert!(!read(4, b"key", Log(0)) && !read(3, b"kez", Log(0)) && !read(3, b"key", Log(1)));
+        let sealed =
+            seal_state(3, b"key", Partition(0), TERM, b"state", &BTreeMap::from([(1, &b"part"[..])]));
+        let read = |number, key: &[u8], partition| unseal_state(number, key, partition, &sealed).is_some();
+        assert!(read(3, b"key", Partition(0)));
+        assert!(
+            !read(4, b"key", Partition(0))
+                && !read(3, b"kez", Partition(0))
+                && !read(3, b"key", Partition(1))
+        );
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;
-            assert_eq!(unseal_state(3, b"key", Log(0), &flipped), None);
-            assert_eq!(unseal_state(3, b"key", Log(0), &sealed[..at]), None);
+            assert_eq!(unseal_state(3, b"key", Partition(0), &flipped), None);
+            assert_eq!(unseal_state(3, b"key", Partition(0), &sealed[..at]), None);
         }
     }
 }

@@ -7,7 +7,7 @@ use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
     TableDefinition, WriteTransaction,
 };
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::Rest;
 use tidemark_kernel::time::Time;
@@ -16,7 +16,7 @@ use super::file::Fault;
 use super::generations;
 use super::layout::{self, GENERATIONS, POSITIONS, StateKey, Stored, StoredTerm};
 use crate::contract::{
-    BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, LogStates, NewState, Sizes,
+    BucketFlush, EntityStates, FlushOutcome, Generation, Loaded, NewState, PartitionStates, Sizes,
 };
 use crate::parts;
 use crate::sample::Lowest;
@@ -32,13 +32,13 @@ pub(super) fn load(
     transaction: &ReadTransaction,
     generation: &Generation,
     bucket: u16,
-    log: Log,
+    partition: Partition,
     keys: &[EntityKey],
 ) -> Result<Loaded, Fault> {
     let states = States::open(transaction, generation)?;
-    let place = (generation.number, log.0, bucket);
+    let place = (generation.number, partition.0, bucket);
     let position = generations::position(&transaction.open_table(POSITIONS)?, place)?;
-    let states = keys.iter().map(|key| states.get(key, log)).collect::<Result<_, _>>()?;
+    let states = keys.iter().map(|key| states.get(key, partition)).collect::<Result<_, _>>()?;
     Ok(Loaded { position, states })
 }
 
@@ -46,7 +46,7 @@ pub(super) fn lookup(
     transaction: &ReadTransaction,
     generation: &Generation,
     keys: &[EntityKey],
-) -> Result<Vec<Result<LogStates, Fault>>, Fault> {
+) -> Result<Vec<Result<PartitionStates, Fault>>, Fault> {
     let states = States::open(transaction, generation)?;
     let found = keys.iter().map(|key| match states.of(key) {
         Err(damaged @ Fault::DamagedState { .. }) => Ok(Err(damaged)),
@@ -67,7 +67,7 @@ pub(super) fn flush(
     let mut states = transaction.open_table(definition(&name))?;
     let mut outcomes = Vec::with_capacity(flushes.len());
     for flush in flushes {
-        let place = (generation.number, flush.log.0, flush.bucket);
+        let place = (generation.number, flush.partition.0, flush.bucket);
         let position = generations::position(&positions, place)?;
         if position != Some(flush.from) {
             outcomes.push(FlushOutcome::At(position));
@@ -90,7 +90,7 @@ fn is_complete(
     flush: &BucketFlush,
 ) -> Result<bool, Fault> {
     for key in flush.kept() {
-        if states.get((key.as_bytes(), flush.log.0))?.is_none() {
+        if states.get((key.as_bytes(), flush.partition.0))?.is_none() {
             return Ok(false);
         }
     }
@@ -104,7 +104,7 @@ fn write(
     now: Time,
 ) -> Result<(), Fault> {
     for (key, state) in &flush.writes {
-        let place = (key.as_bytes(), flush.log.0);
+        let place = (key.as_bytes(), flush.partition.0);
         match state {
             Some(state) => {
                 let sealed = changed(&*states, generation, place, state, now)?;
@@ -120,20 +120,20 @@ fn write(
 fn changed(
     states: &impl ReadableTable<StateKey, &'static [u8]>,
     generation: &Generation,
-    (key, log): (&[u8], i32),
+    (key, partition): (&[u8], i32),
     state: &NewState,
     now: Time,
 ) -> Result<Vec<u8>, Fault> {
     let change = &state.change;
-    let sealed = if change.rest == Rest::Kept { states.get((key, log))? } else { None };
+    let sealed = if change.rest == Rest::Kept { states.get((key, partition))? } else { None };
     let mut others = match &sealed {
-        Some(sealed) => unseal(generation, key, Log(log), sealed.value())?.others(),
+        Some(sealed) => unseal(generation, key, Partition(partition), sealed.value())?.others(),
         None => BTreeMap::new(),
     };
     let changes = change.parts.iter().map(|(number, part)| (*number, part.as_deref()));
     parts::change(&mut others, changes, change.rest);
     let term = Term { written: now, retention: state.retention };
-    Ok(layout::seal_state(generation.number, key, Log(log), term, &change.first, &others))
+    Ok(layout::seal_state(generation.number, key, Partition(partition), term, &change.first, &others))
 }
 
 /// The entities after `after`, at most a page of them.
@@ -145,12 +145,12 @@ pub(super) fn page(
     let states = States::open(transaction, generation)?;
     let mut page: Vec<EntityStates> = Vec::new();
     for row in states.after(after)? {
-        let (key, log, state) = states.read(row?)?;
+        let (key, partition, state) = states.read(row?)?;
         let full = page.len() == PAGE_ENTITIES;
         match page.last_mut().filter(|entity| entity.key == key) {
-            Some(entity) => entity.states.push((log, state)),
+            Some(entity) => entity.states.push((partition, state)),
             None if full => break,
-            None => page.push(EntityStates { key, states: vec![(log, state)] }),
+            None => page.push(EntityStates { key, states: vec![(partition, state)] }),
         }
     }
     Ok(page)
@@ -206,8 +206,8 @@ impl Sizes {
         let mut last = None;
         for row in rows {
             let (place, sealed) = row?;
-            let ((key, log), sealed) = (place.value(), sealed.value());
-            let stored = layout::unseal_state(generation.number, key, Log(log), sealed);
+            let ((key, partition), sealed) = (place.value(), sealed.value());
+            let stored = layout::unseal_state(generation.number, key, Partition(partition), sealed);
             self.bytes += stored.map_or(sealed.len(), |stored| stored.state.len()) as u64;
             self.states += 1;
             if last.as_deref() != Some(key) {
@@ -225,26 +225,27 @@ pub(super) fn due(
     generation: &Generation,
     sweep: &mut Sweep,
     now: Time,
-) -> Result<Vec<(EntityKey, Log)>, Fault> {
+) -> Result<Vec<(EntityKey, Partition)>, Fault> {
     let states = States::open(transaction, generation)?;
     let (mut due, mut met, mut last) = (Vec::new(), 0, None);
     let mut rows = states.after(sweep.after())?;
     let end = loop {
         let Some(row) = rows.next() else { break None };
         let (place, sealed) = row?;
-        let (key, log) = place.value();
+        let (key, partition) = place.value();
         let key = EntityKey::from_bytes(key);
         // A step ends between two entities, where the next one begins.
         if met >= STEP && last.as_ref() != Some(&key) {
             break last;
         }
         met += 1;
-        let log = Log(log);
+        let partition = Partition(partition);
         // One that is damaged says nothing. The read of that entity finds it.
-        if let Some(stored) = layout::unseal_state(generation.number, key.as_bytes(), log, sealed.value())
-            && sweep.meet(log, term(&stored, sweep), now)
+        if let Some(stored) =
+            layout::unseal_state(generation.number, key.as_bytes(), partition, sealed.value())
+            && sweep.meet(partition, term(&stored, sweep), now)
         {
-            due.push((key.clone(), log));
+            due.push((key.clone(), partition));
         }
         last = Some(key);
     };
@@ -263,7 +264,7 @@ fn term(stored: &Stored<'_>, sweep: &Sweep) -> Term {
 pub(super) fn forget(
     transaction: &WriteTransaction,
     generation: &Generation,
-    due: &[(EntityKey, Log)],
+    due: &[(EntityKey, Partition)],
     sweep: &Sweep,
     now: Time,
 ) -> Result<u64, Fault> {
@@ -271,11 +272,11 @@ pub(super) fn forget(
     let name = layout::states_table(generation.number);
     let mut states = transaction.open_table(definition(&name))?;
     let mut forgotten = 0;
-    for (key, log) in due {
-        let place = (key.as_bytes(), log.0);
+    for (key, partition) in due {
+        let place = (key.as_bytes(), partition.0);
         let is_due = states.get(place)?.is_some_and(|sealed| {
-            let stored = layout::unseal_state(generation.number, key.as_bytes(), *log, sealed.value());
-            stored.is_some_and(|stored| sweep.is_due(*log, term(&stored, sweep), now))
+            let stored = layout::unseal_state(generation.number, key.as_bytes(), *partition, sealed.value());
+            stored.is_some_and(|stored| sweep.is_due(*partition, term(&stored, sweep), now))
         });
         if is_due {
             drop(states.remove(place)?);
@@ -289,12 +290,17 @@ fn definition(name: &str) -> TableDefinition<'_, StateKey, &'static [u8]> {
     TableDefinition::new(name)
 }
 
-fn unseal<'a>(generation: &Generation, key: &[u8], log: Log, sealed: &'a [u8]) -> Result<Stored<'a>, Fault> {
-    let stored = layout::unseal_state(generation.number, key, log, sealed);
+fn unseal<'a>(
+    generation: &Generation,
+    key: &[u8],
+    partition: Partition,
+    sealed: &'a [u8],
+) -> Result<Stored<'a>, Fault> {
+    let stored = layout::unseal_state(generation.number, key, partition, sealed);
     stored.ok_or_else(|| Fault::DamagedState {
         view: generation.view.clone(),
         key: EntityKey::from_bytes(key),
-        log,
+        partition,
     })
 }
 
@@ -313,17 +319,17 @@ impl<'a> States<'a> {
         Ok(Self { generation, table })
     }
 
-    fn get(&self, key: &EntityKey, log: Log) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(sealed) = self.table.get((key.as_bytes(), log.0))? else { return Ok(None) };
-        Ok(Some(unseal(self.generation, key.as_bytes(), log, sealed.value())?.state.to_vec()))
+    fn get(&self, key: &EntityKey, partition: Partition) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(sealed) = self.table.get((key.as_bytes(), partition.0))? else { return Ok(None) };
+        Ok(Some(unseal(self.generation, key.as_bytes(), partition, sealed.value())?.state.to_vec()))
     }
 
-    fn of(&self, key: &EntityKey) -> Result<LogStates, Fault> {
+    fn of(&self, key: &EntityKey) -> Result<PartitionStates, Fault> {
         let rows = self.table.range((key.as_bytes(), i32::MIN)..=(key.as_bytes(), i32::MAX))?;
         let mut found = Vec::new();
         for row in rows {
-            let (_, log, state) = self.read(row?)?;
-            found.push((log, state));
+            let (_, partition, state) = self.read(row?)?;
+            found.push((partition, state));
         }
         Ok(found)
     }
@@ -333,10 +339,10 @@ impl<'a> States<'a> {
         Ok(self.table.range::<(&[u8], i32)>((from, Bound::Unbounded))?)
     }
 
-    /// Entity, log, state.
-    fn read(&self, (key, sealed): Row) -> Result<(EntityKey, Log, Vec<u8>), Fault> {
-        let (key, log) = key.value();
-        let state = unseal(self.generation, key, Log(log), sealed.value())?.state;
-        Ok((EntityKey::from_bytes(key), Log(log), state.to_vec()))
+    /// Entity, partition, state.
+    fn read(&self, (key, sealed): Row) -> Result<(EntityKey, Partition, Vec<u8>), Fault> {
+        let (key, partition) = key.value();
+        let state = unseal(self.generation, key, Partition(partition), sealed.value())?.state;
+        Ok((EntityKey::from_bytes(key), Partition(partition), state.to_vec()))
     }
 }

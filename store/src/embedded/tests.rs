@@ -12,10 +12,10 @@ use tidemark_kernel::{ErrorKind, Explain};
 
 use super::*;
 use crate::conformance::Subject;
-use crate::contract::{BUCKETS, LogStates, NewState};
+use crate::contract::{BUCKETS, NewState, PartitionStates};
 
 const VIEW: &str = "payments";
-const LOG: Log = Log(0);
+const LOG: Partition = Partition(0);
 
 fn open(directory: &Path) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open(directory, Arc::new(Time::default))
@@ -38,7 +38,7 @@ async fn advance(
     count: u64,
 ) -> Result<(), StoreError> {
     let (from, to) = (Position(from), Position(from + 1));
-    let empty = |bucket| BucketFlush { bucket, log: LOG, from, to, writes: vec![] };
+    let empty = |bucket| BucketFlush { bucket, partition: LOG, from, to, writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     for key in (0..count).map(key) {
         let state = format!("state at {to} of {key:?}, and so that it is long enough: {}", "x".repeat(50));
@@ -63,7 +63,7 @@ struct Contents {
     unpublished: Vec<Generation>,
     positions: Vec<Positions>,
     entities: Vec<Vec<EntityStates>>,
-    looked_up: Vec<Vec<LogStates>>,
+    looked_up: Vec<Vec<PartitionStates>>,
 }
 
 async fn contents(store: &EmbeddedStore) -> Result<Contents, StoreError> {
@@ -147,7 +147,7 @@ fn a_newer_format_is_refused() {
     let (store, directory) = fresh();
     let format = 7_u32.to_le_bytes();
     let newer = |transaction: &redb::WriteTransaction| {
-        let sealed = layout::Place::Format.seal(&[&format]);
+        let sealed = layout::Address::Format.seal(&[&format]);
         transaction.open_table(layout::META)?.insert("format", sealed.as_slice())?;
         Ok(())
     };

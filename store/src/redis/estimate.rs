@@ -182,7 +182,7 @@ async fn measure(
     Ok(Sizes { entities, states, bytes, memory, estimated })
 }
 
-/// The memory of the positions of a generation, by those of one bucket: all have the same logs.
+/// The memory of the positions of a generation, by those of one bucket: all have the same partitions.
 async fn bucket_memory(link: &Link, generation: &Generation) -> Result<Option<u64>, StoreError> {
     let mut calls = Pipeline::new();
     let name = Keys::new(link.prefix(), generation).bucket(0);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, Pipeline, Value};
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::plan::Fingerprint;
 use tidemark_kernel::time::Span;
 
@@ -30,7 +30,7 @@ pub(super) async fn begin(
     link: &Link,
     view: &str,
     fingerprint: Fingerprint,
-    positions: &BTreeMap<Log, Position>,
+    positions: &BTreeMap<Partition, Position>,
     least: Option<Span>,
 ) -> Result<Generation, StoreError> {
     let number = number(link, view, fingerprint).await?;
@@ -67,13 +67,13 @@ async fn sweep(link: &Link, newest: &Generation) -> Result<(), StoreError> {
 fn create_bucket(
     name: String,
     fingerprint: Fingerprint,
-    positions: &BTreeMap<Log, Position>,
+    positions: &BTreeMap<Partition, Position>,
     least: Option<Span>,
 ) -> Cmd {
     let idle = least.map(|least| least.millis().clamp(1, LONGEST).to_string());
     let mut create = script::CREATE.call(&[name]);
-    for (log, position) in positions {
-        create.arg(log.0).arg(position.0);
+    for (partition, position) in positions {
+        create.arg(partition.0).arg(position.0);
     }
     create.arg("idle").arg(idle.unwrap_or_default());
     create.arg("fingerprint").arg(fingerprint.to_string());
@@ -85,10 +85,10 @@ async fn complete(link: &Link, generation: &Generation) -> Result<(), StoreError
     not_gone(generation, &run_one(link, &script::COMPLETE, call).await?)
 }
 
-pub(super) async fn add_log(
+pub(super) async fn add_partition(
     link: &Link,
     generation: &Generation,
-    log: Log,
+    partition: Partition,
     position: Position,
 ) -> Result<(), StoreError> {
     let keys = Keys::new(link.prefix(), generation);
@@ -96,7 +96,7 @@ pub(super) async fn add_log(
     let mut calls = Pipeline::new();
     for bucket in 0..BUCKETS {
         let mut call = script::ADD_LOG.call(&[keys.bucket(bucket)]);
-        call.arg(&fingerprint).arg(log.0).arg(position.0);
+        call.arg(&fingerprint).arg(partition.0).arg(position.0);
         calls.add_command(call);
     }
     let answers = link.run(&script::ADD_LOG, &calls).await?;
@@ -105,20 +105,20 @@ pub(super) async fn add_log(
 
 /// The positions of all buckets that are there.
 pub(super) async fn positions(link: &Link, generation: &Generation) -> Result<Positions, StoreError> {
-    by_log(generation, buckets(link, generation).await?)
+    by_partition(generation, buckets(link, generation).await?)
 }
 
-pub(super) fn by_log(
+pub(super) fn by_partition(
     generation: &Generation,
-    buckets: Vec<Option<BTreeMap<Log, Position>>>,
+    buckets: Vec<Option<BTreeMap<Partition, Position>>>,
 ) -> Result<Positions, StoreError> {
     let mut positions = Positions::new();
     let mut found = false;
     for (bucket, fields) in (0..BUCKETS).zip(buckets) {
         let Some(fields) = fields else { continue };
         found = true;
-        for (log, position) in fields {
-            positions.entry(log).or_default().insert(bucket, position);
+        for (partition, position) in fields {
+            positions.entry(partition).or_default().insert(bucket, position);
         }
     }
     if found { Ok(positions) } else { Err(StoreError::Gone(generation.clone())) }
@@ -134,7 +134,7 @@ pub(super) async fn check_whole(link: &Link, generation: &Generation) -> Result<
 async fn buckets(
     link: &Link,
     generation: &Generation,
-) -> Result<Vec<Option<BTreeMap<Log, Position>>>, StoreError> {
+) -> Result<Vec<Option<BTreeMap<Partition, Position>>>, StoreError> {
     let keys = Keys::new(link.prefix(), generation);
     let mut calls = Pipeline::new();
     for bucket in 0..BUCKETS {
@@ -149,18 +149,18 @@ pub(super) fn bucket(
     link: &Link,
     generation: &Generation,
     mut fields: BTreeMap<String, String>,
-) -> Result<Option<BTreeMap<Log, Position>>, StoreError> {
+) -> Result<Option<BTreeMap<Partition, Position>>, StoreError> {
     let fingerprint = fields.remove("fingerprint");
     if fingerprint != Some(generation.fingerprint.to_string()) {
         return Ok(None);
     }
     fields.remove("idle");
     let mut positions = BTreeMap::new();
-    for (log, position) in fields {
-        let damaged = |_| link.corrupt(format!("`{log}` is not a log"));
-        let log = Log(log.parse().map_err(damaged)?);
+    for (partition, position) in fields {
+        let damaged = |_| link.corrupt(format!("`{partition}` is not a partition"));
+        let partition = Partition(partition.parse().map_err(damaged)?);
         if let Some(position) = position_of(link, &position)? {
-            positions.insert(log, position);
+            positions.insert(partition, position);
         }
     }
     Ok(Some(positions))

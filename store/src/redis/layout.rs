@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -117,18 +117,18 @@ fn unescape(escaped: &str) -> Option<String> {
 /// The bytes of a checksum.
 pub(super) const SUM: usize = 4;
 
-/// A state with the checksum that binds it to the name of its hash and to its log. The checksum comes last, so that
+/// A state with the checksum that binds it to the name of its hash and to its partition. The checksum comes last, so that
 /// neither sealing nor unsealing moves the state.
-pub(super) fn seal(name: &[u8], log: Log, mut state: Vec<u8>) -> Vec<u8> {
-    let sum = checksum(name, log, &state);
+pub(super) fn seal(name: &[u8], partition: Partition, mut state: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(name, partition, &state);
     state.extend_from_slice(&sum);
     state
 }
 
 /// The state of a sealed one; none if it is not what was sealed here.
-pub(super) fn unseal(name: &[u8], log: Log, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn unseal(name: &[u8], partition: Partition, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
     let (state, sum) = sealed.split_last_chunk::<SUM>()?;
-    if checksum(name, log, state) != *sum {
+    if checksum(name, partition, state) != *sum {
         return None;
     }
     sealed.truncate(sealed.len() - SUM);
@@ -136,29 +136,34 @@ pub(super) fn unseal(name: &[u8], log: Log, mut sealed: Vec<u8>) -> Option<Vec<u
 }
 
 /// A part of a state but the first, with the checksum that binds it to its number as well.
-pub(super) fn seal_part(name: &[u8], log: Log, number: i64, mut part: Vec<u8>) -> Vec<u8> {
-    let sum = checksum_of_part(name, log, number, &part);
+pub(super) fn seal_part(name: &[u8], partition: Partition, number: i64, mut part: Vec<u8>) -> Vec<u8> {
+    let sum = checksum_of_part(name, partition, number, &part);
     part.extend_from_slice(&sum);
     part
 }
 
 /// The part of a sealed one; none if it is not what was sealed here.
-pub(super) fn unseal_part<'a>(name: &[u8], log: Log, number: i64, sealed: &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn unseal_part<'a>(
+    name: &[u8],
+    partition: Partition,
+    number: i64,
+    sealed: &'a [u8],
+) -> Option<&'a [u8]> {
     let (part, sum) = sealed.split_last_chunk::<SUM>()?;
-    (checksum_of_part(name, log, number, part) == *sum).then_some(part)
+    (checksum_of_part(name, partition, number, part) == *sum).then_some(part)
 }
 
-fn checksum(name: &[u8], log: Log, state: &[u8]) -> [u8; SUM] {
-    low(xxh3_64_with_seed(state, place(name, log)))
+fn checksum(name: &[u8], partition: Partition, state: &[u8]) -> [u8; SUM] {
+    low(xxh3_64_with_seed(state, place(name, partition)))
 }
 
-fn checksum_of_part(name: &[u8], log: Log, number: i64, part: &[u8]) -> [u8; SUM] {
-    let place = xxh3_64_with_seed(&number.to_le_bytes(), place(name, log));
+fn checksum_of_part(name: &[u8], partition: Partition, number: i64, part: &[u8]) -> [u8; SUM] {
+    let place = xxh3_64_with_seed(&number.to_le_bytes(), place(name, partition));
     low(xxh3_64_with_seed(part, place))
 }
 
-fn place(name: &[u8], log: Log) -> u64 {
-    xxh3_64_with_seed(name, u64::from(log.0.cast_unsigned()))
+fn place(name: &[u8], partition: Partition) -> u64 {
+    xxh3_64_with_seed(name, u64::from(partition.0.cast_unsigned()))
 }
 
 fn low(hash: u64) -> [u8; SUM] {
@@ -169,24 +174,24 @@ fn low(hash: u64) -> [u8; SUM] {
 /// What a field of an entity's hash holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
-    /// The first part of the state of a log.
-    First(Log),
+    /// The first part of the state of a partition.
+    First(Partition),
     /// The other part of this number.
-    Part(Log, i64),
+    Part(Partition, i64),
     /// The numbers of the other parts, so that they are found without reading all fields.
-    Numbers(Log),
+    Numbers(Partition),
 }
 
 impl Field {
     /// The field of this name; none if it is no entity's.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
-        if let Some(log) = name.strip_suffix('+') {
-            return Some(Self::Numbers(Log(number(log)?)));
+        if let Some(partition) = name.strip_suffix('+') {
+            return Some(Self::Numbers(Partition(number(partition)?)));
         }
         match name.split_once('.') {
-            None => Some(Self::First(Log(number(name)?))),
-            Some((log, part)) => Some(Self::Part(Log(number(log)?), number(part)?)),
+            None => Some(Self::First(Partition(number(name)?))),
+            Some((partition, part)) => Some(Self::Part(Partition(number(partition)?), number(part)?)),
         }
     }
 }
@@ -259,8 +264,8 @@ mod tests {
         let all = pattern("tm:shop", &[generation("payments")]);
         assert_eq!(all, "tm:shop:{payments:1763900000000000:*}:*");
         assert_eq!(generation_text(&generation("payments")), format!("1763900000000000 {}", "07".repeat(16)));
-        assert_eq!(seal(b"name", Log::FILE, b"state".to_vec()), b"state\xb8\x53\x83\x12");
-        let part = |number| seal_part(b"name", Log::FILE, number, b"part".to_vec());
+        assert_eq!(seal(b"name", Partition::FILE, b"state".to_vec()), b"state\xb8\x53\x83\x12");
+        let part = |number| seal_part(b"name", Partition::FILE, number, b"part".to_vec());
         assert_eq!(part(1_763_900_000), b"part\x7d\x03\xc2\x2d");
         assert_eq!(part(-1), b"part\x96\x5e\x74\x04");
     }
@@ -268,12 +273,12 @@ mod tests {
     #[test]
     fn fields_are_told_apart() {
         for (name, field) in [
-            ("0", Field::First(Log(0))),
-            ("-2", Field::First(Log::PUSH)),
-            ("0.1763900000", Field::Part(Log(0), 1_763_900_000)),
-            ("-1.-7", Field::Part(Log::FILE, -7)),
-            ("12.-9223372036854775808", Field::Part(Log(12), i64::MIN)),
-            ("3+", Field::Numbers(Log(3))),
+            ("0", Field::First(Partition(0))),
+            ("-2", Field::First(Partition::PUSH)),
+            ("0.1763900000", Field::Part(Partition(0), 1_763_900_000)),
+            ("-1.-7", Field::Part(Partition::FILE, -7)),
+            ("12.-9223372036854775808", Field::Part(Partition(12), i64::MIN)),
+            ("3+", Field::Numbers(Partition(3))),
         ] {
             assert_eq!(Field::of(name.as_bytes()), Some(field), "{name}");
         }
@@ -352,34 +357,37 @@ mod tests {
 
     #[test]
     fn a_seal_holds_a_state_in_its_place() {
-        let sealed = seal(b"name", Log(0), b"state".to_vec());
-        assert_eq!(unseal(b"name", Log(0), sealed.clone()), Some(b"state".to_vec()));
-        assert_eq!(unseal(b"namf", Log(0), sealed.clone()), None);
-        assert_eq!(unseal(b"name", Log(1), sealed.clone()), None);
+        let sealed = seal(b"name", Partition(0), b"state".to_vec());
+        assert_eq!(unseal(b"name", Partition(0), sealed.clone()), Some(b"state".to_vec()));
+        assert_eq!(unseal(b"namf", Partition(0), sealed.clone()), None);
+        assert_eq!(unseal(b"name", Partition(1), sealed.clone()), None);
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;
-            assert_eq!(unseal(b"name", Log(0), flipped), None);
-            assert_eq!(unseal(b"name", Log(0), sealed[..at].to_vec()), None);
+            assert_eq!(unseal(b"name", Partition(0), flipped), None);
+            assert_eq!(unseal(b"name", Partition(0), sealed[..at].to_vec()), None);
         }
-        let empty = seal(b"", Log(0), Vec::new());
-        assert_eq!(unseal(b"", Log(0), empty), Some(Vec::new()));
+        let empty = seal(b"", Partition(0), Vec::new());
+        assert_eq!(unseal(b"", Partition(0), empty), Some(Vec::new()));
     }
 
     #[test]
     fn a_seal_holds_a_part_in_its_place() {
-        let sealed = seal_part(b"name", Log(0), 7, b"part".to_vec());
-        assert_eq!(unseal_part(b"name", Log(0), 7, &sealed), Some(&b"part"[..]));
-        assert_eq!(unseal_part(b"namf", Log(0), 7, &sealed), None);
-        assert_eq!(unseal_part(b"name", Log(1), 7, &sealed), None);
-        assert_eq!(unseal_part(b"name", Log(0), 8, &sealed), None);
-        assert_eq!(unseal(b"name", Log(0), sealed.clone()), None, "it is no first part");
+        let sealed = seal_part(b"name", Partition(0), 7, b"part".to_vec());
+        assert_eq!(unseal_part(b"name", Partition(0), 7, &sealed), Some(&b"part"[..]));
+        assert_eq!(unseal_part(b"namf", Partition(0), 7, &sealed), None);
+        assert_eq!(unseal_part(b"name", Partition(1), 7, &sealed), None);
+        assert_eq!(unseal_part(b"name", Partition(0), 8, &sealed), None);
+        assert_eq!(unseal(b"name", Partition(0), sealed.clone()), None, "it is no first part");
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;
-            assert_eq!(unseal_part(b"name", Log(0), 7, &flipped), None);
-            assert_eq!(unseal_part(b"name", Log(0), 7, &sealed[..at]), None);
+            assert_eq!(unseal_part(b"name", Partition(0), 7, &flipped), None);
+            assert_eq!(unseal_part(b"name", Partition(0), 7, &sealed[..at]), None);
         }
-        assert_eq!(unseal_part(b"", Log(0), 0, &seal_part(b"", Log(0), 0, Vec::new())), Some(&b""[..]));
+        assert_eq!(
+            unseal_part(b"", Partition(0), 0, &seal_part(b"", Partition(0), 0, Vec::new())),
+            Some(&b""[..])
+        );
     }
 }

@@ -36,9 +36,9 @@ impl Watch {
     /// Checks a server that is being opened.
     #[expect(clippy::disallowed_methods, reason = "how often a real server is asked is not simulated")]
     pub(super) async fn open(link: &Link) -> Result<Self, StoreError> {
-        let facts = Facts::ask(link).await?;
-        facts.check_version(link)?;
-        let policy = match facts.policy() {
+        let properties = Properties::ask(link).await?;
+        properties.check_version(link)?;
+        let policy = match properties.policy() {
             Some(policy) => Some(policy.to_owned()),
             None => configured_policy(link).await?,
         };
@@ -50,7 +50,7 @@ impl Watch {
                  this user INFO"
             ),
         }
-        let (next, evicted) = (Mutex::new(Instant::now() + INTERVAL), Mutex::new(facts.evicted()));
+        let (next, evicted) = (Mutex::new(Instant::now() + INTERVAL), Mutex::new(properties.evicted()));
         Ok(Self { next, evicted, broken: OnceLock::new() })
     }
 
@@ -62,11 +62,11 @@ impl Watch {
         if !self.is_due() {
             return Ok(());
         }
-        let facts = Facts::ask(link).await?;
-        if let Some(evicted) = self.evicted_since(&facts) {
+        let properties = Properties::ask(link).await?;
+        if let Some(evicted) = self.evicted_since(&properties) {
             return Err(self.breaks(link, evicted).await);
         }
-        facts.policy().map_or(Ok(()), |policy| check_policy(link, policy))?;
+        properties.policy().map_or(Ok(()), |policy| check_policy(link, policy))?;
         match check_format(link).await {
             Err(error @ (StoreError::Newer { .. } | StoreError::Corrupt { .. })) => {
                 Err(self.broken.get_or_init(|| error).clone())
@@ -104,8 +104,8 @@ impl Watch {
     }
 
     /// How many keys were evicted since the last look. The count starts anew when the server does.
-    fn evicted_since(&self, facts: &Facts) -> Option<u64> {
-        let now = facts.evicted()?;
+    fn evicted_since(&self, properties: &Properties) -> Option<u64> {
+        let now = properties.evicted()?;
         let before = self.evicted.lock().replace(now)?;
         let since = now.checked_sub(before).unwrap_or(now);
         (since > 0).then_some(since)
@@ -114,17 +114,17 @@ impl Watch {
 
 /// What a server says about itself; nothing where it does not tell this user.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Facts(BTreeMap<String, String>);
+struct Properties(BTreeMap<String, String>);
 
-impl Facts {
+impl Properties {
     async fn ask(link: &Link) -> Result<Self, StoreError> {
         let told: Option<String> = if_allowed(link, &["INFO"]).await?;
         Ok(told.map(|told| Self::parse(&told)).unwrap_or_default())
     }
 
     fn parse(told: &str) -> Self {
-        let facts = told.lines().filter_map(|line| line.trim().split_once(':'));
-        Self(facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        let properties = told.lines().filter_map(|line| line.trim().split_once(':'));
+        Self(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -208,13 +208,13 @@ mod tests {
         Link::new("redis://127.0.0.1:1", "tm").expect("a url")
     }
 
-    fn facts(told: &str) -> Facts {
-        Facts::parse(told)
+    fn properties(told: &str) -> Properties {
+        Properties::parse(told)
     }
 
     #[test]
     fn a_server_must_be_new_enough_and_stand_alone() {
-        let check = |told: &str| facts(told).check_version(&link()).map_err(|error| error.explained());
+        let check = |told: &str| properties(told).check_version(&link()).map_err(|error| error.explained());
         assert_eq!(check("# Server\r\nredis_version:7.0.15\r\ncluster_enabled:0\r\n"), Ok(()));
         assert_eq!(check("redis_version:10.1\r\n"), Ok(()));
         assert_eq!(check(""), Ok(()), "where it does not say");
@@ -238,12 +238,12 @@ mod tests {
     async fn evictions_are_counted_across_restarts() {
         let next = Mutex::new(Instant::now());
         let watch = Watch { next, evicted: Mutex::new(None), broken: OnceLock::new() };
-        let evicted = |count: u64| watch.evicted_since(&facts(&format!("evicted_keys:{count}\r\n")));
+        let evicted = |count: u64| watch.evicted_since(&properties(&format!("evicted_keys:{count}\r\n")));
         assert_eq!(evicted(3), None, "what was evicted before is not ours");
         assert_eq!([evicted(3), evicted(5), evicted(5)], [None, Some(2), None]);
         assert_eq!([evicted(0), evicted(1)], [None, Some(1)], "the count starts anew with the server");
         assert_eq!(evicted(0), None);
-        assert_eq!(watch.evicted_since(&facts("")), None, "where it does not say");
+        assert_eq!(watch.evicted_since(&properties("")), None, "where it does not say");
         assert_eq!([watch.is_due(), watch.is_due()], [true, false]);
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, Pipeline};
-use tidemark_kernel::event::{Log, Position};
+use tidemark_kernel::event::{Partition, Position};
 
-use super::generations::{bucket, by_log, live_of, unpublished_in};
+use super::generations::{bucket, by_partition, live_of, unpublished_in};
 use super::layout::{self, Keys};
 use super::link::Link;
 use super::script;
@@ -31,7 +31,7 @@ const COMPARED: usize = 1 << 12;
 /// How many calls that compare go out in one write.
 const CALLS: usize = 100;
 
-/// How many logs one call compares: Lua gives a command no more than some thousands of arguments.
+/// How many partitions one call compares: Lua gives a command no more than some thousands of arguments.
 const LOGS: usize = 1000;
 
 /// The live generation of each view.
@@ -89,14 +89,17 @@ pub(super) async fn are_whole(link: &Link, generations: &[Generation]) -> Result
     Ok(whole)
 }
 
-/// The positions of some logs in all buckets of each generation that are there; none where no bucket is.
+/// The positions of some partitions in all buckets of each generation that are there; none where no bucket is.
 pub(super) async fn positions(
     link: &Link,
     generations: &[Generation],
-    logs: &[Log],
+    partitions: &[Partition],
 ) -> Result<Vec<Option<Positions>>, StoreError> {
-    let names: Vec<String> =
-        logs.iter().map(|log| log.0.to_string()).chain(["fingerprint".to_owned()]).collect();
+    let names: Vec<String> = partitions
+        .iter()
+        .map(|partition| partition.0.to_string())
+        .chain(["fingerprint".to_owned()])
+        .collect();
     let at_once = (READ / (usize::from(BUCKETS) * names.len())).clamp(1, AT_ONCE);
     let mut found = Vec::with_capacity(generations.len());
     for generations in generations.chunks(at_once) {
@@ -115,8 +118,9 @@ pub(super) async fn positions(
                     names.iter().cloned().zip(values).filter_map(|(name, value)| Some((name, value?)));
                 bucket(link, generation, fields.collect())
             });
-            let buckets: Vec<Option<BTreeMap<Log, Position>>> = buckets.collect::<Result<_, StoreError>>()?;
-            found.push(by_log(generation, buckets).ok());
+            let buckets: Vec<Option<BTreeMap<Partition, Position>>> =
+                buckets.collect::<Result<_, StoreError>>()?;
+            found.push(by_partition(generation, buckets).ok());
         }
     }
     Ok(found)
@@ -126,7 +130,7 @@ pub(super) async fn positions(
 pub(super) async fn are_live_at(
     link: &Link,
     generations: &[Generation],
-    positions: &BTreeMap<Log, Position>,
+    positions: &BTreeMap<Partition, Position>,
 ) -> Result<Vec<bool>, StoreError> {
     let views: Vec<&str> = generations.iter().map(|generation| generation.view.as_str()).collect();
     let live = live(link, &views).await?;
@@ -136,7 +140,8 @@ pub(super) async fn are_live_at(
         .filter(|at| found[*at])
         .flat_map(|at| Bucket::all_of(link, at, &generations[at]))
         .collect();
-    let positions: Vec<(Log, Position)> = positions.iter().map(|(log, position)| (*log, *position)).collect();
+    let positions: Vec<(Partition, Position)> =
+        positions.iter().map(|(partition, position)| (*partition, *position)).collect();
     // Also where there is no position to compare, the buckets must be there.
     let none = positions.is_empty().then_some(&positions[..]);
     for positions in positions.chunks(LOGS).chain(none) {
@@ -170,7 +175,7 @@ impl Bucket {
 async fn elsewhere(
     link: &Link,
     buckets: &[Bucket],
-    positions: &[(Log, Position)],
+    positions: &[(Partition, Position)],
 ) -> Result<Vec<usize>, StoreError> {
     let each = (COMPARED / (1 + positions.len())).max(1);
     let mut found = Vec::new();
@@ -189,12 +194,12 @@ async fn elsewhere(
     Ok(found)
 }
 
-fn compare(buckets: &[Bucket], positions: &[(Log, Position)]) -> Cmd {
+fn compare(buckets: &[Bucket], positions: &[(Partition, Position)]) -> Cmd {
     let names: Vec<&str> = buckets.iter().map(|bucket| bucket.name.as_str()).collect();
     let mut call = script::COMPARE.call(&names);
     call.arg(positions.len());
-    for (log, _) in positions {
-        call.arg(log.0);
+    for (partition, _) in positions {
+        call.arg(partition.0);
     }
     for (_, position) in positions {
         call.arg(position.0);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Cmd, Pipeline, Value};
-use tidemark_kernel::event::Log;
+use tidemark_kernel::event::Partition;
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
 use tidemark_kernel::retention::Retention;
@@ -13,7 +13,7 @@ use super::layout::{self, Field, Keys};
 use super::link::Link;
 use super::script::{self, Script};
 use crate::contract::{
-    BUCKETS, BucketFlush, EntityLookup, FlushOutcome, Generation, Loaded, LogStates, NewState,
+    BUCKETS, BucketFlush, EntityLookup, FlushOutcome, Generation, Loaded, NewState, PartitionStates,
 };
 use crate::error::StoreError;
 
@@ -38,13 +38,13 @@ pub(super) async fn load(
     link: &Link,
     generation: &Generation,
     bucket: u16,
-    log: Log,
+    partition: Partition,
     keys: &[EntityKey],
 ) -> Result<Loaded, StoreError> {
     let states = States::new(link, generation);
     let names = states.names(bucket, keys);
     let mut call = script::LOAD.call(&names);
-    call.arg(generation.fingerprint.to_string()).arg(log.0);
+    call.arg(generation.fingerprint.to_string()).arg(partition.0);
     let mut calls = Pipeline::new();
     calls.add_command(call);
     let Some(Value::Array(answer)) = link.run(&script::LOAD, &calls).await?.pop() else {
@@ -54,7 +54,7 @@ pub(super) async fn load(
     let position = link.read::<Option<String>>(answer.next().unwrap_or_default())?;
     let position = generations::position_of(link, &position.unwrap_or_default())?;
     let sealed = keys.iter().zip(&names[1..]).zip(answer);
-    let found = sealed.map(|((key, name), answer)| states.loaded(name, key, log, answer));
+    let found = sealed.map(|((key, name), answer)| states.loaded(name, key, partition, answer));
     Ok(Loaded { position, states: found.collect::<Result<_, _>>()? })
 }
 
@@ -110,7 +110,7 @@ fn arguments(flush: &BucketFlush) -> usize {
     OF_WRITE * flush.writes.len() + 2 * parts
 }
 
-fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
+fn add_write(call: &mut Cmd, name: &[u8], partition: Partition, state: Option<NewState>) {
     let Some(NewState { change: StateChange { first, parts, rest }, retention, renew }) = state else {
         call.arg("removed").arg("").arg("").arg("").arg(0).arg(0);
         return;
@@ -120,7 +120,7 @@ fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
         Rest::Absent => "absent",
         Rest::Kept => "kept",
     };
-    call.arg(rest).arg(layout::seal(name, log, first));
+    call.arg(rest).arg(layout::seal(name, partition, first));
     match retention {
         Some(Retention { since, span }) => {
             call.arg(since.millis().clamp(0, LONGEST)).arg(span.millis().clamp(1, LONGEST))
@@ -129,7 +129,7 @@ fn add_write(call: &mut Cmd, name: &[u8], log: Log, state: Option<NewState>) {
     };
     call.arg(u8::from(renew)).arg(parts.len());
     for (number, part) in parts {
-        let sealed = part.map(|part| layout::seal_part(name, log, number, part));
+        let sealed = part.map(|part| layout::seal_part(name, partition, number, part));
         call.arg(number).arg(sealed.unwrap_or_default());
     }
 }
@@ -160,13 +160,19 @@ impl<'a> States<'a> {
         [self.keys.bucket(bucket).into_bytes()].into_iter().chain(entities).collect()
     }
 
-    fn unseal(&self, name: &[u8], key: &EntityKey, log: Log, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        layout::unseal(name, log, sealed).ok_or_else(|| self.damaged(key, log))
+    fn unseal(
+        &self,
+        name: &[u8],
+        key: &EntityKey,
+        partition: Partition,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
+        layout::unseal(name, partition, sealed).ok_or_else(|| self.damaged(key, partition))
     }
 
-    fn damaged(&self, key: &EntityKey, log: Log) -> StoreError {
+    fn damaged(&self, key: &EntityKey, partition: Partition) -> StoreError {
         let (place, view) = (self.link.place().to_owned(), self.generation.view.clone());
-        StoreError::CorruptState { place, view, key: key.clone(), log }
+        StoreError::CorruptState { place, view, key: key.clone(), partition }
     }
 
     /// Appends the other parts of a state, which are sealed.
@@ -174,15 +180,15 @@ impl<'a> States<'a> {
         &self,
         name: &[u8],
         key: &EntityKey,
-        log: Log,
+        partition: Partition,
         state: &mut Vec<u8>,
         mut parts: Vec<(i64, Vec<u8>)>,
     ) -> Result<(), StoreError> {
         parts.sort_unstable_by_key(|(number, _)| *number);
         state.reserve(parts.iter().map(|(_, sealed)| sealed.len()).sum());
         for (number, sealed) in parts {
-            let part = layout::unseal_part(name, log, number, &sealed);
-            state.extend_from_slice(part.ok_or_else(|| self.damaged(key, log))?);
+            let part = layout::unseal_part(name, partition, number, &sealed);
+            state.extend_from_slice(part.ok_or_else(|| self.damaged(key, partition))?);
         }
         Ok(())
     }
@@ -192,7 +198,7 @@ impl<'a> States<'a> {
         &self,
         name: &[u8],
         key: &EntityKey,
-        log: Log,
+        partition: Partition,
         answer: Value,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let (first, others): (Value, Vec<Value>) = match answer {
@@ -203,13 +209,13 @@ impl<'a> States<'a> {
             first => (first, Vec::new()),
         };
         let mut state = match self.link.read::<Option<Vec<u8>>>(first)? {
-            Some(first) => self.unseal(name, key, log, first)?,
+            Some(first) => self.unseal(name, key, partition, first)?,
             None if others.is_empty() => return Ok(None),
-            None => return Err(self.damaged(key, log)),
+            None => return Err(self.damaged(key, partition)),
         };
         // A part that is lost, or a list that is damaged.
         let others: Option<Vec<(i64, Vec<u8>)>> = redis::from_redis_value(Value::Array(others)).ok();
-        self.append(name, key, log, &mut state, others.ok_or_else(|| self.damaged(key, log))?)?;
+        self.append(name, key, partition, &mut state, others.ok_or_else(|| self.damaged(key, partition))?)?;
         Ok(Some(state))
     }
 
@@ -238,10 +244,10 @@ impl<'a> States<'a> {
         let mut names = names.iter();
         for flush in flushes {
             names.next();
-            call.arg(flush.log.0).arg(flush.from.0).arg(flush.to.0);
+            call.arg(flush.partition.0).arg(flush.from.0).arg(flush.to.0);
             call.arg(flush.writes.len()).arg(arguments(&flush));
             for ((_, state), name) in flush.writes.into_iter().zip(names.by_ref()) {
-                add_write(&mut call, name, flush.log, state);
+                add_write(&mut call, name, flush.partition, state);
             }
         }
         call
@@ -290,25 +296,31 @@ impl<'a> States<'a> {
     }
 
     fn entity(&self, key: &EntityKey, name: &[u8], fields: Vec<(Vec<u8>, Vec<u8>)>) -> EntityLookup {
-        let mut states = LogStates::with_capacity(fields.len());
-        let mut others: BTreeMap<Log, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
+        let mut states = PartitionStates::with_capacity(fields.len());
+        let mut others: BTreeMap<Partition, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
         for (field, sealed) in fields {
             match Field::of(&field) {
-                Some(Field::First(log)) => states.push((log, self.unseal(name, key, log, sealed)?)),
-                Some(Field::Part(log, number)) => others.entry(log).or_default().push((number, sealed)),
+                Some(Field::First(partition)) => {
+                    states.push((partition, self.unseal(name, key, partition, sealed)?))
+                }
+                Some(Field::Part(partition, number)) => {
+                    others.entry(partition).or_default().push((number, sealed))
+                }
                 // All fields are here.
                 Some(Field::Numbers(_)) => {}
                 None => {
                     let field = String::from_utf8_lossy(&field);
-                    return Err(self.corrupt(key, format!("`{field}` is not a log, nor a part of one")));
+                    return Err(self.corrupt(key, format!("`{field}` is not a partition, nor a part of one")));
                 }
             }
         }
-        states.sort_unstable_by_key(|(log, _)| *log);
-        for (log, parts) in others {
-            let at = states.binary_search_by_key(&log, |(log, _)| *log);
-            let lost = |_| self.corrupt(key, format!("the first part of the state of log {log} is lost"));
-            self.append(name, key, log, &mut states[at.map_err(lost)?].1, parts)?;
+        states.sort_unstable_by_key(|(partition, _)| *partition);
+        for (partition, parts) in others {
+            let at = states.binary_search_by_key(&partition, |(partition, _)| *partition);
+            let lost = |_| {
+                self.corrupt(key, format!("the first part of the state of partition {partition} is lost"))
+            };
+            self.append(name, key, partition, &mut states[at.map_err(lost)?].1, parts)?;
         }
         Ok(states)
     }

@@ -69,7 +69,7 @@ impl Files {
         let definitions = include_str!("files.yaml").replace("FOLDER", &folder.display().to_string());
         fs::write(repo.path().join("tidemark.yaml"), "project: files").expect("written");
         fs::write(repo.path().join("files.yaml"), &definitions).expect("written");
-        run(repo.path(), &["ingest"], &repo.path().join("log")).done();
+        run(repo.path(), &["ingest"], &repo.path().join("partition")).done();
         let plans = tidemark_registry::parse([("files.yaml", &definitions)]).expect("definitions").sources;
         let tables = Tables { location: Location::local(repo.path().join("data/offline")), plans, end };
         Self {
@@ -146,10 +146,10 @@ pub(crate) async fn movements(location: &Location, source: &SourcePlan) -> Vec<(
     let mut movements = Vec::new();
     let columns = [&["event_time", "tailnum", "_log", "_offset"][..], &FIELDS].concat();
     each_row(location, source, &columns, |row| {
-        let [at, plane, Value::Int64(log), Value::Int64(offset), fields @ ..] = row else {
+        let [at, plane, Value::Int64(partition), Value::Int64(offset), fields @ ..] = row else {
             panic!("{row:?}")
         };
-        movements.push(((*log, *offset), Movement::new(at, plane, fields)));
+        movements.push(((*partition, *offset), Movement::new(at, plane, fields)));
     })
     .await;
     movements

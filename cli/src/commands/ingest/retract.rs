@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use tidemark_engine::files::places;
 use tidemark_engine::{Intake, Project};
 use tidemark_ingest::{Records, Retract, TakenBack, Watch};
-use tidemark_kernel::{Log, Position};
+use tidemark_kernel::{Partition, Position};
 
 use crate::args;
 use crate::failure::Result;
@@ -15,8 +15,8 @@ use crate::progress::Bars;
 fn wanted(asked: &args::Ingest) -> Option<Retract> {
     match asked.forget_offsets {
         Some((from, to)) => {
-            let log = asked.partition.unwrap_or(Log::FILE);
-            Some(Retract::Records(Records { log, from: Position(from), to: Position(to) }))
+            let partition = asked.partition.unwrap_or(Partition::FILE);
+            Some(Retract::Records(Records { partition, from: Position(from), to: Position(to) }))
         }
         None => Some(Retract::Files(asked.forget.clone())).filter(|_| !asked.forget.is_empty()),
     }
@@ -43,12 +43,12 @@ pub(super) async fn run(asked: &args::Ingest, project: &Project, output: Output)
 
 /// What was taken back, for people.
 pub(super) fn line(source: &str, taken_back: &TakenBack) -> String {
-    let Records { log, from, to } = taken_back.records;
+    let Records { partition, from, to } = taken_back.records;
     let what = match taken_back.path.as_os_str().is_empty() {
         true => format!("source {source}"),
         false => format!("{} of source {source}", taken_back.path.display()),
     };
-    let place = format!("offsets {from} to {} of partition {log}", to.0 - 1);
+    let place = format!("offsets {from} to {} of partition {partition}", to.0 - 1);
     match taken_back.events {
         Some(events) => format!("{what}: took back {}, {place}", counted(events, "event")),
         None => format!("{what}: {place} were taken back before"),
@@ -56,10 +56,10 @@ pub(super) fn line(source: &str, taken_back: &TakenBack) -> String {
 }
 
 fn describe(source: &str, taken_back: &TakenBack) -> Json {
-    let Records { log, from, to } = taken_back.records;
+    let Records { partition, from, to } = taken_back.records;
     let path = taken_back.path.display().to_string();
     json!({
-        "source": source, "file": Some(path).filter(|path| !path.is_empty()), "log": log.to_string(),
+        "source": source, "file": Some(path).filter(|path| !path.is_empty()), "partition": partition.to_string(),
         "from": from.0, "to": to.0, "events": taken_back.events,
     })
 }

@@ -177,7 +177,7 @@ async fn a_member_that_any_of_the_first_records_has_is_there() {
     assert!(refused(&path, &source).contains("in any of the first 16384 records"));
     let mut reads =
         FileReader::start(&host(), Arc::new(source), &known(&path).expect("readable"), Position::START);
-    assert!(reads.next().await.is_ok(), "what is in the log already is read on as it was begun");
+    assert!(reads.next().await.is_ok(), "what is in the partition already is read on as it was begun");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
-use tidemark_kernel::Log;
+use tidemark_kernel::Partition;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::Reader;
@@ -66,27 +66,29 @@ impl Reader<'_> {
             Change::Assign(partitions) => {
                 self.task.metrics.rebalanced();
                 let (send, answer) = oneshot::channel();
-                self.waiting.push_back(Input::Assigned { logs: logs(&partitions), answer: send });
+                self.waiting.push_back(Input::Assigned { partitions: partitions(&partitions), answer: send });
                 self.pending = Some(Pending::Assign { partitions, answer });
                 Ok(())
             }
             Change::Revoke { partitions, lost } => {
-                let logs: Vec<Log> =
-                    logs(&partitions).into_iter().filter(|log| self.gathered.has(*log)).collect();
-                if logs.is_empty() {
+                let partitions: Vec<Partition> = partitions(&partitions)
+                    .into_iter()
+                    .filter(|partition| self.gathered.has(*partition))
+                    .collect();
+                if partitions.is_empty() {
                     return give_back(self.consumer, &partitions).map_err(|error| self.failed(&error));
                 }
                 self.task.metrics.rebalanced();
-                self.settled = false;
-                let last = self.gathered.cut_last(&logs)?;
+                self.assigned = false;
+                let last = self.gathered.cut_last(&partitions)?;
                 if !last.is_empty() {
                     self.waiting.push_back(Input::Batches(last));
                 }
-                self.gathered.revoke(&logs);
-                self.crowded.retain(|log| !logs.contains(log));
-                self.unchecked.retain(|log, _| !logs.contains(log));
+                self.gathered.revoke(&partitions);
+                self.crowded.retain(|partition| !partitions.contains(partition));
+                self.unchecked.retain(|partition, _| !partitions.contains(partition));
                 let (send, done) = oneshot::channel();
-                self.waiting.push_back(Input::Revoked { logs, lost, done: send });
+                self.waiting.push_back(Input::Revoked { partitions, lost, done: send });
                 self.pending = Some(Pending::Revoke { partitions, done });
                 Ok(())
             }
@@ -98,17 +100,17 @@ impl Reader<'_> {
     /// was read before is left out as it is gathered.
     fn assign(&mut self, partitions: &TopicPartitionList, resume: &Resume) -> Result<(), IngestError> {
         let mut list = TopicPartitionList::new();
-        for log in logs(partitions) {
-            let Some(position) = resume.positions.get(&log) else {
-                return Err(IngestError::stopped(format!("nobody said where to read partition {log}")));
+        for partition in partitions(partitions) {
+            let Some(position) = resume.positions.get(&partition) else {
+                return Err(IngestError::stopped(format!("nobody said where to read partition {partition}")));
             };
-            let epoch = resume.epochs.get(&log).copied().filter(|epoch| epoch.until <= *position);
+            let epoch = resume.epochs.get(&partition).copied().filter(|epoch| epoch.until <= *position);
             let from = epoch.map_or(*position, |epoch| epoch.until);
-            let added = list.add_partition_offset(self.task.topic(), log.0, Offset::Offset(from.0));
+            let added = list.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(from.0));
             added.map_err(|error| self.failed(&error))?;
-            self.gathered.assign(log, *position, epoch);
+            self.gathered.assign(partition, *position, epoch);
             if let Some(epoch) = epoch {
-                self.unchecked.insert(log, (epoch, self.task.host.stopwatch()));
+                self.unchecked.insert(partition, (epoch, self.task.host.stopwatch()));
             }
         }
         self.consumer.incremental_assign(&list).map_err(|error| self.failed(&error))?;
@@ -116,7 +118,7 @@ impl Reader<'_> {
         if self.paused {
             self.consumer.pause(&list).map_err(|error| self.failed(&error))?;
         }
-        self.settled = true;
+        self.assigned = true;
         self.idle = false;
         self.check_epochs()
     }
@@ -129,9 +131,9 @@ impl Reader<'_> {
             return Ok(());
         }
         let (topic, mut list) = (self.task.topic(), TopicPartitionList::new());
-        for (log, (epoch, _)) in &self.unchecked {
-            list.add_partition_offset(topic, log.0, Offset::Offset(epoch.until.0))
-                .and_then(|()| tidemark_topic::set_leader_epoch(&mut list, topic, log.0, epoch.number))
+        for (partition, (epoch, _)) in &self.unchecked {
+            list.add_partition_offset(topic, partition.0, Offset::Offset(epoch.until.0))
+                .and_then(|()| tidemark_topic::set_leader_epoch(&mut list, topic, partition.0, epoch.number))
                 .map_err(|error| self.failed(&error))?;
         }
         // A partition whose fetcher has not started yet cannot seek. It is tried again with the next turn.
@@ -140,7 +142,7 @@ impl Reader<'_> {
             Ok(list) => {
                 for element in list.elements() {
                     match element.error() {
-                        Ok(()) => drop(self.unchecked.remove(&Log(element.partition()))),
+                        Ok(()) => drop(self.unchecked.remove(&Partition(element.partition()))),
                         Err(error) => reason = Some(error),
                     }
                 }
@@ -149,9 +151,9 @@ impl Reader<'_> {
         }
         let overdue = self.unchecked.iter().find(|(_, (_, assigned))| assigned.elapsed() > BEGIN_CHECK_AGAIN);
         match (overdue, reason) {
-            (Some((log, _)), Some(error)) => {
+            (Some((partition, _)), Some(error)) => {
                 let reason = failure::told(&error);
-                Err(self.broken(format!("the position in partition {log} cannot be checked: {reason}")))
+                Err(self.broken(format!("the position in partition {partition} cannot be checked: {reason}")))
             }
             _ => Ok(()),
         }
@@ -159,6 +161,6 @@ impl Reader<'_> {
 }
 
 /// The partitions of a list.
-fn logs(list: &TopicPartitionList) -> Vec<Log> {
-    list.elements().iter().map(|element| Log(element.partition())).collect()
+fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|element| Partition(element.partition())).collect()
 }

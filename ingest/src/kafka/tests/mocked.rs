@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use tidemark_kernel::source::Start;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 
 use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
@@ -23,11 +23,11 @@ async fn everything_is_read_once_and_the_end_is_told() {
     produce(&producer(&servers, &[]), "t", 3, 0..100);
     let mut reading = Reading::start(&config(&servers), "t").await;
     reading.until(Reading::is_idle).await;
-    (0..3).for_each(|log| assert_numbers(&reading, log, 0..100));
+    (0..3).for_each(|partition| assert_numbers(&reading, partition, 0..100));
     produce(&producer(&servers, &[]), "t", 3, 100..150);
     reading.until(|reading| reading.count() == 450 && reading.is_idle()).await;
-    (0..3).for_each(|log| assert_numbers(&reading, log, 0..150));
-    assert_eq!(reading.metrics.end(Log(2)), Some(Position(150)));
+    (0..3).for_each(|partition| assert_numbers(&reading, partition, 0..150));
+    assert_eq!(reading.metrics.end(Partition(2)), Some(Position(150)));
     reading.stop().await;
 }
 
@@ -36,7 +36,7 @@ async fn reading_begins_where_the_receiver_says() {
     let (_cluster, servers) = cluster(2);
     produce(&producer(&servers, &[]), "t", 2, 0..50);
     let mut reading = Reading::start(&config(&servers), "t").await;
-    reading.starts = [(Log(0), Position(30)), (Log(1), Position(50))].into();
+    reading.starts = [(Partition(0), Position(30)), (Partition(1), Position(50))].into();
     reading.until(Reading::is_idle).await;
     assert_numbers(&reading, 0, 30..50);
     assert_numbers(&reading, 1, 0..0);
@@ -58,7 +58,7 @@ async fn a_receiver_that_is_slow_loses_nothing() {
     let ahead = read - received;
     assert!(ahead <= 2 * gather::ROWS as u64, "{ahead} records were read for nobody");
     reading.until(Reading::is_idle).await;
-    (0..2).for_each(|log| assert_numbers(&reading, log, 0..records));
+    (0..2).for_each(|partition| assert_numbers(&reading, partition, 0..records));
     reading.stop().await;
 }
 
@@ -83,8 +83,8 @@ async fn a_topic_is_described() {
     let before = Time::from_millis(0);
     produce(&producer(&servers, &[]), "t", 2, 0..5);
     let config = config(&servers);
-    let facts = config.describe("t").await.expect("described");
-    assert_eq!((facts.partitions, facts.id.is_some()), (2, true));
+    let properties = config.describe("t").await.expect("described");
+    assert_eq!((properties.partitions, properties.id.is_some()), (2, true));
     let found = config.ends("t").await.expect("ends");
     assert_eq!(found.values().copied().collect::<Vec<_>>(), [(Position(0), Position(5)); 2]);
     assert_eq!(config.starts("t", Start::Earliest).await.expect("starts"), all_at(2, 0));

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tidemark_host::Host;
-use tidemark_kernel::{Log, Position, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::{Epochs, Positions};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -62,7 +62,7 @@ pub(super) struct Reading {
     /// Where each assigned partition stands.
     pub(super) positions: Positions,
     /// The numbers read of each partition, in order.
-    pub(super) read: BTreeMap<Log, Vec<i64>>,
+    pub(super) read: BTreeMap<Partition, Vec<i64>>,
     pub(super) idle: bool,
     pub(super) metrics: Arc<TopicMetrics>,
     /// Where partitions start.
@@ -72,7 +72,7 @@ pub(super) struct Reading {
     /// Where partitions were given up, by any reader that shares this.
     pub(super) given_up: Shared<Positions>,
     /// What was read by any of them.
-    pub(super) all: Shared<BTreeSet<(Log, i64)>>,
+    pub(super) all: Shared<BTreeSet<(Partition, i64)>>,
 }
 
 /// Something that several readers share.
@@ -113,37 +113,44 @@ impl Reading {
             matches!(input, Input::Idle) || self.idle && matches!(input, Input::Away(_) | Input::Back);
         match input {
             Input::Away(_) | Input::Back => {}
-            Input::Assigned { logs, answer } => {
+            Input::Assigned { partitions, answer } => {
                 let given_up = self.given_up.lock().clone();
-                let start = |log| given_up.get(log).or(self.starts.get(log)).copied().unwrap_or_default();
-                let positions: Positions = logs.iter().map(|log| (*log, start(log))).collect();
-                for (log, position) in &positions {
-                    assert_eq!(self.positions.insert(*log, *position), None, "{log} is assigned twice");
+                let start = |partition| {
+                    given_up.get(partition).or(self.starts.get(partition)).copied().unwrap_or_default()
+                };
+                let positions: Positions =
+                    partitions.iter().map(|partition| (*partition, start(partition))).collect();
+                for (partition, position) in &positions {
+                    assert_eq!(
+                        self.positions.insert(*partition, *position),
+                        None,
+                        "{partition} is assigned twice"
+                    );
                 }
                 // A reader that has failed meanwhile says so next.
                 let _ = answer.send(Resume { positions, epochs: self.epochs.clone() });
             }
             Input::Batches(batches) => {
-                let logs: BTreeSet<Log> = batches.iter().map(|batch| batch.log).collect();
-                assert!(logs.len() == batches.len() && !batches.is_empty());
+                let partitions: BTreeSet<Partition> = batches.iter().map(|batch| batch.partition).collect();
+                assert!(partitions.len() == batches.len() && !batches.is_empty());
                 for batch in batches {
-                    let position = self.positions.get_mut(&batch.log).expect("an assigned partition");
-                    assert_eq!(batch.from, *position, "partition {}", batch.log);
+                    let position = self.positions.get_mut(&batch.partition).expect("an assigned partition");
+                    assert_eq!(batch.from, *position, "partition {}", batch.partition);
                     assert!(batch.dead.is_empty() && batch.to > batch.from);
                     *position = batch.to;
-                    self.epochs.extend(batch.epoch.map(|epoch| (batch.log, epoch)));
+                    self.epochs.extend(batch.epoch.map(|epoch| (batch.partition, epoch)));
                     let numbers = numbers(&batch, "n").into_iter().flatten();
                     for number in numbers {
-                        let new = self.all.lock().insert((batch.log, number));
-                        assert!(new, "{number} of partition {} is read twice", batch.log);
-                        self.read.entry(batch.log).or_default().push(number);
+                        let new = self.all.lock().insert((batch.partition, number));
+                        assert!(new, "{number} of partition {} is read twice", batch.partition);
+                        self.read.entry(batch.partition).or_default().push(number);
                     }
                 }
             }
-            Input::Revoked { logs, done, .. } => {
-                for log in logs {
-                    let position = self.positions.remove(&log).expect("an assigned partition");
-                    self.given_up.lock().insert(log, position);
+            Input::Revoked { partitions, done, .. } => {
+                for partition in partitions {
+                    let position = self.positions.remove(&partition).expect("an assigned partition");
+                    self.given_up.lock().insert(partition, position);
                 }
                 let _ = done.send(());
             }
@@ -199,12 +206,12 @@ impl Reading {
 }
 
 /// Whether a partition has exactly these numbers, in order.
-pub(super) fn assert_numbers(reading: &Reading, log: i32, numbers: std::ops::Range<i64>) {
-    let read = reading.read.get(&Log(log)).cloned().unwrap_or_default();
-    assert_eq!(read, numbers.collect::<Vec<i64>>(), "partition {log}");
+pub(super) fn assert_numbers(reading: &Reading, partition: i32, numbers: std::ops::Range<i64>) {
+    let read = reading.read.get(&Partition(partition)).cloned().unwrap_or_default();
+    assert_eq!(read, numbers.collect::<Vec<i64>>(), "partition {partition}");
 }
 
 /// The position `offset` of every partition.
 pub(super) fn all_at(partitions: i32, offset: i64) -> Positions {
-    (0..partitions).map(|partition| (Log(partition), Position(offset))).collect()
+    (0..partitions).map(|partition| (Partition(partition), Position(offset))).collect()
 }

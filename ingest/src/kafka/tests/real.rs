@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_kernel::source::Start;
-use tidemark_kernel::{Log, Position, Span, Time};
+use tidemark_kernel::{Partition, Position, Span, Time};
 use tidemark_offline::Epoch;
 use tidemark_services::{Kafka, unique};
 
@@ -216,7 +216,7 @@ async fn aborted_transactions_are_never_seen_and_the_end_is_reached() {
     producer.begin_transaction().expect("begun");
     produce(&producer, &topic.name, 1, 20..30);
     let found = topic.config().ends(&topic.name).await.expect("ends");
-    assert_eq!(found[&Log(0)], (Position(0), Position(44)));
+    assert_eq!(found[&Partition(0)], (Position(0), Position(44)));
     producer.commit_transaction(PATIENCE).expect("ended");
     reading.until(|reading| reading.positions == all_at(1, 55)).await;
     assert_numbers(&reading, 0, 0..30);
@@ -233,14 +233,19 @@ async fn records_that_are_gone_before_they_were_read_are_an_error() {
     assert!(
         matches!(
             &error,
-            IngestError::Overtaken { log: Log(1), position: Position(0), first: Position(60), .. }
+            IngestError::Overtaken {
+                partition: Partition(1),
+                position: Position(0),
+                first: Position(60),
+                ..
+            }
         ),
         "{error}"
     );
     assert!(error.to_string().starts_with("records 0 to 59 of partition 1 of topic"), "{error}");
     reading.stop().await;
     assert_eq!(
-        topic.config().starts(&topic.name, Start::Earliest).await.expect("starts")[&Log(1)],
+        topic.config().starts(&topic.name, Start::Earliest).await.expect("starts")[&Partition(1)],
         Position(60)
     );
 }
@@ -266,7 +271,7 @@ async fn the_epoch_of_the_last_record_is_checked_before_reading_on() {
     let mut first = topic.reading().await;
     first.until(Reading::is_idle).await;
     let epochs = first.epochs.clone();
-    let read: Vec<_> = epochs.iter().map(|(log, epoch)| (log.0, epoch.until.0)).collect();
+    let read: Vec<_> = epochs.iter().map(|(partition, epoch)| (partition.0, epoch.until.0)).collect();
     assert_eq!(read, [(0, 10), (1, 10)]);
     first.stop().await;
 
@@ -275,18 +280,18 @@ async fn the_epoch_of_the_last_record_is_checked_before_reading_on() {
     second.starts = all_at(2, 10);
     second.epochs.clone_from(&epochs);
     second.until(|reading| reading.is_at(2, 20)).await;
-    (0..2).for_each(|log| assert_numbers(&second, log, 10..20));
+    (0..2).for_each(|partition| assert_numbers(&second, partition, 10..20));
     second.stop().await;
 
     // The broker knows no such epoch: its partition is not the one that was read.
     let mut third = topic.reading().await;
     third.starts = all_at(2, 10);
     third.epochs = epochs;
-    third.epochs.insert(Log(1), Epoch { number: 1_000_000, until: Position(10) });
+    third.epochs.insert(Partition(1), Epoch { number: 1_000_000, until: Position(10) });
     let error = third.failure().await;
     let is_told = matches!(
         &error,
-        IngestError::Truncated { logs, position: Position(10), end: None, .. } if *logs == [Log(1)]
+        IngestError::Truncated { partitions, position: Position(10), end: None, .. } if *partitions == [Partition(1)]
     );
     assert!(is_told, "{error}");
     assert!(error.to_string().starts_with("partition 1 of topic"), "{error}");

@@ -18,13 +18,15 @@ fn paid(grown: bool) -> SourcePlan {
     source(&fields[..if grown { 4 } else { 3 }])
 }
 
-/// Rows of several logs with nulls, and with numbers that must come back bit by bit.
-fn mixed(table: &EventTable, places: &[(Log, i64)]) -> RecordBatch {
+/// Rows of several partitions with nulls, and with numbers that must come back bit by bit.
+fn mixed(table: &EventTable, places: &[(Partition, i64)]) -> RecordBatch {
     let offsets: Vec<i64> = places.iter().map(|(_, offset)| *offset).collect();
     let some = |offset: i64| offset % 3 != 0;
     let columns = table.schema().fields().iter().map(|field| -> ArrayRef {
         match field.name().as_str() {
-            layout::LOG => Arc::new(Int32Array::from_iter_values(places.iter().map(|(log, _)| log.0))),
+            layout::LOG => {
+                Arc::new(Int32Array::from_iter_values(places.iter().map(|(partition, _)| partition.0)))
+            }
             layout::OFFSET => Arc::new(Int64Array::from(offsets.clone())),
             layout::RAW => {
                 Arc::new(BinaryArray::from_iter(offsets.iter().map(|o| some(*o).then(|| o.to_be_bytes()))))
@@ -53,20 +55,20 @@ async fn read(table: &EventTable, from: &Positions, to: &Positions) -> RecordBat
     concat_batches(table.schema(), &batches).unwrap()
 }
 
-/// Appends a few rows at a few of four logs, some offsets left out.
+/// Appends a few rows at a few of four partitions, some offsets left out.
 async fn append_some(tables: &mut [EventTable], random: &mut Random) {
     let from = tables[0].positions().clone();
     let (mut to, mut places) = (Positions::new(), Vec::new());
-    for log in [Log::FILE, Log(0), Log(1), Log(5)] {
-        let start = from.get(&log).map_or(0, |position| position.0);
+    for partition in [Partition::FILE, Partition(0), Partition(1), Partition(5)] {
+        let start = from.get(&partition).map_or(0, |position| position.0);
         let end = start + random.below(12) as i64;
         if random.below(2) == 0 && end > start {
-            places.extend((start..end).filter(|_| random.below(5) > 0).map(|offset| (log, offset)));
-            to.insert(log, Position(end));
+            places.extend((start..end).filter(|_| random.below(5) > 0).map(|offset| (partition, offset)));
+            to.insert(partition, Position(end));
         }
     }
     for table in tables {
-        let from = to.keys().filter_map(|log| Some((*log, *from.get(log)?))).collect();
+        let from = to.keys().filter_map(|partition| Some((*partition, *from.get(partition)?))).collect();
         let rows = mixed(table, &places);
         table.append(&[rows], &from, &to, None).await.unwrap();
     }
@@ -98,10 +100,14 @@ async fn a_compacted_table_reads_like_one_that_never_was() {
             let [compacted, plain] = &tables[..] else { unreachable!() };
             assert!(compacted.files().unwrap().len() * 3 < plain.files().unwrap().len(), "seed {seed}");
             assert_eq!(compacted.positions(), plain.positions());
-            assert_eq!(compacted.log_statistics().await.unwrap(), plain.log_statistics().await.unwrap());
+            assert_eq!(
+                compacted.partition_statistics().await.unwrap(),
+                plain.partition_statistics().await.unwrap()
+            );
             for _ in 0..4 {
-                let mut some =
-                    |(log, end): (&Log, &Position)| (*log, Position(random.below(end.0 as u64 + 2) as i64));
+                let mut some = |(partition, end): (&Partition, &Position)| {
+                    (*partition, Position(random.below(end.0 as u64 + 2) as i64))
+                };
                 let from = plain.positions().iter().map(&mut some).collect();
                 let to = plain.positions().iter().map(&mut some).collect();
                 assert_eq!(read(compacted, &from, &to).await, read(plain, &from, &to).await, "seed {seed}");
@@ -112,13 +118,13 @@ async fn a_compacted_table_reads_like_one_that_never_was() {
     }
 }
 
-/// Appends to one log until it is in, whoever else does.
-async fn append_to(table: &mut EventTable, log: Log, count: i64) {
+/// Appends to one partition until it is in, whoever else does.
+async fn append_to(table: &mut EventTable, partition: Partition, count: i64) {
     loop {
-        let from = table.positions().get(&log).map_or(0, |position| position.0);
+        let from = table.positions().get(&partition).map_or(0, |position| position.0);
         let to = from + count;
-        let rows = rows(table, log, &(from..to).collect::<Vec<_>>());
-        match table.append(&[rows], &at([(log, from)]), &at([(log, to)]), None).await {
+        let rows = rows(table, partition, &(from..to).collect::<Vec<_>>());
+        match table.append(&[rows], &at([(partition, from)]), &at([(partition, to)]), None).await {
             Ok(_) => return,
             Err(TableError::Behind { .. }) => table.reload().await.unwrap(),
             // The vacuum below stops at nothing: it may take a file that is just being written.
@@ -146,24 +152,29 @@ async fn appends_compactions_and_vacuums_may_race() {
     let [one, two, three, four, five] = &mut handles[..] else { unreachable!() };
     for round in 1..=12 {
         let ones = async {
-            append_to(one, Log(0), 3).await;
-            append_to(one, Log(1), 2).await;
+            append_to(one, Partition(0), 3).await;
+            append_to(one, Partition(1), 2).await;
         };
         let twos = async {
-            append_to(two, Log(1), 5).await;
-            append_to(two, Log(2), 1).await;
+            append_to(two, Partition(1), 5).await;
+            append_to(two, Partition(2), 1).await;
         };
         let vacuum = five.vacuum(Time::MAX);
         let ((), (), (), (), removed) =
             futures::join!(ones, twos, compact_or_not(three), compact_or_not(four), vacuum);
         removed.unwrap();
         one.reload().await.unwrap();
-        let ends = at([(Log(0), 3 * round), (Log(1), 7 * round), (Log(2), round)]);
+        let ends = at([(Partition(0), 3 * round), (Partition(1), 7 * round), (Partition(2), round)]);
         assert_eq!(one.positions(), &ends);
         let read = offsets(one, &at([]), &ends).await;
-        for (log, end) in &ends {
-            let of_log: Vec<i64> = read.iter().filter(|row| row.0 == log.0).map(|row| row.1).collect();
-            assert_eq!(of_log, (0..end.0).collect::<Vec<_>>(), "log {log} in round {round}");
+        for (partition, end) in &ends {
+            let of_partition: Vec<i64> =
+                read.iter().filter(|row| row.0 == partition.0).map(|row| row.1).collect();
+            assert_eq!(
+                of_partition,
+                (0..end.0).collect::<Vec<_>>(),
+                "partition {partition} in round {round}"
+            );
         }
     }
 }
@@ -171,8 +182,8 @@ async fn appends_compactions_and_vacuums_may_race() {
 async fn with_commits(folder: &TempDir, count: i64) -> EventTable {
     let mut table = open(folder, &payments()).await.unwrap();
     for offset in 0..count {
-        append_to(&mut table, Log(0), 1).await;
-        assert_eq!(table.positions(), &at([(Log(0), offset + 1)]));
+        append_to(&mut table, Partition(0), 1).await;
+        assert_eq!(table.positions(), &at([(Partition(0), offset + 1)]));
     }
     table
 }
@@ -199,13 +210,13 @@ async fn readers_keep_the_files_they_began_with() {
         let long_ago = UNIX_EPOCH + Duration::from_secs(1);
         File::options().write(true).open(file.path).unwrap().set_modified(long_ago).unwrap();
     }
-    let reader = table.scan(&[layout::OFFSET], &at([]), &at([(Log(0), 3)])).unwrap();
+    let reader = table.scan(&[layout::OFFSET], &at([]), &at([(Partition(0), 3)])).unwrap();
     assert_eq!(table.compact(ALL).await.unwrap().files_before, 3);
     assert_eq!(table.vacuum(Time::from_millis(60_000)).await.unwrap().len(), 0, "replaced just now");
     let read: Vec<RecordBatch> = reader.try_collect().await.unwrap();
     assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     assert_eq!(table.vacuum(Time::MAX).await.unwrap().len(), 3);
-    assert_eq!(offsets(&table, &at([]), &at([(Log(0), 3)])).await.len(), 3);
+    assert_eq!(offsets(&table, &at([]), &at([(Partition(0), 3)])).await.len(), 3);
 }
 
 /// A process is stopped between writing its file and committing it, for so long that the file looks like an orphan.
@@ -213,15 +224,16 @@ async fn readers_keep_the_files_they_began_with() {
 async fn a_commit_under_way_survives_a_vacuum() {
     let folder = TempDir::new().unwrap();
     let (mut stopped, mut other) = (with_commits(&folder, 1).await, with_commits(&folder, 0).await);
-    let (batch, to) = (rows(&stopped, Log(0), &[1]), at([(Log(0), 2)]));
+    let (batch, to) = (rows(&stopped, Partition(0), &[1]), at([(Partition(0), 2)]));
     let file = stopped.write(std::slice::from_ref(&batch)).await.unwrap();
     assert_eq!(other.vacuum(Time::MAX).await.unwrap(), [stopped.folder().join(&file.path)]);
 
-    let outcome = stopped.log.append(&stopped.folder, Some(file.clone()), &to, &Epochs::new()).await.unwrap();
+    let outcome =
+        stopped.partition.append(&stopped.folder, Some(file.clone()), &to, &Epochs::new()).await.unwrap();
     assert!(matches!(outcome, Outcome::LostRace), "the file is gone");
     stopped.reload().await.unwrap();
     let again = stopped.renew(&file, std::slice::from_ref(&batch)).await.unwrap();
-    stopped.log.append(&stopped.folder, Some(again), &to, &Epochs::new()).await.unwrap();
+    stopped.partition.append(&stopped.folder, Some(again), &to, &Epochs::new()).await.unwrap();
     assert_eq!(offsets(&stopped, &at([]), &to).await, [(0, 0), (0, 1)]);
 }
 
@@ -255,13 +267,13 @@ async fn an_append_that_comes_late_stays_in_order() {
     let folder = TempDir::new().unwrap();
     let mut late = with_commits(&folder, 1).await;
     let mut other = open(&folder, &payments()).await.unwrap();
-    let file = late.write(&[rows(&late, Log(0), &[1]), rows(&late, Log(9), &[0])]).await.unwrap();
-    append_to(&mut other, Log(1), 2).await;
-    append_to(&mut other, Log(1), 2).await;
+    let file = late.write(&[rows(&late, Partition(0), &[1]), rows(&late, Partition(9), &[0])]).await.unwrap();
+    append_to(&mut other, Partition(1), 2).await;
+    append_to(&mut other, Partition(1), 2).await;
     assert_eq!(other.compact(ALL).await.unwrap().files_before, 3);
     late.reload().await.unwrap();
-    let to = at([(Log(0), 2), (Log(9), 1)]);
-    late.log.append(&late.folder, Some(file), &to, &Epochs::new()).await.unwrap();
+    let to = at([(Partition(0), 2), (Partition(9), 1)]);
+    late.partition.append(&late.folder, Some(file), &to, &Epochs::new()).await.unwrap();
     let read = offsets(&late, &at([]), late.positions()).await;
     assert_eq!(read, [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (9, 0)]);
     late.compact(ALL).await.unwrap();

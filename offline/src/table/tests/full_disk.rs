@@ -65,7 +65,7 @@ fn a_file_that_cannot_be_written_to_its_end_changes_nothing() {
 fn large_rows(table: &EventTable, offset: i64, bytes: usize) -> RecordBatch {
     let mut random = Random(offset as u64);
     let noise: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
-    let mut columns = rows(table, Log(0), &[offset]).columns().to_vec();
+    let mut columns = rows(table, Partition(0), &[offset]).columns().to_vec();
     let raw = table.schema().index_of(layout::RAW).unwrap();
     columns[raw] = Arc::new(BinaryArray::from_vec(vec![&noise]));
     RecordBatch::try_new(Arc::clone(table.schema()), columns).unwrap()
@@ -97,7 +97,7 @@ async fn on_a_small_disk() {
         let full = fs::metadata(&ballast).unwrap().len();
         fs::File::options().write(true).open(&ballast).unwrap().set_len(full - pages * 4096).unwrap();
         let before = (listed(table.folder()), table.positions().clone());
-        let (from, to) = (at([(Log(0), next)]), at([(Log(0), next + 1)]));
+        let (from, to) = (at([(Partition(0), next)]), at([(Partition(0), next + 1)]));
         match table.append(&[large_rows(&table, next, 40_000)], &from, &to, None).await {
             Ok(_) => next += 1,
             Err(error) => {
@@ -119,7 +119,7 @@ async fn on_a_small_disk() {
     assert!(error.is_full(), "{error}");
     assert_eq!(listed(table.folder()), before);
     fs::remove_file(&ballast).unwrap();
-    let (from, to) = (at([(Log(0), next)]), at([(Log(0), next + 1)]));
+    let (from, to) = (at([(Partition(0), next)]), at([(Partition(0), next + 1)]));
     table.append(&[large_rows(&table, next, 40_000)], &from, &to, None).await.unwrap();
     let read = offsets(&table, &at([]), &to).await;
     assert_eq!(read, (0..=next).map(|offset| (0, offset)).collect::<Vec<_>>());
@@ -130,7 +130,7 @@ async fn on_a_small_disk() {
 async fn with_small_files() {
     let Some(location) = location() else { return };
     let mut table = EventTable::open_or_create(&location, &payments()).await.unwrap();
-    let (start, to) = (at([]), at([(Log(0), 1)]));
+    let (start, to) = (at([]), at([(Partition(0), 1)]));
     let before = listed(table.folder());
     let error = table.append(&[large_rows(&table, 0, 100_000)], &start, &to, None).await.unwrap_err();
     assert!(matches!(&error, TableError::File(_)) && error.is_full() && !error.may_pass(), "{error}");

@@ -67,28 +67,28 @@ impl<'s> Oracle<'s> {
         Ok(Reply::Answer(truth::assemble(&question.service, &question.asked, &answers)?))
     }
 
-    /// Whether `at` is before what the entity has received less the view's head.
+    /// Whether `at` is before what the entity has received less the view's time_travel.
     fn is_too_early(&self, view: &FeaturePlan, key: Option<&EntityKey>, question: &Question) -> bool {
         let reach = self.reach(&view.source, question.after);
         let of_entity =
             self.histories[view.view.as_str()].entities().filter(|(entity, _)| Some(*entity) == key);
-        let reached = of_entity
-            .flat_map(|(_, events)| events)
-            .filter(|event| reach.get(&event.stamp.log).is_some_and(|last| event.stamp.offset <= *last));
+        let reached = of_entity.flat_map(|(_, events)| events).filter(|event| {
+            reach.get(&event.stamp.partition).is_some_and(|last| event.stamp.offset <= *last)
+        });
         let newest = reached.map(|event| event.stamp.arrival_time).max();
-        newest.is_some_and(|newest| question.at < newest.minus(view.head))
+        newest.is_some_and(|newest| question.at < newest.minus(view.time_travel))
     }
 
-    /// How far each log of a source was received after so many records.
+    /// How far each partition of a source was received after so many records.
     fn reach(&self, source: &str, after: usize) -> Reach {
         let received = self.script.records.iter().take(after).filter(|record| record.source.name == source);
-        received.map(|record| (record.log, record.offset)).collect()
+        received.map(|record| (record.partition, record.offset)).collect()
     }
 }
 
 fn stamp(record: &Record) -> Result<Stamp, Rejection> {
     let (event_time, arrival_time) = record.accept()?;
-    Ok(Stamp { log: record.log, offset: record.offset, event_time, arrival_time })
+    Ok(Stamp { partition: record.partition, offset: record.offset, event_time, arrival_time })
 }
 
 fn table(source: &SourcePlan, records: &[&Record]) -> Result<RecordBatch, RunError> {

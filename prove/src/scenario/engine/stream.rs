@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemark_host::Host;
 use tidemark_ingest::{Advance, Memory, ViewWriter};
-use tidemark_kernel::{Log, Position, Time, Token, Visibility};
+use tidemark_kernel::{Partition, Position, Time, Token, Visibility};
 use tidemark_online::{Lookups, RowError};
 use tidemark_store::{Generation, OnlineStore};
 
@@ -16,7 +16,7 @@ use crate::truth::ServiceAnswer;
 
 /// What a run of the stream gave.
 #[derive(Debug, Default)]
-pub(crate) struct Served {
+pub(crate) struct StreamRun {
     /// The replies to questions that are lookups.
     pub(crate) replies: Vec<Option<Reply>>,
     /// The tokens of those that were answered.
@@ -30,10 +30,10 @@ pub(crate) async fn run(
     script: &Script,
     store: Arc<dyn OnlineStore>,
     restart: impl Fn(usize) -> bool,
-) -> Result<Served, RunError> {
+) -> Result<StreamRun, RunError> {
     let mut stream = Stream::start(script, store).await?;
     let count = script.questions.len();
-    let mut served = Served { replies: vec![None; count], tokens: vec![None; count], dead: Vec::new() };
+    let mut served = StreamRun { replies: vec![None; count], tokens: vec![None; count], dead: Vec::new() };
     for received in 0..=script.records.len() {
         stream.ask(received, &mut served).await?;
         let Some(record) = script.records.get(received) else { break };
@@ -60,9 +60,10 @@ impl<'s> Stream<'s> {
         let mut generations = BTreeMap::new();
         for plan in script.repo.views.values() {
             let of_source = script.records.iter().filter(|record| record.source.name == plan.source);
-            let logs: BTreeMap<Log, Position> =
-                of_source.map(|record| (record.log, Position::START)).collect();
-            let generation = store.begin(&plan.view, plan.new_generation_fingerprint(), &logs, None).await?;
+            let partitions: BTreeMap<Partition, Position> =
+                of_source.map(|record| (record.partition, Position::START)).collect();
+            let generation =
+                store.begin(&plan.view, plan.new_generation_fingerprint(), &partitions, None).await?;
             store.publish(&plan.view, None, Some(&generation)).await?;
             generations.insert(plan.view.as_str(), generation);
         }
@@ -115,7 +116,7 @@ impl<'s> Stream<'s> {
     }
 
     /// Asks the questions whose turn it is.
-    async fn ask(&self, received: usize, served: &mut Served) -> Result<(), RunError> {
+    async fn ask(&self, received: usize, served: &mut StreamRun) -> Result<(), RunError> {
         let questions = self.script.questions.iter().enumerate();
         let turn =
             |question: &Question| question.after == received && question.visibility == Visibility::AsServed;

@@ -27,7 +27,7 @@ impl<'s> Tables<'s> {
             let (mut rows, mut to) = (Vec::new(), Positions::new());
             for record in script.records.iter().filter(|record| record.source.name == source.name) {
                 let batch = batch(record)?;
-                to.insert(batch.log, batch.to);
+                to.insert(batch.partition, batch.to);
                 rows.extend(Some(batch.events).filter(|events| events.num_rows() > 0));
             }
             table.append(&rows, &Positions::new(), &to, None).await?;

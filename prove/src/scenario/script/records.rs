@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemark_kernel::{Log, Offset, Position, SourcePlan, Time, Value};
+use tidemark_kernel::{Offset, Partition, Position, SourcePlan, Time, Value};
 
 use super::{Context, Record, cell};
 use crate::scenario::document::{Cell, Table};
-use crate::scenario::{Place, ScenarioError};
+use crate::scenario::{CellPlace, ScenarioError};
 
 /// Columns of the table that are no fields, unless a source declares a field of that name.
-const COLUMNS: [&str; 5] = ["source", "log", "offset", "arrival", "dead_letter"];
+const COLUMNS: [&str; 5] = ["source", "partition", "offset", "arrival", "dead_letter"];
 
 /// Reads the records in the order of the rows.
 pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, ScenarioError> {
@@ -23,7 +23,7 @@ pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, S
         return Err(context.unknown(cell, "column", fields.chain(COLUMNS)));
     }
     let table = Events { context, table, is_field: &is_field };
-    let mut next: BTreeMap<(String, Log), Offset> = BTreeMap::new();
+    let mut next: BTreeMap<(String, Partition), Offset> = BTreeMap::new();
     let rows = table.table.rows.iter();
     let mut records = rows.map(|row| table.record(row, &mut next)).collect::<Result<Vec<_>, _>>()?;
     for index in 0..records.len() {
@@ -37,7 +37,7 @@ fn repeats(record: &Record, before: &[Record]) -> bool {
     let Some(unique) = &record.source.unique else { return false };
     let (id, Ok((_, arrival))) = (record.field(&unique.field), record.accept()) else { return false };
     let of_partition = |other: &&Record| {
-        other.source.name == record.source.name && other.log == record.log && !other.is_repeated
+        other.source.name == record.source.name && other.partition == record.partition && !other.is_repeated
     };
     let events = before.iter().filter(of_partition);
     let events: Vec<(Value, Time)> =
@@ -65,28 +65,28 @@ impl<'a> Events<'a> {
     fn record(
         &self,
         row: &'a [Cell],
-        next: &mut BTreeMap<(String, Log), Offset>,
+        next: &mut BTreeMap<(String, Partition), Offset>,
     ) -> Result<Record, ScenarioError> {
         let source = self.source(row)?;
-        let log = self.log(row)?;
-        let next = next.entry((source.name.clone(), log)).or_default();
+        let partition = self.partition(row)?;
+        let next = next.entry((source.name.clone(), partition)).or_default();
         let offset = match self.own(row, "offset") {
             None => *next,
             Some(cell) => {
                 let offset = cell.text.parse().ok().filter(|offset: &Offset| *offset >= *next);
                 offset.ok_or_else(|| {
                     let error = self.context.error(cell, format!("`{}` is no offset", cell.text));
-                    error.with_help(format!("offsets of a log grow, the next is {next}"))
+                    error.with_help(format!("offsets of a partition grow, the next is {next}"))
                 })?
             }
         };
         let from = Position(std::mem::replace(next, offset + 1));
         let time = self.own(row, "arrival").map(|cell| self.context.time(cell)).transpose()?;
-        let place = row.first().map_or(Place::default(), |cell| cell.place);
+        let place = row.first().map_or(CellPlace::default(), |cell| cell.place);
         let has_dead = self.table.column("dead_letter").filter(|_| !(self.is_field)("dead_letter"));
         let dead = has_dead.map(|column| row[column].clone());
         let fields = self.fields(&source, row)?;
-        Ok(Record { source, log, offset, from, time, fields, is_repeated: false, dead, place })
+        Ok(Record { source, partition, offset, from, time, fields, is_repeated: false, dead, place })
     }
 
     fn source(&self, row: &[Cell]) -> Result<Arc<SourcePlan>, ScenarioError> {
@@ -104,19 +104,19 @@ impl<'a> Events<'a> {
         found.ok_or_else(|| self.context.unknown(cell, "source", sources.keys().map(String::as_str)))
     }
 
-    /// Without a column `log`: the file log, or log 0 where records have arrival times of their own.
-    fn log(&self, row: &[Cell]) -> Result<Log, ScenarioError> {
-        let column = self.table.column("log").filter(|_| !(self.is_field)("log"));
+    /// Without a column `partition`: the file partition, or partition 0 where records have arrival times of their own.
+    fn partition(&self, row: &[Cell]) -> Result<Partition, ScenarioError> {
+        let column = self.table.column("partition").filter(|_| !(self.is_field)("partition"));
         let Some(cell) = column.map(|column| &row[column]).filter(|cell| !cell.text.is_empty()) else {
             let timed = self.table.column("arrival").is_some() && !(self.is_field)("arrival");
-            return Ok(if timed { Log(0) } else { Log::FILE });
+            return Ok(if timed { Partition(0) } else { Partition::FILE });
         };
         match cell.text.as_str() {
-            "file" => Ok(Log::FILE),
-            "push" => Ok(Log::PUSH),
-            text => text.parse().ok().filter(|log| *log >= 0).map(Log).ok_or_else(|| {
-                let error = self.context.error(cell, format!("`{text}` is no log"));
-                error.with_help("logs are file, push, 0, 1, …")
+            "file" => Ok(Partition::FILE),
+            "push" => Ok(Partition::PUSH),
+            text => text.parse().ok().filter(|partition| *partition >= 0).map(Partition).ok_or_else(|| {
+                let error = self.context.error(cell, format!("`{text}` is no partition"));
+                error.with_help("partitions are file, push, 0, 1, …")
             }),
         }
     }

@@ -103,7 +103,7 @@ async fn a_flipped_state_is_named() {
     assert_eq!(found.pop().unwrap().unwrap(), intact.states);
     let error = found.pop().unwrap().unwrap_err();
     assert!(
-        matches!(&error, StoreError::CorruptState { view, key, log: LOG, .. } if view == VIEW && *key == wanted.key),
+        matches!(&error, StoreError::CorruptState { view, key, partition: LOG, .. } if view == VIEW && *key == wanted.key),
         "{error:?}"
     );
     assert!(error.to_string().contains(&format!("0x{:?} in view `{VIEW}`", wanted.key)), "{error}");

@@ -19,7 +19,7 @@ async fn visit(
     since: Time,
 ) {
     let (from, to) = (Position(from), Position(from + 1));
-    let empty = |bucket| BucketFlush { bucket, log: LOG, from, to, writes: vec![] };
+    let empty = |bucket| BucketFlush { bucket, partition: LOG, from, to, writes: vec![] };
     let mut flushes: Vec<BucketFlush> = (0..BUCKETS).map(empty).collect();
     let retention = Some(Retention { since, span: Span::from_millis(HOUR) });
     for key in visitors.map(key) {
@@ -71,14 +71,14 @@ async fn of_format_1(directory: &Path, hand: &Hand) -> Generation {
     advance(&store, &generation, 0, 3).await.unwrap();
     store.publish(VIEW, None, Some(&generation)).await.unwrap();
     let older = |transaction: &redb::WriteTransaction| {
-        let format = layout::Place::Format.seal(&[&1_u32.to_le_bytes()]);
+        let format = layout::Address::Format.seal(&[&1_u32.to_le_bytes()]);
         transaction.open_table(layout::META)?.insert("format", format.as_slice())?;
         let name = layout::states_table(number);
         let table = redb::TableDefinition::<layout::StateKey, &[u8]>::new(&name);
         let mut states = transaction.open_table(table)?;
         for (number, written) in [(0, 0), (1, 5 * HOUR), (2, 0)] {
             let key = key(number);
-            let place = layout::Place::State1(generation.number, key.as_bytes(), LOG.0);
+            let place = layout::Address::State1(generation.number, key.as_bytes(), LOG.0);
             let sealed = place.seal(&[&written.to_le_bytes(), b"old state ", &[number as u8]]);
             states.insert((key.as_bytes(), LOG.0), sealed.as_slice())?;
         }
@@ -104,7 +104,7 @@ async fn what_format_1_holds_is_read_and_forgotten() {
         known.then_some(Retention { since: Time::default(), span: Span::from_millis(10 * HOUR) })
     };
     let mut sweep = Sweep::new(Arc::new(judge));
-    // A visitor of today tells how far the log is read.
+    // A visitor of today tells how far the partition is read.
     visit(&store, &generation, 1, 9..10, Time::from_millis(20 * HOUR)).await;
     hand.set(Time::from_millis(10 * HOUR - 1));
     assert_eq!(round(&store, &generation, &mut sweep).await, 0);
@@ -129,7 +129,7 @@ fn format_of(store: &EmbeddedStore) -> Vec<u8> {
     let format = store.file.read(|transaction| {
         let meta = transaction.open_table(layout::META)?;
         let sealed = meta.get("format")?.expect("a format");
-        Ok(layout::Place::Format.unseal(sealed.value()).expect("sealed").to_vec())
+        Ok(layout::Address::Format.unseal(sealed.value()).expect("sealed").to_vec())
     });
     format.unwrap()
 }
@@ -143,7 +143,7 @@ async fn a_state_of_format_1_gets_other_parts() {
     let change = StateChange { first: b"new first ".to_vec(), parts, rest: Rest::Kept };
     let (bucket, state) = (key.bucket(BUCKETS), NewState::new(change, None));
     let writes = vec![(key.clone(), Some(state))];
-    let flush = BucketFlush { bucket, log: LOG, from: Position(1), to: Position(2), writes };
+    let flush = BucketFlush { bucket, partition: LOG, from: Position(1), to: Position(2), writes };
     assert_eq!(store.flush(&generation, vec![flush]).await.unwrap(), [FlushOutcome::Applied]);
     let found = store.lookup(&generation, &[key]).await.unwrap().remove(0).unwrap();
     assert_eq!(found, [(LOG, b"new first and part".to_vec())]);
@@ -159,7 +159,7 @@ async fn a_file_of_format_2_is_read_and_not_for_older_versions_once_it_was_opene
     store.publish(VIEW, None, Some(&generation)).await.unwrap();
     let before = contents(&store).await.unwrap();
     let older = |transaction: &redb::WriteTransaction| {
-        let format = layout::Place::Format.seal(&[&2_u32.to_le_bytes()]);
+        let format = layout::Address::Format.seal(&[&2_u32.to_le_bytes()]);
         transaction.open_table(layout::META)?.insert("format", format.as_slice())?;
         Ok(())
     };

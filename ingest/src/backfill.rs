@@ -1,4 +1,4 @@
-//! Filling a view from history.
+//! Backfilling a view from history.
 //!
 //! A new or changed view gets a generation of its own, into which `events` is streamed through the same code and the
 //! same position-checked flushes as live events: killed at any step, it is taken up where its positions stand. Once
@@ -14,9 +14,9 @@ use futures::TryStreamExt;
 use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::retention::least;
-use tidemark_kernel::{FeaturePlan, Log, Position};
+use tidemark_kernel::{FeaturePlan, Partition, Position};
 use tidemark_offline::table::retract::retracted;
-use tidemark_offline::table::{facts, layout};
+use tidemark_offline::table::{layout, properties};
 use tidemark_offline::{OfflineTable, Positions};
 use tidemark_store::{Generation, OnlineStore, PublishOutcome, StoreError};
 
@@ -33,7 +33,7 @@ use crate::view::{Advance, SharedView, ViewWriter};
 const ATTEMPTS: usize = 5;
 
 /// What it takes to bring a view up.
-pub(crate) struct Fill<'a> {
+pub(crate) struct Backfill<'a> {
     pub(crate) host: &'a Host,
     /// Where its states go.
     pub(crate) store: &'a Arc<dyn OnlineStore>,
@@ -41,7 +41,7 @@ pub(crate) struct Fill<'a> {
     pub(crate) plan: &'a Arc<FeaturePlan>,
     /// Where its events come from.
     pub(crate) events: &'a dyn OfflineTable,
-    /// Where its logs end. A state that claims to be further was filled from another history.
+    /// Where its partitions end. A state that claims to be further was backfilled from another history.
     pub(crate) ends: &'a Positions,
     /// The generation that was live when this began. A later one of neither its plan nor this one is of newer
     /// definitions, which another process runs; without it, we are the newer ones.
@@ -71,8 +71,8 @@ pub(crate) struct Lacked {
     pub(crate) elsewhere: u64,
 }
 
-impl Fill<'_> {
-    /// The view's live generation, up to date with `events`; filled and published if there is none of this plan.
+impl Backfill<'_> {
+    /// The view's live generation, up to date with `events`; backfilled and published if there is none of this plan.
     ///
     /// # Errors
     /// Fails where store or table do, or where the view is taken over or lost again and again.
@@ -131,7 +131,7 @@ impl Fill<'_> {
         watch: Watch<'_>,
     ) -> Result<Attempt, IngestError> {
         // A store that has lost its data may be another deployment's by now.
-        if let Some(history) = self.events.facts().get(facts::HISTORY) {
+        if let Some(history) = self.events.properties().get(properties::HISTORY) {
             self.store.claim_history(&self.plan.source, history).await?;
         }
         let live = self.store.live(&self.plan.view).await?;
@@ -147,16 +147,16 @@ impl Fill<'_> {
                 return Ok(Attempt::Lost);
             };
             let positions = self.events.positions();
-            let lacking = lacking(&view, positions, &self.logs()).await;
+            let lacking = lacking(&view, positions, &self.partitions()).await;
             if distance(&lacking, positions) > near {
                 return Ok(Attempt::Far);
             }
             let part = match &mut division {
                 Some(division) => division.part(&view, &lacking).await,
-                None => self.logs(),
+                None => self.partitions(),
             };
             let (here, elsewhere): (Positions, Positions) =
-                lacking.into_iter().partition(|(log, _)| part.contains(log));
+                lacking.into_iter().partition(|(partition, _)| part.contains(partition));
             let (here, elsewhere) = (distance(&here, positions), distance(&elsewhere, positions));
             let of_all = |progress: Progress<'_>| {
                 watch(Progress { total: progress.total + elsewhere, ..progress });
@@ -193,7 +193,7 @@ impl Fill<'_> {
 
     /// How many records of `events` a view lacks.
     async fn lacked(&self, view: &ViewWriter) -> u64 {
-        distance(&lacking(view, self.events.positions(), &self.logs()).await, self.events.positions())
+        distance(&lacking(view, self.events.positions(), &self.partitions()).await, self.events.positions())
     }
 
     fn check_replaced(&self, live: Option<&Generation>) -> Result<(), IngestError> {
@@ -219,22 +219,22 @@ impl Fill<'_> {
         )
         .await?;
         // One that was begun at another position has rows that were taken back, or lacks some that were not.
-        let view = view.filter(|view| view.retractions() == retracted(self.events.facts()));
+        let view = view.filter(|view| view.retractions() == retracted(self.events.properties()));
         let Some(view) = view else { return Ok(None) };
-        for (log, end) in self.ends {
-            if view.highest(*log).await > *end {
+        for (partition, end) in self.ends {
+            if view.highest(*partition).await > *end {
                 return Ok(None);
             }
         }
-        for log in self.logs() {
-            if !view.add_log(log).await? {
+        for partition in self.partitions() {
+            if !view.add_partition(partition).await? {
                 return Ok(None);
             }
         }
         Ok(Some(Arc::new(view)))
     }
 
-    /// The `current` generation, the fill that was cut short, if its plan is this one, or a new one.
+    /// The `current` generation, the backfill that was cut short, if its plan is this one, or a new one.
     async fn open_or_begin(
         &self,
         live: Option<&Generation>,
@@ -262,15 +262,15 @@ impl Fill<'_> {
 
     /// Whether a generation was begun by a process that has seen a retraction which this one has not seen yet.
     async fn is_ahead(&self, generation: &Generation) -> Result<bool, StoreError> {
-        Ok(begun_at(&**self.store, generation).await? > retracted(self.events.facts()))
+        Ok(begun_at(&**self.store, generation).await? > retracted(self.events.properties()))
     }
 
     fn is_ours(&self, generation: &Generation) -> bool {
         counts(self.plan, self.events, generation)
     }
 
-    fn logs(&self) -> Vec<Log> {
-        logs(self.events)
+    fn partitions(&self) -> Vec<Partition> {
+        partitions(self.events)
     }
 
     /// Switches the live pointer. False if another process switched it first.
@@ -310,9 +310,9 @@ impl Fill<'_> {
     /// Whether a generation that was replaced is right all the same: of another plan, and made from records as `events`
     /// has them, or by an earlier version of Tidemark. One of the same plan was replaced because it had lost something.
     async fn still_answers(&self, old: &Generation) -> Result<bool, StoreError> {
-        let facts = self.events.facts();
-        let answers = old.number >= answered_since(facts) && !is_of_plan(self.plan, old);
-        Ok(answers && begun_at(&**self.store, old).await? == retracted(facts))
+        let properties = self.events.properties();
+        let answers = old.number >= answered_since(properties) && !is_of_plan(self.plan, old);
+        Ok(answers && begun_at(&**self.store, old).await? == retracted(properties))
     }
 }
 
@@ -323,12 +323,12 @@ pub(crate) fn is_of_plan(plan: &FeaturePlan, generation: &Generation) -> bool {
 
 /// Whether a generation is of this plan, and made from records as `events` has them.
 pub(crate) fn counts(plan: &FeaturePlan, events: &dyn OfflineTable, generation: &Generation) -> bool {
-    is_of_plan(plan, generation) && generation.number >= generations_since(events.facts())
+    is_of_plan(plan, generation) && generation.number >= generations_since(events.properties())
 }
 
-/// The position in [`Log::RETRACTIONS`] that a generation was begun at; the start where it is gone.
+/// The position in [`Partition::RETRACTIONS`] that a generation was begun at; the start where it is gone.
 async fn begun_at(store: &dyn OnlineStore, generation: &Generation) -> Result<Position, StoreError> {
-    match store.positions_of(generation, &[Log::RETRACTIONS]).await {
+    match store.positions_of(generation, &[Partition::RETRACTIONS]).await {
         Err(StoreError::Gone(_)) => Ok(Position::START),
         positions => positions.map(|positions| tidemark_store::begun_at(&positions)),
     }
@@ -341,29 +341,30 @@ pub(crate) async fn begin(
     plan: &FeaturePlan,
     events: &dyn OfflineTable,
 ) -> Result<Generation, StoreError> {
-    let mut starts: Positions = logs(events).into_iter().map(|log| (log, Position::START)).collect();
-    let retracted = retracted(events.facts());
+    let mut starts: Positions =
+        partitions(events).into_iter().map(|partition| (partition, Position::START)).collect();
+    let retracted = retracted(events.properties());
     if retracted > Position::START {
-        starts.insert(Log::RETRACTIONS, retracted);
+        starts.insert(Partition::RETRACTIONS, retracted);
     }
     store.begin(&plan.view, plan.new_generation_fingerprint(), &starts, least(plan)).await
 }
 
 /// Every partition that history knows, and those that every source has.
-fn logs(events: &dyn OfflineTable) -> Vec<Log> {
+fn partitions(events: &dyn OfflineTable) -> Vec<Partition> {
     let known = events.positions().keys().copied();
-    known.chain([Log::FILE, Log::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
+    known.chain([Partition::FILE, Partition::PUSH]).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Applies what a view lacks of the events that are in, of these logs. False where its generation was lost meanwhile.
+/// Applies what a view lacks of the events that are in, of these partitions. False where its generation was lost meanwhile.
 pub(crate) async fn catch_up(
     view: &SharedView,
     events: &dyn OfflineTable,
-    logs: &[Log],
+    partitions: &[Partition],
     watch: Watch<'_>,
 ) -> Result<bool, IngestError> {
     loop {
-        match pass(view, events, logs, watch).await {
+        match pass(view, events, partitions, watch).await {
             Ok(Advance::Done) => return Ok(true),
             Ok(Advance::Lost) | Err(IngestError::Store(StoreError::Gone(_))) => return Ok(false),
             Ok(Advance::Behind) => {}
@@ -375,25 +376,26 @@ pub(crate) async fn catch_up(
 async fn pass(
     view: &SharedView,
     events: &dyn OfflineTable,
-    logs: &[Log],
+    partitions: &[Partition],
     watch: Watch<'_>,
 ) -> Result<Advance, IngestError> {
-    for log in logs {
-        view.add_log(*log).await?;
+    for partition in partitions {
+        view.add_partition(*partition).await?;
     }
-    let mut next = lacking(view, events.positions(), logs).await;
+    let mut next = lacking(view, events.positions(), partitions).await;
     if next.is_empty() {
-        return view.settle(&held(events, logs)).await;
+        return view.reconcile(&held(events, partitions)).await;
     }
     let plan = Arc::clone(view.plan());
-    let to: Positions = next.keys().filter_map(|log| Some((*log, *events.positions().get(log)?))).collect();
+    let to: Positions =
+        next.keys().filter_map(|partition| Some((*partition, *events.positions().get(partition)?))).collect();
     let mut columns: Vec<&str> = plan.fields.iter().map(|field| field.name.as_str()).collect();
     columns.extend([layout::EVENT_TIME, layout::ARRIVAL_TIME, layout::LOG, layout::OFFSET]);
     let mut meter = Meter { plan: &plan, done: 0, total: distance(&next, &to), rows: 0 };
     let mut rows = events.scan(&columns, &next, &to)?;
     while let Some(rows) = rows.try_next().await? {
-        let logs = runs(&rows, &mut next).into_values().map(|batches| advance_all(view, batches));
-        for outcome in try_join_all(logs).await? {
+        let partitions = runs(&rows, &mut next).into_values().map(|batches| advance_all(view, batches));
+        for outcome in try_join_all(partitions).await? {
             match outcome {
                 (Advance::Done, length) => meter.advance(length, watch),
                 (other, _) => return Ok(other),
@@ -402,24 +404,27 @@ async fn pass(
         meter.rows += rows.num_rows() as u64;
     }
     // What follows the last event was dead letters: only the positions move.
-    for (log, to) in to {
-        let from = next.get(&log).copied().unwrap_or(to);
+    for (partition, to) in to {
+        let from = next.get(&partition).copied().unwrap_or(to);
         let events = RecordBatch::new_empty(schema(events, &columns));
-        match advance_all(view, vec![Batch { log, from, to, events, dead: Vec::new(), epoch: None }]).await? {
+        match advance_all(view, vec![Batch { partition, from, to, events, dead: Vec::new(), epoch: None }])
+            .await?
+        {
             (Advance::Done, length) => meter.advance(length, watch),
             (other, _) => return Ok(other),
         }
     }
-    view.settle(&held(events, logs)).await
+    view.reconcile(&held(events, partitions)).await
 }
 
 /// Where these partitions end in the event table.
-fn held(events: &dyn OfflineTable, logs: &[Log]) -> Positions {
-    let position = |log: &Log| events.positions().get(log).copied().unwrap_or(Position::START);
-    logs.iter().map(|log| (*log, position(log))).collect()
+fn held(events: &dyn OfflineTable, partitions: &[Partition]) -> Positions {
+    let position =
+        |partition: &Partition| events.positions().get(partition).copied().unwrap_or(Position::START);
+    partitions.iter().map(|partition| (*partition, position(partition))).collect()
 }
 
-/// Applies batches of one log that follow one another; how far that was.
+/// Applies batches of one partition that follow one another; how far that was.
 async fn advance_all(view: &SharedView, batches: Vec<Batch>) -> Result<(Advance, i64), IngestError> {
     let mut length = 0;
     for batch in batches {
@@ -442,7 +447,7 @@ struct Meter<'a> {
 impl Meter<'_> {
     fn advance(&mut self, length: i64, watch: Watch<'_>) {
         self.done += length.unsigned_abs();
-        let task = Task::Fill { view: &self.plan.view };
+        let task = Task::Backfill { view: &self.plan.view };
         watch(Progress { task, done: self.done, total: self.total, rows: self.rows });
     }
 }
@@ -452,40 +457,47 @@ fn schema(events: &dyn OfflineTable, columns: &[&str]) -> arrow::datatypes::Sche
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Where a view stands in those of the logs that it is behind in.
-async fn lacking(view: &ViewWriter, positions: &Positions, logs: &[Log]) -> Positions {
+/// Where a view stands in those of the partitions that it is behind in.
+async fn lacking(view: &ViewWriter, positions: &Positions, partitions: &[Partition]) -> Positions {
     let mut lacking = Positions::new();
-    for (log, position) in positions.iter().filter(|(log, _)| logs.contains(log)) {
-        let lowest = view.lowest(*log).await;
+    for (partition, position) in positions.iter().filter(|(partition, _)| partitions.contains(partition)) {
+        let lowest = view.lowest(*partition).await;
         if lowest < *position {
-            lacking.insert(*log, lowest);
+            lacking.insert(*partition, lowest);
         }
     }
     lacking
 }
 
-/// How many records lie between these positions, in the logs of `from`.
+/// How many records lie between these positions, in the partitions of `from`.
 fn distance(from: &Positions, to: &Positions) -> u64 {
-    let distances = from.iter().map(|(log, from)| to.get(log).map_or(0, |to| to.0 - from.0));
+    let distances = from.iter().map(|(partition, from)| to.get(partition).map_or(0, |to| to.0 - from.0));
     distances.map(|distance| distance.max(0).unsigned_abs()).sum()
 }
 
-/// Cuts rows in commit order into batches of one log each, every one of which goes on where the last one of its log
+/// Cuts rows in commit order into batches of one partition each, every one of which goes on where the last one of its partition
 /// ended.
-fn runs(rows: &RecordBatch, next: &mut Positions) -> BTreeMap<Log, Vec<Batch>> {
-    let logs = rows.column_by_name(layout::LOG).and_then(|logs| logs.as_primitive_opt::<Int32Type>());
-    let logs = logs.map_or(&[][..], |logs| logs.values());
-    let mut batches: BTreeMap<Log, Vec<Batch>> = BTreeMap::new();
+fn runs(rows: &RecordBatch, next: &mut Positions) -> BTreeMap<Partition, Vec<Batch>> {
+    let partitions =
+        rows.column_by_name(layout::LOG).and_then(|partitions| partitions.as_primitive_opt::<Int32Type>());
+    let partitions = partitions.map_or(&[][..], |partitions| partitions.values());
+    let mut batches: BTreeMap<Partition, Vec<Batch>> = BTreeMap::new();
     let mut start = 0;
-    for run in logs.chunk_by(|a, b| a == b) {
+    for run in partitions.chunk_by(|a, b| a == b) {
         let events = rows.slice(start, run.len());
         start += run.len();
-        let log = Log(run[0]);
-        let mut batch =
-            Batch { log, from: Position::START, to: Position::START, events, dead: Vec::new(), epoch: None };
+        let partition = Partition(run[0]);
+        let mut batch = Batch {
+            partition,
+            from: Position::START,
+            to: Position::START,
+            events,
+            dead: Vec::new(),
+            epoch: None,
+        };
         batch.to = batch.offsets().last().map_or(Position::START, |last| Position::after(*last));
-        batch.from = next.insert(log, batch.to).unwrap_or(batch.to);
-        batches.entry(log).or_default().push(batch);
+        batch.from = next.insert(partition, batch.to).unwrap_or(batch.to);
+        batches.entry(partition).or_default().push(batch);
     }
     batches
 }

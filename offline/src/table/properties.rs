@@ -1,4 +1,4 @@
-//! Facts: what a table says of its logs beyond their positions, so that whoever opens it finds out whether it still
+//! Properties: what a table says of its partitions beyond their positions, so that whoever opens it finds out whether it still
 //! is about the same thing. They are kept in the properties of the Delta table, under `tidemark.`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,83 +10,87 @@ use deltalake_core::kernel::{Metadata, MetadataExt};
 use super::log::Outcome;
 use super::{EventTable, Positions, TableError};
 
-/// What a table says of its logs, by name.
-pub type Facts = BTreeMap<String, String>;
+/// What a table says of its partitions, by name.
+pub type Properties = BTreeMap<String, String>;
 
-/// The fact that tells which topic the logs are partitions of: its name and its id.
+/// The property that tells which topic the partitions are partitions of: its name and its id.
 pub const TOPIC: &str = "topic";
 
-/// The fact that tells under which version of the source records are read.
+/// The property that tells under which version of the source records are read.
 pub const SOURCE_VERSION: &str = "source_version";
 
-/// The fact that tells from which generation number on states were made from records as this table has them. States from before
+/// The property that tells from which generation number on states were made from records as this table has them. States from before
 /// may hold records that were read again under another version of the source, or that a compacted topic has lost.
 pub const GENERATIONS_SINCE: &str = "generations_since";
 
-/// The fact that tells that [`GENERATIONS_SINCE`] is of an upgrade: where the source was defined as before, and an earlier version of
+/// The property that tells that [`GENERATIONS_SINCE`] is of an upgrade: where the source was defined as before, and an earlier version of
 /// Tidemark only read it differently. That number, a space, and what the number was before (0 for none).
 pub const UPGRADED_SINCE: &str = "upgraded_since";
 
-/// The fact that is there while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
+/// The property that is there while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
 /// which generations were begun after that, and `true` from then on.
 pub const COMPACTED: &str = "compacted";
 
 /// What [`COMPACTED`] says first.
 pub const NOTED: &str = "noted";
 
-/// The fact that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
+/// The property that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
 /// to be written, and moved and restored with it.
 pub const HISTORY: &str = "history";
 
-/// The fact that tells the format of the table, a number. Tables of format 1, the only one so far, do not have it. A later version
+/// The property that tells the format of the table, a number. Tables of format 1, the only one so far, do not have it. A later version
 /// that writes tables which this one would misread gives them a greater number.
 const FORMAT: &str = "format";
 
 /// The newest format that this version reads.
 const NEWEST: u32 = 1;
 
-/// What the name of a property starts with that is a fact.
+/// What the name of a property starts with that is a property.
 const PREFIX: &str = "tidemark.";
 
 impl EventTable {
-    /// The table's facts, as this handle has seen them.
+    /// The table's properties, as this handle has seen them.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
-        self.log.facts()
+    pub fn properties(&self) -> &Properties {
+        self.log.properties()
     }
 
-    /// Replaces the table's facts, provided that they still are as expected.
+    /// Replaces the table's properties, provided that they still are as expected.
     ///
     /// # Errors
-    /// [`TableError::OtherFacts`] where they are not: nothing was changed.
-    pub async fn set_facts(&mut self, expected: &Facts, new: &Facts) -> Result<(), TableError> {
+    /// [`TableError::OtherProperties`] where they are not: nothing was changed.
+    pub async fn set_properties(
+        &mut self,
+        expected: &Properties,
+        new: &Properties,
+    ) -> Result<(), TableError> {
         self.declare(Some((expected, new)), &Positions::new()).await
     }
 
-    /// Names logs that start elsewhere than at their beginning, or that shall be named before they have any row: in
+    /// Names partitions that start elsewhere than at their beginning, or that shall be named before they have any row: in
     /// one commit, provided that none of them is named yet.
     ///
     /// # Errors
     /// [`TableError::Behind`] where somebody else has named one of them: nothing was changed, and
     /// [`positions`](Self::positions) holds theirs. [`TableError::Superseded`] as in [`append`](Self::append).
-    pub async fn start_logs(&mut self, starts: &Positions) -> Result<(), TableError> {
+    pub async fn start_partitions(&mut self, starts: &Positions) -> Result<(), TableError> {
         self.declare(None, starts).await
     }
 
-    /// [`set_facts`](Self::set_facts) and [`start_logs`](Self::start_logs) in one commit.
+    /// [`set_properties`](Self::set_properties) and [`start_partitions`](Self::start_partitions) in one commit.
     ///
     /// # Errors
     /// As both of them.
     pub async fn begin(
         &mut self,
-        expected: &Facts,
-        new: &Facts,
+        expected: &Properties,
+        new: &Properties,
         starts: &Positions,
     ) -> Result<(), TableError> {
         self.declare(Some((expected, new)), starts).await
     }
 
-    /// From now on this handle moves logs only while the table's [`SOURCE_VERSION`], if it has one, is this one.
+    /// From now on this handle moves partitions only while the table's [`SOURCE_VERSION`], if it has one, is this one.
     pub fn work_under(&mut self, source_version: impl Into<String>) {
         self.source_version = Some(source_version.into());
     }
@@ -103,29 +107,29 @@ impl EventTable {
 
     async fn declare(
         &mut self,
-        facts: Option<(&Facts, &Facts)>,
+        properties: Option<(&Properties, &Properties)>,
         starts: &Positions,
     ) -> Result<(), TableError> {
         loop {
             self.reload().await?;
-            match facts {
-                Some((expected, _)) if expected != self.facts() => {
-                    return Err(TableError::OtherFacts {
+            match properties {
+                Some((expected, _)) if expected != self.properties() => {
+                    return Err(TableError::OtherProperties {
                         path: self.folder.clone(),
-                        facts: self.facts().clone(),
+                        properties: self.properties().clone(),
                     });
                 }
                 Some(_) => {}
                 None => self.check_version()?,
             }
-            if starts.keys().any(|log| self.positions().contains_key(log)) {
+            if starts.keys().any(|partition| self.positions().contains_key(partition)) {
                 return Err(self.behind());
             }
-            let facts = facts.map(|(_, new)| new).filter(|new| *new != self.facts());
-            if facts.is_none() && starts.is_empty() {
+            let properties = properties.map(|(_, new)| new).filter(|new| *new != self.properties());
+            if properties.is_none() && starts.is_empty() {
                 return Ok(());
             }
-            if let Outcome::Committed(_) = self.log.declare(&self.folder, facts, starts).await? {
+            if let Outcome::Committed(_) = self.log.declare(&self.folder, properties, starts).await? {
                 return Ok(());
             }
         }
@@ -133,7 +137,7 @@ impl EventTable {
 
     /// Whether the source still has the version that this handle works under.
     pub(super) fn check_version(&self) -> Result<(), TableError> {
-        match (&self.source_version, self.facts().get(SOURCE_VERSION)) {
+        match (&self.source_version, self.properties().get(SOURCE_VERSION)) {
             (Some(ours), Some(theirs)) if ours != theirs => {
                 let (path, ours, theirs) = (self.folder.clone(), ours.clone(), theirs.clone());
                 Err(TableError::Superseded { path, ours, theirs })
@@ -143,9 +147,9 @@ impl EventTable {
     }
 }
 
-/// Makes sure that this version can read a table with these facts.
-pub(super) fn check_format(folder: &Path, facts: &Facts) -> Result<(), TableError> {
-    let Some(found) = facts.get(FORMAT) else { return Ok(()) };
+/// Makes sure that this version can read a table with these properties.
+pub(super) fn check_format(folder: &Path, properties: &Properties) -> Result<(), TableError> {
+    let Some(found) = properties.get(FORMAT) else { return Ok(()) };
     if found.parse::<u32>().is_ok_and(|format| format <= NEWEST) {
         return Ok(());
     }
@@ -153,21 +157,21 @@ pub(super) fn check_format(folder: &Path, facts: &Facts) -> Result<(), TableErro
     Err(TableError::Newer { path: folder.into(), detail })
 }
 
-/// The facts among the properties of a table.
-pub(super) fn of(properties: &HashMap<String, String>) -> Facts {
-    let fact =
+/// The properties among the properties of a table.
+pub(super) fn of(properties: &HashMap<String, String>) -> Properties {
+    let property =
         |(name, value): (&String, &String)| Some((name.strip_prefix(PREFIX)?.to_owned(), value.clone()));
-    properties.iter().filter_map(fact).collect()
+    properties.iter().filter_map(property).collect()
 }
 
-/// The metadata with these facts and no other; everything else of it stays.
-pub(super) fn put(metadata: &Metadata, facts: &Facts) -> Result<Metadata, DeltaTableError> {
+/// The metadata with these properties and no other; everything else of it stays.
+pub(super) fn put(metadata: &Metadata, properties: &Properties) -> Result<Metadata, DeltaTableError> {
     let mut metadata = metadata.clone();
     for name in of(metadata.configuration()).keys() {
         metadata = metadata.remove_config_key(&format!("{PREFIX}{name}"))?;
     }
-    for (name, fact) in facts {
-        metadata = metadata.add_config_key(format!("{PREFIX}{name}"), fact.clone())?;
+    for (name, property) in properties {
+        metadata = metadata.add_config_key(format!("{PREFIX}{name}"), property.clone())?;
     }
     Ok(metadata)
 }

@@ -1,11 +1,11 @@
-//! One log's way into one view.
+//! One partition's way into one view.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 use tidemark_expr::ViewRows;
-use tidemark_kernel::{EntityKey, Log, LogState, Position};
+use tidemark_kernel::{EntityKey, Partition, PartitionState, Position};
 use tidemark_store::{BUCKETS, BucketFlush, FlushOutcome, Loaded, StoreError};
 
 use super::cache::{Cache, Cached};
@@ -34,11 +34,11 @@ const TYPICAL: usize = 16 << 10;
 /// How often a state is in memory while it is worked on: as it was, as it is written, and as it is kept.
 const COPIES: usize = 3;
 
-/// One log on its way into one generation of a view.
+/// One partition on its way into one generation of a view.
 #[derive(Debug)]
-pub(super) struct LogWriter {
+pub(super) struct PartitionWriter {
     target: Arc<Target>,
-    log: Log,
+    partition: Partition,
     /// Where each bucket stands, as far as we know.
     buckets: Vec<Standing>,
     cache: Cache,
@@ -62,7 +62,7 @@ pub(super) struct Touched {
     pub(super) key: EntityKey,
     pub(super) kept: Vec<usize>,
     /// Its state; none where it has to be loaded.
-    pub(super) state: Option<LogState>,
+    pub(super) state: Option<PartitionState>,
     /// What is known of the expiry of its state.
     pub(super) expiry: Option<Expiry>,
     /// Its state as it was loaded; none where there is none.
@@ -70,7 +70,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    pub(super) const fn new(key: EntityKey, state: Option<LogState>) -> Self {
+    pub(super) const fn new(key: EntityKey, state: Option<PartitionState>) -> Self {
         Self { key, kept: Vec::new(), state, expiry: None, loaded: None }
     }
 }
@@ -82,13 +82,13 @@ struct Step {
     entities: Vec<Touched>,
 }
 
-impl LogWriter {
-    /// A writer of a log whose buckets stand at these positions.
-    pub(super) fn new(target: Arc<Target>, log: Log, buckets: Vec<Position>) -> Self {
+impl PartitionWriter {
+    /// A writer of a partition whose buckets stand at these positions.
+    pub(super) fn new(target: Arc<Target>, partition: Partition, buckets: Vec<Position>) -> Self {
         let memory = target.memory.for_writer();
         let standing = |position| Standing { stored: position, reached: position };
         let buckets = buckets.into_iter().map(standing).collect();
-        Self { target, log, buckets, cache: Cache::default(), memory, typical: TYPICAL }
+        Self { target, partition, buckets, cache: Cache::default(), memory, typical: TYPICAL }
     }
 
     /// The position that every bucket has reached.
@@ -139,7 +139,7 @@ impl LogWriter {
     /// Compares where the buckets are stored with where we believe them to be, and moves those that nothing happened in
     /// to where the others are. Behind where one is not at `expected`: what this writer believes is no measure, since it
     /// follows a store that falls back.
-    pub(super) async fn settle(
+    pub(super) async fn reconcile(
         &mut self,
         stored: &[Position],
         expected: Position,
@@ -155,7 +155,13 @@ impl LogWriter {
                 let of = bucket as u16;
                 (
                     (bucket, reached),
-                    BucketFlush { bucket: of, log: self.log, from: stored, to: reached, writes: vec![] },
+                    BucketFlush {
+                        bucket: of,
+                        partition: self.partition,
+                        from: stored,
+                        to: reached,
+                        writes: vec![],
+                    },
                 )
             })
             .unzip();
@@ -218,10 +224,10 @@ impl LogWriter {
         if steps.is_empty() {
             return Ok(true);
         }
-        let (target, log) = (Arc::clone(&self.target), self.log);
+        let (target, partition) = (Arc::clone(&self.target), self.partition);
         let (of, rows) = (Arc::clone(batch), Arc::clone(seen));
         let now = Moment::now(&self.target.host);
-        let apply = move || apply_all(&target, log, &of, &rows, steps, now);
+        let apply = move || apply_all(&target, partition, &of, &rows, steps, now);
         let (mut steps, flushes) = self.compute(seen.rows.len(), apply).await??;
         self.target.metrics.applied(steps.iter().map(Step::rows).sum());
         let outcomes = self.flush(flushes).await?;
@@ -275,7 +281,7 @@ impl LogWriter {
         let flush = |place: &usize| {
             let step = &steps[*place];
             let writes = step.entities.iter().filter_map(whole).collect();
-            BucketFlush { bucket: step.bucket as u16, log: self.log, from: step.from, to, writes }
+            BucketFlush { bucket: step.bucket as u16, partition: self.partition, from: step.from, to, writes }
         };
         let completed = self.flush(places.iter().map(flush).collect()).await?;
         for (place, outcome) in places.into_iter().zip(completed) {
@@ -357,7 +363,7 @@ impl LogWriter {
         let (store, generation) = (&self.target.store, &self.target.generation);
         let mut whole = Loaded { position: Some(step.from), states: Vec::with_capacity(keys.len()) };
         for keys in keys.chunks(LOADED) {
-            let part = store.load(generation, step.bucket as u16, self.log, keys).await?;
+            let part = store.load(generation, step.bucket as u16, self.partition, keys).await?;
             if part.position != whole.position {
                 return Ok(part);
             }
@@ -409,7 +415,7 @@ impl Step {
 /// Applies the rows of each bucket to its states, and returns the flushes to send.
 fn apply_all(
     target: &Target,
-    log: Log,
+    partition: Partition,
     batch: &Batch,
     seen: &ViewRows,
     mut steps: Vec<Step>,
@@ -430,12 +436,18 @@ fn apply_all(
             entity.state = Some(state);
             writes.push((entity.key.clone(), Some(new)));
         }
-        flushes.push(BucketFlush { bucket: step.bucket as u16, log, from: step.from, to: batch.to, writes });
+        flushes.push(BucketFlush {
+            bucket: step.bucket as u16,
+            partition,
+            from: step.from,
+            to: batch.to,
+            writes,
+        });
     }
     Ok((steps, flushes))
 }
 
-fn stored(target: &Target, key: &EntityKey, bytes: Option<Vec<u8>>) -> Result<LogState, IngestError> {
+fn stored(target: &Target, key: &EntityKey, bytes: Option<Vec<u8>>) -> Result<PartitionState, IngestError> {
     apply::stored(&target.plan, target.layout, bytes.as_deref()).map_err(|source| IngestError::State {
         generation: target.generation.clone(),
         key: key.clone(),
