@@ -96,7 +96,7 @@ pub struct RowError {
     pub horizon: ::core::option::Option<::prost_types::Timestamp>,
     /// With ROW_ERROR_KIND_TOO_EARLY: how long before its newest arrival the view can still be asked about.
     #[prost(message, optional, tag = "5")]
-    pub head: ::core::option::Option<::prost_types::Duration>,
+    pub time_travel: ::core::option::Option<::prost_types::Duration>,
 }
 /// One value. A value of which no kind is set is refused: null is written.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -226,7 +226,7 @@ pub struct View {
     pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How long before its newest arrival an entity can still be asked about.
     #[prost(message, optional, tag = "6")]
-    pub head: ::core::option::Option<::prost_types::Duration>,
+    pub time_travel: ::core::option::Option<::prost_types::Duration>,
     /// How old the newest event may be before answers say `outside_max_age`; absent: any age.
     #[prost(message, optional, tag = "7")]
     pub max_age: ::core::option::Option<::prost_types::Duration>,
@@ -505,7 +505,7 @@ pub mod serving_client {
         ///
         /// Mistakes in the request fail the whole call: NOT_FOUND for a service that does not exist, INVALID_ARGUMENT
         /// for a missing or unknown name, a value of another type, or an `at` that is no instant. UNAVAILABLE means that
-        /// a view of the service is being filled or changed: try again. What concerns one row is that row's error.
+        /// a view of the service is being backfilled or changed: try again. What concerns one row is that row's error.
         pub async fn lookup(
             &mut self,
             request: impl tonic::IntoRequest<super::LookupRequest>,
@@ -596,7 +596,7 @@ pub mod serving_server {
         ///
         /// Mistakes in the request fail the whole call: NOT_FOUND for a service that does not exist, INVALID_ARGUMENT
         /// for a missing or unknown name, a value of another type, or an `at` that is no instant. UNAVAILABLE means that
-        /// a view of the service is being filled or changed: try again. What concerns one row is that row's error.
+        /// a view of the service is being backfilled or changed: try again. What concerns one row is that row's error.
         async fn lookup(
             &self,
             request: tonic::Request<super::LookupRequest>,

@@ -12,13 +12,15 @@ use crate::scenario::{CellPlace, ScenarioError};
 /// Columns of the table that are no fields, unless a source declares a field of that name.
 const COLUMNS: [&str; 5] = ["source", "partition", "offset", "arrival", "dead_letter"];
 
+/// The name of the column `partition` in scenarios that were written for 0.1.
+const FORMER_PARTITION: &str = "log";
+
 /// Reads the records in the order of the rows.
 pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, ScenarioError> {
     let sources: Vec<&Arc<SourcePlan>> = context.repo.sources.values().collect();
     let is_field = |name: &str| sources.iter().any(|source| source.field(name).is_some());
-    if let Some(cell) =
-        table.header.iter().find(|cell| !is_field(&cell.text) && !COLUMNS.contains(&cell.text.as_str()))
-    {
+    let is_column = |name: &str| COLUMNS.contains(&name) || name == FORMER_PARTITION;
+    if let Some(cell) = table.header.iter().find(|cell| !is_field(&cell.text) && !is_column(&cell.text)) {
         let fields = sources.iter().flat_map(|source| source.fields.iter().map(|field| field.name.as_str()));
         return Err(context.unknown(cell, "column", fields.chain(COLUMNS)));
     }
@@ -106,7 +108,8 @@ impl<'a> Events<'a> {
 
     /// Without a column `partition`: the file partition, or partition 0 where records have arrival times of their own.
     fn partition(&self, row: &[Cell]) -> Result<Partition, ScenarioError> {
-        let column = self.table.column("partition").filter(|_| !(self.is_field)("partition"));
+        let named = |name| self.table.column(name).filter(|_| !(self.is_field)(name));
+        let column = named("partition").or_else(|| named(FORMER_PARTITION));
         let Some(cell) = column.map(|column| &row[column]).filter(|cell| !cell.text.is_empty()) else {
             let timed = self.table.column("arrival").is_some() && !(self.is_field)("arrival");
             return Ok(if timed { Partition(0) } else { Partition::FILE });
