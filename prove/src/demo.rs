@@ -12,7 +12,7 @@ mod produce;
 mod skew;
 
 pub use compare::{
-    CheckedLookup, CompareError, Comparison, Engines, Latency, Mismatch, compare, compare_answers, look_up,
+    CheckedLookup, CompareError, Comparison, Engines, Example, ExampleFeature, Latency, Mismatch, compare, compare_answers, look_up,
     questions,
 };
 pub use files::{write_labels, write_payments};

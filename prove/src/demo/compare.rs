@@ -51,8 +51,32 @@ pub struct Comparison {
     pub training: Duration,
     /// How long the oracle took.
     pub oracle: Duration,
+    /// One of the lookups, to be shown; none where nothing was looked up.
+    pub example: Option<Example>,
     /// Everything that differs.
     pub mismatches: Vec<Mismatch>,
+}
+
+/// One lookup beside its training row and the oracle's answer: the one with the most features that are not null.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// What was asked: `user_id=7, merchant_id=3 at 2026-10-31T…`.
+    pub question: String,
+    /// The features that are not null, in the service's order.
+    pub features: Vec<ExampleFeature>,
+}
+
+/// One feature of an [`Example`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExampleFeature {
+    /// The feature.
+    pub name: String,
+    /// What the lookup said.
+    pub lookup: Value,
+    /// What the training set says.
+    pub training: Value,
+    /// What the oracle says.
+    pub oracle: Value,
 }
 
 /// How long lookups of one row took, one after the other.
@@ -227,9 +251,10 @@ pub async fn compare_answers(engines: &Engines, asked: &[CheckedLookup]) -> Resu
     let began = host.stopwatch();
     let truth = oracle(engines, asked).await?;
     let oracle = began.elapsed();
-    let answers = asked.iter().zip(trained.iter().zip(&truth));
+    let answers = || asked.iter().zip(trained.iter().zip(&truth));
     let mismatches =
-        answers.flat_map(|(asked, (trained, truth))| differences(&engines.service, asked, trained, truth));
+        answers().flat_map(|(asked, (trained, truth))| differences(&engines.service, asked, trained, truth));
+    let fullest = answers().max_by_key(|(asked, _)| known(&asked.answer.values).count());
     let values = asked.iter().map(|asked| asked.answer.values.len()).sum();
     Ok(Comparison {
         lookups: asked.len(),
@@ -237,8 +262,38 @@ pub async fn compare_answers(engines: &Engines, asked: &[CheckedLookup]) -> Resu
         latency: latency(asked.iter().map(|asked| asked.took).collect()),
         training,
         oracle,
+        example: fullest
+            .map(|(asked, (trained, truth))| example(&engines.service, asked, trained, truth)),
         mismatches: mismatches.collect(),
     })
+}
+
+/// The places of values that are not null.
+fn known(values: &[Value]) -> impl Iterator<Item = usize> {
+    values.iter().enumerate().filter(|(_, value)| **value != Value::Null).map(|(index, _)| index)
+}
+
+fn example(
+    service: &ServicePlan,
+    asked: &CheckedLookup,
+    trained: &ServiceAnswer,
+    truth: &ServiceAnswer,
+) -> Example {
+    let names = names(service);
+    let of = |values: &[Value], index: usize| values.get(index).cloned().unwrap_or(Value::Null);
+    let feature = |index: usize| ExampleFeature {
+        name: names[index].clone(),
+        lookup: of(&asked.answer.values, index),
+        training: of(&trained.values, index),
+        oracle: of(&truth.values, index),
+    };
+    Example { question: question(asked), features: known(&asked.answer.values).map(feature).collect() }
+}
+
+/// `user_id=7, merchant_id=3 at 2026-10-31T…`
+fn question(asked: &CheckedLookup) -> String {
+    let row: Vec<String> = asked.row.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{} at {}", row.join(", "), asked.answer.at)
 }
 
 fn latency(mut took: Vec<Duration>) -> Latency {
@@ -345,8 +400,7 @@ fn differences(
     if served == truth && trained == truth {
         return Vec::new();
     }
-    let row = asked.row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
-    let question = format!("{row} at {}", answer.at);
+    let question = question(asked);
     // An answer that ends too early differs in what it lacks.
     let part =
         |parts: &[Part<'_>], index: usize| parts.get(index).map_or("nothing".to_owned(), Part::to_string);

@@ -4,16 +4,20 @@ use std::env;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
-use tidemark_prove::demo::Mismatch;
+use tidemark_kernel::Value;
+use tidemark_prove::demo::{Example, ExampleFeature, Mismatch};
 
 use super::Found;
 use super::folder::{LOOKUPS, PAYMENTS, TRAINING};
 use super::services::Services;
-use crate::output::{bytes, count, counted, duration, rate};
+use crate::output::{Table, bytes, count, counted, duration, rate};
 use crate::progress::say;
 
 /// How many mismatches are spelled out.
 const SHOWN: usize = 10;
+
+/// How many features of the example are shown.
+const FEATURES: usize = 12;
 
 pub(super) fn text(found: &Found, services: &Services, dir: &Path) -> String {
     let compared = &found.compared;
@@ -38,12 +42,31 @@ pub(super) fn text(found: &Found, services: &Services, dir: &Path) -> String {
     );
     let [p50, p95, p99, max] = [latency.p50, latency.p95, latency.p99, latency.max].map(duration);
     let looked_up = format!("{}; p50 {p50}, p95 {p95}, p99 {p99}, max {max}", count(compared.lookups as u64));
+    let example = compared.example.as_ref().map(example).unwrap_or_default();
     format!(
         "\n  ingested   {ingested}\n  trained    {trained}\n  looked up  {looked_up}\n  compared   each lookup with the \
-         training set of what it saw, and with the oracle\n\n  {} values compared, {mismatches}\n\n{}",
+         training set of what it saw, and with the oracle\n{example}\n  {} values compared, {mismatches}\n\n{}",
         count(compared.values as u64),
         next(services, dir)
     )
+}
+
+/// One lookup as it was served, trained on and computed by the oracle. Where there are many features, floating-point ones
+/// come first: they are the ones that other systems do not agree on.
+fn example(example: &Example) -> String {
+    let is_float = |feature: &&ExampleFeature| matches!(feature.lookup, Value::Float64(_));
+    let (floats, rest): (Vec<_>, Vec<_>) = example.features.iter().partition(is_float);
+    let mut table = Table::new(&["  feature", ">lookup", ">training set", ">oracle", "bits"]);
+    for feature in floats.into_iter().chain(rest).take(FEATURES) {
+        let ExampleFeature { name, lookup, training, oracle } = feature;
+        let same = if lookup == training && lookup == oracle { "=" } else { "DIFFER" };
+        let bits = match lookup {
+            Value::Float64(value) => format!("{same} {:016x}", value.to_bits()),
+            _ => same.to_owned(),
+        };
+        table.row(vec![format!("  {name}"), lookup.to_string(), training.to_string(), oracle.to_string(), bits]);
+    }
+    format!("\n  one of them: {}\n\n{table}", example.question)
 }
 
 /// What to type next.
