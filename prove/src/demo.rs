@@ -12,8 +12,8 @@ mod produce;
 mod skew;
 
 pub use compare::{
-    CheckedLookup, CompareError, Comparison, Engines, Example, ExampleFeature, Latency, Mismatch, compare, compare_answers, look_up,
-    questions,
+    CheckedLookup, CompareError, Comparison, Engines, Example, ExampleFeature, Latency, Mismatch, compare,
+    compare_answers, look_up, questions,
 };
 pub use files::{write_labels, write_payments};
 pub use live::Live;

@@ -262,8 +262,7 @@ pub async fn compare_answers(engines: &Engines, asked: &[CheckedLookup]) -> Resu
         latency: latency(asked.iter().map(|asked| asked.took).collect()),
         training,
         oracle,
-        example: fullest
-            .map(|(asked, (trained, truth))| example(&engines.service, asked, trained, truth)),
+        example: fullest.map(|(asked, (trained, truth))| example(&engines.service, asked, trained, truth)),
         mismatches: mismatches.collect(),
     })
 }

@@ -64,7 +64,13 @@ fn example(example: &Example) -> String {
             Value::Float64(value) => format!("{same} {:016x}", value.to_bits()),
             _ => same.to_owned(),
         };
-        table.row(vec![format!("  {name}"), lookup.to_string(), training.to_string(), oracle.to_string(), bits]);
+        table.row(vec![
+            format!("  {name}"),
+            lookup.to_string(),
+            training.to_string(),
+            oracle.to_string(),
+            bits,
+        ]);
     }
     format!("\n  one of them: {}\n\n{table}", example.question)
 }
