@@ -308,7 +308,7 @@ impl EventTable {
         let expected = |partition| from.get(partition).copied().unwrap_or(Position::START);
         let stands = |partition: &Partition| match *partition {
             Partition::RETRACTIONS => retract::retracted(self.properties()),
-            _ => self.log.positions().get(log).copied().unwrap_or(Position::START),
+            _ => self.log.positions().get(partition).copied().unwrap_or(Position::START),
         };
         if from.keys().chain(to.keys()).all(|partition| stands(partition) == expected(partition)) {
             return Ok(());

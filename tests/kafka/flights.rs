@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tidemark_kernel::service::ServiceFeature;
 use tidemark_kernel::{Partition, Position, ServicePlan, Span, Time, Value, Window};
 use tidemark_offline::Location;
-use tidemark_prove::demo::{Asked, Engines, compare_answers, look_up};
+use tidemark_prove::demo::{CheckedLookup, Engines, compare_answers, look_up};
 use tidemark_prove::truth::tells;
 use tidemark_registry::Repo;
 use tidemark_services::{Kafka, Redis, unique, until};
@@ -136,7 +136,7 @@ impl<'r> Replay<'r> {
     }
 
     /// Produces everything before `end` and takes it in, with questions in between and what they were answered.
-    fn replay(&self, files: &Files, end: Time) -> Vec<Asked> {
+    fn replay(&self, files: &Files, end: Time) -> Vec<CheckedLookup> {
         let mut workers = [self.worker(1), self.worker(2)];
         let records = Records::write(self.kafka, &self.topic, &files.movements, self.folder.path());
         let (mut producer, mut asked, mut took) = (records.producer(), Vec::new(), Duration::ZERO);
@@ -219,7 +219,7 @@ impl<'r> Replay<'r> {
     }
 
     /// Asks about flights that leave soon after `at`, as of an hour before each leaves.
-    fn ask(&self, files: &Files, at: Time) -> Vec<Asked> {
+    fn ask(&self, files: &Files, at: Time) -> Vec<CheckedLookup> {
         let soon = files.questions.iter().filter(|(time, _)| (at..at.plus(SOON)).contains(time));
         let questions = soon.take(FLIGHTS).map(|(time, row)| (row.clone(), Some(*time)));
         self.runtime.block_on(look_up(&self.engines(), questions)).expect("answers")
@@ -267,7 +267,7 @@ impl<'r> Replay<'r> {
     }
 
     /// Training and the oracle agree with every lookup, and their windows were full.
-    fn check_answers(&self, asked: &[Asked]) {
+    fn check_answers(&self, asked: &[CheckedLookup]) {
         let engines = self.engines();
         let compared = self.runtime.block_on(compare_answers(&engines, asked)).expect("a comparison");
         assert!(compared.mismatches.is_empty(), "{:#?}", compared.mismatches);
@@ -290,7 +290,7 @@ struct Told {
 
 impl Told {
     /// Of the answers, those of features with such a window.
-    fn of(service: &ServicePlan, asked: &[Asked], wanted: impl Fn(&Window) -> bool) -> Self {
+    fn of(service: &ServicePlan, asked: &[CheckedLookup], wanted: impl Fn(&Window) -> bool) -> Self {
         let is_wanted = |place: &ServiceFeature| {
             let (view, feature) = service.feature(*place);
             wanted(&view.windows[feature.window])

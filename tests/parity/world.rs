@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use tempfile::TempDir;
 use tidemark_host::Host;
-use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
+use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Raw, RecordPlace};
 use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
@@ -121,7 +121,7 @@ impl World {
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
             partitions: None,
-            place: Place::Push,
+            place: RecordPlace::Push,
             dead: Vec::new(),
             from,
             to,

@@ -381,7 +381,7 @@ impl OfflineTable for Handle {
             let of_partition = within(&rows, |other| {
                 (Position::START, if other == partition { Position(i64::MAX) } else { Position::START })
             });
-            let arrivals = of_log.column_by_name(layout::ARRIVAL_TIME).expect("a column");
+            let arrivals = of_partition.column_by_name(layout::ARRIVAL_TIME).expect("a column");
             let arrivals = arrivals.as_primitive::<TimestampMillisecondType>();
             let later = arrivals.values().iter().map(|arrival| Some(*arrival > since.millis()));
             filter_record_batch(&of_partition, &later.collect()).expect("one flag for each row")

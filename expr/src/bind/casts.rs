@@ -45,7 +45,7 @@ fn target(ty: &DataType) -> std::result::Result<Type, String> {
         DataType::Bool | DataType::Boolean => Type::Bool,
         DataType::Int64 | DataType::BigInt(None) => Type::Int64,
         DataType::Float64 | DataType::Double(_) | DataType::DoublePrecision => Type::Float64,
-        DataType::String(None) | DataType::SqlText | DataType::Varchar(None) => Type::String,
+        DataType::String(None) | DataType::Text | DataType::Varchar(None) => Type::String,
         DataType::Timestamp(None, _) => Type::Timestamp,
         DataType::Bytes(None) | DataType::Bytea | DataType::Blob(None) | DataType::Binary(None) => {
             Type::Bytes

@@ -25,14 +25,14 @@ pub struct Gathered<'s> {
     topic: Arc<str>,
     metrics: Arc<TopicMetrics>,
     room: Room,
-    partitions: BTreeMap<Partition, Partition>,
+    assigned: BTreeMap<Partition, Gathering>,
     /// How many records are gathered; what is passed over counts as well.
     records: usize,
     /// How many bytes their keys and values have.
     bytes: usize,
 }
 
-struct Partition {
+struct Gathering {
     /// The next offset to read.
     next: Position,
     gathered: Option<RowsBuilder>,
@@ -48,37 +48,37 @@ struct Partition {
 impl<'s> Gathered<'s> {
     /// No partition is assigned yet.
     pub fn new(source: &'s SourcePlan, topic: &str, metrics: Arc<TopicMetrics>, room: Room) -> Self {
-        let (decoder, partitions) = (TopicDecoder::new(source), BTreeMap::new());
-        Self { source, decoder, topic: topic.into(), metrics, room, partitions, records: 0, bytes: 0 }
+        let (decoder, assigned) = (TopicDecoder::new(source), BTreeMap::new());
+        Self { source, decoder, topic: topic.into(), metrics, room, assigned, records: 0, bytes: 0 }
     }
 
     /// A partition is read from here on. The epoch is that of the last record before, where it is known.
     pub fn assign(&mut self, partition: Partition, from: Position, epoch: Option<Epoch>) {
-        let new = Partition { next: from, gathered: None, records: 0, bytes: 0, at_end: false, epoch };
-        self.partitions.insert(partition, new);
+        let new = Gathering { next: from, gathered: None, records: 0, bytes: 0, at_end: false, epoch };
+        self.assigned.insert(partition, new);
     }
 
     /// Partitions are not read any more. What is gathered of them must be [cut](Self::cut_last) before.
     pub fn revoke(&mut self, partitions: &[Partition]) {
-        self.partitions.retain(|partition, _| !partitions.contains(partition));
+        self.assigned.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Which partitions are assigned, and what is to be read next of each.
     pub fn positions(&self) -> Positions {
-        self.partitions.iter().map(|(partition, partition)| (*partition, partition.next)).collect()
+        self.assigned.iter().map(|(partition, gathering)| (*partition, gathering.next)).collect()
     }
 
     /// The leader epochs of the last records that were read of the assigned partitions.
     pub fn epochs(&self) -> Epochs {
-        self.partitions
+        self.assigned
             .iter()
-            .filter_map(|(partition, partition)| Some((*partition, partition.epoch?)))
+            .filter_map(|(partition, gathering)| Some((*partition, gathering.epoch?)))
             .collect()
     }
 
     /// Whether a partition is assigned.
     pub fn has(&self, partition: Partition) -> bool {
-        self.partitions.contains_key(&partition)
+        self.assigned.contains_key(&partition)
     }
 
     /// Whether nothing is gathered.
@@ -93,15 +93,15 @@ impl<'s> Gathered<'s> {
 
     /// The partitions that something is gathered of.
     pub fn gathered(&self) -> impl Iterator<Item = Partition> + '_ {
-        self.partitions.iter().filter(|(_, it)| it.gathered.is_some()).map(|(partition, _)| *partition)
+        self.assigned.iter().filter(|(_, it)| it.gathered.is_some()).map(|(partition, _)| *partition)
     }
 
     /// Whether so much of a partition is gathered, and so little room for it, that no more of it must be read: its share of
     /// half of what is gathered at most, so that partitions without room never keep others from being read.
     pub fn is_crowded(&self, partition: Partition) -> bool {
-        let share = |most: usize| most / 2 / self.partitions.len().max(4);
-        let is_large = |it: &Partition| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
-        self.partitions.get(&partition).is_some_and(is_large) && !self.room.has(partition)
+        let share = |most: usize| most / 2 / self.assigned.len().max(4);
+        let is_large = |it: &Gathering| it.records > share(ROWS) || it.bytes > share(BATCH_BYTES);
+        self.assigned.get(&partition).is_some_and(is_large) && !self.room.has(partition)
     }
 
     /// Whether no more must be read before the next cut.
@@ -111,13 +111,13 @@ impl<'s> Gathered<'s> {
 
     /// Whether every partition was read to its end.
     pub fn is_at_end(&self) -> bool {
-        self.partitions.values().all(|partition| partition.at_end)
+        self.assigned.values().all(|gathering| gathering.at_end)
     }
 
     /// There is nothing more in a partition just now.
     pub fn ended(&mut self, partition: Partition) {
-        if let Some(partition) = self.partitions.get_mut(&partition) {
-            partition.at_end = true;
+        if let Some(gathering) = self.assigned.get_mut(&partition) {
+            gathering.at_end = true;
         }
     }
 
@@ -125,13 +125,13 @@ impl<'s> Gathered<'s> {
     /// was read before, is left out.
     pub fn take(&mut self, message: &impl Message, epoch: Option<i32>) {
         let (partition, offset) = (Partition(message.partition()), message.offset());
-        let Some(partition) = self.partitions.get_mut(&partition) else { return };
-        if partition.next.covers(offset) {
+        let Some(gathering) = self.assigned.get_mut(&partition) else { return };
+        if gathering.next.covers(offset) {
             return;
         }
         let mut bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
         self.metrics.read(bytes, message.payload().is_none());
-        let rows = partition.rows(self.source, &self.topic, partition);
+        let rows = gathering.rows(self.source, &self.topic, partition);
         rows.skip_to(Position(offset));
         match message.payload() {
             None => rows.skip_to(Position::after(offset)),
@@ -145,11 +145,11 @@ impl<'s> Gathered<'s> {
                 self.metrics.unknown_members(unknown);
             }
         }
-        partition.next = Position::after(offset);
-        partition.epoch = epoch.map(|number| Epoch { number, until: partition.next }).or(partition.epoch);
-        partition.at_end = false;
-        partition.records += 1;
-        partition.bytes += bytes;
+        gathering.next = Position::after(offset);
+        gathering.epoch = epoch.map(|number| Epoch { number, until: gathering.next }).or(gathering.epoch);
+        gathering.at_end = false;
+        gathering.records += 1;
+        gathering.bytes += bytes;
         self.records += 1;
         self.bytes += bytes;
     }
@@ -158,13 +158,13 @@ impl<'s> Gathered<'s> {
     /// transactions and what those took back.
     pub fn ends_at(&mut self, partition: Partition, end: Position) {
         // Of one that was assigned anew and not read to its end yet, librdkafka may tell where it stood before.
-        let Some(partition) = self.partitions.get_mut(&partition).filter(|partition| partition.at_end) else {
+        let Some(gathering) = self.assigned.get_mut(&partition).filter(|gathering| gathering.at_end) else {
             return;
         };
-        if end > partition.next {
-            partition.rows(self.source, &self.topic, partition).skip_to(end);
-            partition.next = end;
-            partition.records += 1;
+        if end > gathering.next {
+            gathering.rows(self.source, &self.topic, partition).skip_to(end);
+            gathering.next = end;
+            gathering.records += 1;
             self.records += 1;
         }
         self.metrics.ends_at(partition, end);
@@ -183,17 +183,17 @@ impl<'s> Gathered<'s> {
 
     fn cut_where(&mut self, may: impl Fn(Partition) -> bool) -> Result<Vec<Batch>, IngestError> {
         let mut batches = Vec::new();
-        for (partition, partition) in self.partitions.iter_mut().filter(|(partition, _)| may(**partition)) {
-            let Some(rows) = partition.gathered.take() else { continue };
-            self.records -= std::mem::take(&mut partition.records);
-            self.bytes -= std::mem::take(&mut partition.bytes);
-            batches.push(Batch { epoch: partition.epoch, ..accept(self.source, rows.finish(), *partition)? });
+        for (partition, gathering) in self.assigned.iter_mut().filter(|(partition, _)| may(**partition)) {
+            let Some(rows) = gathering.gathered.take() else { continue };
+            self.records -= std::mem::take(&mut gathering.records);
+            self.bytes -= std::mem::take(&mut gathering.bytes);
+            batches.push(Batch { epoch: gathering.epoch, ..accept(self.source, rows.finish(), *partition)? });
         }
         Ok(batches)
     }
 }
 
-impl Partition {
+impl Gathering {
     fn rows(&mut self, source: &SourcePlan, topic: &Arc<str>, partition: Partition) -> &mut RowsBuilder {
         let place = || RecordPlace::Partition(Arc::clone(topic), partition.0);
         self.gathered.get_or_insert_with(|| RowsBuilder::new(source, Forms::each(), place(), self.next))

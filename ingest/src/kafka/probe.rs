@@ -122,8 +122,8 @@ struct Said {
 }
 
 impl ClientContext for Said {
-    fn partition(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::partition(&self.topic, level, facility, message);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(&self.topic, level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -84,8 +84,8 @@ fn describe(config: &KafkaConfig, topic: &str, broker: i32) -> KafkaResult<Confi
 struct Quiet(String);
 
 impl ClientContext for Quiet {
-    fn partition(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::partition(&self.0, RDKafkaLogLevel::Debug, facility, message);
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(&self.0, RDKafkaLogLevel::Debug, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -75,11 +75,11 @@ async fn the_journal_is_closed_when_the_writer_is_gone() {
     let path = folder.path().join("ingest.redb");
     let writer = PushWriter::start(&host(), Journal::open(&path).expect("created")).expect("started");
     let partition = writer.partition().clone();
-    pushed(log.clone(), 1).await.expect("appended");
+    pushed(partition.clone(), 1).await.expect("appended");
     drop(writer);
     let journal = Journal::open(&path).expect("opened again");
     assert_eq!(journal.push_end("a"), Ok(Position(1)));
-    assert!(matches!(pushed(log.clone(), 1).await, Err(IngestError::NotRunning)));
+    assert!(matches!(pushed(partition.clone(), 1).await, Err(IngestError::NotRunning)));
 }
 
 /// A disk that may run full.
@@ -123,13 +123,13 @@ async fn a_full_disk_refuses_what_is_pushed_and_no_more_than_that() {
     let journal = Journal::on(move || disk.clone(), "elsewhere").expect("created");
     let writer = PushWriter::start(&host(), journal.clone()).expect("started");
     let partition = writer.partition().clone();
-    pushed(log.clone(), 1).await.expect("appended");
+    pushed(partition.clone(), 1).await.expect("appended");
     full.store(true, SeqCst);
-    let outcomes = futures::future::join_all((0..20).map(|_| pushed(log.clone(), 1))).await;
+    let outcomes = futures::future::join_all((0..20).map(|_| pushed(partition.clone(), 1))).await;
     let is_full = |outcome: &_| matches!(outcome, Err(IngestError::Journal(JournalError::Full(_))));
     assert!(outcomes.iter().all(is_full), "{outcomes:?}");
     full.store(false, SeqCst);
-    let first = pushed(log.clone(), 2).await.expect("there is room again");
+    let first = pushed(partition.clone(), 2).await.expect("there is room again");
     let records = journal.pushed("a", first, 9).expect("read");
     assert_eq!(records.len(), 2, "from {first}: {records:?}");
 }

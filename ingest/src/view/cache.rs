@@ -10,7 +10,7 @@ use tidemark_kernel::{EntityKey, PartitionState};
 use tidemark_store::BUCKETS;
 
 use super::expiry::Expiry;
-use super::log::Touched;
+use super::partition::Touched;
 
 /// What an entity costs besides its key and its state: its place in the map, and what the allocator adds.
 const OVERHEAD: usize = 128;

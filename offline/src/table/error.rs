@@ -105,7 +105,7 @@ pub enum TableError {
     },
     /// The table's log could not be read or written.
     #[error("cannot read or write the log of the table {}: {source}", path.display())]
-    Partition {
+    Log {
         /// The table.
         path: PathBuf,
         /// What went wrong.
@@ -128,7 +128,7 @@ impl TableError {
     }
 
     /// Errors of the table's log. A full disk and what a newer writer left behind are recognised.
-    pub(super) fn partition<E: Into<DeltaTableError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
+    pub(super) fn log<E: Into<DeltaTableError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
         move |source| {
             let source = source.into();
             let full = of_system(&source).map(|error| FileError {
@@ -145,7 +145,7 @@ impl TableError {
                 detail if detail.to_lowercase().contains("unsupported") => {
                     Self::Newer { path: path.into(), detail }
                 }
-                _ => Self::Partition { path: path.into(), source: Box::new(source) },
+                _ => Self::Log { path: path.into(), source: Box::new(source) },
             }
         }
     }
@@ -168,9 +168,7 @@ impl Explain for TableError {
             Self::Damaged { .. } => ErrorKind::Damaged,
             // The writer handles the first two and retries.
             Self::Behind { .. } | Self::OtherProperties { .. } | Self::Rows { .. } => ErrorKind::Internal,
-            Self::Parquet { .. } | Self::Partition { .. } => {
-                kind_of_cause(self).unwrap_or(ErrorKind::Internal)
-            }
+            Self::Parquet { .. } | Self::Log { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Internal),
             Self::Read { .. } => kind_of_cause(self).unwrap_or(ErrorKind::Damaged),
         }
     }
@@ -186,7 +184,7 @@ impl Explain for TableError {
             Self::Superseded { .. } => "restart this process with the definitions that were applied last",
             Self::Damaged { .. } => "nothing was changed, restore the folder from a backup",
             Self::Behind { .. } | Self::OtherProperties { .. } => return None,
-            Self::Rows { .. } | Self::Parquet { .. } | Self::Read { .. } | Self::Partition { .. } => {
+            Self::Rows { .. } | Self::Parquet { .. } | Self::Read { .. } | Self::Log { .. } => {
                 return None;
             }
         };
@@ -200,22 +198,22 @@ mod tests {
 
     use super::*;
 
-    fn of_partition(kind: io::ErrorKind) -> TableError {
+    fn of_log(kind: io::ErrorKind) -> TableError {
         let source = Box::new(io::Error::from(kind));
         TableError::log(Path::new("events"))(ObjectStoreError::Generic { store: "disk", source })
     }
 
     #[test]
     fn what_may_pass_is_told_from_what_needs_somebody() {
-        let full = of_partition(io::ErrorKind::StorageFull);
+        let full = of_log(io::ErrorKind::StorageFull);
         assert!(full.is_full() && full.may_pass());
         assert!(full.to_string().starts_with("cannot write to events/_delta_log: "), "{full}");
         assert!(full.explained().ends_with("; free some space, nothing was written in part"), "{full}");
 
-        let limited = of_partition(io::ErrorKind::FileTooLarge);
+        let limited = of_log(io::ErrorKind::FileTooLarge);
         assert!(limited.is_full() && !limited.may_pass(), "{limited}");
 
-        let slow = of_partition(io::ErrorKind::TimedOut);
+        let slow = of_log(io::ErrorKind::TimedOut);
         assert!(slow.may_pass() && !slow.is_full(), "{slow}");
         let parquet = ParquetError::External(Box::new(io::Error::from(io::ErrorKind::ResourceBusy)));
         assert!(TableError::Parquet { path: "a".into(), source: parquet }.may_pass());
@@ -223,16 +221,16 @@ mod tests {
         assert!(TableError::read(Path::new("events"))(read).may_pass());
 
         for kind in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData] {
-            assert!(!of_partition(kind).may_pass(), "{kind}");
+            assert!(!of_log(kind).may_pass(), "{kind}");
         }
         assert!(!TableError::Missing("events".into()).may_pass());
     }
 
     #[test]
     fn the_cause_tells_the_kind() {
-        assert_eq!(of_partition(io::ErrorKind::StorageFull).kind(), ErrorKind::OutOfSpace);
-        assert_eq!(of_partition(io::ErrorKind::TimedOut).kind(), ErrorKind::Unavailable);
-        assert_eq!(of_partition(io::ErrorKind::PermissionDenied).kind(), ErrorKind::Environment);
+        assert_eq!(of_log(io::ErrorKind::StorageFull).kind(), ErrorKind::OutOfSpace);
+        assert_eq!(of_log(io::ErrorKind::TimedOut).kind(), ErrorKind::Unavailable);
+        assert_eq!(of_log(io::ErrorKind::PermissionDenied).kind(), ErrorKind::Environment);
         let torn = || ParquetError::General("no footer".to_owned());
         assert_eq!(TableError::read(Path::new("events"))(torn()).kind(), ErrorKind::Damaged);
         assert_eq!(TableError::Parquet { path: "a".into(), source: torn() }.kind(), ErrorKind::Internal);

@@ -74,7 +74,7 @@ impl TableLog {
         log.properties = properties::of(log.state(folder)?.metadata().configuration());
         properties::check_format(folder, &log.properties)?;
         log.positions = log.read_positions(folder).await?;
-        Ok(Some(partition))
+        Ok(Some(log))
     }
 
     /// Creates the table. Where another process does so at the same time, theirs is opened.
@@ -128,7 +128,7 @@ impl TableLog {
     /// The data files that make up the table.
     #[expect(deprecated, reason = "nothing else gives the tags of a file")]
     pub(super) fn files(&self, folder: &Path) -> Result<Vec<Add>, TableError> {
-        Ok(self.state(folder)?.partition_data().iter().map(|file| file.add_action()).collect())
+        Ok(self.state(folder)?.log_data().iter().map(|file| file.add_action()).collect())
     }
 
     /// What a commit did; none where it has expired.
@@ -229,7 +229,7 @@ impl TableLog {
         merged: Add,
     ) -> Result<Outcome, TableError> {
         let target_size = merged.size;
-        let files = self.state(folder)?.partition_data();
+        let files = self.state(folder)?.log_data();
         let replaced = files.iter().filter(|file| parts.iter().any(|part| part.name() == file.path()));
         let mut actions: Vec<Action> =
             replaced.map(|file| Action::Remove(file.remove_action(false))).collect();
@@ -248,7 +248,7 @@ impl TableLog {
     ) -> Result<Outcome, TableError> {
         let state = self.state(folder)?;
         let metadata = properties::put(state.metadata(), properties).map_err(TableError::log(folder))?;
-        let files = state.partition_data();
+        let files = state.log_data();
         let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));
@@ -264,7 +264,7 @@ impl TableLog {
         cut: &[DataFile],
         rests: Vec<Add>,
     ) -> Result<Outcome, TableError> {
-        let files = self.state(folder)?.partition_data();
+        let files = self.state(folder)?.log_data();
         let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));

@@ -439,7 +439,7 @@ async fn single_rows_are_removed() {
     let mut sorted = left;
     sorted.sort_unstable();
     assert_eq!(found, sorted);
-    let held = again.log_statistics().await.unwrap();
+    let held = again.partition_statistics().await.unwrap();
     assert_eq!((held[&Partition::FILE].rows, held[&Partition(7)].rows), (3, 4));
     let all =
         Places::from([offsets_of(Partition::FILE, &[1, 2, 6]), offsets_of(Partition(7), &[20, 21, 30, 31])]);

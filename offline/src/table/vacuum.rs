@@ -27,7 +27,7 @@ impl EventTable {
             if unnamed.is_empty() {
                 return Ok(unnamed);
             }
-            if let Outcome::Committed(_) = self.partition.fence(&self.folder).await? {
+            if let Outcome::Committed(_) = self.log.fence(&self.folder).await? {
                 break unnamed;
             }
         };

@@ -9,7 +9,7 @@ use tidemark_store::{Clock, EmbeddedStore, MemoryStore, OnlineStore};
 use super::document::{Document, Table};
 use super::engine::Reply;
 use super::engine::oracle::Oracle;
-use super::engine::stream::{self, Served};
+use super::engine::stream::{self, StreamRun};
 use super::engine::training::Tables;
 use super::script::{Expected, Question, Script};
 use super::{Disagreement, Outcome, RunError};
@@ -23,7 +23,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    fn stream(name: &'static str, served: Served) -> Self {
+    fn stream(name: &'static str, served: StreamRun) -> Self {
         Self { name, replies: served.replies, dead: Some(served.dead) }
     }
 }

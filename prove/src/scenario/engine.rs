@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use tidemark_ingest::decode::{Batch, CellPlace, Chunk, Form, Forms, Raw};
+use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Raw, RecordPlace};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::array_of;
 use tidemark_kernel::{Position, Status, Value};
@@ -85,7 +85,7 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         raw: Raw::Columns,
         forms: Forms::All(Form::Columns),
         partitions: None,
-        place: CellPlace::Row(Arc::from("scenario")),
+        place: RecordPlace::Row(Arc::from("scenario")),
         dead: Vec::new(),
         from: record.from,
         to: Position::after(record.offset),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use tempfile::TempDir;
 use tidemark_host::{Clock, Machine, Stopped, Work};
-use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Place, Raw};
+use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Raw, RecordPlace};
 use tidemark_ingest::{Advance, Memory, ViewWriter};
 use tidemark_kernel::value::arrow::array_of;
 use tidemark_kernel::{FeatureType, Offset, Value};
@@ -157,7 +157,7 @@ impl World {
             raw: Raw::Columns,
             forms: Forms::All(Form::Columns),
             partitions: None,
-            place: Place::Row(Arc::from("test")),
+            place: RecordPlace::Row(Arc::from("test")),
             dead: Vec::new(),
             from: Position(events.start),
             to: Position(events.end),

@@ -20,8 +20,8 @@ const BEGIN_CHECK_AGAIN: Duration = Duration::from_secs(60);
 
 /// A change of the assignment that waits for the receiver's answer.
 pub(super) enum Pending {
-    Assign { partitions: TopicPartitionList, answer: oneshot::Receiver<Resume> },
-    Revoke { partitions: TopicPartitionList, done: oneshot::Receiver<()> },
+    Assign { list: TopicPartitionList, answer: oneshot::Receiver<Resume> },
+    Revoke { list: TopicPartitionList, done: oneshot::Receiver<()> },
 }
 
 impl Reader<'_> {
@@ -33,23 +33,23 @@ impl Reader<'_> {
                     None => return Ok(()),
                     Some(change) => self.begin(change)?,
                 },
-                Some(Pending::Assign { partitions, mut answer }) => match answer.try_recv() {
-                    Ok(resume) => self.assign(&partitions, &resume)?,
+                Some(Pending::Assign { list, mut answer }) => match answer.try_recv() {
+                    Ok(resume) => self.assign(&list, &resume)?,
                     Err(TryRecvError::Closed) => {
                         return Err(IngestError::stopped("nobody said where to read on"));
                     }
                     Err(TryRecvError::Empty) => {
-                        self.pending = Some(Pending::Assign { partitions, answer });
+                        self.pending = Some(Pending::Assign { list, answer });
                         return Ok(());
                     }
                 },
-                Some(Pending::Revoke { partitions, mut done }) => match done.try_recv() {
+                Some(Pending::Revoke { list, mut done }) => match done.try_recv() {
                     // Whoever gives no answer has nothing under way any more.
                     Ok(()) | Err(TryRecvError::Closed) => {
-                        give_back(self.consumer, &partitions).map_err(|error| self.failed(&error))?;
+                        give_back(self.consumer, &list).map_err(|error| self.failed(&error))?;
                     }
                     Err(TryRecvError::Empty) => {
-                        self.pending = Some(Pending::Revoke { partitions, done });
+                        self.pending = Some(Pending::Revoke { list, done });
                         return Ok(());
                     }
                 },
@@ -60,23 +60,19 @@ impl Reader<'_> {
     /// Tells the receiver of a change, unless it concerns no partition.
     fn begin(&mut self, change: Change) -> Result<(), IngestError> {
         match change {
-            Change::Assign(partitions) if partitions.count() == 0 => {
-                self.assign(&partitions, &Resume::default())
-            }
-            Change::Assign(partitions) => {
+            Change::Assign(list) if list.count() == 0 => self.assign(&list, &Resume::default()),
+            Change::Assign(list) => {
                 self.task.metrics.rebalanced();
                 let (send, answer) = oneshot::channel();
-                self.waiting.push_back(Input::Assigned { partitions: partitions(&partitions), answer: send });
-                self.pending = Some(Pending::Assign { partitions, answer });
+                self.waiting.push_back(Input::Assigned { partitions: partitions(&list), answer: send });
+                self.pending = Some(Pending::Assign { list, answer });
                 Ok(())
             }
-            Change::Revoke { partitions, lost } => {
-                let partitions: Vec<Partition> = partitions(&partitions)
-                    .into_iter()
-                    .filter(|partition| self.gathered.has(*partition))
-                    .collect();
+            Change::Revoke { partitions: list, lost } => {
+                let partitions: Vec<Partition> =
+                    partitions(&list).into_iter().filter(|partition| self.gathered.has(*partition)).collect();
                 if partitions.is_empty() {
-                    return give_back(self.consumer, &partitions).map_err(|error| self.failed(&error));
+                    return give_back(self.consumer, &list).map_err(|error| self.failed(&error));
                 }
                 self.task.metrics.rebalanced();
                 self.assigned = false;
@@ -89,7 +85,7 @@ impl Reader<'_> {
                 self.unchecked.retain(|partition, _| !partitions.contains(partition));
                 let (send, done) = oneshot::channel();
                 self.waiting.push_back(Input::Revoked { partitions, lost, done: send });
-                self.pending = Some(Pending::Revoke { partitions, done });
+                self.pending = Some(Pending::Revoke { list, done });
                 Ok(())
             }
         }
@@ -98,25 +94,25 @@ impl Reader<'_> {
     /// Begins to read partitions where the receiver said. Where the epoch of the last record is known, that is right after this
     /// record: an epoch ends before the markers that follow, so that the position behind them could not be checked. What
     /// was read before is left out as it is gathered.
-    fn assign(&mut self, partitions: &TopicPartitionList, resume: &Resume) -> Result<(), IngestError> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions(partitions) {
+    fn assign(&mut self, list: &TopicPartitionList, resume: &Resume) -> Result<(), IngestError> {
+        let mut assigned = TopicPartitionList::new();
+        for partition in partitions(list) {
             let Some(position) = resume.positions.get(&partition) else {
                 return Err(IngestError::stopped(format!("nobody said where to read partition {partition}")));
             };
             let epoch = resume.epochs.get(&partition).copied().filter(|epoch| epoch.until <= *position);
             let from = epoch.map_or(*position, |epoch| epoch.until);
-            let added = list.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(from.0));
+            let added = assigned.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(from.0));
             added.map_err(|error| self.failed(&error))?;
             self.gathered.assign(partition, *position, epoch);
             if let Some(epoch) = epoch {
                 self.unchecked.insert(partition, (epoch, self.task.host.stopwatch()));
             }
         }
-        self.consumer.incremental_assign(&list).map_err(|error| self.failed(&error))?;
+        self.consumer.incremental_assign(&assigned).map_err(|error| self.failed(&error))?;
         self.consumer.context().answered();
         if self.paused {
-            self.consumer.pause(&list).map_err(|error| self.failed(&error))?;
+            self.consumer.pause(&assigned).map_err(|error| self.failed(&error))?;
         }
         self.assigned = true;
         self.idle = false;
@@ -130,17 +126,20 @@ impl Reader<'_> {
         if self.unchecked.is_empty() {
             return Ok(());
         }
-        let (topic, mut list) = (self.task.topic(), TopicPartitionList::new());
+        let (topic, mut assigned) = (self.task.topic(), TopicPartitionList::new());
         for (partition, (epoch, _)) in &self.unchecked {
-            list.add_partition_offset(topic, partition.0, Offset::Offset(epoch.until.0))
-                .and_then(|()| tidemark_topic::set_leader_epoch(&mut list, topic, partition.0, epoch.number))
+            assigned
+                .add_partition_offset(topic, partition.0, Offset::Offset(epoch.until.0))
+                .and_then(|()| {
+                    tidemark_topic::set_leader_epoch(&mut assigned, topic, partition.0, epoch.number)
+                })
                 .map_err(|error| self.failed(&error))?;
         }
         // A partition whose fetcher has not started yet cannot seek. It is tried again with the next turn.
         let mut reason = None;
-        match self.consumer.seek_partitions(list, BEGIN_CHECK) {
-            Ok(list) => {
-                for element in list.elements() {
+        match self.consumer.seek_partitions(assigned, BEGIN_CHECK) {
+            Ok(assigned) => {
+                for element in assigned.elements() {
                     match element.error() {
                         Ok(()) => drop(self.unchecked.remove(&Partition(element.partition()))),
                         Err(error) => reason = Some(error),
@@ -161,6 +160,6 @@ impl Reader<'_> {
 }
 
 /// The partitions of a list.
-fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
-    list.elements().iter().map(|element| Partition(element.partition())).collect()
+fn partitions(assigned: &TopicPartitionList) -> Vec<Partition> {
+    assigned.elements().iter().map(|element| Partition(element.partition())).collect()
 }

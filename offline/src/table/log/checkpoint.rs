@@ -35,8 +35,8 @@ impl TableLog {
         let log = log_folder(folder);
         create_checkpoint(&self.table, None).await.map_err(TableError::log(folder))?;
         // One that a power cut has torn would hide the commits that it stands for.
-        durable::sync(&partition.join(format!("{:020}.checkpoint.parquet", self.version())))?;
-        durable::sync(&partition.join("_last_checkpoint"))?;
+        durable::sync(&log.join(format!("{:020}.checkpoint.parquet", self.version())))?;
+        durable::sync(&log.join("_last_checkpoint"))?;
         cleanup_metadata(&self.table, None).await.map_err(TableError::log(folder))?;
         self.advance(folder, load(folder).await?).await
     }

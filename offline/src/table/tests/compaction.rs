@@ -228,12 +228,11 @@ async fn a_commit_under_way_survives_a_vacuum() {
     let file = stopped.write(std::slice::from_ref(&batch)).await.unwrap();
     assert_eq!(other.vacuum(Time::MAX).await.unwrap(), [stopped.folder().join(&file.path)]);
 
-    let outcome =
-        stopped.partition.append(&stopped.folder, Some(file.clone()), &to, &Epochs::new()).await.unwrap();
+    let outcome = stopped.log.append(&stopped.folder, Some(file.clone()), &to, &Epochs::new()).await.unwrap();
     assert!(matches!(outcome, Outcome::LostRace), "the file is gone");
     stopped.reload().await.unwrap();
     let again = stopped.renew(&file, std::slice::from_ref(&batch)).await.unwrap();
-    stopped.partition.append(&stopped.folder, Some(again), &to, &Epochs::new()).await.unwrap();
+    stopped.log.append(&stopped.folder, Some(again), &to, &Epochs::new()).await.unwrap();
     assert_eq!(offsets(&stopped, &at([]), &to).await, [(0, 0), (0, 1)]);
 }
 
@@ -273,7 +272,7 @@ async fn an_append_that_comes_late_stays_in_order() {
     assert_eq!(other.compact(ALL).await.unwrap().files_before, 3);
     late.reload().await.unwrap();
     let to = at([(Partition(0), 2), (Partition(9), 1)]);
-    late.partition.append(&late.folder, Some(file), &to, &Epochs::new()).await.unwrap();
+    late.log.append(&late.folder, Some(file), &to, &Epochs::new()).await.unwrap();
     let read = offsets(&late, &at([]), late.positions()).await;
     assert_eq!(read, [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (9, 0)]);
     late.compact(ALL).await.unwrap();

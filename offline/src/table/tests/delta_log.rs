@@ -91,12 +91,12 @@ async fn a_table_tells_what_it_holds_without_being_read() {
     table.append(&both, &at([]), &at([(Partition::FILE, 10), (Partition(1), 101)]), None).await.unwrap();
     append(&mut table, Partition(1), 101).await;
     let expected = BTreeMap::from([(Partition::FILE, held(3, 3, 9)), (Partition(1), held(2, 100, 101))]);
-    assert_eq!(table.log_statistics().await.unwrap(), expected);
+    assert_eq!(table.partition_statistics().await.unwrap(), expected);
     for file in table.files().unwrap() {
         fs::write(&file.path, b"nobody looks").unwrap();
     }
     let again = open(&folder, &payments()).await.unwrap();
-    assert_eq!(again.log_statistics().await.unwrap(), expected);
+    assert_eq!(again.partition_statistics().await.unwrap(), expected);
     let none = again
         .scan(&[], &at([(Partition(1), 102)]), &at([(Partition::FILE, 3), (Partition(1), 500)]))
         .unwrap();
@@ -121,11 +121,11 @@ async fn files_of_older_versions_are_read_where_nothing_tells() {
     let time = Some(Time::from_millis(46));
     let expected =
         PartitionStatistics { rows: 5, first: 40, last: 51, newest_event: time, newest_arrival: time };
-    let held = table.log_statistics().await.unwrap();
+    let held = table.partition_statistics().await.unwrap();
     assert_eq!((held[&Partition(0)].rows, held[&Partition(2)]), (2, expected));
     let options = CompactOptions { min_files: 2, ..CompactOptions::default() };
     assert_eq!(table.compact(options).await.unwrap().rows, 7);
-    assert_eq!(table.log_statistics().await.unwrap(), held);
+    assert_eq!(table.partition_statistics().await.unwrap(), held);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn rows_within_a_range_are_retracted_once() {
     let again = open(&folder, &payments()).await.unwrap();
     assert_eq!(offsets(&again, &at([]), &all).await, [(0, 0), (1, 1), (1, 2), (0, 5), (0, 6)]);
     assert_eq!((again.positions(), retracted(again.properties())), (table.positions(), Position(2)));
-    assert_eq!(again.log_statistics().await.unwrap()[&Partition(0)].rows, 3);
+    assert_eq!(again.partition_statistics().await.unwrap()[&Partition(0)].rows, 3);
 }
 
 #[tokio::test]

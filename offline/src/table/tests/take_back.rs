@@ -37,7 +37,7 @@ async fn rows_behind_a_position_are_taken_back() {
     assert_eq!(again.positions(), table.positions());
     let left = [(0, 0), (0, 2), (1, 5), (1, 6), (0, 3), (0, 5), (0, 6)];
     assert_eq!(offsets(&again, &at([]), &all).await, left);
-    assert_eq!(again.log_statistics().await.unwrap()[&Partition(0)].rows, 5);
+    assert_eq!(again.partition_statistics().await.unwrap()[&Partition(0)].rows, 5);
 }
 
 #[tokio::test]
