@@ -8,7 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use tidemark_kernel::aggregate::{Function, Probability};
 use tidemark_kernel::answer::{answer, horizon};
 use tidemark_kernel::exact::ExactSum;
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{FeaturePlan, Partition, PartitionState, Span, Stamp, Time, Type, Value, Window};
 
 const WINDOWS: [&str; 4] = ["10m", "1h", "1d", "7d"];

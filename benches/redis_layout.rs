@@ -15,7 +15,8 @@ use redis::{Client, Connection, ConnectionLike, Pipeline, pipe};
 use tempfile::TempDir;
 use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::codec::Writer;
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{FeaturePlan, Partition, PartitionState, Span, Stamp, Time, Type, Value, Window};
 
 fn main() {

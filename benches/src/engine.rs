@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use tempfile::TempDir;
+use tidemark_engine::sources;
 use tidemark_host::Host;
 use tidemark_ingest::{
     CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Memory, Metrics,
@@ -43,7 +44,7 @@ impl Engine {
             journal: None,
             offline: Arc::new(Location::local(tables.path())),
             commit: CommitRule::default(),
-            sources: repo.sources.values().cloned().collect(),
+            sources: sources(repo),
             views: repo.views.values().cloned().collect(),
             store,
             topics: Some(Arc::new(kafka)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_ingest::files::pattern_in;
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 use tidemark_kernel::{Partition, Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.

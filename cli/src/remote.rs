@@ -16,7 +16,6 @@ use serde_json::Value;
 use tidemark_engine::dev::Control;
 use tidemark_engine::{EngineError, Folder, Project};
 use tidemark_kernel::error;
-use tidemark_kernel::source::Feed;
 use tidemark_offline::durable::FileError;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -83,8 +82,9 @@ fn reads_topics_alone(folder: &Folder, command: &Command) -> bool {
         return false;
     }
     let Ok(Some(project)) = Project::applied(folder.clone(), &clock::host()) else { return false };
-    let (sources, _) = project.only(source.as_deref());
-    !project.is_embedded() && sources.iter().all(|source| matches!(source.feed, Feed::Kafka(_)))
+    let is_asked = |name: &str| source.as_deref().is_none_or(|only| only == name);
+    let mut feeds = project.repo.feeds.iter().filter(|(name, _)| is_asked(name));
+    !project.is_embedded() && feeds.all(|(_, feed)| feed.kafka().is_some())
 }
 
 fn stopped(_: io::Error) -> Failure {

@@ -4,7 +4,8 @@
 //! test. [`Folder`] finds a repo, [`Candidate`] is what its files say, [`Project`] is the version that was applied
 //! and opens its engines: events in ([`Project::ingest`]), lookups ([`Project::lookups`]), training sets
 //! ([`Project::train`]), the proof that both agree ([`Project::verify`]), and what lies in the event tables
-//! ([`Project::compact`], [`Project::dead_letters`]).
+//! ([`Project::compact`], [`Project::dead_letters`]). A program that opens its own ingestion gets what it reads from
+//! [`sources()`].
 //!
 //! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that others
 //! backfill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They tell what happens by an
@@ -25,6 +26,7 @@ mod newer;
 mod project;
 pub mod serve;
 mod service;
+mod sources;
 pub mod tables;
 pub mod topics;
 pub mod training;
@@ -36,6 +38,7 @@ pub use files::TakenIn;
 pub use folder::Folder;
 pub use project::{Feed, Intake, Opened, Project};
 pub use service::Service;
+pub use sources::sources;
 pub use tidemark_host::Host;
 pub use tidemark_ingest::status::Detail;
 pub use tidemark_ingest::{Changed, Status, Watch, unwatched};

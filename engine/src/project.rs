@@ -14,12 +14,11 @@ use tidemark_ingest::status::Detail;
 use tidemark_ingest::{
     CommitRule, Ingest, IngestConfig, IngestError, IngestHandle, KafkaConfig, Memory, Status, Topics, Watch,
 };
-use tidemark_kernel::source;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
 use tidemark_offline::{Effort, Location};
 use tidemark_online::{LookupError, Lookups};
 use tidemark_prove::verify::{PATIENCE, Request, Verified, verify};
-use tidemark_registry::{Online, Repo};
+use tidemark_registry::{self as registry, Online, Repo};
 use tidemark_store::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 
 use crate::Result;
@@ -27,6 +26,7 @@ use crate::candidate::Candidate;
 use crate::error::EngineError;
 use crate::folder::Folder;
 use crate::histories::Histories;
+use crate::sources::fed;
 
 /// For how many entities of each view `verify` compares answers too.
 const ASKED: usize = 200;
@@ -156,14 +156,13 @@ impl Project {
     /// The `files` feeds, their patterns starting at the repo's folder.
     #[must_use]
     pub fn feeds(&self) -> Vec<Feed> {
-        let sources = self.repo.sources.values();
-        let feeds = sources.filter_map(|source| match &source.feed {
-            source::Feed::Files { paths } => {
+        let feeds = self.repo.feeds.iter().filter_map(|(source, feed)| match feed {
+            registry::Feed::Files { paths } => {
                 let folder = self.folder.join("");
                 let pattern = |path: &String| pattern_in(&folder, path);
-                Some(Feed { source: source.name.clone(), patterns: paths.iter().map(pattern).collect() })
+                Some(Feed { source: source.clone(), patterns: paths.iter().map(pattern).collect() })
             }
-            source::Feed::Push | source::Feed::Kafka(_) => None,
+            registry::Feed::Push | registry::Feed::Kafka(_) => None,
         });
         feeds.collect()
     }
@@ -229,7 +228,7 @@ impl Project {
                 every: Duration::from_millis(offline.commit_every.millis().unsigned_abs()),
                 rows: offline.commit_rows,
             },
-            sources,
+            sources: fed(&self.repo, sources),
             views,
             store,
             topics: if intake.topics { self.topics(intake.member)? } else { None },
@@ -366,8 +365,8 @@ impl Intake {
     /// Only what was taken in before, and waits in the journal.
     #[must_use]
     pub fn of_history(project: &Project) -> Self {
-        let is_topic = |source: &SourcePlan| matches!(source.feed, source::Feed::Kafka(_));
-        let journal = project.is_embedded() || !project.sources().iter().all(|source| is_topic(source));
+        let has_others = project.repo.feeds.values().any(|feed| feed.kafka().is_none());
+        let journal = project.is_embedded() || has_others;
         Self { journal, ..Self::default() }
     }
 }

@@ -25,6 +25,7 @@ use crate::newer::{Newer, PERIOD};
 use crate::project::{Feed, Project};
 use crate::serve::address;
 use crate::service::Service;
+use crate::sources::fed;
 
 /// How long a source may wait for a store, a disk or a broker where the end of the run is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -220,6 +221,7 @@ async fn follow(
             () = host.sleep(PERIOD) => {
                 if let Some(project) = newer.look() {
                     let (sources, views) = project.only(source.as_deref());
+                    let sources = fed(&project.repo, sources);
                     let handle = handle.clone();
                     reload = Box::pin(async move { (project.version, handle.reload(sources, views).await) });
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tidemark_kernel::Visibility;
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 use tidemark_offline::{
     Effort, LabelSource, Progress, Summary, TrainRequest, TrainingSet, label_files, train,
 };

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Field as Column, Schema};
 use datafusion_physical_expr::PhysicalExpr;
 use sqlparser::ast::{Expr, Spanned};
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::data_type;
+use tidemark_kernel::value::{Field, Type};
 
 use crate::error::ExprError;
 use crate::scope::Scope;

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
-use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
+use tidemark_kernel::plan::{Feature, FeaturePlan};
 use tidemark_kernel::service::{Derived, ServicePlan};
-use tidemark_kernel::value::FeatureType;
+use tidemark_kernel::value::{FeatureType, Field};
 
 use crate::error::{EvaluateError, ExprError};
 use crate::expression::{Evaluated, Expression};

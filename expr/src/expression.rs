@@ -10,9 +10,8 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
-use tidemark_kernel::plan::Field;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::value::{Type, canonical};
+use tidemark_kernel::value::{Field, Type, canonical};
 
 use crate::bind::{Bound, bind, schema};
 use crate::error::{EvaluateError, ExprError};
@@ -25,8 +24,7 @@ use crate::text::SqlText;
 /// use std::sync::Arc;
 /// use arrow::array::{Float64Array, RecordBatch};
 /// use tidemark_expr::{Expression, Scope};
-/// use tidemark_kernel::plan::Field;
-/// use tidemark_kernel::value::Type;
+/// use tidemark_kernel::value::{Field, Type};
 ///
 /// let scope = Scope::new([Field { name: "amount".into(), ty: Type::Float64 }]);
 /// let inverse = Expression::compile("1 / amount", &scope)?;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::value::FeatureType;
+use tidemark_kernel::value::{FeatureType, Field};
 
 use crate::suggest;
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::files::Changed;
 use crate::health::Health;
 use crate::journal::Journal;
@@ -29,7 +30,7 @@ use crate::pipeline::run::{Answer, Definitions};
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
-use crate::push::{Accepting, Applied, PushPartition, PushWriter, router};
+use crate::push::{Accepting, Applied, PushPartition, PushWriter, Pushing, router};
 use crate::status::{self, Detail, Status};
 use crate::tables::CommitRule;
 use handle::Command;
@@ -53,8 +54,8 @@ pub struct IngestConfig {
     pub offline: Arc<dyn OfflineStore>,
     /// When what was taken in is committed to them.
     pub commit: CommitRule,
-    /// Every source.
-    pub sources: Vec<Arc<SourcePlan>>,
+    /// Every source, with its topic if it has one.
+    pub sources: Vec<SourceFeed>,
     /// Every view.
     pub views: Vec<Arc<FeaturePlan>>,
     /// The online state.
@@ -78,7 +79,7 @@ pub struct IngestConfig {
 /// It may be dropped at any instant, or its process killed: opened again, it goes on where it was.
 pub struct Ingest {
     pipelines: BTreeMap<String, Pipeline>,
-    sources: Vec<Arc<SourcePlan>>,
+    sources: Vec<SourceFeed>,
     views: Vec<Arc<FeaturePlan>>,
     /// Whether every view is up and everything that waited was taken in.
     ready: bool,
@@ -135,8 +136,7 @@ impl Ingest {
             metrics: Arc::default(),
             health: Arc::default(),
         };
-        let pipelines =
-            config.sources.iter().map(|source| Pipeline::open(shared.clone(), Arc::clone(source)));
+        let pipelines = config.sources.iter().map(|feed| Pipeline::open(shared.clone(), feed.clone()));
         let pipelines = try_join_all(pipelines).await?;
         if let Some(kept) = &shared.kept {
             let sources = pipelines.iter().map(|pipeline| Arc::clone(pipeline.source()));
@@ -171,8 +171,8 @@ impl Ingest {
             return Ok(());
         }
         let ups = self.pipelines.values_mut().map(async |pipeline| {
-            let (source, plans) = definitions(&self.sources, &self.views, pipeline);
-            pipeline.switch(source, &plans, watch).await?;
+            let (feed, plans) = definitions(&self.sources, &self.views, pipeline);
+            pipeline.switch(feed, &plans, watch).await?;
             pipeline.finish_all().await
         });
         try_join_all(ups).await?;
@@ -336,7 +336,14 @@ impl Ingest {
     /// everything.
     pub fn push_router(&self) -> Router {
         let Some(kept) = &self.shared.kept else { return Router::new() };
-        router(kept, self.metrics(), self.shared.host.clone())
+        let Kept { push: partition, accepting: sources, applied, .. } = kept.clone();
+        router(Pushing {
+            sources,
+            partition,
+            applied,
+            metrics: self.metrics(),
+            host: self.shared.host.clone(),
+        })
     }
 
     #[cfg(test)]
@@ -368,8 +375,8 @@ impl Ingest {
     /// # Errors
     /// Fails where a table, the journal, the store or the brokers cannot be read.
     pub async fn status(&mut self, detail: Detail) -> Result<Status, IngestError> {
-        let sources = self.pipelines.values().map(|pipeline| self.shared.status(pipeline.source(), detail));
-        let sources = try_join_all(sources).await?;
+        let feeds: Vec<SourceFeed> = self.pipelines.values().map(Pipeline::feed).collect();
+        let sources = try_join_all(feeds.iter().map(|feed| self.shared.status(feed, detail))).await?;
         Ok(Status { sources, views: status::views(&self.views, &*self.shared.store, detail).await? })
     }
 
@@ -378,12 +385,12 @@ impl Ingest {
     async fn define(
         &mut self,
         running: &mut Running,
-        sources: Vec<Arc<SourcePlan>>,
+        sources: Vec<SourceFeed>,
         views: Vec<Arc<FeaturePlan>>,
     ) -> Result<impl Future<Output = Result<(), IngestError>> + Send + use<>, IngestError> {
         self.defined += 1;
         for gone in
-            running.names().into_iter().filter(|name| !sources.iter().any(|source| source.name == *name))
+            running.names().into_iter().filter(|name| !sources.iter().any(|feed| feed.source.name == *name))
         {
             if let Some(kept) = &self.shared.kept {
                 kept.accepting.hold().await.remove(&gone);
@@ -393,8 +400,8 @@ impl Ingest {
         self.known.extend(views.iter().map(|view| (view.view.clone(), view.source.clone())));
         (self.sources, self.views) = (sources, views);
         let mut up = Vec::new();
-        for source in &self.sources {
-            up.push(running.switch(Arc::clone(source), plans_of(&self.views, source)).await?);
+        for feed in &self.sources {
+            up.push(running.switch(feed.clone(), plans_of(&self.views, &feed.source)).await?);
         }
         Ok(async move { try_join_all(up).await.map(drop) })
     }
@@ -419,7 +426,7 @@ impl Ingest {
     /// Takes views that are no more out of service.
     async fn drop_removed(&self) -> Result<(), IngestError> {
         // A source that is removed as well may still be on its way out, and would backfill them again.
-        let is_read = |source: &String| self.sources.iter().any(|read| read.name == *source);
+        let is_read = |source: &String| self.sources.iter().any(|read| read.source.name == *source);
         let is_defined = |view: &String| self.views.iter().any(|plan| plan.view == *view);
         for (view, _) in self.known.iter().filter(|(view, source)| is_read(source) && !is_defined(view)) {
             drop_view(&*self.shared.store, view).await?;
@@ -477,17 +484,17 @@ impl Ingest {
     }
 
     fn unknown(&self, source: &str) -> IngestError {
-        let known = self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = self.sources.iter().map(|feed| feed.source.name.as_str()).collect::<Vec<_>>().join(", ");
         IngestError::UnknownSource { given: source.to_owned(), known }
     }
 }
 
 /// How a source and its views are to be defined.
-fn definitions(sources: &[Arc<SourcePlan>], views: &[Arc<FeaturePlan>], pipeline: &Pipeline) -> Definitions {
-    let source = sources.iter().find(|source| source.name == pipeline.source().name);
-    let source = Arc::clone(source.unwrap_or(pipeline.source()));
-    let plans = plans_of(views, &source);
-    (source, plans)
+fn definitions(sources: &[SourceFeed], views: &[Arc<FeaturePlan>], pipeline: &Pipeline) -> Definitions {
+    let feed = sources.iter().find(|feed| feed.source.name == pipeline.source().name);
+    let feed = feed.cloned().unwrap_or_else(|| pipeline.feed());
+    let plans = plans_of(views, &feed.source);
+    (feed, plans)
 }
 
 /// The views of a source.

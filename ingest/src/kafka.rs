@@ -6,7 +6,7 @@
 //! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
 //!
 //! Reading order: `record` (one record), `gather` (batches), `reader` (the thread), `context` (what librdkafka tells
-//! it); `probe`, `topic_settings`, `timestamps` and `watch` (what the topic itself is like), `settings`, `failure`, `metrics`.
+//! it); `probe`, `topic_settings`, `timestamps` and `watch` (what the topic itself is like), `settings`, `failure`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemark_host::Host;
-use tidemark_kernel::source::Start;
 use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::{Epochs, Positions};
 use tokio::runtime::Handle;
@@ -26,12 +25,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::feed::Start;
+use crate::metrics::TopicMetrics;
 use crate::room::Room;
 
 mod context;
 mod failure;
 mod gather;
-mod metrics;
 mod probe;
 mod reader;
 pub(crate) mod record;
@@ -43,7 +43,6 @@ mod topic_settings;
 mod watch;
 
 pub use gather::Gathered;
-pub use metrics::TopicMetrics;
 pub use probe::TopicProperties;
 pub use timestamps::Timestamps;
 pub use topic_settings::TopicSettings;
@@ -99,8 +98,10 @@ pub trait Topics: Send + Sync + fmt::Debug {
 /// What a reader reads, and how it hands that over.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The source, which is one of a topic.
+    /// The source.
     pub source: Arc<SourcePlan>,
+    /// The name of its topic.
+    pub topic: String,
     /// The id of the history that the records go to: those who read the topic into the same one share its partitions.
     pub history: String,
     /// The id of the topic, where the brokers give one: the reader ends where the topic has another.
@@ -252,13 +253,14 @@ impl TopicReader {
         host: &Host,
         subscription: Subscription,
     ) -> Result<(Self, mpsc::Receiver<Input>), IngestError> {
-        let Subscription { source, history, id, metrics, room } = subscription;
+        let Subscription { source, topic, history, id, metrics, room } = subscription;
         let orders = Arc::new(Orders::default());
         let (send, inputs) = mpsc::channel(AHEAD);
         let task = reader::Task {
             host: host.clone(),
             config: config.clone(),
             source,
+            topic,
             history,
             id,
             metrics,

@@ -13,7 +13,7 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
 use tidemark_kernel::{Partition, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
-use crate::decode::form::{Beside, Form, Forms};
+use crate::decode::form::{Beside, Form, Forms, Letter};
 use crate::decode::{
     Batch, ColumnsBuilder, Decoder, GIVEN_UP, LONGEST, LOST, RecordPlace, RowsBuilder, decoder,
 };
@@ -24,23 +24,6 @@ use crate::kafka::record::{TopicDecoder, kept};
 mod summary;
 
 pub use summary::{Kind, Summary, summary};
-
-/// A record that was rejected, as it can be read again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Letter {
-    /// The partition that it was first read from: its rules decide about it.
-    pub(crate) partition: Partition,
-    /// Its offset there.
-    pub(crate) offset: i64,
-    /// Where it came from, for people.
-    pub(crate) place: String,
-    /// The record's own timestamp, where it has one.
-    pub(crate) time: Option<Time>,
-    /// How its bytes are read.
-    pub(crate) form: Form,
-    /// The bytes received.
-    pub(crate) raw: Vec<u8>,
-}
 
 /// A row of `dead_letters`.
 pub(crate) struct Row<'a> {

@@ -6,7 +6,7 @@
 //! it has, and so a crash at any instant loses nothing and doubles nothing.
 //!
 //! Reading order: [`decode`]; [`journal`] (what the file partition and the push partition are made of), [`files`], [`push`];
-//! [`kafka`] (a topic as partitions); then `apply` (the one place that touches the kernel's states), `view` (the protocol
+//! [`feed`] (the topic of a source) and [`kafka`] (a topic as partitions); then `apply` (the one place that touches the kernel's states), `view` (the protocol
 //! with the online store), `tables` (the one with the event tables), `backfill` (a view from history), `division` (which
 //! partitions of it a worker does), `pipeline` (one source), `room` (how much of it is on its way to its views), `memory` (how
 //! much all of that may hold), [`tally`] (what became of its records), [`letters`] (those that were rejected, read back),
@@ -19,6 +19,7 @@ mod backfill;
 pub mod decode;
 mod division;
 pub mod error;
+pub mod feed;
 pub mod files;
 pub mod health;
 mod ingest;
@@ -47,6 +48,7 @@ mod view;
 mod tests;
 
 pub use error::IngestError;
+pub use feed::{SourceFeed, TopicFeed};
 pub use files::{Changed, Earlier, EarlierKind};
 pub use health::{Ahead, Condition, Health};
 pub use ingest::{Ingest, IngestConfig, IngestHandle};

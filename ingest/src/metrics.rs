@@ -13,7 +13,10 @@ use tidemark_offline::Positions;
 use tidemark_proto::prometheus::{Exposition, Histogram};
 
 use crate::decode::Batch;
-use crate::kafka::TopicMetrics;
+
+mod topic;
+
+pub use topic::TopicMetrics;
 
 /// Upper edges of the buckets of [`SourceMetrics::freshness`], in seconds.
 const FRESHNESS: &[f64] =

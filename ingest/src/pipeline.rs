@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use tidemark_host::Host;
-use tidemark_kernel::source::Feed;
 use tidemark_kernel::{FeaturePlan, Partition, SourcePlan, Time};
 use tidemark_offline::table::properties;
 use tidemark_offline::{OfflineStore, Positions, TableError};
@@ -27,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::backfill::{Backfill, begin, counts};
 use crate::error::IngestError;
+use crate::feed::{SourceFeed, TopicFeed};
 use crate::health::{Health, SourceHealth};
 use crate::kafka::Topics;
 use crate::memory::{Memory, SourceMemory};
@@ -109,6 +109,8 @@ pub(crate) struct Pipeline {
     shared: Shared,
     /// The version under which its partitions are read.
     source: Arc<SourcePlan>,
+    /// The topic that it is read from, if it has one.
+    topic_feed: Option<TopicFeed>,
     tables: Tables,
     /// The views that are up.
     views: Vec<Live>,
@@ -161,7 +163,8 @@ impl std::fmt::Debug for Pipeline {
 impl Pipeline {
     /// Opens a source's tables. Its views are not up yet: [`switch`](Self::switch) it to them before it takes
     /// anything. A source that has changed since it was last open is opened as it was.
-    pub(crate) async fn open(shared: Shared, source: Arc<SourcePlan>) -> Result<Self, IngestError> {
+    pub(crate) async fn open(shared: Shared, feed: SourceFeed) -> Result<Self, IngestError> {
+        let SourceFeed { source, topic: topic_feed } = feed;
         let before = shared.kept.as_ref().map(|kept| kept.source(&source.name)).transpose()?.flatten();
         let before = before.filter(|before| before.version() != source.version()).map(Arc::new);
         let memory = Arc::new(shared.memory.for_source());
@@ -182,6 +185,7 @@ impl Pipeline {
         let mut pipeline = Self {
             shared,
             source,
+            topic_feed,
             tables,
             views: Vec::new(),
             fallen,
@@ -235,6 +239,16 @@ impl Pipeline {
         &self.source
     }
 
+    /// The same with the topic that it is read from.
+    pub(crate) fn feed(&self) -> SourceFeed {
+        SourceFeed { source: Arc::clone(&self.source), topic: self.topic_feed.clone() }
+    }
+
+    /// Whether it is read like this already.
+    fn is_fed_by(&self, feed: &SourceFeed) -> bool {
+        feed.source == self.source && feed.topic == self.topic_feed
+    }
+
     /// The files that were ended where they stood, as [asked for](Shared::give_up).
     pub(crate) fn given_up(&self) -> &[FileReport] {
         &self.given_up
@@ -262,10 +276,12 @@ impl Pipeline {
     /// whatever changed is backfilled, and everything that waits in the partitions that we keep is taken in.
     pub(crate) async fn switch(
         &mut self,
-        source: Arc<SourcePlan>,
+        feed: SourceFeed,
         plans: &[Arc<FeaturePlan>],
         watch: Watch<'_>,
     ) -> Result<(), IngestError> {
+        let is_as_before = self.is_fed_by(&feed);
+        let SourceFeed { source, topic: topic_feed } = feed;
         let changed = source.version() != self.source.version();
         let mut finished = Ok(());
         if changed {
@@ -295,7 +311,7 @@ impl Pipeline {
             }
             finished => finished?,
         }
-        let tables = if source == self.source {
+        let tables = if is_as_before {
             None
         } else {
             Some(self.shared.tables(Arc::clone(&source), &self.memory).await?)
@@ -312,6 +328,7 @@ impl Pipeline {
             self.tables = tables;
         }
         self.source = source;
+        self.topic_feed = topic_feed;
         if changed {
             self.known.clear();
             self.pushes = None;
@@ -342,7 +359,7 @@ impl Pipeline {
     /// Generations begun before the version changes are not used again, even those of the same plan: the version may have
     /// been in force before, and they may hold records that were read again since.
     async fn claim(&mut self, plans: &[Arc<FeaturePlan>]) -> Result<(), IngestError> {
-        if !matches!(self.source.feed, Feed::Kafka(_)) {
+        if self.topic_feed.is_none() {
             return Ok(());
         }
         let health = self.health.clone();

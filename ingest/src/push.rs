@@ -24,7 +24,7 @@ mod http;
 mod tests;
 
 pub(crate) use applied::Applied;
-pub(crate) use http::{Accepting, router};
+pub(crate) use http::{Accepting, Pushing, router};
 
 /// How many requests may wait before senders have to.
 const WAITING: usize = 1024;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{Explain, FeaturePlan, Offset, Partition, Position, SourcePlan, Span, Time};
+use tidemark_kernel::{Explain, FeaturePlan, Offset, Partition, Position, Span, Time};
 use tidemark_offline::table::{PartitionStatistics, layout};
 use tidemark_offline::{OfflineTable, TableKind};
 use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
@@ -14,6 +14,7 @@ use tidemark_store::{Generation, OnlineStore, Sizes, StoreError};
 use crate::backfill;
 use crate::decode::RETRACTED;
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::health::Ahead;
 use crate::journal::files::KnownFile;
 use crate::pipeline::Shared;
@@ -163,11 +164,12 @@ impl Shared {
     /// Where a source stands that is read under this version. Whatever takes it in is neither asked nor held up.
     pub(crate) async fn status(
         &self,
-        source: &Arc<SourcePlan>,
+        feed: &SourceFeed,
         detail: Detail,
     ) -> Result<SourceStatus, IngestError> {
+        let source = &feed.source;
         let mut partitions: BTreeMap<Partition, PartitionStatus> = BTreeMap::new();
-        let (ends, unreachable) = match self.ends_of_partitions(source).await {
+        let (ends, unreachable) = match self.ends_of_partitions(feed).await {
             Ok(ends) => (ends, None),
             // Brokers that are away hide nothing else.
             Err(error) => (self.ends(&source.name)?, Some(error.explained())),
@@ -189,7 +191,7 @@ impl Shared {
             let status = partitions.entry(*partition).or_default();
             (status.events, status.newest) = (held.rows, held.newest_event);
         }
-        let ahead = newest_ahead(source, &*events, &statistics, now).await?;
+        let ahead = newest_ahead(feed, &*events, &statistics, now).await?;
         let held = dead_letters.partition_statistics().await?;
         for (partition, held) in &held {
             partitions.entry(*partition).or_default().dead_letters = held.rows;

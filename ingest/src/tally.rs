@@ -4,7 +4,7 @@
 //! record it looks the same. So records are counted together, with their reasons: what is kept is small however many
 //! records there are, and has the first record of each kind with its place.
 
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 use tidemark_kernel::{FeaturePlan, SourcePlan, Time};
 
 use crate::decode::Batch;

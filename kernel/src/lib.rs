@@ -1,6 +1,6 @@
 //! What a feature *means*.
 //!
-//! Everything that decides a value is here, once: [`time`], [`window`]s, [`visibility`], [`aggregate`]s, tiles
+//! Everything that decides a value is here, once: how a record becomes an event ([`source`]), [`time`], [`window`]s, [`visibility`], [`aggregate`]s, tiles
 //! ([`state`]), the compiled [`plan`], whole [`answer`]s, and the canonical bytes of state ([`codec`]). Engines
 //! carry it out; they never decide it again. The [`oracle`] says the same a second time, slowly and obviously, and
 //! tests hold the two together.
@@ -8,9 +8,18 @@
 //! This crate must never contain I/O, async, clocks, Kafka, Redis, gRPC, DataFusion or definition syntax. Of Arrow
 //! it knows arrays and schemas only.
 //!
-//! Reading order: [`time`] and [`value`] with [`value::convert`] (what of people's data becomes which value), then
-//! [`event`], [`window`] and [`span`], [`aggregate`], [`layout`], [`parts`] and [`state`], [`retention`], [`answer`],
-//! [`replay`]; last the [`oracle`]. [`error`] is what the errors of all engines have in common.
+//! Where records come from and how they get here is not its business: brokers, files and requests end before it.
+//!
+//! Reading order, in which no module uses a later one:
+//!
+//! 1. What everything is made of: [`error`] (what the errors of all engines have in common), [`codec`] (the primitives of stored
+//!    bytes), [`time`], [`value`] with [`value::convert`] (what of people's data becomes which value).
+//! 2. From records to events: [`event`], [`unique`] (records that were sent twice), [`source`] (which records are accepted), [`key`].
+//! 3. What a view computes: [`exact`] (sums without an order), [`aggregate`], [`window`], [`layout`], [`plan`] with the
+//!    fingerprint, [`service`].
+//! 4. States and answers: [`span`] (how tiles grow), [`parts`], [`state`], [`retention`], [`answer`], [`visibility`], [`replay`],
+//!    [`token`].
+//! 5. Last the [`oracle`].
 
 pub mod aggregate;
 pub mod answer;

@@ -9,17 +9,8 @@ use crate::codec::Writer;
 use crate::layout::Layout;
 use crate::source::{self, SourceVersion};
 use crate::time::Span;
-use crate::value::{FeatureType, Type};
+use crate::value::{FeatureType, Field, Type};
 use crate::window::Window;
-
-/// A named, typed column.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub ty: Type,
-}
 
 /// One part of a view's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +83,13 @@ pub struct ViewSpec {
     pub entity: String,
     /// The source its events come from.
     pub source: String,
-    /// The version of that source, where it is part of the view's meaning: see
-    /// [`SourcePlan::version_in_views`](crate::source::SourcePlan::version_in_views).
+    /// The version of that source, where it is part of the view's meaning: where several workers share its partitions.
+    ///
+    /// There a partition can change hands while a new version is applied: which version read a record cannot be told
+    /// afterwards. So another reading of the source makes other views, backfilled from a history that was read the new
+    /// way. A source that one process reads has none: that process changes from one definition to the next at a position
+    /// that it knows. [`READING`](source::READING) is part of every view: a process of another version of Tidemark
+    /// cannot read the earlier way up to some position.
     pub source_version: Option<SourceVersion>,
     /// The source's fields that the keys and expressions use.
     pub fields: Vec<Field>,
@@ -327,7 +323,7 @@ impl Fingerprint {
         }
         out.varint(spec.time_travel.millis() as u64);
         out.varint(spec.max_age.map_or(0, |age| age.millis() as u64 + 1));
-        // Nothing is written for none, so that fingerprints of other feeds stay what they were.
+        // Nothing is written for none, so that fingerprints older than this field stay what they were.
         if let Some(version) = spec.source_version {
             out.bytes(&version.0.to_be_bytes());
         }

@@ -13,8 +13,8 @@ use crate::plan::FeaturePlan;
 use crate::state::PartitionState;
 use crate::time::{Span, Time};
 
-/// How much further behind the clock a worker may fall between two writes of an entity: a week, as long as Kafka keeps
-/// records unless told otherwise.
+/// How much further behind the clock a worker may fall between two writes of an entity: a week, as long as brokers keep
+/// records by default.
 pub const GRACE: Span = Span::from_secs(7 * 24 * 60 * 60);
 
 /// How long a state is needed: for `span`, counted from the later of its write and `since`.
@@ -96,8 +96,8 @@ mod tests {
     use crate::aggregate::Function;
     use crate::answer::{Answer, Status, answer};
     use crate::event::{Partition, Stamp};
-    use crate::plan::{FeatureSpec, Field, KeyField, ViewSpec};
-    use crate::value::{Type, Value};
+    use crate::plan::{FeatureSpec, KeyField, ViewSpec};
+    use crate::value::{Field, Type, Value};
     use crate::window::Window;
 
     const DAY: i64 = 86_400_000;

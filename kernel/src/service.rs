@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::codec::Writer;
-use crate::plan::{Feature, FeaturePlan, Field, Fingerprint, KeyField};
-use crate::value::Type;
+use crate::plan::{Feature, FeaturePlan, Fingerprint, KeyField};
+use crate::value::{Field, Type};
 
 /// One windowed feature of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

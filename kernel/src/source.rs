@@ -10,62 +10,17 @@ use thiserror::Error;
 
 use crate::codec::Writer;
 use crate::event::Partition;
-use crate::plan::Field;
 use crate::time::{Span, Time};
 use crate::unique::Unique;
-use crate::value::Value;
+use crate::value::{Field, Unit, Value};
 
-mod epoch;
-
-/// Version of how records become events, for every format and feed: which values a field takes, and as what. Part of every
-/// source's version and of every view's fingerprint.
+/// Version of how records become events, for every format, wherever they come from: which values a field takes, and as what.
+/// Part of every source's version and of every view's fingerprint.
 ///
 /// It changes whenever a record of any source gives another event, or is accepted by one version of Tidemark and rejected by
-/// another, although the source is defined as before. Then workers of the two cannot both commit what they read of a topic, and
-/// states that hold records read the earlier way are not used.
+/// another, although the source is defined as before. Then workers of the two cannot both commit what they read of one
+/// partition, and states that hold records read the earlier way are not used.
 pub const READING: u32 = 2;
-
-/// The unit of a numeric time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Seconds.
-    Seconds,
-    /// Milliseconds.
-    Millis,
-    /// Microseconds.
-    Micros,
-    /// Nanoseconds.
-    Nanos,
-}
-
-impl Unit {
-    /// Every unit with its name in definitions.
-    pub const NAMED: [(&str, Self); 4] =
-        [("s", Self::Seconds), ("ms", Self::Millis), ("us", Self::Micros), ("ns", Self::Nanos)];
-
-    /// The name used in definitions.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Seconds => "s",
-            Self::Millis => "ms",
-            Self::Micros => "us",
-            Self::Nanos => "ns",
-        }
-    }
-
-    /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
-    /// Seconds beyond the ends of the number line stay there, far outside what an event may carry.
-    #[must_use]
-    pub const fn time(self, number: i64) -> Time {
-        Time::from_millis(match self {
-            Self::Seconds => number.saturating_mul(1000),
-            Self::Millis => number,
-            Self::Micros => number.div_euclid(1000),
-            Self::Nanos => number.div_euclid(1_000_000),
-        })
-    }
-}
 
 /// A field that holds an instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +52,7 @@ impl TimeField {
 /// Where an event's arrival time comes from: always a property of the record, never the reader's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Arrival {
-    /// The record's own timestamp: Kafka's, or the receive time in the push partition. Rows of files have none and
+    /// The record's own timestamp: the broker's, or the receive time in the push partition. Rows of files have none and
     /// arrive at their event time.
     #[default]
     Record,
@@ -107,54 +62,10 @@ pub enum Arrival {
     Field(TimeField),
 }
 
-/// Where a source's events come from, besides what is pushed or ingested by hand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Feed {
-    /// Nothing but pushes and files named on the command line.
-    #[default]
-    Push,
-    /// Files: path patterns relative to the repo's folder.
-    Files {
-        /// Globs, in the order declared.
-        paths: Vec<String>,
-    },
-    /// A Kafka topic.
-    Kafka(KafkaFeed),
-}
-
-/// A Kafka topic as a feed: each of its partitions is a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaFeed {
-    /// The topic's name.
-    pub topic: String,
-    /// Where a partition is read from that was never read before.
-    pub start: Start,
-    /// How far ahead of the brokers' clocks the topic may let producers set the timestamps of records. None allows any
-    /// topic. It decides about topics, never about records.
-    pub max_timestamp_ahead: Option<Span>,
-}
-
-impl KafkaFeed {
-    /// How far ahead timestamps may be, unless the source says otherwise: what Kafka allows by default since version 4.
-    pub const DEFAULT_MAX_TIMESTAMP_AHEAD: Span = Span::from_secs(3600);
-}
-
-/// Where reading a partition begins. Only the first time: from then on, what was kept says where to go on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest record that the topic still has.
-    #[default]
-    Earliest,
-    /// Behind the newest record.
-    Latest,
-    /// At the first record whose timestamp is this instant or later.
-    At(Time),
-}
-
 /// Where a field comes from, if not from the column or member of its own name.
 ///
-/// [`Key`](Self::Key), [`Header`](Self::Header) and [`Timestamp`](Self::Timestamp) are beside the value of a Kafka
-/// record. Pushed records and rows of files have none of them: there the field comes by its own name. The bytes of a
+/// [`Key`](Self::Key), [`Header`](Self::Header) and [`Timestamp`](Self::Timestamp) are beside the value of a
+/// message. Pushed records and rows of files have none of them: there the field comes by its own name. The bytes of a
 /// key or header are text in the field's type, such as `42`; a field of type bytes takes them as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -172,7 +83,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether only a Kafka record has it, beside its value.
+    /// Whether only a message of a broker has it, beside its value.
     #[must_use]
     pub const fn is_beside_value(&self) -> bool {
         matches!(self, Self::Key | Self::Header(_) | Self::Timestamp)
@@ -206,8 +117,8 @@ pub struct SourcePlan {
     pub name: String,
     /// Every declared field; all of them are kept in the event table.
     pub fields: Vec<Field>,
-    /// The fields that do not come by their own name, and where they come from. Only a source with a Kafka feed has
-    /// fields from [beside the value](Origin::is_beside_value).
+    /// The fields that do not come by their own name, and where they come from. Only a source that is read from
+    /// brokers has fields from [beside the value](Origin::is_beside_value).
     pub origins: BTreeMap<String, Origin>,
     /// The names of the fields that a whole file may lack; they are null in its rows. A file that lacks any other
     /// field is refused. Of a single record any member may be missing.
@@ -225,8 +136,6 @@ pub struct SourcePlan {
     pub unique: Option<Unique>,
     /// Whether the event table keeps the raw payload as well.
     pub keep_raw: bool,
-    /// Where its events come from.
-    pub feed: Feed,
 }
 
 /// Why a record is no event. Such records are kept as dead letters.
@@ -307,7 +216,7 @@ impl SourcePlan {
     }
 
     /// The names that lead to a field in a row of a file, or in the JSON object of a record, outermost first: one
-    /// alone, unless the field is nested. A field from beside a Kafka record's value has its own name.
+    /// alone, unless the field is nested. A field from beside a message's value has its own name.
     #[must_use]
     pub fn path<'s>(&'s self, field: &'s str) -> Vec<&'s str> {
         match self.origins.get(field) {
@@ -320,7 +229,7 @@ impl SourcePlan {
     /// Decides whether a decoded record is an event, and when it happened and arrived.
     ///
     /// `field` gives the value of a declared field. `received` is when the record was received, as its partition keeps
-    /// it: the timestamp of a Kafka record, the time of receipt of a push, for rows of files when the file was added to
+    /// it: the timestamp of a message, the time of receipt of a push, for rows of files when the file was added to
     /// the file partition. None where that is not known: then its arrival is not bounded.
     ///
     /// # Errors
@@ -448,18 +357,6 @@ impl SourcePlan {
     fn is_bounded_anew(&self, bound: Span) -> bool {
         self.arrival != Arrival::Record || bound != Self::DEFAULT_MAX_ARRIVAL_AHEAD
     }
-
-    /// The version, where it is part of what views of this source mean: where the feed is Kafka.
-    ///
-    /// Several workers read a topic, and a partition can change hands while a new version is applied: which version
-    /// read a record cannot be told afterwards. So another reading of a topic makes other views, backfilled again from a
-    /// history that was read the new way. Files and pushes are read by one process, which changes from one definition to
-    /// the next at a position that it knows. [`READING`] is part of every view: a process of another version of Tidemark cannot
-    /// read the earlier way up to some position.
-    #[must_use]
-    pub fn version_in_views(&self) -> Option<SourceVersion> {
-        matches!(self.feed, Feed::Kafka(_)).then(|| self.version())
-    }
 }
 
 /// The version of a source's reading of its records.
@@ -489,13 +386,7 @@ mod tests {
             max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
             unique: None,
             keep_raw: false,
-            feed: Feed::Push,
         }
-    }
-
-    fn topic(name: &str, start: Start) -> Feed {
-        let max_timestamp_ahead = Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD);
-        Feed::Kafka(KafkaFeed { topic: name.into(), start, max_timestamp_ahead })
     }
 
     #[test]
@@ -592,9 +483,6 @@ mod tests {
         };
         assert!(with(|other| other.name = "other".into()));
         assert!(with(|other| other.keep_raw = true));
-        assert!(with(|other| {
-            other.feed = topic("payments", Start::Latest);
-        }));
         assert!(!with(|other| other.fields[0].ty = Type::Timestamp));
         assert!(!with(|other| other.fields.push(Field { name: "more".into(), ty: Type::Bool })));
         assert!(!with(|other| other.event_time.unit = Some(Unit::Millis)));
@@ -654,14 +542,6 @@ mod tests {
         assert_eq!(at(1_767_254_400.25), Ok((time, time)));
         assert!(matches!(at(f64::NAN), Err(Rejection::NoEventTime(_))));
         assert!(matches!(at(f64::INFINITY), Err(Rejection::OutOfRange { .. })));
-    }
-
-    #[test]
-    fn only_how_topics_are_read_is_part_of_views() {
-        let mut source = source(Arrival::Record);
-        assert_eq!(source.version_in_views(), None);
-        source.feed = topic("payments", Start::default());
-        assert_eq!(source.version_in_views(), Some(source.version()));
     }
 
     #[test]

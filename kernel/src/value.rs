@@ -9,6 +9,9 @@ use crate::time::Time;
 
 pub mod arrow;
 pub mod convert;
+mod unit;
+
+pub use unit::Unit;
 
 /// The type of a field, a key, an input or a scalar feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +92,15 @@ impl fmt::Display for FeatureType {
             Self::Counts(ty) => write!(f, "counts({ty})"),
         }
     }
+}
+
+/// A named, typed column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
 }
 
 /// One value. Equality is equality of bits: floats are held in their canonical form.

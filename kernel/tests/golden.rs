@@ -10,9 +10,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use tidemark_kernel::aggregate::{Function, Probability};
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::source::{Arrival, Feed, TimeField, Unit};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::source::{Arrival, TimeField};
 use tidemark_kernel::token::ViewToken;
+use tidemark_kernel::value::{Field, Unit};
 use tidemark_kernel::{
     EntityKey, Explain, FeaturePlan, Layout, Partition, PartitionState, Position, SourcePlan, Span, Stamp,
     Time, Token, Type, Value, Window,
@@ -74,7 +75,6 @@ fn source() -> SourcePlan {
         max_arrival_ahead: None,
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     }
 }
 

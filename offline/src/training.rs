@@ -19,9 +19,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_expr::DerivedEvaluator;
 use tidemark_kernel::replay::Question;
-use tidemark_kernel::source::Unit;
-use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::{data_type, feature_data_type};
+use tidemark_kernel::value::{Type, Unit};
 use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
 
 use crate::history::{Effort, History};

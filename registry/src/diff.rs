@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tidemark_kernel::plan::{Feature, FeaturePlan, Field};
+use tidemark_kernel::plan::{Feature, FeaturePlan};
 use tidemark_kernel::service::ServicePlan;
-use tidemark_kernel::source::{Feed, SourcePlan};
-use tidemark_kernel::value::Type;
+use tidemark_kernel::source::SourcePlan;
+use tidemark_kernel::value::{Field, Type};
 
+use crate::feed::Feed;
 use crate::file::{Files, Place};
 use crate::problem::{Problem, Problems};
 use crate::repo::Repo;
@@ -112,7 +113,11 @@ pub fn diff(old: &Repo, new: &Repo, needs: &BTreeMap<String, Needs>) -> Result<V
 
 /// What changes, followed or not.
 pub(crate) fn changes(old: &Repo, new: &Repo) -> Vec<Change> {
-    let sources = compare(Kind::Source, &old.sources, &new.sources, source_reasons);
+    let sources = compare(Kind::Source, &old.sources, &new.sources, |was, is| {
+        let mut reasons = source_reasons(was, is);
+        reasons.extend(feed_reasons(old.feeds.get(&was.name), new.feeds.get(&is.name)));
+        reasons
+    });
     let views = compare(Kind::View, &old.views, &new.views, view_reasons);
     let services = compare(Kind::Service, &old.services, &new.services, service_reasons);
     [sources, views, services].concat()
@@ -122,7 +127,7 @@ fn compare<P>(
     kind: Kind,
     old: &BTreeMap<String, Arc<P>>,
     new: &BTreeMap<String, Arc<P>>,
-    reasons: fn(&P, &P) -> Vec<String>,
+    reasons: impl Fn(&P, &P) -> Vec<String>,
 ) -> Vec<Change> {
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort_unstable();
@@ -165,8 +170,13 @@ fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
     changed(&mut reasons, old.max_arrival_ahead != new.max_arrival_ahead, "max_arrival_ahead");
     changed(&mut reasons, old.unique != new.unique, "unique");
     changed(&mut reasons, old.keep_raw != new.keep_raw, "raw");
-    match (&old.feed, &new.feed) {
-        (Feed::Kafka(was), Feed::Kafka(is)) => {
+    reasons
+}
+
+fn feed_reasons(old: Option<&Feed>, new: Option<&Feed>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    match (old, new) {
+        (Some(Feed::Kafka(was)), Some(Feed::Kafka(is))) => {
             changed(&mut reasons, was.topic != is.topic, "topic");
             let differs = was.max_timestamp_ahead != is.max_timestamp_ahead;
             changed(&mut reasons, differs, "max_timestamp_ahead");
@@ -291,7 +301,7 @@ fn field_refusal(new: &Repo, source: &SourcePlan, held: &HeldField) -> Option<Pr
 }
 
 fn topic_refusal(new: &Repo, is: &SourcePlan, read: Option<&str>) -> Option<Problem> {
-    let (Some(was), Feed::Kafka(feed)) = (read, &is.feed) else { return None };
+    let (was, feed) = (read?, new.feeds.get(&is.name)?.kafka()?);
     if was == feed.topic {
         return None;
     }

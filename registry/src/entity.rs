@@ -1,6 +1,6 @@
 //! Entities: what features describe.
 
-use tidemark_kernel::plan::Field;
+use tidemark_kernel::value::Field;
 
 use crate::field::FieldDeclaration;
 use crate::name;

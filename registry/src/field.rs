@@ -1,9 +1,8 @@
 //! Fields: a name, a type, and where a source's field comes from.
 
 use tidemark_expr::closest;
-use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::Origin;
-use tidemark_kernel::value::Type;
+use tidemark_kernel::value::{Field, Type};
 
 use crate::file::Place;
 use crate::name;

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use crate::file::{Files, Place};
 use crate::problem::Problem;
-use crate::repo::PROJECT_FILE;
+
+/// The file with a project's settings.
+pub const PROJECT_FILE: &str = "tidemark.yaml";
 
 /// Top folders that hold no definitions.
 const OTHERS: [&str; 2] = ["data", "tests"];

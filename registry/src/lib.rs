@@ -8,14 +8,15 @@
 //! This crate must never contain the execution of features.
 //!
 //! Reading order: `file` (places), `tree` (YAML with places), `shape` (what a tree should be), then one file for
-//! each kind of declaration (`entity`, `source`, `view`, `service`, `project`), `environment` (what settings leave to
-//! it), [`Repo`], [`applied`], [`mod@diff`].
+//! each kind of declaration (`entity`, `source` and its [`feed`], `view`, `service`, `project`), `environment` (what
+//! settings leave to it), [`Repo`], [`applied`], [`mod@diff`].
 
 pub mod applied;
 pub mod diff;
 mod entity;
 mod environment;
 mod expression;
+pub mod feed;
 mod field;
 mod file;
 mod folder;
@@ -34,7 +35,9 @@ pub use applied::{Applied, AppliedError};
 pub use diff::{Change, HeldField, Needs, diff};
 pub use entity::Entity;
 pub use environment::{Environment, SettingError, expand};
+pub use feed::Feed;
 pub use file::{File, Files, LineColumn, Place};
+pub use folder::PROJECT_FILE;
 pub use problem::{Colour, Entry, Problem, Problems, Severity};
 pub use project::{Kafka, Offline, Online, Ports, Project};
-pub use repo::{PROJECT_FILE, Repo, load, parse};
+pub use repo::{Repo, load, parse};

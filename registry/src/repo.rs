@@ -9,8 +9,9 @@ use tidemark_kernel::service::ServicePlan;
 use tidemark_kernel::source::SourcePlan;
 
 use crate::entity::{Entity, EntityDeclaration};
+use crate::feed::Feed;
 use crate::file::{Files, Place};
-use crate::folder;
+use crate::folder::{self, PROJECT_FILE};
 use crate::name;
 use crate::problem::{Problem, Problems};
 use crate::project::Project;
@@ -20,9 +21,6 @@ use crate::source::SourceDeclaration;
 use crate::tree::{self, Kind, Node, Scalar};
 use crate::view::{self, ViewDeclaration};
 
-/// The file with a project's settings.
-pub const PROJECT_FILE: &str = "tidemark.yaml";
-
 /// A checked repo.
 #[derive(Clone, Debug)]
 pub struct Repo {
@@ -30,8 +28,10 @@ pub struct Repo {
     pub project: Project,
     /// What features describe, by name.
     pub entities: BTreeMap<String, Entity>,
-    /// The streams of events, by name.
+    /// What the records of each stream of events mean, by name.
     pub sources: BTreeMap<String, Arc<SourcePlan>>,
+    /// Where their records come from: one feed for each of the sources, by the same names.
+    pub feeds: BTreeMap<String, Feed>,
     /// The compiled views, by name.
     pub views: BTreeMap<String, Arc<FeaturePlan>>,
     /// The services, by name.
@@ -107,6 +107,7 @@ fn check(files: Files, problems: Vec<Problem>) -> Result<Repo, Problems> {
             .map(|(name, entity)| (name.clone(), entity.entity()))
             .collect(),
         sources: compiled.sources,
+        feeds: compiled.feeds,
         views: compiled.views,
         services: compiled.services,
         descriptions: declarations.descriptions(),
@@ -132,6 +133,7 @@ struct Declarations {
 
 struct Compiled {
     sources: BTreeMap<String, Arc<SourcePlan>>,
+    feeds: BTreeMap<String, Feed>,
     views: BTreeMap<String, Arc<FeaturePlan>>,
     services: BTreeMap<String, Arc<ServicePlan>>,
 }
@@ -187,10 +189,12 @@ impl Declarations {
             .collect();
         self.brokers(reading);
         self.unique.warn(reading);
+        let feeds = sources.iter().filter_map(|(name, source)| Some((name.clone(), source.feed.clone()?)));
+        let feeds = feeds.collect();
         let sources =
             sources.iter().filter_map(|(name, source)| Some((name.clone(), Arc::new(source.plan.clone()?))));
         let views = views.into_iter().filter_map(|(name, plan)| Some((name, plan?)));
-        Compiled { sources: sources.collect(), views: views.collect(), services }
+        Compiled { sources: sources.collect(), feeds, views: views.collect(), services }
     }
 
     /// A topic is read from the project's brokers. Definitions without a project of their own may leave them open.

@@ -1,10 +1,11 @@
 //! Sources: the streams of events.
 
 use tidemark_kernel::Span;
-use tidemark_kernel::source::{Arrival, Feed, SourcePlan, TimeField, Unit};
+use tidemark_kernel::source::{Arrival, SourcePlan, SourceVersion, TimeField};
 use tidemark_kernel::unique::Unique;
-use tidemark_kernel::value::Type;
+use tidemark_kernel::value::{Type, Unit};
 
+use crate::feed::Feed;
 use crate::field::FieldDeclaration;
 use crate::file::Place;
 use crate::name;
@@ -30,13 +31,14 @@ const KEYS: [&str; 12] = [
     "raw",
 ];
 
-/// A source as it is written; its plan is missing where something in it is wrong.
+/// A source as it is written; its plan or its feed is missing where something in it is wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceDeclaration {
     pub(crate) name: Scalar,
     pub(crate) fields: Vec<FieldDeclaration>,
     pub(crate) description: Option<String>,
     pub(crate) plan: Option<SourcePlan>,
+    pub(crate) feed: Option<Feed>,
     /// Where its Kafka feed is declared, if it has one.
     pub(crate) kafka: Option<Place>,
     /// Whether every field could be read: an unknown field may be one that could not.
@@ -80,7 +82,7 @@ impl SourceDeclaration {
         let keep_raw = keep_raw(&shape, reading);
         let description = shape.description(reading);
         let name = name?;
-        let plan = event_time.zip(arrival).zip(feed).map(|((event_time, arrival), feed)| SourcePlan {
+        let plan = event_time.zip(arrival).map(|(event_time, arrival)| SourcePlan {
             name: name.value.clone(),
             fields: fields.iter().map(FieldDeclaration::field).collect(),
             origins: fields.iter().filter_map(FieldDeclaration::named_origin).collect(),
@@ -95,9 +97,15 @@ impl SourceDeclaration {
             max_arrival_ahead: Some(max_arrival_ahead),
             unique,
             keep_raw,
-            feed,
         });
-        Some(Self { name, fields, description, plan, kafka, whole })
+        Some(Self { name, fields, description, plan, feed, kafka, whole })
+    }
+
+    /// The source's version, where it is part of what its views mean: workers share the partitions of a topic, while files
+    /// and pushes are read by one process. See [`ViewSpec::source_version`](tidemark_kernel::plan::ViewSpec::source_version).
+    pub(crate) fn version_in_views(&self) -> Option<SourceVersion> {
+        self.feed.as_ref()?.kafka()?;
+        self.plan.as_ref().map(SourcePlan::version)
     }
 
     /// The declaration of a field.

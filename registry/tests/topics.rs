@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_kernel::source::{Feed, KafkaFeed, Origin, Start};
+use tidemark_kernel::source::Origin;
 use tidemark_kernel::time::{Span, Time};
-use tidemark_registry::{Kafka, Offline, Online, Repo, parse};
+use tidemark_registry::feed::{KafkaFeed, Start};
+use tidemark_registry::{Feed, Kafka, Offline, Online, Repo, parse};
 
 const SETTINGS: &str = "\
 project: shop
@@ -48,6 +49,30 @@ fn a_source_says_where_its_fields_come_from() {
     assert_eq!(repo.views["v"].source_version, Some(source.version()));
 }
 
+/// Fingerprints name what is stored: how a source gets its records decides no more of them than that topics have workers that
+/// share their partitions.
+#[test]
+fn of_a_feed_only_whether_workers_share_it_is_part_of_views() {
+    let fingerprint = |text: &str| repo(text).views["v"].fingerprint().to_string();
+    assert_eq!(repo(PAYMENTS).sources["payments"].version().to_string(), "2755c991a3bf6a0c");
+    assert_eq!(fingerprint(PAYMENTS), "b2b54299d4cd9340755d67b54ad8c45d");
+    let elsewhere = "topic: orders, start: latest, max_timestamp_ahead: any";
+    let elsewhere = PAYMENTS.replace("topic: payments.v2, start: earliest", elsewhere);
+    assert_eq!(fingerprint(&elsewhere), fingerprint(PAYMENTS));
+
+    let mut plain = PAYMENTS.to_owned();
+    for from in ["key", "{header: trace-id}", "timestamp"] {
+        plain = plain.replace(&format!(", from: {from}"), "");
+    }
+    let kafka = "kafka: {topic: payments.v2, start: earliest}";
+    assert_eq!(fingerprint(&plain), "e133d0760af61395b91b69e9fc8e43da");
+    for feed in ["push: {}", "files: {path: 'payments/*.csv'}"] {
+        let text = plain.replace(kafka, feed);
+        assert_eq!(repo(&text).sources["payments"].version().to_string(), "473d17a2a4420f05", "{feed}");
+        assert_eq!(fingerprint(&text), "d567c67ba7a7993964c9139032cec560", "{feed}");
+    }
+}
+
 #[test]
 fn columns_paths_and_optional_fields_need_no_topic() {
     let fields = "
@@ -72,15 +97,14 @@ fn columns_paths_and_optional_fields_need_no_topic() {
 
 #[test]
 fn a_topic_is_read_from_where_its_source_says() {
-    let start =
-        |written: &str| match &repo(&PAYMENTS.replace(", start: earliest", written)).sources["payments"].feed
-        {
-            Feed::Kafka(KafkaFeed { topic, start, .. }) => {
-                assert_eq!(topic, "payments.v2");
-                *start
-            }
-            other => panic!("{other:?}"),
-        };
+    let start = |written: &str| match &repo(&PAYMENTS.replace(", start: earliest", written)).feeds["payments"]
+    {
+        Feed::Kafka(KafkaFeed { topic, start, .. }) => {
+            assert_eq!(topic, "payments.v2");
+            *start
+        }
+        other => panic!("{other:?}"),
+    };
     assert_eq!(start(""), Start::Earliest);
     assert_eq!(start(", start: earliest"), Start::Earliest);
     assert_eq!(start(", start: latest"), Start::Latest);
@@ -93,9 +117,9 @@ fn a_topic_is_read_from_where_its_source_says() {
 fn arrivals_and_timestamps_are_bounded_unless_a_source_says_otherwise() {
     let bounds = |kafka: &str, more: &str| {
         let text = PAYMENTS.replace(", start: earliest", kafka).replace("event_time: t", more);
-        let source = repo(&text).sources["payments"].clone();
-        let Feed::Kafka(feed) = &source.feed else { panic!("a topic") };
-        (source.max_arrival_ahead, feed.max_timestamp_ahead)
+        let repo = repo(&text);
+        let feed = repo.feeds["payments"].kafka().expect("a topic");
+        (repo.sources["payments"].max_arrival_ahead, feed.max_timestamp_ahead)
     };
     let (minute, hour) = (Some(Span::from_secs(60)), Some(Span::from_secs(3600)));
     assert_eq!(bounds("", "event_time: t"), (minute, hour));

@@ -1,9 +1,13 @@
 //! ARROWS-1: who may know whom. The list is the design's; an arrow that is not in it fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+
+mod circles;
 
 /// Which crates of the workspace each crate may depend on.
 const ARROWS: [(&str, &[&str]); 16] = [
@@ -135,6 +139,17 @@ fn no_arrow_points_where_the_design_has_none() {
 fn the_kernel_knows_little_of_the_world() {
     for dependency in &dependencies()["tidemark-kernel"] {
         assert!(KERNEL.contains(&dependency.as_str()), "the kernel must not know {dependency}");
+    }
+}
+
+/// ARROWS-3: a record means the same wherever it comes from.
+#[test]
+fn the_kernel_names_nothing_that_records_come_from() {
+    for path in circles::sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernel/src")) {
+        let text = fs::read_to_string(&path).expect("readable").to_lowercase();
+        for word in ["kafka", "topic", "feed"] {
+            assert!(!text.contains(word), "{} names `{word}`", path.display());
+        }
     }
 }
 

@@ -9,8 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tidemark_kernel::source::Feed;
-use tidemark_registry::Online;
+use tidemark_registry::{Feed, Online};
 use tidemark_services::compose::{self, Service, items};
 
 use crate::process::{Ran, binary, tidemark};
@@ -150,7 +149,7 @@ fn the_roles_run_commands_that_there_are() {
 fn the_repo_of_the_roles_is_valid_and_complete_with_their_variables() {
     let (repo, ours) = (repo(), roles().into_iter().filter(|role| role.repo().is_some()));
     let loaded = tidemark_registry::load(&repo).unwrap_or_else(|problems| panic!("{problems}"));
-    let feed = &loaded.sources["payments"].feed;
+    let feed = &loaded.feeds["payments"];
     assert!(matches!(feed, Feed::Kafka(feed) if feed.topic == "payments"), "{feed:?}");
     for role in ours {
         let variables = role.variables();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tidemark_engine::sources;
 use tidemark_host::Host;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, KafkaConfig, Memory, Metrics};
 use tidemark_kernel::Time;
@@ -203,10 +204,9 @@ fn a_backfill_is_divided_among_workers() {
 
     world.define(|text| text.replacen("views:\n", &another_view(0), 1));
     let repo = check::repo(&world);
-    let reloads = workers.iter().map(|(_, handle, _)| {
-        let (sources, views) = (repo.sources.values().cloned(), repo.views.values().cloned());
-        handle.reload(sources.collect(), views.collect())
-    });
+    let reloads = workers
+        .iter()
+        .map(|(_, handle, _)| handle.reload(sources(&repo), repo.views.values().cloned().collect()));
     runtime.block_on(try_join_all(reloads)).expect("the view is up");
     let count = |name| [0, 1].map(|worker: usize| metric(&workers[worker].0.prometheus(Time::MIN), name));
     let events: f64 = count("tidemark_ingest_events_total").iter().sum();
@@ -230,7 +230,7 @@ async fn owner(world: &World<'_>, project: String, rows: usize) -> Ingest {
         journal: None,
         offline: Arc::new(check::location(world)),
         commit: CommitRule { every: COMMIT_EVERY, rows },
-        sources: repo.sources.values().cloned().collect(),
+        sources: sources(&repo),
         views: repo.views.values().cloned().collect(),
         store: Arc::new(check::open(world).await.expect("Redis answers")),
         topics: Some(Arc::new(KafkaConfig {

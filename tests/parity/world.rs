@@ -105,7 +105,7 @@ impl World {
     fn batch(&self, run: &[usize]) -> Batch {
         let source = &self.repo.sources["clicks"];
         let offsets: Vec<i64> = run.iter().map(|record| self.offsets[*record]).collect();
-        let column = |(index, field): (usize, &tidemark_kernel::plan::Field)| -> ArrayRef {
+        let column = |(index, field): (usize, &tidemark_kernel::value::Field)| -> ArrayRef {
             array_of(
                 FeatureType::Scalar(field.ty),
                 run.iter().map(|record| &self.records[*record].fields[index]),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tidemark_engine::sources;
+use tidemark_ingest::SourceFeed;
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan, Time};
 use tidemark_registry::Repo;
 
@@ -13,7 +15,7 @@ pub(crate) const VERSIONS: usize = 16;
 /// One way of defining the project.
 #[derive(Debug)]
 pub(crate) struct Definitions {
-    pub(crate) sources: Vec<Arc<SourcePlan>>,
+    pub(crate) sources: Vec<SourceFeed>,
     pub(crate) views: Vec<Arc<FeaturePlan>>,
     pub(crate) service: Arc<ServicePlan>,
 }
@@ -21,7 +23,8 @@ pub(crate) struct Definitions {
 impl Definitions {
     /// The source of a name.
     pub(crate) fn source(&self, name: &str) -> &Arc<SourcePlan> {
-        self.sources.iter().find(|source| source.name == name).expect("both sources are always there")
+        let named = self.sources.iter().map(|feed| &feed.source).find(|source| source.name == name);
+        named.expect("both sources are always there")
     }
 }
 
@@ -59,7 +62,7 @@ views:
         .map_err(|problems| problems.to_string())
         .expect("definitions");
     Definitions {
-        sources: repo.sources.values().cloned().collect(),
+        sources: sources(&repo),
         views: repo.views.values().cloned().collect(),
         service: Arc::clone(&repo.services["all"]),
     }

@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use rdkafka::message::{OwnedMessage, Timestamp};
 use tidemark_host::Host;
 use tidemark_ingest::IngestError;
+use tidemark_ingest::feed::Start;
 use tidemark_ingest::kafka::{
     Gathered, Input, Reader, Subscription, Timestamps, TopicProperties, TopicSettings, Topics,
 };
-use tidemark_kernel::source::{KafkaFeed, Start};
 use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Positions;
+use tidemark_registry::feed::KafkaFeed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
+use tidemark_engine::sources;
 use tidemark_host::Host;
 use tidemark_ingest::journal::Journal;
 use tidemark_ingest::{CommitRule, Ingest, IngestConfig, Memory, unwatched};
@@ -83,7 +84,7 @@ async fn lookups_go_on_while_two_views_are_backfilled() {
         offline,
         // So few rows that history takes longer than a step may.
         commit: CommitRule { rows: 40, ..CommitRule::default() },
-        sources: before.sources.values().cloned().collect(),
+        sources: sources(&before),
         views: before.views.values().cloned().collect(),
         store: Arc::clone(&store),
         topics: None,
@@ -115,8 +116,7 @@ async fn lookups_go_on_while_two_views_are_backfilled() {
     let handle = ingest.handle();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
-    let (sources, views) =
-        (after.sources.values().cloned().collect(), after.views.values().cloned().collect());
+    let (sources, views) = (sources(&after), after.views.values().cloned().collect());
     let filled = tokio::spawn(async move { handle.reload(sources, views).await });
 
     // One of the two is backfilled, the other waits for its history.

@@ -6,7 +6,7 @@ use tidemark_engine::files::{given_up, places};
 use tidemark_engine::topics::{Monitor, Reading, read};
 use tidemark_engine::{Event, Feed, Intake, Project, Tell};
 use tidemark_ingest::{Changed, FileOutcome, FileReport, FilesReport, Watch};
-use tidemark_kernel::{ErrorKind, source};
+use tidemark_kernel::ErrorKind;
 
 use crate::args::{self, Global};
 use crate::clock;
@@ -174,12 +174,9 @@ fn wanted(asked: &args::Ingest, project: &Project) -> Result<Vec<Feed>> {
 
 /// The topics to read: none where files are named.
 fn topics(asked: &args::Ingest, project: &Project) -> Vec<Topic> {
-    let sources = project.repo.sources.values();
-    let sources = sources.filter(|source| asked.source.as_ref().is_none_or(|given| *given == source.name));
-    let topics = sources.filter_map(|source| match &source.feed {
-        source::Feed::Kafka(feed) => Some((source.name.clone(), feed.topic.clone())),
-        source::Feed::Push | source::Feed::Files { .. } => None,
-    });
+    let feeds = project.repo.feeds.iter();
+    let feeds = feeds.filter(|(source, _)| asked.source.as_ref().is_none_or(|given| given == *source));
+    let topics = feeds.filter_map(|(source, feed)| Some((source.clone(), feed.kafka()?.topic.clone())));
     topics.filter(|_| asked.from.is_empty()).collect()
 }
 

@@ -21,6 +21,7 @@ use crate::candidate::Candidate;
 use crate::error::EngineError;
 use crate::event::{Event, Tell};
 use crate::project::Project;
+use crate::sources::sources;
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -170,9 +171,9 @@ impl Definitions {
     async fn run(&mut self, mut repo: Repo) -> Result<(), Failed> {
         let host = self.project.host().clone();
         let began = host.stopwatch();
-        let (sources, views) = (repo.sources.values().cloned(), repo.views.values().cloned());
-        if let Err(error) = self.ingest.reload(sources.collect(), views.collect()).await {
-            let before = self.ingest.reload(self.project.sources(), self.project.views()).await;
+        let views = repo.views.values().cloned().collect();
+        if let Err(error) = self.ingest.reload(sources(&repo), views).await {
+            let before = self.ingest.reload(sources(&self.project.repo), self.project.views()).await;
             let failed = if before.is_ok() { Failed::Refused } else { Failed::Ended };
             return Err(failed(error.into()));
         }

@@ -1,7 +1,7 @@
 use arrow::array::{Float64Array, Int64Array, StringArray};
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::value::Type;
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::value::{Field, Type};
 use tidemark_kernel::window::Window;
 
 use super::*;

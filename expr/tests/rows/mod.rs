@@ -5,9 +5,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field as Column, Schema};
 use tidemark_expr::Scope;
-use tidemark_kernel::plan::Field;
 use tidemark_kernel::value::arrow::{array_of, data_type};
-use tidemark_kernel::value::{FeatureType, Type, Value};
+use tidemark_kernel::value::{FeatureType, Field, Type, Value};
 
 /// The columns.
 pub(crate) const COLUMNS: [(&str, Type); 9] = [

@@ -206,8 +206,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use arrow::array::Array;
-    use tidemark_kernel::plan::Field;
-    use tidemark_kernel::source::{Arrival, Feed, TimeField};
+    use tidemark_kernel::source::{Arrival, TimeField};
+    use tidemark_kernel::value::Field;
     use tidemark_kernel::value::{FeatureType, Value, arrow::array_of};
 
     use super::*;
@@ -225,7 +225,6 @@ mod tests {
             max_arrival_ahead: None,
             unique: None,
             keep_raw: false,
-            feed: Feed::Push,
         }
     }
 

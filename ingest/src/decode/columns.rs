@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 use tidemark_expr::closest;
-use tidemark_kernel::plan::Field;
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{ErrorKind, Explain, SourcePlan, Type};
 
 /// How many names a message lists.
@@ -262,7 +262,7 @@ impl Missing<'_> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField};
+    use tidemark_kernel::source::{Arrival, Origin, TimeField};
 
     use super::*;
 
@@ -279,7 +279,6 @@ mod tests {
             max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
             unique: None,
             keep_raw: false,
-            feed: Feed::Push,
         }
     }
 

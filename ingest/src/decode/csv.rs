@@ -14,7 +14,7 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
-use tidemark_kernel::plan::Field;
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{Explain, SourcePlan, Type};
 
 use super::columns::{self, Made, Names};

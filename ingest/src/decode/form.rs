@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
+use tidemark_kernel::{Partition, Time};
 
 /// How the bytes of a record are read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,23 @@ pub enum Form {
     Columns,
     /// The value of a Kafka record, and what was beside it. None where that was not kept.
     Kafka(Option<Beside>),
+}
+
+/// A record that was rejected, as it can be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Letter {
+    /// The partition that it was first read from: its rules decide about it.
+    pub(crate) partition: Partition,
+    /// Its offset there.
+    pub(crate) offset: i64,
+    /// Where it came from, for people.
+    pub(crate) place: String,
+    /// The record's own timestamp, where it has one.
+    pub(crate) time: Option<Time>,
+    /// How its bytes are read.
+    pub(crate) form: Form,
+    /// The bytes received.
+    pub(crate) raw: Vec<u8>,
 }
 
 /// What a Kafka record has beside its value and its timestamp.

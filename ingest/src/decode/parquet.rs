@@ -15,10 +15,9 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
-use tidemark_kernel::plan::Field;
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::arrow::{data_type, value_at};
-use tidemark_kernel::value::{Type, convert};
+use tidemark_kernel::value::{Field, Type, convert};
 use tidemark_kernel::{Position, SourcePlan};
 use tidemark_offline::input::open_parquet;
 

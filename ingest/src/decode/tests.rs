@@ -7,8 +7,8 @@ use ::parquet::file::properties::WriterProperties;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringViewArray};
 use arrow::array::{Int16Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray};
 use tidemark_host::Host;
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::source::{Arrival, TimeField};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::value::{Type, Value, arrow::value_at};
 use tidemark_kernel::{Explain, SourcePlan};
 
@@ -46,11 +46,10 @@ fn source() -> SourcePlan {
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     }
 }
 
-fn int64(name: &str, unit: tidemark_kernel::source::Unit) -> SourcePlan {
+fn int64(name: &str, unit: tidemark_kernel::value::Unit) -> SourcePlan {
     SourcePlan {
         fields: vec![Field { name: name.into(), ty: Type::Int64 }],
         event_time: TimeField { field: name.into(), unit: Some(unit) },
@@ -267,7 +266,7 @@ async fn parquet_columns_widen_and_instants_are_floored() {
 #[tokio::test]
 async fn parquet_columns_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let unit = tidemark_kernel::source::Unit::Seconds;
+    let unit = tidemark_kernel::value::Unit::Seconds;
     let refused = async |column: ArrayRef, field: &str| {
         let path = parquet_file(&folder, vec![("seen", column)]);
         let error = read(&int64(field, unit), &path, 0).await.expect_err("refused").explained();
@@ -306,7 +305,7 @@ async fn instants_that_no_table_holds_are_dead_letters() {
 async fn the_payload_is_kept_where_the_source_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = written(&folder, "file.ndjson", b"{ \"count\": 1 }\nbroken\n{\"count\":2}\r\n");
-    let source = SourcePlan { keep_raw: true, ..int64("count", tidemark_kernel::source::Unit::Seconds) };
+    let source = SourcePlan { keep_raw: true, ..int64("count", tidemark_kernel::value::Unit::Seconds) };
     let batches = read(&source, &path, 0).await.expect("readable");
     let raw = batches[0].events.column_by_name(layout::RAW).expect("kept");
     let raw = [value_at(raw, 0), value_at(raw, 1)];
@@ -333,7 +332,7 @@ async fn batches_follow_one_another_however_long_the_file() {
     let rows = crate::files::BATCH_ROWS + 10;
     let text: String = (0..rows).map(|row| format!("{{\"count\":{row}}}\n")).collect();
     let path = written(&folder, "file.json", text.as_bytes());
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     let batches = read(&source, &path, 0).await.expect("readable");
     let spans: Vec<_> = batches.iter().map(|batch| (batch.from.0, batch.to.0)).collect();
     let cut = crate::files::BATCH_ROWS as i64;
@@ -345,7 +344,7 @@ async fn a_long_line_is_one_dead_letter() {
     let folder = tempfile::tempdir().expect("a folder");
     let long = "x".repeat(lines::LONGEST);
     let text = format!("{{\"count\":1}}\n{long}{{\"count\":2}}\n{{\"count\":3}}\n");
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     let path = written(&folder, "file.jsonl", text.as_bytes());
     let batches = read(&source, &path, 0).await.expect("readable");
     assert_eq!(rows(&batches[0]), ["1", "3"], "what follows on the long line is no record");
@@ -435,7 +434,7 @@ async fn large_records_make_small_batches() {
     let folder = tempfile::tempdir().expect("a folder");
     let line = format!("{{\"count\":1,\"more\":\"{}\"}}\n", "x".repeat(BATCH_BYTES / 5));
     let path = written(&folder, "file.jsonl", line.repeat(7).as_bytes());
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     let batches = read(&source, &path, 0).await.expect("readable");
     let spans: Vec<_> = batches.iter().map(|batch| (batch.from.0, batch.to.0)).collect();
     assert_eq!(spans, [(0, 5), (5, 7)]);
@@ -444,7 +443,7 @@ async fn large_records_make_small_batches() {
 #[tokio::test]
 async fn csv_that_ends_lines_with_a_carriage_return_alone_is_not_cut_in_silence() {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     let path = written(&folder, "file.csv", b"count\r1\r2\r");
     let error = read(&source, &path, 0).await.expect_err("refused").to_string();
     assert!(error.contains("the header goes on after a carriage return"), "{error}");
@@ -468,7 +467,7 @@ async fn csv_numbers_are_infinite_only_by_name() {
 #[tokio::test]
 async fn a_file_without_rows_is_read_to_its_end() {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     for (name, text) in [("file.csv", "count\n"), ("file.jsonl", ""), ("blank.jsonl", "\n\r\n")] {
         let path = written(&folder, name, text.as_bytes());
         assert!(read(&source, &path, 0).await.expect("readable").is_empty(), "{name}");
@@ -478,7 +477,7 @@ async fn a_file_without_rows_is_read_to_its_end() {
 #[tokio::test]
 async fn what_is_appended_while_a_file_is_read_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = Arc::new(int64("count", tidemark_kernel::source::Unit::Seconds));
+    let source = Arc::new(int64("count", tidemark_kernel::value::Unit::Seconds));
     let path = written(&folder, "file.jsonl", b"{\"count\":1}\n");
     let file = known(&path).expect("readable");
     written(&folder, "file.jsonl", b"{\"count\":1}\n{\"count\":2}\n");

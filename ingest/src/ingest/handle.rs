@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tidemark_kernel::FeaturePlan;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::files::Changed;
 use crate::pipeline::run::Answer;
 use crate::pipeline::take_in::FilesReport;
 use crate::status::{Detail, Status};
 
 pub(super) enum Command {
-    Define { sources: Vec<Arc<SourcePlan>>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
+    Define { sources: Vec<SourceFeed>, views: Vec<Arc<FeaturePlan>>, answer: Answer<()> },
     TakeIn { source: String, patterns: Vec<String>, changed: Changed, answer: Answer<FilesReport> },
     WaitUntilIdle { answer: Answer<()> },
     Status { detail: Detail, answer: Answer<Status> },
@@ -48,7 +49,7 @@ impl IngestHandle {
     /// defined by then. [`IngestError::Superseded`] where definitions were replaced again before.
     pub async fn reload(
         &self,
-        sources: Vec<Arc<SourcePlan>>,
+        sources: Vec<SourceFeed>,
         views: Vec<Arc<FeaturePlan>>,
     ) -> Result<(), IngestError> {
         self.ask(|answer| Command::Define { sources, views, answer }).await

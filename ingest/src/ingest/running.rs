@@ -5,11 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
-use tidemark_kernel::{FeaturePlan, SourcePlan};
+use tidemark_kernel::FeaturePlan;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::files::Changed;
 use crate::pipeline::intake::Switch;
 use crate::pipeline::run::{Answer, Definitions, Idle, Line, Request};
@@ -33,7 +34,7 @@ struct Source {
     requests: mpsc::Sender<Request>,
     stop: watch::Sender<bool>,
     idle: watch::Sender<Idle>,
-    reads: watch::Receiver<Arc<SourcePlan>>,
+    reads: watch::Receiver<SourceFeed>,
 }
 
 impl Running {
@@ -55,7 +56,7 @@ impl Running {
         let (requests, receive) = mpsc::channel(WAITING);
         let (stop, stopped) = watch::channel(false);
         let idle = watch::Sender::new(Idle::Unasked);
-        let (reads, is_read) = watch::channel(Arc::clone(pipeline.source()));
+        let (reads, is_read) = watch::channel(pipeline.feed());
         let line = Line { first, requests: receive, stop: stopped, idle: idle.clone(), reads };
         let name = pipeline.source().name.clone();
         self.tasks.spawn(pipeline.run(line));
@@ -111,19 +112,19 @@ impl Running {
     /// Defines a source and its views otherwise, or adds it. What is returned ends once every view is up.
     pub(super) async fn switch(
         &mut self,
-        source: Arc<SourcePlan>,
+        feed: SourceFeed,
         plans: Vec<Arc<FeaturePlan>>,
     ) -> Result<BoxFuture<'static, Result<(), IngestError>>, IngestError> {
-        if let Some(known) = self.sources.get(&source.name) {
+        if let Some(known) = self.sources.get(&feed.source.name) {
             // Sent now: of two switches the later one counts.
             let (answer, up) = oneshot::channel();
-            let sent = known.requests.send(Request::Switch(Switch { source, plans, answer })).await;
+            let sent = known.requests.send(Request::Switch(Switch { feed, plans, answer })).await;
             sent.map_err(|_| IngestError::NotRunning)?;
             return Ok(async move { up.await.unwrap_or_else(|_| Err(IngestError::NotRunning)) }.boxed());
         }
-        let mut pipeline = Pipeline::open(self.shared.clone(), Arc::clone(&source)).await?;
+        let mut pipeline = Pipeline::open(self.shared.clone(), feed.clone()).await?;
         pipeline.begin_running();
-        pipeline.switch(source, &plans, &unwatched).await?;
+        pipeline.switch(feed, &plans, &unwatched).await?;
         let up = pipeline.all_up();
         self.add(pipeline, None);
         Ok(up.boxed())
@@ -151,9 +152,9 @@ impl Running {
         &self,
         detail: Detail,
     ) -> impl Future<Output = Result<Vec<SourceStatus>, IngestError>> + Send + use<> {
-        let sources = self.sources.values().map(|source| source.reads.borrow().clone());
-        let (sources, shared) = (sources.collect::<Vec<_>>(), self.shared.clone());
-        async move { try_join_all(sources.iter().map(|source| shared.status(source, detail))).await }
+        let feeds = self.sources.values().map(|source| source.reads.borrow().clone());
+        let (feeds, shared) = (feeds.collect::<Vec<_>>(), self.shared.clone());
+        async move { try_join_all(feeds.iter().map(|feed| shared.status(feed, detail))).await }
     }
 
     /// Waits until every source has taken in and committed everything there is.

@@ -12,8 +12,7 @@ use tidemark_kernel::{Partition, Position, Time};
 
 use super::files::{KnownFile, Records, UNENDED, insert, next_entry};
 use super::{Journal, JournalError, opened};
-use crate::decode::form::Form;
-use crate::letters::Letter;
+use crate::decode::form::{Form, Letter};
 
 /// (source, ordinal of the input, row from 0) -> the record, as [`encode`] spells it.
 const LETTERS: TableDefinition<'_, (&str, u64, u64), &[u8]> = TableDefinition::new("retried_letters");

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField, Unit};
+use tidemark_kernel::source::{Arrival, Origin, TimeField};
 use tidemark_kernel::unique::Unique;
+use tidemark_kernel::value::{Field, Unit};
 use tidemark_kernel::{SourcePlan, Span, Type};
 
 use super::{Journal, JournalError, opened};
@@ -144,7 +144,6 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
         max_arrival_ahead,
         unique,
         keep_raw,
-        feed: Feed::Push,
     })
 }
 
@@ -211,7 +210,6 @@ mod tests {
             max_arrival_ahead: None,
             unique: None,
             keep_raw: true,
-            feed: Feed::Push,
         }
     }
 

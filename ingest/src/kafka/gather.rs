@@ -7,11 +7,11 @@ use rdkafka::message::Message;
 use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::{Epoch, Epochs, Positions};
 
-use super::TopicMetrics;
 use super::record::{self, TopicDecoder};
 use crate::decode::{BATCH_BYTES, Batch, Forms, RecordPlace, RowsBuilder};
 use crate::error::IngestError;
 use crate::files::accept;
+use crate::metrics::TopicMetrics;
 use crate::room::Room;
 
 /// How many records are gathered at most, of all partitions together.

@@ -10,13 +10,13 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tidemark_kernel::source::Start;
 use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Positions;
 use tokio::task::spawn_blocking;
 
 use super::{KafkaConfig, context, failure};
 use crate::error::IngestError;
+use crate::feed::Start;
 
 /// How long brokers may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

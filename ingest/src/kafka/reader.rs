@@ -13,7 +13,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::source::Feed;
 use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::Epoch;
 use tokio::runtime::Handle;
@@ -24,8 +23,9 @@ use super::failure::{self, Meaning, Truncation, meaning};
 use super::gather::Gathered;
 use super::probe::{Probe, TopicProperties};
 use super::watch::{Seen, Watch};
-use super::{Input, KafkaConfig, Orders, TopicMetrics};
+use super::{Input, KafkaConfig, Orders};
 use crate::error::IngestError;
+use crate::metrics::TopicMetrics;
 use crate::room::Room;
 use assignment::Pending;
 
@@ -46,6 +46,7 @@ pub(super) struct Task {
     pub(super) host: Host,
     pub(super) config: KafkaConfig,
     pub(super) source: Arc<SourcePlan>,
+    pub(super) topic: String,
     /// The id of the history that the records go to.
     pub(super) history: String,
     pub(super) id: Option<String>,
@@ -57,21 +58,14 @@ pub(super) struct Task {
 }
 
 impl Task {
-    fn topic(&self) -> &str {
-        match &self.source.feed {
-            Feed::Kafka(feed) => &feed.topic,
-            Feed::Push | Feed::Files { .. } => "",
-        }
-    }
-
     /// Makes the consumer; nothing is sent to the brokers yet.
     pub(super) fn open(&self) -> Result<BaseConsumer<Context>, IngestError> {
-        let context = Context::new(&self.source.name, self.topic(), self.id.clone());
+        let context = Context::new(&self.source.name, &self.topic, self.id.clone());
         let consumer = BaseConsumer::from_config_and_context(
             &self.config.reader(&self.source.name, &self.history),
             context,
         );
-        consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, self.topic(), &error, None))
+        consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, &self.topic, &error, None))
     }
 
     /// Reads until it is told to stop, nobody receives any more, or it cannot go on.
@@ -87,7 +81,7 @@ impl Task {
     fn read(&self, consumer: BaseConsumer<Context>) -> Vec<Input> {
         let _leave = Leave(&consumer);
         let (metrics, room) = (Arc::clone(&self.metrics), self.room.clone());
-        let gathered = Gathered::new(&self.source, self.topic(), metrics, room);
+        let gathered = Gathered::new(&self.source, &self.topic, metrics, room);
         let mut reader = match Reader::start(self, &consumer, gathered) {
             Ok(reader) => reader,
             Err(error) => return vec![Input::Failed(error)],
@@ -142,7 +136,7 @@ impl<'s> Reader<'s> {
         consumer: &'s BaseConsumer<Context>,
         gathered: Gathered<'s>,
     ) -> Result<Self, IngestError> {
-        let topic = task.topic();
+        let topic = task.topic.as_str();
         let known = TopicProperties { topic: topic.to_owned(), id: task.id.clone(), partitions: 0 };
         let source = task.source.name.clone();
         let watch = Watch::start(task.config.clone(), source, known, Arc::clone(&task.metrics))?;
@@ -228,7 +222,7 @@ impl<'s> Reader<'s> {
         let mut list = TopicPartitionList::new();
         let ours = committed.into_iter().filter(|(partition, _)| self.gathered.has(*partition));
         let added = ours.into_iter().try_for_each(|(partition, position)| {
-            list.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(position.0))
+            list.add_partition_offset(&self.task.topic, partition.0, Offset::Offset(position.0))
         });
         let sent = added.and_then(|()| match list.count() {
             0 => Ok(()),
@@ -319,7 +313,7 @@ impl<'s> Reader<'s> {
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
-            list.add_partition(self.task.topic(), partition.0);
+            list.add_partition(&self.task.topic, partition.0);
         }
         list
     }
@@ -417,7 +411,7 @@ impl<'s> Reader<'s> {
     }
 
     fn find_misplaced(&self) -> Result<Option<IngestError>, IngestError> {
-        let probe = Probe::open(&self.task.config, self.task.topic())?;
+        let probe = Probe::open(&self.task.config, &self.task.topic)?;
         let properties = probe.describe()?;
         let known = TopicProperties { id: self.task.id.clone(), ..properties.clone() };
         properties.check(&self.task.source.name, &known.to_string())?;
@@ -452,7 +446,7 @@ impl<'s> Reader<'s> {
     }
 
     fn names(&self) -> (String, String) {
-        (self.task.source.name.clone(), self.task.topic().to_owned())
+        (self.task.source.name.clone(), self.task.topic.clone())
     }
 
     fn failed(&self, error: &KafkaError) -> IngestError {

@@ -9,19 +9,18 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use rdkafka::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, KafkaFeed, Origin, Start, TimeField, Unit};
-use tidemark_kernel::value::Type;
+use tidemark_kernel::source::{Arrival, Origin, TimeField};
+use tidemark_kernel::value::{Field, Type, Unit};
 use tidemark_kernel::{Partition, Position, SourcePlan};
 use tidemark_offline::Epoch;
 use tidemark_offline::table::layout;
 
-use super::TopicMetrics;
 use super::failure::{Meaning, Truncation, meaning, truncation};
 use super::gather::Gathered;
 use super::probe::TopicProperties;
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::metrics::TopicMetrics;
 use crate::room::Room;
 
 mod mocked;
@@ -29,7 +28,7 @@ mod reading;
 mod real;
 
 /// Payments: `n` and `at` from the value, the rest from elsewhere.
-fn source(topic: &str) -> SourcePlan {
+fn source() -> SourcePlan {
     let field = |name: &str, ty| Field { name: name.into(), ty };
     let origins = [
         ("user", Origin::Key),
@@ -53,11 +52,6 @@ fn source(topic: &str) -> SourcePlan {
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         unique: None,
         keep_raw: false,
-        feed: Feed::Kafka(KafkaFeed {
-            topic: topic.into(),
-            start: Start::Earliest,
-            max_timestamp_ahead: Some(KafkaFeed::DEFAULT_MAX_TIMESTAMP_AHEAD),
-        }),
     }
 }
 
@@ -93,7 +87,7 @@ fn numbers(batch: &Batch, column: &str) -> Vec<Option<i64>> {
 
 #[test]
 fn fields_come_from_value_key_headers_and_timestamp() {
-    let source = source("t");
+    let source = source();
     let (batch, _) = gathered(
         &source,
         &[
@@ -118,7 +112,7 @@ fn fields_come_from_value_key_headers_and_timestamp() {
 
 #[test]
 fn fields_come_from_other_members_and_unknown_ones_are_counted() {
-    let mut source = source("t");
+    let mut source = source();
     source.origins.insert("n".into(), Origin::Path(vec!["payment".into(), "n".into()]));
     source.origins.insert("at".into(), Origin::Column("At (ms)".into()));
     let (batch, metrics) = gathered(
@@ -139,7 +133,7 @@ fn fields_come_from_other_members_and_unknown_ones_are_counted() {
 
 #[test]
 fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
-    let mut source = source("t");
+    let mut source = source();
     source.keep_raw = true;
     let value = r#"{"n":1,"at":5}"#;
     let (batch, _) = gathered(
@@ -168,7 +162,7 @@ fn what_cannot_be_read_is_a_dead_letter_that_says_where_and_why() {
 
 #[test]
 fn a_tombstone_is_passed_over_and_counted() {
-    let source = source("t");
+    let source = source();
     let value = Some(r#"{"n":1,"at":5}"#);
     let (batch, metrics) = gathered(
         &source,
@@ -187,7 +181,7 @@ fn a_tombstone_is_passed_over_and_counted() {
 
 #[test]
 fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
-    let source = source("t");
+    let source = source();
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     let value = Some(r#"{"n":1,"at":5}"#);
     gathered.take(&record(10, None, value, &[]), None);
@@ -204,7 +198,7 @@ fn a_record_is_taken_once_and_only_of_an_assigned_partition() {
 
 #[test]
 fn a_batch_has_the_epoch_of_the_last_record_and_none_of_a_marker() {
-    let source = source("t");
+    let source = source();
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     let epoch = |number, until| Some(Epoch { number, until: Position(until) });
     let value = Some(r#"{"n":1,"at":5}"#);
@@ -227,7 +221,7 @@ fn a_batch_has_the_epoch_of_the_last_record_and_none_of_a_marker() {
 
 #[test]
 fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
-    let source = source("t");
+    let source = source();
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     gathered.assign(Partition(3), Position(11), None);
     gathered.ends_at(Partition(3), Position(20));
@@ -250,7 +244,7 @@ fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
 
 #[test]
 fn records_without_timestamps_may_lie_between_others() {
-    let mut source = source("t");
+    let mut source = source();
     source.arrival = Arrival::Record;
     let value = br#"{"n":1,"at":5}"#.to_vec();
     let without = OwnedMessage::new(Some(value), None, "t".into(), Timestamp::NotAvailable, 3, 11, None);

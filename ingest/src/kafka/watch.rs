@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use super::KafkaConfig;
 use super::probe::{Probe, TopicProperties};
-use super::{KafkaConfig, TopicMetrics};
 use crate::error::IngestError;
+use crate::metrics::TopicMetrics;
 
 /// How often it looks unasked.
 const EVERY: Duration = Duration::from_secs(5);

@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
 
 use tidemark_kernel::Span;
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, Origin, TimeField};
-use tidemark_kernel::value::{Type, Value};
+use tidemark_kernel::source::{Arrival, Origin, TimeField};
+use tidemark_kernel::value::{Field, Type, Value};
 
 use super::*;
 
@@ -22,7 +21,6 @@ fn orders(origins: &[(&str, Origin)]) -> SourcePlan {
         max_arrival_ahead: None,
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tidemark_kernel::event::Offset;
-use tidemark_kernel::source::Feed;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{Partition, Position, SourcePlan, Time, Value};
 use tidemark_offline::table::{PartitionStatistics, layout};
@@ -13,6 +12,7 @@ use tidemark_offline::{OfflineTable, TableError};
 
 use super::Pipeline;
 use crate::decode::{Batch, RecordPlace};
+use crate::feed::{SourceFeed, TopicFeed};
 use crate::health::Ahead;
 
 impl Pipeline {
@@ -22,7 +22,7 @@ impl Pipeline {
         let Some((arrival, offset)) = arrivals.max_by_key(|(arrival, _)| **arrival) else { return };
         let (arrival, now) = (Time::from_millis(*arrival), self.now());
         if arrival > limit(&self.source, now) {
-            let place = place(&self.source, batch.partition, *offset);
+            let place = place(self.topic_feed.as_ref(), batch.partition, *offset);
             self.health.runs_ahead(Ahead { arrival, now, place });
         }
     }
@@ -33,14 +33,14 @@ impl Pipeline {
 ///
 /// The rows of one partition are read, two columns of them, but only where there is such an arrival.
 pub(crate) async fn newest_ahead(
-    source: &SourcePlan,
+    feed: &SourceFeed,
     events: &dyn OfflineTable,
     held: &BTreeMap<Partition, PartitionStatistics>,
     now: Time,
 ) -> Result<Option<Ahead>, TableError> {
     let arrivals = held.iter().filter_map(|(partition, held)| Some((held.newest_arrival?, *partition, held)));
     let newest = arrivals.max_by_key(|(arrival, ..)| *arrival);
-    let Some((arrival, partition, held)) = newest.filter(|(arrival, ..)| *arrival > limit(source, now))
+    let Some((arrival, partition, held)) = newest.filter(|(arrival, ..)| *arrival > limit(&feed.source, now))
     else {
         return Ok(None);
     };
@@ -55,7 +55,7 @@ pub(crate) async fn newest_ahead(
         let is_newest = |row: &usize| value_at(&arrivals, *row) == Value::Timestamp(arrival);
         let row = (0..rows.num_rows()).find(is_newest);
         if let Some(Value::Int64(offset)) = row.map(|row| value_at(&offsets, row)) {
-            return Ok(Some(Ahead { arrival, now, place: place(source, partition, offset) }));
+            return Ok(Some(Ahead { arrival, now, place: place(feed.topic.as_ref(), partition, offset) }));
         }
     }
     Ok(None)
@@ -67,9 +67,9 @@ fn limit(source: &SourcePlan, now: Time) -> Time {
 }
 
 /// How the place of an event is named, which is known by its offset.
-fn place(source: &SourcePlan, partition: Partition, offset: Offset) -> String {
-    match &source.feed {
-        Feed::Kafka(feed) if partition.0 >= 0 => {
+fn place(topic: Option<&TopicFeed>, partition: Partition, offset: Offset) -> String {
+    match topic {
+        Some(feed) if partition.0 >= 0 => {
             RecordPlace::Partition(feed.topic.as_str().into(), partition.0).at(offset)
         }
         _ if partition == Partition::PUSH => RecordPlace::Push.at(offset),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::future::Either;
-use tidemark_kernel::{FeaturePlan, Partition, Position, SourcePlan};
+use tidemark_kernel::{FeaturePlan, Partition, Position};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,6 +18,7 @@ use super::run::Answer;
 use super::take_in::{FileInput, FileOutcome, FileReport, FilesReader, FilesReport, Reply, Wanted};
 use crate::decode::{Batch, DeadLetter, GIVEN_UP};
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::files::Changed;
 use crate::journal::files::KnownFile;
 use crate::progress::{Watch, unwatched};
@@ -43,7 +44,7 @@ pub(super) enum Order {
 
 /// Definitions to be applied.
 pub(crate) struct Switch {
-    pub(crate) source: Arc<SourcePlan>,
+    pub(crate) feed: SourceFeed,
     pub(crate) plans: Vec<Arc<FeaturePlan>>,
     /// Answered once every view is up.
     pub(crate) answer: Answer<()>,

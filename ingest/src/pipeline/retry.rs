@@ -16,10 +16,11 @@ use tidemark_offline::{Places, Positions};
 use super::Pipeline;
 use super::take_in::FileOutcome;
 use crate::decode::BATCH_BYTES;
+use crate::decode::form::Letter;
 use crate::error::IngestError;
 use crate::files::BATCH_ROWS;
 use crate::journal::files::KnownFile;
-use crate::letters::{self, Letter};
+use crate::letters;
 use crate::progress::{Progress, Task, Watch};
 use crate::tally::Tally;
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::{Host, Ticks};
-use tidemark_kernel::source::Feed;
-use tidemark_kernel::{Explain, FeaturePlan, Partition, SourcePlan};
+use tidemark_kernel::{Explain, FeaturePlan, Partition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pipeline;
@@ -16,6 +15,7 @@ use super::take_in::FilesReport;
 use super::topic::Topic;
 use crate::decode::Batch;
 use crate::error::IngestError;
+use crate::feed::SourceFeed;
 use crate::files::Changed;
 use crate::health::Condition;
 use crate::kafka::Input;
@@ -41,8 +41,8 @@ pub(crate) enum Request {
     WaitUntilIdle { answer: Answer<()> },
 }
 
-/// A source and its views.
-pub(crate) type Definitions = (Arc<SourcePlan>, Vec<Arc<FeaturePlan>>);
+/// A source with its topic, and its views.
+pub(crate) type Definitions = (SourceFeed, Vec<Arc<FeaturePlan>>);
 
 /// What connects a running source with those who run it.
 pub(crate) struct Line {
@@ -54,8 +54,8 @@ pub(crate) struct Line {
     pub(crate) stop: watch::Receiver<bool>,
     /// Where it says, if asked, whether everything there is was taken in and committed.
     pub(crate) idle: watch::Sender<Idle>,
-    /// Where it says under which version it is read.
-    pub(crate) reads: watch::Sender<Arc<SourcePlan>>,
+    /// Where it says under which version, and from which topic, it is read.
+    pub(crate) reads: watch::Sender<SourceFeed>,
 }
 
 /// Whether a source has taken in and committed everything there is.
@@ -129,9 +129,12 @@ impl Pipeline {
         let mut ticks = host.ticks(self.shared.rule.every);
         loop {
             self.begin_pushes();
-            line.reads.send_if_modified(|source| {
-                let before = std::mem::replace(source, Arc::clone(&self.source));
-                !Arc::ptr_eq(&before, source)
+            line.reads.send_if_modified(|read| {
+                let is_modified = !self.is_fed_by(read);
+                if is_modified {
+                    *read = self.feed();
+                }
+                is_modified
             });
             let next = self.next(line, &mut ticks).await?;
             let ticked = matches!(next, Next::Tick);
@@ -157,8 +160,8 @@ impl Pipeline {
 
     /// Brings the first definitions into effect, and joins those who read the topic.
     async fn begin(&mut self, first: Option<Definitions>) -> Result<(), IngestError> {
-        if let Some((source, plans)) = first {
-            self.switch(source, &plans, &unwatched).await?;
+        if let Some((feed, plans)) = first {
+            self.switch(feed, &plans, &unwatched).await?;
         }
         self.join_topic().await?;
         self.health.set(Condition::Running);
@@ -304,7 +307,7 @@ impl Pipeline {
             return Ok(());
         }
         // A topic that was left is joined again.
-        let is_kafka = matches!(self.source.feed, Feed::Kafka(_));
+        let is_kafka = self.topic_feed.is_some();
         let mut end = self.intake.is_idle() && self.topic.as_ref().map_or(!is_kafka, Topic::is_at_end);
         if end {
             self.drain_push().await?;
@@ -320,7 +323,7 @@ impl Pipeline {
         match request {
             Request::Switch(switch) => {
                 self.intake.supersede();
-                let reads_otherwise = switch.source.version() != self.source.version();
+                let reads_otherwise = switch.feed.source.version() != self.source.version();
                 if reads_otherwise && !self.intake.is_idle() {
                     self.order(Order::Switch(switch));
                 } else {
@@ -342,8 +345,8 @@ impl Pipeline {
 
     /// Applies definitions, and answers once every view is up. Whether they are in effect.
     async fn apply_definitions(&mut self, switch: Switch) -> bool {
-        let Switch { source, plans, answer } = switch;
-        let applied = self.switch_topic(source, &plans).await;
+        let Switch { feed, plans, answer } = switch;
+        let applied = self.switch_topic(feed, &plans).await;
         let in_effect = applied.is_ok();
         match applied {
             Ok(()) => self.backfills.answer_at_end(answer),
@@ -356,13 +359,13 @@ impl Pipeline {
     /// Applies other definitions. Where the source has changed, its topic is left and joined again.
     async fn switch_topic(
         &mut self,
-        source: Arc<SourcePlan>,
+        feed: SourceFeed,
         plans: &[Arc<FeaturePlan>],
     ) -> Result<(), IngestError> {
-        if source != self.source {
+        if !self.is_fed_by(&feed) {
             self.leave_topic().await;
         }
-        self.switch(source, plans, &unwatched).await?;
+        self.switch(feed, plans, &unwatched).await?;
         self.keep_up();
         if self.topic.is_none() {
             self.join_topic().await?;

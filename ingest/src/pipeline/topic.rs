@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::future::join_all;
-use tidemark_kernel::source::{Feed, KafkaFeed};
 use tidemark_kernel::{Explain, Partition, Position, SourcePlan};
 use tidemark_offline::{OfflineStore, Positions, TableKind};
 use tidemark_store::Generation;
@@ -20,6 +19,7 @@ use super::{Pipeline, Shared};
 use crate::backfill::catch_up;
 use crate::decode::{Batch, DeadLetter, LOST};
 use crate::error::IngestError;
+use crate::feed::{SourceFeed, TopicFeed};
 use crate::health::{Condition, SourceHealth};
 use crate::kafka::{Input, Reader, Resume, Subscription, Topics};
 use crate::mutant::{Mutant, is_on};
@@ -75,9 +75,9 @@ impl Topic {
 
 impl Shared {
     /// Where every partition of a source ends whose end is known: those that we keep, and the topic's partitions.
-    pub(crate) async fn ends_of_partitions(&self, source: &SourcePlan) -> Result<Positions, IngestError> {
-        let mut all = self.ends(&source.name)?;
-        if let (Feed::Kafka(feed), Some(topics)) = (&source.feed, &self.topics) {
+    pub(crate) async fn ends_of_partitions(&self, feed: &SourceFeed) -> Result<Positions, IngestError> {
+        let mut all = self.ends(&feed.source.name)?;
+        if let (Some(feed), Some(topics)) = (&feed.topic, &self.topics) {
             let partitions = topics.ends(&feed.topic).await?;
             all.extend(partitions.into_iter().map(|(partition, (_, end))| (partition, end)));
         }
@@ -88,7 +88,7 @@ impl Shared {
 impl Pipeline {
     /// Joins those who read the source's topic, if it has one.
     pub(super) async fn join_topic(&mut self) -> Result<(), IngestError> {
-        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(()) };
+        let Some(feed) = self.topic_feed.clone() else { return Ok(()) };
         let no_brokers = || IngestError::NoBrokers { source_name: self.source.name.clone() };
         let topics = self.shared.topics.clone().ok_or_else(no_brokers)?;
         let health = self.health.clone();
@@ -103,6 +103,7 @@ impl Pipeline {
         drop(wait);
         let subscription = Subscription {
             source: Arc::clone(&self.source),
+            topic: feed.topic,
             history: self.tables.history().to_owned(),
             id,
             metrics: self.metrics.topic(),
@@ -116,7 +117,7 @@ impl Pipeline {
 
     /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
     pub(super) async fn is_all_in(&mut self) -> Result<bool, IngestError> {
-        let (Some(topics), Feed::Kafka(feed)) = (&self.shared.topics, &self.source.feed) else {
+        let (Some(topics), Some(feed)) = (&self.shared.topics, &self.topic_feed) else {
             return Ok(true);
         };
         let ends = match topics.ends(&feed.topic).await {
@@ -157,8 +158,7 @@ impl Pipeline {
             }
             return Ok(());
         }
-        let is_kafka = matches!(self.source.feed, Feed::Kafka(_));
-        if !is_kafka || !self.health.longest_wait().is_zero() {
+        if self.topic_feed.is_none() || !self.health.longest_wait().is_zero() {
             return Ok(());
         }
         let reached = self.shared.store.check_history(&self.source.name, self.tables.history()).await;
@@ -207,7 +207,7 @@ impl Pipeline {
     async fn begin_topic(
         &mut self,
         topics: &dyn Topics,
-        feed: &KafkaFeed,
+        feed: &TopicFeed,
     ) -> Result<Option<String>, IngestError> {
         let found = topics.describe(&feed.topic).await?;
         if let Some(max) = feed.max_timestamp_ahead {
@@ -312,7 +312,7 @@ impl Pipeline {
     async fn try_take_over(&mut self, partitions: &[Partition]) -> Result<Resume, IngestError> {
         self.commit().await?;
         self.tables.reload().await?;
-        let Feed::Kafka(feed) = self.source.feed.clone() else { return Ok(Resume::default()) };
+        let Some(feed) = self.topic_feed.clone() else { return Ok(Resume::default()) };
         let Some(topics) = self.shared.topics.clone() else { return Ok(Resume::default()) };
         let ends = topics.ends(&feed.topic).await?;
         self.ask_cleanup_policy(&*topics, &feed.topic).await?;

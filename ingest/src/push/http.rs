@@ -48,7 +48,6 @@ use crate::decode::json::shortened;
 use crate::error::IngestError;
 use crate::journal::push::{Appended, Once, Pushed, PushedRecord};
 use crate::metrics::Metrics;
-use crate::pipeline::kept::Kept;
 
 /// How long a body may be.
 const BODY_BYTES: usize = 8 << 20;
@@ -89,13 +88,16 @@ impl Accepting {
     }
 }
 
+/// What the routes work with.
 #[derive(Clone)]
-struct Pushing {
-    sources: Accepting,
-    partition: PushPartition,
-    applied: Applied,
-    metrics: Arc<Metrics>,
-    host: Host,
+pub(crate) struct Pushing {
+    /// Who may push, and to which version of a source.
+    pub(crate) sources: Accepting,
+    pub(crate) partition: PushPartition,
+    /// How far views have what was pushed.
+    pub(crate) applied: Applied,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) host: Host,
 }
 
 /// What a request says in its query.
@@ -118,12 +120,11 @@ enum WaitFor {
 }
 
 /// The routes for pushing events.
-pub(crate) fn router(kept: &Kept, metrics: Arc<Metrics>, host: Host) -> Router {
-    let Kept { push: partition, accepting: sources, applied, .. } = kept.clone();
+pub(crate) fn router(pushing: Pushing) -> Router {
     Router::new()
         .route("/v1/sources/{source}/events", post(push))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Pushing { sources, partition, applied, metrics, host })
+        .with_state(pushing)
 }
 
 async fn push(
@@ -418,7 +419,7 @@ mod tests {
         let push = async || {
             let body = format!("{{\"user\":1,\"at\":\"{RECEIVED}\"}}");
             let request = Request::post("/v1/sources/payments/events?wait=durable").body(Body::from(body));
-            let router = router(kept, ingest.metrics(), project.host.clone());
+            let router = ingest.push_router();
             router.oneshot(request.expect("a request")).await.expect("an answer")
         };
         kept.applied.begin("payments", Position::START);

@@ -77,7 +77,7 @@ async fn definitions_are_reloaded_while_it_runs() {
     source.fields.push(field("note", Type::String));
     project.sources = vec![Arc::new(source)];
     project.views.push(by_shop());
-    handle.reload(project.sources.clone(), project.views.clone()).await.expect("reloaded");
+    handle.reload(project.feeds(), project.views.clone()).await.expect("reloaded");
     push.append("payments", RECEIVED, vec![record(2)]).await.expect("appended");
     handle.wait_until_idle().await.expect("settled");
     let held = project.held().await;
@@ -136,7 +136,7 @@ async fn views_are_backfilled_beside_what_comes_in() {
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
     let redefine = |filter: &str| {
         let shops = view("by_shop", &field("shop", Type::String), Some(filter));
-        let (handle, sources, views) = (handle.clone(), project.sources.clone(), vec![by_user(), shops]);
+        let (handle, sources, views) = (handle.clone(), project.feeds(), vec![by_user(), shops]);
         (views.clone(), tokio::spawn(async move { handle.reload(sources, views).await }))
     };
 

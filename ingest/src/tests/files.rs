@@ -17,7 +17,10 @@ use super::fixture::{Project, RECEIVED, field, lines, memory, payments, states, 
 use crate::files::BATCH_ROWS;
 use crate::journal::Journal;
 use crate::status::Detail;
-use crate::{Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, Task, unwatched};
+use crate::{
+    Changed, CommitRule, FileOutcome, Ingest, IngestConfig, IngestError, Progress, SourceFeed, Task,
+    unwatched,
+};
 
 #[tokio::test]
 async fn files_go_into_both_stores_and_no_file_twice() {
@@ -275,7 +278,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
         tokio::task::yield_now().await;
     }
     project.views.push(view("large", &field("user", Type::Int64), Some("amount > 100")));
-    let mut with_one_more = Box::pin(handle.reload(project.sources.clone(), project.views.clone()));
+    let mut with_one_more = Box::pin(handle.reload(project.feeds(), project.views.clone()));
     while store.unpublished("large").await.expect("a store").is_empty() {
         assert!(poll!(&mut with_one_more).is_pending(), "views are published together, and one is away");
         tokio::task::yield_now().await;
@@ -283,7 +286,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     // What changes the source waits until the file is in, and what comes later counts.
     let changed = |extra| {
         let optional = BTreeSet::from([String::from(extra)]);
-        vec![Arc::new(SourcePlan { optional, ..SourcePlan::clone(&payments()) })]
+        vec![SourceFeed::from(Arc::new(SourcePlan { optional, ..SourcePlan::clone(&payments()) }))]
     };
     let mut earlier = Box::pin(handle.reload(changed("shop"), project.views.clone()));
     assert!(poll!(&mut earlier).is_pending());

@@ -12,8 +12,9 @@ use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::source::{Arrival, TimeField};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::{FeaturePlan, Partition, SourcePlan, Span, Time, Type, Window};
 use tidemark_offline::{EventTable, Location};
@@ -21,7 +22,7 @@ use tidemark_store::{Clock, MemoryStore, OnlineStore};
 
 use crate::journal::Journal;
 use crate::journal::push::PushedRecord;
-use crate::{CommitRule, Ingest, IngestConfig, IngestError, Memory, Tally, push};
+use crate::{CommitRule, Ingest, IngestConfig, IngestError, Memory, SourceFeed, Tally, push};
 
 /// A machine whose time passes only while it is waited for. Something may happen whenever the disk is asked.
 #[derive(Default)]
@@ -95,7 +96,6 @@ pub(crate) fn payments() -> Arc<SourcePlan> {
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     })
 }
 
@@ -213,12 +213,17 @@ impl Project {
         Ingest::open(self.config(journal)).await
     }
 
+    /// Its sources, none of which has a topic.
+    pub(super) fn feeds(&self) -> Vec<SourceFeed> {
+        self.sources.iter().cloned().map(SourceFeed::from).collect()
+    }
+
     pub(super) fn config(&self, journal: Journal) -> IngestConfig {
         IngestConfig {
             journal: Some(journal),
             offline: Arc::new(self.location()),
             commit: CommitRule::default(),
-            sources: self.sources.clone(),
+            sources: self.feeds(),
             views: self.views.clone(),
             store: Arc::clone(&self.store),
             topics: None,

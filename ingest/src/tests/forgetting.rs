@@ -10,7 +10,7 @@ use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::answer::answer;
 use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
 use tidemark_kernel::retention::GRACE;
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::source::{Arrival, TimeField};
 use tidemark_kernel::{EntityKey, FeaturePlan, PartitionState, SourcePlan, Span, Time, Type, Value, Window};
 use tidemark_store::{Clock, EmbeddedStore, MemoryStore, OnlineStore};
 
@@ -39,7 +39,6 @@ fn bookings() -> Arc<SourcePlan> {
         max_arrival_ahead: Some(Span::from_secs(10 * 365 * 86_400)),
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     })
 }
 

@@ -9,7 +9,8 @@ use std::task::Poll;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
-use tidemark_kernel::source::{TimeField, Unit};
+use tidemark_kernel::source::TimeField;
+use tidemark_kernel::value::Unit;
 use tidemark_kernel::{Partition, Position, SourcePlan, Type};
 
 use super::fixture::{Held, Project, RECEIVED, field, memory, payments, states};

@@ -403,7 +403,7 @@ async fn newer_definitions_that_come_as_it_starts_are_waited_for() {
         tokio::task::yield_now().await;
     }
     failover.calm();
-    handle.reload(project.sources.clone(), newer).await.expect("reloaded");
+    handle.reload(project.feeds(), newer).await.expect("reloaded");
     let store: Arc<dyn OnlineStore> = store;
     assert_eq!(states(&store, "by_user").await, states(&store_after(12).await, "by_user").await);
     stop.send(()).expect("running");
@@ -436,7 +436,7 @@ async fn files_that_were_asked_for_outlast_newer_definitions() {
     }
     assert!(!taking.is_finished(), "there is more to do");
     failover.calm();
-    handle.reload(project.sources.clone(), vec![by_user()]).await.expect("reloaded");
+    handle.reload(project.feeds(), vec![by_user()]).await.expect("reloaded");
     let report = taking.await.expect("no panic").expect("taken in, once the newer definitions are in effect");
     let told: BTreeSet<_> = report.files.iter().map(|file| &file.path).collect();
     assert_eq!(told.len(), paths.len());

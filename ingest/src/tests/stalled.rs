@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
-use tidemark_kernel::source::{Feed, KafkaFeed, Start};
-use tidemark_kernel::{Partition, Position, SourcePlan, Time};
+use tidemark_kernel::{Partition, Position, Time};
 use tidemark_offline::Positions;
 use tidemark_offline::table::layout;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +20,7 @@ use tracing::span::{Attributes, Id, Record};
 
 use super::fixture::{Project, RECEIVED, memory, payments};
 use crate::decode::Batch;
+use crate::feed::{SourceFeed, Start, TopicFeed};
 use crate::journal::Journal;
 use crate::kafka::{Input, Reader, Subscription, Timestamps, TopicProperties, TopicSettings};
 use crate::{CommitRule, Health, Ingest, IngestConfig, IngestError, Metrics, Topics};
@@ -149,7 +149,9 @@ impl Worker {
         let member = Arc::new(Member::default());
         let topics: Option<Arc<dyn Topics>> = Some(Arc::clone(&member) as Arc<dyn Topics>);
         let commit = CommitRule { every: TICK, ..CommitRule::default() };
-        let config = IngestConfig { journal: None, topics, commit, ..project.config(journal) };
+        let topic = TopicFeed { topic: "payments".into(), start: Start::Earliest, max_timestamp_ahead: None };
+        let sources = vec![SourceFeed { source: payments(), topic: Some(topic) }];
+        let config = IngestConfig { journal: None, sources, topics, commit, ..project.config(journal) };
         let mut ingest = Ingest::open(config).await.expect("opened");
         let (health, metrics) = (ingest.health(), ingest.metrics());
         let mut running = JoinSet::new();
@@ -243,14 +245,7 @@ async fn a_partition_whose_worker_hangs_is_told_until_it_goes_on() {
     let warnings = Warnings::default();
     let _subscribed = tracing::subscriber::set_default(warnings.clone());
     let machine = Stepped::new();
-    let feed = KafkaFeed { topic: "payments".into(), start: Start::Earliest, max_timestamp_ahead: None };
-    let source = SourcePlan { feed: Feed::Kafka(feed), ..(*payments()).clone() };
-    let project = Project {
-        sources: vec![Arc::new(source)],
-        views: Vec::new(),
-        host: Host::new(machine.clone()),
-        ..Project::new(memory())
-    };
+    let project = Project { views: Vec::new(), host: Host::new(machine.clone()), ..Project::new(memory()) };
     let workers = [Worker::start(&project, "one").await, Worker::start(&project, "other").await];
     let [one, other] = &workers;
     one.is_given(Partition(0)).await;

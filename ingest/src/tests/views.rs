@@ -86,9 +86,9 @@ async fn a_view_that_waits_for_the_store_holds_up_nothing_else() {
     while position().await != Position(60) {
         tokio::task::yield_now().await;
     }
-    handle.reload(project.sources.clone(), vec![by_user()]).await.expect("defined without the view");
+    handle.reload(project.feeds(), vec![by_user()]).await.expect("defined without the view");
     store.set_away(None);
-    handle.reload(project.sources.clone(), project.views.clone()).await.expect("defined with it");
+    handle.reload(project.feeds(), project.views.clone()).await.expect("defined with it");
     stop.send(()).expect("running");
     running.await.expect("no panic").expect("stopped");
     let undisturbed = Project::new(memory());

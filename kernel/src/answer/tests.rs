@@ -7,8 +7,8 @@ use super::*;
 use crate::aggregate::Function;
 use crate::event::{Event, Stamp};
 use crate::oracle;
-use crate::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
-use crate::value::Type;
+use crate::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use crate::value::{Field, Type};
 use crate::window::Window;
 
 const FUNCTIONS: [Function; 4] = [Function::Count, Function::Sum, Function::Last, Function::CountDistinct];

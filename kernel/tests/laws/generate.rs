@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use tidemark_kernel::aggregate::{Function, Probability};
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::window::GRANULARITIES;
 use tidemark_kernel::{Event, FeaturePlan, Partition, Span, Stamp, Time, Type, Value, Window};
 

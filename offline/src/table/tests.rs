@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
 use futures::TryStreamExt;
 use tempfile::TempDir;
-use tidemark_kernel::plan::Field;
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::source::{Arrival, TimeField};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Time, Value};
 
@@ -36,7 +36,6 @@ fn source(fields: &[(&str, Type)]) -> SourcePlan {
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         unique: None,
         keep_raw: true,
-        feed: Feed::Push,
     }
 }
 

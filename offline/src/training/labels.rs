@@ -19,9 +19,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidemark_expr::closest;
-use tidemark_kernel::source::Unit;
-use tidemark_kernel::value::Type;
 use tidemark_kernel::value::arrow::value_at;
+use tidemark_kernel::value::{Type, Unit};
 use tidemark_kernel::{EntityKey, Explain, FeaturePlan, Time, Token, Value};
 
 use super::LabelSource;

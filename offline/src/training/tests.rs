@@ -8,10 +8,11 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Field as Typed, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
 use tidemark_kernel::service::{Derived, ServiceFeature};
-use tidemark_kernel::source::{Arrival, Feed, TimeField};
+use tidemark_kernel::source::{Arrival, TimeField};
 use tidemark_kernel::token::ViewToken;
+use tidemark_kernel::value::Field as Typed;
 use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{
     Answer, EntityKey, ErrorKind, Event, Explain, Offset, Partition, Position, Span, Stamp, Value, Window,
@@ -42,7 +43,6 @@ fn source() -> Arc<SourcePlan> {
         max_arrival_ahead: Some(SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD),
         unique: None,
         keep_raw: false,
-        feed: Feed::Push,
     })
 }
 

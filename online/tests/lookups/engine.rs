@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Field, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, ViewSpec};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{ErrorKind, Explain, FeaturePlan, Partition, Status, Time, Token, Type, Value, Window};
 use tidemark_online::lookups::Results;
 use tidemark_online::{LookupError, Row, RowAnswer, RowError};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidemark_kernel::aggregate::Function;
-use tidemark_kernel::plan::{FeatureSpec, Field, Input, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, Input, KeyField, ViewSpec};
 use tidemark_kernel::service::{Derived, ServiceFeature};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{
     EntityKey, FeaturePlan, Partition, PartitionState, Position, ServicePlan, Span, Stamp, Time, Type, Value,
     Window,

@@ -1,8 +1,8 @@
 //! A source's topic.
 
-use tidemark_kernel::source::{KafkaFeed, Start};
 use tidemark_kernel::time::{Span, Time};
 
+use crate::feed::{KafkaFeed, Start};
 use crate::problem::Problem;
 use crate::shape::{Reading, SPAN_HELP, Shape};
 use crate::suggest;

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use tidemark_expr::closest;
-use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, Field, Input, KeyField, ViewSpec};
-use tidemark_kernel::source::SourcePlan;
-use tidemark_kernel::value::Type;
+use tidemark_kernel::plan::{FeaturePlan, FeatureSpec, Input, KeyField, ViewSpec};
+use tidemark_kernel::value::{Field, Type};
 use tidemark_kernel::window::Window;
 
 use super::{FeatureDeclaration, ViewDeclaration};
@@ -48,7 +47,7 @@ pub(crate) fn compile(
         view: view.name.value.clone(),
         entity: entity?.name.value.clone(),
         source: source.name.value.clone(),
-        source_version: source.plan.as_ref().and_then(SourcePlan::version_in_views),
+        source_version: source.version_in_views(),
         fields,
         keys: keys?,
         filter,

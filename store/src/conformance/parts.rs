@@ -7,7 +7,8 @@ use tidemark_kernel::aggregate::Function;
 use tidemark_kernel::event::{Offset, Partition, Position, Stamp};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::parts::{Rest, StateChange};
-use tidemark_kernel::plan::{FeatureSpec, Field, KeyField, ViewSpec};
+use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::{FeaturePlan, PartitionState, Span, Time, Type, Value, Window};
 
 use super::{Dice, LOG, Subject, begin, flush, key, keys_of, states};

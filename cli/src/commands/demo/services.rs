@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use tidemark_engine::{Folder, Project};
-use tidemark_kernel::source::Feed;
 use tidemark_offline::durable::FileError;
 use tidemark_prove::demo::DemoTopic;
+use tidemark_registry::Feed;
 
 use crate::args::Demo;
 use crate::clock;
@@ -97,11 +97,9 @@ async fn forget_features(project: &Project) -> Result<()> {
 
 async fn forget_topics(project: &Project) -> Result<()> {
     let Some(kafka) = &project.repo.project.kafka else { return Ok(()) };
-    for source in project.sources() {
-        if let Feed::Kafka(feed) = &source.feed {
-            let servers = kafka.bootstrap_servers.clone();
-            DemoTopic { servers, name: feed.topic.clone() }.delete().await?;
-        }
+    for feed in project.repo.feeds.values().filter_map(Feed::kafka) {
+        let servers = kafka.bootstrap_servers.clone();
+        DemoTopic { servers, name: feed.topic.clone() }.delete().await?;
     }
     Ok(())
 }
@@ -120,8 +118,7 @@ mod tests {
         let payments = with_topic(include_str!("../../../../feature_repo/payments.yaml"), "demo_1");
         let files = [("tidemark.yaml", services.settings()), ("payments.yaml", payments)];
         let repo = parse(files).expect("valid");
-        let Feed::Kafka(feed) = &repo.sources["payments"].feed else { panic!("no topic") };
-        assert_eq!(feed.topic, "demo_1");
+        assert_eq!(repo.feeds["payments"].kafka().expect("a topic").topic, "demo_1");
         assert_eq!(repo.project.kafka.expect("brokers").bootstrap_servers, "a:1,b:2");
         assert_eq!(repo.project.online, Online::default());
 

@@ -1,4 +1,4 @@
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 
 use super::*;
 use crate::journal::push::PushedRecord;

@@ -7,7 +7,7 @@ use arrow::array::{
     UInt64Array, new_null_array,
 };
 use arrow::datatypes::{DataType, Int32Type};
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 
 use super::*;
 

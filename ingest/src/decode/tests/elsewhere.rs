@@ -156,7 +156,7 @@ async fn a_field_that_a_file_lacks_is_told_in_every_format() {
 #[tokio::test]
 async fn a_member_that_any_of_the_first_records_has_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = int64("count", tidemark_kernel::source::Unit::Seconds);
+    let source = int64("count", tidemark_kernel::value::Unit::Seconds);
     for (what, text) in [
         ("null", "{\"other\":1}\n{\"count\":null}\n"),
         ("of a wrong type", "{}\n{\"count\":\"x\"}\n"),

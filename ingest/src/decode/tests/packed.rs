@@ -26,7 +26,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 fn counted() -> SourcePlan {
-    int64("count", tidemark_kernel::source::Unit::Seconds)
+    int64("count", tidemark_kernel::value::Unit::Seconds)
 }
 
 /// The offsets of what is read of a file from a row on, and how many of its bytes that took.

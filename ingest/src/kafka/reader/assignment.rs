@@ -102,7 +102,7 @@ impl Reader<'_> {
             };
             let epoch = resume.epochs.get(&partition).copied().filter(|epoch| epoch.until <= *position);
             let from = epoch.map_or(*position, |epoch| epoch.until);
-            let added = assigned.add_partition_offset(self.task.topic(), partition.0, Offset::Offset(from.0));
+            let added = assigned.add_partition_offset(&self.task.topic, partition.0, Offset::Offset(from.0));
             added.map_err(|error| self.failed(&error))?;
             self.gathered.assign(partition, *position, epoch);
             if let Some(epoch) = epoch {
@@ -126,7 +126,7 @@ impl Reader<'_> {
         if self.unchecked.is_empty() {
             return Ok(());
         }
-        let (topic, mut assigned) = (self.task.topic(), TopicPartitionList::new());
+        let (topic, mut assigned) = (self.task.topic.as_str(), TopicPartitionList::new());
         for (partition, (epoch, _)) in &self.unchecked {
             assigned
                 .add_partition_offset(topic, partition.0, Offset::Offset(epoch.until.0))

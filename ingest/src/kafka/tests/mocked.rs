@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
-use tidemark_kernel::source::Start;
 use tidemark_kernel::{Partition, Position, Time};
 
 use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
+use crate::feed::Start;
 use crate::kafka::{Input, Timestamps, Topics as _, gather, reader};
 
 fn cluster(partitions: i32) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, String) {

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{numbers, source};
 use crate::error::IngestError;
-use crate::kafka::{Input, KafkaConfig, Resume, Subscription, TopicMetrics, TopicReader, Topics as _};
+use crate::kafka::{Input, KafkaConfig, Resume, Subscription, TopicReader, Topics as _};
+use crate::metrics::TopicMetrics;
 use crate::room::Room;
 
 /// The history that all read into.
@@ -82,9 +83,16 @@ impl Reading {
     pub(super) async fn start(config: &KafkaConfig, topic: &str) -> Self {
         let id = config.describe(topic).await.expect("described").id;
         let (metrics, host) = (Arc::new(TopicMetrics::default()), Host::real(Arc::new(Time::default)));
-        let source = Arc::new(source(topic));
+        let source = Arc::new(source());
         let (history, room) = (HISTORY.to_owned(), Room::default());
-        let subscription = Subscription { source, history, id, metrics: Arc::clone(&metrics), room };
+        let subscription = Subscription {
+            source,
+            topic: topic.to_owned(),
+            history,
+            id,
+            metrics: Arc::clone(&metrics),
+            room,
+        };
         let started = TopicReader::start(config, &host, subscription);
         let (reader, inputs) = started.expect("started");
         Self {

@@ -11,13 +11,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidemark_kernel::source::Start;
 use tidemark_kernel::{Partition, Position, Span, Time};
 use tidemark_offline::Epoch;
 use tidemark_services::{Kafka, unique};
 
 use super::reading::{HISTORY, PATIENCE, Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
+use crate::feed::Start;
 use crate::kafka::{KafkaConfig, Reader as _, Timestamps, TopicSettings, Topics as _};
 
 /// A topic of a test's own.

@@ -15,8 +15,8 @@ use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_schema::{DataType, TimeUnit};
 
 use super::{Content, Type, Unfit};
-use crate::source::Unit;
 use crate::time::Time;
+use crate::value::Unit;
 use crate::value::arrow::data_type;
 
 /// Milliseconds of a day.

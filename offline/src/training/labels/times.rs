@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, StringArray, cast::AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Float64Type};
 use arrow::error::ArrowError;
-use tidemark_kernel::source::Unit;
+use tidemark_kernel::value::Unit;
 use tidemark_kernel::value::{Type, arrow::value_at};
 use tidemark_kernel::{Time, Value};
 

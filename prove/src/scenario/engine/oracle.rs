@@ -92,7 +92,7 @@ fn stamp(record: &Record) -> Result<Stamp, Rejection> {
 }
 
 fn table(source: &SourcePlan, records: &[&Record]) -> Result<RecordBatch, RunError> {
-    let column = |(index, field): (usize, &tidemark_kernel::plan::Field)| -> ArrayRef {
+    let column = |(index, field): (usize, &tidemark_kernel::value::Field)| -> ArrayRef {
         array_of(FeatureType::Scalar(field.ty), records.iter().map(|record| &record.fields[index]))
     };
     let columns = source.fields.iter().enumerate().map(column).collect();

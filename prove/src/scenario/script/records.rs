@@ -126,7 +126,7 @@ impl<'a> Events<'a> {
 
     /// One value for each field; a field without a column is null.
     fn fields(&self, source: &SourcePlan, row: &[Cell]) -> Result<Vec<Value>, ScenarioError> {
-        let value = |field: &tidemark_kernel::plan::Field| match cell(self.table, row, &field.name) {
+        let value = |field: &tidemark_kernel::value::Field| match cell(self.table, row, &field.name) {
             None => Ok(Value::Null),
             Some(cell) => self.context.value(field.ty, cell),
         };

@@ -1,4 +1,4 @@
-//! Numeric times that are not whole, and those in text.
+//! Times that are numbers: units since the epoch, whole, with a fraction, or in text.
 //!
 //! Python's `time.time()` gives seconds with a fraction. A float64 is not that decimal number, but the one next to it:
 //! 1767254400.123 is a little less than it says, and flooring it would give another millisecond. So its shortest digits
@@ -7,14 +7,53 @@
 //! An event's time is a float64 field by the time it is read, whatever digits its record had. Text is therefore read as
 //! the float64 nearest to it, or the same text would be one instant in an event and another in a label.
 
-use super::Unit;
+use super::convert::Content;
 use crate::time::Time;
-use crate::value::convert::Content;
 
 /// The digits after the decimal point that are read. The rest is far below a millisecond in every unit.
 const FRACTION: usize = 12;
 
+/// The unit of a numeric time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
 impl Unit {
+    /// Every unit with its name in definitions.
+    pub const NAMED: [(&str, Self); 4] =
+        [("s", Self::Seconds), ("ms", Self::Millis), ("us", Self::Micros), ("ns", Self::Nanos)];
+
+    /// The name used in definitions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+            Self::Micros => "us",
+            Self::Nanos => "ns",
+        }
+    }
+
+    /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
+    /// Seconds beyond the ends of the number line stay there, far outside what an event may carry.
+    #[must_use]
+    pub const fn time(self, number: i64) -> Time {
+        Time::from_millis(match self {
+            Self::Seconds => number.saturating_mul(1000),
+            Self::Millis => number,
+            Self::Micros => number.div_euclid(1000),
+            Self::Nanos => number.div_euclid(1_000_000),
+        })
+    }
+
     /// The instant that a number of units after the epoch falls in, anything finer than a millisecond floored:
     /// `1767254400.25`. Whole digits are exact, as in an int64 field. Any other number is the float64 nearest to it, as
     /// in a float64 field. None where the text is no such number, or the instant is beyond the ends of the number line.

@@ -34,19 +34,19 @@ impl TopicMetrics {
     }
 
     /// A record was read.
-    pub(super) fn read(&self, bytes: usize, tombstone: bool) {
+    pub(crate) fn read(&self, bytes: usize, tombstone: bool) {
         self.records.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
         self.tombstones.fetch_add(tombstone.into(), Relaxed);
     }
 
     /// A value was read, and whether it has a member that no field takes.
-    pub(super) fn unknown_members(&self, found: bool) {
+    pub(crate) fn unknown_members(&self, found: bool) {
         self.unknown_members.fetch_add(found.into(), Relaxed);
     }
 
     /// Partitions were given or taken away.
-    pub(super) fn rebalanced(&self) {
+    pub(crate) fn rebalanced(&self) {
         self.rebalances.fetch_add(1, Relaxed);
     }
 
