@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_ingest::files::pattern_in;
 use tidemark_kernel::value::Unit;
-use tidemark_kernel::{Partition, Span, Time, Visibility};
+use tidemark_kernel::{Partition, Position, PositionRange, Span, Time, Visibility};
 
 /// A streaming feature store: the value a model is served and the value it was trained on are the same bits.
 #[derive(Debug, Parser)]
@@ -324,7 +324,7 @@ pub(crate) struct Ingest {
     pub(crate) forget: Vec<PathBuf>,
     /// Take back these records, TO not included, such as 100..120
     #[arg(long, value_name = "FROM..TO", requires = "source", value_parser = offsets, conflicts_with_all = ["from", "forget", "until_idle", "http"])]
-    pub(crate) forget_offsets: Option<(i64, i64)>,
+    pub(crate) forget_offsets: Option<PositionRange>,
     /// With --forget-offsets: of which partition of the source, `file`, `push` or a number [default: file]
     #[arg(long, value_name = "PARTITION", requires = "forget_offsets", value_parser = partition)]
     pub(crate) partition: Option<Partition>,
@@ -455,10 +455,13 @@ fn time(text: &str) -> Result<Time, String> {
         .ok_or_else(|| "expected an instant in RFC 3339, such as 2026-11-20T08:00:00Z".to_owned())
 }
 
-fn offsets(text: &str) -> Result<(i64, i64), String> {
-    let range = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+fn offsets(text: &str) -> Result<PositionRange, String> {
+    let position = |text: &str| text.parse().ok().map(Position);
+    let range = text.split_once("..");
+    let range =
+        range.and_then(|(from, to)| Some(PositionRange { start: position(from)?, end: position(to)? }));
     range
-        .filter(|(from, to)| 0 <= *from && from < to)
+        .filter(|range| Position::START <= range.start && range.start < range.end)
         .ok_or_else(|| "expected a range of offsets with the end behind it, such as 100..120".to_owned())
 }
 

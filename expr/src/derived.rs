@@ -3,10 +3,13 @@
 //! Lookups and training both go through here and nowhere else: it is part of what makes them equal.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
 use tidemark_kernel::plan::{Feature, FeaturePlan};
-use tidemark_kernel::service::{Derived, ServicePlan};
+use tidemark_kernel::service::{Derived, ServiceColumn, ServicePlan};
+use tidemark_kernel::value::arrow::feature_data_type;
 use tidemark_kernel::value::{FeatureType, Field};
 
 use crate::error::{EvaluateError, ExprError};
@@ -17,6 +20,18 @@ use crate::scope::Scope;
 #[derive(Clone, Debug)]
 pub struct DerivedEvaluator {
     expressions: Vec<Expression>,
+    /// The columns that they use, in the order of `schema`.
+    operands: Vec<(Operand, FeatureType)>,
+    schema: SchemaRef,
+}
+
+/// Where a row has the value of a column that derived features use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// Among the values of its windowed features: an index into [`ServicePlan::features`].
+    Windowed(usize),
+    /// Among its request fields: an index into [`ServicePlan::request`].
+    Request(usize),
 }
 
 impl DerivedEvaluator {
@@ -39,7 +54,41 @@ impl DerivedEvaluator {
                 0..derived.sql.len(),
             ))
         };
-        Ok(Self { expressions: plan.derived.iter().map(compile).collect::<Result<_, _>>()? })
+        let expressions = plan.derived.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let windowed = plan.windowed_columns().enumerate();
+        let windowed = windowed.map(|(at, column)| (column, Operand::Windowed(at)));
+        let request = plan.request.iter().enumerate().map(|(at, field)| {
+            let (name, ty) = (field.name.clone(), FeatureType::Scalar(field.ty));
+            (ServiceColumn { name, ty }, Operand::Request(at))
+        });
+        let used = |name: &String| expressions.iter().any(|expression| expression.columns().contains(name));
+        let used = windowed.chain(request).filter(|(column, _)| used(&column.name));
+        let (fields, operands): (Vec<arrow::datatypes::Field>, Vec<(Operand, FeatureType)>) = used
+            .map(|(ServiceColumn { name, ty }, operand)| {
+                (arrow::datatypes::Field::new(name, feature_data_type(ty), true), (operand, ty))
+            })
+            .unzip();
+        Ok(Self { expressions, operands, schema: Arc::new(Schema::new(fields)) })
+    }
+
+    /// The derived features for each of `rows` answers, in the plan's order. `column` gives the values of one that they use,
+    /// as the Arrow type of its feature type; a row each.
+    ///
+    /// # Errors
+    /// Fails where a column has another type, or another number of rows. Rows that fail are null.
+    pub fn extend(
+        &self,
+        rows: usize,
+        mut column: impl FnMut(Operand, FeatureType) -> ArrayRef,
+    ) -> Result<Vec<Evaluated>, EvaluateError> {
+        let columns = self.operands.iter().map(|(operand, ty)| column(*operand, *ty)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        let batch = batch.map_err(|error| {
+            let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            EvaluateError::Engine { sql: names.join(", "), reason: error.to_string() }
+        })?;
+        self.evaluate(&batch)
     }
 
     /// The columns that a batch must have: `view.feature` for windowed features, request fields bare.
@@ -85,13 +134,12 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{Float64Array, Int64Array};
     use tidemark_kernel::aggregate::Function;
     use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
     use tidemark_kernel::service::ServiceFeature;
-    use tidemark_kernel::value::Type;
+    use tidemark_kernel::value::arrow::array_of;
+    use tidemark_kernel::value::{Type, Value};
     use tidemark_kernel::window::Window;
 
     use super::*;
@@ -141,6 +189,25 @@ mod tests {
             assert_eq!(*evaluated[0].array, Float64Array::from(vec![Some(0.5), None]));
             assert_eq!(evaluated[0].failed, 1);
         }
+    }
+
+    #[test]
+    fn the_columns_that_are_used_are_asked_for_by_their_place() {
+        let evaluator = DerivedEvaluator::new(&service("amount / payments", Type::Float64)).unwrap();
+        let evaluated = evaluator.extend(2, |operand, ty| match operand {
+            Operand::Windowed(0) => array_of(ty, &[Value::Int64(4), Value::Null]),
+            Operand::Request(0) => array_of(ty, &[Value::float(2.0), Value::float(2.0)]),
+            other => panic!("{other:?} is not used"),
+        });
+        assert_eq!(*evaluated.unwrap()[0].array, Float64Array::from(vec![Some(0.5), None]));
+        let evaluator = DerivedEvaluator::new(&service("amount * 2", Type::Float64)).unwrap();
+        let evaluated = evaluator.extend(1, |operand, ty| {
+            assert_eq!(operand, Operand::Request(0), "the other is not used");
+            array_of(ty, &[Value::float(2.0)])
+        });
+        assert_eq!(*evaluated.unwrap()[0].array, Float64Array::from(vec![4.0]));
+        let short = evaluator.extend(2, |_, ty| array_of(ty, &[Value::float(2.0)]));
+        assert!(matches!(short, Err(EvaluateError::Engine { .. })));
     }
 
     #[test]

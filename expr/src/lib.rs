@@ -29,7 +29,7 @@ mod text;
 mod view;
 
 pub use aggregate::{AggregateCall, Piece, parse_aggregate};
-pub use derived::DerivedEvaluator;
+pub use derived::{DerivedEvaluator, Operand};
 pub use error::{EvaluateError, ExprError};
 pub use expression::{Evaluated, Expression};
 pub use scope::Scope;

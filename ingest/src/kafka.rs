@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemark_host::Host;
-use tidemark_kernel::{Partition, Position, SourcePlan};
+use tidemark_kernel::{Partition, PositionRange, SourcePlan};
 use tidemark_offline::{Epochs, Positions};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +75,7 @@ pub trait Topics: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Like [`describe`](Self::describe).
-    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError>;
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, PositionRange>, IngestError>;
 
     /// Where each partition starts for a source that never read the topic.
     ///
@@ -220,7 +220,7 @@ impl Topics for KafkaConfig {
         topic_settings::ask(self, topic).await
     }
 
-    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
         probe::ends(self, topic).await
     }
 

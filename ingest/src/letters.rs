@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, cast::AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
-use tidemark_kernel::{Partition, Position, SourcePlan, Time};
+use tidemark_kernel::{Partition, PartitionKind, Position, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
 use crate::decode::form::{Beside, Form, Forms, Letter};
@@ -60,9 +60,9 @@ impl Row<'_> {
 
     /// The form of a record that an earlier version kept, which did not say it.
     fn likely_form(&self) -> Result<Form, &'static str> {
-        match self.partition {
-            Partition::PUSH => Ok(Form::Json),
-            Partition::FILE => {
+        match self.partition.kind() {
+            PartitionKind::Push => Ok(Form::Json),
+            PartitionKind::File => {
                 let (file, _) = self.place.rsplit_once(':').unwrap_or((self.place, ""));
                 let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
                 match extension.to_ascii_lowercase().as_str() {
@@ -73,7 +73,7 @@ impl Row<'_> {
                     _ => Ok(Form::Columns),
                 }
             }
-            _ => Ok(Form::Kafka(None)),
+            PartitionKind::Topic(_) | PartitionKind::Retractions => Ok(Form::Kafka(None)),
         }
     }
 }

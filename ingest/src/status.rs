@@ -176,7 +176,7 @@ impl Shared {
         };
         for (partition, end) in ends {
             if end > Position::START {
-                partitions.entry(partition).or_default().end = (end.0 < i64::MAX).then_some(end);
+                partitions.entry(partition).or_default().end = end.bounded();
             }
         }
         let now = self.host.now();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_host::{Host, Stopwatch};
-use tidemark_kernel::{Partition, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, PositionRange, SourcePlan};
 use tidemark_offline::table::properties;
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::{
@@ -160,7 +160,7 @@ impl Tables {
 
     /// Up to where a partition was taken, committed or not.
     pub(crate) fn taken(&self, partition: Partition) -> Position {
-        let waiting = self.pending.spans.get(&partition).map(|(_, to)| *to);
+        let waiting = self.pending.spans.get(&partition).map(|span| span.end);
         let waiting = waiting.max(self.leaving.get(&partition).copied());
         waiting.map_or_else(|| self.committed(partition), |to| to.max(self.committed(partition)))
     }
@@ -288,7 +288,8 @@ impl Tables {
         if self.source.unique.is_some() {
             self.pending.decided_at.get_or_insert(self.retracted);
         }
-        self.pending.spans.entry(batch.partition).or_insert((taken, taken)).1 = batch.to;
+        let span = self.pending.spans.entry(batch.partition);
+        span.or_insert(PositionRange { start: taken, end: taken }).end = batch.to;
         self.pending.epochs.extend(batch.epoch.map(|epoch| (batch.partition, epoch)));
         self.pending.rows += (batch.to.0 - batch.from.0) as usize;
         self.pending.bytes += batch.bytes();
@@ -315,7 +316,7 @@ impl Tables {
         }
         let Some(mut open) = self.open.take() else { return };
         let mut pending = std::mem::take(&mut self.pending);
-        self.leaving = pending.spans.iter().map(|(partition, (_, to))| (*partition, *to)).collect();
+        self.leaving = pending.spans.iter().map(|(partition, span)| (*partition, span.end)).collect();
         self.since_commit = self.host.stopwatch();
         let (watch, health, rereads) = (self.host.stopwatch(), health.clone(), self.rereads_overtaken());
         self.commit.spawn(async move {

@@ -6,9 +6,11 @@
 //! Each state has the same five verbs: `apply` a value, `merge` another state, `finish` into a value, `encode`,
 //! `decode`. Nulls never reach a state.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::event::Order;
 use crate::value::{FeatureType, Type, Value};
 
@@ -110,6 +112,30 @@ impl Function {
             Self::LastN(_) => "last_n",
             Self::ApproxPercentile(_) => "approx_percentile",
             Self::TopK(_) => "top_k",
+        }
+    }
+
+    /// How fingerprints spell it. It never changes, whatever definitions and messages call it: another spelling would make
+    /// other views of all that exist.
+    #[must_use]
+    pub fn canonical(self) -> Cow<'static, str> {
+        match self {
+            Self::Count => "count".into(),
+            Self::CountDistinct => "count(distinct)".into(),
+            Self::Sum => "sum".into(),
+            Self::Avg => "avg".into(),
+            Self::VarPop => "var_pop".into(),
+            Self::VarSamp => "var_samp".into(),
+            Self::StddevPop => "stddev_pop".into(),
+            Self::StddevSamp => "stddev_samp".into(),
+            Self::Min => "min".into(),
+            Self::Max => "max".into(),
+            Self::First => "first".into(),
+            Self::Last => "last".into(),
+            Self::LastN(n) => format!("last_n({n})").into(),
+            // The shortest digits that are this float and no other, with a point or an exponent.
+            Self::ApproxPercentile(p) => format!("approx_percentile({:?})", p.get()).into(),
+            Self::TopK(k) => format!("top_k({k})").into(),
         }
     }
 
@@ -253,6 +279,9 @@ impl State {
     }
 
     /// Adds one value, which must be of the aggregate's input type. Null changes nothing.
+    ///
+    /// # Panics
+    /// On a value that the aggregate cannot take, which only a defect hands over.
     pub fn apply(&mut self, value: &Value, order: Order) {
         if value.is_null() {
             return;
@@ -270,7 +299,10 @@ impl State {
         }
     }
 
-    /// Adds all that `other` has seen. Both must be of one kind.
+    /// Adds all that `other` has seen.
+    ///
+    /// # Panics
+    /// On a state of another kind, which only a defect hands over.
     pub fn merge(&mut self, other: &Self) {
         match (self, other) {
             (Self::Count(mine), Self::Count(theirs)) => *mine = mine.saturating_add(*theirs),
@@ -282,11 +314,14 @@ impl State {
             (Self::Distinct(mine), Self::Distinct(theirs)) => mine.merge(theirs),
             (Self::Histogram(mine), Self::Histogram(theirs)) => mine.merge(theirs),
             (Self::TopK(mine), Self::TopK(theirs)) => mine.merge(theirs),
-            _ => debug_assert!(false, "states of different kinds are never merged"),
+            (mine, theirs) => defect("states of one kind are merged", &(mine, theirs)),
         }
     }
 
     /// The value of `function` over what the state has seen.
+    ///
+    /// # Panics
+    /// On a function that is finished from another kind of state, which only a defect asks for.
     #[must_use]
     pub fn finish(&self, function: Function) -> Value {
         match self {
@@ -353,6 +388,75 @@ impl State {
         match kind {
             StateKind::FloatSum => FloatSum::check(from),
             _ => Self::decode(kind, from).map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Partition;
+    use crate::time::Time;
+
+    const ORDER: Order = Order { event_time: Time::from_millis(0), partition: Partition(0), offset: 0 };
+
+    fn apply(kind: StateKind, values: &[Value]) -> State {
+        let mut state = State::empty(kind);
+        values.iter().for_each(|value| state.apply(value, ORDER));
+        state
+    }
+
+    /// The message that a mismatch stops with. It is the same in release builds, where debug assertions are not checked.
+    fn defect_of<T>(mismatch: impl FnOnce() -> T + std::panic::UnwindSafe) -> String {
+        let panic = std::panic::catch_unwind(mismatch).map(drop).expect_err("a mismatch stops");
+        *panic.downcast::<String>().expect("a message")
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_neither_skipped_nor_null() {
+        let text = || Value::string("a");
+        for (kind, values, expected) in [
+            (StateKind::IntSum, vec![Value::float(1.0)], "an int64 sum takes int64"),
+            (StateKind::FloatSum, vec![Value::Int64(1)], "a float64 sum takes float64"),
+            (StateKind::Moments, vec![text()], "moments take numbers"),
+            (StateKind::Histogram, vec![text()], "only numbers have percentiles"),
+            (StateKind::Distinct(Type::Int64), vec![Value::List([].into())], "only scalars"),
+            (StateKind::Distinct(Type::Int64), vec![Value::Int64(1), text()], "never counted together"),
+            (StateKind::Distinct(Type::String), vec![text(), Value::Int64(1)], "never counted together"),
+        ] {
+            let told = defect_of(move || apply(kind, &values));
+            assert!(told.contains(expected) && told.contains("please report it"), "{told}");
+        }
+    }
+
+    #[test]
+    fn states_of_two_kinds_are_never_merged() {
+        let merged = |mine: State, theirs: State| {
+            defect_of(move || {
+                let mut mine = mine;
+                mine.merge(&theirs);
+            })
+        };
+        let told = merged(State::empty(StateKind::Count), State::empty(StateKind::IntSum));
+        assert!(told.contains("states of one kind"), "{told}");
+        let words = apply(StateKind::Distinct(Type::Int64), &[Value::Int64(1)]);
+        let texts = apply(StateKind::Distinct(Type::String), &[Value::string("a")]);
+        let told = merged(words, texts);
+        assert!(told.contains("two types are never merged"), "{told}");
+    }
+
+    #[test]
+    fn a_state_is_finished_by_its_own_functions() {
+        for (kind, value, function) in [
+            (StateKind::IntSum, Value::Int64(1), Function::VarPop),
+            (StateKind::FloatSum, Value::float(1.0), Function::Min),
+            (StateKind::Moments, Value::Int64(1), Function::Sum),
+            (StateKind::Histogram, Value::Int64(1), Function::Avg),
+            (StateKind::TopK(Type::Int64), Value::Int64(1), Function::CountDistinct),
+            (StateKind::Ordered { ty: Type::Int64, which: Which::First }, Value::Int64(1), Function::Sum),
+        ] {
+            let told = defect_of(move || apply(kind, &[value]).finish(function));
+            assert!(told.contains("finished as"), "{told}");
         }
     }
 }

@@ -62,7 +62,13 @@ impl Status {
     /// The status of a value computed from values alone, as derived features are.
     #[must_use]
     pub const fn of(value: &Value) -> Self {
-        if value.is_null() { Self::Null } else { Self::Present }
+        Self::of_null(value.is_null())
+    }
+
+    /// The same, for callers that hold columns: whether the value is null is all that matters.
+    #[must_use]
+    pub const fn of_null(is_null: bool) -> Self {
+        if is_null { Self::Null } else { Self::Present }
     }
 }
 

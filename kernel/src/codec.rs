@@ -223,6 +223,14 @@ impl<'a> Reader<'a> {
         self.raw(length)
     }
 
+    /// What [`Writer::bytes`] wrote of a text.
+    ///
+    /// # Errors
+    /// Fails where the bytes end, or are no UTF-8.
+    pub fn text(&mut self) -> Result<&'a str, DecodeError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| self.malformed("UTF-8"))
+    }
+
     /// # Errors
     /// Fails where the bytes end.
     pub fn raw(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {

@@ -19,13 +19,46 @@ impl Partition {
     pub const RETRACTIONS: Self = Self(-3);
 }
 
+/// What a [`Partition`] is, by its number. To be matched instead of comparing numbers, so that a new kind does not compile before
+/// every decision about kinds is made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionKind {
+    /// [`Partition::FILE`].
+    File,
+    /// [`Partition::PUSH`].
+    Push,
+    /// [`Partition::RETRACTIONS`].
+    Retractions,
+    /// A partition of a topic, by the number that the topic gives it.
+    Topic(i32),
+}
+
+impl Partition {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(self) -> PartitionKind {
+        match self {
+            Self::FILE => PartitionKind::File,
+            Self::PUSH => PartitionKind::Push,
+            Self::RETRACTIONS => PartitionKind::Retractions,
+            Self(partition) => PartitionKind::Topic(partition),
+        }
+    }
+
+    /// Whether it is a partition of a topic, which other workers may read as well.
+    #[must_use]
+    pub const fn is_of_topic(self) -> bool {
+        matches!(self.kind(), PartitionKind::Topic(_))
+    }
+}
+
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::FILE => f.write_str("file"),
-            Self::PUSH => f.write_str("push"),
-            Self::RETRACTIONS => f.write_str("retractions"),
-            Self(partition) => write!(f, "{partition}"),
+        match self.kind() {
+            PartitionKind::File => f.write_str("file"),
+            PartitionKind::Push => f.write_str("push"),
+            PartitionKind::Retractions => f.write_str("retractions"),
+            PartitionKind::Topic(partition) => write!(f, "{partition}"),
         }
     }
 }
@@ -40,6 +73,15 @@ pub struct Position(pub Offset);
 impl Position {
     /// The start of every partition that Tidemark itself keeps.
     pub const START: Self = Self(0);
+
+    /// Behind every record: where a partition ends whose end is not known yet, because a file of it is being read.
+    pub const UNBOUNDED: Self = Self(Offset::MAX);
+
+    /// The position where it is known, none for [`UNBOUNDED`](Self::UNBOUNDED).
+    #[must_use]
+    pub fn bounded(self) -> Option<Self> {
+        (self != Self::UNBOUNDED).then_some(self)
+    }
 
     /// The position just after `offset`.
     #[must_use]
@@ -57,6 +99,23 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A half-open range of the records of a partition, `[start, end)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionRange {
+    /// The first record inside.
+    pub start: Position,
+    /// The first record after it. A range that ends at its start, or before it, is empty.
+    pub end: Position,
+}
+
+impl PositionRange {
+    /// Whether the record at `offset` lies inside.
+    #[must_use]
+    pub const fn contains(self, offset: Offset) -> bool {
+        self.start.0 <= offset && offset < self.end.0
     }
 }
 
@@ -99,4 +158,32 @@ pub struct Event {
     pub stamp: Stamp,
     /// One value for each [aggregate](crate::plan::Aggregate) of the plan, null where it skips the event.
     pub inputs: Vec<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_below_zero_is_no_partition_of_a_topic() {
+        let kinds = [Partition::FILE, Partition::PUSH, Partition::RETRACTIONS, Partition(0), Partition(7)]
+            .map(Partition::kind);
+        let expected = [
+            PartitionKind::File,
+            PartitionKind::Push,
+            PartitionKind::Retractions,
+            PartitionKind::Topic(0),
+            PartitionKind::Topic(7),
+        ];
+        assert_eq!(kinds, expected);
+        assert_eq!([Partition::FILE, Partition(0)].map(Partition::is_of_topic), [false, true]);
+    }
+
+    #[test]
+    fn a_range_holds_its_start_and_not_its_end() {
+        let range = PositionRange { start: Position(3), end: Position(5) };
+        assert_eq!([2, 3, 4, 5].map(|offset| range.contains(offset)), [false, true, true, false]);
+        assert!(!PositionRange { end: Position(2), ..range }.contains(2));
+        assert_eq!([Position(3), Position::UNBOUNDED].map(Position::bounded), [Some(Position(3)), None]);
+    }
 }

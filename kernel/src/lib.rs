@@ -24,6 +24,7 @@
 pub mod aggregate;
 pub mod answer;
 pub mod codec;
+mod defect;
 pub mod error;
 pub mod event;
 pub mod exact;
@@ -47,7 +48,7 @@ pub mod window;
 
 pub use answer::{Answer, Status};
 pub use error::{ErrorKind, Explain};
-pub use event::{Event, Offset, Order, Partition, Position, Stamp};
+pub use event::{Event, Offset, Order, Partition, PartitionKind, Position, PositionRange, Stamp};
 pub use key::EntityKey;
 pub use layout::Layout;
 pub use parts::StateChange;

@@ -1,6 +1,7 @@
 //! The compiled view: everything an engine needs to carry a view out, and the fingerprint of its meaning.
 
 use std::fmt;
+use std::ops::Deref;
 
 use thiserror::Error;
 
@@ -49,11 +50,11 @@ pub struct Aggregate {
 pub struct Feature {
     /// `name_window`, unique in the view.
     pub name: String,
-    /// The state it is finished from: an index into [`FeaturePlan::aggregates`].
+    /// The state it is finished from: an index into [`PlanParts::aggregates`].
     pub aggregate: usize,
     /// How it is finished.
     pub function: Function,
-    /// Its window: an index into [`FeaturePlan::windows`].
+    /// Its window: an index into [`PlanParts::windows`].
     pub window: usize,
     /// The type of its values.
     pub ty: FeatureType,
@@ -137,8 +138,19 @@ pub enum PlanError {
 }
 
 /// A compiled view: texts and types, no compiled objects. Engines share it as `Arc<FeaturePlan>`.
+///
+/// Its [parts](PlanParts) can be read and not changed, so that a plan always has the fingerprint of what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeaturePlan {
+    parts: PlanParts,
+    fingerprint: Fingerprint,
+    /// Of its states in each layout.
+    states: [Fingerprint; Layout::ALL.len()],
+}
+
+/// What a [`FeaturePlan`] consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanParts {
     /// The view's name.
     pub view: String,
     /// The entity its features describe.
@@ -163,9 +175,15 @@ pub struct FeaturePlan {
     pub time_travel: Span,
     /// How old the newest event may be before answers say `outside_max_age`.
     pub max_age: Option<Span>,
-    fingerprint: Fingerprint,
-    /// Of its states in each layout.
-    states: [Fingerprint; Layout::ALL.len()],
+}
+
+/// For reading alone: there is no way to a part that could be changed.
+impl Deref for FeaturePlan {
+    type Target = PlanParts;
+
+    fn deref(&self) -> &PlanParts {
+        &self.parts
+    }
 }
 
 impl FeaturePlan {
@@ -188,7 +206,7 @@ impl FeaturePlan {
         windows.sort_unstable();
         windows.dedup();
         let fingerprint = Fingerprint::of(&spec);
-        let mut plan = Self {
+        let mut parts = PlanParts {
             view: spec.view,
             entity: spec.entity,
             source: spec.source,
@@ -201,38 +219,12 @@ impl FeaturePlan {
             windows,
             time_travel: spec.time_travel,
             max_age: spec.max_age,
-            fingerprint,
-            states: Layout::ALL.map(|layout| fingerprint.of_states(layout)),
         };
         for feature in spec.features {
-            plan.add(feature)?;
+            parts.add(feature)?;
         }
-        Ok(plan)
+        Ok(Self { parts, fingerprint, states: Layout::ALL.map(|layout| fingerprint.of_states(layout)) })
     }
-
-    fn add(&mut self, spec: FeatureSpec) -> Result<(), PlanError> {
-        if self.features.iter().any(|feature| feature.name == spec.name) {
-            return Err(PlanError::Duplicate(spec.name));
-        }
-        let input = spec.input.as_ref().map(|input| input.ty);
-        let (Some(kind), Some(ty)) = (spec.function.state(input), spec.function.output(input)) else {
-            return Err(PlanError::Input {
-                feature: spec.name,
-                function: spec.function.name(),
-                given: input.map_or("no input".into(), |ty| ty.to_string()),
-                takes: spec.function.takes(),
-            });
-        };
-        let aggregate = Aggregate { kind, input: spec.input, filter: spec.filter };
-        let aggregate = self.aggregates.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
-            self.aggregates.push(aggregate);
-            self.aggregates.len() - 1
-        });
-        let window = self.windows.binary_search(&spec.window).unwrap_or_else(|missing| missing);
-        self.features.push(Feature { name: spec.name, aggregate, function: spec.function, window, ty });
-        Ok(())
-    }
-
     /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
     ///
     /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:
@@ -275,6 +267,31 @@ impl FeaturePlan {
     }
 }
 
+impl PlanParts {
+    fn add(&mut self, spec: FeatureSpec) -> Result<(), PlanError> {
+        if self.features.iter().any(|feature| feature.name == spec.name) {
+            return Err(PlanError::Duplicate(spec.name));
+        }
+        let input = spec.input.as_ref().map(|input| input.ty);
+        let (Some(kind), Some(ty)) = (spec.function.state(input), spec.function.output(input)) else {
+            return Err(PlanError::Input {
+                feature: spec.name,
+                function: spec.function.name(),
+                given: input.map_or("no input".into(), |ty| ty.to_string()),
+                takes: spec.function.takes(),
+            });
+        };
+        let aggregate = Aggregate { kind, input: spec.input, filter: spec.filter };
+        let aggregate = self.aggregates.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
+            self.aggregates.push(aggregate);
+            self.aggregates.len() - 1
+        });
+        let window = self.windows.binary_search(&spec.window).unwrap_or_else(|missing| missing);
+        self.features.push(Feature { name: spec.name, aggregate, function: spec.function, window, ty });
+        Ok(())
+    }
+}
+
 /// The hash of a plan's meaning.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
@@ -284,47 +301,60 @@ const PLAN_SEMANTICS: u64 = 1;
 
 impl Fingerprint {
     fn of(spec: &ViewSpec) -> Self {
+        // By name, so that a new part does not compile before it is hashed, or left out on purpose.
+        let ViewSpec {
+            view,
+            entity,
+            source,
+            source_version,
+            fields,
+            keys,
+            filter,
+            features,
+            time_travel,
+            max_age,
+            expression_semantics,
+        } = spec;
         let mut out = Writer::new();
         out.varint(PLAN_SEMANTICS);
         out.varint(u64::from(aggregate::SEMANTICS));
-        out.varint(u64::from(spec.expression_semantics));
+        out.varint(u64::from(*expression_semantics));
         out.varint(u64::from(source::READING));
-        for text in [&spec.view, &spec.entity, &spec.source] {
+        for text in [view, entity, source] {
             out.bytes(text.as_bytes());
         }
-        out.varint(spec.fields.len() as u64);
+        out.varint(fields.len() as u64);
         // By name: where the source declares them makes no difference.
-        let mut fields: Vec<&Field> = spec.fields.iter().collect();
+        let mut fields: Vec<&Field> = fields.iter().collect();
         fields.sort_unstable_by_key(|field| &field.name);
         for field in fields {
-            out.bytes(field.name.as_bytes());
-            out.bytes(field.ty.name().as_bytes());
+            field.encode(&mut out);
         }
-        out.varint(spec.keys.len() as u64);
-        for key in &spec.keys {
-            out.bytes(key.name.as_bytes());
-            out.bytes(key.field.as_bytes());
-            out.bytes(key.ty.name().as_bytes());
+        out.varint(keys.len() as u64);
+        for KeyField { name, field, ty } in keys {
+            out.bytes(name.as_bytes());
+            out.bytes(field.as_bytes());
+            out.bytes(ty.canonical().as_bytes());
         }
-        optional(&mut out, spec.filter.as_deref());
-        out.varint(spec.features.len() as u64);
-        for feature in &spec.features {
-            out.bytes(feature.name.as_bytes());
-            out.bytes(feature.function.to_string().as_bytes());
-            optional(&mut out, feature.input.as_ref().map(|input| input.sql.as_str()));
-            optional(&mut out, feature.input.as_ref().map(|input| input.ty.name()));
-            optional(&mut out, feature.filter.as_deref());
-            let (length, hop) = match feature.window {
+        optional(&mut out, filter.as_deref());
+        out.varint(features.len() as u64);
+        for FeatureSpec { name, function, input, filter, window } in features {
+            out.bytes(name.as_bytes());
+            out.bytes(function.canonical().as_bytes());
+            optional(&mut out, input.as_ref().map(|input| input.sql.as_str()));
+            optional(&mut out, input.as_ref().map(|input| input.ty.canonical()));
+            optional(&mut out, filter.as_deref());
+            let (length, hop) = match window {
                 Window::Sliding { length, hop } => (length.millis() as u64, hop.millis() as u64),
                 Window::Lifetime => (0, 0),
             };
             out.varint(length);
             out.varint(hop);
         }
-        out.varint(spec.time_travel.millis() as u64);
-        out.varint(spec.max_age.map_or(0, |age| age.millis() as u64 + 1));
+        out.varint(time_travel.millis() as u64);
+        out.varint(max_age.map_or(0, |age| age.millis() as u64 + 1));
         // Nothing is written for none, so that fingerprints older than this field stay what they were.
-        if let Some(version) = spec.source_version {
+        if let Some(version) = source_version {
             out.bytes(&version.0.to_be_bytes());
         }
         Self::hash(&out.into_bytes())

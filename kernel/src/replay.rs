@@ -37,12 +37,14 @@ pub fn replay(
     let mut answers = vec![None; questions.len()];
     let mut queue: Box<dyn Queue + '_> = match visibility {
         Visibility::AsServed => Box::new(SeenByToken::new(plan, events)),
-        Visibility::AsKnown => Box::new(Timed::new(plan, events, |stamp| {
-            (stamp.event_time.next().max(stamp.arrival_time), stamp.arrival_time)
+        Visibility::AsKnown => Box::new(Timed::new(plan, events, |stamp| Seen {
+            from: stamp.event_time.next().max(stamp.arrival_time),
+            arrival: stamp.arrival_time,
         })),
-        Visibility::EventTime => {
-            Box::new(Timed::new(plan, events, |stamp| (stamp.event_time.next(), stamp.event_time)))
-        }
+        Visibility::EventTime => Box::new(Timed::new(plan, events, |stamp| Seen {
+            from: stamp.event_time.next(),
+            arrival: stamp.event_time,
+        })),
     };
     for turn in turns {
         let question = &questions[turn];
@@ -93,29 +95,34 @@ impl<'p> Past<'p> {
     }
 }
 
+/// How an event comes into view.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The first instant whose questions see it.
+    from: Time,
+    /// The arrival that moves the horizon.
+    arrival: Time,
+}
+
 /// Visibility that is a matter of time: each event is seen from some instant on.
 struct Timed<'a> {
     past: Past<'a>,
-    /// By the instant from which the event is seen, with the arrival that moves the horizon.
-    waiting: std::iter::Peekable<std::vec::IntoIter<(Time, Time, &'a Event)>>,
+    /// By the instant from which the event is seen.
+    waiting: std::iter::Peekable<std::vec::IntoIter<(Seen, &'a Event)>>,
 }
 
 impl<'a> Timed<'a> {
-    fn new(plan: &'a FeaturePlan, events: &'a [Event], times: impl Fn(&Stamp) -> (Time, Time)) -> Self {
-        let visible = |event: &'a Event| {
-            let (from, arrival) = times(&event.stamp);
-            (from, arrival, event)
-        };
-        let mut waiting: Vec<_> = events.iter().map(visible).collect();
-        waiting.sort_by_key(|(from, _, event)| (*from, event.stamp.partition, event.stamp.offset));
+    fn new(plan: &'a FeaturePlan, events: &'a [Event], seen: impl Fn(&Stamp) -> Seen) -> Self {
+        let mut waiting: Vec<_> = events.iter().map(|event| (seen(&event.stamp), event)).collect();
+        waiting.sort_by_key(|(seen, event)| (seen.from, event.stamp.partition, event.stamp.offset));
         Self { past: Past::new(plan), waiting: waiting.into_iter().peekable() }
     }
 }
 
 impl Queue for Timed<'_> {
     fn ask(&mut self, question: &Question) -> Answer {
-        while let Some((_, arrival, event)) = self.waiting.next_if(|(from, _, _)| *from <= question.at) {
-            self.past.admit(event, arrival);
+        while let Some((seen, event)) = self.waiting.next_if(|(seen, _)| seen.from <= question.at) {
+            self.past.admit(event, seen.arrival);
         }
         self.past.ask(question.at)
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::codec::Writer;
 use crate::plan::{Feature, FeaturePlan, Fingerprint, KeyField};
-use crate::value::{Field, Type};
+use crate::value::{FeatureType, Field, Type};
 
 /// One windowed feature of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceFeature {
     /// Its view: an index into [`ServicePlan::views`].
     pub view: usize,
-    /// Its place in the view: an index into [`FeaturePlan::features`].
+    /// Its place in the view: an index into [`PlanParts::features`](crate::plan::PlanParts::features).
     pub feature: usize,
 }
 
@@ -24,6 +24,29 @@ pub struct Derived {
     pub sql: String,
     /// The type it was checked to have.
     pub ty: Type,
+}
+
+/// One column of a service's answers, in lookups and in training sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceColumn {
+    /// `view.feature` for a windowed feature, the bare name of a derived one.
+    pub name: String,
+    /// The type of its values.
+    pub ty: FeatureType,
+}
+
+impl ServiceColumn {
+    /// The column of a training set that holds its statuses.
+    #[must_use]
+    pub fn status_name(&self) -> String {
+        format!("{}__status", self.name)
+    }
+}
+
+/// The column of a training set that holds the event times of a view's newest events.
+#[must_use]
+pub fn newest_event_name(view: &FeaturePlan) -> String {
+    format!("{}__newest_event", view.view)
 }
 
 /// A checked service.
@@ -54,6 +77,27 @@ impl ServicePlan {
         keys
     }
 
+    /// The columns of an answer in their order: those of the windowed features, then those of the derived ones.
+    pub fn columns(&self) -> impl Iterator<Item = ServiceColumn> + '_ {
+        let derived = self
+            .derived
+            .iter()
+            .map(|derived| ServiceColumn { name: derived.name.clone(), ty: FeatureType::Scalar(derived.ty) });
+        self.windowed_columns().chain(derived)
+    }
+
+    /// The columns of the windowed features, in the order of [`features`](Self::features).
+    pub fn windowed_columns(&self) -> impl Iterator<Item = ServiceColumn> + '_ {
+        self.features.iter().map(|feature| self.column(*feature))
+    }
+
+    /// The column of a windowed feature.
+    #[must_use]
+    pub fn column(&self, feature: ServiceFeature) -> ServiceColumn {
+        let (view, feature) = self.feature(feature);
+        ServiceColumn { name: view.qualified(feature), ty: feature.ty }
+    }
+
     /// The view and declaration of a windowed feature.
     #[must_use]
     pub fn feature(&self, feature: ServiceFeature) -> (&FeaturePlan, &Feature) {
@@ -75,8 +119,7 @@ impl ServicePlan {
             out.varint(feature.feature as u64);
         }
         for field in &self.request {
-            out.bytes(field.name.as_bytes());
-            out.bytes(field.ty.name().as_bytes());
+            field.encode(&mut out);
         }
         for derived in &self.derived {
             out.bytes(derived.name.as_bytes());

@@ -8,7 +8,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::codec::Writer;
+use crate::codec::{DecodeError, Reader, Writer};
 use crate::event::Partition;
 use crate::time::{Span, Time};
 use crate::unique::Unique;
@@ -43,9 +43,23 @@ impl TimeField {
         }
     }
 
-    fn encode(&self, out: &mut Writer) {
+    /// Writes it, as versions of sources and their stored definitions have it.
+    pub fn encode(&self, out: &mut Writer) {
         out.bytes(self.field.as_bytes());
-        out.bytes(self.unit.map_or("", Unit::name).as_bytes());
+        out.bytes(self.unit.map_or("", Unit::canonical).as_bytes());
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Fails where the bytes are none, or name a unit that does not exist: without its unit, a number would be no time.
+    pub fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let field = from.text()?.to_owned();
+        let unit = match from.text()? {
+            "" => None,
+            name => Some(Unit::from_canonical(name).ok_or_else(|| from.malformed("a unit of time"))?),
+        };
+        Ok(Self { field, unit })
     }
 }
 
@@ -60,6 +74,33 @@ pub enum Arrival {
     EventTime,
     /// A declared field.
     Field(TimeField),
+}
+
+impl Arrival {
+    /// Writes it, as versions of sources and their stored definitions have it.
+    pub fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Record => out.u8(0),
+            Self::EventTime => out.u8(1),
+            Self::Field(time) => {
+                out.u8(2);
+                time.encode(out);
+            }
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Fails where the bytes are none.
+    pub fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match from.u8()? {
+            0 => Ok(Self::Record),
+            1 => Ok(Self::EventTime),
+            2 => Ok(Self::Field(TimeField::decode(from)?)),
+            _ => Err(from.malformed("an arrival")),
+        }
+    }
 }
 
 /// Where a field comes from, if not from the column or member of its own name.
@@ -89,7 +130,8 @@ impl Origin {
         matches!(self, Self::Key | Self::Header(_) | Self::Timestamp)
     }
 
-    fn encode(&self, out: &mut Writer) {
+    /// Writes it, as versions of sources and their stored definitions have it.
+    pub fn encode(&self, out: &mut Writer) {
         match self {
             Self::Key => out.u8(0),
             Self::Header(name) => {
@@ -106,6 +148,26 @@ impl Origin {
                 out.varint(names.len() as u64);
                 names.iter().for_each(|name| out.bytes(name.as_bytes()));
             }
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Fails where the bytes are none.
+    pub fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match from.u8()? {
+            0 => Ok(Self::Key),
+            1 => Ok(Self::Header(from.text()?.to_owned())),
+            2 => Ok(Self::Timestamp),
+            3 => Ok(Self::Column(from.text()?.to_owned())),
+            4 => {
+                let count = from.count(1)?;
+                let names: Result<Vec<String>, DecodeError> =
+                    (0..count).map(|_| Ok(from.text()?.to_owned())).collect();
+                Ok(Self::Path(names?))
+            }
+            _ => Err(from.malformed("an origin")),
         }
     }
 }
@@ -136,6 +198,23 @@ pub struct SourcePlan {
     pub unique: Option<Unique>,
     /// Whether the event table keeps the raw payload as well.
     pub keep_raw: bool,
+}
+
+/// The two times of an accepted record. They have names, because one taken for the other would be an event all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTimes {
+    /// When the event happened.
+    pub event_time: Time,
+    /// When the system could first have known it.
+    pub arrival_time: Time,
+}
+
+impl EventTimes {
+    /// Those of an event that arrived as it happened.
+    #[must_use]
+    pub const fn at_once(time: Time) -> Self {
+        Self { event_time: time, arrival_time: time }
+    }
 }
 
 /// Why a record is no event. Such records are kept as dead letters.
@@ -239,7 +318,7 @@ impl SourcePlan {
         partition: Partition,
         received: Option<Time>,
         field: impl Fn(&str) -> Value,
-    ) -> Result<(Time, Time), Rejection> {
+    ) -> Result<EventTimes, Rejection> {
         let read = |time: &TimeField| time.read(&field(&time.field));
         let arrival_time = match &self.arrival {
             Arrival::Field(time) => read(time),
@@ -260,7 +339,7 @@ impl SourcePlan {
         received: Option<Time>,
         event_time: Option<Time>,
         arrival_time: Option<Time>,
-    ) -> Result<(Time, Time), Rejection> {
+    ) -> Result<EventTimes, Rejection> {
         let event_time = event_time.ok_or_else(|| Rejection::NoEventTime(self.event_time.field.clone()))?;
         let arrival_time = match &self.arrival {
             Arrival::EventTime => event_time,
@@ -279,7 +358,7 @@ impl SourcePlan {
         if event_time > arrival_time.plus(self.max_ahead) {
             return Err(Rejection::TooFarAhead { event_time, arrival_time, max_ahead: self.max_ahead });
         }
-        Ok((event_time, arrival_time))
+        Ok(EventTimes { event_time, arrival_time })
     }
 
     /// An arrival far in the future would move the retention horizon of every entity that the record names there.
@@ -308,19 +387,9 @@ impl SourcePlan {
             out.varint(u64::from(reading));
         }
         out.varint(self.fields.len() as u64);
-        for field in &self.fields {
-            out.bytes(field.name.as_bytes());
-            out.bytes(field.ty.name().as_bytes());
-        }
+        self.fields.iter().for_each(|field| field.encode(&mut out));
         self.event_time.encode(&mut out);
-        match &self.arrival {
-            Arrival::Record => out.u8(0),
-            Arrival::EventTime => out.u8(1),
-            Arrival::Field(time) => {
-                out.u8(2);
-                time.encode(&mut out);
-            }
-        }
+        self.arrival.encode(&mut out);
         out.varint(self.max_ahead.millis() as u64);
         // Nothing is written for none, so that versions older than origins and optional fields stay what they were.
         if !self.origins.is_empty() || !self.optional.is_empty() {
@@ -396,7 +465,10 @@ mod tests {
         let arrived = Some(Time::from_millis(100_000));
         assert_eq!(
             source.accept(Partition::PUSH, arrived, at(160)),
-            Ok((Time::from_millis(160_000), Time::from_millis(100_000)))
+            Ok(EventTimes {
+                event_time: Time::from_millis(160_000),
+                arrival_time: Time::from_millis(100_000)
+            })
         );
         assert!(matches!(
             source.accept(Partition::PUSH, arrived, at(161)),
@@ -421,10 +493,13 @@ mod tests {
         ] {
             let source = source(arrival);
             for partition in partitions {
-                assert_eq!(source.accept(*partition, received, at(160)), Ok((seconds(160), seconds(160))));
+                assert_eq!(
+                    source.accept(*partition, received, at(160)),
+                    Ok(EventTimes::at_once(seconds(160)))
+                );
                 assert_eq!(
                     source.accept(*partition, received, at(-9000)),
-                    Ok((seconds(-9000), seconds(-9000)))
+                    Ok(EventTimes::at_once(seconds(-9000)))
                 );
                 let rejected = source.accept(*partition, received, at(161)).expect_err("ahead");
                 assert_eq!(rejected.code(), "arrival_ahead");
@@ -539,7 +614,7 @@ mod tests {
         source.fields[0].ty = Type::Float64;
         let at = |secs: f64| source.accept(Partition::FILE, None, |_| Value::float(secs));
         let time = Time::from_millis(1_767_254_400_250);
-        assert_eq!(at(1_767_254_400.25), Ok((time, time)));
+        assert_eq!(at(1_767_254_400.25), Ok(EventTimes::at_once(time)));
         assert!(matches!(at(f64::NAN), Err(Rejection::NoEventTime(_))));
         assert!(matches!(at(f64::INFINITY), Err(Rejection::OutOfRange { .. })));
     }
@@ -547,6 +622,6 @@ mod tests {
     #[test]
     fn rows_of_files_arrive_at_their_event_time() {
         let accepted = source(Arrival::Record).accept(Partition::FILE, None, |_| Value::Int64(-5));
-        assert_eq!(accepted, Ok((Time::from_millis(-5000), Time::from_millis(-5000))));
+        assert_eq!(accepted, Ok(EventTimes::at_once(Time::from_millis(-5000))));
     }
 }

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use self::bytes::PartAt;
 use crate::aggregate::State;
 use crate::codec::{Reader, Writer};
+use crate::defect::defect;
 use crate::event::{Offset, Stamp};
 use crate::layout::Layout;
 use crate::plan::FeaturePlan;
@@ -97,8 +98,8 @@ impl Tile {
         wanted: impl Fn(usize) -> bool,
     ) {
         let mut merge = |index: usize, state: &State| {
-            if let Some(merged) = merged.get_mut(index).filter(|_| wanted(index)) {
-                merged.merge(state);
+            if wanted(index) {
+                merged[index].merge(state);
             }
         };
         match &self.body {
@@ -278,7 +279,11 @@ impl PartitionState {
             self.changed_from = self.changed_from.min(index);
             let tile = &mut self.tiles[index];
             tile.newest = tile.newest.max(stamp.event_time);
-            for (state, input) in tile.states_mut(plan, &self.body).iter_mut().zip(inputs) {
+            let states = tile.states_mut(plan, &self.body);
+            if states.len() != inputs.len() {
+                defect("an event has an input for each aggregate", &(states.len(), inputs.len()));
+            }
+            for (state, input) in states.iter_mut().zip(inputs) {
                 state.apply(input, stamp.order());
             }
         }

@@ -120,7 +120,7 @@ impl Token {
         let at = Time::from_millis(from.zigzag()?);
         let mut views = BTreeMap::new();
         for _ in 0..from.count(18)? {
-            let name = std::str::from_utf8(from.bytes()?).map_err(|_| from.malformed("UTF-8"))?.to_owned();
+            let name = from.text()?.to_owned();
             let mut fingerprint = Fingerprint([0; 16]);
             fingerprint.0.copy_from_slice(from.raw(16)?);
             let mut last = BTreeMap::new();

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::time::Time;
 
 pub mod arrow;
 pub mod convert;
+pub mod json;
 mod unit;
 
 pub use unit::Unit;
@@ -52,6 +54,26 @@ impl Type {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ty| ty.name() == name)
+    }
+
+    /// How fingerprints and stored definitions spell it. It never changes, whatever definitions and messages call it:
+    /// another spelling would make other views of all that exist.
+    #[must_use]
+    pub const fn canonical(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int64 => "int64",
+            Self::Float64 => "float64",
+            Self::String => "string",
+            Self::Timestamp => "timestamp",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// The type that is spelled so in stored definitions.
+    #[must_use]
+    pub fn from_canonical(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| ty.canonical() == text)
     }
 
     /// Whether it may be part of an entity's key.
@@ -101,6 +123,24 @@ pub struct Field {
     pub name: String,
     /// Its type.
     pub ty: Type,
+}
+
+impl Field {
+    /// Writes its name and its type, as fingerprints, versions of sources and their stored definitions have them.
+    pub fn encode(&self, out: &mut Writer) {
+        out.bytes(self.name.as_bytes());
+        out.bytes(self.ty.canonical().as_bytes());
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Fails where the bytes are no field, or its type is none.
+    pub fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = from.text()?.to_owned();
+        let ty = Type::from_canonical(from.text()?).ok_or_else(|| from.malformed("a type"))?;
+        Ok(Self { name, ty })
+    }
 }
 
 /// One value. Equality is equality of bits: floats are held in their canonical form.
@@ -167,6 +207,9 @@ impl Value {
     }
 
     /// Writes a scalar that is not null; the reader knows its type.
+    ///
+    /// # Panics
+    /// On null and lists, which only a defect hands over: with nothing written, every value behind would be read wrongly.
     pub fn encode(&self, out: &mut Writer) {
         match self {
             Self::Bool(value) => out.u8(u8::from(*value)),
@@ -176,7 +219,7 @@ impl Value {
             Self::Timestamp(value) => out.zigzag(value.millis()),
             Self::Bytes(value) => out.bytes(value),
             Self::Null | Self::List(_) | Self::Counts(_) => {
-                debug_assert!(false, "only scalars that are not null are stored");
+                defect("only scalars that are not null are stored", self)
             }
         }
     }
@@ -200,10 +243,7 @@ impl Value {
                 }
                 Self::Float64(float)
             }
-            Type::String => {
-                let text = std::str::from_utf8(from.bytes()?).map_err(|_| from.malformed("UTF-8"))?;
-                Self::string(text)
-            }
+            Type::String => Self::string(from.text()?),
             Type::Timestamp => Self::Timestamp(Time::from_millis(from.zigzag()?)),
             Type::Bytes => Self::Bytes(from.bytes()?.into()),
         })

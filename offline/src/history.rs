@@ -32,7 +32,7 @@ use thiserror::Error;
 use tidemark_expr::{ExprError, ViewEvaluator, ViewRows};
 use tidemark_kernel::value::arrow::{data_type, value_at};
 use tidemark_kernel::{
-    EntityKey, ErrorKind, Event, Explain, FeaturePlan, Partition, Stamp, Time, value::Type,
+    EntityKey, ErrorKind, Event, Explain, FeaturePlan, Partition, Stamp, Time, TimeRange, value::Type,
 };
 
 use crate::durable::kind_of_cause;
@@ -107,7 +107,7 @@ pub struct History {
     rows: SendableRecordBatchStream,
     batch: Option<(Columns, usize)>,
     read: Arc<AtomicU64>,
-    times: Arc<Mutex<Option<(Time, Time)>>>,
+    times: Arc<Mutex<Option<TimeRange>>>,
 }
 
 impl fmt::Debug for History {
@@ -184,10 +184,10 @@ impl History {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// The event times of the first and the last of the rows that have been read so far, kept or not; none where
-    /// there were none. All are read before the first entity is given.
+    /// The event times of the rows that have been read so far, kept or not: from the first to just behind the last; none
+    /// where there were none. All are read before the first entity is given.
     #[must_use]
-    pub fn event_times(&self) -> Option<(Time, Time)> {
+    pub fn event_times(&self) -> Option<TimeRange> {
         *self.times.lock()
     }
 
@@ -287,7 +287,7 @@ struct Part {
     evaluator: Arc<ViewEvaluator>,
     wanted: Option<Arc<BTreeSet<EntityKey>>>,
     read: Arc<AtomicU64>,
-    times: Arc<Mutex<Option<(Time, Time)>>>,
+    times: Arc<Mutex<Option<TimeRange>>>,
 }
 
 impl fmt::Debug for Part {
@@ -322,14 +322,14 @@ impl PartitionStream for Part {
 }
 
 /// Widens a range of event times to those of a batch.
-fn widen_to(times: &Mutex<Option<(Time, Time)>>, batch: &RecordBatch) {
+fn widen_to(times: &Mutex<Option<TimeRange>>, batch: &RecordBatch) {
     let column = batch.column_by_name(layout::EVENT_TIME);
     let column = column.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
     let Some((first, last)) = column.and_then(|column| Some((min(column)?, max(column)?))) else { return };
-    let (first, last) = (Time::from_millis(first), Time::from_millis(last));
+    let (start, end) = (Time::from_millis(first), Time::from_millis(last).next());
     let mut times = times.lock();
-    let (least, greatest) = times.unwrap_or((first, last));
-    *times = Some((least.min(first), greatest.max(last)));
+    let known = times.unwrap_or(TimeRange { start, end });
+    *times = Some(TimeRange { start: known.start.min(start), end: known.end.max(end) });
 }
 
 /// The rows that the view sees and somebody asks about, with the columns of `schema`.

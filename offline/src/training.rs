@@ -13,12 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tidemark_expr::DerivedEvaluator;
+use tidemark_expr::{DerivedEvaluator, Operand};
 use tidemark_kernel::replay::Question;
+use tidemark_kernel::service::{ServiceColumn, newest_event_name};
 use tidemark_kernel::value::arrow::{data_type, feature_data_type};
 use tidemark_kernel::value::{Type, Unit};
 use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
@@ -232,7 +231,7 @@ impl Questions {
             });
             views.push(columns.await?);
             events += seen;
-            outside.extend(span.and_then(|(first, last)| find_outside(plan, &self.times, first, last)));
+            outside.extend(span.and_then(|events| find_outside(plan, &self.times, events)));
         }
         let seen = Seen { events, empty_views, outside };
         assemble(request, self, &views, seen)
@@ -321,25 +320,19 @@ fn asked_columns(
 
 /// The columns of a service's features, windowed then derived.
 fn service_fields(service: &ServicePlan) -> Vec<Field> {
-    let windowed = service.features.iter().map(|feature| {
-        let (view, feature) = service.feature(*feature);
-        Field::new(view.qualified(feature), feature_data_type(feature.ty), true)
-    });
-    let derived =
-        service.derived.iter().map(|derived| Field::new(&derived.name, data_type(derived.ty), true));
-    windowed.chain(derived).collect()
+    let field = |column: ServiceColumn| Field::new(column.name, feature_data_type(column.ty), true);
+    service.columns().map(field).collect()
 }
 
 /// The columns that a request adds to its labels: the features, then statuses and newest events where wanted.
 fn added_fields(request: &TrainRequest) -> Vec<Field> {
     let mut fields = service_fields(&request.service);
     if request.status {
-        let status = |field: &Field| Field::new(format!("{}__status", field.name()), DataType::Utf8, true);
-        let newest = |view: &Arc<FeaturePlan>| {
-            Field::new(format!("{}__newest_event", view.view), data_type(Type::Timestamp), true)
-        };
-        let statuses: Vec<Field> = fields.iter().map(status).collect();
-        fields.extend(statuses.into_iter().chain(request.service.views.iter().map(newest)));
+        let service = &request.service;
+        let status = |column: ServiceColumn| Field::new(column.status_name(), DataType::Utf8, true);
+        let newest =
+            |view: &Arc<FeaturePlan>| Field::new(newest_event_name(view), data_type(Type::Timestamp), true);
+        fields.extend(service.columns().map(status).chain(service.views.iter().map(newest)));
     }
     fields
 }
@@ -360,7 +353,7 @@ fn assemble(
     let service = &request.service;
     let fields = service_fields(service);
     let mut columns = windowed(service, views, |view| &view.values);
-    let (derived, failed) = derive(service, &fields, &columns, &questions)?;
+    let (derived, failed) = derive(service, &columns, &questions)?;
     columns.extend(derived.iter().cloned());
     let (rows, features) = (questions.labels.rows, summarize(&fields, &columns));
     let (Seen { events, empty_views, outside }, has_naive_times) = (seen, questions.is_naive);
@@ -391,30 +384,21 @@ fn windowed<'v>(
 /// The derived features, and how many evaluations failed.
 fn derive(
     service: &ServicePlan,
-    fields: &[Field],
     windowed: &[ArrayRef],
     questions: &Questions,
 ) -> Result<(Vec<ArrayRef>, u64), TrainError> {
-    let evaluator = DerivedEvaluator::new(service)?;
-    let request = service.request.iter().zip(&questions.request);
-    let request =
-        request.map(|(field, column)| (Field::new(&field.name, column.data_type().clone(), true), column));
-    let known = fields.iter().cloned().zip(windowed).chain(request);
-    let wanted = evaluator.columns();
-    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = known
-        .filter(|(field, _)| wanted.contains(field.name().as_str()))
-        .map(|(field, column)| (field, Arc::clone(column)))
-        .unzip();
-    let rows = RecordBatchOptions::new().with_row_count(Some(questions.labels.rows));
-    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)?;
-    let evaluated = evaluator.evaluate(&batch)?;
+    let column = |operand, _| match operand {
+        Operand::Windowed(at) => Arc::clone(&windowed[at]),
+        Operand::Request(at) => Arc::clone(&questions.request[at]),
+    };
+    let evaluated = DerivedEvaluator::new(service)?.extend(questions.labels.rows, column)?;
     let failed = evaluated.iter().map(|derived| derived.failed).sum();
     Ok((evaluated.into_iter().map(|derived| derived.array).collect(), failed))
 }
 
 fn derived_statuses(values: &ArrayRef) -> ArrayRef {
-    let status = |row| if values.is_null(row) { Status::Null } else { Status::Present };
-    Arc::new(StringArray::from_iter_values((0..values.len()).map(|row| status(row).name())))
+    let statuses = (0..values.len()).map(|row| Status::of_null(values.is_null(row)).name());
+    Arc::new(StringArray::from_iter_values(statuses))
 }
 
 /// The columns of the labels and those added to them, no two of one name. `files` is how many files the labels are of.

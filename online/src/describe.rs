@@ -1,7 +1,7 @@
 //! Services described: what a lookup must name, and what it answers.
 
 use tidemark_kernel::plan::FeaturePlan;
-use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::service::{ServiceFeature, ServicePlan};
 use tidemark_proto::serving::v1;
 
 use crate::served::{RowField, Served};
@@ -39,14 +39,16 @@ fn view(plan: &FeaturePlan) -> v1::View {
 }
 
 fn features(plan: &ServicePlan) -> Vec<v1::Feature> {
-    let features = plan.features.iter().map(|place| plan.feature(*place));
-    let describe = |(view, feature): (&FeaturePlan, &tidemark_kernel::plan::Feature)| v1::Feature {
-        name: view.qualified(feature),
-        r#type: Some(feature_type(feature.ty)),
-        view: view.view.clone(),
-        window: view.windows[feature.window].to_string(),
+    let describe = |place: &ServiceFeature| {
+        let (column, (view, feature)) = (plan.column(*place), plan.feature(*place));
+        v1::Feature {
+            name: column.name,
+            r#type: Some(feature_type(column.ty)),
+            view: view.view.clone(),
+            window: view.windows[feature.window].to_string(),
+        }
     };
-    features.map(describe).collect()
+    plan.features.iter().map(describe).collect()
 }
 
 fn derived(plan: &ServicePlan) -> Vec<v1::Derived> {

@@ -157,7 +157,7 @@ fn question(served: &Served, body: &[u8]) -> Result<(Vec<Row>, Option<Time>), Lo
 fn row(served: &Served, index: usize, values: BTreeMap<String, &RawValue>) -> Result<Row, LookupError> {
     let read = |(name, text): (String, &RawValue)| {
         let asked = served.named(&name).ok_or_else(|| served.unknown(index, &name))?;
-        let value = json::read(asked.ty, text);
+        let value = json::read(asked.ty, text.get());
         let wrong = || LookupError::WrongType {
             row: index,
             name: name.clone(),
@@ -185,9 +185,10 @@ fn describe(served: &Served) -> Json {
         let asked = served.asked().iter().filter(|asked| asked.is_key == is_key);
         asked.map(|RowField { name, ty, .. }| json!({"name": name, "type": ty.name()})).collect()
     };
-    let features = plan.features.iter().map(|place| plan.feature(*place)).map(|(view, feature)| {
+    let features = plan.features.iter().map(|place| {
+        let (column, (view, feature)) = (plan.column(*place), plan.feature(*place));
         let window = view.windows[feature.window].to_string();
-        json!({"name": view.qualified(feature), "type": feature.ty.to_string(), "window": window})
+        json!({"name": column.name, "type": column.ty.to_string(), "window": window})
     });
     let derived = plan.derived.iter();
     let derived = derived.map(|d| json!({"name": d.name, "type": d.ty.name(), "expression": d.sql}));

@@ -9,8 +9,8 @@ use tidemark_expr::{DerivedEvaluator, ExprError};
 use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::KeyField;
-use tidemark_kernel::service::ServicePlan;
-use tidemark_kernel::value::{FeatureType, Type, Value};
+use tidemark_kernel::service::{ServiceColumn, ServicePlan};
+use tidemark_kernel::value::{Type, Value};
 
 use crate::derive::Derivation;
 use crate::error::{LookupError, help};
@@ -24,6 +24,7 @@ pub struct Served {
     asked: Vec<RowField>,
     /// For each view, where in `asked` the parts of its key are.
     keys: Vec<Vec<usize>>,
+    columns: Vec<ServiceColumn>,
     derivation: Derivation,
 }
 
@@ -74,8 +75,8 @@ impl Served {
         let request = plan.request.iter();
         let request = request.map(|field| RowField { name: field.name.clone(), ty: field.ty, is_key: false });
         let asked: Vec<RowField> = asked.chain(request).collect();
-        let derivation = Derivation::new(&plan, &asked, evaluator);
-        Ok(Self { asked, keys: places, derivation, plan })
+        let derivation = Derivation::new(evaluator, keys.len());
+        Ok(Self { asked, keys: places, derivation, columns: plan.columns().collect(), plan })
     }
 
     /// The service.
@@ -97,13 +98,9 @@ impl Served {
     }
 
     /// The names and types of an answer's values: the windowed features, then the derived ones.
-    pub fn columns(&self) -> impl Iterator<Item = (String, FeatureType)> + '_ {
-        let windowed = self.plan.features.iter().map(|feature| {
-            let (view, feature) = self.plan.feature(*feature);
-            (view.qualified(feature), feature.ty)
-        });
-        let derived = self.plan.derived.iter();
-        windowed.chain(derived.map(|derived| (derived.name.clone(), FeatureType::Scalar(derived.ty))))
+    #[must_use]
+    pub fn columns(&self) -> &[ServiceColumn] {
+        &self.columns
     }
 
     pub(crate) const fn derivation(&self) -> &Derivation {

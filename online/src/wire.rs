@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_kernel::answer::Status;
 use tidemark_kernel::error::Explain;
+use tidemark_kernel::service::ServiceColumn;
 use tidemark_kernel::time::{Span, Time};
 use tidemark_kernel::value::{FeatureType, Type, Value};
 use tidemark_proto::serving::v1;
@@ -84,7 +85,10 @@ pub(crate) fn duration(span: Span) -> Duration {
 
 /// The answer to a call.
 pub(crate) fn response(served: &Served, results: Results) -> v1::LookupResponse {
-    let column = |(name, ty)| v1::Column { name, r#type: Some(feature_type(ty)) };
+    let column = |column: &ServiceColumn| v1::Column {
+        name: column.name.clone(),
+        r#type: Some(feature_type(column.ty)),
+    };
     let result = |result| {
         use v1::row_result::Result as Wire;
         let result = match result {
@@ -94,7 +98,7 @@ pub(crate) fn response(served: &Served, results: Results) -> v1::LookupResponse 
         v1::RowResult { result: Some(result) }
     };
     v1::LookupResponse {
-        columns: served.columns().map(column).collect(),
+        columns: served.columns().iter().map(column).collect(),
         results: results.into_iter().map(result).collect(),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use thiserror::Error;
+use tidemark_kernel::service::{ServiceColumn, newest_event_name};
 use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Type};
 use tidemark_kernel::{ErrorKind, Explain, ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
@@ -134,22 +135,17 @@ fn table(service: &ServicePlan, labels: &[Label]) -> Result<RecordBatch, arrow::
 /// The answers in a batch of a training set that was made with statuses.
 fn read(service: &ServicePlan, batch: &RecordBatch) -> Result<Vec<ServiceAnswer>, LabelError> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| LabelError::Column(name.to_owned()));
-    let windowed = service.features.iter().map(|place| {
-        let (view, feature) = service.feature(*place);
-        (view.qualified(feature), feature.ty)
-    });
-    let derived =
-        service.derived.iter().map(|derived| (derived.name.clone(), FeatureType::Scalar(derived.ty)));
-    let names: Vec<(String, FeatureType)> = windowed.chain(derived).collect();
-    let values = names.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>, _>>()?;
-    let statuses =
-        names.iter().map(|(name, _)| column(&format!("{name}__status"))).collect::<Result<Vec<_>, _>>()?;
-    let newest = service.views.iter().map(|view| column(&format!("{}__newest_event", view.view)));
+    let features: Vec<ServiceColumn> = service.columns().collect();
+    let values = features.iter().map(|feature| column(&feature.name)).collect::<Result<Vec<_>, _>>()?;
+    let statuses = features.iter().map(|feature| column(&feature.status_name()));
+    let statuses = statuses.collect::<Result<Vec<_>, _>>()?;
+    let newest = service.views.iter().map(|view| column(&newest_event_name(view)));
     let newest = newest.collect::<Result<Vec<_>, _>>()?;
     let answer = |row: usize| {
-        let values = values.iter().zip(&names).map(|(column, (_, ty))| feature_at(column, *ty, row));
-        let statuses = statuses.iter().zip(&names).map(|(column, (name, _))| {
-            status_at(column, row).ok_or_else(|| LabelError::Column(format!("{name}__status")))
+        let values =
+            values.iter().zip(&features).map(|(column, feature)| feature_at(column, feature.ty, row));
+        let statuses = statuses.iter().zip(&features).map(|(column, feature)| {
+            status_at(column, row).ok_or_else(|| LabelError::Column(feature.status_name()))
         });
         Ok(ServiceAnswer {
             values: values.collect(),

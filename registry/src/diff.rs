@@ -220,13 +220,8 @@ fn service_reasons(old: &ServicePlan, new: &ServicePlan) -> Vec<String> {
     if old.fingerprint() == new.fingerprint() {
         return Vec::new();
     }
-    let names = |plan: &ServicePlan| -> Vec<String> {
-        plan.features
-            .iter()
-            .map(|feature| plan.feature(*feature))
-            .map(|(view, feature)| view.qualified(feature))
-            .collect()
-    };
+    let names =
+        |plan: &ServicePlan| -> Vec<String> { plan.windowed_columns().map(|column| column.name).collect() };
     let (was, is) = (names(old), names(new));
     let mut reasons = named(&was, &is, |name| name, |_, _| false, "");
     let moved = reasons.is_empty() && was != is;

@@ -82,7 +82,7 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// What the kernel may use of the world: containers, numbers, hashes, text. No I/O, no async, no DataFusion.
-const KERNEL: [&str; 11] = [
+const KERNEL: [&str; 12] = [
     "arrow-array",
     "arrow-buffer",
     "arrow-schema",
@@ -91,6 +91,7 @@ const KERNEL: [&str; 11] = [
     "chrono",
     "num-bigint",
     "num-traits",
+    "serde_json",
     "smallvec",
     "thiserror",
     "xxhash-rust",

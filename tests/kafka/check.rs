@@ -187,8 +187,8 @@ async fn answers(world: &World<'_>, repo: &Repo, service: &str, key: &str, expec
     // Before all time: a question without an instant is then about the earliest allowed, which sees every event.
     let lookups = Lookups::new(Arc::new(store), Arc::new(|| Time::MIN));
     lookups.serve([Arc::clone(&repo.services[service])]).expect("a service");
-    let columns: Vec<String> =
-        lookups.service(service).expect("served").columns().map(|(name, _)| name).collect();
+    let served = lookups.service(service).expect("served");
+    let columns: Vec<String> = served.columns().iter().map(|column| column.name.clone()).collect();
     let rows =
         expected.iter().map(|(entity, _)| BTreeMap::from([(key.to_owned(), entity.clone())])).collect();
     let at = Some(Time::from_millis(4_000_000_000_000));

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tidemark_host::Host;
 use tidemark_ingest::decode::{Batch, Chunk, Form, Forms, Raw, RecordPlace};
 use tidemark_ingest::{Advance, Memory, ViewWriter};
+use tidemark_kernel::source::EventTimes;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
 use tidemark_kernel::{
@@ -223,7 +224,7 @@ fn history(repo: &Repo, records: &[Record], offsets: &[i64]) -> ViewHistory {
     let stamp = |(record, offset): (&Record, &i64)| {
         let field = |name: &str| source.field(name).map_or(Value::Null, |index| record.fields[index].clone());
         let accepted = source.accept(Partition(record.partition), Some(record.received), field).ok();
-        accepted.map(|(event_time, arrival_time)| Stamp {
+        accepted.map(|EventTimes { event_time, arrival_time }| Stamp {
             partition: Partition(record.partition),
             offset: *offset,
             event_time,

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tidemark_kernel::value::arrow::data_type;
-use tidemark_kernel::{Partition, Position, SourcePlan, Time, Type};
+use tidemark_kernel::{Partition, Position, PositionRange, SourcePlan, Time, Type};
 use tidemark_offline::durable::FileError;
 use tidemark_offline::table::retract::{retracted, retractions, with_retraction};
 use tidemark_offline::table::{Rows, layout, properties};
@@ -301,13 +301,11 @@ impl Handle {
 }
 
 /// Which rows are of `from <= offset < to` of their partition.
-fn within(rows: &RecordBatch, range: impl Fn(Partition) -> (Position, Position)) -> RecordBatch {
+fn within(rows: &RecordBatch, range: impl Fn(Partition) -> PositionRange) -> RecordBatch {
     let partitions = rows.column_by_name(layout::LOG).expect("a column").as_primitive::<Int32Type>();
     let offsets = rows.column_by_name(layout::OFFSET).expect("a column").as_primitive::<Int64Type>();
-    let kept = partitions.values().iter().zip(offsets.values()).map(|(partition, offset)| {
-        let (from, to) = range(Partition(*partition));
-        (from.0..to.0).contains(offset)
-    });
+    let kept = partitions.values().iter().zip(offsets.values());
+    let kept = kept.map(|(partition, offset)| range(Partition(*partition)).contains(*offset));
     filter_record_batch(rows, &BooleanArray::from_iter(kept.map(Some))).expect("one flag for each row")
 }
 
@@ -371,15 +369,20 @@ impl OfflineTable for Handle {
         let stands =
             |positions: &Positions, partition| positions.get(&partition).copied().unwrap_or(Position::START);
         let rows = self.seen.rows(&self.schema).into_iter();
-        let rows =
-            rows.map(|rows| within(&rows, |partition| (stands(from, partition), stands(to, partition))));
+        let rows = rows.map(|rows| {
+            within(&rows, |partition| PositionRange {
+                start: stands(from, partition),
+                end: stands(to, partition),
+            })
+        });
         Ok(self.read(columns, rows))
     }
 
     fn scan_since(&self, columns: &[&str], partition: Partition, since: Time) -> Result<Rows, TableError> {
         let rows = self.seen.rows(&self.schema).into_iter().map(|rows| {
             let of_partition = within(&rows, |other| {
-                (Position::START, if other == partition { Position(i64::MAX) } else { Position::START })
+                let end = if other == partition { Position::UNBOUNDED } else { Position::START };
+                PositionRange { start: Position::START, end }
             });
             let arrivals = of_partition.column_by_name(layout::ARRIVAL_TIME).expect("a column");
             let arrivals = arrivals.as_primitive::<TimestampMillisecondType>();
@@ -464,9 +467,8 @@ impl OfflineTable for Handle {
             *position = end(*partition).min(*position);
         }
         let keep = next.positions.clone();
-        let range = |partition: Partition| {
-            (Position::START, keep.get(&partition).copied().unwrap_or(Position(i64::MAX)))
-        };
+        let end = |partition: Partition| keep.get(&partition).copied().unwrap_or(Position::UNBOUNDED);
+        let range = |partition: Partition| PositionRange { start: Position::START, end: end(partition) };
         next.rows = next.rows.iter().map(|rows| within(rows, range)).collect();
         self.commit(next).await
     }

@@ -14,7 +14,7 @@ use tidemark_ingest::feed::Start;
 use tidemark_ingest::kafka::{
     Gathered, Input, Reader, Subscription, Timestamps, TopicProperties, TopicSettings, Topics,
 };
-use tidemark_kernel::{Partition, Position, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Time};
 use tidemark_offline::Positions;
 use tidemark_registry::feed::KafkaFeed;
 use tokio::sync::{mpsc, oneshot};
@@ -238,9 +238,10 @@ impl Topics for Kafka {
         Ok(TopicSettings { timestamps, is_compacted: self.cluster.lock().is_compacted })
     }
 
-    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
         self.ask().await?;
-        Ok(self.ends_now().into_iter().map(|(partition, end)| (partition, (Position::START, end))).collect())
+        let held = |(partition, end)| (partition, PositionRange { start: Position::START, end });
+        Ok(self.ends_now().into_iter().map(held).collect())
     }
 
     async fn starts(&self, _: &str, _: Start) -> Result<Positions, IngestError> {

@@ -66,7 +66,7 @@ async fn told(lookups: &Lookups) -> Result<Vec<String>, LookupError> {
     let row = Row::from([("user_id".to_owned(), Value::Int64(1)), ("item_id".to_owned(), Value::Int64(1))]);
     let mut answers = lookups.answer(&served, vec![row], None).await?;
     let answer = answers.pop().expect("an answer").expect("a row");
-    let names: Vec<String> = served.columns().map(|(name, _)| name).collect();
+    let names: Vec<String> = served.columns().iter().map(|column| column.name.clone()).collect();
     assert_eq!(answer.values, vec![Value::Int64(20); names.len()]);
     Ok(names)
 }

@@ -122,10 +122,7 @@ fn view(view: &FeaturePlan) -> Json {
 }
 
 fn service(service: &ServicePlan) -> Json {
-    let features = service.features.iter().map(|place| {
-        let (view, feature) = service.feature(*place);
-        view.qualified(feature)
-    });
+    let features = service.windowed_columns().map(|column| column.name);
     let keys = service.keys().into_iter().map(|key| json!({"name": key.name, "type": key.ty.to_string()}));
     let request =
         service.request.iter().map(|field| json!({"name": field.name, "type": field.ty.to_string()}));

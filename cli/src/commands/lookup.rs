@@ -64,10 +64,11 @@ fn read(asked: &RowField, text: &str) -> Result<Value, LookupError> {
     let form = match asked.ty {
         _ if text == "null" => text.to_owned(),
         Type::String | Type::Timestamp | Type::Bytes => quoted,
-        Type::Float64 if matches!(text, "NaN" | "Infinity" | "-Infinity") => quoted,
+        // What has no digit is one by its name, such as `NaN`, or none.
+        Type::Float64 if !text.contains(|character: char| character.is_ascii_digit()) => quoted,
         Type::Bool | Type::Int64 | Type::Float64 => text.to_owned(),
     };
-    let value = RawValue::from_string(form).ok().and_then(|raw| values::read(asked.ty, &raw));
+    let value = RawValue::from_string(form).ok().and_then(|raw| values::read(asked.ty, raw.get()));
     value.ok_or_else(|| wrong_type(0, asked, text))
 }
 
@@ -104,7 +105,7 @@ fn read_line(served: &Served, row: usize, line: usize, text: &str) -> Result<Row
     })?;
     let read = |(name, raw): (String, Box<RawValue>)| {
         let Some(asked) = served.named(&name) else { return Ok((name, Value::Null)) };
-        let value = values::read(asked.ty, &raw).ok_or_else(|| wrong_type(row, asked, raw.get()))?;
+        let value = values::read(asked.ty, raw.get()).ok_or_else(|| wrong_type(row, asked, raw.get()))?;
         Ok((name, value))
     };
     object.into_iter().map(read).collect()
@@ -123,8 +124,8 @@ fn text(served: &Served, results: &Results) -> String {
 fn block(served: &Served, answer: &RowAnswer) -> String {
     let mut features = Table::new(&["feature", "value", "status"]);
     let answered = answer.values.iter().zip(&answer.statuses);
-    for ((name, _), (found, status)) in served.columns().zip(answered) {
-        features.row(vec![name, value(found), status.name().to_owned()]);
+    for (column, (found, status)) in served.columns().iter().zip(answered) {
+        features.row(vec![column.name.clone(), value(found), status.name().to_owned()]);
     }
     let mut views = Table::new(&["view", "newest event"]);
     for (view, newest) in served.plan().views.iter().zip(&answer.newest) {

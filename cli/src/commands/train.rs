@@ -76,7 +76,8 @@ fn warn(service: &ServicePlan, summary: &Summary) {
         let help = "compare the keys and times of the labels with those of the events, and the filters with their values";
         failure::show(Level::Warning, &message, Some(help));
     }
-    for FeaturePlan { view, source, .. } in plans(service, &summary.empty_views) {
+    for plan in plans(service, &summary.empty_views) {
+        let (view, source) = (&plan.view, &plan.source);
         let features = names(&features_of(view, summary));
         let message =
             format!("source `{source}` has no events: every feature of view `{view}` is empty: {features}");

@@ -12,9 +12,9 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow::error::ArrowError;
-use tidemark_kernel::source::{Arrival, Rejection, TimeField};
-use tidemark_kernel::value::Unit;
-use tidemark_kernel::value::{Type, arrow::value_at};
+use tidemark_kernel::source::{Arrival, EventTimes, Rejection, TimeField};
+use tidemark_kernel::value::arrow::value_at;
+use tidemark_kernel::value::{Type, Unit, json};
 use tidemark_kernel::{Partition, SourcePlan, Time};
 use tidemark_offline::table::layout;
 
@@ -22,7 +22,7 @@ use super::members::Members;
 use super::{Batch, Chunk, DeadLetter, Raw, cause, spelled};
 
 /// When an event happened and arrived, or why a row is none.
-type Decision = Result<(Time, Time), Rejection>;
+type Decision = Result<EventTimes, Rejection>;
 
 impl Chunk {
     /// Decides which rows are events.
@@ -85,7 +85,8 @@ impl Chunk {
                 Cow::Borrowed(&bytes[start..ends[row]])
             }
             Raw::Columns => {
-                let values = self.columns.iter().map(|column| spelled::spell_value(&value_at(column, row)));
+                let values =
+                    self.columns.iter().map(|column| json::write(&value_at(column, row)).to_string());
                 Cow::Owned(spelled::spell(members, &values.collect::<Vec<_>>()).into_bytes())
             }
         }
@@ -103,8 +104,8 @@ impl Chunk {
             .keep_raw
             .then(|| BinaryArray::from_iter_values(rows.clone().map(|row| self.raw(members, row))));
         let mut columns = self.columns;
-        columns.push(times(decisions, |(event_time, _)| *event_time));
-        columns.push(times(decisions, |(_, arrival_time)| *arrival_time));
+        columns.push(times(decisions, |times| times.event_time));
+        columns.push(times(decisions, |times| times.arrival_time));
         columns.push(Arc::new(Int32Array::from(vec![partition.0; rows.len()])));
         columns.push(Arc::new(Int64Array::from(self.offsets)));
         columns.extend(raw.map(|raw| -> ArrayRef { Arc::new(raw) }));
@@ -117,7 +118,7 @@ impl Chunk {
 }
 
 /// One of the two times of each row; that of a row that is no event is of no use.
-fn times(decisions: &[Decision], pick: impl Fn(&(Time, Time)) -> Time) -> ArrayRef {
+fn times(decisions: &[Decision], pick: impl Fn(&EventTimes) -> Time) -> ArrayRef {
     let times = decisions.iter().map(|times| times.as_ref().map_or(Time::default(), &pick).millis());
     Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
 }

@@ -14,8 +14,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tidemark_kernel::SourcePlan;
 use tidemark_kernel::source::Origin;
-use tidemark_kernel::value::Type;
-use tidemark_kernel::value::convert::Content;
+use tidemark_kernel::value::{Type, json};
 
 use super::builder::Cell;
 use super::columns::{Made, Names};
@@ -154,29 +153,7 @@ fn cell<'a>(field: &Declared, text: &'a str) -> Result<Cell<'a>, String> {
     if field.whole && text.starts_with(['{', '[']) {
         return Ok(Cell::String(text.into()));
     }
-    cells::cell(field.ty, parsed(text), || shortened(text))
-}
-
-/// What a JSON text, whose syntax was checked, stands for.
-fn parsed(text: &str) -> Content<'_> {
-    match text.as_bytes().first() {
-        Some(b'n') => Content::Null,
-        Some(b't') => Content::Bool(true),
-        Some(b'f') => Content::Bool(false),
-        Some(b'"') => string(text).map_or(Content::Other, Content::Quoted),
-        Some(b'-' | b'0'..=b'9') => Content::Number(text.into()),
-        _ => Content::Other,
-    }
-}
-
-/// The content of a JSON string, which is its text unless there are escapes in it.
-fn string(text: &str) -> Option<Cow<'_, str>> {
-    let content = text.strip_prefix('"')?.strip_suffix('"')?;
-    if content.contains('\\') {
-        serde_json::from_str::<JsonString<'_>>(text).ok().map(|text| text.0)
-    } else {
-        Some(Cow::Borrowed(content))
-    }
+    cells::cell(field.ty, json::content(text), || shortened(text))
 }
 
 /// A string that is borrowed where it has no escapes.

@@ -17,14 +17,14 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 use tidemark_kernel::source::Rejection;
 use tidemark_kernel::value::arrow::{data_type, value_at};
-use tidemark_kernel::value::{Field, Type, convert};
+use tidemark_kernel::value::{Field, Type, convert, json};
 use tidemark_kernel::{Position, SourcePlan};
 use tidemark_offline::input::open_parquet;
 
 use super::columns::{Made, Names};
 use super::json::shortened;
 use super::members::Members;
-use super::spelled::{spell, spell_content, spell_value};
+use super::spelled::spell;
 use super::{BATCH_BYTES, Chunk, ColumnsError, DeadLetter, Form, Forms, Raw, RecordPlace, cells};
 use crate::error::IngestError;
 
@@ -328,7 +328,7 @@ impl Columns {
         })?;
         for row in converted.wrong {
             let content = convert::content(column, row);
-            let spelled = spell_content(&content);
+            let spelled = json::write_content(&content);
             let reason = cells::unfit(cells::expected(field.ty, &content), &shortened(&spelled));
             let reason = format!("field `{}`: {reason}", field.name);
             let cell = WrongCell { field: self.columns.len(), spelled, reason };
@@ -341,7 +341,8 @@ impl Columns {
 
 /// The values of a row in JSON, those that do not fit as the file has them.
 fn spelled(columns: &[ArrayRef], row: usize, wrong: &[WrongCell]) -> Vec<String> {
-    let mut spelled: Vec<String> = columns.iter().map(|column| spell_value(&value_at(column, row))).collect();
+    let values = columns.iter().map(|column| json::write(&value_at(column, row)).to_string());
+    let mut spelled: Vec<String> = values.collect();
     for cell in wrong {
         spelled[cell.field].clone_from(&cell.spelled);
     }

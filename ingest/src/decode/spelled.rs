@@ -3,10 +3,6 @@
 //! A row of Parquet that is no event becomes a dead letter like any other, which keeps what was received: an object with
 //! a member for each field that was declared then.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use tidemark_kernel::value::Value;
-use tidemark_kernel::value::convert::Content;
 use tidemark_kernel::{Explain, SourcePlan};
 
 use super::columns::Made;
@@ -41,7 +37,7 @@ impl Decoder for SpelledDecoder {
 }
 
 /// Spells a row out as the object that it would be read from: `members` are those of its source, and `row` has what is
-/// [spelled](spell_value) of each field.
+/// spelled of each field, as [`json`](tidemark_kernel::value::json) writes values.
 pub(crate) fn spell(members: &Members, row: &[String]) -> String {
     let spelled = members.list.iter().map(|member| {
         let value = match member.fields.first().and_then(|field| row.get(*field)) {
@@ -51,38 +47,4 @@ pub(crate) fn spell(members: &Members, row: &[String]) -> String {
         format!("{}:{value}", serde_json::Value::from(member.name.as_str()))
     });
     format!("{{{}}}", spelled.collect::<Vec<_>>().join(","))
-}
-
-/// A field's value as JSON.
-pub(crate) fn spell_value(value: &Value) -> String {
-    spell_content(&match value {
-        Value::Bool(value) => Content::Bool(*value),
-        Value::Int64(value) => Content::Whole((*value).into()),
-        Value::Float64(value) => Content::Float(*value, f64::MANTISSA_DIGITS),
-        Value::String(value) => Content::Text(value.as_ref().into()),
-        Value::Timestamp(value) => Content::Time(*value),
-        Value::Bytes(value) => Content::Bytes(value),
-        Value::Null | Value::List(_) | Value::Counts(_) => Content::Null,
-    })
-}
-
-/// A value of a file as JSON: one that its field does not hold may be another field's, once that is declared.
-pub(crate) fn spell_content(content: &Content<'_>) -> String {
-    let json: serde_json::Value = match content {
-        Content::Bool(value) => (*value).into(),
-        Content::Whole(value) => return value.to_string(),
-        Content::Decimal(digits) => return digits.clone(),
-        Content::Number(digits) => return digits.to_string(),
-        // JSON has no number for these, and null would be another value.
-        Content::Float(value, _) if value.is_nan() => "NaN".into(),
-        Content::Float(value, _) if *value == f64::INFINITY => "inf".into(),
-        Content::Float(value, _) if *value == f64::NEG_INFINITY => "-inf".into(),
-        Content::Float(value, _) => (*value).into(),
-        Content::Text(text) | Content::Quoted(text) => (&**text).into(),
-        Content::Spelled(text) => (*text).into(),
-        Content::Time(value) => value.to_string().into(),
-        Content::Bytes(value) => STANDARD.encode(value).into(),
-        Content::Null | Content::Other => serde_json::Value::Null,
-    };
-    json.to_string()
 }

@@ -9,8 +9,8 @@ use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::source::{Arrival, Origin, TimeField};
 use tidemark_kernel::unique::Unique;
-use tidemark_kernel::value::{Field, Unit};
-use tidemark_kernel::{SourcePlan, Span, Type};
+use tidemark_kernel::value::Field;
+use tidemark_kernel::{SourcePlan, Span};
 
 use super::{Journal, JournalError, opened};
 
@@ -47,25 +47,15 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     let mut out = Writer::new();
     out.u8(if source.unique.is_some() { LAYOUT } else { LAYOUT - 1 });
     out.varint(source.fields.len() as u64);
-    for field in &source.fields {
-        out.bytes(field.name.as_bytes());
-        out.bytes(field.ty.name().as_bytes());
-    }
-    encode_time(&mut out, &source.event_time);
-    match &source.arrival {
-        Arrival::Record => out.u8(0),
-        Arrival::EventTime => out.u8(1),
-        Arrival::Field(time) => {
-            out.u8(2);
-            encode_time(&mut out, time);
-        }
-    }
+    source.fields.iter().for_each(|field| field.encode(&mut out));
+    source.event_time.encode(&mut out);
+    source.arrival.encode(&mut out);
     out.zigzag(source.max_ahead.millis());
     out.u8(u8::from(source.keep_raw));
     out.varint(source.origins.len() as u64);
     for (field, origin) in &source.origins {
         out.bytes(field.as_bytes());
-        encode_origin(&mut out, origin);
+        origin.encode(&mut out);
     }
     out.varint(source.optional.len() as u64);
     source.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
@@ -78,32 +68,6 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn encode_origin(out: &mut Writer, origin: &Origin) {
-    match origin {
-        Origin::Key => out.u8(0),
-        Origin::Header(name) => {
-            out.u8(1);
-            out.bytes(name.as_bytes());
-        }
-        Origin::Timestamp => out.u8(2),
-        Origin::Column(name) => {
-            out.u8(3);
-            out.bytes(name.as_bytes());
-        }
-        Origin::Path(names) => {
-            out.u8(4);
-            out.varint(names.len() as u64);
-            names.iter().for_each(|name| out.bytes(name.as_bytes()));
-        }
-    }
-}
-
-fn encode_time(out: &mut Writer, time: &TimeField) {
-    out.bytes(time.field.as_bytes());
-    let unit = Unit::NAMED.iter().find(|(_, unit)| Some(*unit) == time.unit);
-    out.bytes(unit.map_or("", |(name, _)| name).as_bytes());
-}
-
 /// Where its events come from plays no part in how they are read, and is not kept.
 fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
     let mut from = Reader::new(bytes);
@@ -112,23 +76,19 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
         found => return Err(DecodeError::Newer { found, supported: LAYOUT }),
     };
     let count = from.count(2)?;
-    let fields: Result<Vec<Field>, DecodeError> = (0..count).map(|_| decode_field(&mut from)).collect();
+    let fields: Result<Vec<Field>, DecodeError> = (0..count).map(|_| Field::decode(&mut from)).collect();
     let fields = fields?;
-    let event_time = decode_time(&mut from)?;
-    let arrival = match from.u8()? {
-        0 => Arrival::Record,
-        1 => Arrival::EventTime,
-        2 => Arrival::Field(decode_time(&mut from)?),
-        _ => return Err(from.malformed("an arrival")),
-    };
+    let event_time = TimeField::decode(&mut from)?;
+    let arrival = Arrival::decode(&mut from)?;
     let max_ahead = Span::from_millis(from.zigzag()?);
     let keep_raw = from.u8()? == 1;
     let count = if layout > 1 { from.count(2)? } else { 0 };
     let origins: Result<BTreeMap<String, Origin>, DecodeError> =
-        (0..count).map(|_| Ok((text(&mut from)?, decode_origin(&mut from)?))).collect();
+        (0..count).map(|_| Ok((from.text()?.to_owned(), Origin::decode(&mut from)?))).collect();
     let origins = origins?;
     let count = if layout > 2 { from.count(1)? } else { 0 };
-    let optional: Result<BTreeSet<String>, DecodeError> = (0..count).map(|_| text(&mut from)).collect();
+    let optional: Result<BTreeSet<String>, DecodeError> =
+        (0..count).map(|_| Ok(from.text()?.to_owned())).collect();
     let optional = optional?;
     let max_arrival_ahead = if layout > 3 { decode_bound(&mut from)? } else { None };
     let unique = if layout > 4 { Some(decode_unique(&mut from)?) } else { None };
@@ -154,44 +114,14 @@ fn decode_bound(from: &mut Reader<'_>) -> Result<Option<Span>, DecodeError> {
 }
 
 fn decode_unique(from: &mut Reader<'_>) -> Result<Unique, DecodeError> {
-    Ok(Unique { field: text(from)?, within: Span::from_millis(from.zigzag()?) })
-}
-
-fn decode_origin(from: &mut Reader<'_>) -> Result<Origin, DecodeError> {
-    match from.u8()? {
-        0 => Ok(Origin::Key),
-        1 => Ok(Origin::Header(text(from)?)),
-        2 => Ok(Origin::Timestamp),
-        3 => Ok(Origin::Column(text(from)?)),
-        4 => {
-            let count = from.count(1)?;
-            let names: Result<Vec<String>, DecodeError> = (0..count).map(|_| text(from)).collect();
-            Ok(Origin::Path(names?))
-        }
-        _ => Err(from.malformed("an origin")),
-    }
-}
-
-fn decode_field(from: &mut Reader<'_>) -> Result<Field, DecodeError> {
-    let name = text(from)?;
-    let ty = Type::named(&text(from)?).ok_or_else(|| from.malformed("a type"))?;
-    Ok(Field { name, ty })
-}
-
-fn decode_time(from: &mut Reader<'_>) -> Result<TimeField, DecodeError> {
-    let field = text(from)?;
-    let name = text(from)?;
-    let unit = Unit::NAMED.iter().find(|(known, _)| *known == name).map(|(_, unit)| *unit);
-    Ok(TimeField { field, unit })
-}
-
-fn text(from: &mut Reader<'_>) -> Result<String, DecodeError> {
-    let bytes = from.bytes()?.to_vec();
-    String::from_utf8(bytes).map_err(|_| from.malformed("UTF-8"))
+    Ok(Unique { field: from.text()?.to_owned(), within: Span::from_millis(from.zigzag()?) })
 }
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kernel::Type;
+    use tidemark_kernel::value::Unit;
+
     use super::*;
 
     /// Times of its own, and no field that comes from elsewhere.
@@ -259,6 +189,14 @@ mod tests {
     /// The bytes of [`payments`] in layout 1, up to where layout 2 goes on.
     const LAYOUT_1: &[u8] =
         b"\x01\x02\x02at\x05int64\x04seen\x09timestamp\x02at\x02us\x02\x04seen\x00\x90\x4e\x01";
+
+    /// A unit that is not known must not become none: every event time of the source would then be missing.
+    #[test]
+    fn a_unit_that_does_not_exist_is_damage() {
+        let bytes = String::from_utf8_lossy(&LAYOUT_1[..LAYOUT_1.len() - 3]).replace("us", "xs");
+        let unit = DecodeError::Malformed { at: 32, expected: "a unit of time" };
+        assert_eq!(decode("payments", bytes.as_bytes()), Err(unit));
+    }
 
     #[test]
     fn layout_1_has_no_origins() {

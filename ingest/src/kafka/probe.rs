@@ -10,7 +10,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tidemark_kernel::{Partition, Position, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Time};
 use tidemark_offline::Positions;
 use tokio::task::spawn_blocking;
 
@@ -82,7 +82,7 @@ pub(crate) async fn describe(config: &KafkaConfig, topic: &str) -> Result<TopicP
 pub(crate) async fn ends(
     config: &KafkaConfig,
     topic: &str,
-) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
     ask(config, topic, Probe::ends).await
 }
 
@@ -164,21 +164,18 @@ impl Probe {
         broker.ok_or_else(|| self.unreachable("no broker is there"))
     }
 
-    fn ends(&self) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+    fn ends(&self) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
         self.ends_of(self.describe()?.partitions)
     }
 
     /// The first and the next offset of the first so many partitions.
-    pub(super) fn ends_of(
-        &self,
-        partitions: i32,
-    ) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
+    pub(super) fn ends_of(&self, partitions: i32) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
         let first = self.offsets(partitions, Offset::Beginning)?;
         let mut next = self.offsets(partitions, Offset::End)?;
-        Ok(first
-            .into_iter()
-            .filter_map(|(partition, first)| Some((partition, (first?, next.remove(&partition)??))))
-            .collect())
+        let range = |(partition, first): (Partition, Option<Position>)| {
+            Some((partition, PositionRange { start: first?, end: next.remove(&partition)?? }))
+        };
+        Ok(first.into_iter().filter_map(range).collect())
     }
 
     fn starts(&self, start: Start) -> Result<Positions, IngestError> {
@@ -188,10 +185,10 @@ impl Probe {
             Start::At(time) => self.since(ends.len(), time)?,
             Start::Earliest | Start::Latest => BTreeMap::new(),
         };
-        let of = |(partition, (first, end))| match start {
-            Start::Earliest => (partition, first),
-            Start::Latest => (partition, end),
-            Start::At(_) => (partition, since.get(&partition).copied().flatten().unwrap_or(end)),
+        let of = |(partition, held): (Partition, PositionRange)| match start {
+            Start::Earliest => (partition, held.start),
+            Start::Latest => (partition, held.end),
+            Start::At(_) => (partition, since.get(&partition).copied().flatten().unwrap_or(held.end)),
         };
         Ok(ends.into_iter().map(of).collect())
     }

@@ -419,13 +419,19 @@ impl<'s> Reader<'s> {
         let (source_name, topic) = self.names();
         Ok(self.gathered.positions().into_iter().find_map(|(partition, position)| {
             match ends.get(&partition) {
-                Some((first, _)) if position < *first => {
+                Some(held) if position < held.start => {
                     let (source_name, topic) = (source_name.clone(), topic.clone());
-                    Some(IngestError::Overtaken { source_name, topic, partition, position, first: *first })
+                    Some(IngestError::Overtaken {
+                        source_name,
+                        topic,
+                        partition,
+                        position,
+                        first: held.start,
+                    })
                 }
-                Some((_, end)) if position > *end => {
+                Some(held) if position > held.end => {
                     let (source_name, topic) = (source_name.clone(), topic.clone());
-                    Some(IngestError::Shrunk { source_name, topic, partition, position, end: *end })
+                    Some(IngestError::Shrunk { source_name, topic, partition, position, end: held.end })
                 }
                 _ => None,
             }

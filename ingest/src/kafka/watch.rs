@@ -106,8 +106,8 @@ impl Eye {
         let probe = self.probe.insert(probe);
         let properties = probe.describe()?;
         properties.check(&self.source, &self.known.to_string())?;
-        for (partition, (_, end)) in probe.ends_of(properties.partitions)? {
-            self.metrics.ends_at(partition, end);
+        for (partition, held) in probe.ends_of(properties.partitions)? {
+            self.metrics.ends_at(partition, held.end);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tidemark_kernel::event::Offset;
 use tidemark_kernel::value::arrow::value_at;
-use tidemark_kernel::{Partition, Position, SourcePlan, Time, Value};
+use tidemark_kernel::{Partition, PartitionKind, Position, SourcePlan, Time, Value};
 use tidemark_offline::table::{PartitionStatistics, layout};
 use tidemark_offline::{OfflineTable, TableError};
 
@@ -68,11 +68,13 @@ fn limit(source: &SourcePlan, now: Time) -> Time {
 
 /// How the place of an event is named, which is known by its offset.
 fn place(topic: Option<&TopicFeed>, partition: Partition, offset: Offset) -> String {
-    match topic {
-        Some(feed) if partition.0 >= 0 => {
-            RecordPlace::Partition(feed.topic.as_str().into(), partition.0).at(offset)
+    match (partition.kind(), topic) {
+        (PartitionKind::Topic(partition), Some(feed)) => {
+            RecordPlace::Partition(feed.topic.as_str().into(), partition).at(offset)
         }
-        _ if partition == Partition::PUSH => RecordPlace::Push.at(offset),
-        _ => format!("partition {partition} offset {offset}"),
+        (PartitionKind::Push, _) => RecordPlace::Push.at(offset),
+        (PartitionKind::File | PartitionKind::Retractions | PartitionKind::Topic(_), _) => {
+            format!("partition {partition} offset {offset}")
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Shared {
         let files = match kept.journal.last_file(source)? {
             None => Position::START,
             // The end of a file that is being read is not known yet.
-            Some(last) => last.rows.map_or(Position(i64::MAX), |rows| Position(last.first + rows)),
+            Some(last) => last.rows.map_or(Position::UNBOUNDED, |rows| Position(last.first + rows)),
         };
         Ok(Positions::from([(Partition::FILE, files), (Partition::PUSH, push)]))
     }

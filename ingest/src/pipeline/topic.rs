@@ -79,7 +79,7 @@ impl Shared {
         let mut all = self.ends(&feed.source.name)?;
         if let (Some(feed), Some(topics)) = (&feed.topic, &self.topics) {
             let partitions = topics.ends(&feed.topic).await?;
-            all.extend(partitions.into_iter().map(|(partition, (_, end))| (partition, end)));
+            all.extend(partitions.into_iter().map(|(partition, held)| (partition, held.end)));
         }
         Ok(all)
     }
@@ -125,7 +125,7 @@ impl Pipeline {
             ends => ends?,
         };
         self.tables.reload().await?;
-        Ok(ends.iter().all(|(partition, (_, end))| self.tables.committed(*partition) >= *end))
+        Ok(ends.iter().all(|(partition, held)| self.tables.committed(*partition) >= held.end))
     }
 
     /// Looks for partitions of the topic with unread records in which no worker makes progress. What other workers have
@@ -328,20 +328,19 @@ impl Pipeline {
         self.catch_up_views(partitions).await?;
         self.know_ids(partitions).await?;
         for partition in partitions {
-            let (position, Some((first, end))) = (self.tables.committed(*partition), ends.get(partition))
-            else {
+            let (position, Some(held)) = (self.tables.committed(*partition), ends.get(partition)) else {
                 continue;
             };
-            if position < *first {
-                self.skip_lost(&feed.topic, *partition, position, *first).await?;
-            } else if position > *end {
+            if position < held.start {
+                self.skip_lost(&feed.topic, *partition, position, held.start).await?;
+            } else if position > held.end {
                 let (source_name, topic) = (self.source.name.clone(), feed.topic.clone());
                 return Err(IngestError::Shrunk {
                     source_name,
                     topic,
                     partition: *partition,
                     position,
-                    end: *end,
+                    end: held.end,
                 });
             }
         }
@@ -350,7 +349,7 @@ impl Pipeline {
         self.metrics.taken_over(&positions);
         let mut epochs = self.tables.epochs(partitions).await?;
         // Where retention has deleted the record and what follows it, there is nothing to compare, and nothing to begin at.
-        epochs.retain(|partition, epoch| ends.get(partition).is_some_and(|(first, _)| *first <= epoch.until));
+        epochs.retain(|partition, epoch| ends.get(partition).is_some_and(|held| held.start <= epoch.until));
         Ok(Resume { positions, epochs })
     }
 

@@ -7,7 +7,7 @@ use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray
 use futures::TryStreamExt;
 use tidemark_kernel::source::READING;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
-use tidemark_kernel::{Partition, Position, SourcePlan};
+use tidemark_kernel::{Partition, Position, PositionRange, SourcePlan};
 use tidemark_offline::table::retract::retracted;
 use tidemark_offline::table::{layout, properties};
 use tidemark_offline::{Epochs, OfflineTable, Positions, Properties, TableError};
@@ -44,8 +44,8 @@ pub(crate) enum Since {
 pub(super) struct Pending {
     /// Partition by partition in order and without gaps.
     pub(super) batches: Vec<Arc<Batch>>,
-    /// For each partition, the position of the first batch and the position after the last.
-    pub(super) spans: BTreeMap<Partition, (Position, Position)>,
+    /// For each partition, from the first batch to behind the last.
+    pub(super) spans: BTreeMap<Partition, PositionRange>,
     /// The leader epochs of the last records, where they are known.
     pub(super) epochs: Epochs,
     pub(super) rows: usize,
@@ -76,8 +76,8 @@ impl Pending {
 
     /// These batches and later ones.
     pub(super) fn append(&mut self, later: Self) {
-        for (partition, (first, last)) in later.spans {
-            self.spans.entry(partition).or_insert((first, last)).1 = last;
+        for (partition, span) in later.spans {
+            self.spans.entry(partition).or_insert(span).end = span.end;
         }
         self.batches.extend(later.batches);
         self.epochs.extend(later.epochs);
@@ -225,7 +225,7 @@ impl Open {
             // In between, another version may have been claimed, which takes dead letters back whose events are not in, and
             // this one again, so that the events could follow.
             self.dead_letters.reload().await?;
-            let others = |partition| began.get(partition).copied().unwrap_or(Position(i64::MAX));
+            let others = |partition| began.get(partition).copied().unwrap_or(Position::UNBOUNDED);
             let decided = pending.spans.keys().map(|partition| (*partition, others(partition))).collect();
             self.commit_dead_letters(pending, &decided).await?;
         }
@@ -257,7 +257,7 @@ impl Open {
             let (mut from, mut to) = (Positions::new(), Positions::new());
             for (partition, _) in &letters {
                 let stands = stands(&standing, *partition);
-                let taken = pending.spans.get(partition).map_or(stands, |(_, last)| *last);
+                let taken = pending.spans.get(partition).map_or(stands, |span| span.end);
                 from.insert(*partition, stands);
                 to.insert(*partition, taken.max(stands));
             }
@@ -313,7 +313,7 @@ impl Open {
             let mut conflicts = Conflicts::default();
             let committed = self.events.positions().clone();
             let is_outdated = pending.decided_at.is_some_and(|at| at != retracted(self.events.properties()));
-            for (partition, (first, last)) in &pending.spans {
+            for (partition, PositionRange { start: first, end: last }) in &pending.spans {
                 if is_outdated && is_partition(*partition) {
                     conflicts.discarded.insert(*partition);
                     continue;
@@ -370,7 +370,7 @@ impl Open {
 
 /// Whether a partition is a partition of a topic.
 pub(crate) const fn is_partition(partition: Partition) -> bool {
-    partition.0 >= 0
+    partition.is_of_topic()
 }
 
 pub(super) fn stands(positions: &Positions, partition: Partition) -> Position {

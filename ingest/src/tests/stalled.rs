@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use tidemark_host::{Host, Machine, Stopped, Work};
-use tidemark_kernel::{Partition, Position, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Time};
 use tidemark_offline::Positions;
 use tidemark_offline::table::layout;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -104,8 +104,10 @@ impl Topics for Member {
     async fn settings(&self, _: &str) -> Result<TopicSettings, IngestError> {
         Ok(TopicSettings { timestamps: Timestamps::Producers(None), is_compacted: false })
     }
-    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, (Position, Position)>, IngestError> {
-        Ok(BTreeMap::from(PARTITIONS.map(|partition| (partition, (Position::START, END)))))
+    async fn ends(&self, _: &str) -> Result<BTreeMap<Partition, PositionRange>, IngestError> {
+        Ok(BTreeMap::from(
+            PARTITIONS.map(|partition| (partition, PositionRange { start: Position::START, end: END })),
+        ))
     }
     async fn starts(&self, _: &str, _: Start) -> Result<Positions, IngestError> {
         Ok(Positions::from(PARTITIONS.map(|partition| (partition, Position::START))))

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::sorted::{self, Item};
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::value::{Type, Value, canonical};
 
 mod registers;
@@ -38,10 +39,9 @@ enum Seen {
 
 impl Distinct {
     pub(super) fn apply(&mut self, value: &Value) {
-        match (word(value), text(value)) {
-            (Some(word), _) => self.0.add_word(word),
-            (None, Some(text)) => self.0.add_text(text),
-            (None, None) => debug_assert!(false, "only scalars that are not null are counted"),
+        match Counted::of(value) {
+            Counted::Word(word) => self.0.add_word(word),
+            Counted::Text(text) => self.0.add_text(text),
         }
         self.0.promote();
     }
@@ -57,7 +57,8 @@ impl Distinct {
                 *mine = Seen::Many(registers);
             }
             (mine, theirs) if mine.is_empty() => mine.clone_from(theirs),
-            (_, theirs) => debug_assert!(theirs.is_empty(), "values of two types are never merged"),
+            (_, theirs) if theirs.is_empty() => (),
+            (_, theirs) => defect("values of two types are never merged", theirs),
         }
         self.0.promote();
     }
@@ -110,7 +111,7 @@ impl Seen {
         match self {
             Self::Words(words) => sorted::insert(words, word),
             Self::Many(registers) => registers.insert(&word.to_le_bytes()),
-            Self::Texts(_) => debug_assert!(false, "values of two types are never counted together"),
+            Self::Texts(texts) => defect("texts are never counted together with other values", texts),
         }
     }
 
@@ -118,10 +119,8 @@ impl Seen {
         match self {
             Self::Texts(texts) => sorted::insert(texts, text),
             Self::Many(registers) => registers.insert(&text),
-            Self::Words(words) => {
-                debug_assert!(words.is_empty(), "values of two types are never counted together");
-                *self = Self::Texts(SmallVec::from_buf([text]));
-            }
+            Self::Words(words) if words.is_empty() => *self = Self::Texts(SmallVec::from_buf([text])),
+            Self::Words(words) => defect("other values are never counted together with texts", words),
         }
     }
 
@@ -170,23 +169,27 @@ impl Item for Arc<[u8]> {
     fn absorb(&mut self, _: &Self) {}
 }
 
-/// The bits of a value of fixed width; different values of one type have different ones.
-fn word(value: &Value) -> Option<i64> {
-    match value {
-        Value::Bool(value) => Some(i64::from(*value)),
-        Value::Int64(value) => Some(*value),
-        Value::Float64(value) => Some(canonical(*value).to_bits() as i64),
-        Value::Timestamp(value) => Some(value.millis()),
-        _ => None,
-    }
+/// A scalar as it is counted.
+enum Counted {
+    /// The bits of a value of fixed width; different values of one type have different ones.
+    Word(i64),
+    /// The bytes of a value of variable width, shared with it.
+    Text(Arc<[u8]>),
 }
 
-/// The bytes of a value of variable width, shared with it.
-fn text(value: &Value) -> Option<Arc<[u8]>> {
-    match value {
-        Value::String(value) => Some(Arc::clone(value).into()),
-        Value::Bytes(value) => Some(Arc::clone(value)),
-        _ => None,
+impl Counted {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Bool(value) => Self::Word(i64::from(*value)),
+            Value::Int64(value) => Self::Word(*value),
+            Value::Float64(value) => Self::Word(canonical(*value).to_bits() as i64),
+            Value::Timestamp(value) => Self::Word(value.millis()),
+            Value::String(value) => Self::Text(Arc::clone(value).into()),
+            Value::Bytes(value) => Self::Text(Arc::clone(value)),
+            Value::Null | Value::List(_) | Value::Counts(_) => {
+                defect("only scalars that are not null are counted", value)
+            }
+        }
     }
 }
 
@@ -238,7 +241,9 @@ fn decode_texts(
 ) -> Result<SmallVec<[Arc<[u8]>; 1]>, DecodeError> {
     let mut texts = SmallVec::new();
     for _ in 0..count {
-        let text = text(&Value::decode(ty, from)?).ok_or_else(|| from.malformed("text or bytes"))?;
+        let Counted::Text(text) = Counted::of(&Value::decode(ty, from)?) else {
+            return Err(from.malformed("text or bytes"));
+        };
         if !sorted::push(&mut texts, text) {
             return Err(from.malformed("distinct values in order"));
         }

@@ -2,6 +2,7 @@
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::exact::{ExactSum, spread};
 use crate::value::Value;
 
@@ -37,10 +38,7 @@ impl Moments {
                     squares.add_square(*float);
                 }
             }
-            _ => {
-                debug_assert!(false, "moments take numbers");
-                return;
-            }
+            other => defect("moments take numbers", other),
         }
         self.count = self.count.saturating_add(1);
     }
@@ -58,7 +56,8 @@ impl Moments {
             Function::VarSamp => (true, false),
             Function::StddevSamp => (true, true),
             Function::StddevPop => (false, true),
-            _ => (false, false),
+            Function::VarPop => (false, false),
+            other => defect("moments are finished as a variance or its root", &other),
         };
         if self.count <= u64::from(sample) {
             return Value::Null;

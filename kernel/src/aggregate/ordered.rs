@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::event::{Order, Partition};
 use crate::time::Time;
 use crate::value::{Type, Value};
@@ -52,7 +53,8 @@ impl Ordered {
             (Function::LastN(_), Some(_)) => {
                 Value::List(self.kept.iter().map(|(_, value)| value.clone()).collect())
             }
-            (_, Some((_, value))) => value.clone(),
+            (Function::First | Function::Last, Some((_, value))) => value.clone(),
+            (other, Some(_)) => defect("values in order are finished as first, last or last_n", &other),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::value::Value;
 
 mod bins;
@@ -33,7 +34,7 @@ impl Histogram {
         match value {
             Value::Float64(value) => self.add(*value),
             Value::Int64(value) => self.add(*value as f64),
-            _ => debug_assert!(false, "only numbers have percentiles"),
+            other => defect("only numbers have percentiles", other),
         }
     }
 
@@ -58,9 +59,10 @@ impl Histogram {
     pub(super) fn finish(&self, function: Function) -> Value {
         let below_positive = self.negative.total().saturating_add(self.zero);
         let total = below_positive.saturating_add(self.positive.total());
-        let (Function::ApproxPercentile(p), Some(last)) = (function, total.checked_sub(1)) else {
-            return Value::Null;
+        let Function::ApproxPercentile(p) = function else {
+            defect("a histogram is finished as a percentile", &function);
         };
+        let Some(last) = total.checked_sub(1) else { return Value::Null };
         let rank = ((p.get() * last as f64) as u64).min(last);
         Value::float(if let Some(rank) = rank.checked_sub(below_positive) {
             self.positive.magnitude(rank)

@@ -2,6 +2,7 @@
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::exact::{ExactSum, int_ratio};
 use crate::value::Value;
 
@@ -16,8 +17,7 @@ pub struct IntSum {
 impl IntSum {
     pub(super) fn apply(&mut self, value: &Value) {
         let Value::Int64(int) = value else {
-            debug_assert!(false, "an int64 sum takes int64");
-            return;
+            defect("an int64 sum takes int64", value);
         };
         self.count = self.count.saturating_add(1);
         self.total = self.total.saturating_add(i128::from(*int));
@@ -34,7 +34,8 @@ impl IntSum {
         match (self.count, function) {
             (0, _) => Value::Null,
             (count, Function::Avg) => Value::float(int_ratio(self.total, count)),
-            _ => i64::try_from(self.total).map_or(Value::Null, Value::Int64),
+            (_, Function::Sum) => i64::try_from(self.total).map_or(Value::Null, Value::Int64),
+            (_, other) => defect("an int64 sum is finished as sum or avg", &other),
         }
     }
 
@@ -72,8 +73,7 @@ pub struct FloatSum {
 impl FloatSum {
     pub(super) fn apply(&mut self, value: &Value) {
         let Value::Float64(float) = value else {
-            debug_assert!(false, "a float64 sum takes float64");
-            return;
+            defect("a float64 sum takes float64", value);
         };
         self.count = self.count.saturating_add(1);
         self.total.add(*float);
@@ -90,7 +90,8 @@ impl FloatSum {
         match (self.count, function) {
             (0, _) => Value::Null,
             (count, Function::Avg) => Value::float(self.total.mean(count)),
-            _ => Value::float(self.total.to_f64()),
+            (_, Function::Sum) => Value::float(self.total.to_f64()),
+            (_, other) => defect("a float64 sum is finished as sum or avg", &other),
         }
     }
 

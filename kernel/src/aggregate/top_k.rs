@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::Function;
 use super::sorted::{self, Item};
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::defect::defect;
 use crate::value::{Type, Value};
 
 #[cfg(test)]
@@ -62,11 +63,14 @@ impl TopK {
     }
 
     pub(super) fn finish(&self, function: Function) -> Value {
-        match (&self.0, function) {
-            (Seen::Counted(counts), Function::TopK(k)) if !counts.is_empty() => {
+        let Function::TopK(k) = function else {
+            defect("counted values are finished as top_k", &function);
+        };
+        match &self.0 {
+            Seen::Counted(counts) if !counts.is_empty() => {
                 Value::Counts(most_frequent(counts, k as usize).collect())
             }
-            _ => Value::Null,
+            Seen::Counted(_) | Seen::Overflowed => Value::Null,
         }
     }
 

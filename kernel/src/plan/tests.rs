@@ -1,4 +1,5 @@
 use super::*;
+use crate::aggregate::Probability;
 
 fn spec() -> ViewSpec {
     let field = |name: &str| Field { name: name.into(), ty: Type::Int64 };
@@ -116,4 +117,40 @@ fn plans_that_are_none_are_refused() {
     let no_key = "view payments: a key is one or several of int64, string, bool, timestamp";
     assert_eq!(refused(|spec| spec.keys.clear()), no_key);
     assert_eq!(refused(|spec| spec.keys[0].ty = Type::Float64), no_key);
+}
+
+/// Stored views are known by these: a name that changes here would have every one of them backfilled again.
+#[test]
+fn what_is_hashed_is_spelled_as_it_always_was() {
+    let p = |p| Function::ApproxPercentile(Probability::new(p).expect("in range"));
+    let functions = [
+        (Function::Count, "count"),
+        (Function::CountDistinct, "count(distinct)"),
+        (Function::Sum, "sum"),
+        (Function::Avg, "avg"),
+        (Function::VarPop, "var_pop"),
+        (Function::VarSamp, "var_samp"),
+        (Function::StddevPop, "stddev_pop"),
+        (Function::StddevSamp, "stddev_samp"),
+        (Function::Min, "min"),
+        (Function::Max, "max"),
+        (Function::First, "first"),
+        (Function::Last, "last"),
+        (Function::LastN(12), "last_n(12)"),
+        (Function::TopK(3), "top_k(3)"),
+        (p(0.0), "approx_percentile(0.0)"),
+        (p(0.95), "approx_percentile(0.95)"),
+        (p(1e-7), "approx_percentile(1e-7)"),
+        (p(1.0), "approx_percentile(1.0)"),
+    ];
+    for (function, text) in functions {
+        assert_eq!(function.canonical(), text);
+    }
+    let types = Type::ALL.map(Type::canonical);
+    assert_eq!(types, ["bool", "int64", "float64", "string", "timestamp", "bytes"]);
+    assert_eq!(types.map(Type::from_canonical), Type::ALL.map(Some));
+    let plan = changed(|_| ()).expect("a plan");
+    assert_eq!(plan.fingerprint().to_string(), "0ce355932fd0e2d26ea85d4a4b0c5afe");
+    let percentile = changed(|spec| spec.features[0].function = p(0.5)).expect("a plan");
+    assert_eq!(percentile.fingerprint().to_string(), "7b8c07801d2fa35d1fc4d0e429d37c9a");
 }

@@ -11,6 +11,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use super::{FeatureType, Type, Value, canonical};
+use crate::defect::defect;
 use crate::time::Time;
 
 /// The Arrow type of a scalar.
@@ -46,7 +47,8 @@ fn count_fields(ty: Type) -> Fields {
 
 /// The value in one row of an array of one of the [scalar types](data_type). Floats become canonical.
 ///
-/// Null also for an array of any other type, which engines never hand over.
+/// # Panics
+/// On an array of any other type, which only a defect hands over.
 #[must_use]
 pub fn value_at(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
@@ -61,14 +63,14 @@ pub fn value_at(array: &dyn Array, row: usize) -> Value {
             Value::Timestamp(Time::from_millis(array.as_primitive::<TimestampMillisecondType>().value(row)))
         }
         DataType::Binary => Value::Bytes(array.as_binary::<i32>().value(row).into()),
-        other => {
-            debug_assert!(false, "an engine handed over a column of {other}");
-            Value::Null
-        }
+        other => defect("columns have one of the Arrow types of scalars", other),
     }
 }
 
-/// An array of a feature's values. A value of another type becomes null.
+/// An array of a feature's values.
+///
+/// # Panics
+/// On a value of another type, which only a defect hands over.
 #[must_use]
 pub fn array_of<'a>(ty: FeatureType, values: impl IntoIterator<Item = &'a Value>) -> ArrayRef {
     match ty {
@@ -76,14 +78,16 @@ pub fn array_of<'a>(ty: FeatureType, values: impl IntoIterator<Item = &'a Value>
         FeatureType::List(ty) => {
             let lists = values.into_iter().map(|value| match value {
                 Value::List(list) => Some(list.iter()),
-                _ => None,
+                Value::Null => None,
+                other => defect("a feature of lists has lists", other),
             });
             list_of(lists, data_type(ty), |items| scalars(ty, items))
         }
         FeatureType::Counts(ty) => {
             let lists = values.into_iter().map(|value| match value {
                 Value::Counts(counts) => Some(counts.iter()),
-                _ => None,
+                Value::Null => None,
+                other => defect("a feature of counts has counts", other),
             });
             list_of(lists, DataType::Struct(count_fields(ty)), |items| counts(ty, &items))
         }
@@ -119,7 +123,8 @@ fn scalars<'a>(ty: Type, values: impl IntoIterator<Item = &'a Value>) -> ArrayRe
             for value in values {
                 match value {
                     Value::$variant($value) => builder.append_value($item),
-                    _ => builder.append_null(),
+                    Value::Null => builder.append_null(),
+                    other => defect(concat!("a column of ", stringify!($variant), " has its values"), other),
                 }
             }
             Arc::new(builder.finish())
@@ -156,6 +161,18 @@ mod tests {
             assert_eq!(array.data_type(), &data_type(ty));
             assert_eq!([value_at(&array, 0), value_at(&array, 1)], [value, Value::Null]);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "columns have one of the Arrow types of scalars")]
+    fn an_array_of_another_type_is_no_null() {
+        let _ = value_at(&arrow_array::Int32Array::from(vec![1]), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a column of Int64 has its values")]
+    fn a_value_of_another_type_is_no_null() {
+        let _ = array_of(FeatureType::Scalar(Type::Int64), [&Value::float(1.0)]);
     }
 
     #[test]

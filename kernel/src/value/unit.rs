@@ -42,6 +42,23 @@ impl Unit {
         }
     }
 
+    /// How versions of sources and stored definitions spell it, which never changes.
+    #[must_use]
+    pub const fn canonical(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+            Self::Micros => "us",
+            Self::Nanos => "ns",
+        }
+    }
+
+    /// The unit that is spelled so in stored definitions.
+    #[must_use]
+    pub fn from_canonical(text: &str) -> Option<Self> {
+        Self::NAMED.into_iter().map(|(_, unit)| unit).find(|unit| unit.canonical() == text)
+    }
+
     /// The instant that `number` units after the epoch fall in; anything finer than a millisecond is floored.
     /// Seconds beyond the ends of the number line stay there, far outside what an event may carry.
     #[must_use]

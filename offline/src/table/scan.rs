@@ -6,7 +6,7 @@ use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tidemark_kernel::{Partition, Position, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Time};
 
 use super::read::{Rows, read_in_order};
 use super::{DataFile, EventTable, PartitionStatistics, Positions, TableError, layout};
@@ -81,17 +81,17 @@ impl Wanted {
     }
 
     /// The range of a partition that is wanted.
-    fn range(&self, partition: Partition) -> (Position, Position) {
-        let end = self.to.get(&partition).copied().unwrap_or(Position::START);
-        (self.from.get(&partition).copied().unwrap_or(Position::START), end)
+    fn range(&self, partition: Partition) -> PositionRange {
+        let at = |positions: &Positions| positions.get(&partition).copied().unwrap_or(Position::START);
+        PositionRange { start: at(&self.from), end: at(&self.to) }
     }
 
     /// Whether a file may hold a wanted row, as far as its statistics tell.
     fn may_hold(&self, file: &DataFile) -> bool {
         let overlaps = |(partition, held): (&Partition, &PartitionStatistics)| {
-            let (from, to) = self.range(*partition);
+            let range = self.range(*partition);
             let is_later = self.since.is_none_or(|since| held.newest_arrival > Some(since));
-            from.0 <= held.last && held.first < to.0 && is_later
+            range.start.0 <= held.last && held.first < range.end.0 && is_later
         };
         file.partitions.as_ref().is_none_or(|partitions| partitions.iter().any(overlaps))
     }
@@ -100,10 +100,8 @@ impl Wanted {
         let partitions =
             batch.column(batch.schema().index_of(layout::LOG)?).as_primitive::<Int32Type>().clone();
         let offsets = batch.column(batch.schema().index_of(layout::OFFSET)?).as_primitive::<Int64Type>();
-        let wanted = partitions.values().iter().zip(offsets.values()).map(|(partition, offset)| {
-            let (from, to) = self.range(Partition(*partition));
-            (from.0..to.0).contains(offset)
-        });
+        let wanted = partitions.values().iter().zip(offsets.values());
+        let wanted = wanted.map(|(partition, offset)| self.range(Partition(*partition)).contains(*offset));
         let mut wanted: Vec<bool> = wanted.collect();
         if let Some(since) = self.since {
             let arrivals = batch.column(batch.schema().index_of(layout::ARRIVAL_TIME)?);

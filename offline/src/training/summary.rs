@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Field;
-use tidemark_kernel::{FeaturePlan, Time};
+use tidemark_kernel::{FeaturePlan, Span, Time, TimeRange};
 
 /// What a training set holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +47,14 @@ pub struct FeatureSummary {
     pub nulls: usize,
 }
 
-/// The labels from which a view's windows see none of the events between `first` and `last`; none where there are
-/// none.
-pub(super) fn find_outside(plan: &FeaturePlan, times: &[Time], first: Time, last: Time) -> Option<Outside> {
-    let is_before = |at: Time| plan.windows.iter().all(|window| window.edges(at).end <= first);
-    let is_after = |at: Time| plan.windows.iter().all(|window| window.edges(at).start > last);
+/// The labels from which a view's windows see none of the events, whose times are in this range; none where there are
+/// no such labels.
+pub(super) fn find_outside(plan: &FeaturePlan, times: &[Time], events: TimeRange) -> Option<Outside> {
+    let is_before = |at: Time| plan.windows.iter().all(|window| window.edges(at).end <= events.start);
+    let is_after = |at: Time| plan.windows.iter().all(|window| window.edges(at).start >= events.end);
     let before = times.iter().filter(|at| is_before(**at)).count();
     let after = times.iter().filter(|at| is_after(**at)).count();
+    let (first, last) = (events.start, events.end.minus(Span::TICK));
     (before + after > 0).then(|| Outside { view: plan.view.clone(), before, after, first, last })
 }
 

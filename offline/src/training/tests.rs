@@ -15,8 +15,8 @@ use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::Field as Typed;
 use tidemark_kernel::value::{Type, arrow::array_of, arrow::value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, ErrorKind, Event, Explain, Offset, Partition, Position, Span, Stamp, Value, Window,
-    oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, Offset, Partition, Position, Span, Stamp, TimeRange, Value,
+    Window, oracle,
 };
 
 use super::*;
@@ -46,18 +46,15 @@ fn source() -> Arc<SourcePlan> {
     })
 }
 
-fn plan() -> Arc<FeaturePlan> {
+fn feature(name: &str, function: Function, input: Option<&Input>, window: Window) -> FeatureSpec {
+    FeatureSpec { name: name.into(), function, input: input.cloned(), filter: None, window }
+}
+
+fn view() -> ViewSpec {
     let amount = Input { sql: "amount".into(), ty: Type::Float64 };
-    let feature = |name: &str, function, input: Option<&Input>, window| FeatureSpec {
-        name: name.into(),
-        function,
-        input: input.cloned(),
-        filter: None,
-        window,
-    };
     let minute = Window::sliding(Span::from_secs(60)).unwrap();
     let second = Window::exact(Span::from_secs(1)).unwrap();
-    let spec = ViewSpec {
+    ViewSpec {
         view: "pay".into(),
         entity: "user".into(),
         source: "payments".into(),
@@ -77,8 +74,11 @@ fn plan() -> Arc<FeaturePlan> {
         time_travel: FeaturePlan::DEFAULT_TIME_TRAVEL,
         max_age: Some(Span::from_secs(30)),
         expression_semantics: tidemark_expr::SEMANTICS,
-    };
-    Arc::new(FeaturePlan::new(spec).unwrap())
+    }
+}
+
+fn plan() -> Arc<FeaturePlan> {
+    Arc::new(FeaturePlan::new(view()).unwrap())
 }
 
 fn service() -> Arc<ServicePlan> {
@@ -312,8 +312,7 @@ async fn a_history_without_memory_to_sort_in_says_who_shares_it() {
     assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
     assert!(error.explained().contains("let the process use fewer cores"), "{error}");
 
-    let mut wrong = (*plan()).clone();
-    wrong.filter = Some("amount >".into());
+    let wrong = FeaturePlan::new(ViewSpec { filter: Some("amount >".into()), ..view() }).unwrap();
     let error = History::open(&table, &wrong, None, effort).await.unwrap_err();
     assert!(matches!(error, HistoryError::View { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Internal, "a registry has checked the plan");
@@ -748,13 +747,16 @@ async fn labels_are_read_from_folders_patterns_and_compressed_files() {
 
 #[test]
 fn a_label_is_too_late_only_where_no_window_reaches_the_last_event() {
-    let mut plan = (*service().views[0]).clone();
     let [day, later] = ["1d", "25h"].map(|length| Span::parse(length).unwrap());
     // The longer one begins later: at 20:00 the other one has reached back to midnight of the day before.
-    plan.windows = vec![Window::with_hop(day, day).unwrap(), Window::sliding(later).unwrap()];
+    let windows = [Window::with_hop(day, day).unwrap(), Window::sliding(later).unwrap()];
+    let count = |(name, window)| feature(name, Function::Count, None, window);
+    let features = ["daily", "later"].into_iter().zip(windows).map(count).collect();
+    let plan = FeaturePlan::new(ViewSpec { features, ..view() }).unwrap();
     let [last, at, after] = ["1970-01-02T12:00:00Z", "1970-01-03T20:00:00Z", "1970-01-04T00:00:00Z"]
         .map(|text| Time::parse(text).unwrap());
-    let found = summary::find_outside(&plan, &[at, after], Time::from_millis(0), last);
+    let events = TimeRange { start: Time::from_millis(0), end: last.next() };
+    let found = summary::find_outside(&plan, &[at, after], events);
     assert_eq!(found.map(|outside| (outside.before, outside.after)), Some((0, 1)));
 }
 

@@ -421,11 +421,6 @@ fn differences(
 
 /// The features of a service, then its views' newest events.
 fn names(service: &ServicePlan) -> Vec<String> {
-    let windowed = service.features.iter().map(|place| {
-        let (view, feature) = service.feature(*place);
-        view.qualified(feature)
-    });
-    let derived = service.derived.iter().map(|derived| derived.name.clone());
     let newest = service.views.iter().map(|view| format!("newest event of {}", view.view));
-    windowed.chain(derived).chain(newest).collect()
+    service.columns().map(|column| column.name).chain(newest).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemark_kernel::source::Rejection;
+use tidemark_kernel::source::{EventTimes, Rejection};
 use tidemark_kernel::{Offset, Partition, Position, ServicePlan, SourcePlan, Time, Value, Visibility};
 use tidemark_registry::{Problem, Problems, Repo};
 
@@ -70,7 +70,7 @@ impl Record {
     }
 
     /// When it happened and arrived, where it is an event.
-    pub(crate) fn accept(&self) -> Result<(Time, Time), Rejection> {
+    pub(crate) fn accept(&self) -> Result<EventTimes, Rejection> {
         self.source.accept(self.partition, self.time, |name| self.field(name))
     }
 }

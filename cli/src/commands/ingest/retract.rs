@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use tidemark_engine::files::places;
 use tidemark_engine::{Intake, Project};
 use tidemark_ingest::{Records, Retract, TakenBack, Watch};
-use tidemark_kernel::{Partition, Position};
+use tidemark_kernel::Partition;
 
 use crate::args;
 use crate::failure::Result;
@@ -14,9 +14,9 @@ use crate::progress::Bars;
 /// What the command line asks to take back; none where it asks for something else.
 fn wanted(asked: &args::Ingest) -> Option<Retract> {
     match asked.forget_offsets {
-        Some((from, to)) => {
+        Some(range) => {
             let partition = asked.partition.unwrap_or(Partition::FILE);
-            Some(Retract::Records(Records { partition, from: Position(from), to: Position(to) }))
+            Some(Retract::Records(Records { partition, from: range.start, to: range.end }))
         }
         None => Some(Retract::Files(asked.forget.clone())).filter(|_| !asked.forget.is_empty()),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
-use tidemark_kernel::{Partition, Position, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Time};
 
 use super::reading::{Reading, all_at, assert_numbers, config, produce, producer};
 use crate::error::IngestError;
@@ -86,7 +86,10 @@ async fn a_topic_is_described() {
     let properties = config.describe("t").await.expect("described");
     assert_eq!((properties.partitions, properties.id.is_some()), (2, true));
     let found = config.ends("t").await.expect("ends");
-    assert_eq!(found.values().copied().collect::<Vec<_>>(), [(Position(0), Position(5)); 2]);
+    assert_eq!(
+        found.values().copied().collect::<Vec<_>>(),
+        [PositionRange { start: Position(0), end: Position(5) }; 2]
+    );
     assert_eq!(config.starts("t", Start::Earliest).await.expect("starts"), all_at(2, 0));
     assert_eq!(config.starts("t", Start::Latest).await.expect("starts"), all_at(2, 5));
     assert_eq!(config.starts("t", Start::At(before)).await.expect("starts").len(), 2);

@@ -11,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidemark_kernel::{Partition, Position, Span, Time};
+use tidemark_kernel::{Partition, Position, PositionRange, Span, Time};
 use tidemark_offline::Epoch;
 use tidemark_services::{Kafka, unique};
 
@@ -216,7 +216,7 @@ async fn aborted_transactions_are_never_seen_and_the_end_is_reached() {
     producer.begin_transaction().expect("begun");
     produce(&producer, &topic.name, 1, 20..30);
     let found = topic.config().ends(&topic.name).await.expect("ends");
-    assert_eq!(found[&Partition(0)], (Position(0), Position(44)));
+    assert_eq!(found[&Partition(0)], PositionRange { start: Position(0), end: Position(44) });
     producer.commit_transaction(PATIENCE).expect("ended");
     reading.until(|reading| reading.positions == all_at(1, 55)).await;
     assert_numbers(&reading, 0, 0..30);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
-use tidemark_kernel::source::Rejection;
+use tidemark_kernel::source::{EventTimes, Rejection};
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
 use tidemark_kernel::{Answer, EntityKey, FeaturePlan, SourcePlan, Stamp, Visibility};
@@ -87,7 +87,7 @@ impl<'s> Oracle<'s> {
 }
 
 fn stamp(record: &Record) -> Result<Stamp, Rejection> {
-    let (event_time, arrival_time) = record.accept()?;
+    let EventTimes { event_time, arrival_time } = record.accept()?;
     Ok(Stamp { partition: record.partition, offset: record.offset, event_time, arrival_time })
 }
 

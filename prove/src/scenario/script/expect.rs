@@ -127,19 +127,15 @@ fn output(
 
 /// Every output with its whole and its short name.
 fn outputs(service: &ServicePlan) -> Vec<(String, String, Output)> {
-    let windowed = service.features.iter().enumerate().map(|(index, feature)| {
-        let (view, feature) = service.feature(*feature);
-        (view.qualified(feature), feature.name.clone(), Output::Feature { index, ty: feature.ty })
-    });
-    let derived = service.derived.iter().enumerate().map(|(index, derived)| {
-        let output =
-            Output::Feature { index: service.features.len() + index, ty: FeatureType::Scalar(derived.ty) };
-        (derived.name.clone(), derived.name.clone(), output)
+    let windowed = service.features.iter().map(|feature| &service.feature(*feature).1.name);
+    let short = windowed.chain(service.derived.iter().map(|derived| &derived.name));
+    let features = service.columns().zip(short).enumerate().map(|(index, (column, short))| {
+        (column.name, short.clone(), Output::Feature { index, ty: column.ty })
     });
     let newest = service.views.iter().enumerate().map(|(index, view)| {
         (format!("{}.newest", view.view), "newest".to_owned(), Output::Newest { view: index })
     });
-    windowed.chain(derived).chain(newest).collect()
+    features.chain(newest).collect()
 }
 
 struct Questions<'a> {

@@ -37,14 +37,14 @@ pub(super) fn read(context: Context<'_>, table: &Table) -> Result<Vec<Record>, S
 /// Whether a record is a repetition of an event before it, found as [`tidemark_kernel::unique`] says and not as it does it.
 fn repeats(record: &Record, before: &[Record]) -> bool {
     let Some(unique) = &record.source.unique else { return false };
-    let (id, Ok((_, arrival))) = (record.field(&unique.field), record.accept()) else { return false };
+    let (id, Ok(times)) = (record.field(&unique.field), record.accept()) else { return false };
     let of_partition = |other: &&Record| {
         other.source.name == record.source.name && other.partition == record.partition && !other.is_repeated
     };
     let events = before.iter().filter(of_partition);
-    let events: Vec<(Value, Time)> =
-        events.filter_map(|other| Some((other.field(&unique.field), other.accept().ok()?.1))).collect();
-    let newest = events.iter().map(|(_, arrival)| *arrival).fold(arrival, Time::max);
+    let arrived = |other: &Record| Some((other.field(&unique.field), other.accept().ok()?.arrival_time));
+    let events: Vec<(Value, Time)> = events.filter_map(arrived).collect();
+    let newest = events.iter().map(|(_, arrival)| *arrival).fold(times.arrival_time, Time::max);
     let is_known = |(known, at): &(Value, Time)| *known == id && *at > newest.minus(unique.within);
     id != Value::Null && events.iter().any(is_known)
 }
