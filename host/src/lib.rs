@@ -1,4 +1,4 @@
-//! What a process asks of the machine it runs on: the wall clock, timers, random ids and threads that may block.
+//! What a process asks of the machine it runs on: the wall clock, timers, random ids, threads that may block, and files that last.
 //!
 //! Engines receive a [`Host`] and call nothing else for these; `clippy.toml` bans the real ones by name. The reason is
 //! the simulation (`tests/simulation`): it runs the same code on one thread in virtual time, and everything that
@@ -9,6 +9,8 @@
 //! * Every `tokio::select!` is `biased;`. By default it polls its branches in a random order.
 //! * Every task has an owner, and dropping the owner aborts the task. A process can then be ended at any await point by
 //!   dropping its future, as `kill -9` ends it.
+//!
+//! [`durable`] writes files so that they survive a crash; the real disk is the only one it knows.
 //!
 //! [`Host::real`] is the real machine. This crate must never contain anything of Tidemark itself.
 
@@ -22,6 +24,7 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tidemark_kernel::Time;
 
+pub mod durable;
 mod real;
 
 /// The wall clock, in UTC.

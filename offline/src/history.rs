@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +35,7 @@ use tidemark_kernel::{
 };
 
 use crate::durable::kind_of_cause;
+use crate::table::storage::Storage;
 use crate::table::{EventTable, TableError, layout, read_in_order};
 
 /// What went wrong reading a view's events.
@@ -151,6 +151,7 @@ impl History {
         let (read, times) = (Arc::new(AtomicU64::new(0)), Arc::default());
         let (schema, wanted) = (sorted_schema(plan), wanted.map(Arc::new));
         let part = |files| Part {
+            storage: Arc::clone(table.storage()),
             files,
             stored: Arc::new(stored_columns(table, plan)),
             schema: Arc::clone(&schema),
@@ -159,7 +160,7 @@ impl History {
             read: Arc::clone(&read),
             times: Arc::clone(&times),
         };
-        let files: Vec<PathBuf> = table.files()?.into_iter().map(|file| file.path).collect();
+        let files: Vec<String> = table.files()?.into_iter().map(|file| file.name).collect();
         let parts = deal(files, effort.threads)
             .into_iter()
             .map(|files| Arc::new(part(files)) as Arc<dyn PartitionStream>);
@@ -253,7 +254,7 @@ fn stored_columns(table: &EventTable, plan: &FeaturePlan) -> Schema {
 }
 
 /// Deals files to at most `hands` parts, none of them empty.
-fn deal(files: Vec<PathBuf>, hands: usize) -> Vec<Vec<PathBuf>> {
+fn deal(files: Vec<String>, hands: usize) -> Vec<Vec<String>> {
     let mut parts = vec![Vec::new(); hands.clamp(1, files.len().max(1))];
     let count = parts.len();
     files.into_iter().enumerate().for_each(|(at, file)| parts[at % count].push(file));
@@ -281,7 +282,8 @@ fn sorted(
 
 /// Some of the data files, evaluated.
 struct Part {
-    files: Vec<PathBuf>,
+    storage: Arc<dyn Storage>,
+    files: Vec<String>,
     stored: SchemaRef,
     schema: SchemaRef,
     evaluator: Arc<ViewEvaluator>,
@@ -302,9 +304,9 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let stored = Arc::clone(&self.stored);
-        let rows =
-            stream::iter(self.files.clone()).then(move |file| read_in_order(file, Arc::clone(&stored)));
+        let (storage, stored) = (Arc::clone(&self.storage), Arc::clone(&self.stored));
+        let rows = stream::iter(self.files.clone())
+            .then(move |file| read_in_order(Arc::clone(&storage), file, Arc::clone(&stored)));
         let (evaluator, wanted) = (Arc::clone(&self.evaluator), self.wanted.clone());
         let (schema, read) = (Arc::clone(&self.schema), Arc::clone(&self.read));
         let times = Arc::clone(&self.times);

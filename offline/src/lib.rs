@@ -15,21 +15,24 @@
 //! Reading order: [`location`], [`table::layout`], [`table`], [`history`], [`training`].
 
 mod contract;
-pub mod durable;
 pub mod history;
 pub mod input;
 pub mod location;
+mod parquet_file;
 pub mod table;
 pub mod training;
 
 pub use contract::{OfflineStore, OfflineTable, TableKind};
 pub use history::{Effort, EntityEvents, History, HistoryError};
 pub use location::Location;
+pub use parquet_file::parquet_write_error;
 pub use table::compact::{CompactOptions, Compacted};
 pub use table::{
     Committed, Epoch, Epochs, EventTable, Held, HeldField, PartitionStatistics, Places, Positions,
     Properties, Retraction, TableError,
 };
+/// Where files are written, here and in other crates; [`TableError`] and [`TrainError`] hold its errors.
+pub use tidemark_host::durable;
 pub use training::{
     LabelSource, Progress, Summary, TrainError, TrainRequest, TrainingSet, label_files, train,
 };

@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain};
 use url::Url;
 
+use crate::table::storage::{LocalDisk, Storage};
+
 /// The root of all event tables of a project.
 ///
-/// The one place that knows which storage there is. Today that is the local disk; an `object_store` URL becomes
-/// another kind of location here, and the functions of [`durable`](crate::durable) get a second branch.
+/// The one place that chooses the storage of tables. Today that is the local disk; an object store becomes another kind of
+/// location here, with an implementation of its own of the seam `table::storage`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location(PathBuf);
 
@@ -60,9 +63,9 @@ impl Location {
         &self.0
     }
 
-    /// The folder of one table.
-    pub(crate) fn table(&self, source: &str, table: &str) -> PathBuf {
-        self.0.join(source).join(table)
+    /// Where one table of a source is kept.
+    pub(crate) fn table(&self, source: &str, table: &str) -> Arc<dyn Storage> {
+        Arc::new(LocalDisk::new(self.0.join(source).join(table)))
     }
 }
 

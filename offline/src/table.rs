@@ -5,6 +5,8 @@
 //! lost race. Data files are written before the commit that names them; what a crash leaves behind is an orphan
 //! that nobody reads, and [`EventTable::vacuum`] removes it.
 //!
+//! Everything that a table reads or writes goes through one `Storage`, which knows where the table is.
+//!
 //! Layout, under the project's [`Location`]:
 //!
 //! ```text
@@ -18,7 +20,8 @@
 //! reader that would learn of the clustered copy.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -27,7 +30,9 @@ use tidemark_kernel::{Partition, Position, SourcePlan};
 
 use crate::location::Location;
 use log::{Outcome, TableLog};
+use order::Order;
 use statistics::Partitions;
+use storage::Storage;
 
 pub(crate) use read::read_in_order;
 
@@ -38,12 +43,14 @@ mod error;
 mod held;
 pub mod layout;
 mod log;
+mod order;
 pub mod properties;
 mod read;
 mod remove;
 pub mod retract;
 mod scan;
 mod statistics;
+pub(crate) mod storage;
 mod take_back;
 mod vacuum;
 
@@ -74,26 +81,20 @@ pub struct Committed {
 /// One data file of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Its name in the table's folder. It tells nothing of the order of rows.
+    pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
     /// What it holds of each partition, where the table's log tells.
     partitions: Option<Partitions>,
-}
-
-impl DataFile {
-    /// Its name in the table's folder.
-    fn name(&self) -> &str {
-        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
-    }
+    /// Where it is in the order of files.
+    order: Order,
 }
 
 /// A handle on one table: the newest state it has seen, and what it takes to move it on.
 ///
 /// Any number of handles, in any number of processes, may be open on one table.
 pub struct EventTable {
-    folder: PathBuf,
     schema: SchemaRef,
     log: TableLog,
     /// The version of the source that this handle works under, if it has one.
@@ -102,7 +103,10 @@ pub struct EventTable {
 
 impl std::fmt::Debug for EventTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventTable").field("folder", &self.folder).field("version", &self.version()).finish()
+        f.debug_struct("EventTable")
+            .field("folder", &self.folder())
+            .field("version", &self.version())
+            .finish()
     }
 }
 
@@ -114,8 +118,8 @@ impl EventTable {
     /// [`TableError::Retyped`] where rows hold a field as another type. Fails where a newer version wrote the table, or it
     /// cannot be written.
     pub async fn open_or_create(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
-        let folder = location.table(&source.name, "events");
-        Self::make(folder, &source.name, layout::events(source)).await
+        let storage = location.table(&source.name, "events");
+        Self::make(storage, &source.name, layout::events(source)).await
     }
 
     /// Opens a source's `dead_letters`, or creates it.
@@ -126,8 +130,8 @@ impl EventTable {
         location: &Location,
         source: &SourcePlan,
     ) -> Result<Self, TableError> {
-        let folder = location.table(&source.name, "dead_letters");
-        Self::make(folder, &source.name, layout::dead_letters()).await
+        let storage = location.table(&source.name, "dead_letters");
+        Self::make(storage, &source.name, layout::dead_letters()).await
     }
 
     /// Opens a source's `events` to read; nothing is created or changed. Columns the table lacks read as null.
@@ -135,8 +139,8 @@ impl EventTable {
     /// # Errors
     /// Fails where there is no table yet, or as [`open_or_create`](Self::open_or_create) does.
     pub async fn open(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
-        let folder = location.table(&source.name, "events");
-        Self::existing(folder, &source.name, layout::events(source)).await
+        let storage = location.table(&source.name, "events");
+        Self::existing(storage, &source.name, layout::events(source)).await
     }
 
     /// Opens a source's `dead_letters` to read.
@@ -144,45 +148,54 @@ impl EventTable {
     /// # Errors
     /// Fails where there is no table yet, or as [`open_or_create`](Self::open_or_create) does.
     pub async fn open_dead_letters(location: &Location, source: &SourcePlan) -> Result<Self, TableError> {
-        let folder = location.table(&source.name, "dead_letters");
-        Self::existing(folder, &source.name, layout::dead_letters()).await
+        let storage = location.table(&source.name, "dead_letters");
+        Self::existing(storage, &source.name, layout::dead_letters()).await
     }
 
-    async fn existing(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
-        let log =
-            TableLog::open(&folder, source).await?.ok_or_else(|| TableError::Missing(folder.clone()))?;
-        let table = Self::new(folder, schema, log);
-        table.check_types()?;
+    async fn existing(
+        storage: Arc<dyn Storage>,
+        source: &str,
+        schema: SchemaRef,
+    ) -> Result<Self, TableError> {
+        let log = TableLog::open(&storage, source).await?;
+        let log = log.ok_or_else(|| TableError::Missing(storage.place().to_owned()))?;
+        let table = Self::new(schema, log);
+        table.check_types().await?;
         Ok(table)
     }
 
-    async fn make(folder: PathBuf, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
-        let log = match TableLog::open(&folder, source).await? {
-            Some(partition) => partition,
-            None => TableLog::create(&folder, source, &schema).await?,
+    async fn make(storage: Arc<dyn Storage>, source: &str, schema: SchemaRef) -> Result<Self, TableError> {
+        let log = match TableLog::open(&storage, source).await? {
+            Some(log) => log,
+            None => TableLog::create(&storage, source, &schema).await?,
         };
-        let mut table = Self::new(folder, schema, log);
+        let mut table = Self::new(schema, log);
         loop {
             // A type changes only where this very state of the table has no row with it: who comes first is seen.
-            table.check_types()?;
-            let change = layout::compare(&table.log.columns(&table.folder)?, &table.schema);
+            table.check_types().await?;
+            let change = layout::compare(&table.log.columns()?, &table.schema);
             if change == layout::Change::default() {
                 return Ok(table);
             }
-            if matches!(table.log.change_columns(&table.folder, change).await?, Outcome::LostRace) {
+            if matches!(table.log.change_columns(change).await?, Outcome::LostRace) {
                 table.reload().await?;
             }
         }
     }
 
-    fn new(folder: PathBuf, schema: SchemaRef, log: TableLog) -> Self {
-        Self { folder, schema, log, source_version: None }
+    fn new(schema: SchemaRef, log: TableLog) -> Self {
+        Self { schema, log, source_version: None }
     }
 
-    /// The table's folder.
+    /// Where the table is kept.
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        self.log.storage()
+    }
+
+    /// The table's folder, for messages.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.storage().place()
     }
 
     /// The columns of the rows to append and of the rows read: [`layout::events`] or [`layout::dead_letters`].
@@ -208,21 +221,24 @@ impl EventTable {
     /// # Errors
     /// Fails where the table's log cannot be read.
     pub async fn reload(&mut self) -> Result<(), TableError> {
-        self.log.reload(&self.folder).await
+        self.log.reload().await
     }
 
-    /// The data files of the table, in commit order.
+    /// The data files of the table, in the order in which the table's log says that they were committed. Files that take the place
+    /// of others are where those were.
     ///
     /// # Errors
     /// Fails where the table's log cannot be read.
     pub fn files(&self) -> Result<Vec<DataFile>, TableError> {
         let file = |file: Add| DataFile {
-            path: self.folder.join(&file.path),
             bytes: file.size.max(0) as u64,
             partitions: statistics::of_file(&file),
+            order: Order::of(&file),
+            name: file.path,
         };
-        let mut files: Vec<DataFile> = self.log.files(&self.folder)?.into_iter().map(file).collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut files: Vec<DataFile> = self.log.files()?.into_iter().map(file).collect();
+        // Names only tell files apart of which the partition tells nothing, so that these are read in the same order each time.
+        files.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Ok(files)
     }
 
@@ -246,15 +262,15 @@ impl EventTable {
         to: &Positions,
         epochs: Option<&Epochs>,
     ) -> Result<Committed, TableError> {
-        self.check(from, to)?;
+        self.check(from, to).await?;
         let unknown = Epochs::new();
         let epochs = epochs.unwrap_or(&unknown);
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         let mut file = if count == 0 { None } else { Some(self.write(rows).await?) };
         loop {
-            let failed = match self.log.append(&self.folder, file.clone(), to, epochs).await {
+            let failed = match self.log.append(file.clone(), to, epochs).await {
                 Ok(Outcome::Committed(version)) => return Ok(Committed { version, rows: count }),
-                Ok(Outcome::LostRace) => self.reload().await.and_then(|()| self.check(from, to)).err(),
+                Ok(Outcome::LostRace) => self.reload_and_check(from, to).await.err(),
                 Err(error) => Some(error),
             };
             match (failed, &file) {
@@ -289,9 +305,9 @@ impl EventTable {
     /// Fails like [`append`](Self::append). The commit may be in then: positions do not tell, the rows do.
     pub async fn append_unmoved(&mut self, rows: &[RecordBatch]) -> Result<bool, TableError> {
         let unmoved = Positions::new();
-        self.check(&unmoved, &unmoved)?;
+        self.check(&unmoved, &unmoved).await?;
         let file = self.write(rows).await?;
-        let outcome = self.log.append(&self.folder, Some(file.clone()), &unmoved, &Epochs::new()).await;
+        let outcome = self.log.append(Some(file.clone()), &unmoved, &Epochs::new()).await;
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
@@ -302,9 +318,9 @@ impl EventTable {
     }
 
     /// Whether the source still has our version, and every partition that is moved on stands where the caller believes.
-    fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
+    async fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
-        self.check_columns()?;
+        self.check_columns().await?;
         let expected = |partition| from.get(partition).copied().unwrap_or(Position::START);
         let stands = |partition: &Partition| match *partition {
             Partition::RETRACTIONS => retract::retracted(self.properties()),
@@ -316,29 +332,65 @@ impl EventTable {
         Err(self.behind())
     }
 
+    /// The same of what others have committed meanwhile.
+    async fn reload_and_check(&mut self, from: &Positions, to: &Positions) -> Result<(), TableError> {
+        self.reload().await?;
+        self.check(from, to).await
+    }
+
     /// The error of a caller that has not seen where the partitions stand.
     fn behind(&self) -> TableError {
-        TableError::Behind { path: self.folder.clone(), positions: self.log.positions().clone() }
+        TableError::Behind { path: self.folder().to_owned(), positions: self.log.positions().clone() }
     }
 
     /// The file of a commit that has lost its race, under a new name: `vacuum` may have had its eye on the old one.
     async fn renew(&self, file: &Add, rows: &[RecordBatch]) -> Result<Add, TableError> {
-        match data_file::rename(&self.folder, file, data_file::name(self.version()))? {
+        match self.rename(file, data_file::name(self.version())).await? {
             Some(renewed) => Ok(renewed),
             None => self.write(rows).await,
         }
+    }
+
+    /// Whether files that were to take the place of `replaced`, in a commit that has lost its race, can still do so: the table has all of
+    /// these by now, and none of the new files is gone. The new files have other names then.
+    async fn go_on(&mut self, replaced: &[DataFile], new: &mut [Add]) -> Result<bool, TableError> {
+        self.reload().await?;
+        Ok(self.has_all(replaced)? && self.renew_all(new).await?)
+    }
+
+    /// Whether the table has all of these files, as this handle has seen it.
+    fn has_all(&self, files: &[DataFile]) -> Result<bool, TableError> {
+        let now = self.files()?;
+        Ok(files.iter().all(|file| now.iter().any(|known| known.name == file.name)))
+    }
+
+    /// The same as [`renew`](Self::renew) for files that take the place of others; false where one of them is gone.
+    async fn renew_all(&self, files: &mut [Add]) -> Result<bool, TableError> {
+        for file in files {
+            let name = data_file::name_in_place_of(&file.path, self.version());
+            match self.rename(file, name).await? {
+                Some(renewed) => *file = renewed,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives a file that no commit names yet another name; none where it is gone.
+    async fn rename(&self, file: &Add, name: String) -> Result<Option<Add>, TableError> {
+        let is_there = self.storage().rename(&file.path, &name).await?;
+        Ok(is_there.then(|| Add { path: name, ..file.clone() }))
     }
 
     /// True where the table has a file after a commit of it that failed or lost its race: the commit is in, and its answer was
     /// lost. False where the table has it not, which removes the file, and where the table cannot be read: then `vacuum` removes
     /// the file some day.
     async fn find_or_discard(&mut self, file: &Add) -> bool {
-        let path = self.folder.join(&file.path);
         let files = self.reload().await.and_then(|()| self.files());
-        let is_in = files.map(|files| files.iter().any(|file| file.path == path));
+        let is_in = files.map(|files| files.iter().any(|known| known.name == file.path));
         if let Ok(false) = is_in {
             // The error that brought us here is the one to report.
-            let _ = std::fs::remove_file(path);
+            let _ = self.storage().remove(&file.path).await;
         }
         is_in.unwrap_or(false)
     }
@@ -352,26 +404,37 @@ impl EventTable {
         let schema = layout::stored(&self.schema);
         let stored = rows.iter().map(|batch| layout::to_stored(batch, &schema));
         let stored: Vec<RecordBatch> =
-            stored.collect::<Result<_, _>>().map_err(TableError::rows(&self.folder))?;
+            stored.collect::<Result<_, _>>().map_err(TableError::rows(self.folder()))?;
         self.write_file(data_file::name(self.version()), schema, stored.into_iter().map(Ok)).await
     }
 
-    /// Writes a data file that nobody knows of yet. `rows` may block.
+    /// Writes a data file that takes the place of `first`, once it is committed. `rows` may block.
+    async fn write_in_place_of(
+        &self,
+        first: &DataFile,
+        schema: SchemaRef,
+        rows: impl Iterator<Item = Result<RecordBatch, TableError>> + Send + 'static,
+    ) -> Result<Add, TableError> {
+        let name = data_file::name_in_place_of(&first.name, self.version());
+        Ok(order::placed(self.write_file(name, schema, rows).await?, first.order))
+    }
+
+    /// Writes a data file that no commit names yet. `rows` may block.
     async fn write_file(
         &self,
         name: String,
         schema: SchemaRef,
         rows: impl Iterator<Item = Result<RecordBatch, TableError>> + Send + 'static,
     ) -> Result<Add, TableError> {
-        let folder = self.folder.clone();
+        let storage = Arc::clone(self.storage());
         let written =
-            tokio::task::spawn_blocking(move || data_file::write(&folder, &name, &schema, rows)).await;
+            tokio::task::spawn_blocking(move || data_file::write(&*storage, &name, &schema, rows)).await;
         written.unwrap_or_else(|stopped| Err(self.stopped(stopped)))
     }
 
     /// The runtime shut down, or a library panicked, in the middle of a write.
     fn stopped(&self, error: tokio::task::JoinError) -> TableError {
-        let (action, path) = ("write to", self.folder.clone());
+        let (action, path) = ("write to", self.folder().to_owned());
         TableError::File(crate::durable::FileError { action, path, source: std::io::Error::other(error) })
     }
 }

@@ -11,6 +11,7 @@ use parquet::file::properties::WriterProperties;
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain};
 use tidemark_offline::durable::{Beside, FileError};
+use tidemark_offline::parquet_write_error;
 
 /// Rows could not be written to a file.
 #[derive(Debug, Error)]
@@ -31,7 +32,7 @@ pub enum WriteError {
 impl WriteError {
     fn of_parquet(path: &Path, error: ParquetError) -> Self {
         let parquet = |source| Self::Parquet { path: path.to_owned(), source };
-        FileError::of_parquet(path, error).map_or_else(parquet, Self::File)
+        parquet_write_error(path, error).map_or_else(parquet, Self::File)
     }
 }
 

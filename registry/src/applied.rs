@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tidemark_host::durable::{Beside, FileError, create_folder};
 use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 use tidemark_kernel::time::Time;
 
@@ -40,15 +41,8 @@ pub struct Applied {
 #[derive(Debug, Error)]
 pub enum AppliedError {
     /// The folder or a file in it.
-    #[error("cannot {action} {}: {error}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file is not what was written.
     #[error("the applied version {} is damaged: {reason}", path.display())]
     Damaged {
@@ -84,7 +78,7 @@ pub enum AppliedError {
 impl Explain for AppliedError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { error, .. } => error.kind().into(),
+            Self::File(error) => error.kind(),
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Newer { .. } => ErrorKind::Environment,
             Self::Invalid { .. } => ErrorKind::Invalid,
@@ -93,7 +87,7 @@ impl Explain for AppliedError {
 
     fn help(&self) -> Option<Cow<'_, str>> {
         let help = match self {
-            Self::Io { .. } => return None,
+            Self::File(error) => return error.help(),
             Self::Damaged { .. } => "restore the file, or remove it and run `tidemark apply`",
             Self::Newer { .. } => USE_NEWER,
             Self::Invalid { .. } => {
@@ -127,7 +121,7 @@ struct Form {
 /// # Errors
 /// Fails where the folder cannot be written; the version before then still counts.
 pub fn record(folder: &Path, repo: &Repo, time: Time) -> Result<u64, AppliedError> {
-    fs::create_dir_all(folder).map_err(|error| io_error("create", folder, error))?;
+    create_folder(folder)?;
     let version = newest(folder)?.map_or(1, |(version, _)| version + 1);
     let files: Vec<(String, String)> =
         repo.texts().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
@@ -135,7 +129,7 @@ pub fn record(folder: &Path, repo: &Repo, time: Time) -> Result<u64, AppliedErro
     let fingerprints = fingerprints(repo);
     let stored = Stored { format: FORMAT, version, time_ms: time.millis(), fingerprints, files, checksum };
     let path = folder.join(format!("{version:08}.json"));
-    write(folder, &path, &stored).map_err(|error| io_error("write", &path, error))?;
+    write(&path, &stored)?;
     Ok(version)
 }
 
@@ -145,7 +139,7 @@ pub fn record(folder: &Path, repo: &Repo, time: Time) -> Result<u64, AppliedErro
 /// Fails where it cannot be read, is damaged, comes from a newer Tidemark, or is not valid for this one.
 pub fn load_applied(folder: &Path) -> Result<Option<Applied>, AppliedError> {
     let Some((version, path)) = newest(folder)? else { return Ok(None) };
-    let text = fs::read_to_string(&path).map_err(|error| io_error("read", &path, error))?;
+    let text = fs::read_to_string(&path).map_err(FileError::of("read", &path))?;
     let stored = read(&path, &text)?;
     let repo = repo::parse(stored.files).map_err(|problems| AppliedError::Invalid { version, problems })?;
     let time = Time::from_millis(stored.time_ms);
@@ -212,15 +206,13 @@ fn read(path: &Path, text: &str) -> Result<Stored, AppliedError> {
     Ok(stored)
 }
 
-/// Written beside, synced, renamed; then the folder is synced, so that the name survives too.
-fn write(folder: &Path, path: &Path, stored: &Stored) -> io::Result<()> {
-    let beside = path.with_extension("json.part");
-    let mut file = File::create(&beside)?;
-    serde_json::to_writer_pretty(&mut file, stored)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+/// There whole or not at all, so that a crash leaves the version before.
+fn write(path: &Path, stored: &Stored) -> Result<(), FileError> {
+    let mut beside = Beside::create(path)?;
+    let text = serde_json::to_vec_pretty(stored).map_err(io::Error::from);
+    let written = text.and_then(|text| beside.file().write_all(&[&text[..], b"\n"].concat()));
+    written.map_err(FileError::of("write", path))?;
+    beside.finish()
 }
 
 /// The greatest version in the folder, with its file.
@@ -228,11 +220,11 @@ fn newest(folder: &Path) -> Result<Option<(u64, PathBuf)>, AppliedError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("list", folder, error)),
+        Err(error) => return Err(FileError::of("list", folder)(error).into()),
     };
     let mut newest = None;
     for entry in entries {
-        let path = entry.map_err(|error| io_error("list", folder, error))?.path();
+        let path = entry.map_err(FileError::of("list", folder))?.path();
         newest = newest.max(version_of(&path).map(|version| (version, path)));
     }
     Ok(newest)
@@ -240,8 +232,4 @@ fn newest(folder: &Path) -> Result<Option<(u64, PathBuf)>, AppliedError> {
 
 fn version_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()
-}
-
-fn io_error(action: &'static str, path: &Path, error: io::Error) -> AppliedError {
-    AppliedError::Io { action, path: path.to_owned(), error }
 }

@@ -1,11 +1,11 @@
 //! A database file that exists is a whole one.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, StorageError};
 use tempfile::Builder;
+use tidemark_host::durable;
 
 /// Creates a redb file at `path` unless there is one.
 ///
@@ -20,8 +20,8 @@ pub fn ensure_database(path: &Path) -> Result<(), DatabaseError> {
     if !path.try_exists().map_err(failed)? {
         create(path, folder)?;
     }
-    // The name is as durable as the content only once the folder is, and whoever created it may not have come so far.
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    // The name is as durable as the content only once the folder is, and the process that created it may not have come so far.
+    durable::sync_name(path).map_err(|error| failed(error.source))
 }
 
 fn create(path: &Path, folder: &Path) -> Result<(), DatabaseError> {
@@ -40,6 +40,7 @@ fn failed(error: io::Error) -> DatabaseError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::thread;
 
     use super::*;

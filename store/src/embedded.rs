@@ -18,12 +18,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tidemark_host::durable;
 use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::Fingerprint;
@@ -77,7 +77,7 @@ impl EmbeddedStore {
     pub fn open_within(cache: usize, directory: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = directory.join(Self::FILE_NAME);
         let failed = |error| StoreError::io(&path.display().to_string(), "create", error);
-        create_directory(directory).map_err(failed)?;
+        durable::create_folder(directory).map_err(|error| failed(error.source))?;
         Self::prepare(File::open(&path, cache)?, clock)
     }
 
@@ -371,19 +371,6 @@ impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedStore").field("place", &self.file.place()).finish_non_exhaustive()
     }
-}
-
-/// Creates a directory and its parents, each durable under its name.
-fn create_directory(directory: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = directory.ancestors().take_while(|directory| !directory.exists()).collect();
-    fs::create_dir_all(directory)?;
-    missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
-}
-
-/// Makes the names in a directory durable. The empty path is the working directory.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    fs::File::open(directory)?.sync_all()
 }
 
 /// Pages are snapshots of their own: one for all would keep redb from reusing the pages freed meanwhile.

@@ -17,12 +17,12 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("tidemark-host", &["tidemark-kernel"]),
     ("tidemark-topic", &[]),
     ("tidemark-proto", &["tidemark-kernel"]),
-    ("tidemark-registry", &["tidemark-kernel", "tidemark-expr"]),
+    ("tidemark-registry", &["tidemark-kernel", "tidemark-host", "tidemark-expr"]),
     (
         "tidemark-online",
         &["tidemark-kernel", "tidemark-host", "tidemark-expr", "tidemark-store", "tidemark-proto"],
     ),
-    ("tidemark-offline", &["tidemark-kernel", "tidemark-expr"]),
+    ("tidemark-offline", &["tidemark-kernel", "tidemark-host", "tidemark-expr"]),
     (
         "tidemark-ingest",
         &[

@@ -4,9 +4,7 @@
 //! least twice the size each time, and is copied a handful of times in all, however often the table is compacted.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -17,8 +15,7 @@ use tokio::runtime::Handle;
 use super::log::Outcome;
 use super::read::read_in_order;
 use super::statistics::{self, Partitions};
-use super::{DataFile, EventTable, TableError, data_file, held};
-use crate::durable::FileError;
+use super::{DataFile, EventTable, TableError, held};
 
 /// Which files to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,68 +89,50 @@ impl EventTable {
         }
     }
 
-    /// Writes the rows of files, one after the other, into a new file, which goes where the first of them stands.
+    /// Writes the rows of files, one after the other, into a new file, which takes the place of the first of them.
     async fn write_merged(&self, parts: &[DataFile]) -> Result<Add, TableError> {
-        let schema = self.columns_of(parts)?;
-        let paths: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
-        let columns = Arc::clone(&schema);
-        let batches = stream::iter(paths).then(move |path| read_in_order(path, Arc::clone(&columns)));
+        let schema = self.columns_of(parts).await?;
+        let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
+        let (storage, columns) = (Arc::clone(self.storage()), Arc::clone(&schema));
+        let batches = stream::iter(names)
+            .then(move |name| read_in_order(Arc::clone(&storage), name, Arc::clone(&columns)));
         let mut batches = batches.try_flatten().boxed();
         let runtime = Handle::current();
         let rows = std::iter::from_fn(move || runtime.block_on(batches.next()));
-        self.write_file(data_file::name_in_place_of(parts[0].name()), schema, rows).await
+        self.write_in_place_of(&parts[0], schema, rows).await
     }
 
     /// The columns that one of these files has. A column that none has stays out of a merged file as well: its type may still
     /// change.
-    fn columns_of(&self, files: &[DataFile]) -> Result<SchemaRef, TableError> {
+    async fn columns_of(&self, files: &[DataFile]) -> Result<SchemaRef, TableError> {
         let mut written = BTreeSet::new();
         for file in files {
-            written.extend(held::written(file)?.0);
+            written.extend(held::written(&**self.storage(), file).await?.0);
         }
-        let schema = self.log.stored_columns(&self.folder)?;
+        let schema = self.log.stored_columns()?;
         let kept = schema.fields().iter().filter(|field| written.contains(field.name()));
         Ok(Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>())))
     }
 
-    /// Commits a merged file in place of its parts; not where somebody else has replaced one of them.
+    /// Commits a merged file in place of its parts; not where another process has replaced one of them.
     async fn put_in_place(&mut self, file: &mut Add, parts: &[DataFile]) -> Result<bool, TableError> {
         let held = parts.iter().try_fold(Partitions::new(), |mut held, part| {
             statistics::merge(&mut held, part.partitions.as_ref()?);
             Some(held)
         });
         if held.is_some_and(|held| statistics::of_file(file) != Some(held)) {
-            let first = parts[0].name().to_owned();
-            return Err(TableError::Damaged { path: self.folder.clone(), first });
+            let first = parts[0].name.clone();
+            return Err(TableError::Damaged { path: self.folder().to_owned(), first });
         }
-        touch(parts, &self.folder.join(&file.path))?;
-        loop {
-            let files = self.files()?;
-            if !parts.iter().all(|part| files.iter().any(|file| file.path == part.path)) {
-                return Ok(false);
-            }
-            if let Outcome::Committed(_) = self.log.replace(&self.folder, parts, file.clone()).await? {
+        let mut is_possible = self.has_all(parts)?;
+        while is_possible {
+            if let Outcome::Committed(_) = self.log.replace(parts, file.clone()).await? {
                 return Ok(true);
             }
-            self.reload().await?;
-            let name = data_file::name_in_place_of(&file.path);
-            match data_file::rename(&self.folder, file, name)? {
-                Some(renamed) => *file = renamed,
-                None => return Ok(false),
-            }
+            is_possible = self.go_on(parts, std::slice::from_mut(file)).await?;
         }
+        Ok(false)
     }
-}
-
-/// Makes files that are about to be replaced as young as what replaces them: somebody may just have begun to read
-/// them, and `vacuum` goes by their age.
-pub(super) fn touch(parts: &[DataFile], merged: &Path) -> Result<(), FileError> {
-    let now = merged.metadata().and_then(|metadata| metadata.modified());
-    let now = now.map_err(FileError::of("read", merged))?;
-    parts.iter().try_for_each(|part| {
-        let touched = File::options().write(true).open(&part.path).and_then(|file| file.set_modified(now));
-        touched.map_err(FileError::of("touch", &part.path))
-    })
 }
 
 /// The runs of neighbours to merge, given the bytes of all files in their order.

@@ -1,15 +1,17 @@
 //! Data files: rows in Parquet in the order given, durable before they are named.
 //!
-//! Names are the order of rows: files are read in order of their names, and in that order every partition is in order of
-//! offset. A name starts with the version that its writer had seen, plus one. Two files with rows of one partition were
-//! never written under the same: whoever writes the later rows has seen the commit of the earlier ones. A file that
-//! is merged from a run of neighbours takes the place of the first of them. So it stays behind everything that stood
-//! before the run; and an append under way, whose name may fall into the middle of the run, has in common with the
-//! run only partitions of those parts that stand before it.
+//! A file is written for one commit, the next one after the version that its writer has seen, and its name says which:
+//!
+//! ```text
+//! 00000000000000000017-6f9619ff-….parquet                              rows of commit 17
+//! 00000000000000000017-6f9619ff-….00000000000000000023-8b86d011….parquet   what took its place with commit 23
+//! ```
+//!
+//! If another writer makes that commit, the file gets a new name, or is written again. So a name whose commit is in without it can
+//! never enter the table any more, which [`vacuum`](super::vacuum) goes by. The order of files is not in their names
+//! ([`order`](super::order)); the first number is what earlier versions of Tidemark order files by.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -20,8 +22,9 @@ use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use super::statistics::{self, Statistics};
+use super::storage::{Storage, Written};
 use super::{TableError, layout};
-use crate::durable::{self, Beside, FileError};
+use crate::parquet_file::parquet_write_error;
 
 /// How many rows a row group holds: enough to compress well, few enough to be skipped in useful pieces.
 const ROWS_PER_GROUP: usize = 128 * 1024;
@@ -35,35 +38,48 @@ pub(super) fn name(version: u64) -> String {
     format!("{:020}-{}.parquet", version + 1, Uuid::new_v4())
 }
 
-/// A name for a data file that takes the place of the one named `first`.
+/// A name for a data file that takes the place of the one named `first`, written by a writer that has seen `version` of the table.
 #[expect(clippy::disallowed_methods, reason = "names of files are unique; nothing else depends on them")]
-pub(super) fn name_in_place_of(first: &str) -> String {
+pub(super) fn name_in_place_of(first: &str, version: u64) -> String {
     let (place, _) = first.split_once('.').unwrap_or((first, ""));
-    format!("{place}.{}.parquet", Uuid::new_v4().simple())
+    format!("{place}.{:020}-{}.parquet", version + 1, Uuid::new_v4().simple())
+}
+
+/// The version of the commit that a file, finished or not, was written for. None where the name is not one of ours, and where an
+/// earlier version wrote it to take the place of others: such a name has the commit of the first of these only, and the file may be
+/// about to be committed.
+pub(super) fn commit_of(name: &str) -> Option<u64> {
+    let name = match name.strip_suffix(".tmp") {
+        // `.NAME.RANDOM.tmp`, as it is called until it is finished.
+        Some(unfinished) => unfinished.strip_prefix('.')?.rsplit_once('.')?.0,
+        None => name,
+    };
+    let name = name.strip_suffix(".parquet")?;
+    let own = name.split_once('.').map_or(name, |(_, own)| own);
+    let (digits, _) = own.split_once('-').filter(|(digits, _)| digits.len() == 20)?;
+    digits.parse().ok()
 }
 
 /// Writes rows, given as stored, to a new file and says what the table's log must know of it.
 pub(super) fn write(
-    folder: &Path,
+    storage: &dyn Storage,
     name: &str,
     schema: &SchemaRef,
     rows: impl IntoIterator<Item = Result<RecordBatch, TableError>>,
 ) -> Result<Add, TableError> {
-    let path = folder.join(name);
+    let path = storage.place().join(name);
     let other = |source| TableError::Parquet { path: path.clone(), source };
-    let parquet = |error| FileError::of_parquet(&path, error).map_or_else(other, TableError::File);
+    let parquet = |error| parquet_write_error(&path, error).map_or_else(other, TableError::File);
     let mut statistics = Statistics::default();
-    let mut beside = Beside::create(&path)?;
-    let mut writer =
-        ArrowWriter::try_new(beside.file(), schema.clone(), Some(properties())).map_err(parquet)?;
+    let mut file = storage.create(name)?;
+    let mut writer = ArrowWriter::try_new(&mut *file, schema.clone(), Some(properties())).map_err(parquet)?;
     for batch in rows {
         let batch = batch?;
         statistics.add(&batch);
         writer.write(&batch).map_err(parquet)?;
     }
     writer.close().map_err(parquet)?;
-    beside.finish()?;
-    describe(&path, name, &statistics)
+    Ok(described(name, file.finish()?, &statistics))
 }
 
 /// How files are written. Times and offsets hardly repeat, but grow little by little: their differences are both
@@ -82,26 +98,36 @@ fn properties() -> WriterProperties {
     delta.build()
 }
 
-fn describe(path: &Path, name: &str, statistics: &Statistics) -> Result<Add, TableError> {
-    let metadata = path.metadata().map_err(FileError::of("read", path))?;
-    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok(Add {
+fn described(name: &str, written: Written, statistics: &Statistics) -> Add {
+    Add {
         path: name.to_owned(),
         partition_values: HashMap::new(),
-        size: metadata.len() as i64,
-        modification_time: modified.map_or(0, |since| since.as_millis() as i64),
+        size: written.bytes as i64,
+        modification_time: written.modified_ms,
         data_change: true,
         stats: Some(statistics.delta().to_string()),
         tags: Some(HashMap::from([(statistics::TAG.to_owned(), Some(statistics.tag()))])),
         ..Add::default()
-    })
+    }
 }
 
-/// Gives a file that no commit names yet another name; none where it is gone.
-pub(super) fn rename(folder: &Path, file: &Add, name: String) -> Result<Option<Add>, FileError> {
-    match durable::rename(&folder.join(&file.path), &folder.join(&name)) {
-        Ok(()) => Ok(Some(Add { path: name, ..file.clone() })),
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_which_commit_it_was_written_for() {
+        let first = name(16);
+        assert_eq!(commit_of(&first), Some(17));
+        let merged = name_in_place_of(&first, 22);
+        assert_eq!(commit_of(&merged), Some(23));
+        assert!(merged.starts_with(first.strip_suffix("parquet").unwrap()), "earlier versions read it there");
+        assert_eq!(commit_of(&name_in_place_of(&merged, 30)), Some(31));
+        assert_eq!(commit_of(&format!(".{merged}.a1B2c3.tmp")), Some(23));
+        let earlier = first.replace(".parquet", ".6f9619ff8b86d011b42d00c04fc964ff.parquet");
+        assert_eq!(commit_of(&earlier), None);
+        for other in ["part-00000-6f96-c000.snappy.parquet", ".part.parquet.tmp", "x.parquet", ".tmp", ""] {
+            assert_eq!(commit_of(other), None, "{other}");
+        }
     }
 }

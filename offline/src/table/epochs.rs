@@ -34,7 +34,7 @@ impl EventTable {
     pub async fn epochs(&self, partitions: &[Partition]) -> Result<Epochs, TableError> {
         let mut epochs = Epochs::new();
         for partition in partitions {
-            if let Some(epoch) = self.log.epoch(&self.folder, *partition).await? {
+            if let Some(epoch) = self.log.epoch(*partition).await? {
                 epochs.insert(*partition, epoch);
             }
         }

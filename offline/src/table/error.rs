@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 use tidemark_kernel::error::{ErrorKind, Explain, USE_NEWER};
 
-use super::{HeldField, Positions, Properties, log::log_folder};
+use super::{HeldField, Positions, Properties, storage::LOG_FOLDER};
 use crate::durable::{FileError, kind_of_cause, may_pass, of_system};
 
 /// What went wrong with an event table.
@@ -133,7 +133,7 @@ impl TableError {
             let source = source.into();
             let full = of_system(&source).map(|error| FileError {
                 action: "write to",
-                path: log_folder(path),
+                path: path.join(LOG_FOLDER),
                 source: error
                     .raw_os_error()
                     .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),

@@ -5,16 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 
 use deltalake_core::kernel::StructField;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use tidemark_kernel::{Partition, SourcePlan, Type};
 
 use super::log::TableLog;
 use super::statistics::{self, Partitions};
-use super::{DataFile, EventTable, TableError, layout, properties};
-use crate::durable::FileError;
+use super::storage::Storage;
+use super::{DataFile, EventTable, TableError, layout, properties, read};
 use crate::location::Location;
 
 /// What the stored events of a source need of its definition.
@@ -76,46 +74,49 @@ impl EventTable {
     /// # Errors
     /// Fails where a newer version wrote the table, or it cannot be read.
     pub async fn held(location: &Location, source: &SourcePlan) -> Result<Held, TableError> {
-        let folder = location.table(&source.name, "events");
-        let Some(log) = TableLog::open(&folder, &source.name).await? else { return Ok(Held::default()) };
-        let table = Self::new(folder, layout::events(source), log);
+        let storage = location.table(&source.name, "events");
+        let Some(log) = TableLog::open(&storage, &source.name).await? else { return Ok(Held::default()) };
+        let table = Self::new(layout::events(source), log);
         let topic = table.properties().get(properties::TOPIC);
         let topic = topic.and_then(|topic| topic.split(' ').next()).map(str::to_owned);
-        Ok(Held { fields: table.held_fields()?, topic })
+        Ok(Held { fields: table.held_fields().await?, topic })
     }
 
     /// Whether no row holds a column as another type than ours.
-    pub(super) fn check_types(&self) -> Result<(), TableError> {
-        match self.held_fields()?.into_iter().next() {
-            Some(held) => Err(TableError::Retyped { path: self.folder.clone(), held }),
+    pub(super) async fn check_types(&self) -> Result<(), TableError> {
+        match self.held_fields().await?.into_iter().next() {
+            Some(held) => Err(TableError::Retyped { path: self.folder().to_owned(), held }),
             None => Ok(()),
         }
     }
 
     /// Whether the columns still have our types: another process may have given them others, as newer definitions say.
-    pub(super) fn check_columns(&self) -> Result<(), TableError> {
+    pub(super) async fn check_columns(&self) -> Result<(), TableError> {
         let Some(field) = self.retyped()?.into_iter().next() else { return Ok(()) };
-        let held = self.held_field(&field)?;
-        Err(TableError::Retyped { path: self.folder.clone(), held })
+        let held = self.held_field(&field).await?;
+        Err(TableError::Retyped { path: self.folder().to_owned(), held })
     }
 
     fn retyped(&self) -> Result<Vec<StructField>, TableError> {
-        Ok(layout::compare(&self.log.columns(&self.folder)?, &self.schema).retyped)
+        Ok(layout::compare(&self.log.columns()?, &self.schema).retyped)
     }
 
-    fn held_fields(&self) -> Result<Vec<HeldField>, TableError> {
-        let fields = self.retyped()?;
-        let fields = fields.iter().map(|field| self.held_field(field)).collect::<Result<Vec<_>, _>>()?;
-        Ok(fields.into_iter().filter(|held| held.rows > 0).collect())
+    async fn held_fields(&self) -> Result<Vec<HeldField>, TableError> {
+        let mut fields = Vec::new();
+        for field in self.retyped()? {
+            fields.push(self.held_field(&field).await?);
+        }
+        fields.retain(|held| held.rows > 0);
+        Ok(fields)
     }
 
     /// The rows of the files that have this column, whatever is in it: a reader of the table finds it there.
-    fn held_field(&self, ours: &StructField) -> Result<HeldField, TableError> {
-        let columns = self.log.columns(&self.folder)?;
+    async fn held_field(&self, ours: &StructField) -> Result<HeldField, TableError> {
+        let columns = self.log.columns()?;
         let stored = columns.field(ours.name()).and_then(|field| layout::type_of(field.data_type()));
         let (mut rows, mut partitions) = (0, Partitions::new());
         for file in self.files()? {
-            let held = rows_with(&file, ours.name())?;
+            let held = rows_with(&**self.storage(), &file, ours.name()).await?;
             if held > 0 {
                 rows += held;
                 statistics::merge(&mut partitions, file.partitions.as_ref().unwrap_or(&Partitions::new()));
@@ -133,16 +134,18 @@ impl EventTable {
 }
 
 /// How many rows of a data file have a column; 0 where the file was written without it.
-fn rows_with(file: &DataFile, column: &str) -> Result<u64, TableError> {
-    let (columns, rows) = written(file)?;
+async fn rows_with(storage: &dyn Storage, file: &DataFile, column: &str) -> Result<u64, TableError> {
+    let (columns, rows) = written(storage, file).await?;
     Ok(if columns.contains(column) { rows } else { 0 })
 }
 
 /// The columns that a data file was written with, and how many rows it has.
-pub(super) fn written(file: &DataFile) -> Result<(BTreeSet<String>, u64), TableError> {
-    let opened = File::open(&file.path).map_err(FileError::of("read", &file.path))?;
-    let reader = SerializedFileReader::new(opened).map_err(TableError::read(&file.path))?;
-    let metadata = reader.metadata().file_metadata();
+pub(super) async fn written(
+    storage: &dyn Storage,
+    file: &DataFile,
+) -> Result<(BTreeSet<String>, u64), TableError> {
+    let opened = read::open(storage, &file.name).await?;
+    let metadata = opened.metadata().file_metadata();
     let columns = metadata.schema_descr().columns().iter().map(|column| column.name().to_owned());
     Ok((columns.collect(), metadata.num_rows().max(0).unsigned_abs()))
 }

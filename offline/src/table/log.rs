@@ -7,7 +7,8 @@
 //!
 //! A commit builds only on durable ones: whoever makes it has made the one before durable, or has seen that it is.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::transaction::{
@@ -18,20 +19,22 @@ use deltalake_core::logstore::get_actions;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
-use tidemark_kernel::{Partition, Position};
-use url::Url;
+use deltalake_core::{DeltaTable, DeltaTableError, TableProperty};
+use futures::TryStreamExt;
+use tidemark_kernel::{Partition, Position, Time};
 
 use super::properties::{self, Properties};
-use super::{DataFile, Epoch, Epochs, Positions, TableError, layout};
-use crate::durable::{self, FileError};
-use checkpoint::{KEPT, is_due, load};
+use super::storage::Storage;
+use super::{DataFile, Epoch, Epochs, Positions, TableError, layout, order};
+use crate::durable::FileError;
+use checkpoint::{KEPT, REMEMBERED, is_due, load};
 
 mod checkpoint;
 
 /// The newest state of a table's log that this handle has seen.
 #[derive(Clone)]
 pub(super) struct TableLog {
+    storage: Arc<dyn Storage>,
     table: DeltaTable,
     source: String,
     positions: Positions,
@@ -51,16 +54,17 @@ pub(super) enum Outcome {
 
 impl TableLog {
     /// Opens the log of an existing table; none where there is no table.
-    pub(super) async fn open(folder: &Path, source: &str) -> Result<Option<Self>, TableError> {
-        if !log_folder(folder).is_dir() {
+    pub(super) async fn open(storage: &Arc<dyn Storage>, source: &str) -> Result<Option<Self>, TableError> {
+        if !storage.has_log().await? {
             return Ok(None);
         }
-        let table = match load(folder).await {
+        let table = match load(&**storage).await {
             Err(TableError::Missing(_)) => return Ok(None),
             loaded => loaded?,
         };
         let (positions, properties) = (Positions::new(), Properties::new());
         let mut log = Self {
+            storage: Arc::clone(storage),
             table,
             source: source.to_owned(),
             positions,
@@ -68,36 +72,52 @@ impl TableLog {
             #[cfg(test)]
             lost_answers: 0,
         };
-        let writable = PROTOCOL.can_write_to(log.state(folder)?);
-        writable.map_err(|error| TableError::Newer { path: folder.into(), detail: error.to_string() })?;
-        sync_seen(folder, log.version())?;
-        log.properties = properties::of(log.state(folder)?.metadata().configuration());
-        properties::check_format(folder, &log.properties)?;
-        log.positions = log.read_positions(folder).await?;
+        let writable = PROTOCOL.can_write_to(log.state()?);
+        let place = storage.place();
+        writable.map_err(|error| TableError::Newer { path: place.into(), detail: error.to_string() })?;
+        sync_seen(&**storage, log.version()).await?;
+        log.properties = properties::of(log.state()?.metadata().configuration());
+        properties::check_format(place, &log.properties)?;
+        log.positions = log.read_positions().await?;
         Ok(Some(log))
     }
 
     /// Creates the table. Where another process does so at the same time, theirs is opened.
-    pub(super) async fn create(folder: &Path, source: &str, columns: &Schema) -> Result<Self, TableError> {
-        durable::create_folder(&log_folder(folder))?;
+    pub(super) async fn create(
+        storage: &Arc<dyn Storage>,
+        source: &str,
+        columns: &Schema,
+    ) -> Result<Self, TableError> {
+        storage.prepare().await?;
+        let place = storage.place();
         let create = CreateBuilder::new()
-            .with_log_store(handle(folder)?.log_store())
-            .with_table_name(folder.file_name().unwrap_or_default().to_string_lossy())
+            .with_log_store(storage.delta()?.log_store())
+            .with_table_name(place.file_name().unwrap_or_default().to_string_lossy())
             .with_columns(layout::delta(columns))
             .with_configuration_property(TableProperty::LogRetentionDuration, Some(KEPT))
-            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(KEPT))
+            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(REMEMBERED))
             .with_save_mode(SaveMode::Ignore)
             .with_commit_properties(properties());
         match create.await {
-            Err(error) if !is_lost_race(&error) => return Err(TableError::log(folder)(error)),
+            Err(error) if !is_lost_race(&error) => return Err(TableError::log(place)(error)),
             _ => {}
         }
-        Self::open(folder, source).await?.ok_or_else(|| TableError::Missing(folder.into()))
+        Self::open(storage, source).await?.ok_or_else(|| TableError::Missing(place.into()))
+    }
+
+    /// Where the table is kept.
+    pub(super) const fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The error of what Delta says of this table.
+    fn failed<E: Into<DeltaTableError>>(&self) -> impl FnOnce(E) -> TableError {
+        TableError::log(self.storage.place())
     }
 
     /// The state last seen.
-    fn state(&self, folder: &Path) -> Result<&DeltaTableState, TableError> {
-        self.table.snapshot().map_err(TableError::log(folder))
+    fn state(&self) -> Result<&DeltaTableState, TableError> {
+        self.table.snapshot().map_err(self.failed())
     }
 
     /// The table's version.
@@ -116,52 +136,58 @@ impl TableLog {
     }
 
     /// The table's columns.
-    pub(super) fn columns(&self, folder: &Path) -> Result<StructType, TableError> {
-        Ok(self.state(folder)?.schema().as_ref().clone())
+    pub(super) fn columns(&self) -> Result<StructType, TableError> {
+        Ok(self.state()?.schema().as_ref().clone())
     }
 
     /// The table's columns as they are in the files: all of them, also those that a source has no more.
-    pub(super) fn stored_columns(&self, folder: &Path) -> Result<SchemaRef, TableError> {
-        Ok(self.state(folder)?.snapshot().arrow_schema())
+    pub(super) fn stored_columns(&self) -> Result<SchemaRef, TableError> {
+        Ok(self.state()?.snapshot().arrow_schema())
     }
 
     /// The data files that make up the table.
     #[expect(deprecated, reason = "nothing else gives the tags of a file")]
-    pub(super) fn files(&self, folder: &Path) -> Result<Vec<Add>, TableError> {
-        Ok(self.state(folder)?.log_data().iter().map(|file| file.add_action()).collect())
+    pub(super) fn files(&self) -> Result<Vec<Add>, TableError> {
+        Ok(self.state()?.log_data().iter().map(|file| file.add_action()).collect())
+    }
+
+    /// When files were removed from the table, by their names, as far as the log still tells.
+    pub(super) async fn removed(&self) -> Result<BTreeMap<String, Time>, TableError> {
+        let log_store = self.table.log_store();
+        let removed = self.state()?.all_tombstones(log_store.as_ref()).map_ok(|file| {
+            let at = Time::from_millis(file.deletion_timestamp().unwrap_or(0));
+            (file.path().into_owned(), at)
+        });
+        removed.try_collect().await.map_err(self.failed())
     }
 
     /// What a commit did; none where it has expired.
-    pub(super) async fn actions(
-        &self,
-        folder: &Path,
-        version: u64,
-    ) -> Result<Option<Vec<Action>>, TableError> {
+    pub(super) async fn actions(&self, version: u64) -> Result<Option<Vec<Action>>, TableError> {
         let entry = self.table.log_store().read_commit_entry(version).await;
-        let entry = entry.map_err(TableError::log(folder))?;
-        entry.map(|entry| get_actions(version, &entry)).transpose().map_err(TableError::log(folder))
+        let entry = entry.map_err(self.failed())?;
+        entry.map(|entry| get_actions(version, &entry)).transpose().map_err(self.failed())
     }
 
     /// Catches up with what others have committed.
-    pub(super) async fn reload(&mut self, folder: &Path) -> Result<(), TableError> {
+    pub(super) async fn reload(&mut self) -> Result<(), TableError> {
         let mut table = self.table.clone();
-        table.update_state().await.map_err(TableError::log(folder))?;
+        table.update_state().await.map_err(self.failed())?;
         if is_due(self.version(), table.version().unwrap_or(0)) {
-            table = load(folder).await?;
+            table = load(&*self.storage).await?;
         }
-        self.advance(folder, table).await
+        self.advance(table).await
     }
 
     /// Goes on to another state of the table, all of it or, on an error, nothing.
-    async fn advance(&mut self, folder: &Path, table: DeltaTable) -> Result<(), TableError> {
+    async fn advance(&mut self, table: DeltaTable) -> Result<(), TableError> {
         let mut newer = Self { table, ..self.clone() };
         if newer.version() > self.version() {
-            sync_seen(folder, newer.version())?;
-            newer.properties = properties::of(newer.state(folder)?.metadata().configuration());
-            properties::check_format(folder, &newer.properties)?;
-            match newer.moved_since(folder, self.version()).await? {
+            sync_seen(&*self.storage, newer.version()).await?;
+            newer.properties = properties::of(newer.state()?.metadata().configuration());
+            properties::check_format(self.storage.place(), &newer.properties)?;
+            match newer.moved_since(self.version()).await? {
                 Some(moved) => newer.positions.extend(moved),
-                None => newer.positions = newer.read_positions(folder).await?,
+                None => newer.positions = newer.read_positions().await?,
             }
         }
         *self = newer;
@@ -169,13 +195,9 @@ impl TableLog {
     }
 
     /// Adds columns to the table, and gives others another type.
-    pub(super) async fn change_columns(
-        &mut self,
-        folder: &Path,
-        change: layout::Change,
-    ) -> Result<Outcome, TableError> {
+    pub(super) async fn change_columns(&mut self, change: layout::Change) -> Result<Outcome, TableError> {
         let layout::Change { retyped, added } = change;
-        let state = self.state(folder)?;
+        let state = self.state()?;
         let nullable = |field: &StructField| StructField::nullable(field.name(), field.data_type().clone());
         let schema = state.schema();
         let kept = schema.fields().map(|field| {
@@ -183,34 +205,32 @@ impl TableLog {
             retyped.map_or_else(|| field.clone(), nullable)
         });
         let columns = kept.chain(added.iter().map(nullable)).collect::<Vec<_>>();
-        let schema = StructType::try_new(columns).map_err(TableError::log(folder))?;
-        let metadata = state.metadata().clone().with_schema(&schema).map_err(TableError::log(folder))?;
+        let schema = StructType::try_new(columns).map_err(self.failed())?;
+        let metadata = state.metadata().clone().with_schema(&schema).map_err(self.failed())?;
         let fields = [retyped, added].concat();
-        self.commit(folder, vec![Action::Metadata(metadata)], DeltaOperation::AddColumn { fields }).await
+        self.commit(vec![Action::Metadata(metadata)], DeltaOperation::AddColumn { fields }).await
     }
 
     /// Replaces the properties, where given, and names partitions that were not named yet.
     pub(super) async fn declare(
         &mut self,
-        folder: &Path,
         properties: Option<&Properties>,
         starts: &Positions,
     ) -> Result<Outcome, TableError> {
         let mut actions = self.moves(starts);
         if let Some(properties) = properties {
-            let metadata = properties::put(self.state(folder)?.metadata(), properties);
-            actions.push(Action::Metadata(metadata.map_err(TableError::log(folder))?));
+            let metadata = properties::put(self.state()?.metadata(), properties);
+            actions.push(Action::Metadata(metadata.map_err(self.failed())?));
         }
         let properties =
             properties.into_iter().flatten().map(|(name, property)| (name.clone(), property.clone()));
         let operation = DeltaOperation::SetTableProperties { properties: properties.collect() };
-        self.commit(folder, actions, operation).await
+        self.commit(actions, operation).await
     }
 
     /// Adds a data file, if any, moves the partitions in `to`, and records leader epochs.
     pub(super) async fn append(
         &mut self,
-        folder: &Path,
         file: Option<Add>,
         to: &Positions,
         epochs: &Epochs,
@@ -218,67 +238,56 @@ impl TableLog {
         let moves = self.moves(to).into_iter().chain(self.epoch_actions(epochs));
         let actions = file.map(Action::Add).into_iter().chain(moves).collect();
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        self.commit(folder, actions, operation).await
+        self.commit(actions, operation).await
     }
 
     /// Puts one data file in place of others that hold the same rows.
-    pub(super) async fn replace(
-        &mut self,
-        folder: &Path,
-        parts: &[DataFile],
-        merged: Add,
-    ) -> Result<Outcome, TableError> {
+    pub(super) async fn replace(&mut self, parts: &[DataFile], merged: Add) -> Result<Outcome, TableError> {
         let target_size = merged.size;
-        let files = self.state(folder)?.log_data();
-        let replaced = files.iter().filter(|file| parts.iter().any(|part| part.name() == file.path()));
+        let files = self.state()?.log_data();
+        let replaced = files.iter().filter(|file| parts.iter().any(|part| part.name == file.path()));
         let mut actions: Vec<Action> =
             replaced.map(|file| Action::Remove(file.remove_action(false))).collect();
         actions.push(Action::Add(Add { data_change: false, ..merged }));
-        self.commit(folder, actions, DeltaOperation::Optimize { predicate: None, target_size }).await
+        self.commit(actions, DeltaOperation::Optimize { predicate: None, target_size }).await
     }
 
     /// Puts the rests of data files in their place, puts partitions back, and replaces the properties.
     pub(super) async fn take_back(
         &mut self,
-        folder: &Path,
         cut: &[DataFile],
         rests: Vec<Add>,
         back: &Positions,
         properties: &Properties,
     ) -> Result<Outcome, TableError> {
-        let state = self.state(folder)?;
-        let metadata = properties::put(state.metadata(), properties).map_err(TableError::log(folder))?;
+        let state = self.state()?;
+        let metadata = properties::put(state.metadata(), properties).map_err(self.failed())?;
         let files = state.log_data();
-        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
+        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));
         actions.extend(self.moves(back));
         actions.push(Action::Metadata(metadata));
-        self.commit(folder, actions, DeltaOperation::Delete { predicate: None }).await
+        self.commit(actions, DeltaOperation::Delete { predicate: None }).await
     }
 
     /// Puts the rests of data files in their place: rows of them are gone.
-    pub(super) async fn cut(
-        &mut self,
-        folder: &Path,
-        cut: &[DataFile],
-        rests: Vec<Add>,
-    ) -> Result<Outcome, TableError> {
-        let files = self.state(folder)?.log_data();
-        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name() == file.path()));
+    pub(super) async fn cut(&mut self, cut: &[DataFile], rests: Vec<Add>) -> Result<Outcome, TableError> {
+        let files = self.state()?.log_data();
+        let files = files.iter().filter(|file| cut.iter().any(|cut| cut.name == file.path()));
         let mut actions: Vec<Action> = files.map(|file| Action::Remove(file.remove_action(true))).collect();
         actions.extend(rests.into_iter().map(Action::Add));
-        self.commit(folder, actions, DeltaOperation::Delete { predicate: None }).await
+        self.commit(actions, DeltaOperation::Delete { predicate: None }).await
     }
 
-    /// Commits nothing: whoever has not seen it loses the race against it.
-    pub(super) async fn fence(&mut self, folder: &Path) -> Result<Outcome, TableError> {
+    /// Commits nothing: a writer that has not seen it loses the race against it.
+    pub(super) async fn fence(&mut self) -> Result<Outcome, TableError> {
         let operation = DeltaOperation::VacuumStart {
             retention_check_enabled: false,
             specified_retention_millis: None,
             default_retention_millis: 0,
         };
-        self.commit(folder, vec![], operation).await
+        self.commit(vec![], operation).await
     }
 
     /// The actions that say where partitions stand.
@@ -304,15 +313,9 @@ impl TableLog {
     }
 
     /// The leader epoch that was last recorded of a partition.
-    pub(super) async fn epoch(
-        &self,
-        folder: &Path,
-        partition: Partition,
-    ) -> Result<Option<Epoch>, TableError> {
-        let Some(until) = self.transaction(folder, self.epoch_at_id(partition)).await? else {
-            return Ok(None);
-        };
-        let number = self.transaction(folder, self.epoch_id(partition)).await?;
+    pub(super) async fn epoch(&self, partition: Partition) -> Result<Option<Epoch>, TableError> {
+        let Some(until) = self.transaction(self.epoch_at_id(partition)).await? else { return Ok(None) };
+        let number = self.transaction(self.epoch_id(partition)).await?;
         let number = number.and_then(|number| i32::try_from(number).ok());
         Ok(number.map(|number| Epoch { number, until: Position(until) }))
     }
@@ -326,16 +329,16 @@ impl TableLog {
         moved.collect()
     }
 
-    /// Commits to the very next version or not at all. Delta's own retries would put a commit behind one that
-    /// moved the same partitions, so there are none.
+    /// Commits to the very next version or not at all: put-if-absent of its entry decides. Delta's own retries would put a
+    /// commit behind one that moved the same partitions, so there are none.
     async fn commit(
         &mut self,
-        folder: &Path,
         actions: Vec<Action>,
         operation: DeltaOperation,
     ) -> Result<Outcome, TableError> {
-        let state = self.state(folder)?;
+        let state = self.state()?;
         let moved = self.moved(&actions);
+        let actions = order::in_commit(actions, self.version() + 1);
         let commit = CommitBuilder::from(properties()).with_actions(actions).build(
             Some(state as &dyn TableReference),
             self.table.log_store(),
@@ -343,70 +346,70 @@ impl TableLog {
         );
         let committed = match commit.await {
             Ok(committed) => committed,
-            Err(error) if is_lost_race(&error) || self.has_expired(folder, &error).await => {
+            Err(error) if is_lost_race(&error) || self.has_expired(&error).await => {
                 return Ok(Outcome::LostRace);
             }
-            Err(error) => return Err(TableError::log(folder)(error)),
+            Err(error) => return Err(self.failed()(error)),
         };
         // Seen only once it is durable: if this fails, the next commit loses its race and finds the positions moved.
         let version = committed.version();
         #[cfg(test)]
-        self.lose_answer(folder)?;
-        sync_commit(folder, version)?;
+        self.lose_answer()?;
+        self.storage.sync_commit(version).await?;
         self.properties = properties::of(committed.snapshot.metadata().configuration());
         self.table.state = Some(committed.snapshot);
         self.positions.extend(moved);
         if is_due(version - 1, version) {
-            self.checkpoint(folder).await;
+            self.checkpoint().await;
         }
         Ok(Outcome::Committed(version))
     }
 
     /// Fails as a disk does that cannot sync what it holds, as often as a test wants it to.
     #[cfg(test)]
-    fn lose_answer(&mut self, folder: &Path) -> Result<(), TableError> {
+    fn lose_answer(&mut self) -> Result<(), TableError> {
         if self.lost_answers == 0 {
             return Ok(());
         }
         self.lost_answers -= 1;
         let source = std::io::ErrorKind::TimedOut.into();
-        Err(TableError::File(FileError { action: "sync", path: folder.to_owned(), source }))
+        Err(TableError::File(FileError { action: "sync", path: self.storage.place().to_owned(), source }))
     }
 
     /// Whether a commit failed because the state that this handle has seen is so old that its commits are gone.
-    async fn has_expired(&mut self, folder: &Path, error: &DeltaTableError) -> bool {
+    async fn has_expired(&mut self, error: &DeltaTableError) -> bool {
         let seen = self.version();
         matches!(error, DeltaTableError::InvalidVersion(_))
-            && self.reload(folder).await.is_ok()
+            && self.reload().await.is_ok()
             && self.version() > seen
     }
 
     /// Where the commits after a version have moved partitions; none where some of them have expired.
-    async fn moved_since(&self, folder: &Path, version: u64) -> Result<Option<Positions>, TableError> {
+    async fn moved_since(&self, version: u64) -> Result<Option<Positions>, TableError> {
         let mut moved = Positions::new();
         for version in version + 1..=self.version() {
-            let Some(actions) = self.actions(folder, version).await? else { return Ok(None) };
+            let Some(actions) = self.actions(version).await? else { return Ok(None) };
             moved.extend(self.moved(&actions));
         }
         Ok(Some(moved))
     }
 
-    async fn read_positions(&self, folder: &Path) -> Result<Positions, TableError> {
-        let partitions = self.transaction(folder, self.partitions_id()).await?.unwrap_or(0);
+    async fn read_positions(&self) -> Result<Positions, TableError> {
+        let partitions = self.transaction(self.partitions_id()).await?.unwrap_or(0);
         let partitions = (0..partitions).filter_map(|partition| i32::try_from(partition).ok()).map(Partition);
         let mut positions = Positions::new();
         for partition in [Partition::PUSH, Partition::FILE].into_iter().chain(partitions) {
-            if let Some(position) = self.transaction(folder, self.app_id(partition)).await? {
+            if let Some(position) = self.transaction(self.app_id(partition)).await? {
                 positions.insert(partition, Position(position));
             }
         }
         Ok(positions)
     }
 
-    async fn transaction(&self, folder: &Path, app_id: String) -> Result<Option<i64>, TableError> {
+    async fn transaction(&self, app_id: String) -> Result<Option<i64>, TableError> {
         let log_store = self.table.log_store();
-        let version = self.state(folder)?.transaction_version(log_store.as_ref(), app_id).await;
-        version.map_err(TableError::log(folder))
+        let version = self.state()?.transaction_version(log_store.as_ref(), app_id).await;
+        version.map_err(self.failed())
     }
 
     fn app_id(&self, partition: Partition) -> String {
@@ -440,12 +443,6 @@ fn partitions(positions: &Positions) -> i64 {
     positions.last_key_value().map_or(0, |(partition, _)| i64::from(partition.0.max(-1)) + 1)
 }
 
-fn handle(folder: &Path) -> Result<DeltaTable, TableError> {
-    let absolute = std::path::absolute(folder).map_err(FileError::of("find", folder))?;
-    let url = Url::from_directory_path(absolute).map_err(|()| TableError::Missing(folder.into()))?;
-    DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(TableError::log(folder))
-}
-
 /// Checkpoints and what expires are ours: the library would look through the whole log after every commit, and take
 /// a checkpoint that cannot be written for a commit that is not in.
 fn properties() -> CommitProperties {
@@ -464,25 +461,14 @@ fn is_lost_race(error: &DeltaTableError) -> bool {
     }
 }
 
-pub(super) fn log_folder(folder: &Path) -> PathBuf {
-    folder.join("_delta_log")
-}
-
 /// Makes a commit durable whose process may have been killed before it could. On a file system that is not written
 /// to there is none.
-fn sync_seen(folder: &Path, version: u64) -> Result<(), TableError> {
+async fn sync_seen(storage: &dyn Storage, version: u64) -> Result<(), FileError> {
     use std::io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
-    match sync_commit(folder, version) {
-        Err(TableError::File(error))
-            if matches!(error.source.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported) =>
-        {
+    match storage.sync_commit(version).await {
+        Err(error) if matches!(error.source.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported) => {
             Ok(())
         }
         synced => synced,
     }
-}
-
-/// Makes a commit durable.
-fn sync_commit(folder: &Path, version: u64) -> Result<(), TableError> {
-    Ok(durable::sync(&log_folder(folder).join(format!("{version:020}.json")))?)
 }

@@ -115,7 +115,7 @@ impl EventTable {
             match properties {
                 Some((expected, _)) if expected != self.properties() => {
                     return Err(TableError::OtherProperties {
-                        path: self.folder.clone(),
+                        path: self.folder().to_owned(),
                         properties: self.properties().clone(),
                     });
                 }
@@ -129,7 +129,7 @@ impl EventTable {
             if properties.is_none() && starts.is_empty() {
                 return Ok(());
             }
-            if let Outcome::Committed(_) = self.log.declare(&self.folder, properties, starts).await? {
+            if let Outcome::Committed(_) = self.log.declare(properties, starts).await? {
                 return Ok(());
             }
         }
@@ -139,7 +139,7 @@ impl EventTable {
     pub(super) fn check_version(&self) -> Result<(), TableError> {
         match (&self.source_version, self.properties().get(SOURCE_VERSION)) {
             (Some(ours), Some(theirs)) if ours != theirs => {
-                let (path, ours, theirs) = (self.folder.clone(), ours.clone(), theirs.clone());
+                let (path, ours, theirs) = (self.folder().to_owned(), ours.clone(), theirs.clone());
                 Err(TableError::Superseded { path, ours, theirs })
             }
             _ => Ok(()),

@@ -1,6 +1,7 @@
 //! Removing single rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, cast::AsArray};
 use arrow::compute::filter_record_batch;
@@ -13,7 +14,7 @@ use tidemark_kernel::event::Offset;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::{DataFile, EventTable, TableError, data_file, layout};
+use super::{DataFile, EventTable, TableError, layout};
 
 /// Rows by their places: for each partition, offsets.
 pub type Places = BTreeMap<Partition, BTreeSet<Offset>>;
@@ -27,15 +28,16 @@ impl EventTable {
     pub async fn remove(&mut self, places: &Places, except: &[&str]) -> Result<u64, TableError> {
         loop {
             self.reload().await?;
-            let (cut, rests, removed) = self.write_without(places, except).await?;
+            let (cut, mut rests, removed) = self.write_without(places, except).await?;
             if removed == 0 {
                 return Ok(0);
             }
-            // What others append meanwhile has other places. Files that they have merged are read again.
+            // What others append meanwhile has other places. Files that they have merged are read again, and so are those of
+            // which a rest was removed before it was committed.
             let committed = loop {
-                match self.log.cut(&self.folder, &cut, rests.clone()).await {
+                match self.log.cut(&cut, rests.clone()).await {
                     Ok(Outcome::Committed(_)) => break Ok(true),
-                    Ok(Outcome::LostRace) => match self.has_all(&cut).await {
+                    Ok(Outcome::LostRace) => match self.go_on(&cut, &mut rests).await {
                         Ok(true) => {}
                         other => break other,
                     },
@@ -52,26 +54,19 @@ impl EventTable {
         }
     }
 
-    /// Whether the table, as it is by now, still has all of these files.
-    async fn has_all(&mut self, files: &[DataFile]) -> Result<bool, TableError> {
-        self.reload().await?;
-        let now = self.files()?;
-        Ok(files.iter().all(|file| now.iter().any(|known| known.path == file.path)))
-    }
-
     /// The files with rows at these places; for each, if it has any others, a file with these; and how many rows are left out.
-    async fn write_without(
+    pub(super) async fn write_without(
         &self,
         places: &Places,
         except: &[&str],
     ) -> Result<(Vec<DataFile>, Vec<Add>, u64), TableError> {
-        let schema = self.log.stored_columns(&self.folder)?;
+        let schema = self.log.stored_columns()?;
         let (mut cut, mut rests, mut removed) = (Vec::new(), Vec::new(), 0);
         for file in self.files()?.into_iter().filter(|file| may_hold(file, places)) {
-            let rows = read_in_order(file.path.clone(), schema.clone()).await?;
+            let rows = read_in_order(Arc::clone(self.storage()), file.name.clone(), schema.clone()).await?;
             let rows: Vec<_> = rows.try_collect().await?;
             let left = rows.iter().map(|rows| without(rows, places, except)).collect::<Result<Vec<_>, _>>();
-            let left = left.map_err(TableError::rows(&self.folder))?;
+            let left = left.map_err(TableError::rows(self.folder()))?;
             let count = |rows: &[RecordBatch]| rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
             let gone = count(&rows) - count(&left);
             if gone == 0 {
@@ -79,8 +74,8 @@ impl EventTable {
             }
             removed += gone;
             if count(&left) > 0 {
-                let name = data_file::name_in_place_of(file.name());
-                rests.push(self.write_file(name, schema.clone(), left.into_iter().map(Ok)).await?);
+                let left = left.into_iter().map(Ok);
+                rests.push(self.write_in_place_of(&file, schema.clone(), left).await?);
             }
             cut.push(file);
         }

@@ -18,10 +18,7 @@ use tokio::runtime::Handle;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::{
-    DataFile, EventTable, Positions, Properties, TableError, compact, data_file, layout, statistics,
-};
-use crate::durable::FileError;
+use super::{DataFile, EventTable, Positions, Properties, TableError, layout, statistics};
 
 /// The property that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
 pub const RETRACTED: &str = "retracted";
@@ -113,7 +110,7 @@ impl EventTable {
     pub fn retractions(&self) -> Result<Vec<Retraction>, TableError> {
         let unreadable = || {
             let detail = format!("its property tidemark.{RETRACTED} has another form");
-            TableError::Newer { path: self.folder.clone(), detail }
+            TableError::Newer { path: self.folder().to_owned(), detail }
         };
         retractions(self.properties()).ok_or_else(unreadable)
     }
@@ -150,8 +147,7 @@ impl EventTable {
             self.cut(retraction, cut).await?;
             let properties = with_retraction(self.properties(), &retraction);
             let rests = cut.rests.clone();
-            let taken_back =
-                self.log.take_back(&self.folder, &cut.files, rests, &Positions::new(), &properties).await?;
+            let taken_back = self.log.take_back(&cut.files, rests, &Positions::new(), &properties).await?;
             if let Outcome::Committed(_) = taken_back {
                 return Ok(Some(cut.rows));
             }
@@ -163,10 +159,11 @@ impl EventTable {
     async fn cut(&self, retraction: Retraction, cut: &mut Cut) -> Result<(), TableError> {
         let mut files = self.files()?;
         files.retain(|file| may_hold(file, retraction));
-        if files == cut.files && self.renew_rests(cut)? {
+        // The rests get other names: `vacuum` may have had its eye on the old ones.
+        if files == cut.files && self.renew_all(&mut cut.rests).await? {
             return Ok(());
         }
-        // What was written before names no commit: `vacuum` takes it some day.
+        // What was written before is in no commit: `vacuum` removes it some day.
         *cut = Cut { files, ..Cut::default() };
         for file in &cut.files {
             let (rest, removed) = self.write_rest(file, retraction).await?;
@@ -176,40 +173,27 @@ impl EventTable {
         Ok(())
     }
 
-    /// Gives the rests of a commit that has lost its race other names: `vacuum` may have had its eye on the old ones. False
-    /// where one of them is gone.
-    fn renew_rests(&self, cut: &mut Cut) -> Result<bool, TableError> {
-        for rest in &mut cut.rests {
-            let name = data_file::name_in_place_of(&rest.path);
-            match data_file::rename(&self.folder, rest, name)? {
-                Some(renewed) => *rest = renewed,
-                None => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
     /// A file with the rows of another that are not taken back, if there are any, and how many are.
     async fn write_rest(
         &self,
         file: &DataFile,
         retraction: Retraction,
     ) -> Result<(Option<Add>, u64), TableError> {
-        let schema = self.log.stored_columns(&self.folder)?;
-        let mut rows = read_in_order(file.path.clone(), Arc::clone(&schema)).await?;
+        let schema = self.log.stored_columns()?;
+        let mut rows =
+            read_in_order(Arc::clone(self.storage()), file.name.clone(), Arc::clone(&schema)).await?;
         let removed = Arc::new(AtomicU64::new(0));
-        let (runtime, folder, count) = (Handle::current(), self.folder.clone(), Arc::clone(&removed));
+        let (runtime, folder, count) = (Handle::current(), self.folder().to_owned(), Arc::clone(&removed));
         let rest = std::iter::from_fn(move || runtime.block_on(rows.next())).map(move |rows| {
             let rows = rows?;
             let rest = retraction.without(&rows).map_err(TableError::rows(&folder))?;
             count.fetch_add((rows.num_rows() - rest.num_rows()) as u64, Ordering::Relaxed);
             Ok(rest)
         });
-        let rest = self.write_file(data_file::name_in_place_of(file.name()), schema, rest).await?;
-        let (path, removed) = (self.folder.join(&rest.path), removed.load(Ordering::Relaxed));
-        compact::touch(std::slice::from_ref(file), &path)?;
+        let rest = self.write_in_place_of(file, schema, rest).await?;
+        let removed = removed.load(Ordering::Relaxed);
         if statistics::of_file(&rest).is_some_and(|held| held.is_empty()) {
-            std::fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
+            self.storage().remove(&rest.path).await?;
             return Ok((None, removed));
         }
         Ok((Some(rest), removed))

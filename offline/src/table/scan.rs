@@ -42,12 +42,14 @@ impl EventTable {
 
     fn read(&self, wanted: Wanted) -> Result<Rows, TableError> {
         let schema =
-            wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(&self.folder))?;
+            wanted.read_schema(&layout::stored(&self.schema)).map_err(TableError::rows(self.folder()))?;
         let schema = Arc::new(schema);
         let files: Vec<DataFile> = self.files()?.into_iter().filter(|file| wanted.may_hold(file)).collect();
-        let batches =
-            stream::iter(files).then(move |file| read_in_order(file.path, Arc::clone(&schema))).try_flatten();
-        let folder = self.folder.clone();
+        let storage = Arc::clone(self.storage());
+        let batches = stream::iter(files)
+            .then(move |file| read_in_order(Arc::clone(&storage), file.name, Arc::clone(&schema)))
+            .try_flatten();
+        let folder = self.folder().to_owned();
         let rows = batches.and_then(move |batch| {
             let kept = wanted.keep(&batch).map_err(TableError::rows(&folder));
             std::future::ready(kept)

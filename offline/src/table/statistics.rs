@@ -65,18 +65,18 @@ impl EventTable {
         for file in self.files()? {
             match &file.partitions {
                 Some(partitions) => merge(&mut held, partitions),
-                None => merge(&mut held, &self.read_statistics(file.path).await?),
+                None => merge(&mut held, &self.read_statistics(file.name).await?),
             }
         }
         Ok(held)
     }
 
-    async fn read_statistics(&self, file: std::path::PathBuf) -> Result<Partitions, TableError> {
+    async fn read_statistics(&self, file: String) -> Result<Partitions, TableError> {
         let stored = layout::stored(&self.schema);
         let wanted = [layout::LOG, layout::OFFSET, layout::EVENT_TIME, layout::ARRIVAL_TIME];
         let fields = wanted.iter().filter_map(|name| stored.field_with_name(name).ok().cloned());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let mut rows = read_in_order(file, schema).await?;
+        let mut rows = read_in_order(Arc::clone(self.storage()), file, schema).await?;
         let mut held = Partitions::new();
         while let Some(batch) = rows.try_next().await? {
             merge(&mut held, &of_rows(&batch));
@@ -95,7 +95,7 @@ impl EventTable {
     pub async fn recent(&self, since: Time) -> Result<BTreeMap<Partition, u64>, TableError> {
         let mut rows = BTreeMap::new();
         for version in (0..=self.version()).rev() {
-            let commit = self.log.actions(&self.folder, version).await?.unwrap_or_default();
+            let commit = self.log.actions(version).await?.unwrap_or_default();
             if committed_at(&commit).is_none_or(|time| time < since) {
                 break;
             }
@@ -115,7 +115,8 @@ impl EventTable {
     }
 }
 
-fn committed_at(commit: &[Action]) -> Option<Time> {
+/// When a commit was made, by the clock of the process that made it; none where it does not say so.
+pub(super) fn committed_at(commit: &[Action]) -> Option<Time> {
     commit.iter().find_map(|action| match action {
         Action::CommitInfo(info) => info.timestamp.map(Time::from_millis),
         _ => None,

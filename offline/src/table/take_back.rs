@@ -1,12 +1,14 @@
 //! Taking rows back that were written too early.
 
+use std::sync::Arc;
+
 use deltalake_core::kernel::Add;
 use futures::TryStreamExt;
 use tidemark_kernel::Position;
 
 use super::log::Outcome;
 use super::read::read_in_order;
-use super::{DataFile, EventTable, Positions, Properties, TableError, data_file, layout};
+use super::{DataFile, EventTable, Positions, Properties, TableError, layout};
 
 impl EventTable {
     /// Removes the rows that are not before `to`, puts every partition that stands behind that back there, and replaces the
@@ -20,7 +22,7 @@ impl EventTable {
         let behind = self.positions().keys().map(|partition| (*partition, end(partition)));
         let back: Positions = behind.filter(|(partition, end)| self.positions()[partition] > *end).collect();
         let (cut, rests) = self.write_rests(&back).await?;
-        let outcome = self.log.take_back(&self.folder, &cut, rests.clone(), &back, properties).await;
+        let outcome = self.log.take_back(&cut, rests.clone(), &back, properties).await;
         if let Ok(Outcome::Committed(_)) = outcome {
             return Ok(true);
         }
@@ -42,16 +44,15 @@ impl EventTable {
         };
         let files = if to.is_empty() { Vec::new() } else { self.files()? };
         let cut: Vec<DataFile> = files.into_iter().filter(beyond).collect();
-        let schema = self.log.stored_columns(&self.folder)?;
+        let schema = self.log.stored_columns()?;
         let mut rests = Vec::new();
         for file in &cut {
-            let rows = read_in_order(file.path.clone(), schema.clone()).await?;
+            let rows = read_in_order(Arc::clone(self.storage()), file.name.clone(), schema.clone()).await?;
             let rows: Vec<_> = rows.try_collect().await?;
             let rows = rows.iter().map(|rows| layout::before(rows, to)).collect::<Result<Vec<_>, _>>();
-            let rows = rows.map_err(TableError::rows(&self.folder))?;
+            let rows = rows.map_err(TableError::rows(self.folder()))?;
             if rows.iter().any(|rows| rows.num_rows() > 0) {
-                let name = data_file::name_in_place_of(file.name());
-                rests.push(self.write_file(name, schema.clone(), rows.into_iter().map(Ok)).await?);
+                rests.push(self.write_in_place_of(file, schema.clone(), rows.into_iter().map(Ok)).await?);
             }
         }
         Ok((cut, rests))

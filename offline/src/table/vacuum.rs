@@ -1,76 +1,94 @@
-//! Removing what crashes and compactions leave behind.
+//! Removing the files that crashes and compactions leave behind. The table's log decides which: modification times and other
+//! writers' files play no part.
+//!
+//! * A file that was **removed from the table** has a tombstone in the partition, with the time of its removal. Readers that have begun
+//!   before may still read it, so it is kept until that time is long enough ago.
+//! * A file that is **in no commit** is of a writer that crashed, or that is still at work, or its tombstone has expired. Its name
+//!   says for which commit it was written ([`data_file::commit_of`]). Once another writer has made that commit, the file can enter the table
+//!   under another name only. Its age is counted from then on: that is when its writer began, or a little later.
+//! * Any other file is left alone: another program may need it.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::log::Outcome;
-use super::{EventTable, TableError};
-use crate::durable::FileError;
 use tidemark_kernel::Time;
 
+use super::log::Outcome;
+use super::statistics::committed_at;
+use super::{EventTable, TableError, data_file};
+
+/// The files to remove.
+#[derive(Default)]
+struct Garbage {
+    /// Those that were removed from the table.
+    removed: Vec<String>,
+    /// Those that are in no commit.
+    orphans: Vec<String>,
+}
+
 impl EventTable {
-    /// Removes data files that the table does not name and that were last written, or replaced by a merged one,
-    /// before `older_than`; gives their paths.
+    /// Deletes the files that were removed from the table, or left behind by a writer that crashed, at `older_than` or before; gives
+    /// their names. [`Time::MAX`] deletes every file that is not in the table.
     ///
-    /// A reader may still use files that were replaced after that: stay hours in the past. A commit under way is
-    /// safe however long its process was stopped: it loses the race against a commit made here, and takes note of
-    /// what became of its file.
+    /// Stay hours in the past: a reader may still use files that were replaced after that, and a writer that is slow has
+    /// its file deleted and must write it again. No row is lost in any case. A commit under way is safe however long its process
+    /// was stopped: it loses the race against a commit made here, and takes note of what became of its file.
     ///
     /// # Errors
     /// Fails where the table cannot be read or written or a file cannot be removed; those removed before stay removed.
-    pub async fn vacuum(&mut self, older_than: Time) -> Result<Vec<PathBuf>, TableError> {
-        let unnamed = loop {
+    pub async fn vacuum(&mut self, older_than: Time) -> Result<Vec<String>, TableError> {
+        let garbage = loop {
             self.reload().await?;
-            let unnamed = self.unnamed(older_than)?;
-            if unnamed.is_empty() {
-                return Ok(unnamed);
-            }
-            if let Outcome::Committed(_) = self.log.fence(&self.folder).await? {
-                break unnamed;
+            let garbage = self.garbage(older_than).await?;
+            // A file that was removed from the table never comes back. An orphan may be about to enter it.
+            if garbage.orphans.is_empty() || matches!(self.log.fence().await?, Outcome::Committed(_)) {
+                break garbage;
             }
         };
-        for path in &unnamed {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(FileError::of("remove", path))?,
-            }
+        let mut names = [garbage.removed, garbage.orphans].concat();
+        names.sort();
+        for name in &names {
+            self.storage().remove(name).await?;
         }
-        Ok(unnamed)
+        Ok(names)
     }
 
-    /// The data files that the table does not name and that were last written before a time.
-    fn unnamed(&self, older_than: Time) -> Result<Vec<PathBuf>, TableError> {
-        let named: BTreeSet<PathBuf> = self.files()?.into_iter().map(|file| file.path).collect();
-        let mut unnamed = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(FileError::of("read", &self.folder))? {
-            let path = entry.map_err(FileError::of("read", &self.folder))?.path();
-            if !named.contains(&path)
-                && is_data(&path)
-                && last_written(&path)?.is_some_and(|at| at < older_than)
-            {
-                unnamed.push(path);
-            }
+    /// The files that are not in the table since `older_than` or longer.
+    async fn garbage(&self, older_than: Time) -> Result<Garbage, TableError> {
+        let in_table: BTreeSet<String> = self.files()?.into_iter().map(|file| file.name).collect();
+        let mut others = self.storage().list().await?;
+        others.retain(|name| !in_table.contains(name));
+        let mut garbage = Garbage::default();
+        if others.is_empty() {
+            return Ok(garbage);
         }
-        unnamed.sort();
-        Ok(unnamed)
+        let tombstones = self.log.removed().await?;
+        let (removed, orphans) = others.into_iter().partition(|name| tombstones.contains_key(name));
+        garbage.removed = removed;
+        garbage.removed.retain(|name| tombstones[name] <= older_than);
+        garbage.orphans = self.of_missed_commits(orphans, older_than).await?;
+        Ok(garbage)
     }
-}
 
-/// Whether a path looks like one of our data files, finished or not.
-fn is_data(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.is_file() && (name.ends_with(".parquet") || (name.starts_with('.') && name.ends_with(".tmp")))
-}
-
-/// When a file was last written; none where it is gone.
-fn last_written(path: &Path) -> Result<Option<Time>, TableError> {
-    match path.metadata().and_then(|metadata| metadata.modified()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        modified => {
-            let since = modified.map_err(FileError::of("read", path))?.duration_since(UNIX_EPOCH);
-            Ok(Some(Time::from_millis(since.unwrap_or_default().as_millis() as i64)))
+    /// Those of the orphans whose commit was made by another writer at `older_than` or before. If that is not known, such as of a commit
+    /// that is not made yet, only [`Time::MAX`] is late enough.
+    async fn of_missed_commits(
+        &self,
+        mut orphans: Vec<String>,
+        older_than: Time,
+    ) -> Result<Vec<String>, TableError> {
+        let commits = if orphans.is_empty() { BTreeSet::new() } else { self.storage().commits().await? };
+        let mut made_at = BTreeMap::new();
+        let kept = |name: &String| {
+            let commit = data_file::commit_of(name).filter(|commit| *commit <= self.version())?;
+            // A commit that has expired was made before the oldest one that is left.
+            commits.range(commit..).next().copied()
+        };
+        for version in orphans.iter().filter_map(kept).collect::<BTreeSet<u64>>() {
+            let actions = self.log.actions(version).await?;
+            made_at.extend(actions.and_then(|actions| Some((version, committed_at(&actions)?))));
         }
+        let missed_at = |name: &String| kept(name).and_then(|version| made_at.get(&version)).copied();
+        orphans.retain(|name| missed_at(name).unwrap_or(Time::MAX) <= older_than);
+        Ok(orphans)
     }
 }

@@ -16,6 +16,7 @@ use parquet::file::properties::WriterProperties;
 use super::TrainingSet;
 use super::error::TrainError;
 use crate::durable::{Beside, FileError};
+use crate::parquet_file::parquet_write_error;
 
 /// The formats that training sets have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ fn csv(set: &TrainingSet, beside: &mut Beside) -> Result<(), ArrowError> {
 
 fn from_parquet(path: &Path, error: ParquetError) -> TrainError {
     let parquet = |source| TrainError::Parquet { path: path.to_owned(), source };
-    FileError::of_parquet(path, error).map_or_else(parquet, TrainError::File)
+    parquet_write_error(path, error).map_or_else(parquet, TrainError::File)
 }
 
 fn from_csv(path: &Path, error: ArrowError) -> TrainError {

@@ -4,6 +4,7 @@ mod damage;
 mod forgetting;
 mod space;
 
+use std::fs;
 use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;

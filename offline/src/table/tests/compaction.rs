@@ -208,7 +208,12 @@ async fn readers_keep_the_files_they_began_with() {
     // Written long ago, as files that are compacted may be.
     for file in table.files().unwrap() {
         let long_ago = UNIX_EPOCH + Duration::from_secs(1);
-        File::options().write(true).open(file.path).unwrap().set_modified(long_ago).unwrap();
+        File::options()
+            .write(true)
+            .open(table.folder().join(file.name))
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
     }
     let reader = table.scan(&[layout::OFFSET], &at([]), &at([(Partition(0), 3)])).unwrap();
     assert_eq!(table.compact(ALL).await.unwrap().files_before, 3);
@@ -226,13 +231,13 @@ async fn a_commit_under_way_survives_a_vacuum() {
     let (mut stopped, mut other) = (with_commits(&folder, 1).await, with_commits(&folder, 0).await);
     let (batch, to) = (rows(&stopped, Partition(0), &[1]), at([(Partition(0), 2)]));
     let file = stopped.write(std::slice::from_ref(&batch)).await.unwrap();
-    assert_eq!(other.vacuum(Time::MAX).await.unwrap(), [stopped.folder().join(&file.path)]);
+    assert_eq!(other.vacuum(Time::MAX).await.unwrap(), [file.path.clone()]);
 
-    let outcome = stopped.log.append(&stopped.folder, Some(file.clone()), &to, &Epochs::new()).await.unwrap();
+    let outcome = stopped.log.append(Some(file.clone()), &to, &Epochs::new()).await.unwrap();
     assert!(matches!(outcome, Outcome::LostRace), "the file is gone");
     stopped.reload().await.unwrap();
     let again = stopped.renew(&file, std::slice::from_ref(&batch)).await.unwrap();
-    stopped.log.append(&stopped.folder, Some(again), &to, &Epochs::new()).await.unwrap();
+    stopped.log.append(Some(again), &to, &Epochs::new()).await.unwrap();
     assert_eq!(offsets(&stopped, &at([]), &to).await, [(0, 0), (0, 1)]);
 }
 
@@ -253,9 +258,10 @@ async fn files_that_have_lost_rows_are_left_alone() {
     let folder = TempDir::new().unwrap();
     let mut table = with_commits(&folder, 2).await;
     let files = table.files().unwrap();
-    fs::copy(&files[0].path, &files[1].path).unwrap();
+    let path = |at: usize| table.folder().join(&files[at].name);
+    fs::copy(path(0), path(1)).unwrap();
     let damaged = table.compact(ALL).await.unwrap_err();
-    assert!(matches!(&damaged, TableError::Damaged { first, .. } if first == files[0].name()), "{damaged}");
+    assert!(matches!(&damaged, TableError::Damaged { first, .. } if *first == files[0].name), "{damaged}");
     assert_eq!(table.files().unwrap(), files);
     assert_eq!(fs::read_dir(table.folder()).unwrap().count(), 1 + 2);
 }
@@ -272,7 +278,7 @@ async fn an_append_that_comes_late_stays_in_order() {
     assert_eq!(other.compact(ALL).await.unwrap().files_before, 3);
     late.reload().await.unwrap();
     let to = at([(Partition(0), 2), (Partition(9), 1)]);
-    late.log.append(&late.folder, Some(file), &to, &Epochs::new()).await.unwrap();
+    late.log.append(Some(file), &to, &Epochs::new()).await.unwrap();
     let read = offsets(&late, &at([]), late.positions()).await;
     assert_eq!(read, [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (9, 0)]);
     late.compact(ALL).await.unwrap();

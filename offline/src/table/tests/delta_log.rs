@@ -32,7 +32,7 @@ async fn a_handle_may_be_older_than_the_log() {
     assert_eq!((reader.positions(), writer.positions()), (&ends, &ends));
     let again = open(&folder, &payments()).await.unwrap();
     assert_eq!(again.positions(), &ends);
-    let files = again.log.files(again.folder()).unwrap();
+    let files = again.log.files().unwrap();
     assert!(files.iter().all(|file| file.tags.is_some()), "the checkpoint keeps what files hold");
     assert_eq!(offsets(&reader, &at([]), &ends).await.len(), 104);
     table.reload().await.unwrap();
@@ -93,7 +93,7 @@ async fn a_table_tells_what_it_holds_without_being_read() {
     let expected = BTreeMap::from([(Partition::FILE, held(3, 3, 9)), (Partition(1), held(2, 100, 101))]);
     assert_eq!(table.partition_statistics().await.unwrap(), expected);
     for file in table.files().unwrap() {
-        fs::write(&file.path, b"nobody looks").unwrap();
+        fs::write(table.folder().join(&file.name), b"nobody looks").unwrap();
     }
     let again = open(&folder, &payments()).await.unwrap();
     assert_eq!(again.partition_statistics().await.unwrap(), expected);
@@ -111,9 +111,9 @@ async fn files_of_older_versions_are_read_where_nothing_tells() {
     let batches = [rows(&table, Partition(0), &[0, 1]), rows(&table, Partition(2), &[40, 41, 42])];
     let ends = at([(Partition(0), 2), (Partition(2), 43)]);
     let mixed = Add { tags: None, ..table.write(&batches).await.unwrap() };
-    table.log.append(&table.folder, Some(mixed), &ends, &Epochs::new()).await.unwrap();
+    table.log.append(Some(mixed), &ends, &Epochs::new()).await.unwrap();
     let single = Add { tags: None, ..table.write(&[rows(&table, Partition(2), &[50])]).await.unwrap() };
-    table.log.append(&table.folder, Some(single), &at([(Partition(2), 51)]), &Epochs::new()).await.unwrap();
+    table.log.append(Some(single), &at([(Partition(2), 51)]), &Epochs::new()).await.unwrap();
     let mut known = table.files().unwrap().into_iter().map(|file| file.partitions.is_some());
     assert_eq!((known.next(), known.next()), (Some(false), Some(true)));
 

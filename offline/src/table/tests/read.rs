@@ -5,9 +5,10 @@ use arrow::datatypes::{DataType, Field as Column, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 
 use super::*;
+use crate::table::storage::LocalDisk;
 
 /// A data file with these columns.
-fn written(folder: &TempDir, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+fn written(folder: &TempDir, columns: Vec<(&str, ArrayRef)>) -> std::path::PathBuf {
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     let path = folder.path().join("part.parquet");
     let mut file = ArrowWriter::try_new(fs::File::create(&path).unwrap(), rows.schema(), None).unwrap();
@@ -16,8 +17,10 @@ fn written(folder: &TempDir, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
     path
 }
 
-async fn read(path: PathBuf, columns: Vec<Column>) -> Result<Vec<RecordBatch>, TableError> {
-    read_in_order(path, Arc::new(Schema::new(columns))).await?.try_collect().await
+async fn read(path: std::path::PathBuf, columns: Vec<Column>) -> Result<Vec<RecordBatch>, TableError> {
+    let storage: Arc<dyn Storage> = Arc::new(LocalDisk::new(path.parent().unwrap().to_owned()));
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    read_in_order(storage, name, Arc::new(Schema::new(columns))).await?.try_collect().await
 }
 
 fn ints(values: Vec<Option<i32>>) -> ArrayRef {

@@ -1,4 +1,8 @@
-//! Files that are there whole or not at all: written beside, synced, then renamed.
+//! Files that are there whole or not at all: written beside, synced, then renamed; and what the system says where that fails.
+//!
+//! A rename alone is not enough: after a power cut a file may have its name without its content, or the content without the
+//! name. So the file is synced before it gets its name, and the folder after. Every crate that writes a file to be found later does it
+//! here. Which errors mean a full disk is one list, that of [`ErrorKind`].
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -7,7 +11,6 @@ use std::io;
 use std::iter::successors;
 use std::path::{Path, PathBuf};
 
-use parquet::errors::ParquetError;
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain};
@@ -25,18 +28,21 @@ pub struct FileError {
 }
 
 /// What the system said, where it is the cause of an error.
-pub(crate) fn of_system<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
+#[must_use]
+pub fn of_system<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
     successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The kind of what the system said, where it is the cause of an error.
-pub(crate) fn kind_of_cause(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
+#[must_use]
+pub fn kind_of_cause(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     of_system(error).map(|error| error.kind().into())
 }
 
 /// Whether trying again later may help without anybody changing what is tried: on a full disk or a failing one, but
 /// not on a path that is wrong or forbidden, and not at a limit on the size of files.
-pub(crate) fn may_pass(error: &io::Error) -> bool {
+#[must_use]
+pub fn may_pass(error: &io::Error) -> bool {
     match error.kind() {
         io::ErrorKind::FileTooLarge => false,
         kind => matches!(ErrorKind::from(kind), ErrorKind::OutOfSpace | ErrorKind::Unavailable),
@@ -59,20 +65,6 @@ impl FileError {
     /// The error of doing `action` with `path`, from what the system says: `map_err(FileError::of("read", path))`.
     pub fn of<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Self + 'p {
         move |source| Self { action, path: path.to_owned(), source }
-    }
-
-    /// What the system said while Parquet was written to `path`.
-    ///
-    /// # Errors
-    /// Anything else comes back as it is: the rows do not fit, or Parquet is at fault.
-    pub fn of_parquet(path: &Path, error: ParquetError) -> Result<Self, ParquetError> {
-        match error {
-            ParquetError::External(source) => match source.downcast::<io::Error>() {
-                Ok(source) => Ok(Self::of("write", path)(*source)),
-                Err(source) => Err(ParquetError::External(source)),
-            },
-            other => Err(other),
-        }
     }
 }
 
@@ -149,7 +141,7 @@ impl Beside {
     }
 }
 
-/// Makes a file that somebody else wrote durable, and its name in its folder.
+/// Makes a file durable that another program or a library wrote, and its name in its folder.
 ///
 /// # Errors
 /// Names the path.
@@ -162,13 +154,16 @@ pub fn sync(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// Names the path that the file has before.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::of("rename", from))?;
     sync_name(to)
 }
 
 /// Makes the name of `path` durable in its folder.
-fn sync_name(path: &Path) -> Result<(), FileError> {
+///
+/// # Errors
+/// Names the folder.
+pub fn sync_name(path: &Path) -> Result<(), FileError> {
     let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FileError::of("sync", folder))
 }
@@ -238,17 +233,5 @@ mod tests {
         assert_eq!((denied.kind(), denied.may_pass()), (ErrorKind::Environment, false));
         assert_eq!(denied.help().as_deref(), Some("check the permissions of the folder and its owner"));
         assert_eq!(failed(io::ErrorKind::NotFound).help(), None);
-    }
-
-    #[test]
-    fn what_the_system_says_is_told_from_what_parquet_says() {
-        let full = ParquetError::from(io::Error::from(io::ErrorKind::StorageFull));
-        let full = FileError::of_parquet(Path::new("a"), full).unwrap();
-        assert_eq!((full.kind(), full.path.as_path()), (ErrorKind::OutOfSpace, Path::new("a")));
-        let other = ParquetError::General("no schema".to_owned());
-        assert_eq!(
-            FileError::of_parquet(Path::new("a"), other).unwrap_err().to_string(),
-            "Parquet error: no schema"
-        );
     }
 }
