@@ -79,9 +79,13 @@ Examples:
     Check,
     /// Make the definitions the ones that run, and backfill new or changed views from history
     #[command(after_help = "\
-Example:
-  tidemark apply      shows what changes, records it, backfills the views it touches")]
-    Apply,
+Examples:
+  tidemark apply            shows what changes, records it, backfills the views it touches
+  tidemark apply --yes      also where a service answers less than before, without asking
+
+Where the definitions take away a service, or a value of one, or change its type, programs that read it
+fail at once. In a terminal it asks first; elsewhere it is refused without --yes.")]
+    Apply(Apply),
     /// Run everything in one process: take in files, topics and pushed events, answer lookups, reload definitions
     #[command(after_help = "\
 Examples:
@@ -339,6 +343,13 @@ pub(crate) struct Ingest {
     pub(crate) http: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) logs: Logs,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Apply {
+    /// Apply it without asking where services answer less than before
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args, Clone, Copy, Debug)]

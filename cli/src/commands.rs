@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 /// Those of the command.
 pub(crate) async fn with_stores(command: Command, global: &Global, output: Output) -> Result<()> {
     match command {
-        Command::Apply => apply::run(global, output).await,
+        Command::Apply(asked) => apply::run(asked, global, output).await,
         Command::Ingest(ingest) => ingest::run(&ingest, global, output).await,
         Command::Lookup(lookup) => lookup::run(&lookup, global, output).await,
         Command::Verify(verify) => verify::run(verify, global, output).await,

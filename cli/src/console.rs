@@ -119,6 +119,22 @@ pub(crate) fn colour() -> bool {
     of_caller(|caller| caller.colour).unwrap_or_else(here)
 }
 
+/// Whether there is a person to ask: one who sees stderr and types on stdin, at this process.
+pub(crate) fn can_ask() -> bool {
+    is_watched() && io::stdin().is_terminal()
+}
+
+/// Asks the person at the terminal, and says whether the answer is yes. Anything else, and no answer, is no.
+pub(crate) fn ask(question: &str) -> bool {
+    let mut stderr = io::stderr().lock();
+    if stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    let is_read = io::stdin().read_line(&mut answer).is_ok();
+    is_read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
 /// Whether a person watches stderr, where bars can move.
 pub(crate) fn is_watched() -> bool {
     control().is_none() && io::stderr().is_terminal() && !log::is_json()

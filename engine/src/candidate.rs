@@ -6,11 +6,21 @@ use tidemark_host::Host;
 use tidemark_ingest::Watch;
 use tidemark_offline::{EventTable, Held, Location};
 use tidemark_registry::applied::record;
-use tidemark_registry::{Applied, AppliedError, Change, HeldField, Needs, Repo, diff};
+use tidemark_registry::{Applied, AppliedError, Change, HeldField, Loss, Needs, Repo, diff, losses};
 
 use crate::Result;
+use crate::error::EngineError;
 use crate::folder::Folder;
 use crate::project::{Intake, Project};
+
+/// Whether a version may be applied that takes away what services answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Losses {
+    /// It is refused.
+    Refuse,
+    /// It is applied: no program reads these values any more, or none that matters.
+    Allow,
+}
 
 /// What a folder defines, checked, and what applying it would change.
 #[derive(Debug)]
@@ -19,6 +29,11 @@ pub struct Candidate {
     pub repo: Repo,
     /// What it changes, in order.
     pub changes: Vec<Change>,
+    /// What the services that run answer, and would not any more.
+    pub losses: Vec<Loss>,
+    /// The views and services of the version that runs, such as `view.user_payments`, that mean something else in this version
+    /// of Tidemark than in the one that applied them: values or types may differ since the upgrade, and views were backfilled.
+    pub reread: Vec<String>,
     /// Whether the version that runs is not valid for this version of Tidemark, so that everything counts as new.
     pub replaces_invalid: bool,
     running: Option<Applied>,
@@ -40,7 +55,9 @@ impl Candidate {
         let nothing = tidemark_registry::parse(Vec::<(String, String)>::new())?;
         let before = running.as_ref().map_or(&nothing, |applied| &applied.repo);
         let changes = diff(before, &repo, &needs(folder, &repo).await?)?;
-        Ok(Self { repo, changes, replaces_invalid, running, folder: folder.clone() })
+        let losses = losses(before, &repo);
+        let reread = running.as_ref().map(Applied::drifted).unwrap_or_default();
+        Ok(Self { repo, changes, losses, reread, replaces_invalid, running, folder: folder.clone() })
     }
 
     /// Whether it means anything else than what runs.
@@ -53,8 +70,12 @@ impl Candidate {
     /// whatever runs next.
     ///
     /// # Errors
-    /// Before anything is recorded: where the stores cannot be opened. Afterwards: where a backfill fails.
-    pub async fn apply(self, host: &Host, watch: Watch<'_>) -> Result<Project> {
+    /// Before anything is recorded: where it has [losses](Self::losses) that are refused, and where the stores cannot be opened.
+    /// Afterwards: where a backfill fails.
+    pub async fn apply(self, losses: Losses, host: &Host, watch: Watch<'_>) -> Result<Project> {
+        if losses == Losses::Refuse && !self.losses.is_empty() {
+            return Err(EngineError::Losses(self.losses));
+        }
         let changed = self.is_change();
         let version = self.running.as_ref().map_or(0, |running| running.version);
         let mut project = Project::of(self.folder, version, self.repo, host.clone());

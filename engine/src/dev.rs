@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tidemark_host::Host;
 use tidemark_ingest::{Changed, Ingest, IngestError};
 use tidemark_online::Lookups;
+use tidemark_registry::Loss;
 
 use crate::Result;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Losses};
 use crate::event::{Event, Tell};
 use crate::folder::Folder;
 use crate::project::{Feed, Intake, Project, Running};
@@ -113,11 +114,18 @@ fn tell_unmatched(tell: &Tell, source: &str, error: IngestError) {
     }
 }
 
+/// Definitions are followed as they are written, also where services answer less than before: the next edit may bring it back.
+fn tell_losses(tell: &Tell, losses: &[Loss]) {
+    if !losses.is_empty() {
+        tell(Event::Losses(losses));
+    }
+}
+
 /// The definitions of the folder, or the version before where they are wrong.
 async fn start(folder: Folder, host: &Host, tell: &Tell) -> Result<Project> {
     let watch = |progress: tidemark_ingest::Progress<'_>| tell(Event::Progress(progress));
     let Some(running) = folder.running()? else {
-        return Candidate::read(&folder).await?.apply(host, &watch).await;
+        return Candidate::read(&folder).await?.apply(Losses::Refuse, host, &watch).await;
     };
     if !running.differs(folder.path()) {
         return Ok(Project::of(folder, running.version, running.repo, host.clone()));
@@ -125,7 +133,8 @@ async fn start(folder: Folder, host: &Host, tell: &Tell) -> Result<Project> {
     match Candidate::read(&folder).await {
         Ok(candidate) => {
             tell(Event::Changes(&candidate.changes));
-            candidate.apply(host, &watch).await
+            tell_losses(tell, &candidate.losses);
+            candidate.apply(Losses::Allow, host, &watch).await
         }
         Err(error) => {
             tell(Event::Refused { error: &error, version: running.version });

@@ -13,7 +13,7 @@ use tidemark_offline::{TableError, TrainError};
 use tidemark_online::listen::ServeError;
 use tidemark_online::{DefinitionError, LookupError};
 use tidemark_prove::verify::VerifyError;
-use tidemark_registry::{AppliedError, PROJECT_FILE, Problems, SettingError};
+use tidemark_registry::{AppliedError, Loss, PROJECT_FILE, Problems, SettingError};
 use tidemark_store::StoreError;
 
 /// Why a project cannot do what it was asked to. Most of it is what one of its parts says.
@@ -33,6 +33,9 @@ pub enum EngineError {
         /// What it could be.
         help: String,
     },
+    /// The definitions take away what services answer.
+    #[error("this takes away what services answer:{}", lines(.0))]
+    Losses(Vec<Loss>),
     /// Only a process that takes in events can answer lookups from an embedded store.
     #[error("the online store is embedded: it belongs to one process, the one that takes in events")]
     Embedded,
@@ -107,6 +110,11 @@ pub enum EngineError {
     Verify(#[from] VerifyError),
 }
 
+/// Each on a line of its own.
+fn lines(losses: &[Loss]) -> String {
+    losses.iter().map(|loss| format!("\n  {loss}")).collect()
+}
+
 impl EngineError {
     /// The error of a part that says all there is to say.
     fn of_part(&self) -> Option<&dyn Explain> {
@@ -125,7 +133,7 @@ impl EngineError {
             Self::Serve(error) => error,
             Self::Verify(error) => error,
             Self::NoRepo { .. } | Self::UnknownSource { .. } | Self::Embedded => return None,
-            Self::AlreadyRunning | Self::NotHalfway(_) => return None,
+            Self::AlreadyRunning | Self::NotHalfway(_) | Self::Losses(_) => return None,
             Self::WaitTimeout { .. } | Self::OwnLabels(_) | Self::System { .. } | Self::Task(_) => {
                 return None;
             }
@@ -142,7 +150,7 @@ impl Explain for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoRepo { .. } | Self::UnknownSource { .. } => ErrorKind::Unknown,
-            Self::Embedded | Self::OwnLabels(_) | Self::NotHalfway(_) => ErrorKind::Invalid,
+            Self::Embedded | Self::OwnLabels(_) | Self::NotHalfway(_) | Self::Losses(_) => ErrorKind::Invalid,
             Self::AlreadyRunning => ErrorKind::Environment,
             Self::WaitTimeout { kind, .. } => *kind,
             Self::System { source, .. } => source.kind().into(),
@@ -161,6 +169,9 @@ impl Explain for EngineError {
             }
             Self::WaitTimeout { help, .. } => {
                 help.as_deref().unwrap_or("start again; it goes on where it stopped")
+            }
+            Self::Losses(_) => {
+                "nothing was applied; if no program needs them any more, run `tidemark apply --yes`"
             }
             Self::AlreadyRunning => "stop it first",
             Self::NotHalfway(_) => "name a file that an error of `tidemark ingest` named",

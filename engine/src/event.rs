@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemark_ingest::FilesReport;
 use tidemark_ingest::progress::Progress;
-use tidemark_registry::Change;
+use tidemark_registry::{Change, Loss};
 
 use crate::error::EngineError;
 use crate::project::Project;
@@ -17,6 +17,8 @@ pub enum Event<'e> {
     Progress(Progress<'e>),
     /// The definitions that were read change this, and are about to be applied.
     Changes(&'e [Change]),
+    /// The definitions that are about to be applied take this away from what services answer.
+    Losses(&'e [Loss]),
     /// Settings have changed, which take effect at the next start.
     SettingsLater,
     /// The definitions that were read cannot be applied: the version before goes on.

@@ -22,6 +22,10 @@ impl Folder {
     /// # Errors
     /// Fails where it is none.
     pub fn at(path: &Path) -> Result<Self> {
+        // A variable that is not set must not mean the current folder.
+        if path.as_os_str().is_empty() {
+            return Err(EngineError::NoRepo { place: "an empty path".to_owned() });
+        }
         if path.join(PROJECT_FILE).is_file() {
             Ok(Self(path.to_owned()))
         } else {

@@ -31,7 +31,7 @@ pub mod tables;
 pub mod topics;
 pub mod training;
 
-pub use candidate::Candidate;
+pub use candidate::{Candidate, Losses};
 pub use error::EngineError;
 pub use event::{Event, Tell};
 pub use files::TakenIn;

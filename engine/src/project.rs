@@ -22,7 +22,7 @@ use tidemark_registry::{self as registry, Online, Repo};
 use tidemark_store::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 
 use crate::Result;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Losses};
 use crate::error::EngineError;
 use crate::folder::Folder;
 use crate::histories::Histories;
@@ -62,7 +62,7 @@ impl Project {
     /// Fails where the version cannot be read or applied.
     pub async fn open(folder: Folder, host: &Host, watch: Watch<'_>) -> Result<(Self, Opened)> {
         let Some(running) = folder.running()? else {
-            let project = Candidate::read(&folder).await?.apply(host, watch).await?;
+            let project = Candidate::read(&folder).await?.apply(Losses::Refuse, host, watch).await?;
             return Ok((project, Opened::First));
         };
         let opened = if running.differs(folder.path()) { Opened::Differing } else { Opened::AsDefined };

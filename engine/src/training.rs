@@ -24,7 +24,7 @@ pub struct Training {
     pub time: String,
     /// The unit of label times that are numbers.
     pub unit: Option<Unit>,
-    /// The label columns of keys, by the entity's name for the key; a key not named has a column of its own name.
+    /// The label columns of keys, by the service's name for the key; a key not named has a column of its own name.
     pub keys: BTreeMap<String, String>,
     /// Which events labels see.
     pub visibility: Visibility,

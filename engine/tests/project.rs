@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tidemark_engine::dev::Dev;
 use tidemark_engine::serve::{Listen, Server};
 use tidemark_engine::{
-    Candidate, EngineError, Event, Folder, Intake, Opened, Project, Service, Tell, Training,
+    Candidate, EngineError, Event, Folder, Intake, Losses, Opened, Project, Service, Tell, Training,
 };
 use tidemark_host::Host;
 use tidemark_ingest::status::Detail;
@@ -168,10 +168,12 @@ async fn errors_say_their_kind_and_what_to_do() {
         (ErrorKind::Unknown, "there is no tidemark.yaml in /nowhere")
     );
     assert!(nowhere.help().is_some_and(|help| help.contains("tidemark init")));
+    let empty = Folder::at(Path::new("")).expect_err("no repo").to_string();
+    assert_eq!(empty, "there is no tidemark.yaml in an empty path");
 
     let (dir, folder) = repo();
-    let project =
-        Candidate::read(&folder).await.expect("valid").apply(&host(), &unwatched).await.expect("applied");
+    let candidate = Candidate::read(&folder).await.expect("valid");
+    let project = candidate.apply(Losses::Refuse, &host(), &unwatched).await.expect("applied");
     let unknown = project.compact(Some("payment"), None).await.expect_err("unknown");
     assert_eq!(unknown.explained(), "unknown source `payment`; did you mean `payments`?");
     let unknown =
@@ -192,6 +194,44 @@ async fn errors_say_their_kind_and_what_to_do() {
     assert_eq!((problems.errors(), wrong.kind()), (1, ErrorKind::Invalid));
 }
 
+#[tokio::test]
+async fn what_services_answer_is_taken_away_only_where_that_is_allowed() {
+    let (dir, project) = filled().await;
+    let folder = project.folder().clone();
+    let version = project.version;
+    // The embedded store belongs to one process at a time.
+    drop(project);
+    let candidate = async |text: &str| {
+        fs::write(dir.path().join("shop.yaml"), text).expect("written");
+        Candidate::read(&folder).await.expect("valid")
+    };
+    let losses =
+        |candidate: &Candidate| -> Vec<String> { candidate.losses.iter().map(ToString::to_string).collect() };
+    let more = DEFINITIONS.replace("windows: [1d]", "windows: [1d, 2d]");
+    assert_eq!(losses(&candidate(&more).await), Vec::<String>::new());
+
+    let service = DEFINITIONS.replace("name: fraud", "name: risk");
+    assert_eq!(losses(&candidate(&service).await), ["service fraud"]);
+    let typed = DEFINITIONS.replace("sum(amount)", "count(amount)");
+    let becomes = "spending.total_1d of service fraud as float64: it becomes int64";
+    assert_eq!(losses(&candidate(&typed).await), [becomes]);
+
+    let renamed = DEFINITIONS.replace("name: total", "name: sum");
+    let refused = candidate(&renamed).await.apply(Losses::Refuse, &host(), &unwatched).await;
+    let refused = refused.expect_err("a value goes");
+    assert!(matches!(refused, EngineError::Losses(_)) && refused.kind() == ErrorKind::Invalid, "{refused}");
+    assert_eq!(
+        refused.to_string(),
+        "this takes away what services answer:\n  spending.total_1d of service fraud"
+    );
+    assert!(refused.help().is_some_and(|help| help.contains("--yes")));
+    let runs = Project::applied(folder.clone(), &host()).expect("read").expect("applied");
+    assert_eq!((runs.version, runs.repo.views["spending"].features[1].name.as_str()), (version, "total_1d"));
+
+    let allowed = candidate(&renamed).await.apply(Losses::Allow, &host(), &unwatched).await;
+    assert_eq!(allowed.expect("applied").version, version + 1);
+}
+
 /// What has happened, without what it happened to.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
@@ -200,6 +240,7 @@ enum Told {
     Failed,
     Applied(u64),
     Refused(u64),
+    Losses(Vec<String>),
 }
 
 fn telling() -> (Tell, mpsc::UnboundedReceiver<Told>) {
@@ -214,6 +255,7 @@ fn telling() -> (Tell, mpsc::UnboundedReceiver<Told>) {
             Event::FilesFailed { .. } => Told::Failed,
             Event::Applied { version, .. } => Told::Applied(version),
             Event::Refused { version, .. } => Told::Refused(version),
+            Event::Losses(losses) => Told::Losses(losses.iter().map(ToString::to_string).collect()),
             Event::Progress(_) | Event::Changes(_) | Event::SettingsLater | Event::Restored { .. } => return,
         };
         drop(send.lock().expect("no panic").send(told));
@@ -254,6 +296,9 @@ async fn dev_follows_definitions_and_the_files_of_feeds() {
     assert_eq!(next().await, Told::Refused(1));
     fs::write(&definitions, DEFINITIONS.replace("sum(amount)", "max(amount)")).expect("written");
     assert_eq!(next().await, Told::Applied(2));
+    fs::write(&definitions, DEFINITIONS.replace("name: total", "name: sum")).expect("written");
+    assert_eq!(next().await, Told::Losses(vec!["spending.total_1d of service fraud".to_owned()]));
+    assert_eq!(next().await, Told::Applied(3));
 
     stop.send(()).expect("it runs");
     running.await.expect("no panic").expect("it ends well");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
-use tidemark_kernel::plan::{Feature, FeaturePlan};
-use tidemark_kernel::service::{Derived, ServiceColumn, ServicePlan};
+use tidemark_kernel::plan::Feature;
+use tidemark_kernel::service::{Derived, ServiceColumn, ServicePlan, ServiceView};
 use tidemark_kernel::value::arrow::feature_data_type;
 use tidemark_kernel::value::{FeatureType, Field};
 
@@ -91,7 +91,7 @@ impl DerivedEvaluator {
         self.evaluate(&batch)
     }
 
-    /// The columns that a batch must have: `view.feature` for windowed features, request fields bare.
+    /// The columns that a batch must have: `role.feature` for windowed features, request fields bare.
     #[must_use]
     pub fn columns(&self) -> BTreeSet<&str> {
         self.expressions.iter().flat_map(Expression::columns).map(String::as_str).collect()
@@ -108,11 +108,11 @@ impl DerivedEvaluator {
 }
 
 impl Scope {
-    /// What derived features may name: the scalar features of their service, also without their view where that
+    /// What derived features may name: the scalar features of their service, also without their role where that
     /// is unique, and the request fields. Features whose values are lists are known, and refused.
     #[must_use]
     pub fn of_service<'p>(
-        features: impl IntoIterator<Item = (&'p FeaturePlan, &'p Feature)>,
+        features: impl IntoIterator<Item = (&'p ServiceView, &'p Feature)>,
         request: impl IntoIterator<Item = Field>,
     ) -> Self {
         let (mut columns, mut aliases, mut lists) = (Vec::new(), Vec::new(), Vec::new());
@@ -135,6 +135,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float64Array, Int64Array};
+    use tidemark_kernel::FeaturePlan;
     use tidemark_kernel::aggregate::Function;
     use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
     use tidemark_kernel::service::ServiceFeature;
@@ -168,7 +169,7 @@ mod tests {
         });
         ServicePlan {
             name: "fraud".into(),
-            views: vec![Arc::new(view.unwrap())],
+            views: vec![Arc::new(view.unwrap()).into()],
             features: vec![ServiceFeature { view: 0, feature: 0 }],
             request: vec![Field { name: "amount".into(), ty: Type::Float64 }],
             derived: vec![Derived { name: "share".into(), sql: sql.into(), ty }],

@@ -54,7 +54,7 @@ pub use layout::Layout;
 pub use parts::StateChange;
 pub use plan::{FeaturePlan, Fingerprint};
 pub use retention::Retention;
-pub use service::ServicePlan;
+pub use service::{ServicePlan, ServiceView};
 pub use source::SourcePlan;
 pub use state::PartitionState;
 pub use time::{Span, Time, TimeRange};

@@ -3,13 +3,55 @@
 use std::sync::Arc;
 
 use crate::codec::Writer;
-use crate::plan::{Feature, FeaturePlan, Fingerprint, KeyField};
+use crate::plan::{Feature, FeaturePlan, Fingerprint};
 use crate::value::{FeatureType, Field, Type};
+
+/// A view in one of the roles that its entity has in the rows of a service, such as the buyer and the seller of a transfer.
+///
+/// A role only names things: all roles of a view are answered from the one state that the view has of each entity. A view that is
+/// taken without a role has its own name as the role, and its own keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceView {
+    /// The view.
+    pub plan: Arc<FeaturePlan>,
+    /// The name of the role, unique in the service: what the names of its features begin with, and what tokens know it by.
+    pub role: String,
+    /// The columns of a row that hold the parts of its key, in the entity's order.
+    pub keys: Vec<Field>,
+}
+
+impl From<Arc<FeaturePlan>> for ServiceView {
+    /// The view without a role.
+    fn from(plan: Arc<FeaturePlan>) -> Self {
+        let keys = plan.keys.iter().map(|key| Field { name: key.name.clone(), ty: key.ty }).collect();
+        Self { role: plan.view.clone(), keys, plan }
+    }
+}
+
+impl ServiceView {
+    /// `role.name`, as outputs spell it.
+    #[must_use]
+    pub fn qualified(&self, feature: &Feature) -> String {
+        format!("{}.{}", self.role, feature.name)
+    }
+
+    /// The column of a training set that holds the event times of the newest events.
+    #[must_use]
+    pub fn newest_event_name(&self) -> String {
+        format!("{}__newest_event", self.role)
+    }
+
+    /// Whether the service gives the view or its keys other names.
+    fn is_renamed(&self) -> bool {
+        let is_renamed = self.keys.iter().zip(&self.plan.keys).any(|(key, own)| key.name != own.name);
+        self.role != self.plan.view || is_renamed
+    }
+}
 
 /// One windowed feature of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceFeature {
-    /// Its view: an index into [`ServicePlan::views`].
+    /// Its view, in one of its roles: an index into [`ServicePlan::views`].
     pub view: usize,
     /// Its place in the view: an index into [`PlanParts::features`](crate::plan::PlanParts::features).
     pub feature: usize,
@@ -20,7 +62,7 @@ pub struct ServiceFeature {
 pub struct Derived {
     /// Its name, bare.
     pub name: String,
-    /// Scalar SQL over `view.feature` columns and request fields.
+    /// Scalar SQL over `role.feature` columns and request fields.
     pub sql: String,
     /// The type it was checked to have.
     pub ty: Type,
@@ -29,7 +71,7 @@ pub struct Derived {
 /// One column of a service's answers, in lookups and in training sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceColumn {
-    /// `view.feature` for a windowed feature, the bare name of a derived one.
+    /// `role.feature` for a windowed feature, the bare name of a derived one.
     pub name: String,
     /// The type of its values.
     pub ty: FeatureType,
@@ -43,19 +85,13 @@ impl ServiceColumn {
     }
 }
 
-/// The column of a training set that holds the event times of a view's newest events.
-#[must_use]
-pub fn newest_event_name(view: &FeaturePlan) -> String {
-    format!("{}__newest_event", view.view)
-}
-
 /// A checked service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePlan {
     /// Its name.
     pub name: String,
-    /// The views it takes features from, each once.
-    pub views: Vec<Arc<FeaturePlan>>,
+    /// The views it takes features from, each once for each of its roles.
+    pub views: Vec<ServiceView>,
     /// Its windowed features, in the order in which they are answered.
     pub features: Vec<ServiceFeature>,
     /// Values that only the caller knows; in training, label columns of the same name.
@@ -67,8 +103,8 @@ pub struct ServicePlan {
 impl ServicePlan {
     /// The keys a lookup names, each once: the keys of its views in order.
     #[must_use]
-    pub fn keys(&self) -> Vec<&KeyField> {
-        let mut keys: Vec<&KeyField> = Vec::new();
+    pub fn keys(&self) -> Vec<&Field> {
+        let mut keys: Vec<&Field> = Vec::new();
         for key in self.views.iter().flat_map(|view| &view.keys) {
             if !keys.iter().any(|known| known.name == key.name) {
                 keys.push(key);
@@ -100,9 +136,9 @@ impl ServicePlan {
 
     /// The view and declaration of a windowed feature.
     #[must_use]
-    pub fn feature(&self, feature: ServiceFeature) -> (&FeaturePlan, &Feature) {
+    pub fn feature(&self, feature: ServiceFeature) -> (&ServiceView, &Feature) {
         let view = &self.views[feature.view];
-        (view, &view.features[feature.feature])
+        (view, &view.plan.features[feature.feature])
     }
 
     /// The hash of what the service answers: its views' meaning, its features, request fields and expressions.
@@ -112,7 +148,7 @@ impl ServicePlan {
         let parts = [self.views.len(), self.features.len(), self.request.len(), self.derived.len()];
         parts.iter().for_each(|count| out.varint(*count as u64));
         for view in &self.views {
-            out.raw(&view.fingerprint().0);
+            out.raw(&view.plan.fingerprint().0);
         }
         for feature in &self.features {
             out.varint(feature.view as u64);
@@ -125,6 +161,15 @@ impl ServicePlan {
             out.bytes(derived.name.as_bytes());
             out.bytes(derived.sql.as_bytes());
         }
+        // Nothing is written for views without a role, so that fingerprints of such services stay what they were.
+        for (index, view) in self.views.iter().enumerate().filter(|(_, view)| view.is_renamed()) {
+            out.varint(index as u64);
+            out.bytes(view.role.as_bytes());
+            view.keys.iter().for_each(|key| out.bytes(key.name.as_bytes()));
+        }
         Fingerprint::hash(&out.into_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub struct ViewToken {
 pub struct Token {
     /// The instant asked about: the label time of the training row it belongs to.
     pub at: Time,
-    /// By name of the view.
+    /// By the [role](crate::service::ServiceView::role) of the view, which is its own name where it has no other.
     pub views: BTreeMap<String, ViewToken>,
 }
 

@@ -6,7 +6,8 @@
 //!
 //! Columns of the result: the labels' as their files have them, then `view.feature_window` in the service's order, then
 //! derived features by their bare name. With statuses, then `<feature>__status` for each feature (as in
-//! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view. What is wrong with
+//! [`Status::name`](tidemark_kernel::Status::name)) and `<view>__newest_event` for each view. A view
+//! that the service gives a role goes by the role's name. What is wrong with
 //! any of them is said before the first event is read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +18,12 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMilliseco
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_expr::{DerivedEvaluator, Operand};
 use tidemark_kernel::replay::Question;
-use tidemark_kernel::service::{ServiceColumn, newest_event_name};
+use tidemark_kernel::service::ServiceColumn;
 use tidemark_kernel::value::arrow::{data_type, feature_data_type};
 use tidemark_kernel::value::{Type, Unit};
-use tidemark_kernel::{EntityKey, FeaturePlan, ServicePlan, SourcePlan, Status, Time, Token, Visibility};
+use tidemark_kernel::{
+    EntityKey, FeaturePlan, ServicePlan, ServiceView, SourcePlan, Status, Time, Token, Visibility,
+};
 
 use crate::history::{Effort, History};
 use crate::location::Location;
@@ -62,7 +65,7 @@ pub struct TrainRequest {
     pub time: String,
     /// The unit of label times that are numbers.
     pub unit: Option<Unit>,
-    /// The label columns of keys, by the entity's name for the key; a key not named has a column of its own name.
+    /// The label columns of keys, by the service's name for the key; a key not named has a column of its own name.
     pub keys: BTreeMap<String, String>,
     /// Which events labels see.
     pub visibility: Visibility,
@@ -93,7 +96,7 @@ impl From<PathBuf> for LabelSource {
 /// How far a training set is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'p> {
-    /// The view being answered.
+    /// The view being answered, by its role in the service.
     pub view: &'p str,
     /// How many rows of its event table have been read.
     pub events: u64,
@@ -164,7 +167,7 @@ struct Questions {
     times: Vec<Time>,
     /// Whether some of them name no zone.
     is_naive: bool,
-    /// For each view the labels' entities.
+    /// For each view in each of its roles the labels' entities.
     keys: Vec<Vec<Option<EntityKey>>>,
     /// Empty unless `as_served`.
     tokens: Vec<Token>,
@@ -191,7 +194,7 @@ impl Questions {
         };
         problems.check()?;
         let service = &request.service;
-        let keys = service.views.iter().map(|plan| labels.keys(plan, &asked, |key| column_of(request, key)));
+        let keys = service.views.iter().map(|view| labels.keys(view, &asked, |key| column_of(request, key)));
         let keys = keys.collect();
         let fields = service.request.iter();
         let fields = fields.filter_map(|field| asked.get(&(field.name.clone(), field.ty.name()))).cloned();
@@ -216,28 +219,34 @@ impl Questions {
     ) -> Result<TrainingSet, TrainError> {
         let mut views = Vec::with_capacity(request.service.views.len());
         let (mut answered, mut events) = (0, 0);
-        let (mut empty_views, mut outside) = (Vec::new(), Vec::new());
+        let (mut empty_views, mut unseen_views, mut outside) = (Vec::new(), Vec::new(), Vec::new());
         let total = self.labels.rows * request.service.views.len();
-        for (index, plan) in request.service.views.iter().enumerate() {
+        for (index, view) in request.service.views.iter().enumerate() {
+            let ServiceView { plan, role, .. } = view;
             let (mut seen, mut span) = (0, None);
             let table = open(request, plan).await?;
-            if table.files()?.is_empty() {
-                empty_views.push(plan.view.clone());
+            let is_empty = table.files()?.is_empty();
+            if is_empty {
+                empty_views.push(role.clone());
             }
             let columns = self.ask(request, index, &table, |history, labels| {
                 answered += labels;
                 (seen, span) = (history.rows_read(), history.event_times());
-                progress(Progress { view: &plan.view, events: seen, answered, total });
+                progress(Progress { view: role, events: seen, answered, total });
             });
-            views.push(columns.await?);
+            let columns = columns.await?;
+            if !is_empty && columns.newest.null_count() == columns.newest.len() {
+                unseen_views.push(role.clone());
+            }
+            views.push(columns);
             events += seen;
-            outside.extend(span.and_then(|events| find_outside(plan, &self.times, events)));
+            outside.extend(span.and_then(|events| find_outside((role, plan), &self.times, events)));
         }
-        let seen = Seen { events, empty_views, outside };
+        let seen = Seen { events, empty_views, unseen_views, outside };
         assemble(request, self, &views, seen)
     }
 
-    /// Answers the labels about one view.
+    /// Answers the labels about one view in one role.
     async fn ask(
         &self,
         request: &TrainRequest,
@@ -245,8 +254,9 @@ impl Questions {
         table: &EventTable,
         answered: impl FnMut(&History, usize),
     ) -> Result<ViewColumns, TrainError> {
-        let plan = &request.service.views[view];
-        tokens::check(&self.labels, &self.tokens, plan, table)?;
+        let in_role = &request.service.views[view];
+        let ServiceView { plan, role, .. } = in_role;
+        tokens::check(&self.labels, &self.tokens, in_role, table)?;
         let asked = LabelsByEntity::new(&self.keys[view]);
         let history = History::open(table, plan, Some(asked.entities()), request.effort).await?;
         let features = request.service.features.iter().filter(|feature| feature.view == view);
@@ -256,11 +266,11 @@ impl Questions {
             visibility: request.visibility,
             threads: request.effort.threads,
         };
-        answer_view(&wanted, history, &asked, |label| self.question(plan, label), answered).await
+        answer_view(&wanted, history, &asked, |label| self.question(role, label), answered).await
     }
 
-    fn question(&self, plan: &FeaturePlan, label: usize) -> Question {
-        let token = self.tokens.get(label).and_then(|token| token.views.get(&plan.view));
+    fn question(&self, role: &str, label: usize) -> Question {
+        let token = self.tokens.get(label).and_then(|token| token.views.get(role));
         Question {
             at: self.times[label],
             last: token.map(|token| token.last.clone()).unwrap_or_default(),
@@ -298,7 +308,7 @@ fn asked_columns(
     let service = &request.service;
     let keys = service.views.iter().flat_map(|view| view.keys.iter().map(move |key| (view, key)));
     let keys = keys.map(|(view, key)| {
-        let purpose = format!("key {} of entity {}", key.name, view.entity);
+        let purpose = format!("key {} of entity {}", key.name, view.plan.entity);
         (column_of(request, &key.name), key.ty, purpose)
     });
     let fields = service.request.iter().map(|field| {
@@ -331,7 +341,7 @@ fn added_fields(request: &TrainRequest) -> Vec<Field> {
         let service = &request.service;
         let status = |column: ServiceColumn| Field::new(column.status_name(), DataType::Utf8, true);
         let newest =
-            |view: &Arc<FeaturePlan>| Field::new(newest_event_name(view), data_type(Type::Timestamp), true);
+            |view: &ServiceView| Field::new(view.newest_event_name(), data_type(Type::Timestamp), true);
         fields.extend(service.columns().map(status).chain(service.views.iter().map(newest)));
     }
     fields
@@ -341,6 +351,7 @@ fn added_fields(request: &TrainRequest) -> Vec<Field> {
 struct Seen {
     events: u64,
     empty_views: Vec<String>,
+    unseen_views: Vec<String>,
     outside: Vec<Outside>,
 }
 
@@ -356,8 +367,10 @@ fn assemble(
     let (derived, failed) = derive(service, &columns, &questions)?;
     columns.extend(derived.iter().cloned());
     let (rows, features) = (questions.labels.rows, summarize(&fields, &columns));
-    let (Seen { events, empty_views, outside }, has_naive_times) = (seen, questions.is_naive);
-    let summary = Summary { rows, events, failed, empty_views, outside, has_naive_times, features };
+    let Seen { events, empty_views, unseen_views, outside } = seen;
+    let has_naive_times = questions.is_naive;
+    let summary =
+        Summary { rows, events, failed, empty_views, unseen_views, outside, has_naive_times, features };
     if request.status {
         columns.extend(windowed(service, views, |view| &view.statuses));
         columns.extend(derived.iter().map(derived_statuses));

@@ -7,7 +7,7 @@ use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
 use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
-use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::service::{ServicePlan, ServiceView};
 use tidemark_kernel::source::SourcePlan;
 use tidemark_kernel::state::PartitionState;
 use tidemark_kernel::time::{Span, Time};
@@ -26,7 +26,7 @@ pub struct RowAnswer {
     pub values: Vec<Value>,
     /// One status for each value.
     pub statuses: Vec<Status>,
-    /// For each view of the service the event time of its newest event within reach of its windows.
+    /// For each view of the service, in each of its roles, the event time of its newest event within reach of its windows.
     pub newest: Vec<Option<Time>>,
     /// What was seen.
     pub token: Token,
@@ -49,6 +49,7 @@ const SKEW: Span = SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD;
 
 /// The state of one entity in one view; no partitions for a null key.
 pub(crate) struct Entity<'p> {
+    role: &'p str,
     plan: &'p FeaturePlan,
     partitions: Vec<(Partition, PartitionState)>,
     /// As of [`ViewToken::retractions`].
@@ -61,11 +62,12 @@ impl<'p> Entity<'p> {
     /// # Errors
     /// Fails where the store found it damaged, or a state's bytes are not those of a state of this plan.
     pub(crate) fn decode(
-        plan: &'p FeaturePlan,
+        view: &'p ServiceView,
         key: Option<&EntityKey>,
         stored: &Stored,
         retractions: Position,
     ) -> Result<Self, RowError> {
+        let plan: &FeaturePlan = &view.plan;
         let decode = |(partition, bytes): &(Partition, Vec<u8>)| match PartitionState::decode(plan, bytes) {
             Ok(state) => Ok((*partition, state)),
             Err(error) => {
@@ -81,7 +83,7 @@ impl<'p> Entity<'p> {
         };
         let stored = stored.as_ref().map_err(|damage| RowError::Damaged(damage.clone()))?;
         let partitions = stored.iter().flatten().map(decode).collect::<Result<_, _>>()?;
-        Ok(Self { plan, partitions, retractions })
+        Ok(Self { role: &view.role, plan, partitions, retractions })
     }
 
     /// The entity's retention horizon in this view.
@@ -104,11 +106,11 @@ impl<'p> Entity<'p> {
             self.partitions.iter().map(|(partition, state)| (*partition, state.last_offset())).collect();
         let (fingerprint, retractions) = (self.plan.fingerprint(), self.retractions);
         let too_early = self.is_after(at);
-        (self.plan.view.clone(), ViewToken { fingerprint, last, too_early, retractions })
+        (self.role.to_owned(), ViewToken { fingerprint, last, too_early, retractions })
     }
 }
 
-/// Answers the windowed features of a service for one row, from its entity in each view. Derived features are
+/// Answers the windowed features of a service for one row, from its entity in each role of each view. Derived features are
 /// still to be added.
 ///
 /// # Errors
@@ -137,13 +139,13 @@ pub(crate) fn answer_row(
 
 /// The instant a row is answered for. It is asked of all entities together, so that one `at` holds for all of them.
 fn resolve(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
-    let horizons = || entities.iter().filter_map(|entity| Some((entity.horizon()?, entity.plan)));
+    let horizons = || entities.iter().filter_map(|entity| Some((entity.horizon()?, entity)));
     let all_after = |at: Time| entities.iter().all(|entity| entity.is_after(at));
     let latest = horizons().max_by_key(|(horizon, _)| *horizon);
     match (instant, latest) {
-        (Instant::At(at), Some((horizon, plan))) if all_after(at) => {
-            let early = TooEarly { at, horizon, time_travel: plan.time_travel };
-            Err(RowError::TooEarly { view: plan.view.clone(), early })
+        (Instant::At(at), Some((horizon, entity))) if all_after(at) => {
+            let early = TooEarly { at, horizon, time_travel: entity.plan.time_travel };
+            Err(RowError::TooEarly { view: entity.role.to_owned(), early })
         }
         (Instant::NotBefore(at), Some((horizon, _))) if all_after(at.plus(SKEW)) => Ok(horizon),
         (Instant::NotBefore(at), _) => {

@@ -1,7 +1,6 @@
 //! Services described: what a lookup must name, and what it answers.
 
-use tidemark_kernel::plan::FeaturePlan;
-use tidemark_kernel::service::{ServiceFeature, ServicePlan};
+use tidemark_kernel::service::{ServiceFeature, ServicePlan, ServiceView};
 use tidemark_proto::serving::v1;
 
 use crate::served::{RowField, Served};
@@ -26,13 +25,15 @@ fn field(asked: &RowField) -> v1::Field {
     v1::Field { name: asked.name.clone(), r#type: scalar_type(asked.ty).into() }
 }
 
-fn view(plan: &FeaturePlan) -> v1::View {
+/// Its name is the role: the other parts of an answer know it by that.
+fn view(view: &ServiceView) -> v1::View {
+    let plan = &view.plan;
     v1::View {
-        name: plan.view.clone(),
+        name: view.role.clone(),
         entity: plan.entity.clone(),
         source: plan.source.clone(),
         fingerprint: plan.fingerprint().to_string(),
-        keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
+        keys: view.keys.iter().map(|key| key.name.clone()).collect(),
         time_travel: Some(duration(plan.time_travel)),
         max_age: plan.max_age.map(duration),
     }
@@ -44,8 +45,8 @@ fn features(plan: &ServicePlan) -> Vec<v1::Feature> {
         v1::Feature {
             name: column.name,
             r#type: Some(feature_type(column.ty)),
-            view: view.view.clone(),
-            window: view.windows[feature.window].to_string(),
+            view: view.role.clone(),
+            window: view.plan.windows[feature.window].to_string(),
         }
     };
     plan.features.iter().map(describe).collect()

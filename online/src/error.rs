@@ -130,7 +130,7 @@ pub enum RowError {
     /// The instant asked about can no longer be answered from the online state.
     #[error("view `{view}`: {early}")]
     TooEarly {
-        /// The view that cannot answer for the longest.
+        /// The view that cannot answer for the longest, by its role in the service.
         view: String,
         /// The instant, the earliest one allowed, and the view's time_travel.
         early: TooEarly,

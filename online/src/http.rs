@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::error::{ErrorKind, Explain, explained};
-use tidemark_kernel::plan::FeaturePlan;
+use tidemark_kernel::service::ServiceView;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Value;
 use tidemark_proto::codes::http_status;
@@ -187,7 +187,7 @@ fn describe(served: &Served) -> Json {
     };
     let features = plan.features.iter().map(|place| {
         let (column, (view, feature)) = (plan.column(*place), plan.feature(*place));
-        let window = view.windows[feature.window].to_string();
+        let window = view.plan.windows[feature.window].to_string();
         json!({"name": column.name, "type": column.ty.to_string(), "window": window})
     });
     let derived = plan.derived.iter();
@@ -197,21 +197,24 @@ fn describe(served: &Served) -> Json {
         "fingerprint": plan.fingerprint().to_string(),
         "keys": asked(true),
         "request": asked(false),
-        "views": plan.views.iter().map(|view| describe_view(view)).collect::<Vec<_>>(),
+        "views": plan.views.iter().map(describe_view).collect::<Vec<_>>(),
         "features": features.collect::<Vec<_>>(),
         "derived": derived.collect::<Vec<_>>(),
     })
 }
 
-fn describe_view(view: &FeaturePlan) -> Json {
+/// Its name is the role: the other parts of an answer know it by that. `view` is its own name.
+fn describe_view(view: &ServiceView) -> Json {
+    let plan = &view.plan;
     json!({
-        "name": view.view,
-        "entity": view.entity,
-        "source": view.source,
+        "name": view.role,
+        "view": plan.view,
+        "entity": plan.entity,
+        "source": plan.source,
         "keys": view.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(),
-        "fingerprint": view.fingerprint().to_string(),
-        "time_travel_ms": view.time_travel.millis(),
-        "max_age_ms": view.max_age.map(|age| age.millis()),
+        "fingerprint": plan.fingerprint().to_string(),
+        "time_travel_ms": plan.time_travel.millis(),
+        "max_age_ms": plan.max_age.map(|age| age.millis()),
     })
 }
 

@@ -25,7 +25,7 @@ pub const fn form(ty: Type) -> &'static str {
 
 /// A row's result: `{"at", "values", "statuses", "newest_event", "token"}`, or `{"error"}`.
 ///
-/// `values` and `statuses` go by feature, `newest_event` by view; a view without one is absent there.
+/// `values` and `statuses` go by feature, `newest_event` by view (by its role, where the service gives it one); a view without one is absent there.
 #[must_use]
 pub fn result(served: &Served, result: &Result<RowAnswer, RowError>) -> Json {
     match result {
@@ -39,7 +39,7 @@ fn row_answer(served: &Served, answer: &RowAnswer) -> Json {
     let values = names().zip(answer.values.iter().map(write));
     let statuses = names().zip(answer.statuses.iter().map(|status| status.name().into()));
     let newest = served.plan().views.iter().zip(&answer.newest);
-    let newest = newest.filter_map(|(view, newest)| Some((view.view.clone(), (*newest)?.to_string().into())));
+    let newest = newest.filter_map(|(view, newest)| Some((view.role.clone(), (*newest)?.to_string().into())));
     json!({
         "at": answer.at.to_string(),
         "values": values.collect::<Map<_, _>>(),

@@ -141,9 +141,9 @@ impl Lookups {
     pub async fn ready(&self) -> Result<(), LookupError> {
         let services = self.services();
         let views = services.iter().flat_map(|served| &served.plan().views);
-        // Services share views.
+        // Services and roles share views.
         let views: BTreeMap<&str, &FeaturePlan> =
-            views.map(|view| (view.view.as_str(), view.as_ref())).collect();
+            views.map(|view| (view.plan.view.as_str(), view.plan.as_ref())).collect();
         self.states.check_readable(&views.into_values().collect::<Vec<_>>()).await
     }
 
@@ -179,7 +179,8 @@ impl Lookups {
         let bind = |(index, row)| served.bind(index, row);
         let asked = rows.into_iter().enumerate().map(bind).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<Vec<Option<EntityKey>>> = asked.iter().map(|values| served.entities(values)).collect();
-        let reads = served.plan().views.iter().enumerate().map(|(view, plan)| self.read(plan, view, &keys));
+        let reads = served.plan().views.iter().enumerate();
+        let reads = reads.map(|(index, view)| self.read(&view.plan, index, &keys));
         let views = try_join_all(reads).await?;
         let mut results = Results::with_capacity(keys.len());
         for row in 0..keys.len() {
@@ -230,7 +231,7 @@ impl Lookups {
     }
 }
 
-/// The entity of each view that one row asks about. `keys` go by row, `views` by view.
+/// The entity of each view, in each of its roles, that one row asks about. `keys` go by row, `views` by view.
 fn entities<'p>(
     service: &'p ServicePlan,
     keys: &[Vec<Option<EntityKey>>],
@@ -239,6 +240,6 @@ fn entities<'p>(
 ) -> Result<Vec<Entity<'p>>, RowError> {
     let views = service.views.iter().zip(&keys[row]).zip(views);
     views
-        .map(|((plan, key), read)| Entity::decode(plan, key.as_ref(), &read.stored[row], read.retractions))
+        .map(|((view, key), read)| Entity::decode(view, key.as_ref(), &read.stored[row], read.retractions))
         .collect()
 }

@@ -8,8 +8,8 @@ use thiserror::Error;
 use tidemark_expr::{DerivedEvaluator, ExprError};
 use tidemark_kernel::error::{ErrorKind, Explain};
 use tidemark_kernel::key::EntityKey;
-use tidemark_kernel::plan::KeyField;
 use tidemark_kernel::service::{ServiceColumn, ServicePlan};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::value::{Type, Value};
 
 use crate::derive::Derivation;
@@ -22,7 +22,7 @@ pub struct Served {
     plan: Arc<ServicePlan>,
     /// What every row names: the keys, then the request fields.
     asked: Vec<RowField>,
-    /// For each view, where in `asked` the parts of its key are.
+    /// For each view in each of its roles, where in `asked` the parts of its key are.
     keys: Vec<Vec<usize>>,
     columns: Vec<ServiceColumn>,
     derivation: Derivation,
@@ -69,7 +69,7 @@ impl Served {
         let evaluator = DerivedEvaluator::new(&plan)
             .map_err(|source| DefinitionError { service: plan.name.clone(), source })?;
         let keys = plan.keys();
-        let place = |part: &KeyField| keys.iter().position(|key| key.name == part.name);
+        let place = |part: &Field| keys.iter().position(|key| key.name == part.name);
         let places = plan.views.iter().map(|view| view.keys.iter().filter_map(place).collect()).collect();
         let asked = keys.iter().map(|key| RowField { name: key.name.clone(), ty: key.ty, is_key: true });
         let request = plan.request.iter();
@@ -125,7 +125,7 @@ impl Served {
         }
     }
 
-    /// For each view the entity that a row asks about; none where a part of its key is null.
+    /// For each view in each of its roles the entity that a row asks about; none where a part of its key is null.
     pub(crate) fn entities(&self, values: &[Value]) -> Vec<Option<EntityKey>> {
         let key =
             |places: &Vec<usize>| -> Vec<Value> { places.iter().map(|at| values[*at].clone()).collect() };

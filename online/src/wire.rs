@@ -105,7 +105,7 @@ pub(crate) fn response(served: &Served, results: Results) -> v1::LookupResponse 
 
 fn row_answer(served: &Served, answer: RowAnswer) -> v1::RowAnswer {
     let newest = served.plan().views.iter().zip(&answer.newest);
-    let newest = newest.filter_map(|(view, newest)| Some((view.view.clone(), timestamp((*newest)?))));
+    let newest = newest.filter_map(|(view, newest)| Some((view.role.clone(), timestamp((*newest)?))));
     v1::RowAnswer {
         at: Some(timestamp(answer.at)),
         newest_events: newest.collect::<BTreeMap<_, _>>(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use thiserror::Error;
-use tidemark_kernel::service::{ServiceColumn, newest_event_name};
+use tidemark_kernel::service::ServiceColumn;
 use tidemark_kernel::value::arrow::{array_of, data_type, value_at};
 use tidemark_kernel::value::{FeatureType, Type};
 use tidemark_kernel::{ErrorKind, Explain, ServicePlan, SourcePlan, Status, Time, Token, Value, Visibility};
@@ -139,7 +139,7 @@ fn read(service: &ServicePlan, batch: &RecordBatch) -> Result<Vec<ServiceAnswer>
     let values = features.iter().map(|feature| column(&feature.name)).collect::<Result<Vec<_>, _>>()?;
     let statuses = features.iter().map(|feature| column(&feature.status_name()));
     let statuses = statuses.collect::<Result<Vec<_>, _>>()?;
-    let newest = service.views.iter().map(|view| column(&newest_event_name(view)));
+    let newest = service.views.iter().map(|view| column(&view.newest_event_name()));
     let newest = newest.collect::<Result<Vec<_>, _>>()?;
     let answer = |row: usize| {
         let values =

@@ -14,8 +14,8 @@ use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, feature_data_type, value_at};
 use tidemark_kernel::{
-    Answer, EntityKey, ErrorKind, Event, Explain, FeaturePlan, Offset, Partition, ServicePlan, Stamp, Status,
-    Time, Value, Visibility, oracle,
+    Answer, EntityKey, ErrorKind, Event, Explain, FeaturePlan, Offset, Partition, ServicePlan, ServiceView,
+    Stamp, Status, Time, Value, Visibility, oracle,
 };
 
 /// What the oracle, or an engine, answers to one row of a service.
@@ -126,11 +126,11 @@ impl ViewHistory {
     }
 }
 
-/// The entities that a row asks about, one for each view of the service; none where a part of a key is null.
+/// The entities that a row asks about, one for each view of the service in each of its roles; none where a part of a key is null.
 #[must_use]
 pub fn entities(service: &ServicePlan, asked: &BTreeMap<String, Value>) -> Vec<Option<EntityKey>> {
     let named = |name: &String| asked.get(name).cloned().unwrap_or_default();
-    let key = |view: &Arc<FeaturePlan>| -> Option<EntityKey> {
+    let key = |view: &ServiceView| -> Option<EntityKey> {
         EntityKey::encode(&view.keys.iter().map(|key| named(&key.name)).collect::<Vec<_>>())
     };
     service.views.iter().map(key).collect()

@@ -236,9 +236,15 @@ fn service_reasons(old: &ServicePlan, new: &ServicePlan) -> Vec<String> {
     let derived = |a: &tidemark_kernel::service::Derived, b: &tidemark_kernel::service::Derived| a != b;
     reasons.extend(named(&old.derived, &new.derived, |derived| &derived.name, derived, "derived feature "));
     for view in &new.views {
-        let before = old.views.iter().find(|before| before.view == view.view);
-        let differs = before.is_some_and(|before| before.fingerprint() != view.fingerprint());
-        changed(&mut reasons, differs, &format!("view {}", view.view));
+        let Some(before) = old.views.iter().find(|before| before.role == view.role) else { continue };
+        let (name, role) = (&view.plan.view, &view.role);
+        changed(&mut reasons, before.plan.view != *name, &format!("the view of {role}"));
+        changed(&mut reasons, before.keys != view.keys, &format!("the keys of {role}"));
+        let differs = before.plan.view == *name && before.plan.fingerprint() != view.plan.fingerprint();
+        let reason = format!("view {name}");
+        // Two roles of a view change together.
+        let is_told = reasons.contains(&format!("{reason} changed"));
+        changed(&mut reasons, differs && !is_told, &reason);
     }
     if reasons.is_empty() {
         reasons.push("the order of its parts changed".to_owned());

@@ -66,16 +66,25 @@ pub(crate) fn quoted(text: &str) -> String {
 /// The name of a key, request field or derived feature: a column beside `at` and `token`.
 pub(crate) fn column(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
     let name = declared(shape, reading)?;
-    if RESERVED.contains(&name.value.as_str()) {
+    is_free(&name, reading).then_some(name)
+}
+
+/// Whether a name may be one of a column, as [`column`] says.
+pub(crate) fn check_column(name: &Scalar, reading: &mut Reading<'_>) -> bool {
+    check(name, reading) && is_free(name, reading)
+}
+
+fn is_free(name: &Scalar, reading: &mut Reading<'_>) -> bool {
+    let is_reserved = RESERVED.contains(&name.value.as_str());
+    if is_reserved {
         let problem = Problem::error(name.place, format!("the name `{}` is reserved", name.value));
         reading.report(
             problem
                 .label("lookups and training sets use it themselves")
                 .help("choose another name".to_owned()),
         );
-        return None;
     }
-    Some(name)
+    !is_reserved
 }
 
 pub(crate) fn check(name: &Scalar, reading: &mut Reading<'_>) -> bool {

@@ -5,7 +5,7 @@ use tidemark_kernel::time::Span;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
-use crate::tree::Node;
+use crate::tree::{Node, Scalar};
 
 mod kafka;
 mod memory;
@@ -123,12 +123,21 @@ fn offline(node: &Node, reading: &mut Reading<'_>) -> Offline {
 /// Where the event tables are, which is on the local disk.
 fn path(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<String> {
     let text = shape.text("path", reading)?;
+    check_folder(text, "`offline`", reading);
     if let Some((scheme, _)) = text.value.split_once("://").filter(|(scheme, _)| *scheme != "file") {
         let what = format!("event tables cannot be kept on `{scheme}`");
         let help = "write the path of a folder on the local disk, such as `data/offline`; object stores are not supported yet";
         reading.report(Problem::error(text.place, what).help(help.to_owned()));
     }
     Some(text.value.clone())
+}
+
+/// An empty path would be the folder of the repo: tables beside the definitions.
+fn check_folder(path: &Scalar, of: &str, reading: &mut Reading<'_>) {
+    if path.value.is_empty() {
+        let problem = Problem::error(path.place, format!("`path` of {of} is empty"));
+        reading.report(problem.help("name a folder, or leave `path` out".to_owned()));
+    }
 }
 
 fn commit_every(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Span> {

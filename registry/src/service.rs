@@ -4,11 +4,13 @@ use crate::field::FieldDeclaration;
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
-use crate::tree::{Node, Scalar};
+use crate::tree::{Kind, Node, Scalar};
 
 mod compile;
+mod role;
 
 pub(crate) use compile::{Views, compile};
+pub(crate) use role::RoleDeclaration;
 
 const KEYS: [&str; 5] = ["name", "description", "features", "request", "derived"];
 
@@ -16,13 +18,21 @@ const KEYS: [&str; 5] = ["name", "description", "features", "request", "derived"
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceDeclaration {
     pub(crate) name: Scalar,
-    /// `view`, `view.feature` or `feature`.
-    pub(crate) features: Vec<Scalar>,
+    pub(crate) features: Vec<ChosenDeclaration>,
     pub(crate) request: Vec<FieldDeclaration>,
     pub(crate) derived: Vec<DerivedDeclaration>,
     pub(crate) description: Option<String>,
     /// Whether all of it could be read.
     pub(crate) whole: bool,
+}
+
+/// One entry of a service's features, as it is written.
+#[derive(Clone, Debug)]
+pub(crate) enum ChosenDeclaration {
+    /// `view`, `view.feature` or `feature`.
+    Named(Scalar),
+    /// A view in a role.
+    Role(RoleDeclaration),
 }
 
 /// A derived feature as it is written.
@@ -39,8 +49,8 @@ impl ServiceDeclaration {
         let shape = Shape::read(node, "a service", &KEYS, reading)?;
         let name = name::declared(&shape, reading);
         let features = shape.list("features", reading).iter();
-        let features = features.filter_map(|node| shape::text(node, "a service's feature", reading).cloned());
-        let features: Vec<Scalar> = features.collect();
+        let features = features.filter_map(|node| ChosenDeclaration::read(node, reading));
+        let features: Vec<ChosenDeclaration> = features.collect();
         let request = shape.list("request", reading).iter();
         let request = request.filter_map(|node| FieldDeclaration::column(node, "a request field", reading));
         let request = request.collect();
@@ -53,6 +63,15 @@ impl ServiceDeclaration {
         let description = shape.description(reading);
         let whole = reading.errors() == before;
         Some(Self { name: name?, features, request, derived, description, whole })
+    }
+}
+
+impl ChosenDeclaration {
+    fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => RoleDeclaration::read(node, reading).map(Self::Role),
+            _ => shape::text(node, "a service's feature", reading).cloned().map(Self::Named),
+        }
     }
 }
 

@@ -170,6 +170,11 @@ fn files(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
     let shape = Shape::read(node, "`files`", &["path"], reading)?;
     let path = shape.require("path", reading)?;
     let nodes = match &path.kind {
+        // Without a problem, a source of no files would be none at all.
+        Kind::List(list) if list.is_empty() => {
+            reading.report(no_pattern(path.place));
+            return None;
+        }
         Kind::List(list) => list.as_slice(),
         _ => std::slice::from_ref(path),
     };
@@ -179,6 +184,10 @@ fn files(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
 
 fn pattern(node: &Node, reading: &mut Reading<'_>) -> Option<String> {
     let text = shape::text(node, "`path`", reading)?;
+    if text.value.is_empty() {
+        reading.report(no_pattern(text.place));
+        return None;
+    }
     match glob::Pattern::new(&text.value) {
         Ok(_) => Some(text.value.clone()),
         Err(error) => {
@@ -190,6 +199,11 @@ fn pattern(node: &Node, reading: &mut Reading<'_>) -> Option<String> {
             None
         }
     }
+}
+
+fn no_pattern(place: Place) -> Problem {
+    let help = "write which files there are, such as `inbox/*.csv`".to_owned();
+    Problem::error(place, "`path` of `files` is empty").help(help)
 }
 
 fn keep_raw(shape: &Shape<'_>, reading: &mut Reading<'_>) -> bool {

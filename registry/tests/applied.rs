@@ -7,7 +7,7 @@ use tidemark_kernel::Explain;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Type;
 use tidemark_registry::applied::{load_applied, record};
-use tidemark_registry::{AppliedError, HeldField, Needs, Online, Problems, Repo, parse};
+use tidemark_registry::{AppliedError, HeldField, Needs, Online, Problems, Repo, losses, parse};
 
 const GOOD: &str = include_str!("../../feature_repo/payments.yaml");
 
@@ -91,6 +91,62 @@ fn the_problems_of_an_applied_version_end_its_message() {
     assert_eq!(error.to_string(), format!("{first}\n\n{}", shown.trim_end()));
     let help = "use the version that applied it, or fix the definitions and apply them again";
     assert_eq!(error.help().as_deref(), Some(help));
+}
+
+#[test]
+fn what_services_no_longer_answer_is_lost() {
+    let lost = |from: &str, to: &str| -> Vec<String> {
+        losses(&repo(GOOD), &edited(from, to)).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        lost(
+            "windows: [7d, 30d]}\n      - {name: amount_stddev",
+            "windows: [30d]}\n      - {name: amount_stddev"
+        ),
+        ["user_payments.amount_avg_7d of service fraud"]
+    );
+    assert_eq!(lost("  - name: fraud", "  - name: risk"), ["service fraud"]);
+    assert_eq!(lost("name: burst", "name: bursts"), ["burst of service fraud"]);
+    assert_eq!(
+        lost("amount / nullif(user_payments.amount_avg_30d, 0)", "amount > user_payments.amount_avg_30d"),
+        ["amount_vs_month of service fraud as float64: it becomes bool"]
+    );
+    // Other values of the same name and type are no loss, nor are other keys.
+    for (from, to) in [
+        ("stddev_samp(amount)", "stddev_pop(amount)"),
+        ("    features: [user_payments,", "    features: [{view: user_payments, keys: {user_id: payer_id}},"),
+        ("max_ahead: 1m", "max_ahead: 2m"),
+    ] {
+        assert_eq!(lost(from, to), Vec::<String>::new(), "{from}");
+    }
+}
+
+#[test]
+fn roles_that_change_are_told_by_name() {
+    let of_buyer = "    features: [{view: user_payments, as: buyer, keys: {user_id: buyer_id}}, merchant_payments, card_payments]";
+    let text = GOOD.replace("    features: [user_payments, merchant_payments, card_payments]", of_buyer);
+    let text = text.replace("nullif(user_payments.", "nullif(buyer.");
+    let told = |from: &str, to: &str| -> Vec<String> {
+        assert!(text.contains(from), "{from}");
+        let changes = diff(&repo(&text), &repo(&text.replace(from, to))).expect("a change of names");
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        told("user_id: buyer_id", "user_id: payer_id"),
+        ["changed service fraud: the keys of buyer changed"]
+    );
+    assert_eq!(
+        told("stddev_samp(amount)", "stddev_pop(amount)"),
+        [
+            "changed view user_payments (backfill): amount_stddev_30d changed",
+            "changed service fraud: view user_payments changed"
+        ]
+    );
+    let seller = "{view: user_payments, as: seller, keys: {user_id: seller_id}, features: [payments_7d]}, merchant_payments";
+    assert_eq!(
+        told("merchant_payments, card", &format!("{seller}, card")),
+        ["changed service fraud: seller.payments_7d added"]
+    );
 }
 
 #[test]

@@ -109,7 +109,9 @@ fn a_type_changes_where_no_event_was_kept() {
     repo.write("orders.csv", "user_id,qty,ts\n1,2.5,2026-01-01T08:00:00Z\n");
     assert_eq!(repo.run("ingest --source orders --from orders.csv").code, Some(1));
     repo.write("shop.yaml", &typed("float64", ""));
-    let applied = repo.run("apply").done();
+    repo.run("apply")
+        .refused(&["v.q_1d of service s as int64: it becomes float64", "`tidemark apply --yes`"]);
+    let applied = repo.run("apply --yes").done();
     assert!(applied.stdout.contains("changed source orders: field qty changed"), "{applied:#?}");
     repo.run("dead-letters --source orders --retry").done();
     gives(&repo, "2.5");
@@ -146,7 +148,7 @@ fn a_field_that_was_added_is_taken_back_and_added_again() {
     repo.write("2.csv", "user_id,qty,ts,n\n1,10,2026-01-01T08:00:01Z,5\n");
     repo.run("ingest --source orders --from 2.csv").done();
     repo.write("shop.yaml", &plain);
-    let reverted = repo.run("apply").done();
+    let reverted = repo.run("apply --yes").done();
     assert!(reverted.stdout.contains("changed source orders: field n removed"), "{reverted:#?}");
     gives(&repo, "11");
     repo.write("3.csv", "user_id,qty,ts,n\n1,100,2026-01-01T08:00:02Z,7\n");

@@ -151,4 +151,13 @@ fn what_is_empty_is_named_last() {
     let ran = repo.run("train s --labels strangers.csv --time t --out out.csv --format json").done();
     assert!(ran.stderr.contains("warning: 1 feature is null in every row: v.spent_7d\nhelp: "), "{ran:#?}");
     assert_eq!(ran.json()["empty_features"], serde_json::json!(["v.spent_7d"]));
+    // A count of nothing is 0, which looks like a value.
+    let zeros = "warning: no label sees an event in view `v`, so these are 0 in every row: v.n_7d\nhelp: ";
+    assert!(ran.stderr.contains(zeros), "{ran:#?}");
+    assert_eq!(ran.json()["unseen_views"], serde_json::json!(["v"]));
+
+    repo.write("one.csv", "u,t\n8,2026-01-02T00:00:00Z\n1,2026-01-02T00:00:00Z\n");
+    let ran = repo.run("train s --labels one.csv --time t --out out.csv --format json").done();
+    assert!(!ran.stderr.contains("warning: "), "{ran:#?}");
+    assert_eq!(ran.json()["unseen_views"], serde_json::json!([]));
 }

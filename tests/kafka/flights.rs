@@ -293,7 +293,7 @@ impl Told {
     fn of(service: &ServicePlan, asked: &[CheckedLookup], wanted: impl Fn(&Window) -> bool) -> Self {
         let is_wanted = |place: &ServiceFeature| {
             let (view, feature) = service.feature(*place);
-            wanted(&view.windows[feature.window])
+            wanted(&view.plan.windows[feature.window])
         };
         // Derived features come after these.
         let values = asked.iter().flat_map(|asked| service.features.iter().zip(&asked.answer.values));

@@ -93,7 +93,7 @@ fn a_field_of_a_topic_is_added_and_taken_back_under_a_worker() {
     );
     let define = |text: &str| {
         world.write("orders.yaml", text);
-        world.tidemark(&["apply"]).done();
+        world.tidemark(&["apply", "--yes"]).done();
     };
     define(&plain);
     let worker = world.begin_command(&["ingest", "--source", "orders"]);

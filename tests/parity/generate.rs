@@ -103,7 +103,9 @@ fn definitions() -> impl Strategy<Value = String> {
     let time_travel = prop::sample::select(vec!["0s", "1s", "10s", "2m"]);
     let filter = prop::option::weighted(0.4, prop::sample::select(FILTERS.to_vec()));
     let max_age = prop::option::of(prop::sample::select(vec!["0s", "2s", "5m", "1d"]));
-    (prop::collection::vec(feature, 1..5), time_travel, filter, max_age).prop_map(|(features, time_travel, filter, max_age)| {
+    let service = prop::sample::select(vec![SERVICE.to_owned(), with_two_users()]);
+    let parts = (prop::collection::vec(feature, 1..5), time_travel, filter, max_age, service);
+    parts.prop_map(|(features, time_travel, filter, max_age, service)| {
         let features = features.into_iter().enumerate().map(|(index, (aggregate, windows))| {
             // Two windows of one length and different hops would have one name.
             let (fine, other): (Vec<&str>, Vec<&str>) = windows.into_iter().partition(|window| !window.contains(' '));
@@ -115,7 +117,7 @@ fn definitions() -> impl Strategy<Value = String> {
         let max_age = max_age.map_or(String::new(), |age| format!("    max_age: {age}\n"));
         format!(
             "{SOURCE}views:\n  - name: v\n    entity: user\n    source: clicks\n    time_travel: {time_travel}\n{filter}{max_age}    \
-             features:\n{features}      - {{name: n, aggregate: count(*), windows: [lifetime]}}\n{SERVICE}"
+             features:\n{features}      - {{name: n, aggregate: count(*), windows: [lifetime]}}\n{service}"
         )
     })
 }
@@ -139,6 +141,12 @@ services:
       - {name: per, expr: \"1000 / (v.n - amount)\"}
       - {name: whole, expr: \"div(1000, v.n - amount)\"}
 ";
+
+/// The service with the view in a second role as well.
+fn with_two_users() -> String {
+    let features = SERVICE.replace("[v]", "[v, {view: v, as: other, keys: {user: other_user}}]");
+    features + "      - {name: apart, expr: \"v.n - other.n\"}\n"
+}
 
 fn fields() -> impl Strategy<Value = [Value; 4]> {
     let integer = prop_oneof![

@@ -56,7 +56,7 @@ fn compare(
     token: &tidemark_kernel::Token,
     answer: &ServiceAnswer,
 ) -> Result<(), TestCaseError> {
-    let truth = world.truth(asked, token.at, Visibility::AsServed);
+    let truth = world.truth(asked, token, Visibility::AsServed);
     prop_assert_eq!(answer, &truth, "lookup and oracle at {}", token.at);
     Ok(())
 }
@@ -81,7 +81,10 @@ async fn parity(case: Case) -> Result<(), TestCaseError> {
     for visibility in [Visibility::AsKnown, Visibility::EventTime] {
         let truth: Vec<ServiceAnswer> = lookups
             .iter()
-            .map(|lookup| world.truth(&lookup.label.asked, lookup.label.at, visibility))
+            .map(|lookup| {
+                let token = lookup.label.token.as_ref().expect("each has one");
+                world.truth(&lookup.label.asked, token, visibility)
+            })
             .collect();
         prop_assert_eq!(
             trained(&world, &lookups, visibility).await,

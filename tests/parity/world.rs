@@ -14,7 +14,7 @@ use tidemark_kernel::source::EventTimes;
 use tidemark_kernel::value::FeatureType;
 use tidemark_kernel::value::arrow::{array_of, data_type};
 use tidemark_kernel::{
-    FeaturePlan, Partition, Position, ServicePlan, SourcePlan, Stamp, Time, Token, Value, Visibility,
+    Answer, FeaturePlan, Partition, Position, ServicePlan, SourcePlan, Stamp, Time, Token, Value, Visibility,
 };
 use tidemark_offline::{EventTable, Location, Positions};
 use tidemark_online::Lookups;
@@ -132,7 +132,12 @@ impl World {
 
     pub(crate) fn asked(&self, user: Option<i64>, amount: Option<i64>) -> BTreeMap<String, Value> {
         let value = |number: Option<i64>| number.map_or(Value::Null, Value::Int64);
-        [("user".to_owned(), value(user)), ("amount".to_owned(), value(amount))].into()
+        // The other user of a row, where the service has the view in a second role.
+        let other = amount.map(|amount| amount.rem_euclid(5));
+        let of_key = |name: &str| value(if name == "user" { user } else { other });
+        let service = self.service();
+        let keys = service.keys().into_iter().map(|key| (key.name.clone(), of_key(&key.name)));
+        keys.chain([("amount".to_owned(), value(amount))]).collect()
     }
 
     /// The answer to a lookup, and its token.
@@ -152,19 +157,26 @@ impl World {
         self.records[0].received
     }
 
-    /// What the oracle answers; `as_served` it sees what was received so far.
+    /// What the oracle answers to the row of a lookup with this token; `as_served` it sees what was received so far.
     pub(crate) fn truth(
         &self,
         asked: &BTreeMap<String, Value>,
-        at: Time,
+        token: &Token,
         visibility: Visibility,
     ) -> ServiceAnswer {
+        let at = token.at;
         let received = self.records.iter().zip(&self.offsets).take(self.received);
         let reach: Reach = received.map(|(record, offset)| (Partition(record.partition), *offset)).collect();
         let service = self.service();
         let entities = truth::entities(&service, asked);
-        let answer = self.history.answer(entities[0].as_ref(), at, visibility, &reach);
-        truth::assemble(&service, asked, &[answer]).expect("derived features")
+        let answers = service.views.iter().zip(&entities).map(|(view, entity)| {
+            // Of several entities, some may be asked about an instant before their horizon.
+            if visibility == Visibility::AsServed && token.views[&view.role].too_early {
+                return Answer::too_early(&view.plan, at);
+            }
+            self.history.answer(entity.as_ref(), at, visibility, &reach)
+        });
+        truth::assemble(&service, asked, &answers.collect::<Vec<_>>()).expect("derived features")
     }
 
     /// Writes every event, partition by partition.

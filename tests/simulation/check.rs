@@ -8,7 +8,7 @@ use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use tidemark_ingest::decode::Batch;
 use tidemark_ingest::{Advance, Memory, ViewWriter};
-use tidemark_kernel::{FeaturePlan, Fingerprint, Partition, Position, Span, Stamp, Time};
+use tidemark_kernel::{FeaturePlan, Fingerprint, Partition, Position, ServiceView, Span, Stamp, Time};
 use tidemark_offline::table::layout;
 use tidemark_offline::{Positions, TableKind};
 use tidemark_prove::truth::{self, ViewHistory};
@@ -285,20 +285,21 @@ fn lookups_are_what_the_oracle_says(
     let lookups = std::mem::take(&mut truth.lookups);
     // Before another version of the source came into force, records were served that have been read again since.
     let version = project.definitions().source("payments").version();
-    let is_of_now = |plan: &Arc<FeaturePlan>| plan.source_version.is_none_or(|of_plan| of_plan == version);
+    let is_of_now = |view: &ServiceView| view.plan.source_version.is_none_or(|of_plan| of_plan == version);
     let lookups = lookups
         .iter()
         .filter(|looked| looked.readings == truth.readings && looked.service.views.iter().all(is_of_now));
     for Looked { service, asked, token, answer, .. } in lookups {
         project.world.count("lookup compared");
         let mut answers = Vec::new();
-        for (plan, key) in service.views.iter().zip(truth::entities(service, asked)) {
+        for (view, key) in service.views.iter().zip(truth::entities(service, asked)) {
+            let plan = &view.plan;
             let of_plan = (plan.view.clone(), plan.fingerprint());
             if !histories.contains_key(&of_plan) {
                 histories.insert(of_plan.clone(), history(plan, of(plan, payments, clicks))?);
             }
             let history = &histories[&of_plan];
-            answers.push(history.served(key.as_ref(), token.at, &token.views[&plan.view]));
+            answers.push(history.served(key.as_ref(), token.at, &token.views[&view.role]));
         }
         let expected = truth::assemble(service, asked, &answers).map_err(|error| error.to_string())?;
         if expected != *answer {

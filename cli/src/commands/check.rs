@@ -2,9 +2,10 @@
 
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};
-use tidemark_registry::{Colour, Entity, Problems, Repo};
+use tidemark_registry::{Colour, Entity, Problems, Repo, losses};
 
 use crate::args::Global;
+use crate::commands::apply;
 use crate::console;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, counted};
@@ -20,8 +21,15 @@ pub(super) fn run(global: &Global, output: Output) -> Result<()> {
     };
     show(problems);
     let repo = loaded.as_ref().ok();
+    // Definitions can be checked whatever was applied before, also where that cannot be read.
+    let running = folder.running().ok().flatten();
+    let losses = repo.zip(running.as_ref()).map(|(repo, running)| losses(&running.repo, repo));
+    let losses = losses.unwrap_or_default();
+    apply::warn(&losses);
+    apply::note(&running.map(|running| running.drifted()).unwrap_or_default());
+    let lost: Vec<String> = losses.iter().map(ToString::to_string).collect();
     output.result(
-        || json!({"problems": json!(problems.report()), "repo": repo.map(describe)}),
+        || json!({"problems": json!(problems.report()), "losses": lost, "repo": repo.map(describe)}),
         || repo.map_or_else(|| total(problems), |repo| summary(repo) + &total(problems)),
     )?;
     if repo.is_some() { Ok(()) } else { Err(Failure::Told) }

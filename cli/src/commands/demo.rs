@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_engine::topics::{Reading, read};
-use tidemark_engine::{Candidate, Feed, Folder, Intake, Project, Training};
+use tidemark_engine::{Candidate, Feed, Folder, Intake, Losses, Project, Training};
 use tidemark_ingest::{Changed, FilesReport, Watch};
 use tidemark_kernel::ErrorKind;
 use tidemark_offline::Progress;
@@ -59,7 +59,8 @@ pub(super) async fn run(asked: &Demo, output: Output) -> Result<()> {
     drop(payments);
     let bars = Bars::default();
     let watch: Watch<'_> = &|progress| bars.ingest(progress);
-    let project = Candidate::read(&Folder::at(&asked.dir)?).await?.apply(&clock::host(), watch).await?;
+    let candidate = Candidate::read(&Folder::at(&asked.dir)?).await?;
+    let project = candidate.apply(Losses::Allow, &clock::host(), watch).await?;
     drop(bars);
     let found = find(&project, &services, &shape, &asked.dir).await?;
     output.result(|| report::json(&found), || report::text(&found, &services, &asked.dir))?;

@@ -7,7 +7,7 @@ use tidemark_engine::{Event, Tell};
 
 use crate::args::{self, Global};
 use crate::clock;
-use crate::commands::{check, ingest};
+use crate::commands::{apply, check, ingest};
 use crate::failure::{Result, problems, tell as tell_error};
 use crate::output::duration;
 use crate::progress::{Bars, say};
@@ -45,6 +45,7 @@ fn say_event(event: &Event<'_>) {
     match event {
         Event::Progress(_) => {}
         Event::Changes(changes) => changes.iter().for_each(say),
+        Event::Losses(losses) => apply::warn(losses),
         Event::SettingsLater => say("note: settings in tidemark.yaml take effect at the next start"),
         Event::Refused { error, version } => {
             match problems(*error) {

@@ -129,7 +129,7 @@ fn block(served: &Served, answer: &RowAnswer) -> String {
     }
     let mut views = Table::new(&["view", "newest event"]);
     for (view, newest) in served.plan().views.iter().zip(&answer.newest) {
-        views.row(vec![view.view.clone(), time(*newest)]);
+        views.row(vec![view.role.clone(), time(*newest)]);
     }
     format!("{features}\n{views}\nat     {}\ntoken  {}\n", answer.at, answer.token)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::Training;
-use tidemark_kernel::{FeaturePlan, ServicePlan, Visibility};
+use tidemark_kernel::{ServicePlan, ServiceView, Visibility};
 use tidemark_offline::Progress;
 use tidemark_offline::durable::FileError;
 use tidemark_offline::training::{FeatureSummary, Outside, Summary};
@@ -35,7 +35,8 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
             json!({
                 "out": out.to_string(), "rows": summary.rows, "bytes": size, "events_read": summary.events,
                 "seconds": took.as_secs_f64(), "failed_derived": summary.failed,
-                "empty_views": summary.empty_views, "empty_features": empty_features(&summary),
+                "empty_views": summary.empty_views, "unseen_views": summary.unseen_views,
+                "empty_features": empty_features(&summary),
                 "outside": summary.outside.iter().map(describe_outside).collect::<Vec<_>>(),
                 "naive_times": summary.has_naive_times, "features": features,
             })
@@ -60,6 +61,10 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
     Ok(())
 }
 
+/// What to do where labels and events do not meet.
+const COMPARE: &str =
+    "compare the keys and times of the labels with those of the events, and the filters with their values";
+
 /// How many features a warning names.
 const NAMED: usize = 10;
 
@@ -73,12 +78,24 @@ fn warn(service: &ServicePlan, summary: &Summary) {
         let features = counted(empty.len() as u64, "feature");
         let verb = if empty.len() == 1 { "is" } else { "are" };
         let message = format!("{features} {verb} null in every row: {}", names(&empty));
-        let help = "compare the keys and times of the labels with those of the events, and the filters with their values";
-        failure::show(Level::Warning, &message, Some(help));
+        failure::show(Level::Warning, &message, Some(COMPARE));
     }
-    for plan in plans(service, &summary.empty_views) {
-        let (view, source) = (&plan.view, &plan.source);
-        let features = names(&features_of(view, summary));
+    for ServiceView { plan, role, .. } in views_of(service, &summary.unseen_views) {
+        let is_told = |name: &&str| empty.contains(name);
+        let zeros: Vec<&str> = features_of(role, summary).into_iter().filter(|name| !is_told(name)).collect();
+        let is_outside =
+            |outside: &Outside| outside.view == *role && outside.before + outside.after == summary.rows;
+        if !zeros.is_empty() && !summary.outside.iter().any(is_outside) {
+            let message = format!(
+                "no label sees an event in view `{}`, so these are 0 in every row: {}",
+                plan.view,
+                names(&zeros)
+            );
+            failure::show(Level::Warning, &message, Some(COMPARE));
+        }
+    }
+    for ServiceView { plan, role, .. } in views_of(service, &summary.empty_views) {
+        let (features, source, view) = (names(&features_of(role, summary)), &plan.source, &plan.view);
         let message =
             format!("source `{source}` has no events: every feature of view `{view}` is empty: {features}");
         let help = "take events in with `tidemark ingest`; `tidemark status` says what was rejected";
@@ -88,7 +105,7 @@ fn warn(service: &ServicePlan, summary: &Summary) {
 
 fn warn_of_outside(service: &ServicePlan, outside: &Outside, summary: &Summary) {
     let Outside { view, before, after, first, last } = outside;
-    let Some(plan) = plans(service, std::slice::from_ref(view)).next() else { return };
+    let Some(ServiceView { plan, .. }) = views_of(service, std::slice::from_ref(view)).next() else { return };
     let mut places = Vec::new();
     if *before > 0 {
         places.push(format!("{} at or before the first event ({first})", count(*before as u64)));
@@ -108,15 +125,15 @@ fn warn_of_outside(service: &ServicePlan, outside: &Outside, summary: &Summary) 
     failure::show(Level::Warning, &message, Some(help));
 }
 
-/// The plans of these views.
-fn plans<'r>(service: &'r ServicePlan, views: &'r [String]) -> impl Iterator<Item = &'r FeaturePlan> {
-    service.views.iter().filter(move |plan| views.contains(&plan.view)).map(|plan| &**plan)
+/// The views of these roles.
+fn views_of<'r>(service: &'r ServicePlan, roles: &'r [String]) -> impl Iterator<Item = &'r ServiceView> {
+    service.views.iter().filter(move |view| roles.contains(&view.role))
 }
 
-/// The names of a view's features.
-fn features_of<'s>(view: &str, summary: &'s Summary) -> Vec<&'s str> {
+/// The names of a view's features, by its role.
+fn features_of<'s>(role: &str, summary: &'s Summary) -> Vec<&'s str> {
     let names = summary.features.iter().map(|feature| feature.name.as_str());
-    names.filter(|name| name.split_once('.').is_some_and(|(of, _)| of == view)).collect()
+    names.filter(|name| name.split_once('.').is_some_and(|(of, _)| of == role)).collect()
 }
 
 /// The features that are null in every row, but those of views without events.
@@ -156,7 +173,8 @@ fn keys(asked: &Train) -> Result<BTreeMap<String, String>> {
     for (key, column) in &asked.keys {
         if let Some(before) = keys.insert(key.clone(), column.clone()) {
             let message = format!("`{key}` is mapped twice, to `{before}` and to `{column}`");
-            let help = "give each key one column: two roles of one entity are two views, each with an entity of its own";
+            let help = "give each key one column; a service that takes a view in two roles names each role's keys: \
+                        `{view: VIEW, as: buyer, keys: {user_id: buyer_id}}`";
             return Err(Failure::mistake(message, help));
         }
     }

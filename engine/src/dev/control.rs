@@ -1,7 +1,7 @@
 //! Commands for a project that runs, from the same process.
 
 use tidemark_ingest::IngestError;
-use tidemark_registry::{Change, Problems};
+use tidemark_registry::{Change, Loss, Problems};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Result;
@@ -12,6 +12,11 @@ use crate::project::Project;
 pub struct Outcome {
     /// What they changed, in order.
     pub changes: Vec<Change>,
+    /// What services answered before and do not any more.
+    pub losses: Vec<Loss>,
+    /// The views and services of the version before that mean something else in this version of Tidemark than in the one that
+    /// applied them.
+    pub reread: Vec<String>,
     /// Whether they meant anything else than the version before.
     pub is_change: bool,
     /// Whether settings have changed, which take effect at the next start.
@@ -65,7 +70,8 @@ impl Control {
         }
     }
 
-    /// Applies the definitions of the folder, and backfills what they change.
+    /// Applies the definitions of the folder, and backfills what they change. As with definitions that it finds changed by
+    /// itself, what services lose by them is no reason to refuse them.
     ///
     /// # Errors
     /// Fails where they are refused; the version before goes on.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::control::{Controlled, Outcome};
 use super::feeds::Feeds;
-use super::tell_unmatched;
+use super::{tell_losses, tell_unmatched};
 use crate::Result;
 use crate::candidate::Candidate;
 use crate::error::EngineError;
@@ -153,17 +153,19 @@ impl Definitions {
     async fn apply(&mut self) -> Result<Outcome, Failed> {
         let candidate = Candidate::read(self.project.folder()).await.map_err(Failed::Refused)?;
         let is_change = candidate.is_change();
-        let Candidate { repo, changes, .. } = candidate;
+        let Candidate { repo, changes, losses, reread, .. } = candidate;
         let settings_later = repo.project != self.settings;
         let warnings = repo.warnings.clone();
         if is_change {
             (self.tell)(Event::Changes(&changes));
+            tell_losses(&self.tell, &losses);
             if settings_later {
                 (self.tell)(Event::SettingsLater);
             }
             self.run(repo).await?;
         }
-        Ok(Outcome { changes, is_change, settings_later, warnings, version: self.project.version })
+        let version = self.project.version;
+        Ok(Outcome { changes, losses, reread, is_change, settings_later, warnings, version })
     }
 
     /// The generations that answer are switched view by view as they are backfilled; the services follow at once. What

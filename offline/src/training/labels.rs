@@ -21,7 +21,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidemark_expr::closest;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::value::{Type, Unit};
-use tidemark_kernel::{EntityKey, Explain, FeaturePlan, Time, Token, Value};
+use tidemark_kernel::{EntityKey, Explain, ServiceView, Time, Token, Value};
 
 use super::LabelSource;
 use super::declared::{self, Misfit, Texts, declared};
@@ -268,16 +268,16 @@ impl Labels {
         (message, help.to_owned())
     }
 
-    /// The entity of each label in one view; none where a part of its key is null. `asked` has the columns of all
+    /// The entity of each label in one view and role; none where a part of its key is null. `asked` has the columns of all
     /// its keys, which `column_of` names.
     pub(super) fn keys(
         &self,
-        plan: &FeaturePlan,
+        view: &ServiceView,
         asked: &KeyColumns,
         column_of: impl Fn(&str) -> String,
     ) -> Vec<Option<EntityKey>> {
         let parts: Vec<&ArrayRef> =
-            plan.keys.iter().filter_map(|key| asked.get(&(column_of(&key.name), key.ty.name()))).collect();
+            view.keys.iter().filter_map(|key| asked.get(&(column_of(&key.name), key.ty.name()))).collect();
         let key = |row| {
             let values: Vec<Value> = parts.iter().map(|part| value_at(part, row)).collect();
             EntityKey::encode(&values)

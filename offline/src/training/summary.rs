@@ -9,12 +9,16 @@ use tidemark_kernel::{FeaturePlan, Span, Time, TimeRange};
 pub struct Summary {
     /// Its rows: those of the label file.
     pub rows: usize,
-    /// How many rows of event tables were read, once for each view.
+    /// How many rows of event tables were read, once for each role of each view.
     pub events: u64,
     /// How many evaluations of derived features failed; their values are null.
     pub failed: u64,
-    /// The views whose source has no events at all: every feature of theirs is empty in every row.
+    /// The views whose source has no events at all, by their roles in the service: every feature of theirs is empty in
+    /// every row.
     pub empty_views: Vec<String>,
+    /// The views whose source has events of which no label sees any, by their roles in the service: counts are 0 in every
+    /// row, and everything else is null.
+    pub unseen_views: Vec<String>,
     /// The views with labels about instants at which none of their windows can see an event.
     pub outside: Vec<Outside>,
     /// Whether label times name no zone, and so were read as UTC.
@@ -26,7 +30,7 @@ pub struct Summary {
 /// Labels that a view cannot answer from any event, whatever their entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outside {
-    /// The view.
+    /// The view, by its role in the service.
     pub view: String,
     /// How many labels are so early that every window ends at or before the first event of the view's source.
     pub before: usize,
@@ -49,13 +53,17 @@ pub struct FeatureSummary {
 
 /// The labels from which a view's windows see none of the events, whose times are in this range; none where there are
 /// no such labels.
-pub(super) fn find_outside(plan: &FeaturePlan, times: &[Time], events: TimeRange) -> Option<Outside> {
+pub(super) fn find_outside(
+    (role, plan): (&str, &FeaturePlan),
+    times: &[Time],
+    events: TimeRange,
+) -> Option<Outside> {
     let is_before = |at: Time| plan.windows.iter().all(|window| window.edges(at).end <= events.start);
     let is_after = |at: Time| plan.windows.iter().all(|window| window.edges(at).start >= events.end);
     let before = times.iter().filter(|at| is_before(**at)).count();
     let after = times.iter().filter(|at| is_after(**at)).count();
     let (first, last) = (events.start, events.end.minus(Span::TICK));
-    (before + after > 0).then(|| Outside { view: plan.view.clone(), before, after, first, last })
+    (before + after > 0).then(|| Outside { view: role.to_owned(), before, after, first, last })
 }
 
 /// How often each feature is null.

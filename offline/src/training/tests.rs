@@ -86,7 +86,7 @@ fn service() -> Arc<ServicePlan> {
     Arc::new(ServicePlan {
         name: "fraud".into(),
         features: [3, 0, 1, 2].map(feature).to_vec(),
-        views: vec![plan],
+        views: vec![plan.into()],
         request: vec![Typed { name: "asked".into(), ty: Type::Float64 }],
         derived: vec![Derived { name: "ratio".into(), sql: "asked / pay.last".into(), ty: Type::Float64 }],
     })
@@ -756,7 +756,7 @@ fn a_label_is_too_late_only_where_no_window_reaches_the_last_event() {
     let [last, at, after] = ["1970-01-02T12:00:00Z", "1970-01-03T20:00:00Z", "1970-01-04T00:00:00Z"]
         .map(|text| Time::parse(text).unwrap());
     let events = TimeRange { start: Time::from_millis(0), end: last.next() };
-    let found = summary::find_outside(&plan, &[at, after], events);
+    let found = summary::find_outside(("pay", &plan), &[at, after], events);
     assert_eq!(found.map(|outside| (outside.before, outside.after)), Some((0, 1)));
 }
 

@@ -1,7 +1,7 @@
 //! Tokens held against labels, plans and tables: whether `as_served` can see again what the lookups saw.
 
 use tidemark_kernel::token::ViewToken;
-use tidemark_kernel::{FeaturePlan, Position, Time, Token};
+use tidemark_kernel::{FeaturePlan, Position, ServiceView, Time, Token};
 
 use super::error::{TokenProblem, TrainError};
 use super::labels::Labels;
@@ -28,17 +28,17 @@ pub(super) fn read(
     Ok(tokens.into_iter().collect::<Option<_>>().unwrap_or_default())
 }
 
-/// Checks that the tokens are of this version of the view and that its table holds what they saw.
+/// Checks that the tokens are of this version of the view, and that its table holds what they saw of it in this role.
 pub(super) fn check(
     labels: &Labels,
     tokens: &[Token],
-    plan: &FeaturePlan,
+    view: &ServiceView,
     table: &EventTable,
 ) -> Result<(), TrainError> {
     let retractions = if tokens.is_empty() { Vec::new() } else { table.retractions()? };
     let checked = |token: &Token| {
-        let view = token.views.get(&plan.view).ok_or_else(|| TokenProblem::NoView(plan.view.clone()))?;
-        check_view(view, plan, table, &retractions)
+        let seen = token.views.get(&view.role).ok_or_else(|| TokenProblem::NoView(view.role.clone()))?;
+        check_view(seen, &view.plan, table, &retractions)
     };
     let mut problems = LabelProblems::default();
     for (at, token) in tokens.iter().enumerate() {

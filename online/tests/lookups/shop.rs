@@ -72,7 +72,7 @@ pub(crate) fn fraud() -> ServicePlan {
     let place = |view, feature| ServiceFeature { view, feature };
     ServicePlan {
         name: "fraud".into(),
-        views: vec![Arc::new(payments()), Arc::new(logins())],
+        views: vec![Arc::new(payments()).into(), Arc::new(logins()).into()],
         features: vec![place(0, 0), place(0, 1), place(0, 2), place(0, 3), place(1, 0)],
         request: vec![Field { name: "amount".into(), ty: Type::Float64 }],
         derived: vec![Derived {

@@ -316,10 +316,10 @@ async fn training(engines: &Engines, asked: &[CheckedLookup]) -> Result<Vec<Serv
 
 async fn oracle(engines: &Engines, asked: &[CheckedLookup]) -> Result<Vec<ServiceAnswer>, CompareError> {
     let mut histories = Vec::with_capacity(engines.service.views.len());
-    for (index, plan) in engines.service.views.iter().enumerate() {
+    for (index, view) in engines.service.views.iter().enumerate() {
         let wanted =
             asked.iter().filter_map(|asked| truth::entities(&engines.service, &asked.row)[index].clone());
-        histories.push(history(engines, plan, wanted.collect()).await?);
+        histories.push(history(engines, &view.plan, wanted.collect()).await?);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = asked.len().div_ceil(threads).max(1);
@@ -354,9 +354,9 @@ fn truth(
     asked: &CheckedLookup,
 ) -> Result<ServiceAnswer, CompareError> {
     let entities = truth::entities(service, &asked.row);
-    let views = histories.iter().zip(&entities);
-    let answers = views.map(|(history, entity)| {
-        let (at, token) = (asked.answer.at, asked.answer.token.views.get(&history.plan().view));
+    let views = service.views.iter().zip(histories.iter().zip(&entities));
+    let answers = views.map(|(view, (history, entity))| {
+        let (at, token) = (asked.answer.at, asked.answer.token.views.get(&view.role));
         let unseen = || history.answer(None, at, Visibility::AsServed, &BTreeMap::new());
         token.map_or_else(unseen, |token| history.served(entity.as_ref(), at, token))
     });
@@ -421,6 +421,6 @@ fn differences(
 
 /// The features of a service, then its views' newest events.
 fn names(service: &ServicePlan) -> Vec<String> {
-    let newest = service.views.iter().map(|view| format!("newest event of {}", view.view));
+    let newest = service.views.iter().map(|view| format!("newest event of {}", view.role));
     service.columns().map(|column| column.name).chain(newest).collect()
 }

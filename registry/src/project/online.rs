@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::is_address;
+use super::{check_folder, is_address};
 use crate::environment::{self, Environment, SettingError, expand};
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
@@ -55,6 +55,9 @@ impl Online {
             "embedded" => {
                 foreign(&shape, "url", store, reading);
                 let path = shape.text("path", reading);
+                if let Some(path) = path {
+                    check_folder(path, "`online`", reading);
+                }
                 Some(path.map_or_else(Self::default, |path| Self::Embedded { path: path.value.clone() }))
             }
             "redis" => {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tidemark_expr::closest;
 use tidemark_kernel::plan::{Feature, FeaturePlan};
-use tidemark_kernel::service::{Derived, ServiceFeature, ServicePlan};
+use tidemark_kernel::service::{Derived, ServiceFeature, ServicePlan, ServiceView};
+use tidemark_kernel::value::Field;
 use tidemark_kernel::value::Type;
 
-use super::{DerivedDeclaration, ServiceDeclaration};
+use super::{ChosenDeclaration, DerivedDeclaration, RoleDeclaration, ServiceDeclaration};
 use crate::expression::{self, Scope};
 use crate::field::FieldDeclaration;
 use crate::file::Place;
@@ -29,7 +30,13 @@ pub(crate) fn compile(
 ) -> Option<ServicePlan> {
     let before = reading.errors();
     let mut compiler = Compiler { all: views, views: Vec::new(), chosen: Vec::new(), whole: true, reading };
-    service.features.iter().for_each(|text| compiler.choose(text));
+    for chosen in &service.features {
+        match chosen {
+            ChosenDeclaration::Named(text) => compiler.choose(text),
+            ChosenDeclaration::Role(role) => compiler.choose_role(role),
+        }
+    }
+    compiler.roles();
     compiler.keys();
     compiler.names(service);
     let scope = compiler.scope(&service.request);
@@ -51,8 +58,8 @@ pub(crate) fn compile(
 
 struct Compiler<'v, 'r, 'f> {
     all: &'v Views,
-    /// The views used so far.
-    views: Vec<Arc<FeaturePlan>>,
+    /// The views used so far, in their roles.
+    views: Vec<ServiceView>,
     /// The features chosen so far, and by which text.
     chosen: Vec<(ServiceFeature, Place)>,
     /// Whether every view that is named has a plan.
@@ -68,7 +75,8 @@ impl Compiler<'_, '_, '_> {
         }
         match self.all.get(&text.value) {
             Some(Some(plan)) => {
-                (0..plan.features.len()).for_each(|feature| self.add(plan, feature, text.place))
+                let view = ServiceView::from(Arc::clone(plan));
+                (0..plan.features.len()).for_each(|feature| self.add(&view, feature, text.place));
             }
             Some(None) => self.whole = false,
             None => self.choose_short(text),
@@ -86,14 +94,41 @@ impl Compiler<'_, '_, '_> {
             }
         };
         if let Some(found) = plan.features.iter().position(|known| known.name == feature) {
-            return self.add(plan, found, text.place);
+            return self.add(&ServiceView::from(Arc::clone(plan)), found, text.place);
         }
+        let place = text.within(self.reading.files, view.len() + 1..text.value.len());
+        self.no_feature(plan, feature, place);
+    }
+
+    fn no_feature(&mut self, plan: &FeaturePlan, feature: &str, place: Place) {
         self.whole = false;
-        let names = plan.features.iter().map(|feature| feature.name.as_str());
+        let (view, names) = (&plan.view, plan.features.iter().map(|feature| feature.name.as_str()));
         let help = suggest::help(feature, &format!("features of `{view}`"), names);
         let message = format!("view `{view}` has no feature `{feature}`");
-        let place = text.within(self.reading.files, view.len() + 1..text.value.len());
         self.reading.report(Problem::error(place, message).help(help));
+    }
+
+    /// Adds a view in a role.
+    fn choose_role(&mut self, role: &RoleDeclaration) {
+        let (name, place) = (&role.view.value, role.view.place);
+        let plan = match self.all.get(name) {
+            Some(Some(plan)) => plan,
+            Some(None) => return self.whole = false,
+            None => {
+                self.whole = false;
+                return self.reading.unknown("view", (name, place), self.all.keys().map(String::as_str));
+            }
+        };
+        let Some(view) = role.view(plan, self.reading) else { return self.whole = false };
+        if role.features.is_empty() {
+            (0..plan.features.len()).for_each(|feature| self.add(&view, feature, role.place()));
+        }
+        for wanted in &role.features {
+            match plan.features.iter().position(|known| known.name == wanted.value) {
+                Some(feature) => self.add(&view, feature, wanted.place),
+                None => self.no_feature(plan, &wanted.value, wanted.place),
+            }
+        }
     }
 
     fn choose_short(&mut self, text: &Scalar) {
@@ -104,7 +139,7 @@ impl Compiler<'_, '_, '_> {
         });
         let found: Vec<(&Arc<FeaturePlan>, usize)> = found.collect();
         match found[..] {
-            [(plan, feature)] => self.add(plan, feature, text.place),
+            [(plan, feature)] => self.add(&ServiceView::from(Arc::clone(plan)), feature, text.place),
             [] => self.nothing(text),
             _ => {
                 let names: Vec<String> = found
@@ -136,17 +171,20 @@ impl Compiler<'_, '_, '_> {
         self.reading.report(Problem::error(text.place, message).help(help));
     }
 
-    fn add(&mut self, plan: &Arc<FeaturePlan>, feature: usize, place: Place) {
-        let known = self.views.iter().position(|known| known.view == plan.view);
-        let view = known.unwrap_or_else(|| {
-            self.views.push(Arc::clone(plan));
+    fn add(&mut self, view: &ServiceView, feature: usize, place: Place) {
+        let known = self.views.iter().position(|known| known.role == view.role);
+        let index = known.unwrap_or_else(|| {
+            self.views.push(view.clone());
             self.views.len() - 1
         });
-        let added = ServiceFeature { view, feature };
+        if self.views[index] != *view {
+            return self.other_role(index, view, place);
+        }
+        let added = ServiceFeature { view: index, feature };
         match self.chosen.iter().find(|(known, _)| *known == added) {
             None => self.chosen.push((added, place)),
             Some((_, first)) => {
-                let message = format!("`{}` is listed twice", plan.qualified(&plan.features[feature]));
+                let message = format!("`{}` is listed twice", view.qualified(&view.plan.features[feature]));
                 let problem = Problem::error(place, message).label("listed again");
                 let problem = problem.related(*first, "listed first");
                 self.reading.report(problem.help("keep one of them".to_owned()));
@@ -154,20 +192,55 @@ impl Compiler<'_, '_, '_> {
         }
     }
 
+    /// Reports a role whose name is that of another view's, or of the same view's with other keys.
+    fn other_role(&mut self, known: usize, view: &ServiceView, place: Place) {
+        self.whole = false;
+        let other = &self.views[known];
+        let what = if other.plan.view == view.plan.view { "with other keys" } else { "of another view" };
+        let message = format!("`{}` is named twice, once {what}", view.role);
+        let mut problem = Problem::error(place, message).label("named again");
+        if let Some(first) = self.first_place(known) {
+            problem = problem.related(first, "named first");
+        }
+        self.reading.report(problem.help("give each role a name of its own with `as`".to_owned()));
+    }
+
+    /// Two roles of a view with the same keys would always have the same values.
+    fn roles(&mut self) {
+        let views = self.views.iter().enumerate();
+        let same = views.filter_map(|(index, view)| {
+            let is_same = |other: &ServiceView| other.plan.view == view.plan.view && other.keys == view.keys;
+            Some((index, self.views[..index].iter().position(is_same)?))
+        });
+        for (index, first) in same.collect::<Vec<_>>() {
+            let (role, other) = (&self.views[index].role, &self.views[first].role);
+            let message = format!("the roles `{other}` and `{role}` have the same keys, so the same values");
+            let help = "name the columns of one of them: `keys: {KEY: COLUMN}`";
+            let (Some(place), Some(first)) = (self.first_place(index), self.first_place(first)) else {
+                continue;
+            };
+            let problem = Problem::error(place, message).related(first, format!("`{other}`"));
+            self.reading.report(problem.help(help.to_owned()));
+        }
+    }
+
+    /// Where a view was named first, in its role.
+    fn first_place(&self, view: usize) -> Option<Place> {
+        self.chosen.iter().find(|(feature, _)| feature.view == view).map(|(_, place)| *place)
+    }
+
     /// A key that two views share has one type.
     fn keys(&mut self) {
-        let mut first: BTreeMap<&str, (&FeaturePlan, Type)> = BTreeMap::new();
-        for (view, plan) in self.views.iter().enumerate() {
-            for key in &plan.keys {
-                let (other, ty) = *first.entry(&key.name).or_insert((plan, key.ty));
-                if ty == key.ty {
+        let mut first: BTreeMap<&str, (&str, Type)> = BTreeMap::new();
+        for (index, view) in self.views.iter().enumerate() {
+            for Field { name, ty: own } in &view.keys {
+                let (a, ty) = *first.entry(name).or_insert((&view.role, *own));
+                if ty == *own {
                     continue;
                 }
-                let (name, a, b) = (&key.name, &other.view, &plan.view);
-                let message = format!("key `{name}` is {ty} in view `{a}` and {} in view `{b}`", key.ty);
-                let place =
-                    self.chosen.iter().find(|(feature, _)| feature.view == view).map(|(_, place)| *place);
-                if let Some(place) = place {
+                let b = &view.role;
+                let message = format!("key `{name}` is {ty} in view `{a}` and {own} in view `{b}`");
+                if let Some(place) = self.first_place(index) {
                     let help =
                         "one lookup gives one value: declare the keys alike, or name one of them otherwise";
                     self.reading.report(Problem::error(place, message).help(help.to_owned()));
@@ -179,7 +252,7 @@ impl Compiler<'_, '_, '_> {
     /// Keys, request fields and derived features are columns of one row.
     fn names(&mut self, service: &ServiceDeclaration) {
         let keys: Vec<&str> =
-            self.views.iter().flat_map(|plan| &plan.keys).map(|key| key.name.as_str()).collect();
+            self.views.iter().flat_map(|view| &view.keys).map(|key| key.name.as_str()).collect();
         let request = service.request.iter().map(|field| ("request field", &field.name));
         let derived = service.derived.iter().map(|derived| ("derived feature", &derived.name));
         let mut first: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
@@ -211,9 +284,9 @@ impl Compiler<'_, '_, '_> {
         Scope::of_service(chosen, request.iter().map(FieldDeclaration::field))
     }
 
-    fn feature(&self, feature: ServiceFeature) -> (&FeaturePlan, &Feature) {
-        let plan = &self.views[feature.view];
-        (plan, &plan.features[feature.feature])
+    fn feature(&self, feature: ServiceFeature) -> (&ServiceView, &Feature) {
+        let view = &self.views[feature.view];
+        (view, &view.plan.features[feature.feature])
     }
 
     fn derive(&mut self, derived: &DerivedDeclaration, scope: &Scope) -> Option<Derived> {
@@ -227,21 +300,38 @@ impl Compiler<'_, '_, '_> {
 
     /// Where a problem since `before` is about a feature that exists but is not listed, says so.
     fn unlisted(&mut self, before: usize) {
-        let (files, all) = (self.reading.files, self.all);
-        for problem in &mut self.reading.problems[before..] {
-            let name = files.text(problem.place);
-            let exists =
-                |plan: &Arc<FeaturePlan>, feature: &str| plan.features.iter().any(|f| f.name == feature);
-            let plan =
-                name.split_once('.').and_then(|(view, feature)| Some((all.get(view)?.as_ref()?, feature)));
-            let chosen = self.chosen.iter().any(|(feature, _)| {
-                let plan = &self.views[feature.view];
-                plan.qualified(&plan.features[feature.feature]) == name
-            });
-            if !chosen && plan.is_some_and(|(plan, feature)| exists(plan, feature)) {
+        let files = self.reading.files;
+        for at in before..self.reading.problems.len() {
+            let advice = self.listing(files.text(self.reading.problems[at].place));
+            if let Some(advice) = advice {
+                let problem = &mut self.reading.problems[at];
                 problem.label = Some("the service does not list it".to_owned());
-                problem.help = Some(format!("add `{name}` to the service's `features`"));
+                problem.help = Some(advice);
             }
         }
+    }
+
+    /// How to list a feature that exists and is not listed; none for anything else.
+    fn listing(&self, name: &str) -> Option<String> {
+        let (of, feature) = name.split_once('.')?;
+        let has = |plan: &FeaturePlan| plan.features.iter().any(|known| known.name == feature);
+        let is_listed = |(chosen, _): &(ServiceFeature, Place)| {
+            let (view, feature) = self.feature(*chosen);
+            view.qualified(feature) == name
+        };
+        if self.chosen.iter().any(is_listed) {
+            return None;
+        }
+        let is_role = |view: &&ServiceView| **view != ServiceView::from(Arc::clone(&view.plan));
+        if let Some(view) = self.views.iter().filter(is_role).find(|view| view.role == of) {
+            return has(&view.plan).then(|| format!("add `{feature}` to the `features` of `{of}`"));
+        }
+        let plan = self.all.get(of)?.as_ref().filter(|plan| has(plan))?;
+        let roles = self.views.iter().filter(|view| view.plan.view == plan.view && view.role != *of);
+        let roles: Vec<String> = roles.map(|view| format!("`{}.{feature}`", view.role)).collect();
+        Some(match roles.is_empty() {
+            true => format!("add `{name}` to the service's `features`"),
+            false => format!("the service names `{of}` by its role: write {}", roles.join(" or ")),
+        })
     }
 }

@@ -51,12 +51,14 @@ impl<'s> Oracle<'s> {
         let entities = truth::entities(&question.service, &question.asked);
         let views = || question.service.views.iter().zip(&entities);
         let served = question.visibility == Visibility::AsServed;
-        let early: Vec<bool> =
-            views().map(|(view, key)| served && self.is_too_early(view, key.as_ref(), question)).collect();
+        let early: Vec<bool> = views()
+            .map(|(view, key)| served && self.is_too_early(&view.plan, key.as_ref(), question))
+            .collect();
         if early.iter().all(|early| *early) && !early.is_empty() {
             return Ok(Reply::TooEarly);
         }
         let answers = views().zip(&early).map(|((view, key), early)| {
+            let view = &view.plan;
             if *early {
                 return Answer::too_early(view, question.at);
             }

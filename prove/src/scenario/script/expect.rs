@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemark_kernel::service::ServiceFeature;
 use tidemark_kernel::value::FeatureType;
-use tidemark_kernel::{ServicePlan, Type, Value, Visibility};
+use tidemark_kernel::{ServicePlan, ServiceView, Type, Value, Visibility};
 use tidemark_registry::Repo;
 
 use super::{Context, Question, cell};
@@ -87,9 +87,10 @@ fn unnamed(context: Context<'_>, table: &Table) -> ScenarioError {
 
 /// Every feature of every view.
 fn everything(repo: &Repo) -> ServicePlan {
-    let views: Vec<_> = repo.views.values().cloned().collect();
-    let of_view =
-        |view: usize| (0..views[view].features.len()).map(move |feature| ServiceFeature { view, feature });
+    let views: Vec<ServiceView> = repo.views.values().cloned().map(ServiceView::from).collect();
+    let of_view = |view: usize| {
+        (0..views[view].plan.features.len()).map(move |feature| ServiceFeature { view, feature })
+    };
     let features = (0..views.len()).flat_map(of_view).collect();
     ServicePlan { name: "every_view".to_owned(), features, views, request: Vec::new(), derived: Vec::new() }
 }
@@ -133,7 +134,7 @@ fn outputs(service: &ServicePlan) -> Vec<(String, String, Output)> {
         (column.name, short.clone(), Output::Feature { index, ty: column.ty })
     });
     let newest = service.views.iter().enumerate().map(|(index, view)| {
-        (format!("{}.newest", view.view), "newest".to_owned(), Output::Newest { view: index })
+        (format!("{}.newest", view.role), "newest".to_owned(), Output::Newest { view: index })
     });
     features.chain(newest).collect()
 }
