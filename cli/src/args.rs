@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tidemark_ingest::files::pattern_in;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::Unit;
 use tidemark_kernel::{Partition, Position, PositionRange, Span, Time, Visibility};
 
@@ -100,6 +101,7 @@ Examples:
   tidemark ingest                                             every feed of the repo
   tidemark ingest --from january.parquet --source payments    these files
   tidemark ingest --from 'data/*.csv' 'more/*.jsonl' --source payments
+  tidemark ingest --from lake --source payments               all files in a folder, at any depth
   tidemark ingest --until-idle                                what there is, then end
   tidemark ingest --source payments --member worker-1 --http 0.0.0.0:8080 --log json
   tidemark ingest --source payments --from january.csv --replace    it was corrected
@@ -109,7 +111,7 @@ A file is known by its content: seen again, under any name, it is skipped. A fil
 with other content is refused until you say what it is (--replace, --append, --as-new). Killed at any moment
 and started again, an ingest goes on where it was. Records that are no events are kept as dead letters, and
 the reasons are printed. The exit code is 1 where no row of a file, or with --until-idle no record at
-all, was an event.
+all, was an event. A folder named `country=DE` is a column `country` of its files.
 
 Where a source has a `kafka` feed, it goes on reading until it is stopped (Ctrl-C, SIGTERM). Any number
 of processes may share a topic: start the same command again, elsewhere, on the same data and Redis.
@@ -141,6 +143,7 @@ Examples:
   tidemark train fraud --labels labels.csv --time at_time --out training.parquet
   tidemark train fraud --labels labels.csv --time ts --key user_id=customer --status --out out.parquet
   tidemark train fraud --labels 'labels/day=2026-*/*.parquet' --time epoch --unit s --out out.parquet
+  tidemark train fraud --labels till.csv --time sold_at --zone Europe/Berlin --out out.parquet
   tidemark train fraud --labels served.csv --time at --visibility as_served --token token --out o.parquet
 
 Every label row comes out once, in its order, with the features behind its own columns. Files of a folder
@@ -302,7 +305,8 @@ pub(crate) struct Dev {
 
 #[derive(Args, Debug)]
 pub(crate) struct Ingest {
-    /// Files or patterns: Parquet, CSV or TSV with a header, JSON lines, text also .gz or .zst [default: the feeds of the repo]
+    /// Files, folders or patterns: Parquet, CSV or TSV with a header, JSON lines, text also .gz or .zst [default: the feeds of the
+    /// repo]
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
     pub(crate) from: Vec<String>,
     /// Only this source and its views; with --from, the one that the files hold events of
@@ -414,6 +418,9 @@ pub(crate) struct Train {
     /// The unit of label times that are numbers since 1970: s, ms, us or ns
     #[arg(long, value_name = "UNIT", value_parser = unit)]
     pub(crate) unit: Option<Unit>,
+    /// The zone of times in label columns that name none, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(crate) zone: Option<Zone>,
     /// The training set to write, .parquet or .csv
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
@@ -424,7 +431,7 @@ pub(crate) struct Train {
     /// The label column with the lookups' tokens, for as_served
     #[arg(long, value_name = "COLUMN")]
     pub(crate) token: Option<String>,
-    /// The label column of a key, where it has another name
+    /// The label column of a key or request field, where it has another name
     #[arg(long = "key", value_name = "KEY=COLUMN", value_parser = pair)]
     pub(crate) keys: Vec<(String, String)>,
     /// Add a status for each feature and the newest event time for each view
@@ -498,6 +505,11 @@ fn age(text: &str) -> Result<Age, String> {
 fn unit(text: &str) -> Result<Unit, String> {
     let unit = Unit::NAMED.iter().find(|(name, _)| *name == text).map(|(_, unit)| *unit);
     unit.ok_or_else(|| "expected s, ms, us or ns".to_owned())
+}
+
+fn zone(text: &str) -> Result<Zone, String> {
+    let none = || "expected a time zone of the IANA database, such as Europe/Berlin or UTC".to_owned();
+    Zone::named(text).ok_or_else(none)
 }
 
 fn visibility(text: &str) -> Result<Visibility, String> {

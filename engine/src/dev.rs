@@ -106,10 +106,12 @@ impl Dev {
     }
 }
 
-/// A pattern that matches no file may match one later; any other error of a pattern is one.
+/// A pattern that matches no file may match one later, and an empty folder may get one; any other error of a pattern is one.
 fn tell_unmatched(tell: &Tell, source: &str, error: IngestError) {
     match error {
-        IngestError::NoFile(pattern) => tell(Event::NoFiles { source, pattern: &pattern }),
+        IngestError::NoFile(pattern) | IngestError::Folder(pattern) => {
+            tell(Event::NoFiles { source, pattern: &pattern })
+        }
         error => tell(Event::FilesFailed { source, error: &error.into() }),
     }
 }

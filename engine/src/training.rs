@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tidemark_kernel::Visibility;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::Unit;
 use tidemark_offline::{
     Effort, LabelSource, Progress, Summary, TrainRequest, TrainingSet, label_files, train,
@@ -24,7 +25,9 @@ pub struct Training {
     pub time: String,
     /// The unit of label times that are numbers.
     pub unit: Option<Unit>,
-    /// The label columns of keys, by the service's name for the key; a key not named has a column of its own name.
+    /// The zone of times in label columns that name none; UTC without one.
+    pub zone: Option<Zone>,
+    /// The label columns of keys and request fields, by the service's names; one that is not named has a column of its own name.
     pub keys: BTreeMap<String, String>,
     /// Which events labels see.
     pub visibility: Visibility,
@@ -43,6 +46,7 @@ impl Training {
             labels: labels.into(),
             time: time.into(),
             unit: None,
+            zone: None,
             keys: BTreeMap::new(),
             visibility: Visibility::AsKnown,
             token: None,
@@ -82,6 +86,7 @@ impl Project {
             labels: training.labels.clone(),
             time: training.time.clone(),
             unit: training.unit,
+            zone: training.zone,
             keys: training.keys.clone(),
             visibility: training.visibility,
             token: training.token.clone(),

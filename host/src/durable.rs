@@ -81,6 +81,7 @@ impl Explain for FileError {
             kind if ErrorKind::from(kind) == ErrorKind::OutOfSpace => {
                 "free some space, nothing was written in part"
             }
+            io::ErrorKind::IsADirectory => "it is a folder: name a file",
             io::ErrorKind::PermissionDenied => "check the permissions of the folder and its owner",
             io::ErrorKind::ReadOnlyFilesystem => "remount the file system for writing, or use another folder",
             _ => return None,

@@ -24,6 +24,7 @@ pub(crate) mod cells;
 mod columns;
 pub mod csv;
 pub mod decoder;
+pub(crate) mod folders;
 pub mod form;
 pub mod json;
 mod lines;
@@ -219,6 +220,8 @@ impl RecordPlace {
 pub struct Chunk {
     /// One column for each declared field of the source.
     pub columns: Vec<ArrayRef>,
+    /// Whether some times were read as UTC because neither they nor the source says their zone.
+    pub has_clocks: bool,
     /// The offset of each row.
     pub offsets: Vec<Offset>,
     /// The record's own timestamp of each row, where it has one.

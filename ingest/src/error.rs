@@ -13,14 +13,10 @@ use tidemark_offline::durable::FileError;
 use tidemark_store::{Generation, StoreError};
 
 use crate::decode::ColumnsError;
-use crate::files::{Earlier, hive_partition};
+use crate::files::Earlier;
 use crate::journal::JournalError;
 use crate::journal::push::KeyUsed;
 use crate::kafka::Timestamps;
-
-/// What is said of folders that are named after values.
-const NO_PARTITIONS: &str = "names of folders such as `day=2026-11-20` are not read as columns of events: each field must be a \
-                             column of the files";
 
 /// What is said of an ingestion that has ended.
 const GOES_ON: &str = "start again; it goes on where it stopped";
@@ -47,14 +43,9 @@ pub enum IngestError {
     /// No file matches a pattern.
     #[error("no file at `{0}`")]
     NoFile(String),
-    /// What a path or pattern names is a folder.
-    #[error("`{pattern}` is a folder")]
-    Folder {
-        /// What was given.
-        pattern: String,
-        /// Whether folders in it are named after values, as in `day=2026-11-20`.
-        has_partitions: bool,
-    },
+    /// What a path names is a folder without any data file.
+    #[error("no file of events in the folder `{0}`")]
+    Folder(String),
     /// The file's name does not say what it holds.
     #[error("cannot tell the format of {}", .0.display())]
     Format(PathBuf),
@@ -501,8 +492,8 @@ impl Explain for IngestError {
             Self::Table(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::State { source, .. } => source.kind(),
-            Self::UnknownSource { .. } | Self::NoFile(_) => ErrorKind::Unknown,
-            Self::Pattern { .. } | Self::Folder { .. } | Self::Format(_) => ErrorKind::Invalid,
+            Self::UnknownSource { .. } | Self::NoFile(_) | Self::Folder(_) => ErrorKind::Unknown,
+            Self::Pattern { .. } | Self::Format(_) => ErrorKind::Invalid,
             Self::Packed { .. } | Self::Unreadable { .. } | Self::Columns { .. } => ErrorKind::Invalid,
             Self::CountedBefore(_) | Self::NotAppended { .. } | Self::NotTakenIn { .. } => ErrorKind::Invalid,
             Self::NotIn { .. } | Self::NoBrokers { .. } | Self::CutShort { .. } => ErrorKind::Invalid,
@@ -538,11 +529,10 @@ impl Explain for IngestError {
             Self::Evaluate { source, .. } => return source.help(),
             Self::UnknownSource { known, .. } => format!("the sources are {known}").into(),
             Self::NoFile(_) => "give a file, or a pattern such as `data/*.parquet`".into(),
-            Self::Folder { pattern, has_partitions } => {
-                let pattern = pattern.trim_end_matches('/');
-                let files = format!("give the files in it, such as `{pattern}/**/*.parquet`");
-                if *has_partitions { and(Some(files.into()), NO_PARTITIONS) } else { files.into() }
-            }
+            Self::Folder(_) => "a folder selects the files in it, at any depth, that are named .parquet, .csv, .tsv or \
+                                .jsonl, the last three optionally followed by .gz or .zst; names that begin with `.` or \
+                                `_` are left out"
+                .into(),
             Self::Format(_) => {
                 "name it .parquet, .csv, .tsv or .jsonl, the last three optionally followed by .gz or .zst"
                     .into()
@@ -556,9 +546,6 @@ impl Explain for IngestError {
                 path.display()
             )
             .into(),
-            Self::Columns { path, source } if is_of_partition(path, source) => {
-                and(source.help(), NO_PARTITIONS)
-            }
             Self::Columns { source, .. } => return source.help(),
             Self::FileGone { path, .. } => format!(
                 "put it back and start again, or end it where it is with `tidemark ingest --give-up {}`",
@@ -650,16 +637,6 @@ fn and<'a>(inner: Option<Cow<'a, str>>, own: &'static str) -> Cow<'a, str> {
     inner.map_or(own.into(), |inner| format!("{inner}\n{own}").into())
 }
 
-/// Whether a missing column may be thought to come from a folder's name.
-fn is_of_partition(path: &Path, problem: &ColumnsError) -> bool {
-    let is_missing = |problem: &ColumnsError| matches!(problem, ColumnsError::Missing { .. });
-    let is_missing = match problem {
-        ColumnsError::Several(problems) => problems.iter().any(is_missing),
-        problem => is_missing(problem),
-    };
-    is_missing && path.parent().and_then(hive_partition).is_some()
-}
-
 /// The first file, and the names of the others.
 fn counted_before(files: &[Earlier]) -> String {
     let Some((first, others)) = files.split_first() else { return String::new() };
@@ -682,9 +659,10 @@ mod tests {
     #[test]
     fn errors_tell_what_is_wrong_from_what_to_do() {
         let file = |kind: io::ErrorKind| IngestError::file("read", Path::new("a.csv"))(kind.into());
-        let of_folder = format!("give the files in it, such as `lake/**/*.parquet`\n{NO_PARTITIONS}");
         let denied = FileError::of("read", Path::new("a.csv"))(io::ErrorKind::PermissionDenied.into());
         let of_denied = denied.help();
+        let empty = IngestError::Folder("lake/".into());
+        let of_empty = empty.help();
         assert!(of_denied.is_some());
         let cases: [(IngestError, ErrorKind, &str, Option<&str>); 7] = [
             (
@@ -700,10 +678,10 @@ mod tests {
                 Some("add `kafka: {bootstrap_servers: localhost:9092}` to tidemark.yaml"),
             ),
             (
-                IngestError::Folder { pattern: "lake/".into(), has_partitions: true },
-                ErrorKind::Invalid,
-                "`lake/` is a folder",
-                Some(of_folder.as_str()),
+                IngestError::Folder("lake/".into()),
+                ErrorKind::Unknown,
+                "no file of events in the folder `lake/`",
+                of_empty.as_deref(),
             ),
             (
                 JournalError::Full("ingest.redb".into()).into(),
@@ -741,7 +719,7 @@ mod tests {
         let error = IngestError::columns(path)(ColumnsError::Several(problems));
         let lines = [missing.explained(), "column `a` is there twice; rename one of the two".to_owned()];
         assert!(error.to_string().ends_with(&format!("\n  {}\n  {}", lines[0], lines[1])), "{error}");
-        assert_eq!(error.help().as_deref(), Some(NO_PARTITIONS));
+        assert_eq!(error.help(), None, "each has its own");
     }
 
     #[test]

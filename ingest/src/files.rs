@@ -2,23 +2,25 @@
 //!
 //! The partition of a source is all its files in the order first taken in, and an offset is the number of rows before it.
 //! The [journal](crate::journal::files) keeps the list. A file is known by its size and content: seen again under
-//! any name it is skipped. One that was taken in before with [other content](Changed) is refused until the user says what
-//! it is. One that was taken in halfway is taken up again at the very row.
+//! any name it is skipped, unless names of its folders give its rows other values. One that was taken in before with
+//! [other content](Changed) is refused until the user says what it is. One that was taken in halfway is taken up again at
+//! the very row.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidemark_host::Host;
 use tidemark_kernel::{Partition, Position, SourcePlan};
-use tidemark_offline::input::{Format, Packing};
+use tidemark_offline::input::{Format, Packing, PathsError, data_files};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::decode::csv::CsvRecords;
+use crate::decode::folders::Folders;
 use crate::decode::json::{self, JsonLines};
 use crate::decode::parquet::ParquetRows;
 use crate::decode::rows::{self, TextFile};
@@ -36,43 +38,23 @@ pub(crate) const BATCH_ROWS: usize = 16 * 1024;
 /// How many batches are decoded ahead of the one that is being applied.
 const AHEAD: usize = 2;
 
-/// The files that patterns name, sorted by path.
+/// The files that paths and patterns select, as [`data_files`] finds them, sorted by path.
 ///
 /// # Errors
-/// Fails where a pattern cannot be read or matches no file. One that matches folders only says so.
+/// Fails where a pattern cannot be read, or one selects no file.
 pub fn matching(patterns: &[String]) -> Result<Vec<PathBuf>, IngestError> {
     let mut paths = BTreeSet::new();
     for pattern in patterns {
-        let unreadable = |error: glob::PatternError| IngestError::Pattern {
-            pattern: pattern.clone(),
-            reason: error.to_string(),
-        };
-        // A name may look like a pattern, and like one that cannot be read.
-        if Path::new(pattern).is_file() {
-            paths.insert(PathBuf::from(pattern));
-            continue;
+        let found = data_files(Path::new(pattern)).map_err(|error| match error {
+            PathsError::Pattern(reason) => IngestError::Pattern { pattern: pattern.clone(), reason },
+            PathsError::File(error) => IngestError::File(error),
+        })?;
+        if found.is_empty() {
+            let is_folder = Path::new(pattern).is_dir();
+            let empty = if is_folder { IngestError::Folder } else { IngestError::NoFile };
+            return Err(empty(pattern.clone()));
         }
-        let (mut found, mut folder) = (false, None);
-        for path in glob::glob(pattern).map_err(unreadable)? {
-            let path = path.map_err(|error| {
-                let path = error.path().to_owned();
-                IngestError::file("look into", &path)(error.into())
-            })?;
-            if path.is_file() {
-                found = true;
-                paths.insert(path);
-            } else if path.is_dir() {
-                folder.get_or_insert(path);
-            }
-        }
-        if !found {
-            let named = || Path::new(pattern).is_dir().then(|| PathBuf::from(pattern));
-            let (folder, pattern) = (folder.or_else(named), pattern.clone());
-            return Err(match folder {
-                Some(folder) => IngestError::Folder { pattern, has_partitions: has_hive_partitions(&folder) },
-                None => IngestError::NoFile(pattern),
-            });
-        }
+        paths.extend(found);
     }
     Ok(paths.into_iter().collect())
 }
@@ -84,19 +66,6 @@ pub fn pattern_in(folder: &Path, pattern: &str) -> String {
         return pattern.to_owned();
     }
     Path::new(&glob::Pattern::escape(&folder.display().to_string())).join(pattern).display().to_string()
-}
-
-/// Whether a folder, or one in it, is named after a value, as in `day=2026-11-20`.
-fn has_hive_partitions(folder: &Path) -> bool {
-    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut inside = names.map(|entry| entry.path()).filter(|path| path.is_dir());
-    hive_partition(folder).is_some() || inside.any(|path| hive_partition(&path).is_some())
-}
-
-/// The last folder of a path that is named after a value, as in `day=2026-11-20`.
-pub(crate) fn hive_partition(path: &Path) -> Option<&str> {
-    let mut names = path.iter().rev().filter_map(|name| name.to_str());
-    names.find(|name| name.split_once('=').is_some_and(|(column, _)| !column.is_empty()))
 }
 
 /// What a file is known by.
@@ -166,6 +135,11 @@ fn open_text(
     Ok((packing.open(counted).map_err(IngestError::file("read", path))?, read))
 }
 
+/// The fields that the folders of a file name: those of its absolute path, under which it is known when it is read again.
+fn folders_of(path: &Path, source: &SourcePlan) -> Result<Folders, IngestError> {
+    Folders::of(&place(path)?, source).map_err(IngestError::columns(path))
+}
+
 /// Unpacks a compressed file to its end. If its end were found missing only after its first rows are in, the source could not
 /// go on without the user.
 fn check_whole(path: &Path, size: u64, packing: Packing) -> Result<(), IngestError> {
@@ -198,7 +172,7 @@ impl<R: Read> Read for Counted<R> {
 /// The reader of one file.
 pub(crate) enum FileRows {
     /// Parquet, with the file's size.
-    Parquet(ParquetRows, u64),
+    Parquet(Box<ParquetRows>, u64),
     /// CSV with a header, or JSON lines.
     Text(Box<dyn TextFile>),
     /// The same, compressed, with how many bytes of the file have been read.
@@ -236,7 +210,9 @@ impl FileRows {
         let opened = Self::open_again(path, size, source, skip)?;
         if let Some((Format::Json, packing)) = Format::of(path) {
             let (text, _) = open_text(path, size, packing)?;
-            let checked = json::check(text, source, BATCH_ROWS).map_err(IngestError::file("read", path))?;
+            let folders = folders_of(path, source)?;
+            let checked = json::check(text, &folders.source(source), BATCH_ROWS)
+                .map_err(IngestError::file("read", path))?;
             checked.map_err(IngestError::columns(path))?;
         }
         Ok(opened)
@@ -253,24 +229,27 @@ impl FileRows {
         skip: i64,
     ) -> Result<(Self, i64), IngestError> {
         let (format, packing) = Format::of(path).ok_or_else(|| IngestError::Format(path.to_owned()))?;
-        let (mut text, read): (Box<dyn TextFile>, _) = match format {
+        let folders = folders_of(path, source)?;
+        let of_file = folders.source(source);
+        let (text, read): (Box<dyn TextFile>, _) = match format {
             Format::Parquet => {
                 let file = File::open(path).map_err(IngestError::file("open", path))?;
-                let rows = ParquetRows::open(path, file, source, skip, BATCH_ROWS)?;
+                let rows = ParquetRows::open(path, file, source, folders, skip, BATCH_ROWS)?;
                 let skipped = skip.min(rows.rows());
-                return Ok((Self::Parquet(rows, size), skipped));
+                return Ok((Self::Parquet(Box::new(rows), size), skipped));
             }
             Format::Csv(delimiter) => {
                 let (from, read) = open_text(path, size, packing)?;
-                let records = CsvRecords::open(from, delimiter, source);
+                let records = CsvRecords::open(from, delimiter, &of_file);
                 let records = records.map_err(IngestError::file("read", path))?;
                 (Box::new(records.map_err(IngestError::columns(path))?), read)
             }
             Format::Json => {
                 let (from, read) = open_text(path, size, packing)?;
-                (Box::new(JsonLines::new(from, source)), read)
+                (Box::new(JsonLines::new(from, &of_file)), read)
             }
         };
+        let mut text = folders.around(text);
         let mut skipped = 0;
         while skipped < skip && text.advance().map_err(IngestError::file("read", path))? {
             skipped += 1;
@@ -321,6 +300,7 @@ pub(crate) enum FileRead {
 /// Reads a file of the partition from a position on, a few batches ahead of the receiver. Ends when dropped.
 pub(crate) struct FileReader {
     batches: mpsc::Receiver<Result<FileRead, IngestError>>,
+    has_clocks: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -328,12 +308,19 @@ impl FileReader {
     pub(crate) fn start(host: &Host, source: Arc<SourcePlan>, file: &KnownFile, position: Position) -> Self {
         let (send, batches) = mpsc::channel(AHEAD);
         let (host, file, mut task) = (host.clone(), file.clone(), JoinSet::new());
+        let has_clocks = Arc::new(AtomicBool::new(false));
+        let found = Arc::clone(&has_clocks);
         task.spawn(async move {
-            if let Err(error) = read_all(&host, &source, &file, position, &send).await {
+            if let Err(error) = read_all(&host, &source, &file, position, (&send, &found)).await {
                 drop(send.send(Err(error)).await);
             }
         });
-        Self { batches, _task: task }
+        Self { batches, has_clocks, _task: task }
+    }
+
+    /// Whether some times of what was read were taken for UTC because neither they nor the source says their zone.
+    pub(crate) fn has_clocks(&self) -> bool {
+        self.has_clocks.load(Ordering::Relaxed)
     }
 
     /// What comes next.
@@ -348,7 +335,7 @@ async fn read_all(
     source: &Arc<SourcePlan>,
     file: &KnownFile,
     start: Position,
-    send: &mpsc::Sender<Result<FileRead, IngestError>>,
+    (send, has_clocks): (&mpsc::Sender<Result<FileRead, IngestError>>, &Arc<AtomicBool>),
 ) -> Result<(), IngestError> {
     let (of, at) = (Arc::clone(source), file.clone());
     // It was checked when it was added to the partition, and under the version of the source that it is read under.
@@ -358,16 +345,18 @@ async fn read_all(
         opened.map_err(|error| changed_or(&of, &at, start, error))
     };
     let (mut rows, skipped) = host.blocking(open).await.map_err(IngestError::stopped)??;
-    let name: Arc<str> = file.path.file_name().unwrap_or_default().to_string_lossy().into();
+    let name: Arc<str> = short_name(&file.path).into();
     let place =
         if matches!(rows, FileRows::Parquet(..)) { RecordPlace::Row(name) } else { RecordPlace::Line(name) };
     let mut position = start;
     loop {
         let (of, at, place) = (Arc::clone(source), file.clone(), place.clone());
+        let has_clocks = Arc::clone(has_clocks);
         let next = move || {
             let chunk = rows.read(&at.path, &of, &place, position);
             let chunk = chunk.map_err(|error| changed_or(&of, &at, position, error))?;
             let chunk = chunk.map(|chunk| Chunk { added: at.added, ..chunk });
+            has_clocks.fetch_or(chunk.as_ref().is_some_and(|chunk| chunk.has_clocks), Ordering::Relaxed);
             let batch = chunk.map(|chunk| accept(&of, chunk, Partition::FILE)).transpose()?;
             Ok::<_, IngestError>((rows, batch))
         };
@@ -383,6 +372,16 @@ async fn read_all(
     host.blocking(check).await.map_err(IngestError::stopped)??;
     drop(send.send(Ok(FileRead::End(skipped - file.before + position.0 - start.0))).await);
     Ok(())
+}
+
+/// The name of a file as messages have it, with the folders right above it that are named after values: all files of a
+/// partitioned data set may have the same name.
+fn short_name(path: &Path) -> String {
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+    let Some((file, folders)) = names.split_last() else { return String::new() };
+    let first = folders.iter().rposition(|folder| !folder.contains('=')).map_or(0, |last| last + 1);
+    let parts = folders[first..].iter().chain([file]).map(|name| &**name);
+    parts.collect::<Vec<&str>>().join("/")
 }
 
 /// Whether what was read is what the file is known by: somebody may have written to it meanwhile.

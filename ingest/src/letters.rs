@@ -50,8 +50,7 @@ impl Row<'_> {
             Some(form) => Form::from_json(form).ok_or("a newer version of Tidemark kept them")?,
             None => self.likely_form()?,
         };
-        let is_text = matches!(form, Form::Json | Form::Csv { .. } | Form::Tsv { .. });
-        if is_text && self.partition == Partition::FILE && self.raw.len() >= LONGEST {
+        if form.is_text() && self.partition == Partition::FILE && self.raw.len() >= LONGEST {
             return Err("only the beginnings of such long records are kept");
         }
         let (partition, offset, place) = (self.partition, self.offset, self.place.to_owned());

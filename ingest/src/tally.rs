@@ -29,6 +29,8 @@ pub struct Tally {
     pub rejected: Reasons,
     /// Why some of them are events that are hardly meant so: no view can see them, or their time is in the wrong unit.
     pub unseen: Reasons,
+    /// Whether some times were read as UTC because neither they nor the source says their zone. Of files only.
+    pub has_clocks: bool,
 }
 
 /// Reasons for which records are of no use, those of one kind as one.
@@ -108,6 +110,7 @@ impl Tally {
         self.repeated += later.repeated;
         self.rejected.merge(&later.rejected);
         self.unseen.merge(&later.unseen);
+        self.has_clocks |= later.has_clocks;
     }
 
     fn look_at_events<'p>(

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::event::Partition;
-use crate::time::{Span, Time};
+use crate::time::{Span, Time, ZONES, Zone};
 use crate::unique::Unique;
 use crate::value::{Field, Unit, Value};
 
@@ -185,6 +185,8 @@ pub struct SourcePlan {
     /// The names of the fields that a whole file may lack; they are null in its rows. A file that lacks any other
     /// field is refused. Of a single record any member may be missing.
     pub optional: BTreeSet<String>,
+    /// The zones of timestamp fields, by their names: in them are times that name no zone. UTC for a field that is not here.
+    pub zones: BTreeMap<String, Zone>,
     /// When an event happened.
     pub event_time: TimeField,
     /// When the system could first have known it.
@@ -294,6 +296,12 @@ impl SourcePlan {
         self.fields.iter().position(|field| field.name == name)
     }
 
+    /// The zone of the times in a field that name none.
+    #[must_use]
+    pub fn zone(&self, field: &str) -> Option<Zone> {
+        self.zones.get(field).copied()
+    }
+
     /// The names that lead to a field in a row of a file, or in the JSON object of a record, outermost first: one
     /// alone, unless the field is nested. A field from beside a message's value has its own name.
     #[must_use]
@@ -371,7 +379,7 @@ impl SourcePlan {
     }
 
     /// The hash of what decides which records are accepted and how they are read: [`READING`], fields, where they come from
-    /// and whether they are optional, times, `max_ahead`, `max_arrival_ahead`, `unique`.
+    /// and whether they are optional, times, `max_ahead`, `max_arrival_ahead`, `unique`, and zones with [`ZONES`].
     #[must_use]
     pub fn version(&self) -> SourceVersion {
         self.version_under(READING)
@@ -380,6 +388,18 @@ impl SourcePlan {
     /// The [version](Self::version) that a Tidemark of that [reading](READING) gives the source.
     #[must_use]
     pub fn version_under(&self, reading: u32) -> SourceVersion {
+        self.version_of(reading, ZONES)
+    }
+
+    /// Whether a version is that of this very source under an earlier reading, or earlier rules of time zones.
+    #[must_use]
+    pub fn had_version(&self, version: &str) -> bool {
+        let mut earlier = (1..=READING).flat_map(|reading| (1..=ZONES).map(move |zones| (reading, zones)));
+        let is_it = |(reading, zones): (u32, u32)| self.version_of(reading, zones).to_string() == version;
+        version != self.version().to_string() && earlier.any(is_it)
+    }
+
+    fn version_of(&self, reading: u32, zones: u32) -> SourceVersion {
         let mut out = Writer::new();
         // The first reading had no number. No source has as many fields as this, so the two cannot be mistaken.
         if reading > 1 {
@@ -415,6 +435,16 @@ impl SourcePlan {
             out.bytes(field.as_bytes());
             out.varint(within.millis() as u64);
         }
+        if !self.zones.is_empty() {
+            // Three of them, and more than zero zones behind: told apart from both.
+            (0..3).for_each(|_| out.bytes(b""));
+            out.varint(self.zones.len() as u64);
+            for (field, zone) in &self.zones {
+                out.bytes(field.as_bytes());
+                out.bytes(zone.name().as_bytes());
+            }
+            out.varint(u64::from(zones));
+        }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&out.into_bytes()).as_bytes()[..8]);
         SourceVersion(u64::from_be_bytes(short))
@@ -449,6 +479,7 @@ mod tests {
             fields: vec![Field { name: "at".into(), ty: Type::Int64 }],
             origins: BTreeMap::new(),
             optional: BTreeSet::new(),
+            zones: BTreeMap::new(),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Seconds) },
             arrival,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -583,6 +614,33 @@ mod tests {
         let versions: BTreeSet<u64> = origins.iter().map(Some).chain([None]).map(version).collect();
         assert_eq!(versions.len(), 9);
         assert!(!with(|other| other.optional = BTreeSet::from(["at".into()])));
+    }
+
+    #[test]
+    fn zones_and_their_rules_are_part_of_the_version() {
+        let source = source(Arrival::Record);
+        let zoned = |name: &str| {
+            let zones = BTreeMap::from([("at".to_owned(), Zone::named(name).expect("a zone"))]);
+            SourcePlan { zones, ..source.clone() }
+        };
+        let (berlin, utc) = (zoned("Europe/Berlin"), zoned("UTC"));
+        let later = berlin.version_of(READING, ZONES + 1);
+        let versions = [source.version(), berlin.version(), utc.version(), later].map(|version| version.0);
+        assert_eq!(BTreeSet::from(versions).len(), 4);
+        assert_eq!(
+            source.version_of(READING, ZONES + 1),
+            source.version(),
+            "without a zone they do not matter"
+        );
+    }
+
+    #[test]
+    fn a_version_of_an_earlier_tidemark_is_known() {
+        let source = source(Arrival::Record);
+        assert!(source.had_version(&source.version_under(1).to_string()));
+        for version in [source.version(), source.version_under(READING + 1), SourceVersion(0)] {
+            assert!(!source.had_version(&version.to_string()), "{version}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::fmt;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 mod text;
+mod zone;
+
+pub use zone::{NoInstant, ZONES, Zone};
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, possibly negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

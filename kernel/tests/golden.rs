@@ -69,6 +69,7 @@ fn source() -> SourcePlan {
         fields: vec![field("user_id", Type::Int64), field("at", Type::Timestamp), field("seen", Type::Int64)],
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: time("at", None),
         arrival: Arrival::Field(time("seen", Some(Unit::Micros))),
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

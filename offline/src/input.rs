@@ -1,7 +1,7 @@
 //! Files of rows as they lie in folders: what their names say, and how they are opened.
 //!
 //! Events and labels come in the same files, so there is one rule for both: which endings are read, what is compressed,
-//! and how Parquet is opened such that no instant becomes another.
+//! which files a path selects, and how Parquet is opened such that no instant becomes another.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,6 +16,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
 use parquet::schema::types::SchemaDescriptor;
+
+mod paths;
+
+pub use paths::{FolderColumn, PathsError, data_files, folder_columns};
 
 /// How many bytes of a file are read at once.
 const BUFFER: usize = 64 * 1024;

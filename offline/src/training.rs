@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemark_expr::{DerivedEvaluator, Operand};
 use tidemark_kernel::replay::Question;
 use tidemark_kernel::service::ServiceColumn;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::arrow::{data_type, feature_data_type};
 use tidemark_kernel::value::{Type, Unit};
 use tidemark_kernel::{
@@ -65,7 +66,9 @@ pub struct TrainRequest {
     pub time: String,
     /// The unit of label times that are numbers.
     pub unit: Option<Unit>,
-    /// The label columns of keys, by the service's name for the key; a key not named has a column of its own name.
+    /// The zone of times in label columns that name none; UTC without one.
+    pub zone: Option<Zone>,
+    /// The label columns of keys and request fields, by the service's names; one that is not named has a column of its own name.
     pub keys: BTreeMap<String, String>,
     /// Which events labels see.
     pub visibility: Visibility,
@@ -165,7 +168,7 @@ struct Questions {
     /// The columns of the training set.
     schema: SchemaRef,
     times: Vec<Time>,
-    /// Whether some of them name no zone.
+    /// Whether some of them are read as UTC because they name no zone.
     is_naive: bool,
     /// For each view in each of its roles the labels' entities.
     keys: Vec<Vec<Option<EntityKey>>>,
@@ -182,7 +185,7 @@ impl Questions {
         if request.visibility == Visibility::AsServed && request.token.is_none() {
             return Err(TrainError::NoTokenColumn);
         }
-        let labels = Labels::read(&request.labels).await?;
+        let labels = Labels::read(&request.labels, request.zone).await?;
         let mut problems = LabelProblems::default();
         let mut asked = asked_columns(request, &labels, &mut problems)?;
         let Times { times, is_naive, is_exact } = labels.times(&request.time, request.unit, &mut problems)?;
@@ -197,7 +200,8 @@ impl Questions {
         let keys = service.views.iter().map(|view| labels.keys(view, &asked, |key| column_of(request, key)));
         let keys = keys.collect();
         let fields = service.request.iter();
-        let fields = fields.filter_map(|field| asked.get(&(field.name.clone(), field.ty.name()))).cloned();
+        let column = |name: &str| column_of(request, name);
+        let fields = fields.filter_map(|field| asked.get(&(column(&field.name), field.ty.name()))).cloned();
         let fields = fields.collect();
         // Text that says more than its instant, or is a number, stays what it is.
         if is_exact {
@@ -286,13 +290,15 @@ async fn open(request: &TrainRequest, plan: &FeaturePlan) -> Result<EventTable, 
     Ok(opened?)
 }
 
-/// The label column of a key.
+/// The label column of a key or request field.
 fn column_of(request: &TrainRequest, key: &str) -> String {
     request.keys.get(key).map_or_else(|| key.to_owned(), Clone::clone)
 }
 
 fn check_keys(request: &TrainRequest) -> Result<(), TrainError> {
-    let keys: Vec<&str> = request.service.keys().iter().map(|key| key.name.as_str()).collect();
+    let service = &request.service;
+    let keys = service.keys().into_iter().map(|key| key.name.as_str());
+    let keys: Vec<&str> = keys.chain(service.request.iter().map(|field| field.name.as_str())).collect();
     match request.keys.keys().find(|key| !keys.contains(&key.as_str())) {
         Some(unknown) => Err(TrainError::Key { given: unknown.clone(), keys: keys.join(", ") }),
         None => Ok(()),
@@ -313,7 +319,7 @@ fn asked_columns(
     });
     let fields = service.request.iter().map(|field| {
         let purpose = format!("request field {} of service {}", field.name, service.name);
-        (field.name.clone(), field.ty, purpose)
+        (column_of(request, &field.name), field.ty, purpose)
     });
     let (mut asked, mut done) = (labels::KeyColumns::new(), BTreeSet::new());
     for (column, ty, purpose) in keys.chain(fields) {

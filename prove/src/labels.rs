@@ -83,6 +83,7 @@ pub async fn train(
         labels: file.to_owned().into(),
         time: TIME.to_owned(),
         unit: None,
+        zone: None,
         keys: BTreeMap::new(),
         visibility,
         token: (visibility == Visibility::AsServed).then(|| TOKEN.to_owned()),

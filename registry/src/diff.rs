@@ -156,6 +156,7 @@ fn source_reasons(old: &SourcePlan, new: &SourcePlan) -> Vec<String> {
         was.ty != is.ty
             || old.origins.get(&was.name) != new.origins.get(&is.name)
             || optional(old, was) != optional(new, is)
+            || old.zone(&was.name) != new.zone(&is.name)
     };
     let mut reasons = named(&old.fields, &new.fields, |field| &field.name, differs, "field ");
     let order = |fields: &[Field], other: &[Field]| -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use tidemark_expr::closest;
 use tidemark_kernel::source::Origin;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::{Field, Type};
 
 use crate::file::Place;
@@ -10,6 +11,7 @@ use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
 use crate::suggest;
 use crate::tree::{Kind, Node, Scalar};
+use crate::zone;
 
 /// A declared field, key or request field.
 #[derive(Clone, Debug)]
@@ -22,10 +24,12 @@ pub(crate) struct FieldDeclaration {
     pub(crate) origin: Option<(Origin, Place)>,
     /// Where a source's field is declared optional, if it is: a whole file may lack it.
     pub(crate) optional: Option<Place>,
+    /// The zone of a source's field, and where it is written; none where the source's own holds.
+    pub(crate) zone: Option<(Zone, Place)>,
 }
 
 /// What a field of a source is declared with.
-const KEYS: [&str; 5] = ["name", "type", "from", "optional", "description"];
+const KEYS: [&str; 6] = ["name", "type", "from", "zone", "optional", "description"];
 
 impl FieldDeclaration {
     /// A source's field.
@@ -37,10 +41,13 @@ impl FieldDeclaration {
             Some(node) => Some((origin(node, reading)?, node.place)),
         };
         let optional = optional(&shape, reading);
-        let field = Self { origin, optional, ..field? };
+        let zone =
+            shape.text("zone", reading).and_then(|text| Some((zone::read(text, reading)?, text.place)));
+        let field = Self { origin, optional, zone, ..field? };
         if matches!(field.origin, Some((Origin::Timestamp, _))) && field.ty != Type::Timestamp {
             reading.report(field.no_timestamp());
         }
+        field.no_clock().into_iter().for_each(|problem| reading.report(problem));
         Some(field)
     }
 
@@ -59,13 +66,36 @@ impl FieldDeclaration {
         let ty = shape.require_text("type", reading);
         let description = shape.description(reading);
         let (ty, ty_place) = ty.and_then(|text| Some((type_of(text, reading)?, text.place)))?;
-        Some(Self { name: name?, ty, ty_place, description, origin: None, optional: None })
+        Some(Self { name: name?, ty, ty_place, description, origin: None, optional: None, zone: None })
     }
 
     fn no_timestamp(&self) -> Problem {
         let message =
             format!("field `{}` is {}, but a record's timestamp is a timestamp", self.name.value, self.ty);
         Problem::error(self.ty_place, message).help("declare it `timestamp`".to_owned())
+    }
+
+    /// That the field cannot have a zone, if one is declared for it.
+    fn no_clock(&self) -> Option<Problem> {
+        let (_, place) = self.zone?;
+        let name = &self.name.value;
+        let (message, help) = match (&self.origin, self.ty) {
+            (Some((Origin::Timestamp, _)), _) => (
+                format!("the timestamp of a record is an instant, so field `{name}` has no zone"),
+                "leave `zone` out".to_owned(),
+            ),
+            (_, Type::Timestamp) => return None,
+            (_, ty) => (
+                format!("field `{name}` is {ty}, which has no zone"),
+                "declare it `timestamp`, or leave `zone` out: numbers count from an instant".to_owned(),
+            ),
+        };
+        Some(Problem::error(place, message).help(help))
+    }
+
+    /// Whether a zone says something about its times: it holds instants that are written, not counted.
+    pub(crate) fn may_have_zone(&self) -> bool {
+        self.ty == Type::Timestamp && !matches!(self.origin, Some((Origin::Timestamp, _)))
     }
 
     /// That the field cannot be optional, if it is declared so, because it holds this time.

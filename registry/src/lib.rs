@@ -31,6 +31,7 @@ mod source;
 mod suggest;
 mod tree;
 mod view;
+mod zone;
 
 pub use applied::{Applied, AppliedError};
 pub use diff::{Change, HeldField, Needs, diff};

@@ -18,10 +18,10 @@ pub(crate) fn declared(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<S
     check(name, reading).then(|| name.clone())
 }
 
-/// The name of a source's field, which may have capitals: it belongs to the data.
+/// The name of a source's field.
 pub(crate) fn field(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
     let name = shape.require_text("name", reading)?;
-    if well_formed(&name.value.to_lowercase()) {
+    if is_of_data(&name.value) {
         return Some(name.clone());
     }
     let rule = "a field is named with letters, digits and `_`, starting with a letter";
@@ -63,15 +63,26 @@ pub(crate) fn quoted(text: &str) -> String {
     if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 
-/// The name of a key, request field or derived feature: a column beside `at` and `token`.
+/// The name of a key or a request field.
 pub(crate) fn column(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
-    let name = declared(shape, reading)?;
-    is_free(&name, reading).then_some(name)
+    let name = shape.require_text("name", reading)?;
+    check_column(name, reading).then(|| name.clone())
 }
 
-/// Whether a name may be one of a column, as [`column`] says.
+/// Whether a name may be that of a key or a request field: a column beside `at` and `token`.
 pub(crate) fn check_column(name: &Scalar, reading: &mut Reading<'_>) -> bool {
-    check(name, reading) && is_free(name, reading)
+    if is_of_data(&name.value) {
+        return is_free(name, reading);
+    }
+    let rule = "it is named with letters, digits and `_`, starting with a letter";
+    malformed(name, &name.value.to_lowercase(), rule, reading);
+    false
+}
+
+/// The name of a derived feature.
+pub(crate) fn derived(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Scalar> {
+    let name = declared(shape, reading)?;
+    is_free(&name, reading).then_some(name)
 }
 
 fn is_free(name: &Scalar, reading: &mut Reading<'_>) -> bool {
@@ -136,6 +147,19 @@ fn snake(name: &str) -> String {
     snake
 }
 
+/// Whether a name may be one of the data: of a field, a key or a request field. Those are in any alphabet and case. Other
+/// characters are left out since readers of Delta tables refuse most of them in names of columns.
+fn is_of_data(name: &str) -> bool {
+    let of_word = |character: char| character.is_alphanumeric() || character == '_' || is_mark(character);
+    name.chars().count() <= LONGEST && name.starts_with(char::is_alphabetic) && name.chars().all(of_word)
+}
+
+/// Whether a character may be a part of a letter that is written with several: an accent, or a sign of the scripts of South and
+/// Southeast Asia.
+const fn is_mark(character: char) -> bool {
+    matches!(character, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
+}
+
 fn well_formed(name: &str) -> bool {
     name.len() <= LONGEST
         && name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -175,6 +199,31 @@ pub(crate) fn taken(what: &str, name: &Scalar, first: crate::file::Place) -> Pro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_data_are_in_any_alphabet_and_case() {
+        for name in [
+            "user_id",
+            "userId",
+            "UserID",
+            "Größe",
+            "größe",
+            "数量",
+            "цена",
+            "الكمية",
+            "हिन्दी",
+            "ราคา",
+            "x2",
+            "e\u{301}",
+        ] {
+            assert!(is_of_data(name), "{name}");
+        }
+        let long = "ß".repeat(LONGEST + 1);
+        for name in ["", "_id", "2x", "user-id", "a b", "a.b", "a\tb", "a(b)", "a,b", "a=b", "preis_€", &long]
+        {
+            assert!(!is_of_data(name), "{name}");
+        }
+    }
 
     #[test]
     fn every_text_is_close_to_a_name() {

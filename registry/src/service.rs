@@ -78,7 +78,7 @@ impl ChosenDeclaration {
 impl DerivedDeclaration {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
         let shape = Shape::read(node, "a derived feature", &["name", "expr", "description"], reading)?;
-        let name = name::column(&shape, reading);
+        let name = name::derived(&shape, reading);
         let expr = shape.require_text("expr", reading).cloned();
         let description = shape.description(reading);
         Some(Self { name: name?, expr: expr?, description })

@@ -1,7 +1,10 @@
 //! Sources: the streams of events.
 
+use std::collections::BTreeMap;
+
 use tidemark_kernel::Span;
 use tidemark_kernel::source::{Arrival, SourcePlan, SourceVersion, TimeField};
+use tidemark_kernel::time::{ZONES, Zone};
 use tidemark_kernel::unique::Unique;
 use tidemark_kernel::value::{Type, Unit};
 
@@ -13,16 +16,18 @@ use crate::problem::Problem;
 use crate::shape::{self, Reading, SPAN_HELP, Shape};
 use crate::suggest;
 use crate::tree::{Kind, Node, Scalar};
+use crate::zone;
 
 mod kafka;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "description",
     "kafka",
     "files",
     "push",
     "fields",
+    "zone",
     "event_time",
     "arrival",
     "max_ahead",
@@ -52,6 +57,7 @@ impl SourceDeclaration {
         let before = reading.errors();
         let fields = fields(&shape, reading);
         let whole = reading.errors() == before;
+        let zones = zones(&shape, &fields, whole, reading);
         let declared = Declared { fields: &fields, whole };
         let event_time =
             shape.require("event_time", reading).and_then(|node| declared.event_time(node, reading));
@@ -91,6 +97,7 @@ impl SourceDeclaration {
                 .filter(|field| field.optional.is_some())
                 .map(|field| field.name.value.clone())
                 .collect(),
+            zones,
             event_time,
             arrival,
             max_ahead,
@@ -101,11 +108,15 @@ impl SourceDeclaration {
         Some(Self { name, fields, description, plan, feed, kafka, whole })
     }
 
-    /// The source's version, where it is part of what its views mean: workers share the partitions of a topic, while files
-    /// and pushes are read by one process. See [`ViewSpec::source_version`](tidemark_kernel::plan::ViewSpec::source_version).
+    /// The version that is part of what views of this source mean: of a topic, whose partitions several workers share, the
+    /// source's own; of files and pushes, which one process reads, that of the rules of time zones, where it uses any. See
+    /// [`ViewSpec::source_version`](tidemark_kernel::plan::ViewSpec::source_version).
     pub(crate) fn version_in_views(&self) -> Option<SourceVersion> {
-        self.feed.as_ref()?.kafka()?;
-        self.plan.as_ref().map(SourcePlan::version)
+        let plan = self.plan.as_ref()?;
+        if self.feed.as_ref()?.kafka().is_some() {
+            return Some(plan.version());
+        }
+        (!plan.zones.is_empty()).then_some(SourceVersion(u64::from(ZONES)))
     }
 
     /// The declaration of a field.
@@ -119,7 +130,8 @@ fn fields(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FieldDeclaration>
     let read = nodes.iter().filter_map(|node| FieldDeclaration::of_source(node, reading)).collect();
     let fields = name::unique(read, "field", |field: &FieldDeclaration| &field.name, reading);
     for (i, field) in fields.iter().enumerate() {
-        let same = |other: &&FieldDeclaration| other.name.value.eq_ignore_ascii_case(&field.name.value);
+        let same =
+            |other: &&FieldDeclaration| other.name.value.to_lowercase() == field.name.value.to_lowercase();
         if let Some(first) = fields[..i].iter().find(same) {
             let message =
                 format!("field `{}` differs from `{}` only in case", field.name.value, first.name.value);
@@ -131,6 +143,30 @@ fn fields(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FieldDeclaration>
         }
     }
     fields
+}
+
+/// The zone of each timestamp field: its own, or that of the source.
+fn zones(
+    shape: &Shape<'_>,
+    fields: &[FieldDeclaration],
+    whole: bool,
+    reading: &mut Reading<'_>,
+) -> BTreeMap<String, Zone> {
+    let text = shape.text("zone", reading);
+    let all = text.and_then(|text| zone::read(text, reading));
+    if let Some(text) = text.filter(|_| whole && !fields.iter().any(FieldDeclaration::may_have_zone)) {
+        let problem = Problem::error(text.place, "no field of the source has a zone");
+        reading.report(
+            problem
+                .label("a zone is of times that are written without one")
+                .help("leave `zone` out: numbers and timestamps of records are instants".to_owned()),
+        );
+    }
+    let of = |field: &FieldDeclaration| {
+        let zone = field.zone.map(|(zone, _)| zone).or(all)?;
+        Some((field.name.value.clone(), zone))
+    };
+    fields.iter().filter(|field| field.may_have_zone()).filter_map(of).collect()
 }
 
 /// A field of a source without topic that is to come from beside the value of a topic's records.

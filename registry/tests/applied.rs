@@ -262,6 +262,16 @@ fn another_reading_of_a_topic_fills_its_views_anew() {
         ("{name: status,      type: string,", "{name: status, type: string, from: {header: status},");
     let text = topic.texts().next().map(|(_, text)| text.replacen(was, is, 1)).expect("the definitions");
     assert_eq!(differ(&topic, &repo(&text)), backfilled("changed source payments: field status changed"));
+    let zoned = |zone: &str| {
+        edited("    event_time: created_at", &format!("    zone: {zone}\n    event_time: created_at"))
+    };
+    let reasons = "changed source payments: field created_at changed, field received_at changed";
+    assert_eq!(
+        differ(&repo(GOOD), &zoned("UTC")),
+        backfilled(reasons),
+        "the rules of zones are part of views"
+    );
+    assert_eq!(differ(&zoned("UTC"), &zoned("Europe/Berlin")), [reasons], "read by one process");
 }
 
 #[test]

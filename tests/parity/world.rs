@@ -115,6 +115,7 @@ impl World {
         let (from, to) = (Position(offsets[0]), Position::after(offsets[offsets.len() - 1]));
         let chunk = Chunk {
             columns: source.fields.iter().enumerate().map(column).collect(),
+            has_clocks: false,
             times: run.iter().map(|record| Some(self.records[*record].received)).collect(),
             added: None,
             numbers: offsets.clone(),

@@ -73,6 +73,7 @@ async fn take_in_files(
     taken_in.taken_back.iter().for_each(|(source, taken_back)| say(retract::line(source, taken_back)));
     let (reports, took) = (taken_in.files, began.elapsed());
     output.result(|| report::files_json(&reports, took), || report::files_text(&reports, took))?;
+    report::notes(&reports).iter().for_each(say);
     let mut complaints = unusable::of_files(project, &reports)?;
     let must_give = asked.until_idle && reports.iter().all(|(_, report)| report.events() == 0);
     complaints.extend(unusable::of_records(project, &taken_in.taken, must_give)?);
@@ -183,6 +184,7 @@ fn topics(asked: &args::Ingest, project: &Project) -> Vec<Topic> {
 /// Says what became of files, while everything else goes on.
 pub(crate) fn say_files(project: &Project, reports: &[(String, FilesReport)]) {
     say(table(reports).trim_end());
+    report::notes(reports).iter().for_each(say);
     match unusable::of_files(project, reports) {
         Ok(complaints) => unusable::say_all(&complaints),
         Err(failure) => failure.tell(),

@@ -49,7 +49,10 @@ pub(super) async fn run(asked: &Train, global: &Global, output: Output) -> Resul
         },
     )?;
     if summary.has_naive_times {
-        say(format_args!("note: the times in `{}` name no zone and were read as UTC", asked.time));
+        say(format_args!(
+            "note: the times in `{}` name no zone and were read as UTC; --zone names another",
+            asked.time
+        ));
     }
     if summary.failed > 0 {
         say(format_args!(
@@ -159,6 +162,7 @@ fn training(asked: &Train) -> Result<Training> {
     }
     Ok(Training {
         unit: asked.unit,
+        zone: asked.zone,
         keys: keys(asked)?,
         visibility: asked.visibility,
         token: asked.token.clone(),

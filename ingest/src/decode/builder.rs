@@ -22,6 +22,8 @@ pub(crate) enum Cell<'a> {
     Float64(f64),
     String(Cow<'a, str>),
     Timestamp(Time),
+    /// An instant that is read as UTC because nothing says its zone.
+    Clock(Time),
     Bytes(Cow<'a, [u8]>),
 }
 
@@ -31,13 +33,16 @@ pub struct ColumnsBuilder {
     columns: Vec<Column>,
     /// How many rows are complete. Of the row that is being read a column has one cell more, or none yet.
     rows: usize,
+    /// Whether a time was read as UTC because nothing says its zone.
+    has_clocks: bool,
 }
 
 impl ColumnsBuilder {
     /// No rows yet.
     #[must_use]
     pub fn new(source: &SourcePlan) -> Self {
-        Self { columns: source.fields.iter().map(|field| Column::new(field.ty)).collect(), rows: 0 }
+        let columns = source.fields.iter().map(|field| Column::new(field.ty)).collect();
+        Self { columns, rows: 0, has_clocks: false }
     }
 
     /// Adds a row: `decode` sets its fields, and those that it leaves alone are null.
@@ -59,9 +64,15 @@ impl ColumnsBuilder {
     /// Sets a field of the row that is being read. What it was set to before no longer counts; a value of another type
     /// than the field's is null.
     pub(crate) fn set(&mut self, field: usize, cell: Cell<'_>) {
+        self.has_clocks |= matches!(cell, Cell::Clock(_));
         let column = &mut self.columns[field];
         column.truncate(self.rows);
         column.push(cell);
+    }
+
+    /// Whether a time of any row was read as UTC because nothing says its zone.
+    pub(crate) const fn has_clocks(&self) -> bool {
+        self.has_clocks
     }
 
     /// The columns, in the order of the fields.
@@ -126,7 +137,9 @@ impl Column {
             (Cells::Int64(cells), Cell::Int64(value)) => add(cells, value),
             (Cells::Float64(cells), Cell::Float64(value)) => add(cells, canonical(value)),
             (Cells::String(cells), Cell::String(value)) => cells.add(value.as_bytes()),
-            (Cells::Timestamp(cells), Cell::Timestamp(value)) => add(cells, value.millis()),
+            (Cells::Timestamp(cells), Cell::Timestamp(value) | Cell::Clock(value)) => {
+                add(cells, value.millis())
+            }
             (Cells::Bytes(cells), Cell::Bytes(value)) => cells.add(&value),
             (cells, _) => cells.add_null(),
         };
@@ -219,6 +232,7 @@ mod tests {
             fields: Type::ALL.map(|ty| Field { name: ty.name().into(), ty }).to_vec(),
             origins: BTreeMap::new(),
             optional: BTreeSet::new(),
+            zones: BTreeMap::new(),
             event_time: TimeField { field: "timestamp".into(), unit: None },
             arrival: Arrival::EventTime,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

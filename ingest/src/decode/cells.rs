@@ -4,15 +4,20 @@
 //! what a dead letter says of one that it does not take: what is expected, what was found, and what to do where the
 //! definition may be meant differently.
 
+use std::borrow::Cow;
+
+use tidemark_kernel::time::{NoInstant, Zone};
 use tidemark_kernel::value::Type;
 use tidemark_kernel::value::convert::{Content, NoInt64, Unfit};
 
 use super::builder::Cell;
 use super::json::shortened;
 
-/// A value as a declared type, or why it is none; `shown` is how the message quotes it.
+/// A value as a declared type, or why it is none; `zone` is that of a time that names none, and `shown` is how the message
+/// quotes the value.
 pub(super) fn cell<'a>(
     ty: Type,
+    zone: Option<Zone>,
     content: Content<'a>,
     shown: impl FnOnce() -> String,
 ) -> Result<Cell<'a>, String> {
@@ -20,13 +25,20 @@ pub(super) fn cell<'a>(
         let cell = content.integer().map(|number| number.map_or(Cell::Null, Cell::Int64));
         return cell.map_err(|why| unfit(expected_int64(why), &shown()));
     }
-    let expected = expected(ty, &content);
-    read(ty, content).map_err(|Unfit| unfit(expected, &shown()))
+    if ty == Type::Timestamp {
+        let cell = content.instant(zone).map(|time| match time {
+            Some(time) if zone.is_none() && content.is_clock() => Cell::Clock(time),
+            time => time.map_or(Cell::Null, Cell::Timestamp),
+        });
+        return cell.map_err(|why| unfit(&expected_time(why), &shown()));
+    }
+    let expected = expected(ty, zone, &content);
+    read(ty, content).map_err(|Unfit| unfit(&expected, &shown()))
 }
 
 /// A text of a format that has nothing else, as a declared type: a field of CSV, the key or a header of a Kafka record.
-pub(crate) fn text(ty: Type, text: &str) -> Result<Cell<'_>, String> {
-    cell(ty, Content::Spelled(text), || format!("`{}`", shortened(text)))
+pub(crate) fn text(ty: Type, zone: Option<Zone>, text: &str) -> Result<Cell<'_>, String> {
+    cell(ty, zone, Content::Spelled(text), || format!("`{}`", shortened(text)))
 }
 
 fn read(ty: Type, content: Content<'_>) -> Result<Cell<'_>, Unfit> {
@@ -35,7 +47,7 @@ fn read(ty: Type, content: Content<'_>) -> Result<Cell<'_>, Unfit> {
         Type::Int64 => content.int64()?.map(Cell::Int64),
         Type::Float64 => content.float64()?.map(Cell::Float64),
         Type::String => content.string()?.map(Cell::String),
-        Type::Timestamp => content.time()?.map(Cell::Timestamp),
+        Type::Timestamp => content.time(None)?.map(Cell::Timestamp),
         Type::Bytes => content.bytes()?.map(Cell::Bytes),
     };
     Ok(cell.unwrap_or(Cell::Null))
@@ -47,8 +59,8 @@ pub(super) fn unfit(expected: &str, shown: &str) -> String {
 }
 
 /// What a field takes, and what to do about a value such as this, which it does not.
-pub(super) fn expected(ty: Type, content: &Content<'_>) -> &'static str {
-    match ty {
+pub(super) fn expected(ty: Type, zone: Option<Zone>, content: &Content<'_>) -> Cow<'static, str> {
+    let expected = match ty {
         Type::Bool => "true or false",
         Type::Int64 => expected_int64(content.integer().err().unwrap_or(NoInt64::NoNumber)),
         Type::Float64 => match content {
@@ -64,10 +76,24 @@ pub(super) fn expected(ty: Type, content: &Content<'_>) -> &'static str {
             "a string (write the number in quotes, or declare the field as int64 or float64)"
         }
         Type::String => "a string",
-        Type::Timestamp => {
-            "a time like 2026-05-01T12:00:00Z (a numeric time is an int64 or float64 field with a `unit`)"
-        }
+        Type::Timestamp => return expected_time(content.instant(zone).err().unwrap_or(NoInstant::NoTime)),
         Type::Bytes => "bytes in base64",
+    };
+    expected.into()
+}
+
+fn expected_time(why: NoInstant) -> Cow<'static, str> {
+    let once = |zone: Zone, what: &str| {
+        let offset = "write its offset, as in 2026-05-01T12:00:00+02:00";
+        format!("a time that the clocks of {zone} show once (they {what} this one: {offset})").into()
+    };
+    match why {
+        NoInstant::NoTime => {
+            "a time like 2026-05-01T12:00:00Z (a numeric time is an int64 or float64 field with a `unit`)"
+                .into()
+        }
+        NoInstant::Skipped(zone) => once(zone, "skip"),
+        NoInstant::Repeated(zone) => once(zone, "repeat"),
     }
 }
 
@@ -91,7 +117,7 @@ mod tests {
     use super::*;
 
     fn reason(ty: Type, content: Content<'_>) -> String {
-        cell(ty, content, || "it".to_owned()).expect_err("a misfit")
+        cell(ty, None, content, || "it".to_owned()).expect_err("a misfit")
     }
 
     #[test]
@@ -115,10 +141,23 @@ mod tests {
             (Content::Spelled("x"), "expected an int64 like 42, got it"),
         ] {
             assert_eq!(reason(Type::Int64, content.clone()), expected, "{content:?}");
-            assert_eq!(unfit(super::expected(Type::Int64, &content), "it"), expected);
+            assert_eq!(unfit(&super::expected(Type::Int64, None, &content), "it"), expected);
         }
         let exact = |number| reason(Type::Float64, Content::Whole(number));
         assert!(exact((1 << 53) + 1).contains("declare the field as int64"));
         assert!(exact(u64::MAX.into()).contains("no type holds this one"));
+    }
+
+    #[test]
+    fn an_hour_that_a_clock_change_skips_or_repeats_is_said_to_be_one() {
+        let berlin = Zone::named("Europe/Berlin");
+        for (time, what) in [("2026-03-29 02:30:00", "skip"), ("2026-10-25 02:30:00", "repeat")] {
+            let reason = format!(
+                "expected a time that the clocks of Europe/Berlin show once (they {what} this one: write its offset, as in \
+                 2026-05-01T12:00:00+02:00), got `{time}`"
+            );
+            assert_eq!(text(Type::Timestamp, berlin, time), Err(reason));
+            assert!(text(Type::Timestamp, None, time).is_ok(), "UTC without a zone");
+        }
     }
 }

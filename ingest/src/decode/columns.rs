@@ -52,6 +52,16 @@ pub enum ColumnsError {
         /// The field.
         field: String,
     },
+    /// A folder is named after a value that its field does not hold.
+    #[error("the folder `{folder}` is no value of field `{field}`: {reason}")]
+    Folder {
+        /// Its name.
+        folder: String,
+        /// The field.
+        field: String,
+        /// What the field takes.
+        reason: String,
+    },
     /// All of these.
     #[error("{}", listed(.0))]
     Several(Vec<ColumnsError>),
@@ -78,7 +88,7 @@ impl Explain for ColumnsError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Missing { .. } | Self::Twice(_) | Self::Type { .. } => ErrorKind::Invalid,
-            Self::NoStruct { .. } | Self::Several(_) => ErrorKind::Invalid,
+            Self::NoStruct { .. } | Self::Folder { .. } | Self::Several(_) => ErrorKind::Invalid,
         }
     }
 
@@ -94,6 +104,7 @@ impl Explain for ColumnsError {
             Self::NoStruct { .. } => Some(
                 "write the file with a struct there, or give the column with `from: {column: NAME}`".into(),
             ),
+            Self::Folder { .. } => Some("rename the folder, or declare the field as a string".into()),
             // Each has its own in its line of the message.
             Self::Several(_) => None,
         }
@@ -273,6 +284,7 @@ mod tests {
             fields: fields.iter().map(|name| Field { name: (*name).into(), ty: Type::Int64 }).collect(),
             origins: origins.iter().map(|(field, origin)| ((*field).to_owned(), origin.clone())).collect(),
             optional: BTreeSet::new(),
+            zones: BTreeMap::new(),
             event_time: TimeField { field: "at".into(), unit: None },
             arrival: Arrival::EventTime,
             max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

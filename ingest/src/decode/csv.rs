@@ -14,6 +14,7 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::Field;
 use tidemark_kernel::{Explain, SourcePlan, Type};
 
@@ -21,7 +22,7 @@ use super::columns::{self, Made, Names};
 use super::decoder::{Decoder, Unknown};
 use super::lines::{LONGEST, Lines, content};
 use super::rows::TextFile;
-use super::{ColumnsBuilder, ColumnsError, Form, cells};
+use super::{Cell, ColumnsBuilder, ColumnsError, Form, cells};
 
 /// Reads records of one CSV file.
 pub(crate) struct CsvRecords<R> {
@@ -41,8 +42,8 @@ struct Header {
     /// The delimiter of the fields.
     delimiter: u8,
     width: usize,
-    /// Each declared field with its column; none where the file lacks one that is optional.
-    fields: Vec<(Field, Option<usize>)>,
+    /// Each declared field with its zone and its column; none where the file lacks one that is optional.
+    fields: Vec<(Field, Option<Zone>, Option<usize>)>,
 }
 
 impl CsvDecoder {
@@ -134,23 +135,27 @@ impl Header {
         if width != self.width {
             return Err(format!("the record has {width} fields, the header has {}", self.width));
         }
-        for (index, (field, column)) in self.fields.iter().enumerate() {
+        for (index, (field, zone, column)) in self.fields.iter().enumerate() {
             let Some(column) = *column else { continue };
             let text = std::str::from_utf8(records.field(column));
             let text = text.map_err(|error| format!("field `{}` is not UTF-8: {error}", field.name))?;
             let is_blank = || field.ty != Type::String && text.trim().is_empty();
             if text.is_empty() || is_blank() {
+                row.set(index, Cell::Null);
                 continue;
             }
-            let cell = cells::text(field.ty, text);
+            let cell = cells::text(field.ty, *zone, text);
             row.set(index, cell.map_err(|reason| format!("field `{}`: {reason}", field.name))?);
         }
         Ok(())
     }
 }
 
-/// Each declared field with its column.
-fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<(Field, Option<usize>)>, ColumnsError> {
+/// Each declared field with its zone and its column.
+fn find(
+    source: &SourcePlan,
+    header: &[&str],
+) -> Result<Vec<(Field, Option<Zone>, Option<usize>)>, ColumnsError> {
     let mut names = Names::default();
     for name in header {
         names.add(name);
@@ -161,7 +166,7 @@ fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<(Field, Option<usize
         let wanted = columns::path(source, field, Made::CsvColumns).concat();
         let mut found =
             header.iter().enumerate().filter(|(_, name)| **name == wanted).map(|(index, _)| index);
-        fields.push((field.clone(), found.next()));
+        fields.push((field.clone(), source.zone(&field.name), found.next()));
         if found.next().is_some() {
             problems.push(ColumnsError::Twice(wanted));
         }

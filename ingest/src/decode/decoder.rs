@@ -9,9 +9,10 @@
 //! form: the reader of a topic looks it up and picks the decoder for it, as retries do for the header of CSV. A decoder
 //! itself never asks a registry.
 
-use tidemark_kernel::SourcePlan;
+use tidemark_kernel::{Explain, SourcePlan};
 
 use super::csv::CsvDecoder;
+use super::folders::Folders;
 use super::json::JsonDecoder;
 use super::members::Members;
 use super::spelled::SpelledDecoder;
@@ -63,6 +64,11 @@ pub(crate) fn of_form(source: &SourcePlan, form: &Form) -> Result<Box<dyn Decode
         Form::Tsv { header } => Box::new(CsvDecoder::new(header, b'\t', source)?),
         Form::Columns => Box::new(SpelledDecoder::new(source)),
         Form::Kafka(_) => of_values(source),
+        Form::InFolders { columns, form } => {
+            let folders = Folders::of_columns(columns, source).map_err(|error| error.explained())?;
+            let decoder = of_form(&folders.source(source), form)?;
+            folders.around_decoder(decoder)
+        }
     };
     Ok(decoder)
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::{Partition, Time};
+use tidemark_offline::input::FolderColumn;
 
 /// How the bytes of a record are read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,13 @@ pub enum Form {
     Columns,
     /// The value of a Kafka record, and what was beside it. None where that was not kept.
     Kafka(Option<Beside>),
+    /// A record of a text file whose folders are named after values of its fields.
+    InFolders {
+        /// The columns that the folders name, as text.
+        columns: Vec<FolderColumn>,
+        /// How the record is read: as JSON, CSV or TSV.
+        form: Box<Form>,
+    },
 }
 
 /// A record that was rejected, as it can be read again.
@@ -77,6 +85,12 @@ impl Form {
                     headers.iter().map(|(name, value)| json!([name, spelled(value)])).collect();
                 json!({"format": "kafka", "key": spelled(key), "headers": headers})
             }
+            Self::InFolders { columns, form } => {
+                let columns: Vec<Json> = columns.iter().map(|(name, value)| json!([name, value])).collect();
+                let mut json: Json = serde_json::from_str(&form.to_json()).unwrap_or_default();
+                json["folders"] = columns.into();
+                json
+            }
         };
         json.to_string()
     }
@@ -85,6 +99,21 @@ impl Form {
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         let json: Json = serde_json::from_str(text).ok()?;
+        let form = Self::of_record(&json)?;
+        let Some(folders) = json.get("folders") else { return Some(form) };
+        let column = |json: &Json| {
+            let value = match json.get(1)? {
+                Json::Null => None,
+                value => Some(value.as_str()?.to_owned()),
+            };
+            Some((json.get(0)?.as_str()?.to_owned(), value))
+        };
+        let columns = folders.as_array()?.iter().map(column).collect::<Option<_>>()?;
+        Some(Self::InFolders { columns, form: Box::new(form) })
+    }
+
+    /// How the record itself is read, whatever its folders are.
+    fn of_record(json: &Json) -> Option<Self> {
         match json.get("format")?.as_str()? {
             "json" => Some(Self::Json),
             "csv" => Some(Self::Csv { header: json.get("header")?.as_str()?.into() }),
@@ -102,6 +131,15 @@ impl Form {
                 }
             },
             _ => None,
+        }
+    }
+
+    /// Whether the record is kept as it is written, of a file as far as one that is too long is kept.
+    pub(crate) fn is_text(&self) -> bool {
+        match self {
+            Self::Json | Self::Csv { .. } | Self::Tsv { .. } => true,
+            Self::InFolders { form, .. } => form.is_text(),
+            Self::Columns | Self::Kafka(_) => false,
         }
     }
 
@@ -126,6 +164,15 @@ impl Form {
                 out.bytes(header.as_bytes());
             }
             Self::Columns => out.u8(2),
+            Self::InFolders { columns, form } => {
+                out.u8(6);
+                out.varint(columns.len() as u64);
+                for (name, value) in columns {
+                    out.bytes(name.as_bytes());
+                    optional(&mut out, value.as_ref().map(String::as_bytes));
+                }
+                out.bytes(&form.encode());
+            }
             Self::Kafka(None) => out.u8(3),
             Self::Kafka(Some(Beside { key, headers })) => {
                 let headers: Vec<Header<'_>> =
@@ -165,6 +212,17 @@ impl Form {
                 Self::Kafka(Some(Beside { key, headers }))
             }
             5 => Self::Tsv { header: text(&mut from)?.into() },
+            6 => {
+                let count = from.count(2)?;
+                let column = |_| {
+                    let name = text(&mut from)?;
+                    let value = read_optional(&mut from)?.map(String::from_utf8).transpose();
+                    Ok((name, value.map_err(|_| from.malformed("UTF-8"))?))
+                };
+                let columns = (0..count).map(column).collect::<Result<_, DecodeError>>()?;
+                let form = from.bytes()?.to_vec();
+                Self::InFolders { columns, form: Box::new(Self::decode(&form)?) }
+            }
             _ => return Err(from.malformed("a form")),
         };
         from.finish()?;
@@ -256,6 +314,13 @@ mod tests {
             (Form::Csv { header: "id,\"a\"".into() }, r#"{"format":"csv","header":"id,\"a\""}"#),
             (Form::Tsv { header: "id\ta".into() }, r#"{"format":"tsv","header":"id\ta"}"#),
             (Form::Columns, r#"{"format":"columns"}"#),
+            (
+                Form::InFolders {
+                    columns: vec![("day".to_owned(), Some("1".to_owned())), ("a".to_owned(), None)],
+                    form: Box::new(Form::Tsv { header: "id".into() }),
+                },
+                r#"{"folders":[["day","1"],["a",null]],"format":"tsv","header":"id"}"#,
+            ),
             (Form::Kafka(None), r#"{"format":"kafka"}"#),
             (Form::Kafka(Some(Beside::default())), r#"{"format":"kafka","headers":[],"key":null}"#),
             (

@@ -14,6 +14,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tidemark_kernel::SourcePlan;
 use tidemark_kernel::source::Origin;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::{Type, json};
 
 use super::builder::Cell;
@@ -38,6 +39,8 @@ pub(crate) struct JsonDecoder {
 struct Declared {
     name: String,
     ty: Type,
+    /// That of a time that names none.
+    zone: Option<Zone>,
     /// Whether an object or array is taken as its text.
     whole: bool,
 }
@@ -67,7 +70,8 @@ impl Decoder for JsonDecoder {
 fn declared(source: &SourcePlan) -> Vec<Declared> {
     let fields = source.fields.iter().map(|field| {
         let named = matches!(source.origins.get(&field.name), Some(Origin::Column(_) | Origin::Path(_)));
-        Declared { name: field.name.clone(), ty: field.ty, whole: named && field.ty == Type::String }
+        let (name, zone) = (field.name.clone(), source.zone(&field.name));
+        Declared { name, ty: field.ty, zone, whole: named && field.ty == Type::String }
     });
     fields.collect()
 }
@@ -153,7 +157,7 @@ fn cell<'a>(field: &Declared, text: &'a str) -> Result<Cell<'a>, String> {
     if field.whole && text.starts_with(['{', '[']) {
         return Ok(Cell::String(text.into()));
     }
-    cells::cell(field.ty, json::content(text), || shortened(text))
+    cells::cell(field.ty, field.zone, json::content(text), || shortened(text))
 }
 
 /// A string that is borrowed where it has no escapes.

@@ -16,12 +16,14 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 use tidemark_kernel::source::Rejection;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::arrow::{data_type, value_at};
 use tidemark_kernel::value::{Field, Type, convert, json};
 use tidemark_kernel::{Position, SourcePlan};
 use tidemark_offline::input::open_parquet;
 
 use super::columns::{Made, Names};
+use super::folders::Folders;
 use super::json::shortened;
 use super::members::Members;
 use super::spelled::spell;
@@ -33,6 +35,8 @@ pub(crate) struct ParquetRows {
     batches: ParquetRecordBatchReader,
     /// The column of each declared field in what is read; none where the file lacks one that is optional.
     columns: Vec<Option<Column>>,
+    /// The fields that come from names of folders.
+    folders: Folders,
     /// The next row, from 0.
     row: i64,
     rows: i64,
@@ -48,12 +52,13 @@ struct Column {
 }
 
 impl ParquetRows {
-    /// Finds the source's fields among the columns and goes to a row. `batch` is how many rows are read at a time,
-    /// fewer where rows are large.
+    /// Finds the source's fields among the columns and goes to a row. Those that the file lacks may be named by `folders`.
+    /// `batch` is how many rows are read at a time, fewer where rows are large.
     pub(crate) fn open(
         path: &Path,
         file: File,
         source: &SourcePlan,
+        folders: Folders,
         skip: i64,
         batch: usize,
     ) -> Result<Self, IngestError> {
@@ -65,14 +70,15 @@ impl ParquetRows {
         let bytes: i64 = groups.iter().map(|group| group.total_byte_size()).sum();
         let batch = batch.min(rows_of(BATCH_BYTES as i64, bytes, rows));
         let is_null = |column: &Column| is_null_only(&again, batch, column);
-        let columns = find(source, builder.schema(), is_null).map_err(unreadable)?;
+        let columns = find(&folders.source(source), builder.schema(), is_null).map_err(unreadable)?;
         let columns = columns.map_err(IngestError::columns(path))?;
+        let folders = folders.without(|name| builder.schema().column_with_name(name).is_some());
         let roots: BTreeSet<usize> = columns.iter().flatten().map(|column| column.root).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let reader = builder.with_projection(mask).with_batch_size(batch).with_offset(skip as usize);
         let columns = columns.into_iter().map(|column| column.map(|column| column.projected(&roots)));
         let (batches, columns) = (reader.build().map_err(unreadable)?, columns.collect());
-        Ok(Self { batches, columns, row: skip, rows })
+        Ok(Self { batches, columns, folders, row: skip, rows })
     }
 
     /// How many rows the file has.
@@ -96,7 +102,8 @@ impl ParquetRows {
         let rows = batch.num_rows() as i64;
         let first = self.row;
         self.row += rows;
-        let Columns { mut columns, wrong } = Columns::of(source, &batch, &self.columns)?;
+        let Columns { mut columns, wrong, has_clocks } =
+            Columns::of(source, &batch, &self.columns, &self.folders)?;
         let (members, mut dead) = (Members::of(source), Vec::with_capacity(wrong.len()));
         for (row, cells) in &wrong {
             let raw = spell(&members, &spelled(&columns, *row, cells)).into_bytes();
@@ -120,6 +127,7 @@ impl ParquetRows {
         let fitting: Vec<i64> = (0..rows).filter(|row| !wrong.contains_key(&(*row as usize))).collect();
         Ok(Some(Chunk {
             columns,
+            has_clocks,
             offsets: fitting.iter().map(|row| from.0 + row).collect(),
             times: vec![None; fitting.len()],
             added: None,
@@ -298,6 +306,8 @@ struct Columns {
     columns: Vec<ArrayRef>,
     /// The rows that have such values.
     wrong: BTreeMap<usize, Vec<WrongCell>>,
+    /// Whether some times were read as UTC because neither they nor the source says their zone.
+    has_clocks: bool,
 }
 
 /// A value that its field cannot hold.
@@ -311,25 +321,41 @@ struct WrongCell {
 }
 
 impl Columns {
-    fn of(source: &SourcePlan, batch: &RecordBatch, columns: &[Option<Column>]) -> Result<Self, ArrowError> {
-        let mut found = Self { columns: Vec::with_capacity(columns.len()), wrong: BTreeMap::new() };
-        for (field, column) in source.fields.iter().zip(columns) {
+    fn of(
+        source: &SourcePlan,
+        batch: &RecordBatch,
+        columns: &[Option<Column>],
+        folders: &Folders,
+    ) -> Result<Self, ArrowError> {
+        let room = Vec::with_capacity(columns.len());
+        let mut found = Self { columns: room, wrong: BTreeMap::new(), has_clocks: false };
+        for (index, (field, column)) in source.fields.iter().zip(columns).enumerate() {
             match column {
-                Some(column) => found.add(field, &column.of(batch)?)?,
-                None => found.columns.push(new_null_array(&data_type(field.ty), batch.num_rows())),
+                Some(column) => found.add(field, source.zone(&field.name), &column.of(batch)?)?,
+                None => {
+                    let rows = batch.num_rows();
+                    let named = folders.column(index, rows);
+                    found.columns.push(named.unwrap_or_else(|| new_null_array(&data_type(field.ty), rows)));
+                }
             }
         }
         Ok(found)
     }
 
-    fn add(&mut self, field: &Field, column: &ArrayRef) -> Result<(), ArrowError> {
-        let converted = convert::column(column, field.ty).ok_or_else(|| {
+    fn add(&mut self, field: &Field, zone: Option<Zone>, column: &ArrayRef) -> Result<(), ArrowError> {
+        let converted = convert::column(column, field.ty, zone).ok_or_else(|| {
             ArrowError::CastError(format!("a column of {} is not {}", column.data_type(), field.ty))
         })?;
+        if field.ty == Type::Timestamp
+            && zone.is_none()
+            && !matches!(column.data_type(), DataType::Timestamp(_, Some(_)))
+        {
+            self.has_clocks |= (0..column.len()).any(|row| convert::content(column, row).is_clock());
+        }
         for row in converted.wrong {
             let content = convert::content(column, row);
             let spelled = json::write_content(&content);
-            let reason = cells::unfit(cells::expected(field.ty, &content), &shortened(&spelled));
+            let reason = cells::unfit(&cells::expected(field.ty, zone, &content), &shortened(&spelled));
             let reason = format!("field `{}`: {reason}", field.name);
             let cell = WrongCell { field: self.columns.len(), spelled, reason };
             self.wrong.entry(row).or_default().push(cell);

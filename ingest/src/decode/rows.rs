@@ -169,6 +169,7 @@ impl RowsBuilder {
     /// The chunk.
     pub(crate) fn finish(self) -> Chunk {
         Chunk {
+            has_clocks: self.columns.has_clocks(),
             columns: self.columns.finish(),
             offsets: self.offsets,
             times: self.times,

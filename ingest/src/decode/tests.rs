@@ -20,6 +20,7 @@ use crate::journal::files::KnownFile;
 mod cause;
 mod conversions;
 mod elsewhere;
+mod folders;
 mod packed;
 
 fn host() -> Host {
@@ -40,6 +41,7 @@ fn source() -> SourcePlan {
         ],
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::TableDefinition;
 use tidemark_kernel::codec::{DecodeError, Reader, Writer};
 use tidemark_kernel::source::{Arrival, Origin, TimeField};
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::unique::Unique;
 use tidemark_kernel::value::Field;
 use tidemark_kernel::{SourcePlan, Span};
@@ -19,8 +20,9 @@ const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources"
 
 /// The first byte of a stored source: the version of its layout. Layout 1 ends before the origins. Layout 2 ends
 /// before the optional fields, and its origins are beside the values of records. Layout 3 has no bound of arrivals. Layout
-/// 4 does not know repetitions; it is written where a source has none, for versions that know it and no later one.
-const LAYOUT: u8 = 5;
+/// 4 does not know repetitions, and layout 5 no zones; each is written where a source has none, for versions that know it and
+/// no later one.
+const LAYOUT: u8 = 6;
 
 impl Journal {
     /// The version under which a source's partitions are read; none if none of them ever was.
@@ -45,7 +47,11 @@ impl Journal {
 
 fn encode(source: &SourcePlan) -> Vec<u8> {
     let mut out = Writer::new();
-    out.u8(if source.unique.is_some() { LAYOUT } else { LAYOUT - 1 });
+    out.u8(match (source.zones.is_empty(), &source.unique) {
+        (false, _) => LAYOUT,
+        (true, Some(_)) => LAYOUT - 1,
+        (true, None) => LAYOUT - 2,
+    });
     out.varint(source.fields.len() as u64);
     source.fields.iter().for_each(|field| field.encode(&mut out));
     source.event_time.encode(&mut out);
@@ -61,9 +67,19 @@ fn encode(source: &SourcePlan) -> Vec<u8> {
     source.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
     out.u8(u8::from(source.max_arrival_ahead.is_some()));
     out.zigzag(source.max_arrival_ahead.map_or(0, Span::millis));
+    if !source.zones.is_empty() {
+        out.u8(u8::from(source.unique.is_some()));
+    }
     if let Some(Unique { field, within }) = &source.unique {
         out.bytes(field.as_bytes());
         out.zigzag(within.millis());
+    }
+    if !source.zones.is_empty() {
+        out.varint(source.zones.len() as u64);
+        for (field, zone) in &source.zones {
+            out.bytes(field.as_bytes());
+            out.bytes(zone.name().as_bytes());
+        }
     }
     out.into_bytes()
 }
@@ -91,13 +107,23 @@ fn decode(name: &str, bytes: &[u8]) -> Result<SourcePlan, DecodeError> {
         (0..count).map(|_| Ok(from.text()?.to_owned())).collect();
     let optional = optional?;
     let max_arrival_ahead = if layout > 3 { decode_bound(&mut from)? } else { None };
-    let unique = if layout > 4 { Some(decode_unique(&mut from)?) } else { None };
+    let is_unique = match layout {
+        1..=4 => false,
+        5 => true,
+        _ => from.u8()? == 1,
+    };
+    let unique = if is_unique { Some(decode_unique(&mut from)?) } else { None };
+    let count = if layout > 5 { from.count(2)? } else { 0 };
+    let zones: Result<BTreeMap<String, Zone>, DecodeError> =
+        (0..count).map(|_| Ok((from.text()?.to_owned(), decode_zone(&mut from)?))).collect();
+    let zones = zones?;
     from.finish()?;
     Ok(SourcePlan {
         name: name.into(),
         fields,
         origins,
         optional,
+        zones,
         event_time,
         arrival,
         max_ahead,
@@ -117,6 +143,10 @@ fn decode_unique(from: &mut Reader<'_>) -> Result<Unique, DecodeError> {
     Ok(Unique { field: from.text()?.to_owned(), within: Span::from_millis(from.zigzag()?) })
 }
 
+fn decode_zone(from: &mut Reader<'_>) -> Result<Zone, DecodeError> {
+    Zone::named(from.text()?).ok_or_else(|| from.malformed("a time zone"))
+}
+
 #[cfg(test)]
 mod tests {
     use tidemark_kernel::Type;
@@ -134,6 +164,7 @@ mod tests {
             ],
             origins: BTreeMap::new(),
             optional: BTreeSet::new(),
+            zones: BTreeMap::new(),
             event_time: TimeField { field: "at".into(), unit: Some(Unit::Micros) },
             arrival: Arrival::Field(TimeField { field: "seen".into(), unit: None }),
             max_ahead: Span::from_secs(5),
@@ -241,7 +272,17 @@ mod tests {
         let source = SourcePlan { unique, ..payments() };
         assert_eq!(encode(&source), bytes);
         assert_eq!(decode("payments", &bytes), Ok(source));
-        let newer = [&b"\x06"[..], &LAYOUT_1[1..]].concat();
-        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 6, supported: 5 }));
+    }
+
+    #[test]
+    fn layout_6_has_the_zones_of_times() {
+        let zone = b"\x00\x01\x02at\x0dEurope/Berlin";
+        let bytes = [&b"\x06"[..], &LAYOUT_1[1..], b"\x00\x00\x00\x00", zone].concat();
+        let zones = BTreeMap::from([("at".to_owned(), Zone::named("Europe/Berlin").unwrap())]);
+        let source = SourcePlan { zones, ..payments() };
+        assert_eq!(encode(&source), bytes);
+        assert_eq!(decode("payments", &bytes), Ok(source));
+        let newer = [&b"\x07"[..], &LAYOUT_1[1..]].concat();
+        assert_eq!(decode("payments", &newer), Err(DecodeError::Newer { found: 7, supported: 6 }));
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rdkafka::Timestamp;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use tidemark_kernel::source::Origin;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::Type;
 use tidemark_kernel::{SourcePlan, Time};
 
@@ -15,8 +16,18 @@ use crate::decode::{Cell, ColumnsBuilder, Decoder, cells};
 /// Reads the records of a topic.
 pub(crate) struct TopicDecoder {
     values: Box<dyn Decoder>,
-    /// The fields from beside the value: their indices, types and origins.
-    beside: Vec<(usize, Type, Origin)>,
+    /// The fields from beside the value.
+    beside: Vec<BesideField>,
+}
+
+/// A field from beside the value.
+struct BesideField {
+    /// Its index in the source.
+    index: usize,
+    ty: Type,
+    /// That of a time that names none.
+    zone: Option<Zone>,
+    origin: Origin,
 }
 
 impl TopicDecoder {
@@ -24,7 +35,7 @@ impl TopicDecoder {
         let fields = source.fields.iter().enumerate();
         let beside = fields.filter_map(|(index, field)| {
             let origin = source.origins.get(&field.name).filter(|origin| origin.is_beside_value())?;
-            Some((index, field.ty, origin.clone()))
+            Some(BesideField { index, ty: field.ty, zone: source.zone(&field.name), origin: origin.clone() })
         });
         Self { values: decoder::of_values(source), beside: beside.collect() }
     }
@@ -42,8 +53,8 @@ impl TopicDecoder {
         unknown: Unknown<'_>,
     ) -> Result<(), String> {
         self.values.decode(payload, row, unknown)?;
-        for (index, ty, origin) in &self.beside {
-            row.set(*index, field(*ty, origin, record)?);
+        for beside in &self.beside {
+            row.set(beside.index, beside.cell(record)?);
         }
         Ok(())
     }
@@ -77,19 +88,29 @@ pub(super) fn time(record: &impl Message) -> Option<Time> {
     record.timestamp().to_millis().map(Time::from_millis)
 }
 
-/// A field from beside the value; one from the value has nothing there.
-fn field<'a>(ty: Type, origin: &Origin, record: &'a impl Message) -> Result<Cell<'a>, String> {
-    match origin {
-        Origin::Timestamp => Ok(time(record).map_or(Cell::Null, Cell::Timestamp)),
-        Origin::Key => match record.key() {
-            Some(key) => cell(ty, key).map_err(|reason| format!("key: {reason}")),
-            None => Ok(Cell::Null),
-        },
-        Origin::Header(name) => match header(record, name)? {
-            Some(bytes) => cell(ty, bytes).map_err(|reason| format!("header `{name}`: {reason}")),
-            None => Ok(Cell::Null),
-        },
-        Origin::Column(_) | Origin::Path(_) => Ok(Cell::Null),
+impl BesideField {
+    /// Its value; one from the value of a record has nothing beside it.
+    fn cell<'a>(&self, record: &'a impl Message) -> Result<Cell<'a>, String> {
+        match &self.origin {
+            Origin::Timestamp => Ok(time(record).map_or(Cell::Null, Cell::Timestamp)),
+            Origin::Key => match record.key() {
+                Some(key) => self.read(key).map_err(|reason| format!("key: {reason}")),
+                None => Ok(Cell::Null),
+            },
+            Origin::Header(name) => match header(record, name)? {
+                Some(bytes) => self.read(bytes).map_err(|reason| format!("header `{name}`: {reason}")),
+                None => Ok(Cell::Null),
+            },
+            Origin::Column(_) | Origin::Path(_) => Ok(Cell::Null),
+        }
+    }
+
+    fn read<'a>(&self, bytes: &'a [u8]) -> Result<Cell<'a>, String> {
+        if self.ty == Type::Bytes {
+            return Ok(Cell::Bytes(bytes.into()));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
+        cells::text(self.ty, self.zone, text)
     }
 }
 
@@ -99,12 +120,4 @@ fn header<'a>(record: &'a impl Message, name: &str) -> Result<Option<&'a [u8]>, 
     let find = || headers.iter().filter(|header| header.key == name).last().and_then(|header| header.value);
     // rdkafka panics where a name is not UTF-8: that must be one dead letter, and not the end of every reader.
     catch_unwind(AssertUnwindSafe(find)).map_err(|_| "the name of a header is not UTF-8".to_owned())
-}
-
-fn cell(ty: Type, bytes: &[u8]) -> Result<Cell<'_>, String> {
-    if ty == Type::Bytes {
-        return Ok(Cell::Bytes(bytes.into()));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
-    cells::text(ty, text)
 }

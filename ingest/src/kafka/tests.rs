@@ -46,6 +46,7 @@ fn source() -> SourcePlan {
         ],
         origins: origins.into_iter().map(|(name, origin)| (name.to_owned(), origin)).collect(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: Some(Unit::Millis) },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

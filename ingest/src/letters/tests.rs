@@ -15,6 +15,7 @@ fn orders(origins: &[(&str, Origin)]) -> SourcePlan {
         fields: fields.map(field).to_vec(),
         origins: origins.iter().map(|(field, origin)| ((*field).to_owned(), origin.clone())).collect(),
         optional: BTreeSet::new(),
+        zones: std::collections::BTreeMap::new(),
         event_time: TimeField { field: "ts".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::take_in::FilesReader;
+use crate::decode::folders::are_apart;
 use crate::error::IngestError;
 use crate::files::earlier::{check_appended, longest_beginning, place};
 use crate::files::{Changed, Earlier, EarlierKind, Identity};
@@ -69,11 +70,13 @@ impl<'k> FilePartition<'k> {
         !file.records().are_retracted(self.entries)
     }
 
-    /// The files that have own rows, by content.
-    fn of_content(&self) -> BTreeMap<Identity, &'k KnownFile> {
-        let identity = |file: &KnownFile| Identity { size: file.size, hash: file.hash };
-        let files = self.live.iter().map(|(_, file)| *file).filter(|file| self.has_own_rows(file));
-        files.map(|file| (identity(file), file)).collect()
+    /// The files that have own rows, by content. Those of one content are in folders that give their rows other values.
+    fn of_content(&self) -> BTreeMap<Identity, Vec<&'k KnownFile>> {
+        let mut files: BTreeMap<Identity, Vec<&'k KnownFile>> = BTreeMap::new();
+        for (_, file) in self.live.iter().rev().filter(|(_, file)| self.has_own_rows(file)) {
+            files.entry(Identity { size: file.size, hash: file.hash }).or_default().push(file);
+        }
+        files
     }
 
     /// The retractions for a file that replaces what was read from its path before. If this content is already in, its rows stay,
@@ -110,7 +113,9 @@ impl FilesReader<'_> {
         let mut decisions = Vec::with_capacity(found.len());
         let mut refused = Vec::new();
         for (path, identity) in found {
-            if let Some(known) = known.get(identity) {
+            let at = place(path)?;
+            let is_same = |known: &&&KnownFile| !are_apart(&at, &known.path, &self.source);
+            if let Some(known) = known.get(identity).and_then(|known| known.iter().find(is_same)) {
                 let entries = match changed {
                     Changed::Replace => partition.replaced(path, *identity)?,
                     _ => Vec::new(),
@@ -143,10 +148,12 @@ impl FilesReader<'_> {
     ) -> Result<Decision, IngestError> {
         let at = place(path)?;
         let file = |before| NewEntry::File(at.clone(), identity.size, identity.hash, before);
-        let known = match self.earlier(path, identity, partition.of_path(&at), &partition.live).await? {
+        let is_same = |known: &Path| !are_apart(&at, known, &self.source);
+        let live: Vec<_> = partition.live.iter().filter(|(path, _)| is_same(path)).cloned().collect();
+        let known = match self.earlier(path, identity, partition.of_path(&at), &live).await? {
             Some(known) => known,
             // A feed must not bring back what the user has taken back.
-            None => match partition.taken_back.iter().find(|file| identity.is(file)) {
+            None => match partition.taken_back.iter().find(|file| identity.is(file) && is_same(&file.path)) {
                 Some(file) if changed == Changed::SetAside => {
                     Known { kind: EarlierKind::TakenBack, entries: vec![*file], beginning: None }
                 }

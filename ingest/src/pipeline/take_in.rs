@@ -16,6 +16,7 @@ use super::Shared;
 use super::changed::Decision;
 use super::run::Answer;
 use crate::decode::Batch;
+use crate::decode::folders::are_apart;
 use crate::error::IngestError;
 use crate::files::earlier::place;
 use crate::files::{Changed, FileRead, FileReader, FileRows, Identity, find_again, matching};
@@ -157,12 +158,15 @@ impl<'w> FilesReader<'w> {
         if changed == Changed::SetAside {
             self.note_left_out(&report, &found, &decisions, is_feed).await?;
         }
-        let mut taken = BTreeMap::new();
+        let mut taken: BTreeMap<Identity, Vec<PathBuf>> = BTreeMap::new();
         let total = found.iter().map(|(_, identity)| identity.size).sum();
         let mut meter = self.meter(total);
         let mut skipped = Vec::new();
         for ((path, identity), decision) in found.into_iter().zip(decisions) {
-            let outcome = match (decision, taken.get(&identity)) {
+            let at = place(&path)?;
+            let is_same = |known: &&PathBuf| !are_apart(&at, known, &self.source);
+            let same = taken.get(&identity).and_then(|known| known.iter().find(is_same)).cloned();
+            let outcome = match (decision, same) {
                 (Decision::SetAside(earlier), _) => FileOutcome::SetAside(earlier),
                 (Decision::Refuse(error), _) => FileOutcome::refused(&error),
                 (Decision::Skip(known, entries), _) => {
@@ -171,13 +175,12 @@ impl<'w> FilesReader<'w> {
                     FileOutcome::Skipped { known_as: known.path, rejected: 0 }
                 }
                 (Decision::TakeIn(entries), None) => {
-                    taken.insert(identity, place(&path)?);
+                    taken.entry(identity).or_default().push(at);
                     let outcome = self.add_and_read(&entries, &mut meter).await?;
                     outcome.ok_or_else(|| IngestError::stopped("no file was added"))?
                 }
                 // Two of one content.
                 (Decision::TakeIn(entries), Some(known_as)) => {
-                    let known_as = known_as.clone();
                     let is_file = |entry: &NewEntry| matches!(entry, NewEntry::File(..));
                     let entries: Vec<NewEntry> =
                         entries.into_iter().filter(|entry| !is_file(entry)).collect();
@@ -391,6 +394,7 @@ impl<'w> FilesReader<'w> {
             tally.merge(&self.hand_over(|answer| FileInput::Rows(batch, answer)).await?);
             meter.report(&file.path, bytes);
         };
+        tally.has_clocks = reader.has_clocks();
         let (name, ended) = (self.source.name.clone(), file.clone());
         self.journal(move |journal| journal.end_file(&name, &ended, rows)).await?;
         let before = (file.before + (start.0 - file.first).clamp(0, rows)).unsigned_abs();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use futures::TryStreamExt;
-use tidemark_kernel::source::READING;
 use tidemark_kernel::value::{FeatureType, Type, Value, arrow::array_of};
 use tidemark_kernel::{Partition, Position, PositionRange, SourcePlan};
 use tidemark_offline::table::retract::retracted;
@@ -95,9 +94,7 @@ impl Open {
         let source = Arc::clone(&self.source);
         let upgrades = |properties: &Properties| {
             let known = properties.get(properties::SOURCE_VERSION);
-            let earlier =
-                |reading| known.is_some_and(|known| *known == source.version_under(reading).to_string());
-            source.version().to_string() == version && (1..READING).any(earlier)
+            source.version().to_string() == version && known.is_some_and(|known| source.had_version(known))
         };
         let claimed = |properties: &Properties| {
             let mut claimed = properties.clone();

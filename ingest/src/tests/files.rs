@@ -102,6 +102,34 @@ async fn nothing_of_a_compressed_file_that_breaks_off_is_in() {
 }
 
 #[tokio::test]
+async fn equal_bytes_in_two_folders_are_two_files_where_a_field_tells_them_apart() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let lake = project.folder.path().join("lake");
+    let text = "user,amount,at\n1,5,2026-01-01\n";
+    for shop in ["shop=a", "shop=b"] {
+        std::fs::create_dir_all(lake.join(shop)).expect("created");
+        std::fs::write(lake.join(shop).join("part.csv"), text).expect("written");
+    }
+    std::fs::write(lake.join("_SUCCESS"), "").expect("written");
+    let given = [lake.to_string_lossy().into_owned()];
+    let report = ingest.take_in_files("payments", &given, &unwatched).await.expect("taken in");
+    assert_eq!(report.events(), 2);
+    let held = project.held().await;
+    let of_shop = |row: usize, shop: &str| held.events[row].contains(shop);
+    assert!(of_shop(0, " | a | ") && of_shop(1, " | b | "), "{:?}", held.events);
+
+    // Both are known, also where they are moved to, and a third folder is not.
+    std::fs::rename(lake.join("shop=a"), lake.join("moved")).expect("renamed");
+    std::fs::create_dir_all(lake.join("moved/shop=a")).expect("created");
+    std::fs::rename(lake.join("moved/part.csv"), lake.join("moved/shop=a/part.csv")).expect("renamed");
+    std::fs::create_dir_all(lake.join("shop=c")).expect("created");
+    std::fs::write(lake.join("shop=c/part.csv"), text).expect("written");
+    let report = ingest.take_in_files("payments", &given, &unwatched).await.expect("taken in");
+    assert_eq!(report.events(), 1, "{report:?}");
+}
+
+#[tokio::test]
 async fn patterns_may_overlap_and_names_may_look_like_patterns() {
     let project = Project::new(memory());
     let mut ingest = project.open().await;

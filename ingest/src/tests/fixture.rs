@@ -90,6 +90,7 @@ pub(crate) fn payments() -> Arc<SourcePlan> {
         ],
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: Span::from_secs(60),

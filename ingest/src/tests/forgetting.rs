@@ -32,6 +32,7 @@ fn bookings() -> Arc<SourcePlan> {
         ],
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "flight".into(), unit: None },
         arrival: Arrival::Field(TimeField { field: "booked".into(), unit: None }),
         max_ahead: Span::from_secs(60 * 86_400),

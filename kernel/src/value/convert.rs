@@ -12,6 +12,7 @@
 //! | [`Decimal`](Content::Decimal) | 0, 1 | if whole, in range | the nearest | | | |
 //! | [`Number`](Content::Number), in digits | 0, 1 | as text is | the nearest | | | |
 //! | [`Time`](Content::Time) | | | | | itself | |
+//! | [`Clock`](Content::Clock) | | | | | the instant in its zone | |
 //! | [`Text`](Content::Text) | | | | itself | if one | |
 //! | [`Quoted`](Content::Quoted) | | its digits | `NaN`, `inf` | itself | if one | base64 |
 //! | [`Spelled`](Content::Spelled) | by name | digits in range; with a point or exponent if whole and exact | by digits or name | itself | if one | base64 |
@@ -29,7 +30,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Type, Value, canonical};
-use crate::time::Time;
+use crate::time::{NoInstant, Time, Zone};
 
 mod columns;
 mod numbers;
@@ -53,9 +54,11 @@ pub enum Content<'a> {
     Decimal(String),
     /// A number as JSON writes it. With a point or an exponent it may come from a float64.
     Number(Cow<'a, str>),
-    /// An instant, of any resolution floored to milliseconds, or the midnight (UTC) that a date begins with. It may lie
-    /// outside the years 1 to 9999.
+    /// An instant, of any resolution floored to milliseconds. It may lie outside the years 1 to 9999.
     Time(Time),
+    /// What a clock showed whose zone is not named, written as if it were UTC: a timestamp without a zone, or the midnight
+    /// that a date begins with. Its resolution and its range are those of an instant.
+    Clock(Time),
     /// A text of a format that has a type of its own for everything but text.
     Text(Cow<'a, str>),
     /// A text of JSON, which has no type for instants and bytes, none for NaN, and in some languages no 64-bit integers.
@@ -128,7 +131,7 @@ impl<'a> Content<'a> {
             Self::Number(digits) => numbers::int64_of_text(digits),
             Self::Quoted(text) => numbers::int64_of_digits(text),
             Self::Spelled(text) => numbers::int64_of_text(text.trim()),
-            Self::Bool(_) | Self::Time(_) | Self::Text(_) | Self::Bytes(_) | Self::Other => {
+            Self::Bool(_) | Self::Time(_) | Self::Clock(_) | Self::Text(_) | Self::Bytes(_) | Self::Other => {
                 Err(NoInt64::NoNumber)
             }
         };
@@ -164,17 +167,41 @@ impl<'a> Content<'a> {
         })
     }
 
-    /// As an instant, which may lie outside the years 1 to 9999 unless it is from text.
+    /// As an instant, which may lie outside the years 1 to 9999 unless it is from text. What names no zone is what the
+    /// clocks of `zone` showed; UTC without one.
     ///
     /// # Errors
-    /// Fails for text that [`Time::parse`] does not read, and for numbers, whose unit is not known here.
-    pub fn time(self) -> Fit<Time> {
-        self.read(|content| match content {
-            Self::Time(time) => Some(time),
-            Self::Text(text) | Self::Quoted(text) => Time::parse(&text),
-            Self::Spelled(text) => Time::parse(text),
-            _ => None,
-        })
+    /// Fails where there is a reason for [`NoInstant`].
+    pub fn time(self, zone: Option<Zone>) -> Fit<Time> {
+        self.instant(zone).map_err(|_| Unfit)
+    }
+
+    /// [`time`](Self::time) with the reason why a value is none.
+    ///
+    /// # Errors
+    /// Fails for text that [`Time::parse`] does not read, for what the clocks of the zone never showed or showed twice, and
+    /// for numbers, whose unit is not known here.
+    pub fn instant(&self, zone: Option<Zone>) -> Result<Option<Time>, NoInstant> {
+        let time = match self {
+            Self::Null => return Ok(None),
+            Self::Time(time) => Ok(*time),
+            Self::Clock(clock) => zone.map_or(Ok(*clock), |zone| zone.instant(*clock)),
+            Self::Text(text) | Self::Quoted(text) => Time::parse_in(text, zone),
+            Self::Spelled(text) => Time::parse_in(text, zone),
+            _ => Err(NoInstant::NoTime),
+        };
+        time.map(Some)
+    }
+
+    /// Whether it is a time that names no zone, if it is one.
+    #[must_use]
+    pub fn is_clock(&self) -> bool {
+        match self {
+            Self::Clock(_) => true,
+            Self::Text(text) | Self::Quoted(text) => !Time::names_zone(text),
+            Self::Spelled(text) => !Time::names_zone(text),
+            _ => false,
+        }
     }
 
     /// As bytes: themselves, or in base64 where the format has no bytes.
@@ -191,17 +218,25 @@ impl<'a> Content<'a> {
         })
     }
 
-    /// As a type.
+    /// As a type. A time that names no zone is UTC.
     ///
     /// # Errors
     /// Fails where the type does not hold it.
     pub fn value(self, ty: Type) -> Result<Value, Unfit> {
+        self.value_in(ty, None)
+    }
+
+    /// As a type; a timestamp in this [zone](Self::time).
+    ///
+    /// # Errors
+    /// Fails where the type does not hold it.
+    pub fn value_in(self, ty: Type, zone: Option<Zone>) -> Result<Value, Unfit> {
         let value = match ty {
             Type::Bool => self.bool()?.map(Value::Bool),
             Type::Int64 => self.int64()?.map(Value::Int64),
             Type::Float64 => self.float64()?.map(Value::Float64),
             Type::String => self.string()?.map(|text| Value::string(&text)),
-            Type::Timestamp => self.time()?.map(Value::Timestamp),
+            Type::Timestamp => self.time(zone)?.map(Value::Timestamp),
             Type::Bytes => self.bytes()?.map(|bytes| Value::Bytes((&*bytes).into())),
         };
         Ok(value.unwrap_or_default())

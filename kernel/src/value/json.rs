@@ -98,6 +98,8 @@ pub fn write_content(content: &Content<'_>) -> String {
         Content::Text(text) | Content::Quoted(text) => (&**text).into(),
         Content::Spelled(text) => (*text).into(),
         Content::Time(value) => value.to_string().into(),
+        // Without a zone, as it was.
+        Content::Clock(value) => value.to_string().trim_end_matches('Z').into(),
         Content::Bytes(value) => STANDARD.encode(value).into(),
         Content::Null | Content::Other => Json::Null,
     };

@@ -33,6 +33,7 @@ fn source(fields: &[(&str, Type)]) -> SourcePlan {
         fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::EventTime,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,

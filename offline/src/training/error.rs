@@ -90,12 +90,12 @@ pub enum TrainError {
     /// Columns or values of the labels are not what they are needed for.
     #[error("{0}")]
     Labels(LabelProblems),
-    /// A key is mapped that the service does not have.
-    #[error("the service has no key {given}")]
+    /// A key or request field is mapped that the service does not have.
+    #[error("the service has no key or request field {given}")]
     Key {
         /// What was given.
         given: String,
-        /// The keys of the service.
+        /// The keys and request fields of the service.
         keys: String,
     },
     /// `as_served` needs tokens.
@@ -177,7 +177,7 @@ impl Explain for TrainError {
                 let help = problems.help().join("\n");
                 return (!help.is_empty()).then_some(help.into());
             }
-            Self::Key { keys, .. } => return Some(format!("the keys of the service are {keys}").into()),
+            Self::Key { keys, .. } => return Some(format!("the service has {keys}").into()),
             Self::List { instead, .. } => return Some(format!("write {} instead", instead.display()).into()),
             Self::Format(_) => "write the training set to a .parquet or .csv file",
             Self::LabelFormat(_) => {

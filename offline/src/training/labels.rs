@@ -19,6 +19,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidemark_expr::closest;
+use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::arrow::value_at;
 use tidemark_kernel::value::{Type, Unit};
 use tidemark_kernel::{EntityKey, Explain, ServiceView, Time, Token, Value};
@@ -48,6 +49,8 @@ pub(super) struct Labels {
     texts: BTreeSet<String>,
     /// Whether the files are JSON lines.
     is_json: bool,
+    /// In which times are that name none; UTC without one.
+    zone: Option<Zone>,
 }
 
 /// The rows of one file.
@@ -62,7 +65,7 @@ struct Part {
 #[derive(Default)]
 pub(super) struct Times {
     pub(super) times: Vec<Time>,
-    /// Whether some name no zone, and so are read as UTC.
+    /// Whether some are read as UTC because they name no zone, and none is given.
     pub(super) is_naive: bool,
     /// Whether their column is text that says no more than they do.
     pub(super) is_exact: bool,
@@ -72,12 +75,13 @@ pub(super) struct Times {
 pub(super) type KeyColumns = BTreeMap<(String, &'static str), ArrayRef>;
 
 impl Labels {
-    /// Reads the labels.
-    pub(super) async fn read(source: &LabelSource) -> Result<Self, TrainError> {
-        match source.clone() {
+    /// Reads the labels. Times that name no zone are in `zone`.
+    pub(super) async fn read(source: &LabelSource, zone: Option<Zone>) -> Result<Self, TrainError> {
+        let labels = match source.clone() {
             LabelSource::Files(path) => tokio::task::spawn_blocking(move || Self::read_files(&path)).await?,
             LabelSource::Batches(batches) => Self::of_batches(batches),
-        }
+        };
+        Ok(Self { zone, ..labels? })
     }
 
     fn of_batches(batches: Vec<RecordBatch>) -> Result<Self, TrainError> {
@@ -88,7 +92,7 @@ impl Labels {
             return Err(TrainError::Empty(path));
         }
         let files = vec![Part { path, first: 0, lines: None }];
-        Ok(Self { files, schema, batches, rows, texts: BTreeSet::new(), is_json: false })
+        Ok(Self { files, schema, batches, rows, texts: BTreeSet::new(), is_json: false, zone: None })
     }
 
     fn read_files(path: &Path) -> Result<Self, TrainError> {
@@ -113,7 +117,7 @@ impl Labels {
         if rows == 0 {
             return Err(TrainError::Empty(path.to_owned()));
         }
-        Ok(Self { files: parts, schema, batches, rows, texts, is_json })
+        Ok(Self { files: parts, schema, batches, rows, texts, is_json, zone: None })
     }
 
     /// The place of a row in its file.
@@ -162,7 +166,7 @@ impl Labels {
     ) -> Result<Option<ArrayRef>, TrainError> {
         let Some(column) = self.column(name, purpose, problems)? else { return Ok(None) };
         let texts = self.texts_of(name);
-        match declared(&column, ty, texts) {
+        match declared(&column, ty, self.zone, texts) {
             Ok(typed) => return Ok(Some(typed)),
             Err(Misfit::Type) => {
                 let (path, found) = (self.files[0].path.display(), column.data_type());
@@ -173,7 +177,7 @@ impl Labels {
             Err(Misfit::Rows(rows)) => {
                 for row in rows {
                     problems.add(name, Some(row), || {
-                        let (why, help) = declared::explained(&column, row, ty, texts);
+                        let (why, help) = declared::explained(&column, row, ty, self.zone, texts);
                         let value = quoted(&declared::shown(&column, row));
                         (format!("{}: `{name}` is {value}, which is {why}", self.place(row)), help.to_owned())
                     });
@@ -203,7 +207,7 @@ impl Labels {
         let Some(column) = self.column(name, "the label time", problems)? else {
             return Ok(Times::default());
         };
-        let instants = match instants(&column, unit, self.texts.contains(name)) {
+        let instants = match instants(&column, unit, self.zone, self.texts.contains(name)) {
             Ok(instants) => instants,
             Err(reason) => {
                 problems.add(name, None, || self.no_instants(name, &column, &reason));
@@ -251,9 +255,14 @@ impl Labels {
             (None, Instant::Bad(text)) if text.parse::<f64>().is_ok() => {
                 "say the unit of numbers with --unit s, or ms, us, ns"
             }
+            (_, Instant::Unclear(_, why)) => declared::no_instant(*why).1,
             (None, _) => "write an instant like 2026-05-01T12:00:00Z",
         };
         let message = match instant {
+            Instant::Unclear(text, why) => {
+                let (why, _) = declared::no_instant(why);
+                format!("{place}: the label time `{name}` is {}, which is {why}", quoted(&text))
+            }
             Instant::Null => {
                 format!("{place}: the label time `{name}` is null, and every label needs an instant")
             }

@@ -37,6 +37,7 @@ fn source() -> Arc<SourcePlan> {
         ],
         origins: BTreeMap::new(),
         optional: BTreeSet::new(),
+        zones: BTreeMap::new(),
         event_time: TimeField { field: "at".into(), unit: None },
         arrival: Arrival::Record,
         max_ahead: SourcePlan::DEFAULT_MAX_AHEAD,
@@ -162,6 +163,7 @@ impl Repo {
             labels: labels.into(),
             time: "t".into(),
             unit: None,
+            zone: None,
             keys: BTreeMap::from([("user_id".into(), "user".into())]),
             visibility,
             token: (visibility == Visibility::AsServed).then(|| "token".into()),
@@ -447,7 +449,10 @@ async fn wrong_label_files_are_explained() {
     let mut request = repo.request(repo.csv("user,t,asked\n1,1970-01-01,1\n"), Visibility::AsKnown);
     request.keys.insert("usr".into(), "user".into());
     let unknown = TrainingSet::build(&request, &mut |_| ()).await.unwrap_err();
-    assert_eq!(unknown.explained(), "the service has no key usr; the keys of the service are user_id");
+    assert_eq!(
+        unknown.explained(),
+        "the service has no key or request field usr; the service has user_id, asked"
+    );
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ pub(crate) fn batch(record: &Record) -> Result<Batch, arrow::error::ArrowError> 
         .collect();
     let chunk = Chunk {
         columns,
+        has_clocks: false,
         offsets: vec![record.offset],
         times: vec![record.time],
         added: None,

@@ -150,6 +150,7 @@ impl World {
         };
         let chunk = Chunk {
             columns: (0..3).map(column).collect(),
+            has_clocks: false,
             offsets: events.clone().collect(),
             times: events.clone().map(|offset| Some(at(offset))).collect(),
             added: None,

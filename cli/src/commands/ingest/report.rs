@@ -89,6 +89,24 @@ pub(crate) fn table(reports: &Reports) -> String {
     if table.is_empty() { table } else { table + "\n" }
 }
 
+/// A note for each source with files whose times name no zone: taken for UTC, times of another zone are wrong by hours, and nothing
+/// else shows it.
+pub(crate) fn notes(reports: &Reports) -> Vec<String> {
+    let note = |(source, report): &(String, FilesReport)| {
+        let naive = |file: &&FileReport| matches!(&file.outcome, FileOutcome::TakenIn { tally, .. } if tally.has_clocks);
+        let naive: Vec<&FileReport> = report.files.iter().filter(naive).collect();
+        let of = match naive.as_slice() {
+            [] => return None,
+            [file] => file.path.display().to_string(),
+            files => format!("{} of source `{source}`", counted(files.len() as u64, "file")),
+        };
+        Some(format!(
+            "note: times in {of} name no zone and were read as UTC; `zone` of the source names another, or UTC itself"
+        ))
+    };
+    reports.iter().filter_map(note).collect()
+}
+
 fn files(reports: &Reports) -> Vec<Json> {
     let of = |(source, report): &(String, FilesReport)| -> Vec<Json> {
         report.files.iter().map(|file| describe(source, file)).collect()
@@ -103,6 +121,7 @@ fn describe(source: &str, file: &FileReport) -> Json {
             "source": source, "file": path, "events": tally.events(), "dead_letters": tally.rejected.count(),
             "repeated": tally.repeated, "rows_before": before, "events_taken_back": taken_back,
             "seconds": took.as_secs_f64(), "skipped": false, "rejected": unusable::json(&tally.rejected), "unseen": unusable::json(&tally.unseen),
+            "naive_times": tally.has_clocks,
         }),
         FileOutcome::GivenUp { rows } => json!({
             "source": source, "file": path, "events": 0, "dead_letters": 1, "rows_before": rows, "skipped": false,

@@ -131,33 +131,21 @@ fn only_plain_text_may_grow() {
 }
 
 #[test]
-fn a_folder_is_said_to_be_one() {
+fn a_folder_selects_the_files_in_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir(folder.path().join("lake")).expect("created");
-    for pattern in ["lake", "lake/", "la*"] {
-        let pattern = folder.path().join(pattern).to_string_lossy().into_owned();
-        let error = crate::files::matching(std::slice::from_ref(&pattern)).expect_err("no file");
-        assert!(matches!(error, IngestError::Folder { has_partitions: false, .. }), "{error}");
-        let example = format!("`{}/**/*.parquet`", pattern.trim_end_matches('/'));
-        assert_eq!(error.to_string(), format!("`{pattern}` is a folder"));
-        assert!(error.help().is_some_and(|help| help.contains(&example)), "{error}");
+    std::fs::create_dir_all(folder.path().join("lake/day=1")).expect("created");
+    let matching =
+        |named: &str| crate::files::matching(&[folder.path().join(named).to_string_lossy().into_owned()]);
+    for named in ["lake", "lake/", "lake/day=1"] {
+        let error = matching(named).expect_err("no file");
+        assert!(matches!(&error, IngestError::Folder(pattern) if pattern.ends_with(named)), "{error}");
     }
-}
-
-#[test]
-fn folders_named_after_values_are_said_not_to_be_columns() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let day = folder.path().join("lake/day=2026-11-20");
-    std::fs::create_dir_all(&day).expect("created");
-    for named in ["lake", "lake/day=2026-11-20", "lake/*"] {
-        let pattern = folder.path().join(named).to_string_lossy().into_owned();
-        let error = crate::files::matching(&[pattern]).expect_err("no file").explained();
-        assert!(error.contains("are not read as columns of events"), "{error}");
+    assert!(matches!(matching("la*").expect_err("no file"), IngestError::NoFile(_)));
+    let path = written(&folder, "lake/day=1/a.csv.gz", b"");
+    written(&folder, "lake/_SUCCESS", b"");
+    for named in ["lake", "lake/", "la*", "lake/day=*", "lake/**/*.gz"] {
+        assert_eq!(matching(named).expect("a file"), [path.clone()], "{named}");
     }
-    let path = written(&folder, "lake/day=2026-11-20/a.csv", b"text\nx\n");
-    let error = FileRows::open(&path, 7, &counted(), 0).err().expect("refused").explained();
-    assert!(error.contains("no column `count`"), "{error}");
-    assert!(error.contains("are not read as columns of events"), "{error}");
 }
 
 #[test]

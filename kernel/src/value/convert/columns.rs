@@ -15,7 +15,7 @@ use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_schema::{DataType, TimeUnit};
 
 use super::{Content, Type, Unfit};
-use crate::time::Time;
+use crate::time::{Time, Zone};
 use crate::value::Unit;
 use crate::value::arrow::data_type;
 
@@ -54,27 +54,32 @@ pub fn fits(found: &DataType, ty: Type) -> bool {
     }
 }
 
-/// A column as a type; none where no value of it [`fits`].
+/// A column as a type, timestamps in this [zone](Content::time); none where no value of it [`fits`].
 #[must_use]
-pub fn column(found: &ArrayRef, ty: Type) -> Option<Converted> {
+pub fn column(found: &ArrayRef, ty: Type, zone: Option<Zone>) -> Option<Converted> {
     if *found.data_type() == data_type(ty) {
         return Some(Converted { column: Arc::clone(found), wrong: Vec::new() });
     }
-    fits(found.data_type(), ty).then(|| converted(found.len(), ty, |row| content(found, row)))
+    fits(found.data_type(), ty).then(|| converted(found.len(), ty, zone, |row| content(found, row)))
 }
 
-/// A column of text in a format that lacks other types. `content` says what a text is there, such as
-/// [`Content::Spelled`].
+/// A column of text in a format that lacks other types, timestamps in this [zone](Content::time). `content` says what a text
+/// is there, such as [`Content::Spelled`].
 #[must_use]
-pub fn texts<'t>(found: &'t StringArray, ty: Type, content: impl Fn(&'t str) -> Content<'t>) -> Converted {
+pub fn texts<'t>(
+    found: &'t StringArray,
+    ty: Type,
+    zone: Option<Zone>,
+    content: impl Fn(&'t str) -> Content<'t>,
+) -> Converted {
     if ty == Type::String {
         return Converted { column: Arc::new(found.clone()), wrong: Vec::new() };
     }
     let at = |row| if found.is_null(row) { Content::Null } else { content(found.value(row)) };
-    converted(found.len(), ty, at)
+    converted(found.len(), ty, zone, at)
 }
 
-fn converted<'a>(rows: usize, ty: Type, at: impl Fn(usize) -> Content<'a>) -> Converted {
+fn converted<'a>(rows: usize, ty: Type, zone: Option<Zone>, at: impl Fn(usize) -> Content<'a>) -> Converted {
     let mut wrong = Vec::new();
     macro_rules! build {
         ($builder:expr, |$content:ident| $read:expr) => {{
@@ -99,7 +104,7 @@ fn converted<'a>(rows: usize, ty: Type, at: impl Fn(usize) -> Content<'a>) -> Co
         Type::String => build!(StringBuilder::new(), |content| content.string()),
         Type::Timestamp => {
             let builder = TimestampMillisecondBuilder::new().with_timezone("UTC");
-            build!(builder, |content| content.time().map(|time| time.map(Time::millis)))
+            build!(builder, |content| content.time(zone).map(|time| time.map(Time::millis)))
         }
         Type::Bytes => build!(BinaryBuilder::new(), |content| content.bytes()),
     };
@@ -147,14 +152,17 @@ pub fn content(array: &dyn Array, row: usize) -> Content<'_> {
         DataType::LargeBinary => Content::Bytes(array.as_binary::<i64>().value(row)),
         DataType::BinaryView => Content::Bytes(array.as_binary_view().value(row)),
         DataType::FixedSizeBinary(_) => Content::Bytes(array.as_fixed_size_binary().value(row)),
-        DataType::Date32 => Content::Time(Time::from_millis(i64::from(native!(Date32Type)) * DAY)),
-        DataType::Date64 => Content::Time(Time::from_millis(native!(Date64Type))),
-        DataType::Timestamp(unit, _) => Content::Time(match unit {
-            TimeUnit::Second => Unit::Seconds.time(native!(TimestampSecondType)),
-            TimeUnit::Millisecond => Unit::Millis.time(native!(TimestampMillisecondType)),
-            TimeUnit::Microsecond => Unit::Micros.time(native!(TimestampMicrosecondType)),
-            TimeUnit::Nanosecond => Unit::Nanos.time(native!(TimestampNanosecondType)),
-        }),
+        DataType::Date32 => Content::Clock(Time::from_millis(i64::from(native!(Date32Type)) * DAY)),
+        DataType::Date64 => Content::Clock(Time::from_millis(native!(Date64Type))),
+        DataType::Timestamp(unit, zone) => {
+            let time = match unit {
+                TimeUnit::Second => Unit::Seconds.time(native!(TimestampSecondType)),
+                TimeUnit::Millisecond => Unit::Millis.time(native!(TimestampMillisecondType)),
+                TimeUnit::Microsecond => Unit::Micros.time(native!(TimestampMicrosecondType)),
+                TimeUnit::Nanosecond => Unit::Nanos.time(native!(TimestampNanosecondType)),
+            };
+            if zone.is_some() { Content::Time(time) } else { Content::Clock(time) }
+        }
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
             match content(dictionary.keys(), row) {

@@ -34,7 +34,7 @@ fn time(text: &str) -> Value {
 /// The values of a column, none of a row that does not fit; none where the column never fits.
 fn column_of(array: impl Array + 'static, ty: Type) -> Option<Vec<Option<Value>>> {
     let array: ArrayRef = Arc::new(array);
-    let converted = column(&array, ty)?;
+    let converted = column(&array, ty, None)?;
     assert_eq!(converted.column.data_type(), &data_type(ty));
     let value = |row| (!converted.wrong.contains(&row)).then(|| value_at(&converted.column, row));
     Some((0..array.len()).map(value).collect())
@@ -344,7 +344,7 @@ fn instants_of_every_resolution_are_floored_and_never_wrap() {
 #[test]
 fn columns_of_nothing_but_text_are_read() {
     let texts_of = |ty, given: Vec<Option<&str>>| {
-        let converted = texts(&StringArray::from(given), ty, Content::Spelled);
+        let converted = texts(&StringArray::from(given), ty, None, Content::Spelled);
         let values = (0..converted.column.len()).map(|row| value_at(&converted.column, row));
         (values.collect::<Vec<_>>(), converted.wrong)
     };
@@ -352,4 +352,44 @@ fn columns_of_nothing_but_text_are_read() {
     assert_eq!(ints, (vec![Value::Int64(42), Value::Int64(7), Value::Null, Value::Null], vec![3]));
     let strings = texts_of(Type::String, vec![Some(" a"), None]);
     assert_eq!(strings, (vec![Value::string(" a"), Value::Null], vec![]));
+}
+
+#[test]
+fn what_names_no_zone_is_a_clock_of_the_declared_one() {
+    use crate::time::{NoInstant, Zone};
+    let berlin = Zone::named("Europe/Berlin");
+    let instant = Ok(time("2026-07-01T07:30:00Z"));
+    let clock = Time::parse("2026-07-01T09:30:00Z").expect("an instant");
+    for content in [
+        Content::Clock(clock),
+        Content::Text("2026-07-01 09:30:00".into()),
+        Content::Quoted("2026-07-01T09:30".into()),
+        Content::Spelled("2026-07-01 09:30:00.0009"),
+        Content::Time(time_of("2026-07-01T07:30:00Z")),
+        Content::Spelled("2026-07-01 10:30:00+03:00"),
+    ] {
+        assert_eq!(content.clone().value_in(Type::Timestamp, berlin), instant, "{content:?}");
+    }
+    assert_eq!(Content::Clock(clock).value(Type::Timestamp), Ok(Value::Timestamp(clock)), "UTC without one");
+    assert!(Content::Clock(clock).is_clock() && Content::Spelled("2026-07-01").is_clock());
+    assert!(!Content::Time(clock).is_clock() && !Content::Quoted("2026-07-01T00:00Z".into()).is_clock());
+    let skipped = time_of("2026-03-29T02:30:00Z");
+    assert_eq!(Content::Clock(skipped).instant(berlin), Err(NoInstant::Skipped(berlin.expect("a zone"))));
+    assert_eq!(Content::Clock(skipped).value_in(Type::Int64, berlin), Err(Unfit));
+
+    let naive = TimestampMillisecondArray::from(vec![Some(clock.millis()), None, Some(skipped.millis())]);
+    let (named, naive): (ArrayRef, ArrayRef) =
+        (Arc::new(naive.clone().with_timezone("+02:00")), Arc::new(naive));
+    let converted = column(&naive, Type::Timestamp, berlin).expect("timestamps");
+    assert_eq!(value_at(&converted.column, 0), time("2026-07-01T07:30:00Z"));
+    assert_eq!((value_at(&converted.column, 1), converted.wrong), (Value::Null, vec![2]));
+    let converted = column(&named, Type::Timestamp, berlin).expect("timestamps");
+    assert_eq!((value_at(&converted.column, 0), converted.wrong), (Value::Timestamp(clock), vec![]));
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![20_635]));
+    let converted = column(&days, Type::Timestamp, berlin).expect("dates");
+    assert_eq!(value_at(&converted.column, 0), time("2026-06-30T22:00:00Z"));
+}
+
+fn time_of(text: &str) -> Time {
+    Time::parse(text).expect("an instant")
 }

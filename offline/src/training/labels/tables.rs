@@ -130,7 +130,7 @@ fn converted(column: &ArrayRef, field: &Field) -> Option<ArrayRef> {
     match (column.data_type(), field.data_type()) {
         (has, wanted) if has == wanted => Some(Arc::clone(column)),
         (DataType::Null, wanted) => Some(new_null_array(wanted, column.len())),
-        _ => declared(column, Type::Float64, Texts::Typed).ok(),
+        _ => declared(column, Type::Float64, None, Texts::Typed).ok(),
     }
 }
 

@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, StringArray, cast::AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Date32Type, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
-use tidemark_kernel::value::Unit;
-use tidemark_kernel::value::{Type, arrow::value_at};
-use tidemark_kernel::{Time, Value};
+use tidemark_kernel::Time;
+use tidemark_kernel::time::{NoInstant, Zone};
+use tidemark_kernel::value::{Type, Unit, convert};
 
-use crate::training::declared::{Texts, declared};
-
-/// Milliseconds of a day.
-const DAY: i64 = 86_400_000;
+use crate::training::declared::{Texts, declared, shown};
 
 /// What a row says of its instant.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,13 +19,15 @@ pub(super) enum Instant {
     Null,
     /// No instant, as it is spelled.
     Bad(String),
+    /// What the clocks of the zone never showed, or showed twice, as it is spelled.
+    Unclear(String, NoInstant),
 }
 
 /// The instants of a column.
 #[derive(Debug)]
 pub(super) struct Instants {
     pub(super) rows: Vec<Instant>,
-    /// Whether some name no zone, and so are read as UTC.
+    /// Whether some are read as UTC because they name no zone, and none is given.
     pub(super) is_naive: bool,
     /// Whether they are read from text that says no more than they do: neither a number nor finer than a millisecond.
     pub(super) is_exact: bool,
@@ -45,9 +44,14 @@ pub(super) enum NoInstants {
     Type,
 }
 
-/// The instants in a column of timestamps, dates (their first moment, UTC), text, or numbers of a unit since 1970.
-/// `is_text` says that its format has nothing but text.
-pub(super) fn instants(column: &ArrayRef, unit: Option<Unit>, is_text: bool) -> Result<Instants, NoInstants> {
+/// The instants in a column of timestamps, dates (their first moment), text, or numbers of a unit since 1970. Those that name no
+/// zone are in `zone`, or UTC. `is_text` says that the format of the column has nothing but text.
+pub(super) fn instants(
+    column: &ArrayRef,
+    unit: Option<Unit>,
+    zone: Option<Zone>,
+    is_text: bool,
+) -> Result<Instants, NoInstants> {
     let column = &match column.data_type() {
         DataType::Dictionary(_, values) => cast(column, values).map_err(|_| NoInstants::Type)?,
         _ => Arc::clone(column),
@@ -67,51 +71,50 @@ pub(super) fn instants(column: &ArrayRef, unit: Option<Unit>, is_text: bool) -> 
         (None, Some(_)) => return Err(NoInstants::NoNumbers),
         (None, None) => {}
     }
-    if let Some(days) = column.as_primitive_opt::<Date32Type>() {
-        let at = |day: Option<i32>| {
-            day.map_or(Instant::Null, |day| Instant::At(Time::from_millis(i64::from(day) * DAY)))
-        };
-        return Ok(Instants { rows: days.iter().map(at).collect(), is_naive: true, is_exact: false });
+    if let Ok(text) = declared(column, Type::String, None, Texts::Typed) {
+        return Ok(of_texts(text.as_string::<i32>(), zone));
     }
-    if let Ok(text) = declared(column, Type::String, Texts::Typed) {
-        return Ok(of_texts(text.as_string::<i32>()));
-    }
-    of_timestamps(column)
+    of_timestamps(column, zone)
 }
 
-fn of_timestamps(column: &ArrayRef) -> Result<Instants, NoInstants> {
-    let times = match column.data_type() {
-        // A date as milliseconds is a timestamp without a zone.
-        DataType::Date64 => cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None)),
-        _ => Ok(Arc::clone(column)),
+fn of_timestamps(column: &ArrayRef, zone: Option<Zone>) -> Result<Instants, NoInstants> {
+    if !convert::fits(column.data_type(), Type::Timestamp) {
+        return Err(NoInstants::Type);
+    }
+    let has_zone = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
+    let row = |row| match convert::content(column, row).instant(zone) {
+        Ok(time) => time.map_or(Instant::Null, Instant::At),
+        Err(why) => no_instant(shown(column, row), why),
     };
-    let times = times.map_err(|_| NoInstants::Type)?;
-    let is_naive = matches!(times.data_type(), DataType::Timestamp(_, None));
-    let times = declared(&times, Type::Timestamp, Texts::Typed).map_err(|_| NoInstants::Type)?;
-    let row = |row| match value_at(&times, row) {
-        Value::Timestamp(time) => Instant::At(time),
-        _ => Instant::Null,
-    };
-    Ok(Instants { rows: (0..times.len()).map(row).collect(), is_naive, is_exact: false })
+    let rows = (0..column.len()).map(row).collect();
+    Ok(Instants { rows, is_naive: zone.is_none() && !has_zone, is_exact: false })
 }
 
 fn of_numbers(texts: &StringArray, unit: Unit) -> Instants {
-    let rows = texts.iter().map(|text| instant(text, |text| unit.parse(text)));
+    let rows = texts.iter().map(|text| instant(text, |text| unit.parse(text).ok_or(NoInstant::NoTime)));
     Instants { rows: rows.collect(), is_naive: false, is_exact: false }
 }
 
-fn of_texts(texts: &StringArray) -> Instants {
+fn of_texts(texts: &StringArray, zone: Option<Zone>) -> Instants {
     Instants {
-        rows: texts.iter().map(|text| instant(text, Time::parse)).collect(),
-        is_naive: texts.iter().flatten().any(|text| !Time::names_zone(text)),
+        rows: texts.iter().map(|text| instant(text, |text| Time::parse_in(text, zone))).collect(),
+        is_naive: zone.is_none() && texts.iter().flatten().any(|text| !Time::names_zone(text)),
         is_exact: !texts.iter().flatten().any(is_finer),
     }
 }
 
-fn instant(text: Option<&str>, read: impl Fn(&str) -> Option<Time>) -> Instant {
-    match text {
+fn instant(text: Option<&str>, read: impl Fn(&str) -> Result<Time, NoInstant>) -> Instant {
+    match text.map(|text| (text, read(text))) {
         None => Instant::Null,
-        Some(text) => read(text).map_or_else(|| Instant::Bad(text.to_owned()), Instant::At),
+        Some((_, Ok(time))) => Instant::At(time),
+        Some((text, Err(why))) => no_instant(text.to_owned(), why),
+    }
+}
+
+fn no_instant(spelled: String, why: NoInstant) -> Instant {
+    match why {
+        NoInstant::NoTime => Instant::Bad(spelled),
+        why => Instant::Unclear(spelled, why),
     }
 }
 
@@ -159,7 +162,7 @@ mod tests {
             Some("1767254400.1239999999"),
             Some("soon"),
         ]));
-        let found = instants(&texts, seconds, true).unwrap();
+        let found = instants(&texts, seconds, None, true).unwrap();
         assert_eq!(
             found.rows,
             [
@@ -175,47 +178,68 @@ mod tests {
         let whole: ArrayRef = Arc::new(Int64Array::from(vec![1999]));
         for (unit, millis) in [("s", 1_999_000), ("ms", 1999), ("us", 1), ("ns", 0)] {
             let unit = Unit::NAMED.iter().find(|(name, _)| *name == unit).map(|(_, unit)| *unit);
-            assert_eq!(instants(&whole, unit, false).unwrap().rows, [at(millis)]);
+            assert_eq!(instants(&whole, unit, None, false).unwrap().rows, [at(millis)]);
         }
         let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![1, u64::MAX]));
-        assert_eq!(instants(&unsigned, seconds, false).unwrap().rows[0], at(1000));
+        assert_eq!(instants(&unsigned, seconds, None, false).unwrap().rows[0], at(1000));
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![1_767_225_600.123, f64::NAN]));
-        let found = instants(&floats, seconds, false).unwrap();
+        let found = instants(&floats, seconds, None, false).unwrap();
         assert_eq!(found.rows, [at(1_767_225_600_123), Instant::Null]);
         let decimals = Decimal128Array::from(vec![1500]).with_precision_and_scale(10, 3).unwrap();
         let decimals: ArrayRef = Arc::new(decimals);
-        assert_eq!(instants(&decimals, seconds, false).unwrap().rows, [at(1500)]);
+        assert_eq!(instants(&decimals, seconds, None, false).unwrap().rows, [at(1500)]);
     }
 
     #[test]
     fn units_are_for_numbers_and_numbers_need_one() {
         let whole: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        assert_eq!(instants(&whole, None, false).unwrap_err(), NoInstants::NoUnit);
+        assert_eq!(instants(&whole, None, None, false).unwrap_err(), NoInstants::NoUnit);
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1]));
-        assert_eq!(instants(&times, Some(Unit::Millis), false).unwrap_err(), NoInstants::NoNumbers);
+        assert_eq!(instants(&times, Some(Unit::Millis), None, false).unwrap_err(), NoInstants::NoNumbers);
         let bools: ArrayRef = Arc::new(arrow::array::BooleanArray::from(vec![true]));
-        assert_eq!(instants(&bools, None, false).unwrap_err(), NoInstants::Type);
+        assert_eq!(instants(&bools, None, None, false).unwrap_err(), NoInstants::Type);
     }
 
     #[test]
     fn times_without_a_zone_are_noticed() {
         let is_naive = |text: &str| {
             let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
-            instants(&text, None, true).unwrap().is_naive
+            instants(&text, None, None, true).unwrap().is_naive
         };
         assert!(is_naive("2026-05-01T12:00:00") && is_naive("2026-05-01"));
         assert!(!is_naive("2026-05-01T12:00:00Z") && !is_naive("2026-05-01 12:00:00-01:00"));
         assert!(!is_naive("2026-05-01 12:00:00 UTC") && !is_naive("2026-05-01 12:00:00+00"));
         let is_exact = |text: &str| {
             let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
-            instants(&text, None, true).unwrap().is_exact
+            instants(&text, None, None, true).unwrap().is_exact
         };
         assert!(is_exact("2026-05-01T12:00:00.123Z") && is_exact("2026-05-01"));
         assert!(!is_exact("2026-05-01T12:00:00.123456Z"));
         let times = TimestampMillisecondArray::from(vec![1]);
         let zoned: ArrayRef = Arc::new(times.clone().with_timezone("UTC"));
         let naive: ArrayRef = Arc::new(times);
-        assert!(!instants(&zoned, None, false).unwrap().is_naive);
-        assert!(instants(&naive, None, false).unwrap().is_naive);
+        assert!(!instants(&zoned, None, None, false).unwrap().is_naive);
+        assert!(instants(&naive, None, None, false).unwrap().is_naive);
+    }
+
+    #[test]
+    fn times_without_a_zone_are_in_the_one_that_is_given() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        let skipped = "2026-03-29 02:30:00";
+        let texts: ArrayRef =
+            Arc::new(StringArray::from(vec!["2026-07-01 09:30:00", "2026-07-01T07:30:00Z", skipped]));
+        let found = instants(&texts, None, Some(berlin), true).unwrap();
+        let (noon, skip) = (at(1_782_891_000_000), NoInstant::Skipped(berlin));
+        assert_eq!(found.rows[..2], [noon, at(1_782_891_000_000)]);
+        assert_eq!(found.rows[2], Instant::Unclear(skipped.to_owned(), skip));
+        assert!(!found.is_naive);
+        let times = TimestampMillisecondArray::from(vec![1_782_898_200_000, 1_774_751_400_000]);
+        let zoned: ArrayRef = Arc::new(times.clone().with_timezone("Asia/Tokyo"));
+        let naive: ArrayRef = Arc::new(times);
+        let found = instants(&naive, None, Some(berlin), false).unwrap();
+        assert_eq!(found.rows[0], at(1_782_891_000_000));
+        assert!(matches!(&found.rows[1], Instant::Unclear(_, why) if *why == skip));
+        let found = instants(&zoned, None, Some(berlin), false).unwrap();
+        assert_eq!(found.rows, [at(1_782_898_200_000), at(1_774_751_400_000)], "they name a zone");
     }
 }
