@@ -30,8 +30,20 @@ impl Output {
     /// # Errors
     /// Fails where stdout cannot be written.
     pub(crate) fn result(self, json: impl FnOnce() -> Json, text: impl FnOnce() -> String) -> Result<()> {
+        self.result_of(|| format!("{:#}", json()), text)
+    }
+
+    /// The same where the JSON is written already, because its members have an order.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result).
+    pub(crate) fn result_of(
+        self,
+        json: impl FnOnce() -> String,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
         let text = match self.format {
-            Format::Json => format!("{:#}", json()),
+            Format::Json => json(),
             Format::Text => text(),
         };
         Self::write(format!("{}\n", text.trim_end()))

@@ -14,7 +14,7 @@ use crate::candidate::{Candidate, Losses};
 use crate::event::{Event, Tell};
 use crate::folder::Folder;
 use crate::project::{Feed, Intake, Project, Running};
-use crate::serve::{Listen, Ports};
+use crate::serve::{Listen, Ports, lookups};
 use crate::service::Service;
 use control::{Controlled, control};
 use definitions::Definitions;
@@ -66,7 +66,7 @@ impl Dev {
         if !reports.is_empty() {
             tell(Event::Files { project: &project, reports: &reports });
         }
-        let lookups = Arc::new(Lookups::new(Arc::clone(&store), host.clock()));
+        let lookups = Arc::new(lookups(&project, &store, host));
         lookups.serve(project.repo.services.values().cloned())?;
         let engines = Running { store, ingest: ingest.handle(), lookups: Arc::clone(&lookups) };
         let project = project.run_by(engines);

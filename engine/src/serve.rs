@@ -8,7 +8,7 @@ use tidemark_ingest::{Ingest, unwatched};
 use tidemark_kernel::Explain;
 use tidemark_online::http::Part;
 use tidemark_online::listen::listen;
-use tidemark_online::{Lookups, grpc, http};
+use tidemark_online::{Connections, Limits, Lookups, Protocol, RowLimits, grpc, http};
 use tidemark_store::{OnlineStore, StoreError};
 use tokio::net::TcpListener;
 
@@ -71,18 +71,37 @@ impl Ports {
             Part {
                 metrics: Arc::new(move || metrics.prometheus(clock())),
                 notes: Arc::new(move || health.notes(noted())),
+                operations: ingest.push_operations(),
             }
         });
-        let router = http::router(Arc::clone(lookups), part.into_iter().collect());
+        let connections = [Protocol::Http, Protocol::Grpc].map(|server| connections(server, host));
+        let of_connections =
+            connections.clone().map(|connections| Part::of_metrics(move || connections.prometheus()));
+        let [by_http, by_grpc] = connections;
+        let router = http::router(Arc::clone(lookups), part.into_iter().chain(of_connections).collect());
         let router = match ingest {
             Some(ingest) => router.merge(ingest.push_router()),
             None => router,
         };
         let stop = service.stopped();
-        service.serve(async move { Ok(http::serve(router, self.http, stop).await?) });
+        service.serve(async move {
+            http::serve(router, self.http, by_http, stop).await;
+            Ok(())
+        });
         let (lookups, stop) = (Arc::clone(lookups), service.stopped());
-        service.serve(async move { Ok(grpc::serve(lookups, self.grpc, stop).await?) });
+        service.serve(async move { Ok(grpc::serve(lookups, self.grpc, by_grpc, stop).await?) });
     }
+}
+
+/// No connections yet, within the limits of this process.
+pub(crate) fn connections(server: Protocol, host: &Host) -> Connections {
+    Connections::new(server, host.clone(), Limits::default())
+}
+
+/// Lookups over a store, within the limits that a project sets.
+pub(crate) fn lookups(project: &Project, store: &Arc<dyn OnlineStore>, host: &Host) -> Lookups {
+    let rows = RowLimits::of_calls(project.repo.project.lookups.rows);
+    Lookups::new(Arc::clone(store), host.clock()).limited(rows)
 }
 
 /// Where a port listens.
@@ -111,7 +130,7 @@ impl Server {
         }
         let ports = Ports::bind(listen, &project).await?;
         let store = project.store().await?;
-        let lookups = Arc::new(Lookups::new(Arc::clone(&store), host.clock()));
+        let lookups = Arc::new(lookups(&project, &store, host));
         lookups.serve(project.repo.services.values().cloned())?;
         let (newer, histories) = (Newer::than(&project), Histories::of(&project)?);
         let served =

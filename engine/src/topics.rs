@@ -13,8 +13,8 @@ use tidemark_ingest::{
     Changed, Condition, FilesReport, Health, Ingest, IngestError, IngestHandle, Status, Tally, monitor,
 };
 use tidemark_kernel::Explain;
-use tidemark_online::http;
 use tidemark_online::listen::listen;
+use tidemark_online::{Protocol, http};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ use crate::error::EngineError;
 use crate::event::{Event, Tell};
 use crate::newer::{Newer, PERIOD};
 use crate::project::{Feed, Project};
-use crate::serve::address;
+use crate::serve::{address, connections};
 use crate::service::Service;
 use crate::sources::fed;
 
@@ -90,9 +90,15 @@ pub async fn read(
 ) -> Result<Read> {
     let host = project.host().clone();
     if let Some(Monitor(listener)) = reading.monitor {
-        let router = monitor::router(ingest.health(), ingest.metrics(), host.clock());
+        let connections = connections(Protocol::Http, &host);
+        let counted = connections.clone();
+        let of_server = move || counted.prometheus();
+        let router = monitor::router(ingest.health(), ingest.metrics(), host.clock(), of_server);
         let stop = service.stopped();
-        service.serve(async move { Ok(http::serve(router, listener, stop).await?) });
+        service.serve(async move {
+            http::serve(router, listener, connections, stop).await;
+            Ok(())
+        });
     }
     let health = ingest.health();
     let ((tell_files, mut files), (tell_idle, mut idle)) = (oneshot::channel(), oneshot::channel());

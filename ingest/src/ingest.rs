@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use tidemark_host::Host;
 use tidemark_kernel::{FeaturePlan, SourcePlan};
 use tidemark_offline::OfflineStore;
+use tidemark_proto::openapi::Operation;
 use tidemark_store::OnlineStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,7 +31,7 @@ use crate::pipeline::run::{Answer, Definitions};
 use crate::pipeline::take_in::{FileReport, FilesReport};
 use crate::pipeline::{Pipeline, Shared, drop_view};
 use crate::progress::{Watch, unwatched};
-use crate::push::{Accepting, Applied, PushPartition, PushWriter, Pushing, router};
+use crate::push::{Accepting, Applied, PushPartition, PushWriter, Pushing, operations, router};
 use crate::status::{self, Detail, Status};
 use crate::tables::CommitRule;
 use handle::Command;
@@ -344,6 +345,12 @@ impl Ingest {
             metrics: self.metrics(),
             host: self.shared.host.clone(),
         })
+    }
+
+    /// What the routes for pushing events take and answer; nothing where there are none.
+    #[must_use]
+    pub fn push_operations(&self) -> Vec<Operation> {
+        if self.shared.kept.is_some() { operations() } else { Vec::new() }
     }
 
     #[cfg(test)]

@@ -20,11 +20,13 @@ use crate::journal::push::{Appended, Pushed, PushedRecord};
 mod applied;
 mod body;
 mod http;
+mod openapi;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use applied::Applied;
 pub(crate) use http::{Accepting, Pushing, router};
+pub(crate) use openapi::operations;
 
 /// How many requests may wait before senders have to.
 const WAITING: usize = 1024;

@@ -2,6 +2,7 @@
 //! kernel answers, and the token says what was seen.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidemark_kernel::answer::{Answer, Status, TooEarly, answer, horizon};
 use tidemark_kernel::event::{Partition, Position};
@@ -118,7 +119,7 @@ impl<'p> Entity<'p> {
 /// early.
 pub(crate) fn answer_row(
     service: &ServicePlan,
-    entities: &[Entity<'_>],
+    entities: &[Arc<Entity<'_>>],
     instant: Instant,
 ) -> Result<RowAnswer, RowError> {
     let at = resolve(entities, instant)?;
@@ -138,7 +139,7 @@ pub(crate) fn answer_row(
 }
 
 /// The instant a row is answered for. It is asked of all entities together, so that one `at` holds for all of them.
-fn resolve(entities: &[Entity<'_>], instant: Instant) -> Result<Time, RowError> {
+fn resolve(entities: &[Arc<Entity<'_>>], instant: Instant) -> Result<Time, RowError> {
     let horizons = || entities.iter().filter_map(|entity| Some((entity.horizon()?, entity)));
     let all_after = |at: Time| entities.iter().all(|entity| entity.is_after(at));
     let latest = horizons().max_by_key(|(horizon, _)| *horizon);

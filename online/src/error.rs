@@ -89,6 +89,38 @@ pub enum LookupError {
         /// How long it may be.
         limit_mib: usize,
     },
+    /// The call has more rows than one may have.
+    #[error("the call has {rows} rows, and {limit} are allowed")]
+    TooManyRows {
+        /// How many it has.
+        rows: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// Other calls are being answered, and did not end in time.
+    #[error("{rows} rows of other calls are being answered")]
+    Overloaded {
+        /// How many rows all calls together may have.
+        rows: usize,
+    },
+    /// There is no room for the body beside those of other requests.
+    #[error("the requests under way have {limit_mib} MiB")]
+    BodiesTooLarge {
+        /// How much all of them may have.
+        limit_mib: usize,
+    },
+    /// The body of the request is in another format.
+    #[error("the request cannot be read: {reason}")]
+    Unsupported {
+        /// What it is in.
+        reason: String,
+    },
+    /// A part of the call panicked, the process is shutting down, or the answer cannot be written.
+    #[error("the call was given up: {reason}")]
+    GivenUp {
+        /// What is known of it.
+        reason: String,
+    },
     /// A view has no live state yet.
     #[error("view `{view}` is being backfilled and cannot be looked up yet")]
     Backfilling {
@@ -172,6 +204,11 @@ pub enum DamageReason {
 }
 
 impl LookupError {
+    /// The error for a call that cannot go on, for a reason that is no fault of the request.
+    pub(crate) fn given_up(reason: impl ToString) -> Self {
+        Self::GivenUp { reason: reason.to_string() }
+    }
+
     /// The error for an instant that no event may carry.
     pub(crate) fn invalid_at(given: impl ToString) -> Self {
         let expected = format!("an instant from {} to {}", Time::MIN, Time::MAX);
@@ -196,7 +233,10 @@ impl Explain for LookupError {
             Self::UnknownService { .. } => ErrorKind::Unknown,
             Self::UnknownName { .. } | Self::Missing { .. } | Self::WrongType { .. } => ErrorKind::Invalid,
             Self::InvalidAt { .. } | Self::Malformed { .. } => ErrorKind::Invalid,
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Unsupported { .. } => ErrorKind::Invalid,
+            Self::TooLarge { .. } | Self::TooManyRows { .. } => ErrorKind::TooLarge,
+            Self::Overloaded { .. } | Self::BodiesTooLarge { .. } => ErrorKind::Overloaded,
+            Self::GivenUp { .. } => ErrorKind::Internal,
             Self::Backfilling { .. } | Self::Applying { .. } | Self::Lost { .. } => ErrorKind::NotReady,
             Self::Store(error) => error.kind(),
             Self::Derived { source, .. } => source.kind(),
@@ -208,6 +248,13 @@ impl Explain for LookupError {
             Self::UnknownService { help, .. } | Self::UnknownName { help, .. } => Some(help.into()),
             Self::Missing { help, .. } => Some(format!("name it in every row, {help}").into()),
             Self::TooLarge { .. } => Some("send fewer rows in a request".into()),
+            Self::TooManyRows { .. } => {
+                Some("send the rows in several calls, or raise `lookups: {rows: …}` in tidemark.yaml".into())
+            }
+            Self::Overloaded { .. } | Self::BodiesTooLarge { .. } => {
+                Some("try again in a second, with fewer calls at once".into())
+            }
+            Self::Unsupported { .. } => Some("send JSON in UTF-8, as it is".into()),
             Self::Malformed { help, .. } => help.map(Cow::Borrowed),
             Self::Backfilling { .. } => Some("try again once the view is backfilled".into()),
             Self::Applying { .. } => Some("try again once the definition is applied".into()),
@@ -216,7 +263,7 @@ impl Explain for LookupError {
             }
             Self::Store(error) => error.help(),
             Self::Derived { source, .. } => source.help(),
-            Self::WrongType { .. } | Self::InvalidAt { .. } => None,
+            Self::WrongType { .. } | Self::InvalidAt { .. } | Self::GivenUp { .. } => None,
         }
     }
 }

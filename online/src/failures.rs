@@ -1,28 +1,15 @@
 //! Calls that failed as a whole, in the log. What needs attention is logged now and then: a server that does not respond
 //! fails a thousand calls a second.
 
-use std::collections::BTreeMap;
-
-use parking_lot::Mutex;
 use tidemark_kernel::error::{ErrorKind, Explain, Severity};
-use tidemark_kernel::time::{Span, Time};
+use tidemark_kernel::time::Time;
 
 use crate::error::LookupError;
-
-/// How long none of a kind is logged once one was.
-const PAUSE: Span = Span::from_secs(10);
+use crate::pauses::Pauses;
 
 /// What was logged of each kind that needs attention. What callers can fix goes to `debug`, all of it.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<BTreeMap<ErrorKind, Logged>>);
-
-#[derive(Debug)]
-struct Logged {
-    /// When the last one was logged.
-    at: Time,
-    /// How many have failed since.
-    since: u64,
-}
+pub(crate) struct Failures(Pauses<ErrorKind>);
 
 impl Failures {
     /// Logs a call that failed now.
@@ -31,28 +18,15 @@ impl Failures {
         match kind.severity() {
             Severity::Debug => tracing::debug!(kind = name, error = error.explained(), "a lookup failed"),
             Severity::Warn => {
-                if let Some(not_logged) = self.due(kind, now) {
+                if let Some(not_logged) = self.0.due(kind, now) {
                     tracing::warn!(kind = name, error = error.explained(), not_logged, "a lookup failed");
                 }
             }
             Severity::Error => {
-                if let Some(not_logged) = self.due(kind, now) {
+                if let Some(not_logged) = self.0.due(kind, now) {
                     tracing::error!(kind = name, error = error.explained(), not_logged, "a lookup failed");
                 }
             }
-        }
-    }
-
-    /// How many of a kind were not logged since the last one was; none where this one is not to be logged either.
-    fn due(&self, kind: ErrorKind, now: Time) -> Option<u64> {
-        let mut kinds = self.0.lock();
-        match kinds.get_mut(&kind) {
-            // A clock that was set back ends the pause.
-            Some(logged) if logged.at <= now && now < logged.at.plus(PAUSE) => {
-                logged.since += 1;
-                None
-            }
-            _ => kinds.insert(kind, Logged { at: now, since: 0 }).map_or(Some(0), |last| Some(last.since)),
         }
     }
 }
@@ -63,6 +37,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
 
+    use parking_lot::Mutex;
     use tidemark_store::{MemoryStore, StoreError};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};

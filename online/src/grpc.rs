@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tidemark_kernel::Explain;
+use futures::Stream;
+use tidemark_kernel::{Explain, Time};
 use tidemark_proto::FILE_DESCRIPTOR_SET;
 use tidemark_proto::codes::grpc_code;
 use tidemark_proto::serving::v1;
@@ -16,20 +18,37 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::server::HealthReporter;
 
+use crate::admission::Admitted;
+use crate::connections::{Connections, Guarded, Held, Received};
 use crate::describe;
 use crate::error::{LookupError, REQUEST_MIB_MAX};
 use crate::listen::ServeError;
-use crate::lookups::Lookups;
+use crate::lookups::{Lookups, Row};
+use crate::served::Served;
 use crate::wire;
 
 /// How often health looks whether every view can be looked up.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 
-/// Serves lookups on `listener` until `shutdown` resolves, then lets the calls under way end.
+/// How many calls a connection may have under way. Further ones wait.
+const CALLS: usize = 64;
+
+/// How long a call may take as a whole: to receive it, to wait for others and to answer it.
+const CALL_TIME: Duration = Duration::from_secs(120);
+
+/// How often a client is asked whether it is still there, and how long it has to say so. A connection without a byte from the
+/// client is closed after [`Limits::idle`](crate::Limits::idle), which is longer than both.
+const PING_PERIOD: Duration = Duration::from_secs(20);
+const PING_TIME: Duration = Duration::from_secs(10);
+
+/// How many bytes the headers of a call may have.
+const HEADER_BYTES: u32 = 16 << 10;
+
+/// Serves lookups on `listener`, within the limits of `connections`, until `shutdown` resolves, then lets the calls under way
+/// end.
 ///
 /// The health of `tidemark.serving.v1.Serving` is SERVING while every view of every service can be looked up; that
 /// of the server as a whole is always SERVING.
@@ -39,30 +58,62 @@ const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 pub async fn serve(
     lookups: Arc<Lookups>,
     listener: TcpListener,
+    connections: Connections,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (mut reporter, health) = tonic_health::server::health_reporter();
     report_health(&lookups, &reporter).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Older clients know the draft alone.
+    let (reflection, draft) = (described().build_v1()?, described().build_v1alpha()?);
     let serving = ServingServer::new(Grpc { lookups: Arc::clone(&lookups) });
     let serving = serving.max_decoding_message_size(REQUEST_MIB_MAX << 20);
+    let waiting = connections.clone();
     let stopped = async {
         tokio::select! {
             biased;
             () = shutdown => {}
             () = keep_reporting(&lookups, &reporter) => {}
         }
+        waiting.close_waiting();
         end_watches(&mut reporter).await;
     };
+    let limited = Limited { serving, lookups: Arc::clone(&lookups), connections: connections.clone() };
     let server = Server::builder()
+        .timeout(CALL_TIME)
+        .concurrency_limit_per_connection(CALLS)
+        .max_concurrent_streams(CALLS as u32)
+        .http2_keepalive_interval(Some(PING_PERIOD))
+        .http2_keepalive_timeout(Some(PING_TIME))
+        .http2_max_header_list_size(HEADER_BYTES)
         .add_service(health)
         .add_service(reflection)
-        .add_service(Limited { serving, lookups: Arc::clone(&lookups) });
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        .add_service(draft)
+        .add_service(limited);
+    let incoming = incoming(listener, connections);
     Ok(server.serve_with_incoming_shutdown(incoming, stopped).await?)
+}
+
+/// The connections that are let in.
+fn incoming(
+    listener: TcpListener,
+    connections: Connections,
+) -> impl Stream<Item = Result<Guarded, io::Error>> {
+    let next = async |(listener, connections): (TcpListener, Connections)| loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Some(stream) = connections.admit(stream) {
+                    return Some((Ok(stream), (listener, connections)));
+                }
+            }
+            Err(error) => connections.not_accepted(&error).await,
+        }
+    };
+    futures::stream::unfold((listener, connections), next)
 }
 
 /// Never ends.
@@ -89,12 +140,32 @@ async fn report_health(lookups: &Lookups, reporter: &HealthReporter) {
     }
 }
 
-/// The service, with an answer of ours to a request that is too large. tonic refuses it before it is read, with
-/// `OUT_OF_RANGE`: nothing else here has that code, which for clients means that an instant is too early.
+/// The service, within the limits, and with answers of ours where tonic has codes that mean something else here:
+///
+/// * `OUT_OF_RANGE`, which tells clients that an instant is too early, for a request that is too large;
+/// * `INTERNAL`, which is a defect of the server, for a request that is no message.
 #[derive(Clone)]
 struct Limited {
     serving: ServingServer<Grpc>,
     lookups: Arc<Lookups>,
+    connections: Connections,
+}
+
+/// How the reason begins for which a request is no message.
+const UNDECODABLE: &str = "failed to decode Protobuf message";
+
+impl Limited {
+    /// Our error in the place of one of tonic.
+    fn instead(refused: &Status) -> Option<LookupError> {
+        match refused.code() {
+            Code::OutOfRange => Some(LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX }),
+            Code::Internal if refused.message().starts_with(UNDECODABLE) => {
+                let help = Some("send a message of tidemark.serving.v1, which reflection describes");
+                Some(LookupError::Malformed { reason: refused.message().to_owned(), help })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl NamedService for Limited {
@@ -112,17 +183,26 @@ impl Service<http::Request<Body>> for Limited {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let is_lookup = request.uri().path().ends_with("/Lookup");
-        let (lookups, answer) = (Arc::clone(&self.lookups), self.serving.call(request));
+        let (lookups, exchange) = (Arc::clone(&self.lookups), self.connections.exchange());
+        let received = Arc::clone(&exchange);
+        let request = request.map(|body| Body::new(Received::new(body, received)));
+        let answer = self.serving.call(request);
         Box::pin(async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
             // An error has nothing but headers.
             let refused = Status::from_header_map(answer.headers());
-            if refused.is_none_or(|refused| refused.code() != Code::OutOfRange) {
-                return Ok(answer);
+            let error = match refused {
+                Some(_) if exchange.is_refused() => {
+                    Some(LookupError::BodiesTooLarge { limit_mib: exchange.bytes_max() >> 20 })
+                }
+                refused => refused.as_ref().and_then(Self::instead),
+            };
+            if let Some(error) = error {
+                let error = if is_lookup { lookups.failed(error) } else { error };
+                return Ok(status(error).into_http());
             }
-            let error = LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX };
-            let error = if is_lookup { lookups.failed(error) } else { error };
-            Ok(status(error).into_http())
+            let admitted = answer.extensions_mut().remove::<Arc<Admitted>>();
+            Ok(answer.map(|body| Body::new(Held::new(body, (exchange, admitted)))))
         })
     }
 }
@@ -137,7 +217,11 @@ impl Serving for Grpc {
         &self,
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
-        self.answer(request.into_inner()).await.map(Response::new).map_err(status)
+        let (answer, admitted) = self.answer(request.into_inner()).await.map_err(status)?;
+        let mut response = Response::new(answer);
+        // Kept until the answer is sent.
+        response.extensions_mut().insert(Arc::new(admitted));
+        Ok(response)
     }
 
     async fn get_service(
@@ -159,14 +243,24 @@ impl Serving for Grpc {
 }
 
 impl Grpc {
-    async fn answer(&self, request: v1::LookupRequest) -> Result<v1::LookupResponse, LookupError> {
-        let read = || {
-            let served = self.lookups.service(&request.service)?;
-            Ok((served, wire::rows(request.rows)?, wire::at(request.at)?))
-        };
-        let (served, rows, at) = read().map_err(|error| self.lookups.failed(error))?;
+    async fn answer(
+        &self,
+        request: v1::LookupRequest,
+    ) -> Result<(v1::LookupResponse, Admitted), LookupError> {
+        let asked = self.asked(request).await;
+        let (served, rows, at, admitted) = asked.map_err(|error| self.lookups.failed(error))?;
         let results = self.lookups.answer(&served, rows, at).await?;
-        Ok(wire::response(&served, results))
+        Ok((wire::response(&served, results).await, admitted))
+    }
+
+    /// What a call asks, with room for its rows.
+    async fn asked(
+        &self,
+        request: v1::LookupRequest,
+    ) -> Result<(Arc<Served>, Vec<Row>, Option<Time>, Admitted), LookupError> {
+        let served = self.lookups.service(&request.service)?;
+        let admitted = self.lookups.admit(request.rows.len()).await?;
+        Ok((served, wire::rows(request.rows)?, wire::at(request.at)?, admitted))
     }
 }
 

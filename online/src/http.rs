@@ -2,47 +2,64 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /v1/services/{service}/lookup` `{"rows": [{"user_id": 1, "amount": 9.5}], "at": "2026-11-20T08:00:00Z"}` | `{"rows": [{"at", "values", "statuses", "newest_event", "token"}]}`, one per row; `at` may be absent |
+//! | `POST /v1/services/{service}/lookup` `{"rows": [{"user_id": 1, "amount": 9.5}], "at": "2026-11-20T08:00:00Z"}` | `{"rows": [{"at", "values", "statuses", "newest_event", "token"}]}`, one per row; `at` may be absent, and `"int64": "string"` asks for every int64 as a string |
 //! | `GET /v1/services` | what each service asks and answers |
+//! | `GET /openapi.json` | these routes, and those of other parts of the process, in OpenAPI 3.1 |
 //! | `GET /healthz` | 200 while the process runs |
 //! | `GET /readyz` | 200 while every view can be looked up, with a line for each note of another [`Part`] of the process; else the status of the reason, mostly 503 |
 //! | `GET /metrics` | Prometheus' text form |
 //!
 //! A call that fails as a whole answers `{"error": {"kind", "message"}}` with the status of its kind, see
 //! [`http_status`]; a row that does, `{"error": …}` in its place. An unknown path is answered like that with 404 and
-//! the kind `unknown`, a method that a path does not have with 405 and the kind `invalid`.
+//! the kind `unknown`, a method that a path does not have with 405 and the kind `invalid`, a body that is not JSON with 415 and
+//! the kind `invalid`.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::handler::Handler;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json as JsonBody, Response};
-use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value as Json, json};
 use tidemark_kernel::error::{ErrorKind, Explain, explained};
 use tidemark_kernel::service::ServiceView;
-use tidemark_kernel::time::Time;
-use tidemark_kernel::value::Value;
 use tidemark_proto::codes::http_status;
-use tokio::net::TcpListener;
+use tidemark_proto::media;
+use tidemark_proto::openapi::{Method, Operation, Route};
 
+use crate::admission::Admitted;
+use crate::connections::{Held, Pieces};
 use crate::error::{LookupError, REQUEST_MIB_MAX};
 use crate::json;
-use crate::listen::ServeError;
-use crate::lookups::{Lookups, Row};
+use crate::lookups::Lookups;
 use crate::served::{RowField, Served};
 
-/// What a lookup's body looks like.
-const FORM: &str = r#"send {"rows": [{"name": value, …}, …]} and, if wanted, "at""#;
+mod openapi;
+mod question;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use server::serve;
+
+use question::Question;
+
+const LOOKUP: Route = Route::post("/v1/services/{service}/lookup");
+const SERVICES: Route = Route::get("/v1/services");
+const OPENAPI: Route = Route::get("/openapi.json");
+const HEALTH: Route = Route::get("/healthz");
+const READY: Route = Route::get("/readyz");
+const METRICS: Route = Route::get("/metrics");
+
+/// After how many seconds a client may try again that was refused because others are being answered.
+const RETRY_AFTER: &str = "1";
+
+/// How many bytes are parsed on the thread that answers. A longer body takes a while, and other calls are answered meanwhile.
+const SHORT_BODY: usize = 64 << 10;
 
 /// Another part of the process, which tells of itself together with this crate.
 #[derive(Clone)]
@@ -51,92 +68,112 @@ pub struct Part {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What users should know while everything is ready, one sentence each.
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What its routes take and answer, which are merged with those of this crate.
+    pub operations: Vec<Operation>,
+}
+
+impl Part {
+    /// A part that has metrics and nothing else.
+    pub fn of_metrics(metrics: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self { metrics: Arc::new(metrics), notes: Arc::new(Vec::new), operations: Vec::new() }
+    }
 }
 
 /// The routes of this crate, to be served alone or merged with those of other parts of the process, which must have
 /// no fallback: this router answers the paths that none of them has.
 pub fn router(lookups: Arc<Lookups>, parts: Vec<Part>) -> Router {
-    let notes = parts.clone();
-    let metrics = |State(lookups): State<Arc<Lookups>>| async move {
-        parts.iter().fold(lookups.metrics().render(), |text, part| text + &(part.metrics)())
-    };
-    let ready = |State(lookups): State<Arc<Lookups>>| async move {
-        lookups.ready().await?;
-        let notes = notes.iter().flat_map(|part| (part.notes)());
-        Ok::<_, LookupError>(notes.fold("ok\n".to_owned(), |text, note| text + &format!("note: {note}\n")))
-    };
-    Router::new()
-        .route("/v1/services/{service}/lookup", post(lookup))
-        .route("/v1/services", get(list))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    let routes = routes(parts).into_iter();
+    routes
+        .fold(Router::new(), |router, (route, methods)| router.route(route.path, methods))
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(REQUEST_MIB_MAX << 20))
         .with_state(lookups)
 }
 
-/// Serves `router` on `listener` until `shutdown` resolves, then lets the calls under way end. A method that a path
-/// does not have is answered in the form of errors, whichever part of the process the path belongs to.
-///
-/// # Errors
-/// Fails where the server cannot go on.
-pub async fn serve(
-    router: Router,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let router = Router::new().fallback_service(router).layer(middleware::from_fn(name_methods));
-    Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown).await?)
+/// Each route with what answers it.
+fn routes(parts: Vec<Part>) -> [(Route, MethodRouter<Arc<Lookups>>); 6] {
+    let (of_metrics, of_notes) = (parts.clone(), parts.clone());
+    let metrics = |State(lookups): State<Arc<Lookups>>| async move {
+        let own = lookups.metrics().render() + &lookups.admission().render();
+        of_metrics.iter().fold(own, |text, part| text + &(part.metrics)())
+    };
+    let ready = |State(lookups): State<Arc<Lookups>>| async move {
+        lookups.ready().await?;
+        let notes = of_notes.iter().flat_map(|part| (part.notes)());
+        Ok::<_, LookupError>(notes.fold("ok\n".to_owned(), |text, note| text + &format!("note: {note}\n")))
+    };
+    let document = |State(lookups): State<Arc<Lookups>>| async move {
+        JsonBody(openapi::of(&lookups, parts.into_iter().flat_map(|part| part.operations)))
+    };
+    [
+        on(LOOKUP, lookup),
+        on(SERVICES, list),
+        on(OPENAPI, document),
+        on(HEALTH, async || "ok\n"),
+        on(READY, ready),
+        on(METRICS, metrics),
+    ]
 }
 
-/// Gives the answer to a method that a path does not have the body of an error. This is done around the router: it
-/// adds the header that names the methods of the path last, after its own layers and fallbacks.
-async fn name_methods(request: Request, next: Next) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let response = next.run(request).await;
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
-        return response;
-    }
-    let Some(allowed) = response.headers().get(header::ALLOW).cloned() else { return response };
-    let methods = allowed.to_str().unwrap_or_default().replace(',', " or ");
-    let message = format!("`{method}` is no method of `{}`", uri.path());
-    let message = explained(&message, Some(&format!("use {methods}")));
-    let refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, &message);
-    ([(header::ALLOW, allowed)], refusal).into_response()
+fn on<H: Handler<T, Arc<Lookups>>, T: 'static>(
+    route: Route,
+    answer: H,
+) -> (Route, MethodRouter<Arc<Lookups>>) {
+    let methods = match route.method {
+        Method::Get => get(answer),
+        Method::Post => post(answer),
+    };
+    (route, methods)
 }
 
 async fn unknown_path(uri: Uri) -> Response {
     let message = format!("there is nothing at `{}`", uri.path());
     let help = "look features up with `POST /v1/services/{service}/lookup`, or, where this process takes in \
-                events, push them with `POST /v1/sources/{source}/events`";
+                events, push them with `POST /v1/sources/{source}/events`; `GET /openapi.json` has every path";
     refusal(status(ErrorKind::Unknown), ErrorKind::Unknown, &explained(&message, Some(help)))
-}
-
-/// The body of a lookup. Values stay text until the service says what they are.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question<'a> {
-    #[serde(borrow)]
-    rows: Vec<BTreeMap<String, &'a RawValue>>,
-    #[serde(borrow, default)]
-    at: Option<Cow<'a, str>>,
 }
 
 async fn lookup(
     State(lookups): State<Arc<Lookups>>,
-    Path(service): Path<String>,
+    service: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<JsonBody<Json>, LookupError> {
-    let read = || {
-        let served = lookups.service(&service)?;
-        let (rows, at) = question(&served, &body.map_err(unread)?)?;
-        Ok((served, rows, at))
-    };
-    let (served, rows, at) = read().map_err(|error| lookups.failed(error))?;
+) -> Result<Response, LookupError> {
+    let asked = asked(&lookups, service, &headers, body).await;
+    let (served, Question { rows, at, int64 }, admitted) = asked.map_err(|error| lookups.failed(error))?;
     let results = lookups.answer(&served, rows, at).await?;
-    let rows: Vec<Json> = results.iter().map(|result| json::result(&served, result)).collect();
-    Ok(JsonBody(json!({"rows": rows})))
+    let text = json::answer(&served, results, int64).await;
+    let text = text.map_err(|error| lookups.failed(LookupError::given_up(error)))?;
+    let body = Body::new(Held::new(Pieces::new(text.into()), admitted));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// What a call asks, with room for its rows.
+async fn asked(
+    lookups: &Lookups,
+    service: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(Arc<Served>, Question, Admitted), LookupError> {
+    let malformed = |reason| LookupError::Malformed { reason, help: None };
+    let Path(service) = service.map_err(|rejection| malformed(rejection.body_text()))?;
+    let served = lookups.service(&service)?;
+    let body = body.map_err(unread)?;
+    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let (media, encoding) = (header(header::CONTENT_TYPE), header(header::CONTENT_ENCODING));
+    if let Some(reason) = media::unsupported(media, encoding, &body) {
+        return Err(LookupError::Unsupported { reason });
+    }
+    let rows_max = lookups.admission().per_call();
+    let question = if body.len() <= SHORT_BODY {
+        question::read(&served, &body, rows_max)
+    } else {
+        let read_by = Arc::clone(&served);
+        let read = lookups.host().blocking(move || question::read(&read_by, &body, rows_max));
+        read.await.map_err(LookupError::given_up)?
+    }?;
+    let admitted = lookups.admit(question.rows.len()).await?;
+    Ok((served, question, admitted))
 }
 
 /// The error for a body that is too large or was cut short.
@@ -145,33 +182,6 @@ fn unread(rejection: BytesRejection) -> LookupError {
         StatusCode::PAYLOAD_TOO_LARGE => LookupError::TooLarge { limit_mib: REQUEST_MIB_MAX },
         _ => LookupError::Malformed { reason: rejection.body_text(), help: None },
     }
-}
-
-fn question(served: &Served, body: &[u8]) -> Result<(Vec<Row>, Option<Time>), LookupError> {
-    let question: Question<'_> = serde_json::from_slice(body)
-        .map_err(|error| LookupError::Malformed { reason: error.to_string(), help: Some(FORM) })?;
-    let rows = question.rows.into_iter().enumerate().map(|(index, values)| row(served, index, values));
-    Ok((rows.collect::<Result<_, _>>()?, question.at.map(|text| at(&text)).transpose()?))
-}
-
-fn row(served: &Served, index: usize, values: BTreeMap<String, &RawValue>) -> Result<Row, LookupError> {
-    let read = |(name, text): (String, &RawValue)| {
-        let asked = served.named(&name).ok_or_else(|| served.unknown(index, &name))?;
-        let value = json::read(asked.ty, text.get());
-        let wrong = || LookupError::WrongType {
-            row: index,
-            name: name.clone(),
-            expected: json::form(asked.ty).into(),
-            given: text.get().chars().take(40).collect(),
-        };
-        Ok::<(String, Value), _>((name.clone(), value.ok_or_else(wrong)?))
-    };
-    values.into_iter().map(read).collect()
-}
-
-fn at(text: &str) -> Result<Time, LookupError> {
-    let expected = "an instant in RFC 3339, such as 2026-11-20T08:00:00Z".to_owned();
-    Time::parse(text).ok_or_else(|| LookupError::InvalidAt { given: format!("`{text}`"), expected })
 }
 
 async fn list(State(lookups): State<Arc<Lookups>>) -> JsonBody<Json> {
@@ -220,7 +230,15 @@ fn describe_view(view: &ServiceView) -> Json {
 
 impl IntoResponse for LookupError {
     fn into_response(self) -> Response {
-        refusal(status(self.kind()), self.kind(), &self.explained())
+        let status = match self {
+            Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            _ => status(self.kind()),
+        };
+        let mut response = refusal(status, self.kind(), &self.explained());
+        if self.kind() == ErrorKind::Overloaded {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
     }
 }
 
@@ -232,28 +250,4 @@ fn refusal(status: StatusCode, kind: ErrorKind, message: &str) -> Response {
 /// What HTTP calls a kind. Every number of the table is a status.
 fn status(kind: ErrorKind) -> StatusCode {
     StatusCode::from_u16(http_status(kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use axum::extract::FromRequest;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_request_that_is_too_large_is_told_so() {
-        // Without our layer it is axum's own limit that is met: two megabytes.
-        let request = Request::new(Body::from(vec![b' '; 3 << 20]));
-        let error = unread(Bytes::from_request(request, &()).await.unwrap_err());
-        assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert_eq!(error.explained(), "the request has more than 64 MiB; send fewer rows in a request");
-    }
-
-    #[test]
-    fn every_kind_has_its_status() {
-        for kind in ErrorKind::ALL {
-            assert_eq!(status(kind).as_u16(), http_status(kind), "{kind:?}");
-        }
-    }
 }

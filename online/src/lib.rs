@@ -8,16 +8,18 @@
 //! * [`served`]: a service made ready to be looked up, and what a question must name;
 //! * `states`: from entities to their stored states, of the right meaning or not at all;
 //! * [`answer`]: the one file in which this engine touches what a plan means; `derive`: derived features;
-//! * [`lookups`]: all of it, many entities per call;
+//! * [`lookups`]: all of it, many entities per call; `admission`: how many rows at once;
 //! * [`error`]: what can go wrong, and what to do about it;
 //! * [`metrics`]: every metric of this crate; `failures`: calls that failed, in the log; `damages`: damaged entities,
-//!   each logged once;
+//!   each logged once; `pauses`: lines that would repeat;
 //! * [`grpc`] with `wire` and `describe`, [`http`] with [`json`]: the protocols and their conversions;
-//! * [`listen`]: the ports.
+//! * [`listen`]: the ports; [`connections`]: how many there are, and how long each may take.
 //!
 //! This crate must never contain an aggregate of its own, Kafka or a definition file.
 
+mod admission;
 pub mod answer;
+pub mod connections;
 mod damages;
 mod derive;
 mod describe;
@@ -29,11 +31,14 @@ pub mod json;
 pub mod listen;
 pub mod lookups;
 pub mod metrics;
+mod pauses;
 pub mod served;
 mod states;
 mod wire;
 
+pub use admission::RowLimits;
 pub use answer::RowAnswer;
+pub use connections::{Connections, Limits, Protocol};
 pub use error::{LookupError, RowError};
 pub use lookups::{Clock, Lookups, Row};
 pub use served::{DefinitionError, Served};

@@ -25,9 +25,6 @@ pub enum ServeError {
     /// The gRPC server stopped.
     #[error("the gRPC server failed: {0}")]
     Grpc(#[from] tonic::transport::Error),
-    /// The HTTP server stopped.
-    #[error("the HTTP server failed: {0}")]
-    Http(#[from] io::Error),
     /// The checked-in descriptors cannot be served.
     #[error("gRPC reflection cannot be offered: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -38,14 +35,14 @@ impl Explain for ServeError {
         match self {
             Self::InUse(_) => ErrorKind::Environment,
             Self::Listen { source, .. } => source.kind().into(),
-            Self::Grpc(_) | Self::Http(_) | Self::Reflection(_) => ErrorKind::Internal,
+            Self::Grpc(_) | Self::Reflection(_) => ErrorKind::Internal,
         }
     }
 
     fn help(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::InUse(_) => Some("stop the program that has it, or choose another port".into()),
-            Self::Listen { .. } | Self::Grpc(_) | Self::Http(_) | Self::Reflection(_) => None,
+            Self::Listen { .. } | Self::Grpc(_) | Self::Reflection(_) => None,
         }
     }
 }

@@ -8,21 +8,21 @@ use parking_lot::RwLock;
 pub use tidemark_host::Clock;
 use tidemark_host::Host;
 use tidemark_kernel::error::Explain;
-use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
 use tidemark_kernel::time::Time;
 use tidemark_kernel::value::Value;
 use tidemark_store::OnlineStore;
 
-use crate::answer::{Entity, Instant, RowAnswer, answer_row};
+use crate::admission::{Admission, Admitted, RowLimits};
+use crate::answer::{Instant, RowAnswer, answer_row};
 use crate::damages::Damages;
 use crate::derive::Answered;
 use crate::error::{LookupError, RowError, help};
 use crate::failures::Failures;
 use crate::metrics::Metrics;
 use crate::served::{Catalogue, DefinitionError, Served};
-use crate::states::{Read, States};
+use crate::states::{Entities, States};
 
 /// One question: a value for each key and each request field of the service, by name.
 pub type Row = BTreeMap<String, Value>;
@@ -31,13 +31,17 @@ pub type Row = BTreeMap<String, Value>;
 pub type Results = Vec<Result<RowAnswer, RowError>>;
 
 /// How many rows are answered before other calls get a turn: a few milliseconds' worth.
-const TURN: usize = 64;
+pub(crate) const TURN: usize = 64;
+
+/// For how many rows derived features are evaluated at once, likewise.
+const DERIVED_TURN: usize = 1024;
 
 /// Answers lookups from an online store.
 pub struct Lookups {
     states: States,
     host: Host,
     catalogue: RwLock<Arc<Catalogue>>,
+    admission: Admission,
     metrics: Metrics,
     failures: Failures,
     damages: Damages,
@@ -57,10 +61,17 @@ impl Lookups {
             states: States::new(store),
             host,
             catalogue: RwLock::default(),
+            admission: Admission::new(RowLimits::default()),
             metrics: Metrics::default(),
             failures: Failures::default(),
             damages: Damages::default(),
         }
+    }
+
+    /// The same, with other limits for the rows that are asked for over HTTP and gRPC. Callers in the process have none.
+    #[must_use]
+    pub fn limited(self, rows: RowLimits) -> Self {
+        Self { admission: Admission::new(rows), ..self }
     }
 
     /// Serves these services and no others from now on. Calls under way end with the services they began with.
@@ -147,6 +158,19 @@ impl Lookups {
         self.states.check_readable(&views.into_values().collect::<Vec<_>>()).await
     }
 
+    /// Waits until there is room for a call of so many rows, and keeps it until what this gives is dropped.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`].
+    pub(crate) async fn admit(&self, rows: usize) -> Result<Admitted, LookupError> {
+        self.admission.admit(&self.host, rows).await
+    }
+
+    /// How many rows are answered at once.
+    pub(crate) const fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// What this crate counts.
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
@@ -178,19 +202,20 @@ impl Lookups {
         let instant = self.instant(at)?;
         let bind = |(index, row)| served.bind(index, row);
         let asked = rows.into_iter().enumerate().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let keys: Vec<Vec<Option<EntityKey>>> = asked.iter().map(|values| served.entities(values)).collect();
-        let reads = served.plan().views.iter().enumerate();
-        let reads = reads.map(|(index, view)| self.read(&view.plan, index, &keys));
-        let views = try_join_all(reads).await?;
-        let mut results = Results::with_capacity(keys.len());
-        for row in 0..keys.len() {
+        let entities = served.entities(&asked);
+        let reads = served.plan().views.iter().zip(entities).map(|(view, keys)| self.states.read(view, keys));
+        let mut views: Vec<Entities<'_>> = try_join_all(reads).await?;
+        let mut results = Results::with_capacity(asked.len());
+        for row in 0..asked.len() {
             if row % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let entities = entities(served.plan(), &keys, &views, row);
+            // Of each view, also where one is damaged: an entity is kept as long as a later row asks about it.
+            let entities: Vec<_> = views.iter_mut().map(|view| view.of_row(row)).collect();
+            let entities = entities.into_iter().collect::<Result<Vec<_>, RowError>>();
             results.push(entities.and_then(|entities| answer_row(served.plan(), &entities, instant)));
         }
-        self.derive(served, &asked, &mut results)?;
+        self.derive(served, &asked, &mut results).await?;
         Ok(results)
     }
 
@@ -202,44 +227,28 @@ impl Lookups {
         }
     }
 
-    async fn read(
-        &self,
-        plan: &FeaturePlan,
-        view: usize,
-        keys: &[Vec<Option<EntityKey>>],
-    ) -> Result<Read, LookupError> {
-        let keys: Vec<Option<&EntityKey>> = keys.iter().map(|row| row[view].as_ref()).collect();
-        self.states.read(plan, &keys).await
-    }
-
-    fn derive(
+    async fn derive(
         &self,
         served: &Served,
         asked: &[Vec<Value>],
         results: &mut Results,
     ) -> Result<(), LookupError> {
-        let rows = asked.iter().zip(results);
-        let rows = rows.filter_map(|(asked, result)| Some(Answered { asked, answer: result.as_mut().ok()? }));
-        let mut rows: Vec<Answered<'_>> = rows.collect();
         let service = &served.plan().name;
-        let failed = served
-            .derivation()
-            .extend(&mut rows)
-            .map_err(|source| LookupError::Derived { service: service.clone(), source })?;
-        self.metrics.derived_failed(service, failed);
+        let turns = asked.chunks(DERIVED_TURN).zip(results.chunks_mut(DERIVED_TURN));
+        for (turn, (asked, results)) in turns.enumerate() {
+            if turn > 0 {
+                tokio::task::yield_now().await;
+            }
+            let rows = asked.iter().zip(results);
+            let rows =
+                rows.filter_map(|(asked, result)| Some(Answered { asked, answer: result.as_mut().ok()? }));
+            let mut rows: Vec<Answered<'_>> = rows.collect();
+            let failed = served
+                .derivation()
+                .extend(&mut rows)
+                .map_err(|source| LookupError::Derived { service: service.clone(), source })?;
+            self.metrics.derived_failed(service, failed);
+        }
         Ok(())
     }
-}
-
-/// The entity of each view, in each of its roles, that one row asks about. `keys` go by row, `views` by view.
-fn entities<'p>(
-    service: &'p ServicePlan,
-    keys: &[Vec<Option<EntityKey>>],
-    views: &[Read],
-    row: usize,
-) -> Result<Vec<Entity<'p>>, RowError> {
-    let views = service.views.iter().zip(&keys[row]).zip(views);
-    views
-        .map(|((view, key), read)| Entity::decode(view, key.as_ref(), &read.stored[row], read.retractions))
-        .collect()
 }

@@ -125,11 +125,13 @@ impl Served {
         }
     }
 
-    /// For each view in each of its roles the entity that a row asks about; none where a part of its key is null.
-    pub(crate) fn entities(&self, values: &[Value]) -> Vec<Option<EntityKey>> {
-        let key =
-            |places: &Vec<usize>| -> Vec<Value> { places.iter().map(|at| values[*at].clone()).collect() };
-        self.keys.iter().map(|places| EntityKey::encode(&key(places))).collect()
+    /// For each view in each of its roles the entities that rows ask about, each once.
+    pub(crate) fn entities(&self, rows: &[Vec<Value>]) -> Vec<Asking> {
+        let key = |places: &[usize], values: &[Value]| {
+            EntityKey::encode(&places.iter().map(|at| values[*at].clone()).collect::<Vec<_>>())
+        };
+        let of_view = |places: &Vec<usize>| Asking::of(rows.iter().map(|values| key(places, values)));
+        self.keys.iter().map(of_view).collect()
     }
 
     /// The error for a name that the service does not ask for.
@@ -148,6 +150,32 @@ impl Served {
     }
 }
 
+/// The entities that the rows of a call ask about in one view.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asking {
+    /// Each once; none for the rows in which a part of the key is null.
+    pub(crate) keys: Vec<Option<EntityKey>>,
+    /// For each row the place of its entity.
+    pub(crate) of_rows: Vec<usize>,
+}
+
+impl Asking {
+    fn of(rows: impl Iterator<Item = Option<EntityKey>>) -> Self {
+        let mut places = BTreeMap::new();
+        let mut keys = Vec::new();
+        let place = |key: Option<EntityKey>| match places.get(&key) {
+            Some(place) => *place,
+            None => {
+                keys.push(key.clone());
+                places.insert(key, keys.len() - 1);
+                keys.len() - 1
+            }
+        };
+        let of_rows = rows.map(place).collect();
+        Self { keys, of_rows }
+    }
+}
+
 /// A value for messages, cut short where it is long.
 fn describe(value: &Value) -> String {
     let text: String = value.to_string().chars().take(40).collect();
@@ -159,3 +187,15 @@ fn describe(value: &Value) -> String {
 
 /// Services by name.
 pub(crate) type Catalogue = BTreeMap<String, Arc<Served>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_is_asked_about_once() {
+        let key = |user| EntityKey::encode(&[Value::Int64(user)]);
+        let asking = Asking::of([key(7), None, key(3), key(7), None].into_iter());
+        assert_eq!(asking, Asking { keys: vec![key(7), None, key(3)], of_rows: vec![0, 1, 2, 0, 1] });
+    }
+}

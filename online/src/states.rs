@@ -7,29 +7,58 @@ use parking_lot::Mutex;
 use tidemark_kernel::event::{Partition, Position};
 use tidemark_kernel::key::EntityKey;
 use tidemark_kernel::plan::{FeaturePlan, Fingerprint};
+use tidemark_kernel::service::ServiceView;
 use tidemark_store::{EntityLookup, Generation, OnlineStore, PartitionStates, StoreError, begun_at};
 
-use crate::answer::name_entity;
-use crate::error::{Damage, DamageReason, LookupError};
+use crate::answer::{Entity, name_entity};
+use crate::error::{Damage, DamageReason, LookupError, RowError};
+use crate::served::Asking;
 
 /// One entity's stored states by partition, none for a null key; or what is wrong with them.
 pub(crate) type Stored = Result<Option<PartitionStates>, Damage>;
 
-/// What was read of one view for several entities.
-#[derive(Debug)]
-pub(crate) struct Read {
-    /// The states of each entity.
-    pub(crate) stored: Vec<Stored>,
+/// What was read of one view for the rows of a call. An entity is decoded once, however many rows ask about it.
+pub(crate) struct Entities<'p> {
+    view: &'p ServiceView,
+    of_rows: Vec<usize>,
+    entities: Vec<Read<'p>>,
     /// Up to where they were made without the rows that were taken back: a position in
     /// [`Partition::RETRACTIONS`](tidemark_kernel::Partition::RETRACTIONS).
-    pub(crate) retractions: Position,
+    retractions: Position,
+}
+
+/// One entity that was read.
+struct Read<'p> {
+    key: Option<EntityKey>,
+    stored: Stored,
+    /// How many rows are still to ask about it.
+    rows: usize,
+    decoded: Option<Result<Arc<Entity<'p>>, RowError>>,
+}
+
+impl<'p> Entities<'p> {
+    /// The entity that a row asks about. Each row asks once; after the last one it is let go of.
+    pub(crate) fn of_row(&mut self, row: usize) -> Result<Arc<Entity<'p>>, RowError> {
+        let (view, retractions) = (self.view, self.retractions);
+        let read = &mut self.entities[self.of_rows[row]];
+        let decoded = read.decoded.take().unwrap_or_else(|| {
+            Entity::decode(view, read.key.as_ref(), &read.stored, retractions).map(Arc::new)
+        });
+        read.rows -= 1;
+        if read.rows == 0 {
+            read.stored = Ok(None);
+        } else {
+            read.decoded = Some(decoded.clone());
+        }
+        decoded
+    }
 }
 
 /// A generation that was live.
 #[derive(Debug)]
 struct Known {
     generation: Generation,
-    /// As of [`Read::retractions`], once it is known. It never changes.
+    /// As of [`Entities::retractions`], once it is known. It never changes.
     retractions: Option<Position>,
 }
 
@@ -93,7 +122,7 @@ impl States {
         generation.filter(|generation| generation.view == plan.view).cloned()
     }
 
-    /// As of [`Read::retractions`].
+    /// As of [`Entities::retractions`].
     async fn retractions(&self, plan: &FeaturePlan, generation: &Generation) -> Result<Position, StoreError> {
         let remembered = |known: &Known| known.retractions.filter(|_| known.generation == *generation);
         if let Some(retractions) = self.known.lock().get(&plan.fingerprint()).and_then(remembered) {
@@ -138,21 +167,28 @@ impl States {
         Err(LookupError::Lost { view: plan.view.clone() })
     }
 
-    /// The states of a view's entities, in their order, in one read of the store.
-    pub(crate) async fn read(
+    /// The states of a view's entities, in one read of the store.
+    pub(crate) async fn read<'p>(
         &self,
-        plan: &FeaturePlan,
-        entities: &[Option<&EntityKey>],
-    ) -> Result<Read, LookupError> {
-        let keys: Vec<EntityKey> = entities.iter().copied().flatten().cloned().collect();
+        view: &'p ServiceView,
+        asking: Asking,
+    ) -> Result<Entities<'p>, LookupError> {
+        let plan = view.plan.as_ref();
+        let keys: Vec<EntityKey> = asking.keys.iter().flatten().cloned().collect();
         let (found, retractions) = self.lookup(plan, &keys).await?;
         let mut found = found.into_iter();
-        let stored = entities.iter().map(|entity| match entity.and_then(|_| found.next()) {
-            None => Ok(Ok(None)),
-            Some(Ok(states)) => Ok(Ok(Some(states))),
-            Some(Err(error)) => damage(error, plan).map(Err),
+        let mut rows = vec![0; asking.keys.len()];
+        asking.of_rows.iter().for_each(|place| rows[*place] += 1);
+        let entities = asking.keys.into_iter().zip(rows).map(|(key, rows)| {
+            let stored = match key.as_ref().and_then(|_| found.next()) {
+                None => Ok(None),
+                Some(Ok(states)) => Ok(Some(states)),
+                Some(Err(error)) => Err(damage(error, plan)?),
+            };
+            Ok(Read { key, stored, rows, decoded: None })
         });
-        Ok(Read { stored: stored.collect::<Result<_, _>>()?, retractions })
+        let entities = entities.collect::<Result<_, LookupError>>()?;
+        Ok(Entities { view, of_rows: asking.of_rows, entities, retractions })
     }
 
     async fn lookup(
@@ -188,4 +224,56 @@ fn damage(error: StoreError, plan: &FeaturePlan) -> Result<Damage, LookupError> 
         other => return Err(LookupError::Store(other)),
     };
     Ok(Damage { view: plan.view.clone(), entity: name_entity(plan, &key), partition, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_kernel::aggregate::Function;
+    use tidemark_kernel::plan::{FeatureSpec, KeyField, ViewSpec};
+    use tidemark_kernel::time::Span;
+    use tidemark_kernel::value::Type;
+    use tidemark_kernel::window::Window;
+
+    use super::*;
+
+    fn plan() -> FeaturePlan {
+        let count = FeatureSpec {
+            name: "n".into(),
+            function: Function::Count,
+            input: None,
+            filter: None,
+            window: Window::Lifetime,
+        };
+        let key = KeyField { name: "user".into(), field: "user".into(), ty: Type::Int64 };
+        FeaturePlan::new(ViewSpec {
+            view: "v".into(),
+            entity: "user".into(),
+            source: "s".into(),
+            source_version: None,
+            fields: Vec::new(),
+            keys: vec![key],
+            filter: None,
+            features: vec![count],
+            time_travel: Span::from_secs(10),
+            max_age: None,
+            expression_semantics: tidemark_expr::SEMANTICS,
+        })
+        .expect("a plan")
+    }
+
+    #[test]
+    fn an_entity_is_decoded_once_for_all_its_rows() {
+        let view = ServiceView::from(Arc::new(plan()));
+        let read = |rows| Read { key: None, stored: Ok(None), rows, decoded: None };
+        let mut read = Entities {
+            view: &view,
+            of_rows: vec![0, 1, 0, 0],
+            entities: vec![read(3), read(1)],
+            retractions: Position::START,
+        };
+        let entities: Vec<_> = (0..4).map(|row| read.of_row(row).ok().expect("no damage")).collect();
+        assert!(Arc::ptr_eq(&entities[0], &entities[2]) && Arc::ptr_eq(&entities[0], &entities[3]));
+        assert!(!Arc::ptr_eq(&entities[0], &entities[1]));
+        assert!(read.entities.iter().all(|read| read.decoded.is_none()), "none outlives its last row");
+    }
 }

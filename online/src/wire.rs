@@ -12,7 +12,7 @@ use tidemark_proto::types::{Duration, NullValue, Timestamp};
 
 use crate::answer::RowAnswer;
 use crate::error::{LookupError, RowError};
-use crate::lookups::{Results, Row};
+use crate::lookups::{Results, Row, TURN};
 use crate::served::Served;
 
 /// The rows of a request.
@@ -83,24 +83,29 @@ pub(crate) fn duration(span: Span) -> Duration {
     Duration { seconds: span.millis() / 1000, nanos: (span.millis() % 1000) as i32 * 1_000_000 }
 }
 
-/// The answer to a call.
-pub(crate) fn response(served: &Served, results: Results) -> v1::LookupResponse {
+/// The answer to a call. Other calls get turns meanwhile.
+pub(crate) async fn response(served: &Served, results: Results) -> v1::LookupResponse {
     let column = |column: &ServiceColumn| v1::Column {
         name: column.name.clone(),
         r#type: Some(feature_type(column.ty)),
     };
-    let result = |result| {
-        use v1::row_result::Result as Wire;
-        let result = match result {
-            Ok(answer) => Wire::Answer(row_answer(served, answer)),
-            Err(error) => Wire::Error(row_error(&error)),
-        };
-        v1::RowResult { result: Some(result) }
-    };
-    v1::LookupResponse {
-        columns: served.columns().iter().map(column).collect(),
-        results: results.into_iter().map(result).collect(),
+    let mut answered = Vec::with_capacity(results.len());
+    for (index, result) in results.into_iter().enumerate() {
+        if index % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        answered.push(self::result(served, result));
     }
+    v1::LookupResponse { columns: served.columns().iter().map(column).collect(), results: answered }
+}
+
+fn result(served: &Served, result: Result<RowAnswer, RowError>) -> v1::RowResult {
+    use v1::row_result::Result as Wire;
+    let result = match result {
+        Ok(answer) => Wire::Answer(row_answer(served, answer)),
+        Err(error) => Wire::Error(row_error(&error)),
+    };
+    v1::RowResult { result: Some(result) }
 }
 
 fn row_answer(served: &Served, answer: RowAnswer) -> v1::RowAnswer {

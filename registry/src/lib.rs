@@ -42,5 +42,5 @@ pub use file::{File, Files, LineColumn, Place};
 pub use folder::PROJECT_FILE;
 pub use loss::{Loss, losses};
 pub use problem::{Colour, Entry, Problem, Problems, Severity};
-pub use project::{Kafka, Offline, Online, Ports, Project};
+pub use project::{Kafka, Lookups, Offline, Online, Ports, Project};
 pub use repo::{Repo, load, parse};

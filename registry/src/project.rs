@@ -27,6 +27,8 @@ pub struct Project {
     pub kafka: Option<Kafka>,
     /// How many bytes of memory a process that ingests may use for what it holds, where that is set.
     pub memory: Option<usize>,
+    /// What a server answers at once.
+    pub lookups: Lookups,
     /// Where it listens.
     pub ports: Ports,
 }
@@ -48,6 +50,22 @@ impl Default for Offline {
     }
 }
 
+/// What `dev` and `serve` answer at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookups {
+    /// How many rows a call may have. Four times as many are answered at once.
+    pub rows: usize,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self { rows: 10_000 }
+    }
+}
+
+/// The most rows that may be allowed: each takes some kilobytes until its answer is sent.
+const LOOKUP_ROWS_MAX: usize = 1_000_000;
+
 /// The ports that `dev` and `serve` listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -63,7 +81,7 @@ impl Default for Ports {
     }
 }
 
-const KEYS: [&str; 6] = ["project", "online", "offline", "kafka", "memory", "ports"];
+const KEYS: [&str; 7] = ["project", "online", "offline", "kafka", "memory", "lookups", "ports"];
 
 /// The shortest and the longest time between commits: each one is a file that readers open.
 const COMMIT_EVERY: [Span; 2] = [Span::from_millis(100), Span::from_secs(600)];
@@ -78,6 +96,7 @@ impl Project {
             offline: Offline::default(),
             kafka: None,
             memory: None,
+            lookups: Lookups::default(),
             ports: Ports::default(),
         }
     }
@@ -97,6 +116,7 @@ impl Project {
         let offline = shape.get("offline").map(|node| offline(node, reading));
         let kafka = shape.get("kafka").map(|node| Kafka::read(node, reading));
         let memory = memory::read(&shape, "memory", reading);
+        let lookups = shape.get("lookups").map(|node| lookups(node, reading));
         let ports = shape.get("ports").map(|node| ports(node, reading));
         Some(Self {
             name: name?.value.clone(),
@@ -104,6 +124,7 @@ impl Project {
             offline: offline.unwrap_or_default(),
             kafka,
             memory,
+            lookups: lookups.unwrap_or_default(),
             ports: ports.unwrap_or_default(),
         })
     }
@@ -168,6 +189,23 @@ fn is_address(text: &str) -> bool {
         _ => (text, "0"),
     };
     !host.is_empty() && !text.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
+}
+
+fn lookups(node: &Node, reading: &mut Reading<'_>) -> Lookups {
+    let default = Lookups::default();
+    let Some(shape) = Shape::read(node, "`lookups`", &["rows"], reading) else { return default };
+    Lookups { rows: lookup_rows(&shape, reading).unwrap_or(default.rows) }
+}
+
+fn lookup_rows(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<usize> {
+    let text = shape.text("rows", reading)?;
+    let rows = text.value.parse().ok().filter(|rows| (1..=LOOKUP_ROWS_MAX).contains(rows));
+    if rows.is_none() {
+        let what = format!("`{}` is no number of rows that a lookup may have", text.value);
+        let help = format!("write a whole number from 1 to {LOOKUP_ROWS_MAX}: 10000");
+        reading.report(Problem::error(text.place, what).help(help));
+    }
+    rows
 }
 
 fn ports(node: &Node, reading: &mut Reading<'_>) -> Ports {

@@ -9,6 +9,29 @@ use crate::http::{get, post, post_with};
 use crate::repo::{DEFINITIONS, TestRepo};
 use crate::running::{PATIENCE, Running};
 
+/// The document has pushes beside lookups, and nothing that the process does not answer.
+fn every_operation_is_answered(address: &str) {
+    let (status, document) = get(address, "/openapi.json");
+    let document: Json = serde_json::from_str(&document).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    assert_eq!(status, 200);
+    for path in ["/v1/sources/{source}/events", "/v1/services/{service}/lookup", "/v1/services/fraud/lookup"]
+    {
+        assert!(paths.contains_key(path), "{path} is not in {document:#}");
+    }
+    for (path, methods) in paths {
+        let path = path.replace("{service}", "fraud").replace("{source}", "payments");
+        for method in methods.as_object().expect("methods").keys() {
+            let (status, answer) = match method.as_str() {
+                "get" => get(address, &path),
+                _ => post(address, &path, ""),
+            };
+            let expected = if method == "get" { 200 } else { 400 };
+            assert_eq!(status, expected, "{method} {path}: {answer}");
+        }
+    }
+}
+
 /// A running `tidemark dev`.
 pub(crate) struct Dev(Running);
 
@@ -108,6 +131,7 @@ fn pushed_events_are_served_at_once_and_edits_are_backfilled() {
         "{metrics}"
     );
     assert_eq!(get(&dev.0.http, "/readyz").0, 200);
+    every_operation_is_answered(&dev.0.http);
     dev.stop();
 
     // Everything was committed: another process sees it, and it is right.

@@ -34,10 +34,12 @@ pub(super) async fn run(asked: &Lookup, global: &Global, output: Output) -> Resu
     if let [Err(error)] = results.as_slice() {
         return Err(error.clone().into());
     }
-    output.result(
-        || json!({"rows": results.iter().map(|result| values::result(&served, result)).collect::<Vec<_>>()}),
-        || text(&served, &results),
-    )?;
+    let json = || {
+        let rows = values::Rows::new(&served, &results, values::Int64::Number);
+        // Writing text cannot fail: the name of every member is a text.
+        serde_json::to_string_pretty(&rows).unwrap_or_default()
+    };
+    output.result_of(json, || text(&served, &results))?;
     failed(&results)
 }
 

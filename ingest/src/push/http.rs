@@ -20,6 +20,8 @@
 //! again for a day: the records are appended once, and the answer to a request that was appended before is the first one,
 //! with `"repeated": true`. The same key with another body is refused with 422.
 //!
+//! A body in another format is refused with 415.
+//!
 //! While [`BACKLOG`] records of the source wait for its views, requests are refused with 429 and `Retry-After`.
 
 use std::borrow::Cow;
@@ -28,9 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -40,9 +42,11 @@ use thiserror::Error;
 use tidemark_host::Host;
 use tidemark_kernel::{ErrorKind, Explain, Position, SourcePlan, Time};
 use tidemark_proto::codes::http_status;
+use tidemark_proto::media;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::body::BodyError;
+use super::openapi::PUSH;
 use super::{Applied, PushPartition, body, decode_telling};
 use crate::decode::json::shortened;
 use crate::error::IngestError;
@@ -53,20 +57,23 @@ use crate::metrics::Metrics;
 const BODY_BYTES: usize = 8 << 20;
 
 /// How many dead letters of a request are explained.
-const EXPLAINED: usize = 10;
+pub(super) const EXPLAINED: usize = 10;
 
 /// How many members that no field takes are named.
-const NAMED: usize = 20;
+pub(super) const NAMED: usize = 20;
 
 /// The header that makes a request count once, however often it is sent.
-const KEY: &str = "Idempotency-Key";
+pub(super) const KEY: &str = "Idempotency-Key";
 
 /// How long a key may be.
-const KEY_BYTES: usize = 255;
+pub(super) const KEY_BYTES: usize = 255;
 
 /// How many pushed records of a source may wait for its views. Senders who come faster than they are applied must not fill the
 /// disk.
 const BACKLOG: i64 = 5_000_000;
+
+/// The status of a body in another format, which HTTP tells from other invalid ones.
+const UNSUPPORTED: u16 = 415;
 
 /// After how many seconds a sender may try again that was refused for that.
 const RETRY_AFTER: &str = "5";
@@ -121,20 +128,17 @@ enum WaitFor {
 
 /// The routes for pushing events.
 pub(crate) fn router(pushing: Pushing) -> Router {
-    Router::new()
-        .route("/v1/sources/{source}/events", post(push))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(pushing)
+    Router::new().route(PUSH.path, post(push)).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(pushing)
 }
 
 async fn push(
     State(pushing): State<Pushing>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     asked: Result<Query<PushQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let answer = append(&pushing, &source, asked, &headers, body).await;
+    let answer = append(&pushing, source, asked, &headers, body).await;
     answer.unwrap_or_else(|refusal| {
         pushing.metrics.push_refused(refusal.kind);
         refusal.into_response()
@@ -143,7 +147,7 @@ async fn push(
 
 async fn append(
     pushing: &Pushing,
-    source: &str,
+    source: Result<Path<String>, PathRejection>,
     asked: Result<Query<PushQuery>, QueryRejection>,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -151,10 +155,17 @@ async fn append(
     let received = pushing.host.now();
     let Query(PushQuery { wait }) = asked.map_err(|_| PushError::Query)?;
     let key = key(headers)?;
+    let Path(source) = source.map_err(|rejection| PushError::Unread(rejection.body_text()))?;
     let body = body.map_err(unread)?;
+    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let (media, encoding) = (header(header::CONTENT_TYPE), header(header::CONTENT_ENCODING));
+    if let Some(reason) = media::unsupported(media, encoding, &body) {
+        let refusal = Refusal::from(PushError::Unsupported(reason));
+        return Err(Refusal { status: UNSUPPORTED, ..refusal });
+    }
     // Until it is appended the source stays as it is, so that the answer is what the partition's reader will find.
     let sources = pushing.sources.0.read().await;
-    let source = sources.get(source).ok_or_else(|| unknown(source, &sources))?;
+    let source = sources.get(&source).ok_or_else(|| unknown(&source, &sources))?;
     if pushing.applied.backlog(&source.name) >= BACKLOG {
         return Err(PushError::Backlog { source_name: source.name.clone() }.into());
     }
@@ -311,9 +322,12 @@ enum PushError {
     /// The header of the key is not one: what is wrong with it.
     #[error("the {KEY} {0}")]
     Key(String),
-    /// The body could not be received, as axum says.
-    #[error("the body cannot be read: {0}")]
+    /// The path or the body could not be received, as axum says.
+    #[error("the request cannot be read: {0}")]
     Unread(String),
+    /// The body is in another format: which one.
+    #[error("the request cannot be read: {0}")]
+    Unsupported(String),
     /// Too many records wait already.
     #[error("{BACKLOG} records that were pushed to source `{source_name}` wait for its views")]
     Backlog {
@@ -331,7 +345,7 @@ enum PushError {
 impl Explain for PushError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Query | Self::Key(_) | Self::Unread(_) => ErrorKind::Invalid,
+            Self::Query | Self::Key(_) | Self::Unread(_) | Self::Unsupported(_) => ErrorKind::Invalid,
             Self::Backlog { .. } => ErrorKind::Overloaded,
             Self::Kept(_) | Self::Answer(_) => ErrorKind::Internal,
         }
@@ -347,6 +361,7 @@ impl Explain for PushError {
                 "send these again later, and see `tidemark status` for what holds the views up".into()
             }
             Self::Kept(_) => "do not send them again".into(),
+            Self::Unsupported(_) => "send JSON in UTF-8, as it is".into(),
             Self::Unread(_) | Self::Answer(_) => return None,
         };
         Some(help)
@@ -356,19 +371,20 @@ impl Explain for PushError {
 /// An error as it is answered. The kinds are those of the errors of lookups.
 struct Refusal {
     kind: ErrorKind,
+    status: u16,
     message: String,
 }
 
 impl<E: Explain> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self { kind: error.kind(), message: error.explained() }
+        Self { kind: error.kind(), status: http_status(error.kind()), message: error.explained() }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "kind": self.kind.name(), "message": self.message } });
-        let status = StatusCode::from_u16(http_status(self.kind));
+        let status = StatusCode::from_u16(self.status);
         let mut response = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response();
         if self.kind == ErrorKind::Overloaded {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
@@ -384,6 +400,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::push::operations;
     use crate::tests::fixture::{Project, RECEIVED, memory};
 
     #[test]
@@ -408,7 +425,34 @@ mod tests {
     fn a_body_that_does_not_arrive_is_told() {
         let error = PushError::Unread("connection reset".to_owned());
         assert_eq!(error.kind(), ErrorKind::Invalid);
-        assert_eq!(error.explained(), "the body cannot be read: connection reset");
+        assert_eq!(error.explained(), "the request cannot be read: connection reset");
+    }
+
+    /// The other routes of the page are those of `online`.
+    #[test]
+    fn the_page_and_the_document_have_the_route() {
+        const PAGE: &str = include_str!("../../../docs/reference/http.md");
+        let headings = PAGE.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
+        let pushes: Vec<&str> = headings.filter(|heading| heading.contains("/v1/sources/")).collect();
+        assert_eq!(pushes, [format!("{} {}", PUSH.method.name(), PUSH.path)]);
+        let described: Vec<String> =
+            operations().iter().map(|operation| operation.path().to_owned()).collect();
+        assert_eq!(described, [PUSH.path]);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_another_format_is_refused() {
+        let project = Project::new(memory());
+        let ingest = project.open().await;
+        let push = async |header: &str, value: &str| {
+            let request = Request::post(PUSH.path.replace("{source}", "payments")).header(header, value);
+            let request = request.body(Body::from("user=1")).expect("a request");
+            ingest.push_router().oneshot(request).await.expect("an answer").status()
+        };
+        let form = push("content-type", "application/x-www-form-urlencoded").await;
+        assert_eq!(form, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(push("content-encoding", "gzip").await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(push("content-type", "application/json").await, StatusCode::BAD_REQUEST);
     }
 
     #[tokio::test]

@@ -214,6 +214,30 @@ async fn members_that_no_field_takes_are_named() {
     assert_eq!(answer["unknown"].as_array().map(Vec::len), Some(20), "the first of many");
 }
 
+/// What JavaScript sends, whose numbers lose digits beyond 2^53.
+#[tokio::test]
+async fn an_int64_may_be_a_text_of_its_digits() {
+    let project = Project::new(memory());
+    let mut ingest = project.open().await;
+    let of = |user: &str| format!("{{\"user\":{user},\"amount\":2,\"at\":\"{RECEIVED}\"}}");
+    let users = ["9007199254740993", "\"9007199254740993\"", "\"-7\""];
+    for user in users {
+        let (status, answer) = send(&ingest, "payments", of(user)).await;
+        assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(1)), "{user}: {answer}");
+    }
+    for user in ["\"7.0\"", "\"7e0\"", "\"0x7\""] {
+        let (status, answer) = send(&ingest, "payments", of(user)).await;
+        assert_eq!(
+            (status, &answer["dead_letters"]),
+            (StatusCode::MULTI_STATUS, &json!(1)),
+            "{user}: {answer}"
+        );
+    }
+    ingest.catch_up(&unwatched).await.expect("caught up");
+    let held = project.held().await;
+    assert_eq!(held.views["by_user"].len(), 2, "the number and its text are one user: {held:?}");
+}
+
 #[tokio::test]
 async fn refused_bodies_append_nothing() {
     let project = Project::new(memory());

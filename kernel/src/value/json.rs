@@ -3,7 +3,7 @@
 //! | type | in JSON |
 //! |---|---|
 //! | bool | `true`, `false` |
-//! | int64 | a number without fraction or exponent, exact to the last digit |
+//! | int64 | a number without fraction or exponent, exact to the last digit; or its digits as a string, which clients use whose numbers are floats |
 //! | float64 | a number, the nearest float to its digits; `"NaN"`, `"Infinity"`, `"-Infinity"` as strings |
 //! | string | a string |
 //! | timestamp | a string in RFC 3339; anything finer than a millisecond is floored, no zone means UTC |
@@ -20,7 +20,8 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Number, Value as Json, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value as Json, json};
 
 use super::convert::Content;
 use super::{Type, Value};
@@ -52,7 +53,7 @@ fn string(text: &str) -> Option<Cow<'_, str>> {
 
 /// The value of a type that a JSON text, whose syntax was checked, stands for; none if it stands for no such value.
 ///
-/// Nothing is converted: `"42"` is no int64, `42` no string.
+/// Nothing is converted: `42.0` is no int64, `42` no string.
 #[must_use]
 pub fn read(ty: Type, text: &str) -> Option<Value> {
     let content = content(text);
@@ -62,27 +63,65 @@ pub fn read(ty: Type, text: &str) -> Option<Value> {
         | (Type::Float64, Content::Number(_) | Content::Quoted(_))
         | (Type::String | Type::Timestamp | Type::Bytes, Content::Quoted(_)) => true,
         (Type::Int64, Content::Number(digits)) => !digits.contains(['.', 'e', 'E']),
+        (Type::Int64, Content::Quoted(digits)) => {
+            matches!(Content::Quoted((&**digits).into()).int64(), Ok(Some(_)))
+        }
         _ => false,
     };
     if is_own { content.value(ty).ok() } else { None }
 }
 
+/// How an int64 is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Int64 {
+    /// As a number.
+    #[default]
+    Number,
+    /// As a string of its digits.
+    String,
+}
+
 /// A value as JSON, which [`read`] and [`content`] read back.
-#[must_use]
-pub fn write(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int64(value) => (*value).into(),
-        Value::Float64(value) => float(*value),
-        Value::String(value) => (**value).into(),
-        Value::Timestamp(value) => value.to_string().into(),
-        Value::Bytes(value) => STANDARD.encode(value).into(),
-        Value::List(values) => values.iter().map(write).collect(),
-        Value::Counts(counts) => {
-            counts.iter().map(|(value, count)| json!({"value": write(value), "count": count})).collect()
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a>(pub &'a Value, pub Int64);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value, int64) = *self;
+        match value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Int64(value) if int64 == Int64::String => serializer.collect_str(value),
+            Value::Int64(value) => serializer.serialize_i64(*value),
+            Value::Float64(value) if value.is_finite() => serializer.serialize_f64(*value),
+            Value::Float64(value) => serializer.serialize_str(not_finite(*value)),
+            Value::String(value) => serializer.serialize_str(value),
+            Value::Timestamp(value) => serializer.collect_str(value),
+            Value::Bytes(value) => serializer.serialize_str(&STANDARD.encode(value)),
+            Value::List(values) => serializer.collect_seq(values.iter().map(|value| Self(value, int64))),
+            Value::Counts(counts) => {
+                serializer.collect_seq(counts.iter().map(|(value, count)| Count(Self(value, int64), *count)))
+            }
         }
     }
+}
+
+/// How often a value occurred. A number in every form: nothing was counted so often that a float does not hold it.
+struct Count<'a>(Written<'a>, i64);
+
+impl Serialize for Count<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(2))?;
+        members.serialize_entry("value", &self.0)?;
+        members.serialize_entry("count", &self.1)?;
+        members.end()
+    }
+}
+
+/// A value as JSON, with an int64 as a number.
+#[must_use]
+pub fn write(value: &Value) -> Json {
+    json!(Written(value, Int64::Number))
 }
 
 /// The content of any format as the text of its JSON, without a digit lost: what no field holds may be another field's, once
@@ -94,7 +133,8 @@ pub fn write_content(content: &Content<'_>) -> String {
         Content::Whole(value) => return value.to_string(),
         Content::Decimal(digits) => return digits.clone(),
         Content::Number(digits) => return digits.to_string(),
-        Content::Float(value, _) => float(*value),
+        Content::Float(value, _) if value.is_finite() => (*value).into(),
+        Content::Float(value, _) => not_finite(*value).into(),
         Content::Text(text) | Content::Quoted(text) => (&**text).into(),
         Content::Spelled(text) => (*text).into(),
         Content::Time(value) => value.to_string().into(),
@@ -107,12 +147,13 @@ pub fn write_content(content: &Content<'_>) -> String {
 }
 
 /// JSON has no number for NaN and infinities, and null would be another value.
-fn float(float: f64) -> Json {
-    match Number::from_f64(float) {
-        Some(number) => Json::Number(number),
-        None if float.is_nan() => "NaN".into(),
-        None if float > 0.0 => "Infinity".into(),
-        None => "-Infinity".into(),
+const fn not_finite(float: f64) -> &'static str {
+    if float.is_nan() {
+        "NaN"
+    } else if float > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
     }
 }
 
@@ -183,7 +224,14 @@ mod tests {
     #[test]
     fn nothing_is_converted() {
         for (ty, text) in [
-            (Type::Int64, "\"42\""),
+            (Type::Int64, "\"+42\""),
+            (Type::Int64, "\" 42\""),
+            (Type::Int64, "\"-\""),
+            (Type::Int64, "\"null\""),
+            (Type::Int64, "\"42.0\""),
+            (Type::Int64, "\"4e1\""),
+            (Type::Int64, "\"\""),
+            (Type::Int64, "\"9223372036854775808\""),
             (Type::Int64, "42.0"),
             (Type::Int64, "1e3"),
             (Type::Int64, "9223372036854775808"),
@@ -201,6 +249,22 @@ mod tests {
             assert_eq!(read(ty, text), None, "{ty} {text}");
         }
         assert_eq!(read(Type::Float64, "42"), Some(Value::float(42.0)));
+    }
+
+    /// JavaScript makes 9007199254740992 of the number.
+    #[test]
+    fn an_int64_may_be_a_string_of_its_digits() {
+        for number in [i64::MIN, -1, 0, 9_007_199_254_740_993, i64::MAX] {
+            let value = Value::Int64(number);
+            let text = serde_json::to_string(&Written(&value, Int64::String)).unwrap();
+            assert_eq!(text, format!("\"{number}\""));
+            assert_eq!(read(Type::Int64, &text), Some(value));
+        }
+        let list = Value::List([Value::Int64(1), Value::Null, Value::float(2.0)].into());
+        assert_eq!(serde_json::to_string(&Written(&list, Int64::String)).unwrap(), r#"["1",null,2.0]"#);
+        let counts = Value::Counts([(Value::Int64(7), 2)].into());
+        let text = serde_json::to_string(&Written(&counts, Int64::String)).unwrap();
+        assert_eq!(text, r#"[{"value":"7","count":2}]"#);
     }
 
     #[test]

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use tidemark_kernel::Token;
 use tidemark_online::listen::{ServeError, listen};
+use tidemark_online::{Limits, Protocol};
 use tidemark_proto::serving::v1::serving_client::ServingClient;
 use tidemark_proto::serving::v1::value::Kind;
 use tidemark_proto::serving::v1::{self, row_result};
 use tidemark_proto::types::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -21,6 +22,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
+use crate::http::connections;
 use crate::shop::{NOON, Shop, at};
 
 pub(crate) struct Server {
@@ -34,7 +36,9 @@ pub(crate) async fn start(shop: &Shop) -> Server {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move { stopped.await.unwrap_or_default() };
-    let running = tokio::spawn(tidemark_online::grpc::serve(Arc::clone(&shop.lookups), listener, shutdown));
+    let connections = connections(Protocol::Grpc, Limits::default());
+    let lookups = Arc::clone(&shop.lookups);
+    let running = tokio::spawn(tidemark_online::grpc::serve(lookups, listener, connections, shutdown));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Server { channel, stop, running }
 }
@@ -136,6 +140,25 @@ async fn a_request_that_is_too_large_is_told_how_large_it_may_be() {
     counted(1);
 }
 
+/// The caller can fix it, so it is not a defect of the server.
+#[tokio::test]
+async fn what_is_no_message_is_an_invalid_argument() {
+    let shop = Shop::open().await;
+    let server = start(&shop).await;
+    let mut client = tonic::client::Grpc::new(server.channel.clone());
+    client.ready().await.unwrap();
+    // Its first field is a message. In a request for a lookup it is a text, which these bytes are not.
+    let bytes = v1::Value { kind: Some(Kind::Bytes(vec![0xff])) };
+    let message = Request::new(v1::Count { value: Some(bytes), count: 0 });
+    let path = "/tidemark.serving.v1.Serving/Lookup".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::Count, v1::LookupResponse>::default();
+    let refused = client.unary(message, path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(refused.message().starts_with("the request cannot be read: "), "{refused}");
+    let metrics = shop.lookups.metrics().render();
+    assert!(metrics.contains("tidemark_lookup_errors_total{kind=\"invalid\"} 1\n"), "{metrics}");
+}
+
 #[tokio::test]
 async fn services_are_described() {
     let shop = Shop::open().await;
@@ -185,6 +208,26 @@ async fn reflection_names_the_services() {
         names.contains(&"tidemark.serving.v1.Serving") && names.contains(&"grpc.health.v1.Health"),
         "{names:?}"
     );
+}
+
+/// Older clients ask for the draft, in the same messages.
+#[tokio::test]
+async fn reflection_is_also_what_older_clients_ask_for() {
+    use tonic_reflection::pb::v1alpha;
+
+    let server = start(&Shop::empty()).await;
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel.clone());
+    let symbol = "tidemark.serving.v1.Serving.Lookup".to_owned();
+    let message = v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(symbol);
+    let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let asked = futures::stream::iter([request]);
+    let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    let Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) = answer
+    else {
+        panic!("{answer:?}")
+    };
+    assert!(!files.file_descriptor_proto.is_empty());
 }
 
 #[tokio::test]

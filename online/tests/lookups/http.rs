@@ -7,9 +7,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use serde_json::{Value as Json, json};
+use tidemark_host::Host;
 use tidemark_kernel::{Token, Value};
 use tidemark_online::http::{Part, router, serve};
 use tidemark_online::listen::listen;
+use tidemark_online::{Connections, Limits, Protocol};
 use tokio::sync::oneshot;
 
 use crate::shop::{NOON, Shop, at, event, payments};
@@ -18,22 +20,38 @@ pub(crate) async fn start(shop: &Shop) -> SocketAddr {
     let part = Part {
         metrics: Arc::new(|| "other_total 1\n".into()),
         notes: Arc::new(|| vec!["source `payments` is ahead".into()]),
+        operations: Vec::new(),
     };
     started(router(Arc::clone(&shop.lookups), vec![part])).await
 }
 
 async fn started(router: Router) -> SocketAddr {
+    within(router, Limits::default()).await
+}
+
+/// The address of a server with these limits.
+pub(crate) async fn within(router: Router, limits: Limits) -> SocketAddr {
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(router, listener, std::future::pending()));
+    let connections = connections(Protocol::Http, limits);
+    tokio::spawn(serve(router, listener, connections, std::future::pending()));
     address
+}
+
+/// No connections yet, by the real clock.
+pub(crate) fn connections(server: Protocol, limits: Limits) -> Connections {
+    Connections::new(server, Host::real(Arc::new(|| NOON)), limits)
 }
 
 /// The status and the body.
 pub(crate) async fn ask(address: SocketAddr, method: &'static str, path: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-    let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+    send(address, format!("{head}content-length: {length}\r\n\r\n{body}")).await
+}
+
+/// The status and the body of the answer to a request that closes its connection.
+pub(crate) async fn send(address: SocketAddr, request: String) -> (u16, String) {
     let exchange = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -106,12 +124,104 @@ async fn integers_are_exact_and_other_numbers_are_texts() {
     assert_eq!(values["share"], "NaN");
 }
 
+/// As the columns of a training set are, so that a client may feed them to its model by position.
+#[tokio::test]
+async fn values_are_in_the_order_of_the_service() {
+    let address = start(&Shop::open().await).await;
+    let body = r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 10}]}"#;
+    let (_, answer) = ask(address, "POST", "/v1/services/fraud/lookup", body).await;
+    let order = [
+        "\"at\":",
+        "\"values\":",
+        "payments.payments_1h\":2",
+        "payments.amount_sum_1h\":40.0",
+        "payments.amounts\":[20.0,20.0]",
+        "payments.amount_top\":",
+        "logins.logins_10m\":1",
+        "\"share\":0.25",
+        "\"statuses\":",
+        "payments.payments_1h\":\"present\"",
+        "share\":\"present\"",
+        "\"newest_event\":",
+        "\"payments\":\"2026",
+        "\"logins\":\"2026",
+        "\"token\":",
+    ];
+    let mut rest = answer.as_str();
+    for text in order {
+        let (_, after) =
+            rest.split_once(text).unwrap_or_else(|| panic!("{text} is not in {rest}, of {answer}"));
+        rest = after;
+    }
+}
+
+/// What JavaScript sends and can read.
+#[tokio::test]
+async fn an_int64_may_be_a_string_of_its_digits() {
+    let address = start(&Shop::open().await).await;
+    for user in ["1", "\"1\""] {
+        for (int64, count) in
+            [("", json!(2)), (", \"int64\": \"number\"", json!(2)), (", \"int64\": \"string\"", json!("2"))]
+        {
+            let row = format!(r#"{{"user_id": {user}, "device": "phone", "amount": 10}}"#);
+            let (status, answer) = lookup(address, &format!("{{\"rows\": [{row}]{int64}}}")).await;
+            let values = &answer["rows"][0]["values"];
+            assert_eq!((status, &values["payments.payments_1h"]), (200, &count), "{int64}: {answer}");
+            assert_eq!(values["payments.amount_sum_1h"], 40.0, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_another_format_is_told_so() {
+    let address = start(&Shop::open().await).await;
+    let body = "user_id=1";
+    for header in ["content-type: application/x-www-form-urlencoded", "content-encoding: gzip"] {
+        let request = format!(
+            "POST /v1/services/fraud/lookup HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (status, answer) = send(address, request).await;
+        assert_eq!((status, &error(&answer)["kind"]), (415, &json!("invalid")), "{answer}");
+    }
+    let path = "/v1/services/%ff/lookup";
+    let (status, answer) = ask(address, "POST", path, "{}").await;
+    assert_eq!((status, &error(&answer)["kind"]), (400, &json!("invalid")), "{answer}");
+}
+
+#[tokio::test]
+async fn the_document_describes_what_each_service_asks_and_answers() {
+    let address = start(&Shop::open().await).await;
+    let (status, document) = ask(address, "GET", "/openapi.json", "").await;
+    let document: Json = serde_json::from_str(&document).unwrap();
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    let lookup = &document["paths"]["/v1/services/fraud/lookup"]["post"];
+    let question = &lookup["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(question, "#/components/schemas/fraud.question");
+    let schemas = &document["components"]["schemas"];
+    let row = &schemas["fraud.question"]["properties"]["rows"]["items"];
+    assert_eq!(row["required"], json!(["user_id", "device", "amount"]));
+    assert_eq!(row["properties"]["user_id"]["type"], json!(["integer", "string", "null"]));
+    let answered = &schemas["fraud.answer"]["properties"]["rows"]["items"]["oneOf"][0]["properties"];
+    let values = &answered["values"]["properties"];
+    assert_eq!(values["payments.amounts"]["type"], json!(["array", "null"]));
+    assert_eq!(values["payments.payments_1h"]["format"], "int64");
+}
+
 #[tokio::test]
 async fn mistakes_are_told_with_their_kind() {
     let address = start(&Shop::open().await).await;
     let kind = |answer: &Json| answer["error"]["kind"].as_str().unwrap_or_default().to_owned();
     for body in [
-        r#"{"rows": [{"user_id": "42", "device": "phone", "amount": 1}]}"#,
+        r#"{"rows": [{"user_id": "0x42", "device": "phone", "amount": 1}]}"#,
+        r#"{"rows": [{"user_id": 1, "device": "phone", "amount": 1, "user_id": 2}]}"#,
+        r#"{"rows": [[1, "phone", 1]]}"#,
+        r#"{"rows": {}}"#,
+        r#"{"rows": [], "rows": []}"#,
+        r#"{"rows": [], "int64": "text"}"#,
+        r#"{"rows": [], "at": 7}"#,
+        r#"[[{"user_id": 1, "device": "phone", "amount": 1}], null]"#,
+        "[]",
         r#"{"rows": [{"user_id": 1.0, "device": "phone", "amount": 1}]}"#,
         r#"{"rows": [{"user_id": 1, "device": "phone"}]}"#,
         r#"{"rows": [{"usr_id": 1, "device": "phone", "amount": 1}]}"#,
@@ -125,7 +235,7 @@ async fn mistakes_are_told_with_their_kind() {
     }
     let (_, answer) = lookup(address, r#"{"rows": ["#).await;
     let message = answer["error"]["message"].as_str().unwrap();
-    let form = r#"; send {"rows": [{"name": value, …}, …]} and, if wanted, "at""#;
+    let form = r#"; send {"rows": [{"name": value, …}, …]} and, if wanted, "at" and "int64""#;
     assert!(message.starts_with("the request cannot be read: ") && message.ends_with(form), "{message}");
     let (status, answer) = ask(address, "POST", "/v1/services/spam/lookup", "{}").await;
     let expected =
@@ -215,8 +325,10 @@ async fn it_stops_when_told_to() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { stopped.await.unwrap_or_default() };
-    let running = tokio::spawn(serve(router(Arc::clone(&shop.lookups), vec![]), listener, shutdown));
+    let connections = connections(Protocol::Http, Limits::default());
+    let router = router(Arc::clone(&shop.lookups), vec![]);
+    let running = tokio::spawn(serve(router, listener, connections, shutdown));
     assert_eq!(ask(address, "GET", "/healthz", "").await.0, 200);
     stop.send(()).unwrap();
-    running.await.unwrap().unwrap();
+    running.await.unwrap();
 }

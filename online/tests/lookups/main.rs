@@ -6,4 +6,5 @@ mod damage;
 mod engine;
 mod grpc;
 mod http;
+mod limits;
 mod shop;

@@ -12,7 +12,7 @@ use tidemark_kernel::{
     EntityKey, FeaturePlan, Partition, PartitionState, Position, ServicePlan, Span, Stamp, Time, Type, Value,
     Window,
 };
-use tidemark_online::{Lookups, Row};
+use tidemark_online::{Lookups, Row, RowLimits};
 use tidemark_store::{
     BUCKETS, BucketFlush, Clock, FlushOutcome, Generation, MemoryStore, NewState, OnlineStore,
 };
@@ -119,6 +119,14 @@ impl Shop {
         let lookups = Arc::new(Lookups::new(Arc::clone(&store), Arc::new(now)));
         lookups.serve([Arc::new(fraud())]).unwrap();
         Self { store, lookups, clock }
+    }
+
+    /// The same within other limits of rows.
+    pub(crate) fn limited(self, rows: RowLimits) -> Self {
+        let Ok(lookups) = Arc::try_unwrap(self.lookups) else {
+            panic!("lookups are limited before they are shared")
+        };
+        Self { lookups: Arc::new(lookups.limited(rows)), ..self }
     }
 
     /// Both views live: user 1 paid 10, 20 and 20 a while ago and logged in with the phone.
