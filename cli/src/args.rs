@@ -78,6 +78,19 @@ Examples:
   tidemark check
   tidemark check --format json | jq '.problems[] | .file, .line, .message'")]
     Check,
+    /// Print the JSON Schema of the definition files, or of tidemark.yaml, for editors
+    #[command(after_help = "\
+Examples:
+  tidemark schema definitions > definitions.schema.json
+  tidemark schema project > project.schema.json
+
+An editor with the YAML language server (VS Code: the extension YAML by Red Hat) completes and checks keys in a
+file that begins with the line
+
+  # yaml-language-server: $schema=definitions.schema.json
+
+where the path of the schema starts at the folder of the file.")]
+    Schema(Schema),
     /// Make the definitions the ones that run, and backfill new or changed views from history
     #[command(after_help = "\
 Examples:
@@ -293,6 +306,23 @@ pub(crate) struct Init {
     /// The folder, new or empty; the project is named after it
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Schema {
+    /// Which files it is for
+    #[arg(value_name = "FILES", value_enum, default_value_t)]
+    pub(crate) files: SchemaFiles,
+}
+
+/// Files that have a schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaFiles {
+    /// Those with entities, sources, views and services
+    #[default]
+    Definitions,
+    /// tidemark.yaml
+    Project,
 }
 
 #[derive(Args, Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ mod dev;
 mod ingest;
 mod init;
 pub(crate) mod lookup;
+mod schema;
 mod serve;
 mod status;
 mod test;
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Demo(demo) => demo::run(&demo, output).await,
             Command::Init(init) => init::run(&init, output),
             Command::Check => check::run(&global, output),
+            Command::Schema(schema) => schema::run(schema, output),
             Command::Dev(dev) => dev::run(dev, &global).await,
             Command::Train(train) => train::run(&train, &global, output).await,
             Command::Test(test) => test::run(&test, &global, output).await,

@@ -31,6 +31,11 @@ use crate::sources::fed;
 /// For how many entities of each view `verify` compares answers too.
 const ASKED: usize = 200;
 
+const _: () = assert!(
+    tidemark_registry::Project::DEFAULT_MEMORY == Memory::DEFAULT,
+    "a repo that sets no memory has what the ingestion calls its default"
+);
+
 /// An applied version of a repo, ready to have its engines opened. Clones are the same version.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -242,7 +247,7 @@ impl Project {
 
     /// What a process may hold in memory.
     fn memory(&self) -> Memory {
-        self.repo.project.memory.map_or_else(Memory::default, Memory::of)
+        Memory::of(self.repo.project.memory)
     }
 
     /// How to reach the brokers, if there are any.

@@ -138,7 +138,7 @@ impl Answer {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "at {at} is before {horizon}, the earliest instant that can still be looked up for this entity \
-     (its newest arrival less the view's time_travel of {time_travel})"
+     (its newest arrival less the view's `time_travel` of {time_travel})"
 )]
 pub struct TooEarly {
     /// The instant asked about.

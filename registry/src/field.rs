@@ -6,6 +6,7 @@ use tidemark_kernel::time::Zone;
 use tidemark_kernel::value::{Field, Type};
 
 use crate::file::Place;
+use crate::key::{Choice, FIELD, Form, Key, TEXT, Table, Takes, ZONE};
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
@@ -28,13 +29,106 @@ pub(crate) struct FieldDeclaration {
     pub(crate) zone: Option<(Zone, Place)>,
 }
 
-/// What a field of a source is declared with.
-const KEYS: [&str; 6] = ["name", "type", "from", "zone", "optional", "description"];
+/// The keys of a source's field.
+pub(crate) const SOURCE_FIELD: Table = Table {
+    what: "a field",
+    about: "One field of the events. [Which values are taken](../meaning.md#which-values-are-taken) says what fits which type.",
+    keys: &[
+        Key::required(
+            "name",
+            Takes::Scalar(FIELD),
+            "coupon",
+            "Its name in expressions and in the event table, and the column or JSON member that it comes from, unless `from` names another one.",
+        ),
+        Key::required(
+            "type",
+            Takes::Word(types),
+            "float64",
+            "The type of its values. A record with a value that does not fit is a dead letter.",
+        ),
+        Key::optional(
+            "from",
+            Takes::Either(&[Takes::Word(|| vec![KEY, TIMESTAMP]), Takes::Mapping(&FROM)]),
+            "the column or member of the field's name",
+            "{column: Coupon value}",
+            "Where the value comes from. `key` is the key of a Kafka record, and `timestamp` its timestamp, for a field of that type.",
+        ),
+        Key::optional(
+            "zone",
+            Takes::Scalar(ZONE),
+            "the `zone` of the source",
+            "America/New_York",
+            "The time zone of times of this field that name none. Only a `timestamp` has one.",
+        ),
+        Key::default(
+            "optional",
+            Takes::Word(|| vec![TRUE, FALSE]),
+            || FALSE.to_owned(),
+            TRUE,
+            "Whether a whole file may lack the field, which is then null in all of its rows. A file that lacks any other field is refused: \
+             its column may be misspelt. A single record without the member is null there in any case. The fields of `event_time` and \
+             `arrival` cannot be optional.",
+        ),
+        Key::description("What the coupon is worth, in euros."),
+    ],
+    choice: Choice::Free,
+};
+
+const FROM: Table = Table {
+    what: "`from`",
+    about: "Where a field comes from that does not have the name of its data.",
+    keys: &[
+        Key::optional(
+            "column",
+            Takes::Scalar(TEXT),
+            "one of the other two is needed",
+            "Coupon value",
+            "The column or JSON member of this name.",
+        ),
+        Key::optional(
+            "path",
+            Takes::Either(&[Takes::Scalar(PATH), Takes::List(&Takes::Scalar(TEXT))]),
+            "one of the other two is needed",
+            "payment.coupon",
+            "A field of a nested object or struct. It is null where any step of the path is missing.",
+        ),
+        Key::optional(
+            "header",
+            Takes::Scalar(TEXT),
+            "one of the other two is needed",
+            "coupon-value",
+            "The last header of this name of a Kafka record.",
+        ),
+    ],
+    choice: Choice::ExactlyOne(&ORIGINS),
+};
+
+const ORIGINS: [&str; 3] = ["column", "path", "header"];
+
+const PATH: Form = Form {
+    name: "path",
+    pattern: None,
+    about: "Names from the outside in, with dots between them: `payment.currency`. As a list (`[payment, iso.4217]`) where a name has a \
+            dot itself. In CSV it is the name of one column, dots included.",
+};
+
+/// The words of `from`.
+const KEY: &str = "key";
+const TIMESTAMP: &str = "timestamp";
+
+/// The words of `optional`.
+const TRUE: &str = "true";
+const FALSE: &str = "false";
+
+/// The names of all types.
+pub(crate) fn types() -> Vec<&'static str> {
+    Type::ALL.into_iter().map(Type::name).collect()
+}
 
 impl FieldDeclaration {
     /// A source's field.
     pub(crate) fn of_source(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "a field", &KEYS, reading)?;
+        let shape = Shape::read(node, &SOURCE_FIELD, reading)?;
         let field = Self::read(&shape, name::field, reading);
         let origin = match shape.get("from") {
             None => None,
@@ -51,9 +145,9 @@ impl FieldDeclaration {
         Some(field)
     }
 
-    /// A key or request field: `what` says which.
-    pub(crate) fn column(node: &Node, what: &'static str, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, what, &["name", "type", "description"], reading)?;
+    /// A key or request field: `table` says which.
+    pub(crate) fn column(node: &Node, table: &'static Table, reading: &mut Reading<'_>) -> Option<Self> {
+        let shape = Shape::read(node, table, reading)?;
         Self::read(&shape, name::column, reading)
     }
 
@@ -120,8 +214,8 @@ impl FieldDeclaration {
 fn optional(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Place> {
     let text = shape.text("optional", reading)?;
     match text.value.as_str() {
-        "true" => return Some(text.place),
-        "false" => {}
+        TRUE => return Some(text.place),
+        FALSE => {}
         _ => {
             let message = format!("unknown value `{}` of `optional`", text.value);
             let help = "write `true` where a whole file may lack the field, or leave `optional` out";
@@ -136,14 +230,14 @@ fn origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
     let Kind::Scalar(text) = &node.kind else { return named_origin(node, reading) };
     let word = text.value.as_str();
     let problem = match word {
-        "key" => return Some(Origin::Key),
-        "timestamp" => return Some(Origin::Timestamp),
+        KEY => return Some(Origin::Key),
+        TIMESTAMP => return Some(Origin::Timestamp),
         "header" => Problem::error(text.place, "a record has many headers")
             .help("name one: `from: {header: NAME}`".to_owned()),
         "column" | "path" => Problem::error(text.place, format!("`{word}` of `from` has no name"))
             .help(format!("write `from: {{{word}: NAME}}`")),
         _ => {
-            let near = closest(word, ["key", "timestamp"]).map(|near| format!("did you mean `{near}`?"));
+            let near = closest(word, [KEY, TIMESTAMP]).map(|near| format!("did you mean `{near}`?"));
             Problem::error(text.place, format!("no field comes from `{word}`"))
                 .help(near.unwrap_or_else(|| origin_help(word)))
         }
@@ -166,9 +260,8 @@ fn origin_help(name: &str) -> String {
 
 fn named_origin(node: &Node, reading: &mut Reading<'_>) -> Option<Origin> {
     let before = reading.errors();
-    let shape = Shape::read(node, "`from`", &["column", "path", "header"], reading)?;
-    let named: Vec<&(Scalar, Node)> =
-        ["column", "path", "header"].iter().filter_map(|key| shape.entry(key)).collect();
+    let shape = Shape::read(node, &FROM, reading)?;
+    let named: Vec<&(Scalar, Node)> = ORIGINS.iter().filter_map(|key| shape.entry(key)).collect();
     match named[..] {
         [] => {
             if reading.errors() == before {

@@ -7,9 +7,9 @@
 //!
 //! This crate must never contain the execution of features.
 //!
-//! Reading order: `file` (places), `tree` (YAML with places), `shape` (what a tree should be), then one file for
-//! each kind of declaration (`entity`, `source` and its [`feed`], `view`, `service`, `project`), `environment` (what
-//! settings leave to it), [`Repo`], [`applied`], [`mod@diff`], `loss`.
+//! Reading order: `file` (places), `tree` (YAML with places), `key` (the keys of each kind of mapping), `shape` (what a
+//! tree should be), then one file for each kind of declaration (`entity`, `source` and its [`feed`], `view`, `service`,
+//! `project`), `environment` (what settings leave to it), [`Repo`], [`applied`], [`mod@diff`], `loss`, [`mod@reference`].
 
 pub mod applied;
 pub mod diff;
@@ -20,10 +20,12 @@ pub mod feed;
 mod field;
 mod file;
 mod folder;
+mod key;
 mod loss;
 mod name;
 mod problem;
 mod project;
+pub mod reference;
 mod repo;
 mod service;
 mod shape;

@@ -2,6 +2,7 @@
 
 use tidemark_kernel::time::Span;
 
+use crate::key::{Choice, Form, Key, NAME, SPAN, Table, Takes};
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
@@ -25,8 +26,8 @@ pub struct Project {
     pub offline: Offline,
     /// The Kafka cluster that sources read from, if there is one.
     pub kafka: Option<Kafka>,
-    /// How many bytes of memory a process that ingests may use for what it holds, where that is set.
-    pub memory: Option<usize>,
+    /// How many bytes of memory a process that ingests may use for what it holds.
+    pub memory: usize,
     /// What a server answers at once.
     pub lookups: Lookups,
     /// Where it listens.
@@ -81,12 +82,152 @@ impl Default for Ports {
     }
 }
 
-const KEYS: [&str; 7] = ["project", "online", "offline", "kafka", "memory", "lookups", "ports"];
+/// The keys of `tidemark.yaml`.
+pub(crate) const SETTINGS: Table = Table {
+    what: "tidemark.yaml",
+    about: "The file `tidemark.yaml` makes a folder a repo. It holds the settings of the project; paths that are not absolute start at its \
+            folder.",
+    keys: &[
+        Key::required(
+            "project",
+            Takes::Scalar(NAME),
+            "shop",
+            "The name of the project. Its keys in Redis and its consumer groups begin with it, so projects that share a Redis or a \
+             Kafka cluster need different names.",
+        ),
+        Key::default(
+            "online",
+            Takes::Mapping(&online::ONLINE),
+            || online::written(&Online::default()),
+            "{store: redis, url: 'redis://127.0.0.1:6379'}",
+            "Where the newest state of every feature is, which lookups read.",
+        ),
+        Key::default(
+            "offline",
+            Takes::Mapping(&OFFLINE),
+            || {
+                let Offline { path, commit_every, commit_rows } = Offline::default();
+                format!("{{path: {path}, commit_every: {commit_every}, commit_rows: {commit_rows}}}")
+            },
+            "{path: /mnt/history}",
+            "Where the event tables are, the history that training sets and backfills read.",
+        ),
+        Key::optional(
+            "kafka",
+            Takes::Mapping(&kafka::CLUSTER),
+            "no source can read a topic",
+            "{bootstrap_servers: 'broker-1:9092,broker-2:9092'}",
+            "The Kafka cluster whose topics the sources read.",
+        ),
+        Key::default(
+            "memory",
+            Takes::Scalar(memory::MEMORY),
+            || memory::written(Project::DEFAULT_MEMORY),
+            "2GiB",
+            "How much memory a process that ingests may use for states, records, ids and caches, at least `64MiB`. Other buffers are not \
+             counted. More means fewer reads from the online store. See [the project](../topics-and-stores.md#the-project).",
+        ),
+        Key::default(
+            "lookups",
+            Takes::Mapping(&LOOKUPS),
+            || format!("{{rows: {}}}", Lookups::default().rows),
+            "{rows: 20000}",
+            "How much a server answers at once.",
+        ),
+        Key::default(
+            "ports",
+            Takes::Mapping(&PORTS),
+            || {
+                let Ports { grpc, http } = Ports::default();
+                format!("{{grpc: {grpc}, http: {http}}}")
+            },
+            "{http: 8080}",
+            "Where `tidemark dev` and `tidemark serve` listen, on 127.0.0.1 unless `--http` or `--grpc` names another address.",
+        ),
+    ],
+    choice: Choice::Free,
+};
+
+const OFFLINE: Table = Table {
+    what: "`offline`",
+    about: "The event tables: Parquet files under Delta Lake, a folder for each source. Events of topics are committed when the time or \
+            the number of rows is reached, whichever comes first. Rare commits write few, large files; frequent ones show events to \
+            readers of the tables earlier.",
+    keys: &[
+        Key::default(
+            "path",
+            Takes::Scalar(FOLDER),
+            || Offline::default().path,
+            "/mnt/history",
+            "The folder of the event tables. All workers of a deployment share it.",
+        ),
+        Key::default(
+            "commit_every",
+            Takes::Scalar(SPAN),
+            || Offline::default().commit_every.to_string(),
+            "30s",
+            "How long an event of a topic waits at most before it is committed, from `100ms` to `10m`. Compacted topics are committed \
+             every second.",
+        ),
+        Key::default(
+            "commit_rows",
+            Takes::Number(1, u64::MAX),
+            || Offline::default().commit_rows.to_string(),
+            "500000",
+            "How many events wait at most before they are committed.",
+        ),
+    ],
+    choice: Choice::Free,
+};
+
+const LOOKUPS: Table = Table {
+    what: "`lookups`",
+    about: "Limits of lookups over HTTP and gRPC. [The reference of the API](http.md#limits) lists the others.",
+    keys: &[Key::default(
+        "rows",
+        Takes::Number(1, LOOKUP_ROWS_MAX as u64),
+        || Lookups::default().rows.to_string(),
+        "20000",
+        "How many rows a call may ask for. Calls under way have four times as many together; others wait for up to five seconds.",
+    )],
+    choice: Choice::Free,
+};
+
+const PORTS: Table = Table {
+    what: "`ports`",
+    about: "The ports on which lookups are answered. 0 is any free port.",
+    keys: &[
+        Key::default(
+            "grpc",
+            Takes::Number(0, 65_535),
+            || Ports::default().grpc.to_string(),
+            "7000",
+            "The port of gRPC.",
+        ),
+        Key::default(
+            "http",
+            Takes::Number(0, 65_535),
+            || Ports::default().http.to_string(),
+            "8080",
+            "The port of HTTP: lookups in JSON, pushed events, `/healthz`, `/readyz` and `/metrics`.",
+        ),
+    ],
+    choice: Choice::Free,
+};
+
+const FOLDER: Form = Form {
+    name: "folder",
+    pattern: None,
+    about: "The path of a folder on the local disk, absolute or relative to the folder of the repo. A `file://` URL works for `offline.path` too.",
+};
 
 /// The shortest and the longest time between commits: each one is a file that readers open.
 const COMMIT_EVERY: [Span; 2] = [Span::from_millis(100), Span::from_secs(600)];
 
 impl Project {
+    /// How many bytes of memory a process may use unless the settings say otherwise: 1 GiB.
+    pub const DEFAULT_MEMORY: usize = 1 << 30;
+
     /// A project with nothing but a name.
     #[must_use]
     pub fn named(name: &str) -> Self {
@@ -95,7 +236,7 @@ impl Project {
             online: Online::default(),
             offline: Offline::default(),
             kafka: None,
-            memory: None,
+            memory: Self::DEFAULT_MEMORY,
             lookups: Lookups::default(),
             ports: Ports::default(),
         }
@@ -109,7 +250,7 @@ impl Project {
     }
 
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "tidemark.yaml", &KEYS, reading)?;
+        let shape = Shape::read(node, &SETTINGS, reading)?;
         let name = shape.require_text("project", reading);
         let name = name.filter(|name| name::check(name, reading));
         let online = shape.get("online").and_then(|node| Online::read(node, reading));
@@ -123,7 +264,7 @@ impl Project {
             online: online.unwrap_or_default(),
             offline: offline.unwrap_or_default(),
             kafka,
-            memory,
+            memory: memory.unwrap_or(Self::DEFAULT_MEMORY),
             lookups: lookups.unwrap_or_default(),
             ports: ports.unwrap_or_default(),
         })
@@ -132,8 +273,7 @@ impl Project {
 
 fn offline(node: &Node, reading: &mut Reading<'_>) -> Offline {
     let default = Offline::default();
-    let keys = &["path", "commit_every", "commit_rows"];
-    let Some(shape) = Shape::read(node, "`offline`", keys, reading) else { return default };
+    let Some(shape) = Shape::read(node, &OFFLINE, reading) else { return default };
     Offline {
         path: path(&shape, reading).unwrap_or(default.path),
         commit_every: commit_every(&shape, reading).unwrap_or(default.commit_every),
@@ -193,7 +333,7 @@ fn is_address(text: &str) -> bool {
 
 fn lookups(node: &Node, reading: &mut Reading<'_>) -> Lookups {
     let default = Lookups::default();
-    let Some(shape) = Shape::read(node, "`lookups`", &["rows"], reading) else { return default };
+    let Some(shape) = Shape::read(node, &LOOKUPS, reading) else { return default };
     Lookups { rows: lookup_rows(&shape, reading).unwrap_or(default.rows) }
 }
 
@@ -210,7 +350,7 @@ fn lookup_rows(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<usize> {
 
 fn ports(node: &Node, reading: &mut Reading<'_>) -> Ports {
     let mut ports = Ports::default();
-    if let Some(shape) = Shape::read(node, "`ports`", &["grpc", "http"], reading) {
+    if let Some(shape) = Shape::read(node, &PORTS, reading) {
         ports.grpc = port(&shape, "grpc", reading).unwrap_or(ports.grpc);
         ports.http = port(&shape, "http", reading).unwrap_or(ports.http);
     }
@@ -225,4 +365,19 @@ fn port(shape: &Shape<'_>, key: &str, reading: &mut Reading<'_>) -> Option<u16> 
         reading.report(problem.help("a port is a number from 0 (any free one) to 65535".to_owned()));
     }
     port
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_documented_as_they_are_checked() {
+        let about = |table: &Table, key: &str| table.key(key).expect("a key").about;
+        let [shortest, longest] = COMMIT_EVERY;
+        assert!(about(&OFFLINE, "commit_every").contains(&format!("from `{shortest}` to `{longest}`")));
+        assert!(
+            about(&SETTINGS, "memory").contains(&format!("at least `{}`", memory::written(memory::LEAST)))
+        );
+    }
 }

@@ -8,18 +8,19 @@ use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::service::ServicePlan;
 use tidemark_kernel::source::SourcePlan;
 
-use crate::entity::{Entity, EntityDeclaration};
+use crate::entity::{ENTITY, Entity, EntityDeclaration};
 use crate::feed::Feed;
 use crate::file::{Files, Place};
 use crate::folder::{self, PROJECT_FILE};
+use crate::key::{Choice, Key, Table, Takes};
 use crate::name;
 use crate::problem::{Problem, Problems};
 use crate::project::Project;
-use crate::service::{self, ServiceDeclaration, Views};
+use crate::service::{self, SERVICE, ServiceDeclaration, Views};
 use crate::shape::{Reading, Shape};
-use crate::source::SourceDeclaration;
+use crate::source::{SOURCE, SourceDeclaration};
 use crate::tree::{self, Kind, Node, Scalar};
-use crate::view::{self, ViewDeclaration};
+use crate::view::{self, VIEW, ViewDeclaration};
 
 /// A checked repo.
 #[derive(Clone, Debug)]
@@ -138,7 +139,43 @@ struct Compiled {
     services: BTreeMap<String, Arc<ServicePlan>>,
 }
 
-const LISTS: [&str; 4] = ["entities", "sources", "views", "services"];
+/// The keys of a definition file.
+pub(crate) const DEFINITIONS: Table = Table {
+    what: "a definition file",
+    about: "Every YAML file in the folder of the repo and below is a definition file, but for `tidemark.yaml`, hidden files, and the \
+            folders `data` and `tests`. It may hold any of these lists, and names refer to each other across files.",
+    keys: &[
+        Key::optional(
+            "entities",
+            Takes::List(&Takes::Mapping(&ENTITY)),
+            "none",
+            "[{name: user, keys: [{name: user_id, type: int64}]}]",
+            "What features describe.",
+        ),
+        Key::optional(
+            "sources",
+            Takes::List(&Takes::Mapping(&SOURCE)),
+            "none",
+            "[{name: payments, fields: [{name: user_id, type: int64}, {name: created_at, type: timestamp}], event_time: created_at}]",
+            "The streams of events.",
+        ),
+        Key::optional(
+            "views",
+            Takes::List(&Takes::Mapping(&VIEW)),
+            "none",
+            "[{name: user_payments, entity: user, source: payments, features: [{name: payments, aggregate: count(*), windows: [1h]}]}]",
+            "The features.",
+        ),
+        Key::optional(
+            "services",
+            Takes::List(&Takes::Mapping(&SERVICE)),
+            "none",
+            "[{name: fraud, features: [user_payments]}]",
+            "What models take.",
+        ),
+    ],
+    choice: Choice::Free,
+};
 
 impl Declarations {
     fn read(unread: &BTreeSet<usize>, reading: &mut Reading<'_>) -> Self {
@@ -157,7 +194,7 @@ impl Declarations {
                 continue;
             }
             let Some(node) = node else { continue };
-            let Some(shape) = Shape::read(&node, "a definition file", &LISTS, reading) else { continue };
+            let Some(shape) = Shape::read(&node, &DEFINITIONS, reading) else { continue };
             let mut each = |key: &str, read: &mut dyn FnMut(&Node, &mut Reading<'_>)| {
                 shape.list(key, reading).iter().for_each(|node| read(node, reading));
             };

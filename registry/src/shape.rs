@@ -4,6 +4,7 @@ use tidemark_expr::closest;
 use tidemark_kernel::time::Span;
 
 use crate::file::{Files, Place};
+use crate::key::{Key, Table};
 use crate::problem::{Problem, errors};
 use crate::suggest;
 use crate::tree::{Kind, Node, Scalar};
@@ -48,44 +49,56 @@ impl Reading<'_> {
     }
 }
 
-/// A mapping with known keys.
+/// A mapping with the keys of a table.
 pub(crate) struct Shape<'n> {
-    /// What it declares, for messages: `a view`.
-    what: &'static str,
-    keys: &'static [&'static str],
+    table: &'static Table,
     entries: &'n [(Scalar, Node)],
     pub(crate) place: Place,
 }
 
 impl<'n> Shape<'n> {
     /// Reads a mapping and reports the keys that it should not have.
-    pub(crate) fn read(
-        node: &'n Node,
-        what: &'static str,
-        keys: &'static [&'static str],
-        reading: &mut Reading<'_>,
-    ) -> Option<Self> {
+    pub(crate) fn read(node: &'n Node, table: &'static Table, reading: &mut Reading<'_>) -> Option<Self> {
         let entries: &[(Scalar, Node)] = match &node.kind {
             Kind::Map(entries) => entries,
             Kind::Null => &[],
             Kind::Scalar(_) | Kind::List(_) => {
-                reading.wrong_kind(node, what, "a mapping");
+                reading.wrong_kind(node, table.what, "a mapping");
                 return None;
             }
         };
-        for (key, _) in entries.iter().filter(|(key, _)| !keys.contains(&key.value.as_str())) {
-            let help = suggest::help(&key.value, &format!("{what} takes"), keys.iter().copied());
-            let problem = Problem::error(key.place, format!("unknown key `{}` in {what}", key.value));
+        for (key, _) in entries.iter().filter(|(key, _)| !table.takes(&key.value)) {
+            let help = suggest::help(&key.value, &format!("{} takes", table.what), table.names());
+            let problem = Problem::error(key.place, format!("unknown key `{}` in {}", key.value, table.what));
             reading.report(problem.help(help));
         }
-        Some(Self { what, keys, entries, place: node.place })
+        let shape = Self { table, entries, place: node.place };
+        table.keys.iter().filter_map(|key| shape.renamed(key)).for_each(|problem| reading.report(problem));
+        Some(shape)
+    }
+
+    /// What to say of a key that is written with its previous name.
+    fn renamed(&self, key: &Key) -> Option<Problem> {
+        let (was, _) = self.written(key.was?)?;
+        let (old, new) = (&was.value, key.name);
+        Some(match self.written(new) {
+            Some((now, _)) => Problem::error(was.place, format!("`{old}` and `{new}` are the same key"))
+                .label("the previous name")
+                .related(now.place, "the same key")
+                .help(format!("keep `{new}`")),
+            None => {
+                Problem::warning(was.place, format!("`{old}` of {} is called `{new}` now", self.table.what))
+                    .label("the previous name")
+                    .help(format!("write `{new}`; the previous name works until the next release"))
+            }
+        })
     }
 
     /// Whether an unknown key was probably meant to be this one; then that has been said.
     fn misspelt(&self, key: &str) -> bool {
         let unknown = self.entries.iter().map(|(known, _)| known.value.as_str());
-        let mut unknown = unknown.filter(|known| !self.keys.contains(known));
-        unknown.any(|unknown| closest(unknown, self.keys.iter().copied()) == Some(key))
+        let mut unknown = unknown.filter(|known| !self.table.takes(known));
+        unknown.any(|unknown| closest(unknown, self.table.names()) == Some(key))
     }
 
     /// The value of a key; none where it is absent or empty.
@@ -93,9 +106,16 @@ impl<'n> Shape<'n> {
         self.entry(key).map(|(_, node)| node).filter(|node| node.kind != Kind::Null)
     }
 
-    /// The key and its value, which may be empty.
+    /// The key and its value, which may be empty. The key has the name that is written, which may be the previous one.
     pub(crate) fn entry(&self, key: &str) -> Option<&'n (Scalar, Node)> {
-        self.entries.iter().find(|(known, _)| known.value == key)
+        let found = self.table.key(key);
+        debug_assert!(found.is_some(), "the table of {} lacks `{key}`", self.table.what);
+        let found = found?;
+        self.written(found.name).or_else(|| self.written(found.was?))
+    }
+
+    fn written(&self, name: &str) -> Option<&'n (Scalar, Node)> {
+        self.entries.iter().find(|(known, _)| known.value == name)
     }
 
     /// The value of a key that must be there.
@@ -103,8 +123,10 @@ impl<'n> Shape<'n> {
         let found = self.get(key);
         if found.is_none() && !self.misspelt(key) {
             let problem = match self.entry(key) {
-                Some((text, _)) => Problem::error(text.place, format!("`{key}` of {} is empty", self.what)),
-                None => Problem::error(self.place, format!("{} needs `{key}`", self.what))
+                Some((text, _)) => {
+                    Problem::error(text.place, format!("`{key}` of {} is empty", self.table.what))
+                }
+                None => Problem::error(self.place, format!("{} needs `{key}`", self.table.what))
                     .label(format!("`{key}` is missing")),
             };
             reading.report(problem);
@@ -143,7 +165,7 @@ impl<'n> Shape<'n> {
         let Some(node) = self.require(key, reading) else { return &[] };
         let elements = list(node, &format!("`{key}`"), reading);
         if matches!(&node.kind, Kind::List(list) if list.is_empty()) {
-            reading.report(Problem::error(node.place, format!("`{key}` of {} is empty", self.what)));
+            reading.report(Problem::error(node.place, format!("`{key}` of {} is empty", self.table.what)));
         }
         elements
     }

@@ -9,8 +9,9 @@ use tidemark_kernel::unique::Unique;
 use tidemark_kernel::value::{Type, Unit};
 
 use crate::feed::Feed;
-use crate::field::FieldDeclaration;
+use crate::field::{FieldDeclaration, SOURCE_FIELD};
 use crate::file::Place;
+use crate::key::{Choice, FIELD, Form, Key, NAME, SPAN, Table, Takes, ZONE};
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, SPAN_HELP, Shape};
@@ -20,21 +21,171 @@ use crate::zone;
 
 mod kafka;
 
-const KEYS: [&str; 13] = [
-    "name",
-    "description",
-    "kafka",
-    "files",
-    "push",
-    "fields",
-    "zone",
-    "event_time",
-    "arrival",
-    "max_ahead",
-    "max_arrival_ahead",
-    "unique",
-    "raw",
+/// The keys of a source.
+pub(crate) const SOURCE: Table = Table {
+    what: "a source",
+    about: "A source is a stream of events with declared fields. It has one feed (`kafka`, `files` or `push`); files can be ingested into \
+            every source, and events pushed to it. See [topics and stores](../topics-and-stores.md).",
+    keys: &[
+        Key::required(
+            "name",
+            Takes::Scalar(NAME),
+            "payments",
+            "The name by which [views](#views) and commands refer to it. Its event table is in a folder of this name.",
+        ),
+        Key::description("One event for each payment, settled or declined."),
+        Key::optional(
+            "kafka",
+            Takes::Mapping(&kafka::TOPIC),
+            "no topic is read",
+            "{topic: payments, start: latest}",
+            "A Kafka topic. `kafka` in [tidemark.yaml](#tidemarkyaml) says on which cluster.",
+        ),
+        Key::optional(
+            "files",
+            Takes::Mapping(&FILES),
+            "only files that commands name are read",
+            "{path: data/payments/*.parquet}",
+            "Files that `tidemark ingest` and `tidemark dev` read.",
+        ),
+        Key::optional(
+            "push",
+            Takes::Mapping(&PUSH),
+            "the feed all the same, if neither `kafka` nor `files` is given",
+            "{}",
+            "No feed: events are only pushed over HTTP, or ingested with `tidemark ingest --from`.",
+        ),
+        Key::required(
+            "fields",
+            Takes::List(&Takes::Mapping(&SOURCE_FIELD)),
+            "[{name: user_id, type: int64}, {name: created_at, type: timestamp}]",
+            "What an event holds, at least one field. Columns and members of the data that are not listed are ignored.",
+        ),
+        Key::optional(
+            "zone",
+            Takes::Scalar(ZONE),
+            "UTC",
+            "Europe/Berlin",
+            "The time zone of the times that name none, in every `timestamp` field without a `zone` of its own. Hours that a clock change \
+             skips or repeats are dead letters. See [times without a zone](../meaning.md#times-without-a-zone).",
+        ),
+        Key::required(
+            "event_time",
+            Takes::Either(&[Takes::Scalar(FIELD), Takes::Mapping(&EVENT_TIME_FIELD)]),
+            "created_at",
+            "The field that says when an event happened, of type `timestamp`; a field of numbers also needs its unit. A record without it \
+             is a dead letter.",
+        ),
+        Key::default(
+            "arrival",
+            Takes::Either(&[
+                Takes::Word(|| vec![RECORD, EVENT_TIME]),
+                Takes::Scalar(FIELD),
+                Takes::Mapping(&ARRIVAL_FIELD),
+            ]),
+            || RECORD.to_owned(),
+            "received_at",
+            "When the system could first have known an event; training sets of the visibility `as_known` depend on it. `record`: at the \
+             timestamp of the Kafka record, when the push was received, and for rows of files at the event time. `event_time`: when it \
+             happened. Any other word is the field that says it. See [clocks](../clocks.md).",
+        ),
+        Key::default(
+            "max_ahead",
+            Takes::Scalar(SPAN),
+            || SourcePlan::DEFAULT_MAX_AHEAD.to_string(),
+            "10m",
+            "How far the event time may be ahead of the arrival time. A record further ahead is a dead letter. Raise it where events are \
+             known before they happen.",
+        ),
+        Key::default(
+            "max_arrival_ahead",
+            Takes::Scalar(SPAN),
+            || SourcePlan::DEFAULT_MAX_ARRIVAL_AHEAD.to_string(),
+            "10m",
+            "How far the arrival time may be ahead of the time at which the record was received. A record further ahead is a dead letter: \
+             the clock that set it is wrong. See [clocks](../clocks.md#a-clock-that-runs-ahead).",
+        ),
+        Key::optional(
+            "unique",
+            Takes::Scalar(UNIQUE),
+            "every record counts",
+            "payment_id within 1d",
+            "Counts the first of several records with the same id, and leaves the repetitions out. See \
+             [records that are sent twice](../topics-and-stores.md#records-that-are-sent-twice).",
+        ),
+        Key::optional(
+            "raw",
+            Takes::Word(|| vec![KEEP]),
+            "payloads are not kept",
+            "keep",
+            "`keep` adds the payload of each event to the event table, in the column `_raw`: the record as it was received, or a row of \
+             Parquet as JSON. Dead letters always keep theirs.",
+        ),
+    ],
+    choice: Choice::AtMostOne(&FEEDS),
+};
+
+const FEEDS: [&str; 3] = ["kafka", "files", "push"];
+
+const FILES: Table = Table {
+    what: "`files`",
+    about: "Files that are read without being named in a command. A file is recognised by its content and read once.",
+    keys: &[Key::required(
+        "path",
+        Takes::Either(&[Takes::Scalar(PATTERN), Takes::List(&Takes::Scalar(PATTERN))]),
+        "data/payments/*.parquet",
+        "Which files, relative to the folder of the repo: Parquet, CSV, TSV or JSON lines, the last three also as `.gz` or `.zst`.",
+    )],
+    choice: Choice::Free,
+};
+
+const PUSH: Table = Table { what: "`push`", about: "It has no keys.", keys: &[], choice: Choice::Free };
+
+const EVENT_TIME_FIELD: Table = Table {
+    what: "`event_time`",
+    about: "A time that is a number needs its unit.",
+    keys: &TIME_KEYS,
+    choice: Choice::Free,
+};
+
+const ARRIVAL_FIELD: Table = Table { what: "`arrival`", ..EVENT_TIME_FIELD };
+
+const TIME_KEYS: [Key; 2] = [
+    Key::required(
+        "field",
+        Takes::Scalar(FIELD),
+        "created_ms",
+        "The field, of type `int64`, `float64` or `timestamp`.",
+    ),
+    Key::optional(
+        "unit",
+        Takes::Word(|| Unit::NAMED.iter().map(|(name, _)| *name).collect()),
+        "the field must be a `timestamp`",
+        "ms",
+        "What the number counts since 1970-01-01T00:00:00Z: seconds, milliseconds, microseconds or nanoseconds. Required for a number, \
+         not allowed for a `timestamp`.",
+    ),
 ];
+
+const UNIQUE: Form = Form {
+    name: "id and time",
+    pattern: Some(r"^\s*\p{Alphabetic}[\p{Alphabetic}\p{M}\p{N}_]*\s+within\s+[0-9]+(ms|s|m|h|d)\s*$"),
+    about: "`FIELD within SPAN`: the field that holds the id, of type `int64`, `string` or `bytes`, and for how long an id is known, in \
+            arrival time.",
+};
+
+const PATTERN: Form = Form {
+    name: "path pattern",
+    pattern: None,
+    about: "A path in which `*` stands for any part of a name, `?` for one character, and `**` for any number of folders.",
+};
+
+/// The words of `arrival`.
+const RECORD: &str = "record";
+const EVENT_TIME: &str = "event_time";
+
+/// The word of `raw`.
+const KEEP: &str = "keep";
 
 /// A source as it is written; its plan or its feed is missing where something in it is wrong.
 #[derive(Clone, Debug)]
@@ -52,7 +203,7 @@ pub(crate) struct SourceDeclaration {
 
 impl SourceDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "a source", &KEYS, reading)?;
+        let shape = Shape::read(node, &SOURCE, reading)?;
         let name = name::declared(&shape, reading);
         let before = reading.errors();
         let fields = fields(&shape, reading);
@@ -183,8 +334,7 @@ fn no_origin(field: &FieldDeclaration) -> Option<Problem> {
 
 /// The feed: one of `kafka`, `files`, `push`; `push` where none is named.
 fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
-    let named: Vec<&(Scalar, Node)> =
-        ["kafka", "files", "push"].iter().filter_map(|key| shape.entry(key)).collect();
+    let named: Vec<&(Scalar, Node)> = FEEDS.iter().filter_map(|key| shape.entry(key)).collect();
     if let [first, second, ..] = named[..] {
         let problem =
             Problem::error(second.0.place, "a source has one feed").related(first.0.place, "the other one");
@@ -197,13 +347,13 @@ fn feed(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Option<Feed> {
         Some((key, node)) => match key.value.as_str() {
             "kafka" => kafka::read(node, reading).map(Feed::Kafka),
             "files" => files(node, reading),
-            _ => Shape::read(node, "`push`", &[], reading).map(|_| Feed::Push),
+            _ => Shape::read(node, &PUSH, reading).map(|_| Feed::Push),
         },
     }
 }
 
 fn files(node: &Node, reading: &mut Reading<'_>) -> Option<Feed> {
-    let shape = Shape::read(node, "`files`", &["path"], reading)?;
+    let shape = Shape::read(node, &FILES, reading)?;
     let path = shape.require("path", reading)?;
     let nodes = match &path.kind {
         // Without a problem, a source of no files would be none at all.
@@ -244,13 +394,13 @@ fn no_pattern(place: Place) -> Problem {
 
 fn keep_raw(shape: &Shape<'_>, reading: &mut Reading<'_>) -> bool {
     let Some(raw) = shape.text("raw", reading) else { return false };
-    if raw.value != "keep" {
+    if raw.value != KEEP {
         let problem = Problem::error(raw.place, format!("unknown value `{}` of `raw`", raw.value));
         reading.report(
             problem.help("write `keep`, or leave `raw` out where payloads need not be kept".to_owned()),
         );
     }
-    raw.value == "keep"
+    raw.value == KEEP
 }
 
 /// What a source names of its fields.
@@ -263,23 +413,23 @@ impl Declared<'_> {
     fn event_time(&self, node: &Node, reading: &mut Reading<'_>) -> Option<TimeField> {
         match &node.kind {
             Kind::Scalar(field) => self.time(field, None, reading),
-            _ => self.with_unit(node, "`event_time`", reading),
+            _ => self.with_unit(node, &EVENT_TIME_FIELD, reading),
         }
     }
 
     fn arrival(&self, node: &Node, reading: &mut Reading<'_>) -> Option<Arrival> {
         match &node.kind {
             Kind::Scalar(text) => match text.value.as_str() {
-                "record" => Some(Arrival::Record),
-                "event_time" => Some(Arrival::EventTime),
+                RECORD => Some(Arrival::Record),
+                EVENT_TIME => Some(Arrival::EventTime),
                 _ => self.time(text, None, reading).map(Arrival::Field),
             },
-            _ => self.with_unit(node, "`arrival`", reading).map(Arrival::Field),
+            _ => self.with_unit(node, &ARRIVAL_FIELD, reading).map(Arrival::Field),
         }
     }
 
-    fn with_unit(&self, node: &Node, what: &'static str, reading: &mut Reading<'_>) -> Option<TimeField> {
-        let shape = Shape::read(node, what, &["field", "unit"], reading)?;
+    fn with_unit(&self, node: &Node, table: &'static Table, reading: &mut Reading<'_>) -> Option<TimeField> {
+        let shape = Shape::read(node, table, reading)?;
         let unit = shape.text("unit", reading);
         let field = shape.require_text("field", reading)?;
         self.time(field, unit, reading)

@@ -4,6 +4,7 @@ use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::time::Span;
 use tidemark_kernel::window::Window;
 
+use crate::key::{Choice, FIELD, Form, Key, NAME, SPAN, SQL, Table, Takes};
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
@@ -13,10 +14,105 @@ mod compile;
 
 pub(crate) use compile::compile;
 
-const KEYS: [&str; 9] =
-    ["name", "description", "entity", "source", "keys", "where", "time_travel", "max_age", "features"];
+/// The keys of a view.
+pub(crate) const VIEW: Table = Table {
+    what: "a view",
+    about: "A view computes features of one entity from the events of one source.",
+    keys: &[
+        Key::required(
+            "name",
+            Takes::Scalar(NAME),
+            "user_payments",
+            "The first part of the names of its features: `user_payments.amount_sum_7d`.",
+        ),
+        Key::description("What a user does."),
+        Key::required("entity", Takes::Scalar(NAME), "user", "The [entity](#entities) that the features describe."),
+        Key::required("source", Takes::Scalar(NAME), "payments", "The [source](#sources) whose events it counts."),
+        Key::optional(
+            "keys",
+            Takes::Pairs(FIELD, FIELD),
+            "each key is in the field of its own name",
+            "{user_id: payer_id}",
+            "For keys of the entity that are in a field of another name: the key, and the field of the source that holds it. Both have \
+             the same type. An event whose key is null does not count in this view.",
+        ),
+        Key::optional(
+            "where",
+            Takes::Scalar(SQL),
+            "every event counts",
+            "status = 'settled'",
+            "A condition on the fields of the source. An event counts where it is true; false and null leave the event out.",
+        ),
+        Key::default(
+            "time_travel",
+            Takes::Scalar(SPAN),
+            || FeaturePlan::DEFAULT_TIME_TRAVEL.to_string(),
+            "30s",
+            "How far back in time lookups can go: a lookup can ask about any instant from this long before the newest arrival of the \
+             entity on ([clocks](../clocks.md#how-far-back-a-lookup-can-ask)). An earlier one is answered with `too_early`. Training sets \
+             can ask about any instant, and late events count however late they are. More costs memory: one tile for each \
+             millisecond in this time that has events.",
+        )
+        .was("time_travel"),
+        Key::optional(
+            "max_age",
+            Takes::Scalar(SPAN),
+            "no limit",
+            "30d",
+            "How old the newest event of an entity may be at the instant asked about. Where it is older, the features have the \
+             [status](../meaning.md#answers) `outside_max_age`; their values do not change.",
+        ),
+        Key::required(
+            "features",
+            Takes::List(&Takes::Mapping(&FEATURE)),
+            "[{name: payments, aggregate: count(*), windows: [1h, 1d]}]",
+            "What it computes, at least one.",
+        ),
+    ],
+    choice: Choice::Free,
+};
 
-const FEATURE_KEYS: [&str; 4] = ["name", "description", "aggregate", "windows"];
+const FEATURE: Table = Table {
+    what: "a feature",
+    about: "One aggregate over one or more windows: a feature for each window.",
+    keys: &[
+        Key::required(
+            "name",
+            Takes::Scalar(NAME),
+            "amount_sum",
+            "Each feature is named after it and its window as written: `amount_sum` over `7d hop 1d` is `amount_sum_7d`, over `lifetime` \
+             it is `amount_sum`.",
+        ),
+        Key::description("How much the user has spent."),
+        Key::required(
+            "aggregate",
+            Takes::Scalar(AGGREGATE),
+            "sum(amount)",
+            "What is computed from the events in the window. Nulls are skipped.",
+        ),
+        Key::required(
+            "windows",
+            Takes::List(&Takes::Scalar(WINDOW)),
+            "[10m, 7d hop 1d, 1h exact, lifetime]",
+            "How far back from the instant asked about events count.",
+        ),
+    ],
+    choice: Choice::Free,
+};
+
+const AGGREGATE: Form = Form {
+    name: "aggregate",
+    pattern: None,
+    about: "An aggregate function over a SQL expression, with its own filter if needed: `count(*)`, `sum(amount)`, \
+            `count(distinct card_id)`, `avg(amount) filter (where status = 'settled')`. See [the functions](../meaning.md#aggregates).",
+};
+
+const WINDOW: Form = Form {
+    name: "window",
+    pattern: Some(r"^\s*(lifetime|[0-9]+(ms|s|m|h|d)(\s+exact|\s+hop\s+[0-9]+(ms|s|m|h|d))?)\s*$"),
+    about: "A length of time such as `10m` or `7d`, whose older edge moves in steps (hops) of a sixtieth of it or less; `7d hop 1d` has \
+            another hop, `10m exact` moves by the millisecond, and `lifetime` is all time. See [windows](../meaning.md#windows).",
+};
 
 /// A view as it is written.
 #[derive(Clone, Debug)]
@@ -47,7 +143,7 @@ pub(crate) struct FeatureDeclaration {
 impl ViewDeclaration {
     pub(crate) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
         let before = reading.errors();
-        let shape = Shape::read(node, "a view", &KEYS, reading)?;
+        let shape = Shape::read(node, &VIEW, reading)?;
         let name = name::declared(&shape, reading);
         let mut view = Self {
             entity: shape.require_text("entity", reading).cloned(),
@@ -82,7 +178,7 @@ fn features(shape: &Shape<'_>, reading: &mut Reading<'_>) -> Vec<FeatureDeclarat
 
 impl FeatureDeclaration {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "a feature", &FEATURE_KEYS, reading)?;
+        let shape = Shape::read(node, &FEATURE, reading)?;
         let name = name::declared(&shape, reading);
         let aggregate = shape.require_text("aggregate", reading).cloned();
         let windows = shape.require_list("windows", reading);

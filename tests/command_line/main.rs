@@ -27,6 +27,7 @@ mod process;
 mod repo;
 mod roles;
 mod running;
+mod schema;
 mod tables;
 mod taken_away;
 mod unusable;

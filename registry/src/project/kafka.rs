@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::is_address;
 use crate::environment::{self, Environment, SettingError, expand};
+use crate::key::{Choice, Key, SETTING, TEXT, Table, Takes};
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
 use crate::tree::{Node, Scalar};
@@ -16,6 +17,30 @@ pub struct Kafka {
     /// Options of librdkafka, such as `security.protocol`; none of those that Tidemark sets itself.
     pub options: BTreeMap<String, String>,
 }
+
+/// The keys of the cluster.
+pub(super) const CLUSTER: Table = Table {
+    what: "`kafka`",
+    about: "The Kafka cluster.",
+    keys: &[
+        Key::required(
+            "bootstrap_servers",
+            Takes::Scalar(SETTING),
+            "'broker-1:9092,broker-2:9092'",
+            "The brokers to connect to first, as `HOST:PORT` with commas between them.",
+        ),
+        Key::optional(
+            "options",
+            Takes::Pairs(TEXT, SETTING),
+            "those of librdkafka",
+            "{client.id: shop, security.protocol: SASL_PLAINTEXT, sasl.password: '${KAFKA_PASSWORD}'}",
+            "[Options of librdkafka](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as those for \
+             authentication. Options that the guarantees rest on, such as `group.id`, are refused. A password must come from an \
+             environment variable.",
+        ),
+    ],
+    choice: Choice::Free,
+};
 
 /// Options that Tidemark sets itself, and why nobody else may.
 const OWN: [(&str, &str); 10] = [
@@ -52,7 +77,7 @@ impl Kafka {
     /// Reads it; what cannot be read is empty, and among the problems.
     pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Self {
         let mut kafka = Self { bootstrap_servers: String::new(), options: BTreeMap::new() };
-        let Some(shape) = Shape::read(node, "`kafka`", &["bootstrap_servers", "options"], reading) else {
+        let Some(shape) = Shape::read(node, &CLUSTER, reading) else {
             return kafka;
         };
         if let Some(servers) = shape.require_text("bootstrap_servers", reading) {

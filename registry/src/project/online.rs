@@ -2,8 +2,9 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{check_folder, is_address};
+use super::{FOLDER, check_folder, is_address};
 use crate::environment::{self, Environment, SettingError, expand};
+use crate::key::{Choice, Key, SETTING, Table, Takes};
 use crate::problem::Problem;
 use crate::shape::{Reading, Shape};
 use crate::tree::{Node, Scalar};
@@ -25,7 +26,48 @@ pub enum Online {
 
 impl Default for Online {
     fn default() -> Self {
-        Self::Embedded { path: "data/online".to_owned() }
+        Self::Embedded { path: PATH.to_owned() }
+    }
+}
+
+/// The folder of an embedded store, unless the settings say otherwise.
+const PATH: &str = "data/online";
+
+/// The keys of the online store.
+pub(super) const ONLINE: Table = Table {
+    what: "`online`",
+    about: "The online store. What it holds can be computed again from the event tables.",
+    keys: &[
+        Key::required(
+            "store",
+            Takes::Word(|| vec![EMBEDDED, REDIS]),
+            REDIS,
+            "`embedded` is a file on this machine that one process can open, and needs nothing else. `redis` is Redis or Valkey, for \
+             many workers and servers.",
+        ),
+        Key::default("path", Takes::Scalar(FOLDER), || PATH.to_owned(), "/var/lib/shop", "The folder of the embedded store.")
+            .with("store", EMBEDDED),
+        Key::required(
+            "url",
+            Takes::Scalar(SETTING),
+            "'redis://shop:${REDIS_PASSWORD}@redis:6379/0'",
+            "Where Redis is: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, of which only the host is needed. A password must come from an \
+             environment variable, because each applied version keeps a copy of this file; it needs no escaping.",
+        )
+        .with("store", REDIS),
+    ],
+    choice: Choice::Free,
+};
+
+/// The words of `store`.
+const EMBEDDED: &str = "embedded";
+const REDIS: &str = "redis";
+
+/// A store as it is written.
+pub(super) fn written(online: &Online) -> String {
+    match online {
+        Online::Embedded { path } => format!("{{store: {EMBEDDED}, path: {path}}}"),
+        Online::Redis { url } => format!("{{store: {REDIS}, url: '{url}'}}"),
     }
 }
 
@@ -49,10 +91,10 @@ impl Online {
     }
 
     pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "`online`", &["store", "path", "url"], reading)?;
+        let shape = Shape::read(node, &ONLINE, reading)?;
         let store = shape.require_text("store", reading)?;
         match store.value.as_str() {
-            "embedded" => {
+            EMBEDDED => {
                 foreign(&shape, "url", store, reading);
                 let path = shape.text("path", reading);
                 if let Some(path) = path {
@@ -60,7 +102,7 @@ impl Online {
                 }
                 Some(path.map_or_else(Self::default, |path| Self::Embedded { path: path.value.clone() }))
             }
-            "redis" => {
+            REDIS => {
                 foreign(&shape, "path", store, reading);
                 let url = shape.require_text("url", reading)?;
                 check(url, reading);
@@ -68,7 +110,7 @@ impl Online {
             }
             _ => {
                 let problem = Problem::error(store.place, format!("unknown online store `{}`", store.value));
-                reading.report(problem.help("stores: embedded, redis".to_owned()));
+                reading.report(problem.help(format!("stores: {EMBEDDED}, {REDIS}")));
                 None
             }
         }

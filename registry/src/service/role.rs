@@ -11,13 +11,44 @@ use tidemark_kernel::plan::FeaturePlan;
 use tidemark_kernel::value::Field;
 
 use crate::file::Place;
+use crate::key::{Choice, FIELD, Key, NAME, Table, Takes};
 use crate::name;
 use crate::problem::Problem;
 use crate::shape::{self, Reading, Shape};
 use crate::suggest;
 use crate::tree::{Node, Scalar};
 
-const KEYS: [&str; 4] = ["view", "as", "keys", "features"];
+/// The keys of a view in a role.
+pub(crate) const ROLE: Table = Table {
+    what: "a view in a role",
+    about: "A view that the service takes for one of several entities of the same kind in a row, such as the buyer and the seller of a \
+            transfer. See [names](../meaning.md#names).",
+    keys: &[
+        Key::required("view", Takes::Scalar(NAME), "user_payments", "The view."),
+        Key::optional(
+            "as",
+            Takes::Scalar(NAME),
+            "the name of the view",
+            "buyer",
+            "The name of the role: its columns are `buyer.payments_1h` and so on.",
+        ),
+        Key::optional(
+            "keys",
+            Takes::Pairs(FIELD, FIELD),
+            "each key is in the column of its own name",
+            "{user_id: buyer_id}",
+            "The columns of a row that hold the keys, by the entity's names for them. Two roles of a view need different columns.",
+        ),
+        Key::optional(
+            "features",
+            Takes::List(&Takes::Scalar(NAME)),
+            "all features of the view",
+            "[payments_1h]",
+            "The features wanted, by their names in the view.",
+        ),
+    ],
+    choice: Choice::Free,
+};
 
 /// A view in a role, as it is written.
 #[derive(Clone, Debug)]
@@ -34,7 +65,7 @@ pub(crate) struct RoleDeclaration {
 
 impl RoleDeclaration {
     pub(super) fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Self> {
-        let shape = Shape::read(node, "a view in a role", &KEYS, reading)?;
+        let shape = Shape::read(node, &ROLE, reading)?;
         let before = reading.errors();
         let view = shape.require_text("view", reading).cloned();
         let role = shape.text("as", reading).cloned();

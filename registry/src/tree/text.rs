@@ -21,14 +21,19 @@ impl Scalar {
         Self { value, place, style }
     }
 
+    /// Whether it is written without quotes, on a line of its own or in braces: `7` and not `'7'`.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.style == ScalarStyle::Plain
+    }
+
     pub(super) fn is_null(&self) -> bool {
-        self.style == ScalarStyle::Plain && matches!(self.value.as_str(), "" | "~" | "null" | "Null" | "NULL")
+        self.is_plain() && matches!(self.value.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
 
     /// Whether it is plain and a bracket in it is not closed.
     pub(super) fn is_open_call(&self) -> bool {
         let count = |bracket| self.value.matches(bracket).count();
-        self.style == ScalarStyle::Plain && count('(') > count(')')
+        self.is_plain() && count('(') > count(')')
     }
 
     /// Takes in what is written up to byte `end` of the file; line ends and indentation become a space.
