@@ -18,6 +18,8 @@ mod log;
 mod output;
 mod progress;
 mod project;
+#[cfg(test)]
+mod reference;
 mod remote;
 mod service;
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidemark_expr::ViewRows;
 use tidemark_kernel::{ErrorKind, Partition, Time};
 use tidemark_offline::Positions;
-use tidemark_proto::prometheus::{Exposition, Histogram};
+use tidemark_proto::prometheus::{Exposition, Histogram, Metric};
 
 use crate::decode::Batch;
 
@@ -19,11 +19,11 @@ mod topic;
 pub use topic::TopicMetrics;
 
 /// Upper edges of the buckets of [`SourceMetrics::freshness`], in seconds.
-const FRESHNESS: &[f64] =
+const FRESHNESS_EDGES: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
 /// Upper edges of the buckets of [`SourceMetrics::commit_seconds`].
-const COMMIT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const COMMIT_EDGES: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// The counters of all sources and views, and of pushes.
 #[derive(Debug, Default)]
@@ -83,8 +83,8 @@ impl Default for SourceMetrics {
             dead: Mutex::default(),
             newest: AtomicI64::new(i64::MIN),
             ahead: AtomicI64::new(i64::MIN),
-            freshness: Mutex::new(Histogram::new(FRESHNESS)),
-            commit_seconds: Mutex::new(Histogram::new(COMMIT)),
+            freshness: Mutex::new(Histogram::new(FRESHNESS_EDGES)),
+            commit_seconds: Mutex::new(Histogram::new(COMMIT_EDGES)),
             stalled: AtomicU64::default(),
             taken: Mutex::default(),
             topic: Arc::default(),
@@ -226,162 +226,305 @@ impl Metrics {
     /// All metrics in the text format of Prometheus, at `now` by the wall clock.
     #[must_use]
     pub fn prometheus(&self, now: Time) -> String {
+        self.text(now).into_string()
+    }
+
+    fn text(&self, now: Time) -> Exposition {
         let mut text = Exposition::default();
         let sources = self.sources.lock().clone();
-        counters(&mut text, "source", &OF_SOURCES, &sources);
+        counters(&mut text, &OF_SOURCES, &sources);
         dead_letters(&mut text, &sources);
         times(&mut text, &sources, now);
         partitions(&mut text, &sources);
-        stalled(&mut text, &sources);
         histograms(&mut text, &sources);
         let views = self.views.lock().clone();
-        counters(&mut text, "view", &OF_VIEWS, &views);
-        let name = "tidemark_ingest_backfill_remaining_records";
-        text.metric(name, "gauge", "records of history that a view which is being backfilled still lacks");
-        for (view, metrics) in &views {
-            text.line(name, &[("view", view)], metrics.backfill_rest.load(Relaxed));
-        }
-        let help = "pushes over HTTP that were answered with an error";
-        text.errors("tidemark_push_errors_total", help, &self.push_errors.lock());
-        text.into_string()
+        counters(&mut text, &OF_VIEWS, &views);
+        let rest = |metrics: &ViewMetrics| metrics.backfill_rest.load(Relaxed);
+        text.numbers(BACKFILL_REST, views.iter().map(|(view, metrics)| (view.as_str(), rest(metrics))));
+        text.errors(PUSH_ERRORS, &self.push_errors.lock());
+        text
     }
+}
+
+/// Every metric of this crate.
+#[must_use]
+pub fn declared() -> Vec<Metric> {
+    Metrics::default().text(Time::default()).metrics().to_vec()
 }
 
 type Sources = BTreeMap<String, Arc<SourceMetrics>>;
 
-fn counters<T>(text: &mut Exposition, label: &str, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
-    for (name, help, counter) in counters {
-        let counts = of.iter().map(|(value, holder)| (value.as_str(), counter(holder).load(Relaxed)));
-        text.counter(name, help, label, counts);
+fn counters<T>(text: &mut Exposition, counters: &[Counter<T>], of: &BTreeMap<String, Arc<T>>) {
+    for (metric, counter) in counters {
+        text.numbers(
+            *metric,
+            of.iter().map(|(value, holder)| (value.as_str(), counter(holder).load(Relaxed))),
+        );
     }
 }
 
 fn dead_letters(text: &mut Exposition, sources: &Sources) {
-    let name = "tidemark_ingest_dead_letters_total";
-    text.metric(name, "counter", "records that are no events");
+    let mut family = text.family(DEAD_LETTERS);
     for (source, metrics) in sources {
         for (code, count) in metrics.dead.lock().iter() {
-            text.line(name, &[("source", source), ("code", code)], *count);
+            family.number(&[source, code], *count);
         }
     }
 }
 
 /// How far behind and ahead of the clock sources are.
 fn times(text: &mut Exposition, sources: &Sources, now: Time) {
-    let name = "tidemark_ingest_event_time_lag_seconds";
-    text.metric(name, "gauge", "the clock minus the newest event time taken");
+    let mut family = text.family(EVENT_TIME_LAG);
     for (source, metrics) in sources {
         let newest = metrics.newest.load(Relaxed);
         if newest > i64::MIN {
-            text.line(name, &[("source", source)], now.millis().saturating_sub(newest) as f64 / 1000.0);
+            family.number(&[source], now.millis().saturating_sub(newest) as f64 / 1000.0);
         }
     }
-    let name = "tidemark_ingest_arrival_ahead_seconds";
-    text.metric(name, "gauge", "the newest arrival time minus the clock when it was taken");
+    let mut family = text.family(ARRIVAL_AHEAD);
     for (source, metrics) in sources {
         let ahead = metrics.ahead.load(Relaxed);
         if ahead > i64::MIN {
-            text.line(name, &[("source", source)], ahead as f64 / 1000.0);
+            family.number(&[source], ahead as f64 / 1000.0);
         }
     }
 }
 
-/// Where the partitions that this process reads stand.
+/// How far the partitions that this process reads are, and how many of the topic make no progress.
 fn partitions(text: &mut Exposition, sources: &Sources) {
-    let name = "tidemark_ingest_position";
-    text.metric(name, "gauge", "the next record that the views do not have yet");
+    let mut family = text.family(POSITION);
     for (source, metrics) in sources {
         for (partition, position) in metrics.taken.lock().iter() {
-            text.line(name, &[("source", source), ("partition", &partition.to_string())], *position);
+            family.number(&[source, &partition.to_string()], *position);
         }
     }
-    let name = "tidemark_ingest_lag_records";
-    text.metric(name, "gauge", "records in the topic that the views do not have yet");
+    let mut family = text.family(LAG);
     for (source, metrics) in sources {
         for (partition, position) in metrics.taken.lock().iter() {
             if let Some(end) = metrics.topic.end(*partition) {
-                let lag = (end.0 - position).max(0);
-                text.line(name, &[("source", source), ("partition", &partition.to_string())], lag);
+                family.number(&[source, &partition.to_string()], (end.0 - position).max(0));
             }
         }
     }
-}
-
-/// How many partitions have unread records that no worker reads.
-fn stalled(text: &mut Exposition, sources: &Sources) {
-    let name = "tidemark_ingest_stalled_partitions";
-    text.metric(
-        name,
-        "gauge",
-        "partitions with unread records of which no worker has committed any for minutes",
-    );
-    for (source, metrics) in sources {
-        text.line(name, &[("source", source)], metrics.stalled.load(Relaxed));
-    }
+    let stalled = |metrics: &SourceMetrics| metrics.stalled.load(Relaxed);
+    text.numbers(STALLED, sources.iter().map(|(source, metrics)| (source.as_str(), stalled(metrics))));
 }
 
 fn histograms(text: &mut Exposition, sources: &Sources) {
-    let name = "tidemark_ingest_freshness_seconds";
-    text.metric(name, "histogram", "from arrival to visible in lookups");
+    let mut family = text.family(FRESHNESS);
     for (source, metrics) in sources {
-        text.histogram(name, ("source", source), &metrics.freshness.lock());
+        family.histogram(&[source], &metrics.freshness.lock());
     }
-    let name = "tidemark_ingest_commit_seconds";
-    text.metric(name, "histogram", "how long commits to the event tables took");
+    let mut family = text.family(COMMIT_SECONDS);
     for (source, metrics) in sources {
-        text.histogram(name, ("source", source), &metrics.commit_seconds.lock());
+        family.histogram(&[source], &metrics.commit_seconds.lock());
     }
 }
 
-/// A counter: its name, what it counts, and where it is.
-type Counter<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
+const SOURCE: &[&str] = &["source"];
+const PARTITION: &[&str] = &["source", "partition"];
+const VIEW: &[&str] = &["view"];
+
+/// A counter, and where it is.
+type Counter<T> = (Metric, fn(&T) -> &AtomicU64);
 
 const OF_SOURCES: [Counter<SourceMetrics>; 8] = [
-    ("tidemark_ingest_events_total", "events accepted", |source| &source.events),
-    ("tidemark_ingest_repeated_total", "events left out as repetitions", |source| &source.repeated),
-    ("tidemark_ingest_commits_total", "commits to the event tables", |source| &source.commits),
-    ("tidemark_ingest_rewinds_total", "views caught up from history", |source| &source.rewinds),
-    ("tidemark_ingest_tombstones_total", "records of a topic without a value", |source| {
-        &source.topic.tombstones
+    (
+        Metric::counter(
+            "tidemark_ingest_events_total",
+            SOURCE,
+            "Events that were accepted, repetitions left out.",
+        ),
+        |source| &source.events,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_repeated_total",
+            SOURCE,
+            "Events that were left out as repetitions of others (`unique`).",
+        ),
+        |source| &source.repeated,
+    ),
+    (Metric::counter("tidemark_ingest_commits_total", SOURCE, "Commits to the event tables."), |source| {
+        &source.commits
     }),
     (
-        "tidemark_ingest_unknown_members_total",
-        "records of a topic with a member that no field takes",
+        Metric::counter(
+            "tidemark_ingest_rewinds_total",
+            SOURCE,
+            "Times a view was found behind the event table and caught up from it.",
+        ),
+        |source| &source.rewinds,
+    ),
+    (
+        Metric::counter("tidemark_ingest_tombstones_total", SOURCE, "Records of a topic without a value."),
+        |source| &source.topic.tombstones,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_unknown_members_total",
+            SOURCE,
+            "Records of a topic with a member that no field takes.",
+        ),
         |source| &source.topic.unknown_members,
     ),
-    ("tidemark_ingest_read_bytes_total", "bytes of keys and values read from a topic", |source| {
-        &source.topic.bytes
-    }),
-    ("tidemark_ingest_rebalances_total", "times partitions were given or taken away", |source| {
-        &source.topic.rebalances
-    }),
+    (
+        Metric::counter(
+            "tidemark_ingest_read_bytes_total",
+            SOURCE,
+            "Bytes of keys and values that were read from a topic.",
+        ),
+        |source| &source.topic.bytes,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_rebalances_total",
+            SOURCE,
+            "Times that partitions of a topic were given to this process or taken away.",
+        ),
+        |source| &source.topic.rebalances,
+    ),
 ];
 
 const OF_VIEWS: [Counter<ViewMetrics>; 11] = [
-    ("tidemark_ingest_null_keys_total", "events without an entity", |view| &view.null_keys),
-    ("tidemark_ingest_failed_expressions_total", "evaluations that failed", |view| &view.failed),
     (
-        "tidemark_ingest_applied_events_total",
-        "events applied to states, backfills and repeated attempts included",
+        Metric::counter(
+            "tidemark_ingest_null_keys_total",
+            VIEW,
+            "Events that a view leaves out because a key of its entity is null.",
+        ),
+        |view| &view.null_keys,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_failed_expressions_total",
+            VIEW,
+            "Evaluations that failed: a filter counts as false then, an input as null.",
+        ),
+        |view| &view.failed,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_applied_events_total",
+            VIEW,
+            "Events applied to states, with those of backfills and of repeated attempts.",
+        ),
         |view| &view.applied,
     ),
-    ("tidemark_ingest_flushes_total", "buckets flushed to the online store", |view| &view.flushes),
-    ("tidemark_ingest_written_bytes_total", "bytes of states flushed", |view| &view.written_bytes),
-    ("tidemark_ingest_cache_hits_total", "states that were at hand", |view| &view.cache_hits),
-    ("tidemark_ingest_cache_misses_total", "states that were loaded", |view| &view.cache_misses),
-    ("tidemark_ingest_lost_races_total", "buckets moved by somebody else", |view| &view.lost_races),
-    ("tidemark_ingest_forgotten_states_total", "states removed that no window can see", |view| {
-        &view.forgotten
-    }),
-    ("tidemark_ingest_backfills_total", "times a view was backfilled beside what comes in", |view| {
-        &view.backfills
-    }),
     (
-        "tidemark_ingest_divided_backfills_total",
-        "backfills of a view that another worker was seen to do a part of",
+        Metric::counter(
+            "tidemark_ingest_flushes_total",
+            VIEW,
+            "Buckets that were flushed to the online store.",
+        ),
+        |view| &view.flushes,
+    ),
+    (
+        Metric::counter("tidemark_ingest_written_bytes_total", VIEW, "Bytes of states that were flushed."),
+        |view| &view.written_bytes,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_cache_hits_total",
+            VIEW,
+            "States that were in memory when events came for them.",
+        ),
+        |view| &view.cache_hits,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_cache_misses_total",
+            VIEW,
+            "States that had to be loaded from the online store.",
+        ),
+        |view| &view.cache_misses,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_lost_races_total",
+            VIEW,
+            "Flushes that were refused because another process had moved the bucket.",
+        ),
+        |view| &view.lost_races,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_forgotten_states_total",
+            VIEW,
+            "States that were removed because no question can see their events.",
+        ),
+        |view| &view.forgotten,
+    ),
+    (
+        Metric::counter("tidemark_ingest_backfills_total", VIEW, "Backfills of a view that were begun."),
+        |view| &view.backfills,
+    ),
+    (
+        Metric::counter(
+            "tidemark_ingest_divided_backfills_total",
+            VIEW,
+            "Backfills of a view of which another worker did a part.",
+        ),
         |view| &view.divided_backfills,
     ),
 ];
+
+const DEAD_LETTERS: Metric = Metric::counter(
+    "tidemark_ingest_dead_letters_total",
+    &["source", "code"],
+    "Records that were rejected, by the code of the reason.",
+);
+
+const EVENT_TIME_LAG: Metric = Metric::gauge(
+    "tidemark_ingest_event_time_lag_seconds",
+    SOURCE,
+    "The clock minus the newest event time that was read.",
+);
+
+const ARRIVAL_AHEAD: Metric = Metric::gauge(
+    "tidemark_ingest_arrival_ahead_seconds",
+    SOURCE,
+    "The newest arrival time minus the clock when it was read; negative in health.",
+);
+
+const POSITION: Metric = Metric::gauge(
+    "tidemark_ingest_position",
+    PARTITION,
+    "The offset of the next record that the views do not have yet.",
+);
+
+const LAG: Metric = Metric::gauge(
+    "tidemark_ingest_lag_records",
+    PARTITION,
+    "Records in the topic that the views do not have yet.",
+);
+
+const STALLED: Metric = Metric::gauge(
+    "tidemark_ingest_stalled_partitions",
+    SOURCE,
+    "Partitions with unread records of which no worker has committed any for minutes.",
+);
+
+const FRESHNESS: Metric = Metric::histogram(
+    "tidemark_ingest_freshness_seconds",
+    SOURCE,
+    "From the arrival of an event until lookups see it.",
+);
+
+const COMMIT_SECONDS: Metric =
+    Metric::histogram("tidemark_ingest_commit_seconds", SOURCE, "How long commits to the event tables took.");
+
+const BACKFILL_REST: Metric = Metric::gauge(
+    "tidemark_ingest_backfill_remaining_records",
+    VIEW,
+    "Records of history that a backfill of the view still lacks; 0 where none runs.",
+);
+
+const PUSH_ERRORS: Metric = Metric::counter(
+    "tidemark_push_errors_total",
+    &["kind"],
+    "Pushes over HTTP that were answered with an error.",
+);
 
 #[cfg(test)]
 mod tests {

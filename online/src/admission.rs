@@ -5,10 +5,21 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidemark_host::Host;
-use tidemark_proto::prometheus::Exposition;
+use tidemark_proto::prometheus::{Exposition, Metric};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::LookupError;
+
+/// Every metric of this file.
+pub(crate) const METRICS: [Metric; 2] = [ROWS, WAITING];
+
+const ROWS: Metric =
+    Metric::gauge("tidemark_lookup_rows_in_progress", &[], "Rows of the calls that are being answered.");
+const WAITING: Metric = Metric::gauge(
+    "tidemark_lookup_calls_waiting",
+    &[],
+    "Lookup calls that wait until there is room for their rows.",
+);
 
 /// How many rows a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +94,9 @@ impl Admission {
     /// Its metrics, in Prometheus' text form.
     pub(crate) fn render(&self) -> String {
         let mut text = Exposition::default();
-        let mut gauge = |name, help, value: usize| {
-            text.metric(name, "gauge", help);
-            text.line(name, &[], value);
-        };
         let taken = self.limits.in_progress.saturating_sub(self.room.available_permits());
-        gauge("tidemark_lookup_rows_in_progress", "Rows of the calls that are being answered.", taken);
-        let help = "Lookup calls that wait until there is room for their rows.";
-        gauge("tidemark_lookup_calls_waiting", help, self.waiting.load(Relaxed));
+        text.family(ROWS).number(&[], taken);
+        text.family(WAITING).number(&[], self.waiting.load(Relaxed));
         text.into_string()
     }
 }

@@ -20,10 +20,28 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use tidemark_host::Host;
-use tidemark_proto::prometheus::Exposition;
+use tidemark_proto::prometheus::{Exposition, Metric};
 use tokio::net::TcpStream;
 
 use crate::pauses::Pauses;
+
+/// Every metric of this file.
+pub(crate) const METRICS: [Metric; 4] = [HTTP_CONNECTIONS, HTTP_LIMITS, GRPC_CONNECTIONS, GRPC_LIMITS];
+
+const HTTP_CONNECTIONS: Metric =
+    Metric::gauge("tidemark_http_connections", &[], "Open connections of the HTTP server.");
+const HTTP_LIMITS: Metric = Metric::counter(
+    "tidemark_http_limits_total",
+    &["limit"],
+    "Times that connections and requests of the HTTP server have met a limit.",
+);
+const GRPC_CONNECTIONS: Metric =
+    Metric::gauge("tidemark_grpc_connections", &[], "Open connections of the gRPC server.");
+const GRPC_LIMITS: Metric = Metric::counter(
+    "tidemark_grpc_limits_total",
+    &["limit"],
+    "Times that connections and requests of the gRPC server have met a limit.",
+);
 
 mod exchange;
 mod slot;
@@ -214,18 +232,15 @@ impl Connections {
     /// Its metrics, in Prometheus' text form.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        let server = match self.0.server {
-            Protocol::Http => "http",
-            Protocol::Grpc => "grpc",
+        let (connections, limits) = match self.0.server {
+            Protocol::Http => (HTTP_CONNECTIONS, HTTP_LIMITS),
+            Protocol::Grpc => (GRPC_CONNECTIONS, GRPC_LIMITS),
         };
         let mut text = Exposition::default();
-        let name = format!("tidemark_{server}_connections");
-        text.metric(&name, "gauge", "Open connections.");
-        text.line(&name, &[], self.0.open.lock().slots.len());
+        text.family(connections).number(&[], self.0.open.lock().slots.len());
         let met = self.0.met.lock();
-        let counts = Limit::ALL.map(|limit| (limit.name(), met.get(&limit).copied().unwrap_or_default()));
-        let help = "Limits that connections and requests have met.";
-        text.counter(&format!("tidemark_{server}_limits_total"), help, "limit", counts);
+        let count = |limit| met.get(&limit).copied().unwrap_or_default();
+        text.numbers(limits, Limit::ALL.map(|limit| (limit.name(), count(limit))));
         text.into_string()
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemark_kernel::error::{ErrorKind, Explain};
-use tidemark_proto::prometheus::{Exposition, Histogram};
+use tidemark_proto::prometheus::{Exposition, Histogram, Metric};
 
 use crate::error::RowError;
 use crate::lookups::Results;
+use crate::{admission, connections};
 
 /// Upper edges of the latency buckets, in seconds.
 const EDGES: &[f64] =
@@ -72,42 +73,74 @@ impl Metrics {
     /// All metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
+        self.text().into_string()
+    }
+
+    fn text(&self) -> Exposition {
         let counts = self.counts.lock();
         let mut text = Exposition::default();
-        for (name, help, counter) in OF_SERVICES {
+        for (metric, counter) in OF_SERVICES {
             let counts = counts.services.iter().map(|(service, counts)| (service.as_str(), counter(counts)));
-            text.counter(name, help, "service", counts);
+            text.numbers(metric, counts);
         }
-        let help = "Lookup calls that failed as a whole.";
-        text.errors("tidemark_lookup_errors_total", help, &counts.errors);
-        let help = "Rows without an answer in answered calls.";
-        text.errors("tidemark_lookup_row_errors_total", help, &counts.row_errors);
-        let name = "tidemark_lookup_seconds";
-        text.metric(name, "histogram", "How long answered lookup calls took.");
+        text.errors(ERRORS, &counts.errors);
+        text.errors(ROW_ERRORS, &counts.row_errors);
+        let mut seconds = text.family(SECONDS);
         for (service, counts) in &counts.services {
-            text.histogram(name, ("service", service), &counts.seconds);
+            seconds.histogram(&[service], &counts.seconds);
         }
-        text.into_string()
+        text
     }
 }
 
-/// A counter: its name, what it counts, and where it is.
-type Counter = (&'static str, &'static str, fn(&ServiceCounts) -> u64);
+/// Every metric of this crate.
+#[must_use]
+pub fn declared() -> Vec<Metric> {
+    [Metrics::default().text().metrics(), &admission::METRICS, &connections::METRICS].concat()
+}
+
+/// A counter of a service, and where it is.
+type Counter = (Metric, fn(&ServiceCounts) -> u64);
+
+const SERVICE: &[&str] = &["service"];
 
 const OF_SERVICES: [Counter; 4] = [
-    ("tidemark_lookups_total", "Lookup calls that were answered.", |service| service.lookups),
-    ("tidemark_lookup_rows_total", "Rows of the calls that were answered.", |service| service.rows),
+    (Metric::counter("tidemark_lookups_total", SERVICE, "Lookup calls that were answered."), |service| {
+        service.lookups
+    }),
     (
-        "tidemark_lookup_derived_failures_total",
-        "Derived features that are null because their evaluation failed.",
+        Metric::counter("tidemark_lookup_rows_total", SERVICE, "Rows of the calls that were answered."),
+        |service| service.rows,
+    ),
+    (
+        Metric::counter(
+            "tidemark_lookup_derived_failures_total",
+            SERVICE,
+            "Derived features that are null because their evaluation failed.",
+        ),
         |service| service.derived_failures,
     ),
     (
-        "tidemark_lookup_sum_overflows_total",
-        "Windowed sums that are null because the int64 total does not fit.",
+        Metric::counter(
+            "tidemark_lookup_sum_overflows_total",
+            SERVICE,
+            "Windowed sums that are null because the int64 total does not fit.",
+        ),
         |service| service.sum_overflows,
     ),
 ];
+
+const ERRORS: Metric =
+    Metric::counter("tidemark_lookup_errors_total", &["kind"], "Lookup calls that failed as a whole.");
+
+const ROW_ERRORS: Metric = Metric::counter(
+    "tidemark_lookup_row_errors_total",
+    &["kind"],
+    "Rows without an answer in answered calls.",
+);
+
+const SECONDS: Metric =
+    Metric::histogram("tidemark_lookup_seconds", SERVICE, "How long answered lookup calls took.");
 
 #[cfg(test)]
 mod tests {

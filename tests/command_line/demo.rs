@@ -1,4 +1,4 @@
-//! The demo, with a few events.
+//! The demo that README.md begins with, with a few events.
 
 use std::fs;
 

@@ -3,11 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use crate::process::{binary, tidemark};
+use crate::process::binary;
 use crate::repo::TestRepo;
+use markdown::Page;
 
-const FIRST_STEPS: &str = include_str!("../../docs/first-steps.md");
-const SCENARIOS: &str = include_str!("../../docs/scenarios.md");
+mod commands;
+mod indexes;
+mod links;
+mod markdown;
 
 /// What the example in `docs/scenarios.md` is about.
 const DEFINITIONS: &str = "
@@ -33,41 +36,9 @@ services:
         expr: amount / nullif(user_payments.amount_sum_7d / user_payments.payments_7d, 0)
 ";
 
-/// The fenced blocks of a page in that language.
-fn blocks(page: &str, language: &str) -> Vec<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    let mut inside = None;
-    for line in page.lines() {
-        match (line.strip_prefix("```"), inside) {
-            (Some(fence), None) => {
-                inside = Some(fence == language);
-                blocks.extend((fence == language).then(String::new));
-            }
-            (Some(_), Some(_)) => inside = None,
-            (None, Some(true)) => blocks.last_mut().expect("begun").extend([line, "\n"]),
-            (None, _) => {}
-        }
-    }
-    blocks
-}
-
-#[test]
-fn the_first_steps_can_be_taken() {
-    let folder = tempfile::tempdir().expect("a folder");
-    tidemark(folder.path(), &["init", "shop"]).done();
-    let shop = folder.path().join("shop");
-    let tables = blocks(FIRST_STEPS, "csv");
-    for (name, text) in ["payments.csv", "labels.csv"].iter().zip(&tables) {
-        fs::write(shop.join(name), text).expect("written");
-    }
-    let typed = blocks(FIRST_STEPS, "sh").concat();
-    let commands = typed.lines().filter_map(|line| line.strip_prefix("tidemark "));
-    let commands: Vec<&str> = commands.filter(|line| !line.starts_with("init") && *line != "dev").collect();
-    assert!(commands.len() >= 5 && tables.len() == 2, "{commands:#?}");
-    for command in commands {
-        tidemark(&shop, &command.split_whitespace().collect::<Vec<_>>()).done();
-    }
-    assert!(shop.join("training.parquet").is_file());
+/// The blocks of a page in that language, one behind the other.
+fn blocks(page: &Page, language: &str) -> String {
+    page.blocks_in(language).into_iter().map(|block| block.text).collect()
 }
 
 #[test]
@@ -75,7 +46,8 @@ fn the_scenario_shown_holds_and_a_wrong_cell_is_shown_and_rewritten() {
     let repo = TestRepo::new();
     repo.write("shop.yaml", DEFINITIONS);
     fs::create_dir(repo.file("tests")).expect("created");
-    let example = blocks(SCENARIOS, "markdown").concat();
+    let page = Page::read("docs/scenarios.md");
+    let example = blocks(&page, "markdown");
     repo.write("tests/an_hour.md", &example);
     assert!(
         repo.run("test").done().stdout.contains("ok      tests/an_hour.md: A payment counts for an hour")
@@ -85,7 +57,7 @@ fn the_scenario_shown_holds_and_a_wrong_cell_is_shown_and_rewritten() {
     let ran = repo.run("test");
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stdout.contains("FAILED  tests/an_hour.md") && ran.stdout.contains("1 failed"), "{ran:#?}");
-    assert_eq!(ran.stderr, blocks(SCENARIOS, "text").concat());
+    assert_eq!(ran.stderr, blocks(&page, "text"));
 
     let rewriting =
         Command::new(binary()).arg("test").env("UPDATE_EXPECT", "1").current_dir(repo.path()).output();

@@ -1,5 +1,5 @@
 //! What `docker compose --profile tidemark up` starts: the command line of each service with its variables, as processes.
-//! Addresses of this machine take the places of those of the network, and a copy of the repo that of its mount.
+//! README.md shows how. Addresses of this machine take the places of those of the network, and a copy of the repo that of its mount.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The demo through the real services, and the payments that it produces for others.
+//! The demo through the real services, and the payments that it produces for others: the commands of README.md that need both.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod book;
 mod generate;
 mod services;
 mod test;
@@ -25,12 +26,14 @@ tasks:
   upgrade [REVISION]   replace workers and servers of an earlier version one by one, in a test; REVISION is built first, whole,
                        under target/upgrade: the latest tag before HEAD, else HEAD~1
     [--binary PATH]      the binary of an earlier version, instead of a revision
-  generate [--check]   write the code generated from the .proto files, or fail where it is stale";
+  generate [--check]   write the code generated from the .proto files, or fail where it is stale
+  book                 make a book of docs/ below target/book, with mdBook";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
+        ["book"] => book::run(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),
         ["test", filter @ ..] => test::run(filter),
