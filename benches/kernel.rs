@@ -1,4 +1,4 @@
-//! The kernel's speed: applying an event, answering from tiles, storing a state, and what exact sums cost.
+//! The speed of the kernel: applying an event, answering from tiles, encoding a state, and the cost of exact sums.
 
 #![allow(missing_docs)]
 

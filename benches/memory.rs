@@ -1,6 +1,6 @@
 //! The memory of a worker that reads events of a million users, while the users become more and afterwards.
 //!
-//! The worker is a process of its own, this program started again, so that what it takes is what it is told to take.
+//! The worker is a process of its own, this program started again, so that the memory measured is the worker's alone.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(missing_docs)]

@@ -1,4 +1,4 @@
-//! What a lookup costs where a view is keyed otherwise than its topic, so that an entity has a state for each of many
+//! The cost of a lookup where a view has another key than its topic, so that an entity has a state for each of many
 //! partitions. The events of an entity are the same, whatever number of partitions they are spread over.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]

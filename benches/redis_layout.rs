@@ -1,5 +1,5 @@
-//! What the Redis store's layout costs, beside what else it could be: memory, bytes written and time of a blob for each
-//! state against a field for each tile, and of the ways to send the flushes of many buckets.
+//! The cost of the Redis store's layout and of alternatives: memory, bytes written and time of a blob for each state
+//! against a field for each tile, and of the ways to send the flushes of many buckets.
 //!
 //! Starts its own `redis-server`, found on the path. `docs/redis-layout.md` quotes it.
 
@@ -122,7 +122,7 @@ impl Entity {
         blob
     }
 
-    /// The same by tiles: a field for each, and one for what they share.
+    /// The state as fields of a hash: one for each tile, and one for what they share.
     fn fields(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut head = Writer::new();
         head.zigzag(self.state.last_offset());
@@ -412,7 +412,8 @@ impl Server {
         (0..20).map(|_| self.timed(&calls)).sum::<Duration>() / (20 * COPIES) as u32
     }
 
-    /// The median of many rounds of flushes, which go on where the last stood. Their arguments are not timed.
+    /// The median of many rounds of flushes, each of which continues at the position of the last. Building
+    /// their arguments is not timed.
     fn rounds(&mut self, function: &str, calls: impl Fn(&str, usize) -> Pipeline) -> Duration {
         self.ask::<()>(redis::cmd("FLUSHALL").arg("SYNC"));
         for of in 0..BUCKETS {

@@ -1,4 +1,4 @@
-//! What an event and a tick cost a worker that has few and many partitions of a topic, and few and many views.
+//! The cost of an event and of a tick for a worker with few and many partitions of a topic, and few and many views.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(missing_docs)]
@@ -24,7 +24,7 @@ const IDLE_VIEWS: [usize; 3] = [1, 100, 1000];
 /// How long the worker is given after the last event.
 const SETTLING: Duration = Duration::from_secs(12);
 
-/// For how long nothing comes in: several ticks.
+/// How long a worker without input is measured: several ticks.
 const STILL: Duration = Duration::from_secs(20);
 
 #[tokio::main]

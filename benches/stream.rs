@@ -1,5 +1,5 @@
-//! Events per second from Kafka to Redis and Parquet with all guarantees on, beside what cannot be avoided (the same
-//! consumer decoding only, the same Redis calls alone) and beside a stream library of Python without any.
+//! Events per second from Kafka to Redis and Parquet with all guarantees, compared with the necessary work alone (the
+//! same consumer decoding only, the same Redis calls alone) and with a Python stream library without any guarantees.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(missing_docs)]
@@ -32,7 +32,7 @@ async fn main() {
     let kafka = Kafka::for_load();
     kafka.create_topic(TOPIC, PARTITIONS, &[("retention.ms", "-1")]);
     produce(&kafka, events);
-    // Whoever comes first would have to wait for a broker that has not read the topic yet.
+    // This goes first, so that no measured reader has to wait for a broker that has not read the topic yet.
     decoding_alone(&kafka, events);
     let full = full(&kafka, events).await;
     let parquet = parquet_alone(&kafka, events).await;

@@ -1,4 +1,4 @@
-//! An ingestion that runs, in a folder of its own.
+//! A running ingestion in a folder of its own.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl Engine {
         Self { handle, metrics, stop, task, _tables: tables }
     }
 
-    /// Waits until everything that the topics hold is in both stores. Ask once, and before that is so.
+    /// Waits until everything that the topics hold is in both stores. Call this once, before they have everything.
     ///
     /// # Panics
     /// Where the ingestion ends before.

@@ -1,8 +1,8 @@
-//! What the benchmarks share. Each is one file beside this folder; `README.md` there says what it measures and what it
-//! needs. Run one with `cargo bench -p tidemark-benches --bench kernel`.
+//! Code that the benchmarks share. Each benchmark is one file beside this folder; `README.md` there says what it
+//! measures and what it needs. Run one with `cargo bench -p tidemark-benches --bench kernel`.
 //!
 //! Reading order: [`shop`] (definitions, and the events they are about), [`engine`] (an ingestion that runs),
-//! [`recorder`] (the calls it makes to its store), [`table`] (figures for people).
+//! [`recorder`] (the calls it makes to its store), [`table`] (results as text).
 //!
 //! Nothing here gives an error back: a benchmark that cannot run has failed.
 

@@ -1,4 +1,4 @@
-//! The calls that an ingestion makes to its store: recorded, and made again without the ingestion.
+//! Records the calls that an ingestion makes to its store, and replays them without the ingestion.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tidemark_store::{
     Positions, PublishOutcome, Sizes, StoreError, Sweep,
 };
 
-/// A store that remembers what it was asked to load and flush.
+/// A store that records its loads and flushes.
 #[derive(Debug)]
 pub struct Recorder {
     store: Arc<dyn OnlineStore>,
@@ -67,7 +67,7 @@ impl Recorder {
         Self { store, recording: Mutex::default() }
     }
 
-    /// What was recorded up to here.
+    /// The calls recorded so far.
     pub fn take(&self) -> Recording {
         std::mem::take(&mut self.recording.lock())
     }
@@ -104,7 +104,7 @@ impl Recording {
     /// in a row go out together, as they did; those for others beside them, as fast as the store answers.
     ///
     /// # Panics
-    /// Where the store fails, or answers otherwise than the first time.
+    /// Where the store fails, or gives other answers than the first time.
     pub async fn replay(self, store: &dyn OnlineStore) {
         let mut generations = BTreeMap::new();
         for (view, Begun { fingerprint, positions, least }) in self.begun {

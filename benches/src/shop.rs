@@ -124,7 +124,7 @@ impl Payment {
     }
 }
 
-/// As JSON of about 200 bytes, a field that nobody asks for among them.
+/// As JSON of about 200 bytes, with one field that no source declares.
 impl fmt::Display for Payment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, user, merchant, card, cents, country, at } = self;

@@ -1,4 +1,4 @@
-//! Figures for people.
+//! Results as text tables.
 
 use std::fmt;
 use std::time::Duration;

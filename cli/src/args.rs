@@ -1,4 +1,4 @@
-//! What can be asked on the command line.
+//! The arguments of the command line.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,24 +20,24 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
+/// The arguments of every command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// The feature repo [default: the nearest folder from here upwards that has a tidemark.yaml]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) repo: Option<PathBuf>,
-    /// How results are printed on stdout; progress and talk go to stderr
+    /// The format of results on stdout; progress and messages go to stderr
     #[arg(long, global = true, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
 
-/// How results are printed.
+/// The format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Tables for people
+    /// Tables to read
     #[default]
     Text,
-    /// One JSON document for machines
+    /// One JSON document
     Json,
 }
 
@@ -72,7 +72,7 @@ Examples:
 Example:
   tidemark init shop && cd shop && tidemark check")]
     Init(Init),
-    /// Say everything that is wrong with the definitions, and where
+    /// Report every problem of the definitions, with its place
     #[command(after_help = "\
 Examples:
   tidemark check
@@ -128,9 +128,9 @@ all, was an event. A folder named `country=DE` is a column `country` of its file
 
 Where a source has a `kafka` feed, it goes on reading until it is stopped (Ctrl-C, SIGTERM). Any number
 of processes may share a topic: start the same command again, elsewhere, on the same data and Redis.
---http answers /healthz (it lives), /readyz (it takes in; else 503 and why) and /metrics.")]
+--http answers /healthz (the process runs), /readyz (every source is read; else 503 and why) and /metrics.")]
     Ingest(Ingest),
-    /// Answer lookups from Redis, beside those who take in events
+    /// Answer lookups from Redis, while other processes take in events
     #[command(after_help = "\
 Examples:
   tidemark serve
@@ -150,7 +150,7 @@ Examples:
 Values are read as the types that the service declares; null is no value. The online store is opened for
 each call: programs ask the HTTP or gRPC port of `tidemark dev` or `tidemark serve`.")]
     Lookup(Lookup),
-    /// Build a training set: what each feature was worth at each label's instant
+    /// Build a training set: the value of each feature at each label's instant
     #[command(after_help = "\
 Examples:
   tidemark train fraud --labels labels.csv --time at_time --out training.parquet
@@ -177,7 +177,7 @@ Examples:
   tidemark test burst                      those whose path contains `burst`
   UPDATE_EXPECT=1 tidemark test            write what is answered into the files")]
     Test(Test),
-    /// Say how far every source and view is
+    /// Show the positions, sizes and problems of every source and view
     #[command(after_help = "\
 Examples:
   tidemark status
@@ -188,7 +188,7 @@ Examples:
 What views hold is estimated where they hold much, as `~` and `estimated` in the JSON say. A view with `few`
 entities has too few entities for an estimate, and 0 in the JSON.")]
     Status(Status),
-    /// List the records that were rejected, by reason, or take them again after a fix
+    /// List the records that were rejected, by reason, or retry them after a fix
     #[command(after_help = "\
 Examples:
   tidemark dead-letters                              why, how many, where from
@@ -199,7 +199,7 @@ With --retry, each record that is an event by now is taken in once, as a new row
 the dead letters; one that is rejected again stays. Stopped at any moment, the next command of the source
 goes on. While `tidemark dev` runs, stop it first.")]
     DeadLetters(DeadLetters),
-    /// Merge the small files of the event tables, and remove those that nobody needs any more
+    /// Merge the small files of the event tables, and remove those that are no longer needed
     #[command(after_help = "\
 Examples:
   tidemark compact
@@ -211,7 +211,7 @@ into another stays for those who still read it, until it is older than --vacuum-
 }
 
 impl Command {
-    /// The file that it reads rows from.
+    /// The file that the command reads rows from.
     pub(crate) fn rows(&self) -> Option<&Path> {
         match self {
             Self::Lookup(Lookup { rows, .. }) => rows.as_deref(),
@@ -227,7 +227,7 @@ impl Command {
         }
     }
 
-    /// How it logs, where it is one that goes on running.
+    /// The format of its logs, where it is a command that runs until it is stopped.
     pub(crate) const fn logs(&self) -> Option<LogForm> {
         match self {
             Self::Ingest(Ingest { logs, .. })
@@ -241,28 +241,28 @@ impl Command {
 /// Logging of the commands that keep running.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Logs {
-    /// How it logs on stderr. How much: `TIDEMARK_LOG`, such as `debug` or `warn,tidemark_ingest=debug`
+    /// The format of logs on stderr. `TIDEMARK_LOG` sets the level, such as `debug` or `warn,tidemark_ingest=debug`
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     pub(crate) log: LogForm,
 }
 
-/// How logs are written.
+/// The format of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogForm {
-    /// Lines for people
+    /// Lines of text
     #[default]
     Text,
-    /// One JSON object a line for machines
+    /// One JSON object a line
     Json,
 }
 
-/// Where lookups are answered.
+/// The addresses on which lookups are answered.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Listen {
-    /// Where HTTP listens [default: 127.0.0.1 and the port in tidemark.yaml, 6567]
+    /// The address of HTTP [default: 127.0.0.1 and the port in tidemark.yaml, 6567]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<SocketAddr>,
-    /// Where gRPC listens [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
+    /// The address of gRPC [default: 127.0.0.1 and the port in tidemark.yaml, 6566]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) grpc: Option<SocketAddr>,
 }
@@ -273,7 +273,7 @@ impl From<Listen> for tidemark_engine::serve::Listen {
     }
 }
 
-/// How many payments a demo has, unless it is told: about as many as the default shape gives.
+/// The default number of payments of a demo: about as many as the default shape gives.
 pub(crate) const USUAL_EVENTS: u32 = 300_000;
 
 #[derive(Args, Debug)]
@@ -345,7 +345,7 @@ pub(crate) struct Ingest {
     /// End when everything there is was taken in and committed; files always do
     #[arg(long)]
     pub(crate) until_idle: bool,
-    /// Go on where Kafka threw records away before they were read, and note each gap in `dead_letters`
+    /// Go on where Kafka deleted records before they were read, and note each gap in `dead_letters`
     #[arg(long)]
     pub(crate) skip_lost: bool,
     /// With --from: where a file was taken in before with other content, take those rows back and read it again
@@ -369,10 +369,10 @@ pub(crate) struct Ingest {
     /// Give up these partly ingested files: rows already ingested stay, and a dead letter records the rest
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) give_up: Vec<PathBuf>,
-    /// What tells this process from the others for good: restarted soon, it keeps its partitions
+    /// A stable name of this process in the consumer group: restarted soon, it keeps its partitions
     #[arg(long, value_name = "NAME")]
     pub(crate) member: Option<String>,
-    /// Where liveness, readiness and metrics are answered [default: nowhere]
+    /// The address of liveness, readiness and metrics [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<SocketAddr>,
     #[command(flatten)]
@@ -399,7 +399,7 @@ pub(crate) struct DeadLetters {
     /// Only those of this source
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Option<String>,
-    /// Take them again, as the source is defined now
+    /// Retry them under the present definition of the source
     #[arg(long)]
     pub(crate) retry: bool,
 }

@@ -1,4 +1,5 @@
-//! Where results and talk go: to the terminal of this process, or, where it runs a command for another one, to that one's.
+//! The streams for results and messages: those of this process, or, where it runs a command for another process, of
+//! that one.
 
 use std::io::{self, IsTerminal, Write};
 

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_defect_is_nobodys_to_fix() {
+    fn only_internal_errors_exit_as_broken() {
         let broken = ErrorKind::ALL.into_iter().filter(|kind| exit_code(*kind) == BROKEN);
         assert_eq!(broken.collect::<Vec<_>>(), [ErrorKind::Internal]);
     }

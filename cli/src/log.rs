@@ -1,4 +1,4 @@
-//! Logs on stderr: what happens while something goes on running.
+//! Logs of long-running commands, on stderr.
 
 use std::env;
 use std::io;

@@ -1,7 +1,7 @@
-//! `tidemark`, the command line: it reads arguments, has `tidemark-engine` do the work, and shows what came of it.
+//! `tidemark`, the command line: it reads arguments, has `tidemark-engine` do the work, and shows the result.
 //!
 //! Reading order: [`args`] (what can be asked), [`project`] (the repo that a command works on), `commands` (one file
-//! each), then what they speak through: [`output`] (results, on stdout), [`progress`] (talk, on stderr), [`log`],
+//! each), then their output: [`output`] (results, on stdout), [`progress`] (messages, on stderr), [`log`],
 //! [`failure`] (errors and exit codes), [`service`] (signals), [`clock`]. A command that needs stores which a running
 //! `tidemark dev` has open is carried out by that process: [`remote`], [`console`].
 //!

@@ -1,4 +1,4 @@
-//! Results on stdout, and how tables, numbers and times look to people.
+//! Results on stdout, and the human-readable form of tables, numbers and times.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Talk and progress, on stderr: bars where someone watches, now and then a line where not.
+//! Messages and progress, on stderr: bars on a terminal, elsewhere a line every few seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::output::{bytes, count, duration, rate};
 /// How often a line is written where there is no terminal.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Says something to whoever watches. Nobody may, so failing to is no failure.
+/// Prints a line of progress. A failure is ignored, since there may be no terminal.
 pub(crate) fn say(text: impl std::fmt::Display) {
     console::say(Said { level: Level::Note, kind: None, message: text.to_string(), help: None });
 }
@@ -42,10 +42,10 @@ pub(crate) struct Step<'a> {
     pub(crate) note: &'a str,
 }
 
-/// Shows how far work is.
+/// Shows the progress of work.
 #[derive(Debug)]
 pub(crate) struct Bars {
-    /// None where nobody watches a terminal.
+    /// None where the output is no terminal.
     terminal: Option<MultiProgress>,
     current: Mutex<Current>,
 }

@@ -1,4 +1,4 @@
-//! The repo that a command works on, with what there is to say about opening it.
+//! The repo that a command works on, and the messages about opening it.
 
 use tidemark_engine::{Folder, Opened, Project};
 

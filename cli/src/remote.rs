@@ -156,7 +156,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Carries out commands until `stop` ends. What goes wrong with one is told to its caller.
+    /// Carries out commands until `stop` ends. The error of a command is sent to its caller.
     pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), EngineError> {
         let (mut stop, mut callers) = (std::pin::pin!(stop), JoinSet::new());
         loop {
@@ -182,7 +182,7 @@ impl Drop for Socket {
     }
 }
 
-/// Carries out the command of one caller. A caller that goes away is told nothing more; what it
+/// Carries out the command of one caller. A caller that goes away gets no more output; what it
 /// has asked the ingestion for is carried out.
 async fn answer(stream: UnixStream, control: Control) {
     let (read, mut write) = stream.into_split();

@@ -1,4 +1,4 @@
-//! Running until a signal.
+//! Runs a service until the process gets a signal to stop.
 
 use tidemark_engine::{EngineError, Service};
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! What the definition files say, against the version that runs.
+//! The definition files, compared with the version that runs.
 
 use std::collections::BTreeMap;
 
@@ -66,8 +66,8 @@ impl Candidate {
         self.running.as_ref().is_none_or(|running| running.differs_from(&self.repo))
     }
 
-    /// Records it, if it is a change, and backfills what it changes. A backfill that is cut short is taken up by
-    /// whatever runs next.
+    /// Records it, if it is a change, and backfills what it changes. A backfill that is interrupted is
+    /// continued by the next process that runs.
     ///
     /// # Errors
     /// Before anything is recorded: where it has [losses](Self::losses) that are refused, and where the stores cannot be opened.

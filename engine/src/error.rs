@@ -1,4 +1,4 @@
-//! Why a project cannot do what it was asked to.
+//! The errors of this crate.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,7 +16,7 @@ use tidemark_prove::verify::VerifyError;
 use tidemark_registry::{AppliedError, Loss, PROJECT_FILE, Problems, SettingError};
 use tidemark_store::StoreError;
 
-/// Why a project cannot do what it was asked to. Most of it is what one of its parts says.
+/// An error of a project. Most variants wrap the error of an engine or a store.
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// No folder here is a feature repo.
@@ -39,7 +39,7 @@ pub enum EngineError {
     /// Only a process that takes in events can answer lookups from an embedded store.
     #[error("the online store is embedded: it belongs to one process, the one that takes in events")]
     Embedded,
-    /// This process takes in the project's events already.
+    /// This process already ingests the project's events.
     #[error("not possible while `tidemark dev` is running in this repo")]
     AlreadyRunning,
     /// A file is to be given up that was not taken in halfway.
@@ -116,7 +116,7 @@ fn lines(losses: &[Loss]) -> String {
 }
 
 impl EngineError {
-    /// The error of a part that says all there is to say.
+    /// The error of a part, whose message and help are complete.
     fn of_part(&self) -> Option<&dyn Explain> {
         Some(match self {
             Self::File(error) => error,

@@ -1,4 +1,4 @@
-//! What happens while something runs, for people who watch it.
+//! Events of a running service, for display.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,45 +23,45 @@ pub enum Event<'e> {
     SettingsLater,
     /// The definitions that were read cannot be applied: the version before goes on.
     Refused {
-        /// Why.
+        /// What is wrong with them.
         error: &'e EngineError,
-        /// The version that goes on.
+        /// The number of the version that goes on.
         version: u64,
     },
     /// After definitions that were refused, those of the version that runs were read again.
     Restored {
-        /// That version.
+        /// The number of the version that runs.
         version: u64,
     },
     /// A version was applied and runs.
     Applied {
-        /// Its number.
+        /// The number of the version.
         version: u64,
         /// How long that took, with the backfill of its views.
         took: Duration,
     },
     /// Files of feeds were taken in.
     Files {
-        /// The version that runs.
+        /// The project at the version that runs.
         project: &'e Project,
         /// Each source with what became of its files.
         reports: &'e [(String, FilesReport)],
     },
     /// A pattern of a feed matches no file yet; files that appear are taken in.
     NoFiles {
-        /// The source.
+        /// The name of the source.
         source: &'e str,
-        /// The pattern.
+        /// The pattern of paths, as in the definition.
         pattern: &'e str,
     },
     /// The files of a feed could not be taken in; everything else goes on, and they are tried again.
     FilesFailed {
-        /// The source.
+        /// The name of the source.
         source: &'e str,
-        /// Why.
+        /// Why they could not be taken in.
         error: &'e EngineError,
     },
 }
 
-/// How events are told. It may be called by several tasks at once, and must not block.
+/// Receives each event. It may be called by several tasks at once, and must not block.
 pub type Tell = Arc<dyn Fn(Event<'_>) + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Taking in files, in a process of its own or in one that runs.
+//! Takes in files, in this process or through one that already runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::project::{Feed, Intake, Project};
 pub struct TakenIn {
     /// Each source with what became of its files.
     pub files: Vec<(String, FilesReport)>,
-    /// Files that were ended where they stood, with their sources.
+    /// Files that were given up at their position, with their sources.
     pub given_up: Vec<(String, FileReport)>,
     /// What was taken back to the end that a process which was killed had begun to take back, with its source.
     pub taken_back: Vec<(String, TakenBack)>,

@@ -1,4 +1,4 @@
-//! The ids of a project's event tables: states that were made from others are not taken for theirs.
+//! Checks by the ids of a project's event tables that stored states were made from these tables and not from others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

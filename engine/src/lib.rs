@@ -8,12 +8,12 @@
 //! [`sources()`].
 //!
 //! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that others
-//! backfill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They tell what happens by an
-//! [`Event`].
+//! backfill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They report what happens by
+//! an [`Event`].
 //!
-//! This crate prints nothing, reads no arguments and sets up no partition: it returns typed results, and every error says its
-//! kind and what to do ([`Explain`]). Of the environment it reads the variables that settings name (`${NAME}`), and the
-//! current folder where [`Folder::find`] starts.
+//! This crate prints nothing, reads no arguments and sets up no logging: it returns typed results, and every error says
+//! its kind and what to do ([`Explain`]). Of the environment it reads the variables that settings name (`${NAME}`), and
+//! the current folder where [`Folder::find`] starts.
 
 mod candidate;
 pub mod dev;

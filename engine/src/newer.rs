@@ -1,4 +1,4 @@
-//! Versions that somebody applies while something runs.
+//! New versions of the definitions that are applied while a service or a worker runs.
 
 use std::fs;
 use std::time::{Duration, SystemTime};

@@ -49,10 +49,10 @@ pub struct Project {
     running: Option<Running>,
 }
 
-/// How the version that was opened stands to the files of the folder.
+/// How the version that was opened relates to the files of the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// They say the same.
+    /// The files define the version that was opened.
     AsDefined,
     /// The files have changed since; what was applied runs on.
     Differing,
@@ -92,7 +92,7 @@ impl Project {
         Self { version, repo: Arc::new(repo), ..self.clone() }
     }
 
-    /// The same version, run by these engines.
+    /// This version, run by these engines.
     pub(crate) fn run_by(mut self, running: Running) -> Self {
         self.running = Some(running);
         self
@@ -343,7 +343,7 @@ impl fmt::Debug for Running {
 /// A source that reads files, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
-    /// The source.
+    /// The name of the source.
     pub source: String,
     /// The path patterns of its files.
     pub patterns: Vec<String>,
@@ -360,9 +360,9 @@ pub struct Intake {
     pub topics: bool,
     /// Whether records that Kafka threw away before they were read may be passed over.
     pub skip_lost: bool,
-    /// Files that are ended where they stand, by absolute path.
+    /// Files that are given up at their present position, by absolute path.
     pub give_up: Vec<PathBuf>,
-    /// What tells this process from others that read the same topics.
+    /// A stable name of this process among those that read the same topics.
     pub member: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Running until stopped: what goes on side by side, and how it ends together.
+//! A service of several tasks, which run together and stop together.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What lies in the event tables: their files, and the records that were rejected.
+//! Operations on the event tables: merging their files, and summing up their rejected records.
 
 use tidemark_ingest::letters::{Summary, summary};
 use tidemark_kernel::{SourcePlan, Span};
@@ -13,7 +13,7 @@ const OPTIONS: CompactOptions = CompactOptions { target_bytes: 128 << 20, min_fi
 /// What became of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// The source.
+    /// The name of the source.
     pub source: String,
     /// `events` or `dead_letters`.
     pub table: &'static str,

@@ -37,7 +37,7 @@ pub struct Reading {
     pub files: Vec<Feed>,
     /// The only source, if there is only one.
     pub source: Option<String>,
-    /// Where health and metrics are told.
+    /// The address of health and metrics; none where they are not served.
     pub monitor: Option<Monitor>,
     /// Whether to end once everything there is was taken in.
     pub until_idle: bool,
@@ -72,12 +72,12 @@ pub struct Read {
     pub files: Vec<(String, FilesReport)>,
     /// What became of the records of each source, without rows of files.
     pub taken: BTreeMap<String, Tally>,
-    /// Where everything stood once everything there is was taken in; none where it was stopped before.
+    /// The status once everything there is was taken in; none where the run was stopped before.
     pub idle: Option<Status>,
 }
 
 /// Takes in files and topics until the service ends or everything is taken in. Versions that are applied meanwhile take
-/// effect. What became of files is told as soon as they are in.
+/// effect. Files are reported as soon as they are in.
 ///
 /// # Errors
 /// Fails where something must be seen to: what was taken in stays so, and the next start goes on from there.
@@ -148,7 +148,7 @@ async fn take_in(
     Ok(())
 }
 
-/// Ends once everything there is was taken in and committed, and tells where everything stands then.
+/// Ends once everything there is was taken in and committed, and returns the status then.
 async fn until_idle(
     files: impl Future<Output = Result<()>>,
     handle: IngestHandle,

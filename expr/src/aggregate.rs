@@ -23,12 +23,12 @@ pub struct AggregateCall {
     pub filter: Option<Piece>,
 }
 
-/// A piece of a text, exactly as it stands there.
+/// A piece of a text, unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The text of the piece.
     pub sql: String,
-    /// Where it stands: a range of bytes. A place within the piece plus `span.start` is its place in the whole.
+    /// Its range of bytes in the text. A place within the piece plus `span.start` is its place in the whole.
     pub span: Range<usize>,
 }
 

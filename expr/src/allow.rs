@@ -408,7 +408,7 @@ pub(crate) static FUNCTIONS: [Function; 47] = [
     function(
         "strpos",
         &[of(&[Text, Text], Int64, DataFusion(unicode::strpos))],
-        "Where the second first stands in the first, in characters from 1; 0 if nowhere.",
+        "Where the second first occurs in the first, in characters from 1; 0 if nowhere.",
     )
     .or(&["instr"]),
     function(

@@ -1,4 +1,4 @@
-//! From syntax to a typed tree that can be evaluated: names, types, and everything that is refused.
+//! Binds a syntax tree: resolves names, checks types, and refuses everything that is not allowed.
 //!
 //! We type the tree ourselves, by few rules: types are never coerced but for int64 to float64, `null` to
 //! anything, and quoted text to a timestamp next to a timestamp. DataFusion's coercions are many, and turn

@@ -1,4 +1,4 @@
-//! The one tree node of our own: a function, ours or DataFusion's, applied to arguments of known types.
+//! The one physical expression that is not DataFusion's: a function applied to arguments of known types.
 //!
 //! DataFusion's own node for functions asks its arguments for their nullability on every batch, which for `case`
 //! means evaluating constants; this one knows its types from the start.

@@ -1,6 +1,6 @@
 //! A service's derived features over a batch of answers.
 //!
-//! Lookups and training both go through here and nowhere else: it is part of what makes them equal.
+//! Lookups and training both call this and have no other evaluation, so that their values cannot differ.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -52,7 +52,7 @@ pub enum EvaluateError {
     /// A column is not of the Arrow type that belongs to its declared type.
     #[error("column `{column}` is {found}, expected {expected}")]
     Column {
-        /// The column.
+        /// The name of the column.
         column: String,
         /// The Arrow type of its declared type.
         expected: String,

@@ -1,5 +1,5 @@
-//! What we compute ourselves, because DataFusion's result could differ by platform, wrap, or depend on an option:
-//! checked arithmetic, mathematics through `libm`, instants and casts.
+//! Functions with an implementation of our own, because DataFusion's result could differ by platform, wrap, or depend
+//! on an option: checked arithmetic, mathematics through `libm`, instants and casts.
 //!
 //! Every float that leaves a kernel is canonical, so that `-0` never compares different from `0`.
 

@@ -17,14 +17,14 @@ pub struct Scope {
     lists: BTreeMap<String, FeatureType>,
 }
 
-/// Why a name stands for no column.
+/// Why a name refers to no column.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unresolved {
     /// Nothing has that name.
     Unknown { closest: Option<String> },
-    /// It is short for several columns.
+    /// The name is short for several columns.
     Ambiguous(Vec<String>),
-    /// It is a feature whose values are lists.
+    /// The name is that of a feature whose values are lists.
     List(FeatureType),
 }
 
@@ -35,8 +35,8 @@ impl Scope {
         Self { fields: fields.into_iter().collect(), ..Self::default() }
     }
 
-    /// The same scope, where `alias` also stands for the column `name`. An alias given to several columns stands
-    /// for none of them: whoever writes it is told which it could be.
+    /// The same scope, where `alias` also refers to the column `name`. An alias given to several columns refers
+    /// to none of them: the error lists the candidates.
     #[must_use]
     pub fn with_alias(mut self, alias: impl Into<String>, name: impl Into<String>) -> Self {
         let (names, name) = (self.aliases.entry(alias.into()).or_default(), name.into());

@@ -1,4 +1,4 @@
-//! The text of an expression: its tokens, its syntax tree, and where in the text each piece stands.
+//! The text of an expression: its tokens, its syntax tree, and the place of each piece in the text.
 
 use std::ops::Range;
 

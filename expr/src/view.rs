@@ -1,6 +1,6 @@
-//! A view's expressions over a batch of events: which rows count, for whom, with what inputs.
+//! A view's expressions over a batch of events: which rows count, for which entities, with which inputs.
 //!
-//! Ingestion and training both go through here and nowhere else: it is part of what makes them equal.
+//! Ingestion and training both call this and have no other evaluation, so that their values cannot differ.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl ViewRows {
         values
     }
 
-    /// The same, in place of what `values` holds.
+    /// As `values`, written over the content of `values`.
     pub fn values_into(&self, i: usize, values: &mut Vec<Value>) {
         values.clear();
         values.extend(self.inputs.iter().map(|input| value_at(input, i)));
@@ -150,7 +150,7 @@ impl ViewEvaluator {
         Ok((rows.collect(), evaluated.failed))
     }
 
-    /// Those of `rows` that have an entity, and their entities.
+    /// The members of `rows` that have an entity, and their entities.
     fn keyed(&self, batch: &RecordBatch, rows: &[usize]) -> (Vec<usize>, Vec<EntityKey>) {
         let mut parts = Vec::with_capacity(self.keys.len());
         let mut key = |row: usize| {

@@ -1,4 +1,4 @@
-//! The real machine.
+//! The host of production: the clock, timers and threads of the real machine.
 
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The plan carried out on states: the one place where ingestion touches what a plan means.
+//! Applies events to states by the kernel's code: the one place where ingestion uses the semantics of a plan.
 
 use tidemark_expr::ViewRows;
 use tidemark_kernel::codec::DecodeError;
@@ -34,7 +34,7 @@ pub(crate) struct Rows<'b> {
 }
 
 impl<'b> Rows<'b> {
-    /// Those of `batch` that are `seen`.
+    /// The rows of `batch` that are `seen`.
     pub(crate) fn of(batch: &'b Batch, seen: &'b ViewRows) -> Self {
         Self {
             partition: batch.partition,
@@ -79,7 +79,7 @@ pub(crate) fn changed(plan: &FeaturePlan, state: &mut PartitionState) -> NewStat
     NewState::new(change, Retention::of(plan, state))
 }
 
-/// The same where the store has forgotten what it had.
+/// The whole state, where the store has forgotten what it had.
 pub(crate) fn whole(plan: &FeaturePlan, state: &PartitionState) -> NewState {
     NewState::new(state.whole(plan), Retention::of(plan, state))
 }

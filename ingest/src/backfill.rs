@@ -1,7 +1,7 @@
 //! Backfilling a view from history.
 //!
 //! A new or changed view gets a generation of its own, into which `events` is streamed through the same code and the
-//! same position-checked flushes as live events: killed at any step, it is taken up where its positions stand. Once
+//! same position-checked flushes as live events: killed at any step, it continues from its stored positions. Once
 //! it has reached what `events` holds, one pointer is switched by compare-and-set. A live view that is behind
 //! `events` is caught up in the same way.
 
@@ -54,9 +54,9 @@ pub(crate) struct Backfill<'a> {
 
 /// What became of an attempt to catch a view up.
 enum Attempt {
-    /// It is caught up, where it was to be.
+    /// The view is caught up in the partitions that were asked for.
     Done(SharedView, Lacked),
-    /// It lacks more than it may.
+    /// The view lacks more records than allowed.
     Far,
     /// Another process interfered, or the store lost the generation.
     Lost,
@@ -81,14 +81,14 @@ impl Backfill<'_> {
         caught_up.map(|(view, _)| view).ok_or_else(|| IngestError::Contended(self.plan.view.clone()))
     }
 
-    /// As [`bring_up`](Self::bring_up) does, where that takes no more than `near` records; otherwise none, and nothing
-    /// is published.
+    /// As [`bring_up`](Self::bring_up) does, where that takes no more than `near` records; if it takes more, none, and
+    /// nothing is published.
     pub(crate) async fn join(&self, near: u64) -> Result<Option<SharedView>, IngestError> {
         Ok(self.catch_up_within(near, None, &unwatched).await?.map(|(view, _)| view))
     }
 
     /// Catches the generation up that [`bring_up`](Self::bring_up) would, in this worker's part of its partitions and without
-    /// publishing it. `watch` is told of all partitions.
+    /// publishing it. `watch` gets the progress of all partitions.
     ///
     /// # Errors
     /// As there.
@@ -457,7 +457,7 @@ fn schema(events: &dyn OfflineTable, columns: &[&str]) -> arrow::datatypes::Sche
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Where a view stands in those of the partitions that it is behind in.
+/// The positions of a view in those of the partitions in which it is behind.
 async fn lacking(view: &ViewWriter, positions: &Positions, partitions: &[Partition]) -> Positions {
     let mut lacking = Positions::new();
     for (partition, position) in positions.iter().filter(|(partition, _)| partitions.contains(partition)) {

@@ -1,11 +1,11 @@
-//! From raw rows to events and dead letters.
+//! Decoding: from raw rows to events and dead letters.
 //!
 //! A format reads rows into a [`Chunk`]: the source's declared fields in the kernel's Arrow types, each by its own name
-//! or from where the source says. What comes as payloads is read by a [`Decoder`] ([`json`], [`csv`]), straight into
-//! the columns; [`parquet`] has columns from the start. What a field can hold is taken, by one
-//! [table](tidemark_kernel::value::convert) for all formats; what it cannot hold makes its row a dead letter.
-//! [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting depend on nothing
-//! but the record, its receipt and the source: every reader of a partition decides the same.
+//! or from where the source says. Payloads are read by a [`Decoder`] ([`json`], [`csv`]), straight into
+//! the columns; [`parquet`] has columns from the start. A value is converted by one
+//! [table](tidemark_kernel::value::convert) for all formats; a value that its field cannot hold makes its row a dead
+//! letter. [`Chunk::accept`] then asks the source, row by row, which of them are events. Reading and accepting depend
+//! on nothing but the record, its receipt and the source: every reader of a partition decides the same.
 
 use std::sync::Arc;
 
@@ -74,15 +74,15 @@ pub struct DeadLetter {
     pub place: String,
     /// What was received.
     pub raw: Vec<u8>,
-    /// How that is read, with what was received beside it; none where no record was read.
+    /// How these bytes are read, with the key and headers received with them; none where no record was read.
     pub form: Option<Form>,
     /// The record's own timestamp, where it has one.
     pub record_time: Option<Time>,
 }
 
 impl DeadLetter {
-    /// Whether it is a record that was read. One that was not read stands for any number of records, which were passed
-    /// over or taken back because the user asked for it.
+    /// Whether it is a record that was read. One that was not read represents any number of records, which were
+    /// passed over or taken back because the user asked for it.
     #[must_use]
     pub fn is_record(&self) -> bool {
         ![GIVEN_UP, LOST, RETRACTED].contains(&self.code)

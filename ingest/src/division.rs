@@ -1,4 +1,4 @@
-//! Which partitions of a backfill this worker does.
+//! Divides a backfill among workers, by partitions.
 //!
 //! Every worker of a source backfills its views, all of them into the same generation. If each did the whole of it, they would
 //! do the same work and make each other's flushes fail. States and positions are kept for each partition, so workers that
@@ -6,7 +6,8 @@
 //! readers. A partition that makes no progress is done by a worker that waits: its reader may have died, may not know the
 //! view, or there may be none.
 //!
-//! This divides labour and decides nothing else. Two workers that do the same partition write the same bytes.
+//! The division saves work only and correctness does not depend on it: two workers that do the same partition write the
+//! same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) struct Division {
     generation: Option<Generation>,
     /// The partitions that it lacked records of.
     seen: BTreeMap<Partition, Seen>,
-    /// Those of them that this worker did then.
+    /// The partitions among them that this worker backfilled then.
     part: Vec<Partition>,
     /// Whether another worker was seen to do some.
     is_divided: bool,

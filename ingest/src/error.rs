@@ -35,7 +35,7 @@ pub enum IngestError {
     /// A path pattern cannot be read.
     #[error("`{pattern}` is no path pattern: {reason}")]
     Pattern {
-        /// The pattern.
+        /// The pattern, as given.
         pattern: String,
         /// What is wrong with it.
         reason: String,
@@ -55,7 +55,7 @@ pub enum IngestError {
     /// A file cannot be read as what its name says it is.
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -66,7 +66,7 @@ pub enum IngestError {
         path.display()
     )]
     Packed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         source: io::Error,
@@ -77,9 +77,9 @@ pub enum IngestError {
         path.display()
     )]
     CutShort {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The next row to read, from 0.
         row: i64,
@@ -89,7 +89,7 @@ pub enum IngestError {
     /// A file does not have the columns or members that the source declares. Nothing of it was taken in.
     #[error("{}: {source}", path.display())]
     Columns {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What does not fit.
         source: Box<ColumnsError>,
@@ -100,9 +100,9 @@ pub enum IngestError {
         path.display()
     )]
     FileGone {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The next row to read.
         row: i64,
@@ -113,9 +113,9 @@ pub enum IngestError {
         path.display()
     )]
     FileChanged {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The next row to read.
         row: i64,
@@ -129,9 +129,9 @@ pub enum IngestError {
         path.display()
     )]
     NotAppended {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// Why not.
         reason: String,
@@ -139,9 +139,9 @@ pub enum IngestError {
     /// A file whose rows are to be taken back was never taken in.
     #[error("{} was never taken into source `{source_name}`", path.display())]
     NotTakenIn {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The source.
+        /// The name of the source.
         source_name: String,
     },
     /// Records that are to be taken back are not in.
@@ -150,7 +150,7 @@ pub enum IngestError {
          from 0 to before {end}"
     )]
     NotIn {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The partition.
         partition: Partition,
@@ -158,7 +158,7 @@ pub enum IngestError {
         from: Position,
         /// The position after the last one.
         to: Position,
-        /// Where the event table stands.
+        /// The position of the event table.
         end: Position,
     },
     /// Another process has taken records back since this one last looked.
@@ -179,7 +179,7 @@ pub enum IngestError {
     /// Records between two positions can be read nowhere.
     #[error("source `{source_name}`, partition {partition}: records from {from} to {to} are missing")]
     Gap {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The partition.
         partition: Partition,
@@ -191,31 +191,31 @@ pub enum IngestError {
     /// The event tables ended behind what was once read from them.
     #[error("source `{source_name}`, partition {partition}: the event table fell back from {from} to {to}")]
     FellBack {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The partition.
         partition: Partition,
-        /// Where it stood.
+        /// Its position before.
         from: Position,
-        /// Where it stands.
+        /// Its position now.
         to: Position,
     },
     /// Files and pushes need the journal, which this process was opened without.
     #[error("source `{source_name}`: this process reads topics alone")]
     KeepsNothing {
-        /// The source.
+        /// The name of the source.
         source_name: String,
     },
     /// A source reads a Kafka topic, and nothing says where the brokers are.
     #[error("source `{source_name}` reads a Kafka topic, but no brokers are named")]
     NoBrokers {
-        /// The source.
+        /// The name of the source.
         source_name: String,
     },
     /// No broker answers, or none that can serve now.
     #[error("Kafka at {servers} does not answer ({reason})")]
     Unreachable {
-        /// The brokers.
+        /// The bootstrap servers, as configured.
         servers: String,
         /// What happened.
         reason: String,
@@ -223,7 +223,7 @@ pub enum IngestError {
     /// The brokers refuse the client, or librdkafka refuses the settings.
     #[error("Kafka at {servers} cannot be used: {reason}")]
     Refused {
-        /// The brokers.
+        /// The bootstrap servers, as configured.
         servers: String,
         /// What they, or librdkafka, say.
         reason: String,
@@ -231,9 +231,9 @@ pub enum IngestError {
     /// There is no such topic.
     #[error("there is no topic `{topic}` at {servers}")]
     NoTopic {
-        /// The topic.
+        /// The name of the topic.
         topic: String,
-        /// The brokers.
+        /// The bootstrap servers, as configured.
         servers: String,
     },
     /// The timestamps of a topic may be further ahead than its source allows.
@@ -242,9 +242,9 @@ pub enum IngestError {
          the entities that it names away until then"
     )]
     Timestamps {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// What was found.
         found: Timestamps,
@@ -257,7 +257,7 @@ pub enum IngestError {
          do with each other"
     )]
     OtherTopic {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The topic it was read from.
         before: String,
@@ -270,25 +270,25 @@ pub enum IngestError {
          its records are not those that were read"
     )]
     Recreated {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// The id it had.
         before: String,
         /// The id it has.
         now: String,
     },
-    /// Kafka threw records away before they were read.
+    /// Kafka deleted records before they were read.
     #[error(
         "records {position} to {} of partition {partition} of topic `{topic}` are gone from Kafka, and source \
          `{source_name}` never read them",
         first.0 - 1
     )]
     Overtaken {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// The partition.
         partition: Partition,
@@ -303,9 +303,9 @@ pub enum IngestError {
          lost records that were read, and has or will have others in their place"
     )]
     Shrunk {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// The partition.
         partition: Partition,
@@ -322,9 +322,9 @@ pub enum IngestError {
         end.map_or_else(String::new, |end| format!(", from offset {end} on or earlier"))
     )]
     Truncated {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// The partition; several where it is not known which of them it is.
         partitions: Vec<Partition>,
@@ -337,9 +337,9 @@ pub enum IngestError {
     /// A topic cannot be read any further.
     #[error("cannot read topic `{topic}` of source `{source_name}` any further: {reason}")]
     TopicFailed {
-        /// The source.
+        /// The name of the source.
         source_name: String,
-        /// The topic.
+        /// The name of the topic.
         topic: String,
         /// What happened.
         reason: String,
@@ -347,7 +347,7 @@ pub enum IngestError {
     /// A view's expressions do not compile: the plan is not one that a registry checked.
     #[error("view `{view}` cannot be compiled: {source}")]
     View {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// What is wrong.
         source: ExprError,
@@ -355,7 +355,7 @@ pub enum IngestError {
     /// A view's expressions cannot be evaluated on the source's events.
     #[error("view `{view}`: {source}")]
     Evaluate {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// What is wrong.
         source: EvaluateError,
@@ -365,13 +365,13 @@ pub enum IngestError {
     State {
         /// The generation.
         generation: Generation,
-        /// The entity.
+        /// The key of the entity.
         key: EntityKey,
         /// What is wrong.
         source: DecodeError,
     },
     /// Another process has backfilled the view as newer definitions say.
-    #[error("view `{0}` was defined otherwise and is kept by another process now")]
+    #[error("view `{0}` was redefined, and another process maintains it now")]
     Replaced(String),
     /// Newer definitions replaced these before they took effect.
     #[error("newer definitions replaced these before they took effect")]
@@ -389,7 +389,7 @@ pub enum IngestError {
         bytes >> 20, share >> 20
     )]
     TooManyIds {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// How many ids there are.
         ids: usize,
@@ -403,7 +403,7 @@ pub enum IngestError {
     /// Rows cannot be made into a batch: a bug in Tidemark.
     #[error("cannot build a batch for source `{source_name}`: {reason}")]
     Batch {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// What went wrong.
         reason: String,

@@ -175,7 +175,7 @@ pub(crate) enum FileRows {
     Parquet(Box<ParquetRows>, u64),
     /// CSV with a header, or JSON lines.
     Text(Box<dyn TextFile>),
-    /// The same, compressed, with how many bytes of the file have been read.
+    /// A compressed text file, with how many of its bytes have been read.
     Packed(Box<dyn TextFile>, Arc<AtomicU64>),
 }
 

@@ -1,5 +1,5 @@
-//! Whether sources are being taken in, what they wait for if not, whether anything comes of their records or is ahead of its
-//! time, and whether records wait that no worker reads.
+//! The health of sources: whether they are being taken in and what they wait for if not, whether their records become
+//! events or dead letters, whether arrivals are ahead of the clock, and whether records wait that no worker reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const FIRST: Duration = Duration::from_millis(25);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long a command waits for what may come back by itself. A service waits for ever.
+/// How long a command waits for what may come back by itself. A service waits without limit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a wait that goes on is logged.
@@ -43,8 +43,8 @@ pub struct Health {
     patient: AtomicBool,
 }
 
-/// What is known of a source. Whether it waits and what became of its records are told apart, so that neither hides
-/// the other.
+/// What is known of a source. Whether it waits and whether its records are rejected are kept apart, so that neither
+/// hides the other.
 #[derive(Debug)]
 struct Source {
     host: Host,
@@ -63,11 +63,11 @@ struct Source {
 /// How a source is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It is being opened, or caught up with before it goes on.
+    /// The source is being opened, or caught up with before it goes on.
     Starting,
     /// Records are taken in as they come.
     Running,
-    /// It waits for a store, a disk or a broker to come back.
+    /// The source waits for a store, a disk or a broker to come back.
     Waiting {
         /// Its kind.
         kind: ErrorKind,
@@ -79,14 +79,14 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// That of a source that waits because of this.
+    /// The condition of a source that waits because of this error.
     pub(crate) fn waiting(error: &IngestError) -> Self {
         Self::Waiting { kind: error.kind(), reason: error.to_string(), help: error.help().map(Into::into) }
     }
 }
 
 impl Health {
-    /// Why some source is not being taken in, or nothing comes of its records; nothing where all are well.
+    /// Why some source is not being taken in, or why none of its records become events; none where all are well.
     ///
     /// # Errors
     /// Names the first such source and what it waits for, or why all of its recent records were rejected: those of the
@@ -197,7 +197,7 @@ impl SourceHealth {
         self.all.sources.lock().get_mut(&self.source).map(change)
     }
 
-    /// This became of records that every view has taken.
+    /// Records the counts of records that every view has taken.
     pub(crate) fn taken(&self, tally: &Tally) {
         self.change(|source| source.taken.merge(tally));
     }

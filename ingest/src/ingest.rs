@@ -1,4 +1,4 @@
-//! The surface: every source of a project, in one process.
+//! The public interface of ingestion: all sources of a project, in one process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -63,8 +63,8 @@ pub struct IngestConfig {
     pub store: Arc<dyn OnlineStore>,
     /// The Kafka brokers, if there are any: a [`KafkaConfig`](crate::KafkaConfig).
     pub topics: Option<Arc<dyn Topics>>,
-    /// Whether records that Kafka has thrown away before they were read may be passed over. A dead letter then
-    /// stands for them; otherwise they are an error.
+    /// Whether records that Kafka has deleted before they were read may be passed over. If so,
+    /// one dead letter records the gap; if not, lost records are an error.
     pub skip_lost: bool,
     /// Partly ingested files to give up, as absolute paths: rows already ingested stay, and a dead letter records the rest.
     /// A file that is not known, or was read to its end, is left as it is.
@@ -264,8 +264,8 @@ impl Ingest {
     /// there, and taken up by the next start.
     ///
     /// # Errors
-    /// Fails where the journal, the store or a table cannot be read or written, or a topic is not what it was.
-    /// Nothing is lost: run it again.
+    /// Fails where the journal, the store or a table cannot be read or written, or a topic was replaced or has lost
+    /// records. Nothing is lost: run it again.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), IngestError> {
         self.shared.health.wait_for_ever();
         self.pipelines.values_mut().for_each(Pipeline::begin_running);
@@ -304,8 +304,8 @@ impl Ingest {
         outcome.and(ended)
     }
 
-    /// The files that [`catch_up`](Self::catch_up) has ended where they stood, as [`IngestConfig::give_up`] asked, with
-    /// their sources.
+    /// The files that [`catch_up`](Self::catch_up) has given up at their position, as [`IngestConfig::give_up`] asked,
+    /// with their sources.
     #[must_use]
     pub fn given_up(&self) -> Vec<(String, FileReport)> {
         let of = |(source, pipeline): (&String, &Pipeline)| {
@@ -376,7 +376,7 @@ impl Ingest {
         Arc::clone(&self.shared.health)
     }
 
-    /// Where every source and view stands. It reads little but metadata of the event tables and a sample of the online
+    /// The status of every source and view. It reads little but metadata of the event tables and a sample of the online
     /// store, unless more `detail` is wanted.
     ///
     /// # Errors
@@ -388,7 +388,7 @@ impl Ingest {
     }
 
     /// Applies other sources and views. Views that are unchanged go on; the live generation of a changed
-    /// one keeps answering until its successor is backfilled. What is returned ends when that is so for all.
+    /// one keeps answering until its successor is backfilled. The returned future ends once all are backfilled.
     async fn define(
         &mut self,
         running: &mut Running,
@@ -448,7 +448,7 @@ impl Ingest {
         defining: &mut JoinSet<Defined>,
         command: Command,
     ) {
-        // Whoever asked and did not wait for the answer does not want it.
+        // A caller that has gone away does not need the answer.
         match command {
             Command::Define { sources, views, answer } => match self.define(running, sources, views).await {
                 Ok(up) => {

@@ -1,4 +1,4 @@
-//! `ingest.redb`: what the partitions that Tidemark itself keeps are made of.
+//! The journal, `ingest.redb`: the content of the file partition and the push partition, which no Kafka keeps for us.
 //!
 //! It holds, for each source, the list of files and retractions that make up the [file partition](files), the records of the
 //! [push partition](push) with the keys of their requests, rejected records that are [taken again](retries), the files of its feed that were [refused], and
@@ -65,7 +65,7 @@ pub enum JournalError {
     /// A newer version of Tidemark wrote it.
     #[error("{} has format {found}, this version reads up to {FORMAT}", path.display())]
     Newer {
-        /// The journal.
+        /// The path of the journal.
         path: PathBuf,
         /// Its format.
         found: u64,
@@ -73,7 +73,7 @@ pub enum JournalError {
     /// A newer version of Tidemark wrote an entry of it.
     #[error("{} holds {what} in layout {found}, this version reads up to {supported}", path.display())]
     NewerEntry {
-        /// The journal.
+        /// The path of the journal.
         path: PathBuf,
         /// Which entry.
         what: String,
@@ -88,15 +88,15 @@ pub enum JournalError {
     /// What it holds is not what was written.
     #[error("{} is damaged ({what})", path.display())]
     Damaged {
-        /// The journal.
+        /// The path of the journal.
         path: PathBuf,
         /// What was found.
         what: String,
     },
-    /// It could not be read or written.
+    /// The journal could not be read or written.
     #[error("cannot {action} {}: {reason}", path.display())]
     Io {
-        /// The journal.
+        /// The path of the journal.
         path: PathBuf,
         /// What was being done.
         action: &'static str,
@@ -148,7 +148,7 @@ impl Journal {
         Self::with(path, move || Database::builder().set_cache_size(CACHE_BYTES).open(&file))
     }
 
-    /// A journal on other storage than a file; `name` stands for its path in messages.
+    /// A journal on other storage than a file; messages show `name` in place of its path.
     ///
     /// # Errors
     /// Fails where a newer version wrote it, or it cannot be read or written.

@@ -1,8 +1,8 @@
-//! A Kafka topic as partitions: each partition is one, and a record's offset is its offset.
+//! Reading a Kafka topic: each of its partitions is a partition of the source, with the same number and offsets.
 //!
 //! A `TopicReader` joins the consumer group of its source on a thread of its own. It decodes the records of the
 //! partitions that this process is given and hands them over in batches, as large as they become while the last ones
-//! are being worked on. Where a partition is read from is asked of whoever receives them; what is committed to Kafka is
+//! are being worked on. The receiver of the batches says where to read a partition from; what is committed to Kafka is
 //! for lag tools only. A reader that cannot go on exactly where it was ends with an error and never skips a record.
 //!
 //! Reading order: `record` (one record), `gather` (batches), `reader` (the thread), `context` (what librdkafka tells
@@ -47,7 +47,7 @@ pub use probe::TopicProperties;
 pub use timestamps::Timestamps;
 pub use topic_settings::TopicSettings;
 
-/// How many inputs wait for whoever receives them. More would make batches smaller, not faster.
+/// How many inputs wait for the receiver. More would make batches smaller, not faster.
 const AHEAD: usize = 1;
 
 /// How long a reader may take to leave its group. One that cannot is missed after its session's timeout.
@@ -119,7 +119,7 @@ pub trait Reader: Send + Sync {
     fn committed(&self, positions: &Positions);
 
     /// Stops reading and leaves the group. What was handed over stays valid; what still waits to be received is given
-    /// up, so drop the receiver first. Whether it ended in time; otherwise it is left behind.
+    /// up, so drop the receiver first. Returns whether it ended in time; a reader that did not is left behind.
     async fn stop(self: Box<Self>) -> bool;
 }
 
@@ -133,7 +133,7 @@ pub struct KafkaConfig {
     /// The project. Its readers of a source are the consumer group `tidemark-<project>-<source>-<id>`, where the id is the
     /// beginning of that of the source's event table: deployments of the same project share nothing.
     pub project: String,
-    /// What tells this process from the others for good, so that the group waits for its restart instead of giving its
+    /// A stable name of this process in the group, so that the group waits for its restart instead of giving its
     /// partitions away at once.
     pub member: Option<String>,
 }
@@ -176,7 +176,7 @@ pub enum Input {
     Idle,
     /// The brokers do not answer, as this error says. They are asked again and again.
     Away(IngestError),
-    /// They do again.
+    /// The brokers answer again.
     Back,
     /// The reader has ended with this error.
     Failed(IngestError),
@@ -192,7 +192,7 @@ pub struct Resume {
     pub epochs: Epochs,
 }
 
-/// What a reader is told while it runs.
+/// A message to a running reader.
 #[derive(Debug, Default)]
 struct Orders {
     stop: AtomicBool,

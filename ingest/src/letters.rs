@@ -1,4 +1,4 @@
-//! Dead letters, read back: why they are, and once more as records.
+//! Reads dead letters from their table: their reasons, and their records for a retry.
 //!
 //! A rejection is rarely the fault of the data alone: a unit, a type, a name or a limit was declared wrongly. So a row of
 //! `dead_letters` keeps what it takes to read its record again ([`Form`]), and `decide` asks today's source about it.
@@ -41,7 +41,7 @@ impl Row<'_> {
     /// The record, or why it cannot be read again.
     pub(crate) fn letter(&self) -> Result<Letter, &'static str> {
         if !is_record(self.code) {
-            return Err("they stand for records that were never read");
+            return Err("they represent records that were never read");
         }
         if self.raw.is_empty() {
             return Err("their bytes were not kept");
@@ -99,7 +99,7 @@ pub(crate) fn rows(batch: &RecordBatch) -> Option<impl Iterator<Item = Row<'_>>>
     }))
 }
 
-/// Codes of dead letters that stand for a gap, not for a record. Such a letter can have the same offset as the dead letter
+/// Codes of dead letters that record a gap, not a record. Such a letter can have the same offset as the dead letter
 /// of a record.
 pub(crate) const NO_RECORDS: [&str; 2] = [GIVEN_UP, LOST];
 
@@ -129,7 +129,7 @@ pub(crate) fn offsets_of_records(batch: &RecordBatch) -> Option<impl Iterator<It
     Some(records.filter(|(_, code)| code.is_none_or(is_record)).map(|(offset, _)| *offset))
 }
 
-/// Decides about records of which each came from elsewhere, as a run of the file partition from `first` on.
+/// Decides about records from different places, as rows of the file partition from `first` on.
 ///
 /// # Errors
 /// Fails where the columns are not those of the source, which cannot be.
@@ -157,7 +157,7 @@ pub(crate) fn decide(
 struct LetterDecoder<'s> {
     source: &'s SourcePlan,
     topic: TopicDecoder,
-    /// Those of the forms that were met, but for records of topics; or why such records cannot be read.
+    /// The decoders of the forms met so far, except for records of topics; or why such records cannot be read.
     known: BTreeMap<Form, Result<Box<dyn Decoder>, String>>,
 }
 

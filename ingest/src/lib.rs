@@ -1,16 +1,17 @@
-//! Partitions through plans into the online state and the event tables, each event exactly once.
+//! Ingestion: reads partitions and brings each event exactly once into the online store and the event tables.
 //!
-//! A record is decoded and decided ([`decode`]) by nothing but itself and its source. A run of one partition then goes
-//! through every view of the source into the online store, at once, and with the next large commit into the event
-//! tables. Nothing remembers what was done but the positions that both keep beside what they hold: each skips what
-//! it has, and so a crash at any instant loses nothing and doubles nothing.
+//! Whether a record is an event ([`decode`]) depends on the record and its source alone. A batch of one partition then
+//! goes through every view of the source into the online store, at once, and with the next large commit into the event
+//! tables. Progress is stored only as positions, which each of both keeps together with its data: each skips what it
+//! already has, and so a crash at any instant loses nothing and doubles nothing.
 //!
 //! Reading order: [`decode`]; [`journal`] (what the file partition and the push partition are made of), [`files`], [`push`];
 //! [`feed`] (the topic of a source) and [`kafka`] (a topic as partitions); then `apply` (the one place that touches the kernel's states), `view` (the protocol
 //! with the online store), `tables` (the one with the event tables), `backfill` (a view from history), `division` (which
 //! partitions of it a worker does), `pipeline` (one source), `room` (how much of it is on its way to its views), `memory` (how
 //! much all of that may hold), [`tally`] (what became of its records), [`letters`] (those that were rejected, read back),
-//! [`health`] (what it waits for); last [`Ingest`], the surface, and [`monitor`] (what it tells over HTTP).
+//! [`health`] (what it waits for); last [`Ingest`], the public interface, and [`monitor`] (health and metrics over
+//! HTTP).
 //!
 //! This crate must never contain an aggregate of its own, and reads no clock but the one it is given.
 

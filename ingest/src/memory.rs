@@ -1,4 +1,4 @@
-//! How the memory of a process is shared by what an ingestion holds.
+//! Divides the memory of a process among the caches and queues of an ingestion.
 //!
 //! One setting bounds it. Every user of memory has a share that depends on how many users there are, and not on what
 //! the others hold: nothing waits for memory that another one would have to give back.
@@ -26,7 +26,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What is used unless a project says otherwise: 1 GiB.
+    /// The default of a project: 1 GiB.
     pub const DEFAULT: usize = 1 << 30;
 
     /// So many bytes.

@@ -1,4 +1,4 @@
-//! What others ask of a process that takes in events, over HTTP.
+//! Health and metrics of an ingesting process, over HTTP.
 //!
 //! | request | answer |
 //! |---|---|

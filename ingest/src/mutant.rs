@@ -1,10 +1,10 @@
-//! Faults for the simulation to put in, most of which were found and mended: it must find them. Only its build, with the
-//! feature `mutants`, can.
+//! Faults that the simulation switches on to show that it finds them; most of them were once real. They exist only in
+//! builds with the feature `mutants`.
 
 #[cfg(feature = "mutants")]
 use std::cell::Cell;
 
-/// A fault.
+/// A fault, by what it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// States count that were made before the version of their source changed, and changed back.

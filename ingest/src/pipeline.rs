@@ -2,8 +2,8 @@
 //!
 //! Batches go to the queues of the views at once and to the event tables with the next large commit; views of a compacted
 //! topic get them from commits. Each of them keeps a position of its own and skips what it has, so that a crash at any
-//! instant loses nothing and doubles nothing: partitions are read again from where `events` stands, and a view that is behind
-//! `events` is caught up from there.
+//! instant loses nothing and doubles nothing: partitions are read again from the positions of `events`, and a view that
+//! is behind `events` is caught up from there.
 //!
 //! [`kept`] has the partitions that this process keeps itself, [`take_in`] the reader of files and [`intake`] what it hands
 //! over, [`retry`] the records that are taken again, [`topic`] the partitions of a Kafka topic, [`repeated`] what was sent
@@ -61,7 +61,7 @@ pub(crate) mod run;
 pub(crate) mod take_in;
 mod topic;
 
-/// What all pipelines share.
+/// The state that the pipelines of all sources share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) host: Host,
@@ -73,9 +73,9 @@ pub(crate) struct Shared {
     pub(crate) topics: Option<Arc<dyn Topics>>,
     pub(crate) rule: CommitRule,
     pub(crate) memory: Memory,
-    /// Whether records that Kafka has thrown away before they were read may be passed over.
+    /// Whether records that Kafka has deleted before they were read may be passed over.
     pub(crate) skip_lost: bool,
-    /// Files that are ended where they stand, by absolute path.
+    /// Files that are given up at their present position, by absolute path.
     pub(crate) give_up: Arc<[PathBuf]>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
@@ -114,33 +114,33 @@ pub(crate) struct Pipeline {
     tables: Tables,
     /// The views that are up.
     views: Vec<Live>,
-    /// Those of them that cannot go on, and where they say so.
+    /// Those of them that cannot go on, and the channel on which they report it.
     fallen: mpsc::UnboundedReceiver<Fallen>,
     falls: FallenSender,
-    /// What is on its way to them.
+    /// The batches that are on their way to them.
     room: Room,
-    /// What that and the next commit may take.
+    /// The memory that those batches and the next commit may take.
     memory: Arc<SourceMemory>,
     arrivals: Arc<Arrivals>,
     /// The ids of each partition, where the source leaves repetitions out.
     known: BTreeMap<Partition, Known>,
     /// The orders that use the file partition, while [running](run).
     intake: Intake,
-    /// Whether what was cut short of files was ordered since it began to run.
+    /// Whether files that were taken in halfway were ordered again since it began to run.
     has_resumed: bool,
     /// What reads the push partition, once it is read.
     pushes: Option<Pushes>,
-    /// The views that are not yet, while [running](run).
+    /// The views that are not up yet, while [running](run).
     backfills: Backfills,
     /// The partitions that this process writes, for [backfills](backfill) that are divided among workers.
     own: watch::Sender<BTreeSet<Partition>>,
-    /// Whether the topic was left to be read again from where `events` stands.
+    /// Whether the topic was left to be read again from the positions of `events`.
     joins_again: bool,
-    /// Whether it is served by the [loop](run), or is about to be: what takes long is done beside it then.
+    /// Whether the source is served by the [loop](run), or is about to be: long work is then done beside the loop.
     is_running: bool,
-    /// The files that were ended where they stood.
+    /// The files that were given up at their position.
     given_up: Vec<FileReport>,
-    /// What was taken back.
+    /// The retractions that were carried out.
     taken_back: Vec<TakenBack>,
     /// The partitions that are being read, while [running](run).
     topic: Option<Topic>,
@@ -254,12 +254,12 @@ impl Pipeline {
         &self.given_up
     }
 
-    /// It is served by the loop from now on: views that lack much are backfilled beside it, not before.
+    /// The source is served by the loop from now on: views that lack many records are backfilled beside it, not before.
     pub(crate) const fn begin_running(&mut self) {
         self.is_running = true;
     }
 
-    /// It is not any more. Backfills end where they are.
+    /// The loop does not serve the source any more. Backfills end where they are.
     pub(crate) async fn end_running(&mut self) {
         self.is_running = false;
         self.has_resumed = false;

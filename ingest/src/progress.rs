@@ -1,4 +1,4 @@
-//! How far long work has come, for those who watch.
+//! Progress of long work, for display.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ pub enum Task<'a> {
     Identify,
     /// Taking in files; counted in bytes of all the files of the command.
     TakeIn {
-        /// The source.
+        /// The name of the source.
         source: &'a str,
         /// The file at hand.
         file: &'a Path,
     },
     /// Taking dead letters again; counted in dead letters.
     Retry {
-        /// The source.
+        /// The name of the source.
         source: &'a str,
     },
     /// Backfilling a view from history; counted in events.
     Backfill {
-        /// The view.
+        /// The name of the view.
         view: &'a str,
     },
 }
@@ -39,8 +39,8 @@ pub struct Progress<'a> {
     pub rows: u64,
 }
 
-/// Whoever watches. It is called often and should be quick.
+/// Called with each step of progress, which is often: it should be quick.
 pub type Watch<'a> = &'a (dyn Fn(Progress<'_>) + Send + Sync);
 
-/// Nobody watches.
+/// A [`Watch`] that ignores all progress.
 pub fn unwatched(_: Progress<'_>) {}

@@ -48,7 +48,7 @@ pub struct PushPartition {
 /// it can be opened again at once.
 pub(crate) struct PushWriter {
     partition: PushPartition,
-    // In this order: the task is told to end, then waited for.
+    // In this order: the task is asked to end, then waited for.
     _stop: oneshot::Sender<()>,
     _task: Box<dyn Send + Sync>,
 }
@@ -117,7 +117,7 @@ impl PushWriter {
     }
 }
 
-/// Writes until it is told to stop. A write that fails is told to those who asked for it.
+/// Writes until it is asked to stop. The requests of a failed write get its error.
 async fn write(
     host: &Host,
     journal: &Journal,

@@ -1,4 +1,4 @@
-//! How much of a source is on its way to its views.
+//! Backpressure: limits how many records of a source are on their way to its views.
 //!
 //! Every partition has a queue for each view. A reader hands over a batch of a partition only while there is room for it, so a
 //! view that is slow in one partition holds up the reader of that partition and no other, and memory stays bounded.
@@ -138,7 +138,7 @@ impl Default for Room {
     }
 }
 
-/// A batch on its way to the views. It has arrived once the last view lets go of it: one that fell behind is not up any
+/// A batch on its way to the views. It has arrived once the last view drops it: one that fell behind is not up any
 /// more.
 pub(crate) struct InFlight {
     pub(crate) batch: Arc<Batch>,

@@ -1,4 +1,4 @@
-//! Where every source and view stands.
+//! The status of sources and views: positions, sizes and dead letters, read from the stores themselves.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::pipeline::Shared;
 use crate::pipeline::arrivals::newest_ahead;
 use crate::tally::FEW;
 
-/// Over how long the rate of a partition is told.
+/// The period over which the rate of a partition is measured.
 const RECENTLY: Span = Span::from_secs(60);
 
 /// What a status contains whose cost grows with what is stored. Without it a status takes about a second, whatever is stored.
@@ -29,7 +29,7 @@ const RECENTLY: Span = Span::from_secs(60);
 pub struct Detail {
     /// The files that were taken in: [`SourceStatus::files`].
     pub files: bool,
-    /// For each view its positions, and its sizes counted where they are estimated otherwise.
+    /// For each view its positions, and exact sizes, which are only estimated without this.
     pub exact: bool,
 }
 
@@ -38,7 +38,7 @@ impl Detail {
     pub const ALL: Self = Self { files: true, exact: true };
 }
 
-/// Where every source and view stands.
+/// The status of every source and view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Every source, by name.
@@ -47,7 +47,7 @@ pub struct Status {
     pub views: Vec<ViewStatus>,
 }
 
-/// Where a source stands.
+/// The status of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
     /// Its name.
@@ -108,13 +108,13 @@ pub struct Rejecting {
     pub events: u64,
     /// How many of them are dead letters.
     pub dead_letters: u64,
-    /// Why the latest dead letter of the partition with the most of them is one.
+    /// The reason of the latest dead letter, of the partition with the most of them.
     pub reason: String,
     /// Where that dead letter came from.
     pub place: String,
 }
 
-/// Where a partition of a source stands in the event tables.
+/// The positions of a partition of a source in the event tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PartitionStatus {
     /// The next record to commit.
@@ -139,16 +139,16 @@ impl PartitionStatus {
     }
 }
 
-/// Where a view stands in the online store.
+/// The status of a view in the online store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewStatus {
     /// Its name.
     pub view: String,
-    /// Its source.
+    /// The name of its source.
     pub source: String,
     /// The generation that answers lookups, if there is one.
     pub live: Option<Generation>,
-    /// Whether that generation is of the view as it is defined now.
+    /// Whether the live generation was made by the present definition of the view.
     pub current: bool,
     /// Whether the online store has lost that generation or a part of it. It is backfilled under another number by the next
     /// worker that looks; until then `positions` and `sizes` are empty.
@@ -161,7 +161,8 @@ pub struct ViewStatus {
 }
 
 impl Shared {
-    /// Where a source stands that is read under this version. Whatever takes it in is neither asked nor held up.
+    /// The status of a source that is read under this version. The worker that takes it in is neither asked nor
+    /// held up.
     pub(crate) async fn status(
         &self,
         feed: &SourceFeed,
@@ -252,7 +253,7 @@ async fn rejecting(
     Ok(Some(Rejecting { events, dead_letters, reason: text(0), place: text(1) }))
 }
 
-/// Where views stand in the online store, which is read once for all of them unless exact sizes are wanted.
+/// The status of views in the online store, which is read once for all of them unless exact sizes are wanted.
 pub(crate) async fn views(
     plans: &[Arc<FeaturePlan>],
     store: &dyn OnlineStore,

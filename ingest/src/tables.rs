@@ -1,8 +1,9 @@
-//! A source's event tables: what was taken in goes there in large commits, while more is taken in.
+//! A source's event tables: records are written to them in large commits, while more are read.
 //!
 //! Dead letters commit first, skipping those below that table's own position; `events` carries the positions that
 //! count. A crash in between leaves dead letters whose records are read again, and skipped there. Where Kafka has deleted the
-//! records meanwhile, the letter that tells of their loss is below that position and is not in: it is looked for by its row.
+//! records meanwhile, the dead letter of the gap is below that position and not yet in the table: it is searched for by
+//! its row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::kafka::TopicProperties;
 use crate::memory::SourceMemory;
 use crate::mutant::{Mutant, is_on};
 pub(crate) use open::is_partition;
-use open::{Conflicts, Pending, stands};
+use open::{Conflicts, Pending, position_in};
 pub(crate) use open::{Open, Since};
 
 mod open;
@@ -88,7 +89,7 @@ pub(crate) struct Landed {
     /// The partitions that others have committed part of first. Other records may have been there when they read them, so
     /// that views are restored from `events`.
     pub(crate) overtaken: BTreeSet<Partition>,
-    /// Those of them that are read again from where `events` stands.
+    /// The overtaken partitions that are read again from the position of `events`.
     pub(crate) discarded: BTreeSet<Partition>,
 }
 
@@ -150,7 +151,7 @@ impl Tables {
 
     /// Up to where `events` holds a partition.
     pub(crate) fn committed(&self, partition: Partition) -> Position {
-        stands(&self.committed, partition)
+        position_in(&self.committed, partition)
     }
 
     /// Up to where `events` holds each partition.
@@ -238,7 +239,7 @@ impl Tables {
         self.retracted
     }
 
-    /// Takes note of where `events` stands.
+    /// Records the positions of `events`.
     fn look(&mut self) {
         if let Some(open) = &self.open {
             let properties = open.events.properties();
@@ -451,8 +452,8 @@ impl Tables {
         Ok(self.open_tables().await?.events.properties().contains_key(properties::TOPIC))
     }
 
-    /// Makes sure that the events are those of this very topic. Where nobody has read any, they are from now on, from
-    /// `starts`: whether that was so.
+    /// Makes sure that the events are those of this very topic. A table without events is bound to the topic from now
+    /// on, with partitions that begin at `starts`. Returns whether that was so.
     pub(crate) async fn begin(
         &mut self,
         topic: &TopicProperties,
@@ -485,8 +486,8 @@ impl Tables {
         Ok(began)
     }
 
-    /// Names partitions that nobody has read yet, at the positions they start at. Where somebody else has named one of them
-    /// first, theirs stands.
+    /// Registers partitions that were never read, at the positions they start at. Where another worker has registered
+    /// one of them first, its position is kept.
     pub(crate) async fn start_partitions(&mut self, starts: &Positions) -> Result<(), IngestError> {
         let events = &mut self.open_tables().await?.events;
         loop {

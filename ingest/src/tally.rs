@@ -1,4 +1,4 @@
-//! What became of records: how many are events, and why the others are of no use.
+//! Counts of records: how many are events, and the reasons why the others are not.
 //!
 //! A dead letter or a null key is nothing unusual. A topic of which every record is one is a mistake, and record by
 //! record it looks the same. So records are counted together, with their reasons: what is kept is small however many
@@ -18,10 +18,11 @@ pub(crate) const FEW: u64 = 10;
 /// From the year 2000 to the year 2100, in milliseconds: where a time must lie to be a plausible event time.
 const PLAUSIBLE: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
-/// What became of some records.
+/// How many records became events, and why others did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many records there were. One that stands for records that were never read is not counted.
+    /// How many records there were. A dead letter that represents records that were never
+    /// read is not counted.
     pub records: u64,
     /// How many of them were left out as repetitions of others.
     pub repeated: u64,
@@ -147,7 +148,7 @@ impl Reasons {
         self.others + self.kinds.iter().map(|kind| kind.count).sum::<u64>()
     }
 
-    /// Those that are told apart, the most frequent ones first, then those met first.
+    /// The reasons that are counted separately, the most frequent ones first, then those met first.
     #[must_use]
     pub fn kinds(&self) -> Vec<&Reason> {
         let mut kinds: Vec<&Reason> = self.kinds.iter().collect();

@@ -1,4 +1,4 @@
-//! The whole way: partitions in, both stores out, with everything that may go wrong in between.
+//! Tests of all of ingestion, from partitions to both stores, with everything that may go wrong in between.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 

@@ -1,8 +1,8 @@
-//! One view's way into the online store: batches of events become states, a bucket at a time.
+//! The writer of one view: it applies batches of events to states and flushes them to the online store by bucket.
 //!
 //! The store keeps one position per bucket and partition. States are loaded together with that position and used only if
-//! it is the one we stand at; a flush is applied only if the bucket still stands there. Whoever stands at the stored
-//! position may write, since equal position means equal bytes: nothing is owned, and a lost race costs a reload.
+//! it is the writer's own; a flush is applied only if the bucket is still at it. Every writer whose position is the
+//! stored one may write, since equal position means equal bytes: nothing is owned, and a lost race costs a reload.
 //!
 //! Partitions do not wait for each other: each has a [writer](PartitionWriter) of its own, with its own positions and cache.
 
@@ -42,7 +42,8 @@ pub enum Advance {
     Done,
     /// A bucket is not even at the batch's first record: it has to be caught up from history first.
     Behind,
-    /// The generation is gone, does not know the partition, or a bucket has lost its position: it has to be backfilled anew.
+    /// The generation is gone, does not know the partition, or a bucket has lost its position: the view must be
+    /// backfilled again.
     Lost,
 }
 
@@ -70,8 +71,8 @@ struct Target {
 }
 
 impl ViewWriter {
-    /// Reads where a generation stands. None where it is gone, has lost a position, or is of another plan: another one must be
-    /// backfilled.
+    /// Reads the positions of a generation. None where it is gone, has lost a position, or is of another plan: another
+    /// one must be backfilled.
     ///
     /// # Errors
     /// Fails where the plan does not compile or the store fails.
@@ -164,7 +165,7 @@ impl ViewWriter {
             }
             match stored.get(&partition) {
                 None => store.add_partition(generation, partition, Position::START).await?,
-                // Somebody else may be about to add it.
+                // Another worker may be about to add it.
                 Some(_) => self.target.host.sleep(PAUSE).await,
             }
         }
@@ -214,7 +215,7 @@ impl ViewWriter {
         };
         for (partition, expected) in expected {
             let Some(buckets) = buckets(&stored, *partition) else { return Ok(Advance::Lost) };
-            // It was let go of meanwhile.
+            // The view was released meanwhile.
             let Some(writer) = self.writer(*partition) else { continue };
             let reconciled = found(writer.lock().await.reconcile(&buckets, *expected).await)?;
             if reconciled != Advance::Done {
@@ -245,7 +246,7 @@ fn buckets(stored: &Positions, partition: Partition) -> Option<Vec<Position>> {
     (0..BUCKETS).map(|bucket| buckets.get(&bucket).copied()).collect()
 }
 
-/// A generation that was dropped by somebody else is no error.
+/// A generation that another process has dropped is no error.
 fn found(outcome: Result<Advance, IngestError>) -> Result<Advance, IngestError> {
     match outcome {
         Err(IngestError::Store(StoreError::Gone(_))) => Ok(Advance::Lost),

@@ -1,9 +1,9 @@
 //! Aggregates: exact commutative monoids with one canonical byte form.
 //!
 //! Equal multisets of events give equal states and equal bytes, whatever the order, batching, tiles or restarts.
-//! Everything the engine promises rests on that law, so an aggregate that cannot keep it is not admitted.
+//! Everything the engine promises rests on that law, so an aggregate that breaks it is not offered.
 //!
-//! Each state has the same five verbs: `apply` a value, `merge` another state, `finish` into a value, `encode`,
+//! Each state has the same five operations: `apply` a value, `merge` another state, `finish` into a value, `encode`,
 //! `decode`. Nulls never reach a state.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Answers: every window of a view from an entity's tiles, walked newest to oldest.
+//! Answers: the values of all windows of a view, computed from an entity's tiles in one pass from newest to oldest.
 //!
 //! Merges only, no subtraction: a walk begins at the end of a window, and as it crosses the start, the features of
 //! that window take their value from what was merged so far. Windows with the same end share a walk, so a view whose

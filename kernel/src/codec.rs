@@ -1,7 +1,7 @@
 //! Canonical bytes: the primitives every stored state is written with.
 //!
 //! One value has exactly one encoding, and a decoder accepts nothing else: varints are minimal, counts are
-//! checked against what is left, trailing bytes are an error. That is what lets two stores be compared by bytes.
+//! checked against what is left, trailing bytes are an error. So two stores can be compared byte by byte.
 
 use std::borrow::Cow;
 

@@ -42,7 +42,7 @@ pub enum ErrorKind {
 pub enum Severity {
     /// The caller can fix it, and has been told.
     Debug,
-    /// It may pass by itself.
+    /// The condition may pass by itself.
     Warn,
     /// An operator has to act.
     Error,

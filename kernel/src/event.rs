@@ -1,11 +1,11 @@
-//! Events and their place in partitions.
+//! Events, the partitions of a source, and offsets and positions in them.
 
 use std::fmt;
 
 use crate::time::Time;
 use crate::value::Value;
 
-/// One partition of a source: an ordered, append-only run of records.
+/// One partition of a source: an ordered, append-only sequence of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
@@ -15,7 +15,7 @@ impl Partition {
     /// The one push partition of a source: events sent to the ingest service.
     pub const PUSH: Self = Self(-2);
     /// The list of a source's retractions. It has no events: states are begun at a position in it, and stay there. States
-    /// that stand before its end hold rows that were taken back since.
+    /// at a position before its end hold rows that were taken back since.
     pub const RETRACTIONS: Self = Self(-3);
 }
 

@@ -1,4 +1,4 @@
-//! Keys as bytes: how an entity is named in stores and compared.
+//! Entity keys as bytes: the form in which stores keep and compare them.
 
 use std::fmt;
 
@@ -49,7 +49,8 @@ impl EntityKey {
         &self.0
     }
 
-    /// Which of `buckets` groups of entities it belongs to: the same on every machine and for ever.
+    /// Which of `buckets` groups of entities the key belongs to. The same on every machine and in every version: stored
+    /// states depend on it.
     #[must_use]
     pub fn bucket(&self, buckets: u16) -> u16 {
         (xxh3_64(&self.0) % u64::from(buckets.max(1))) as u16
@@ -78,7 +79,7 @@ mod tests {
         assert_ne!(EntityKey::encode(&[Value::Int64(42)]), EntityKey::encode(&[Value::string("42")]));
     }
 
-    /// That they never change is for the golden file to say.
+    /// The golden file checks that buckets never change.
     #[test]
     fn entities_spread_over_all_buckets() {
         let bucket =

@@ -1,4 +1,5 @@
-//! Layouts of states: how far their tiles have grown, and the cells of time by which they are in parts.
+//! Layouts of states: up to which instant tiles are coarsened, and how a large state is split into parts by cells of
+//! time.
 
 use crate::time::{Span, Time};
 

@@ -1,9 +1,9 @@
-//! What a feature *means*.
+//! The semantics of features: what value a feature has, as pure functions.
 //!
 //! Everything that decides a value is here, once: how a record becomes an event ([`source`]), [`time`], [`window`]s, [`visibility`], [`aggregate`]s, tiles
 //! ([`state`]), the compiled [`plan`], whole [`answer`]s, and the canonical bytes of state ([`codec`]). Engines
-//! carry it out; they never decide it again. The [`oracle`] says the same a second time, slowly and obviously, and
-//! tests hold the two together.
+//! call it and have no rules of their own. The [`oracle`] computes the same values in the simplest way, and tests
+//! compare the two.
 //!
 //! This crate must never contain I/O, async, clocks, Kafka, Redis, gRPC, DataFusion or definition syntax. Of Arrow
 //! it knows arrays and schemas only.

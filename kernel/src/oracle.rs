@@ -1,7 +1,7 @@
-//! The oracle: what an answer is, said slowly and obviously.
+//! The oracle: answers computed in the simplest way, as a reference for tests.
 //!
 //! No tiles, no state, no incremental anything: take the events a question sees, keep those in the window, compute
-//! each aggregate from its definition with big rationals. Tests hold the engine against it, bit for bit.
+//! each aggregate from its definition with big rationals. Tests compare the engine with it, bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! States in parts, so that a store writes what has changed of a large state and not all of it.
 //!
-//! A state is one string of bytes: its first part, and then its other parts by ascending number. Which parts there are,
-//! and what is in them, [`PartitionState`](crate::PartitionState) decides; a store keeps them apart, and gives the whole back.
+//! A state is one string of bytes: its first part, and then its other parts by ascending number.
+//! [`PartitionState`](crate::PartitionState) decides which parts there are and what is in them; a store keeps them
+//! apart, and gives the whole back.
 
 /// A write of one state: the parts that have changed, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,19 +11,20 @@ pub struct StateChange {
     pub first: Vec<u8>,
     /// Other parts by ascending number, each once; none removes the part.
     pub parts: Vec<(i64, Option<Vec<u8>>)>,
-    /// What becomes of parts that are not named here.
+    /// What to do with parts that are not named here.
     pub rest: Rest,
 }
 
-/// What becomes of parts of a state that a [`StateChange`] does not name.
+/// What to do with parts of a state that a [`StateChange`] does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// They are removed: this is the whole state, whatever is stored.
+    /// The other parts are removed: this is the whole state, whatever is stored.
     Removed,
     /// The writer knows that nothing but a first part was stored, if anything. This is the whole state, and a store need not
     /// look for other parts.
     Absent,
-    /// They stay as they are. Where the state is not stored any more, nothing may be written: it has to be given whole.
+    /// The other parts stay as they are. Where the state is not stored any more, nothing may be written: the caller
+    /// must give it whole.
     Kept,
 }
 

@@ -114,7 +114,7 @@ pub enum PlanError {
     /// The aggregate does not take such an input.
     #[error("feature {feature}: {function} does not take {given}; it takes {takes}")]
     Input {
-        /// The feature.
+        /// The name of the feature.
         feature: String,
         /// Its aggregate.
         function: &'static str,
@@ -132,7 +132,7 @@ pub enum PlanError {
     /// The key is empty or of a type that keys cannot have.
     #[error("view {view}: a key is one or several of int64, string, bool, timestamp")]
     Key {
-        /// The view.
+        /// The name of the view.
         view: String,
     },
 }
@@ -187,7 +187,7 @@ impl Deref for FeaturePlan {
 }
 
 impl FeaturePlan {
-    /// How long before the newest arrival a question may be asked about, unless a view says otherwise.
+    /// How long before the newest arrival a question may be asked about, unless a view sets another length.
     pub const DEFAULT_TIME_TRAVEL: Span = Span::from_secs(10);
 
     /// Compiles a view: finds the states its features share, orders its windows, takes its fingerprint.
@@ -242,7 +242,7 @@ impl FeaturePlan {
         self.states[layout as usize - 1]
     }
 
-    /// The same for a generation that is begun by this version.
+    /// The fingerprint of a generation that is begun by this version.
     #[must_use]
     pub fn new_generation_fingerprint(&self) -> Fingerprint {
         self.generation_fingerprint(Layout::default())

@@ -1,7 +1,7 @@
 //! Replay: the answers of a training set, from the same state that lookups are answered from.
 //!
 //! Events of one entity enter in the order in which they become visible, and each question asks the state at its
-//! turn. What is trained on is therefore computed by the code that serves.
+//! turn. So training values are computed by the same code as lookups, and cannot differ from them.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::visibility::Visibility;
 /// What a training row asks about one entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
-    /// The label time.
+    /// The label time: the instant that the label asks about.
     pub at: Time,
-    /// What the logged lookup had seen, for [`Visibility::AsServed`]; unused otherwise.
+    /// What the logged lookup had seen, for [`Visibility::AsServed`]; unused for the others.
     pub last: BTreeMap<Partition, Offset>,
-    /// Whether the logged lookup did not answer the view, for [`Visibility::AsServed`]; unused otherwise.
+    /// Whether the logged lookup did not answer the view, for [`Visibility::AsServed`]; unused for the others.
     pub too_early: bool,
 }
 

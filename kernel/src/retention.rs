@@ -35,7 +35,7 @@ impl Retention {
         Some(Self { since, span: sum(least(plan)?, ahead) })
     }
 
-    /// The same for `by` longer.
+    /// A retention that is longer by `by`.
     #[must_use]
     pub fn longer(self, by: Span) -> Self {
         Self { span: sum(self.span, by), ..self }

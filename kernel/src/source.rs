@@ -283,10 +283,10 @@ impl Rejection {
 }
 
 impl SourcePlan {
-    /// How far an event may be ahead of its arrival, unless the source says otherwise.
+    /// The default of how far an event may be ahead of its arrival.
     pub const DEFAULT_MAX_AHEAD: Span = Span::from_secs(60);
 
-    /// How far an arrival may be ahead of the receipt of its record, unless the source says otherwise: clocks of
+    /// The default of how far an arrival may be ahead of the receipt of its record: clocks of
     /// machines that are kept right differ by less.
     pub const DEFAULT_MAX_ARRIVAL_AHEAD: Span = Span::from_secs(60);
 
@@ -424,7 +424,7 @@ impl SourcePlan {
             self.optional.iter().for_each(|field| out.bytes(field.as_bytes()));
         }
         if let Some(bound) = self.max_arrival_ahead.filter(|bound| self.is_bounded_anew(*bound)) {
-            // No optional field has an empty name: this is told apart from what may stand before it.
+            // No optional field has an empty name: this is told apart from what may come before it.
             out.bytes(b"");
             out.varint(bound.millis() as u64);
         }

@@ -1,4 +1,4 @@
-//! The closed form of a tile: in which span of event time an event lives, given what has arrived.
+//! The span of event time of the tile that an event belongs to, given the newest arrival, in closed form.
 //!
 //! Tiles are fine near `at` and grow coarser with age, never so coarse that an edge of a window, older or newer, could
 //! fall inside one. [`Grid`] says how coarse: it is a pure function of the plan's windows and of an instant that is not after

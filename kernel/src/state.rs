@@ -174,7 +174,7 @@ impl PartitionState {
         Self::default()
     }
 
-    /// The same in this layout, which it keeps.
+    /// An empty state in this layout, which it keeps.
     #[must_use]
     pub fn with_layout(layout: Layout) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Tokens: what a lookup saw, so that training can see the same again.
+//! Tokens: which events a lookup saw. With the tokens, a training set can be computed from exactly the same events.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,10 +44,10 @@ pub struct Token {
 /// Why a text is no token.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
-    /// It does not start like one.
+    /// The text does not start like a token.
     #[error("not a token: tokens start with `{WHOLE}` or `{PARTIAL}`")]
     Foreign,
-    /// It is cut short, or has been changed, or has characters that none has.
+    /// The text is cut short, was changed, or has characters that no token has.
     #[error("the token is cut short or altered")]
     Damaged,
 }

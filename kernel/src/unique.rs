@@ -1,4 +1,4 @@
-//! Records that were sent more than once.
+//! Repetitions: records that a producer has sent more than once, which must count once.
 //!
 //! A source can name a field that holds an id. Of the records of a partition that have the same id within a span of
 //! arrival time, the first that is an event counts, and the others are repetitions: they are neither events nor dead letters.

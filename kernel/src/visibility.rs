@@ -1,4 +1,4 @@
-//! Visibility: which events a training question sees.
+//! Visibility: which events a row of a training set may see, by their arrival.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 /// Which events a question about `at` sees. Whatever the visibility, their event time is before `at`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Visibility {
-    /// Those that had also arrived: `arrival time <= at`. What a store without delay would have answered.
+    /// Events that had also arrived: `arrival time <= at`. What a store without delay would have answered.
     #[default]
     AsKnown,
-    /// All of them: the ideal, with hindsight.
+    /// All events: the ideal, with hindsight.
     EventTime,
-    /// Those one logged lookup had seen, named by its [token](crate::token::Token).
+    /// Events that one logged lookup had seen, named by its [token](crate::token::Token).
     AsServed,
 }
 

@@ -1,8 +1,8 @@
-//! The bytes that are stored for ever: layout 1 of a state, fingerprints, a source's version, buckets and tokens,
-//! byte by byte.
+//! The bytes that stores keep and that must never change: layout 1 of a state, fingerprints, a source's version,
+//! buckets and tokens, byte by byte.
 //!
 //! A change here is a change of format: it needs a new version byte and the old one still read, not a new golden
-//! file. `UPDATE_EXPECT=1` rewrites the file all the same, for the day when that is what is wanted.
+//! file. `UPDATE_EXPECT=1` rewrites the file all the same, for a change of format on purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
-//! What ingestion asks of the place where event tables are kept, and of one table there.
+//! The traits through which ingestion uses event tables: of the storage that holds them, and of one table.
 //!
-//! [`Location`] with [`EventTable`] is the real one. The simulation (`tests/simulation`) has another, in memory, which
-//! follows the same rules and adds faults.
+//! [`Location`] and [`EventTable`] implement them on disk. The simulation (`tests/simulation`) has another, in memory,
+//! which follows the same rules and adds faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

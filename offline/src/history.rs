@@ -1,6 +1,6 @@
-//! A table's events as one view sees them: entity by entity, each entity's in order.
+//! The events of a table as one view sees them, grouped by entity and ordered within each entity.
 //!
-//! Data files are read and evaluated side by side, rows that the view keeps out or nobody asks about are dropped,
+//! Data files are read and evaluated side by side, rows that the view filters out or no label asks about are dropped,
 //! and the rest is sorted by entity, event time, partition and offset; the sort spills. In memory at once are the sort's
 //! allowance and the events of one entity.
 
@@ -47,7 +47,7 @@ pub enum HistoryError {
     /// The view's expressions do not compile: its plan was not made by a registry.
     #[error("view {view} cannot be evaluated: {source}")]
     View {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// What is wrong.
         source: ExprError,
@@ -55,7 +55,7 @@ pub enum HistoryError {
     /// The events could not be read, evaluated or sorted.
     #[error("cannot read the events of view {view}: {source}")]
     Read {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// What went wrong.
         source: Box<DataFusionError>,
@@ -95,7 +95,7 @@ fn is_out_of_memory(error: &DataFusionError) -> bool {
 /// One entity and its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityEvents {
-    /// The entity.
+    /// The key of the entity.
     pub key: EntityKey,
     /// Its events that pass the view's filter, by event time, partition and offset.
     pub events: Vec<Event>,
@@ -334,7 +334,7 @@ fn widen_to(times: &Mutex<Option<TimeRange>>, batch: &RecordBatch) {
     *times = Some(TimeRange { start: known.start.min(start), end: known.end.max(end) });
 }
 
-/// The rows that the view sees and somebody asks about, with the columns of `schema`.
+/// The rows that the view sees and a label asks about, with the columns of `schema`.
 fn kept(
     schema: &SchemaRef,
     batch: &RecordBatch,

@@ -1,4 +1,4 @@
-//! Files of rows as they lie in folders: what their names say, and how they are opened.
+//! Input files: which format and compression a file name means, and how a file is opened.
 //!
 //! Events and labels come in the same files, so there is one rule for both: which endings are read, what is compressed,
 //! which files a path selects, and how Parquet is opened such that no instant becomes another.

@@ -1,8 +1,8 @@
 //! Event tables and the training-set engine.
 //!
-//! * [`table`]: per source `events` and `dead_letters`, Parquet under Delta Lake: the one truth, from which anything
-//!   can be rebuilt. Rows and the positions of the partitions they came from are committed together.
-//! * [`input`]: files of rows as people have them, of events and of labels.
+//! * [`table`]: per source `events` and `dead_letters`, Parquet under Delta Lake: the source of truth, from which
+//!   everything else can be rebuilt. Rows and the positions of the partitions they came from are committed together.
+//! * [`input`]: files of events and of labels, in the formats that users have.
 //! * [`history`]: a table's events as one view sees them, entity by entity, in bounded memory.
 //! * [`training`]: label files in, training sets out. What a value *is* comes from `tidemark_kernel::replay`,
 //!   called in `training::answers` and nowhere else.
@@ -10,7 +10,7 @@
 //! This crate must never contain an aggregate of its own, a clock, or anything of Redis. Types of Delta stay inside
 //! [`table`].
 //!
-//! [`OfflineStore`] and [`OfflineTable`] are what ingestion asks of all that.
+//! [`OfflineStore`] and [`OfflineTable`] are the traits through which ingestion uses this crate.
 //!
 //! Reading order: [`location`], [`table::layout`], [`table`], [`history`], [`training`].
 

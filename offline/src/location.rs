@@ -1,4 +1,4 @@
-//! Where event tables live.
+//! The location of event tables, as settings name it.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::table::storage::{LocalDisk, Storage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location(PathBuf);
 
-/// The text names no place that event tables can live in.
+/// The text names no location that can hold event tables.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("event tables cannot be kept at `{given}`: {reason}")]
 pub struct LocationError {

@@ -1,9 +1,9 @@
 //! Event tables: every accepted event of a source, and every dead letter, in Parquet under Delta Lake.
 //!
-//! A commit holds rows *and* the positions that its partitions stand at with them, so that a crash can neither lose nor
+//! A commit holds rows *and* the positions of its partitions after them, so that a crash can neither lose nor
 //! double a row. Delta does not check positions: [`EventTable::append`] does, before the first try and after every
 //! lost race. Data files are written before the commit that names them; what a crash leaves behind is an orphan
-//! that nobody reads, and [`EventTable::vacuum`] removes it.
+//! that no reader sees, and [`EventTable::vacuum`] removes it.
 //!
 //! Everything that a table reads or writes goes through one `Storage`, which knows where the table is.
 //!
@@ -14,7 +14,7 @@
 //! <source>/dead_letters/      every rejected record           (positions of its own)
 //! ```
 //!
-//! Room is left for what is not here yet, each a folder beside these: `<source>/by_<entity>` (a copy clustered by
+//! Folders beside these are reserved for later versions: `<source>/by_<entity>` (a copy clustered by
 //! entity hash and sorted by entity and event time, which training would read together with the tail of `events`
 //! that it does not cover), `features/<view>` and `served/<service>`. [`History`](crate::History) is the only
 //! reader that would learn of the clustered copy.
@@ -66,7 +66,7 @@ pub use remove::Places;
 pub use retract::Retraction;
 pub use statistics::PartitionStatistics;
 
-/// Where partitions stand: the next offset of each. A partition that is not named stands at its start.
+/// Positions of partitions: the next offset of each. A partition that is not named is at its start.
 pub type Positions = BTreeMap<Partition, Position>;
 
 /// A commit that is in.
@@ -210,7 +210,8 @@ impl EventTable {
         self.log.version()
     }
 
-    /// Where each partition stands, as this handle has seen it. A partition that was neither moved nor started is not named.
+    /// The position of each partition, as this handle has seen it. A partition that was neither moved nor started is
+    /// absent.
     #[must_use]
     pub fn positions(&self) -> &Positions {
         self.log.positions()
@@ -245,13 +246,14 @@ impl EventTable {
     /// Appends rows and moves partitions in one commit: all of it is in, or nothing.
     ///
     /// `rows` have the columns of [`schema`](Self::schema) and are in order of offset partition by partition; there may be none.
-    /// `from` is where the caller believes the partitions to stand that these rows, and `to`, move on; one that it does not
-    /// name, at its start. Where rows depend on which others were taken back, `from` also names [`Partition::RETRACTIONS`].
+    /// `from` holds the positions that the caller expects of the partitions that these rows, and `to`, move on; a
+    /// partition that `from` does not name is expected at its start. Where rows depend on which others were taken back,
+    /// `from` also names [`Partition::RETRACTIONS`].
     /// `epochs` are the leader epochs that the rows were read at, where any are known: an epoch belongs to what was read up to
     /// `to`, and that of a partition which is not named stays as it is.
     ///
     /// # Errors
-    /// [`TableError::Behind`] where one of the partitions does not stand at `from`, [`TableError::Superseded`] where the
+    /// [`TableError::Behind`] where one of the partitions is not at `from`, [`TableError::Superseded`] where the
     /// source has another version than the one to [work under](Self::work_under): nothing was written. After any
     /// other error the commit may be in where the table could not be read afterwards, or there were no rows; the next `append`
     /// finds out, by losing the race against it.
@@ -322,11 +324,11 @@ impl EventTable {
         self.check_version()?;
         self.check_columns().await?;
         let expected = |partition| from.get(partition).copied().unwrap_or(Position::START);
-        let stands = |partition: &Partition| match *partition {
+        let current = |partition: &Partition| match *partition {
             Partition::RETRACTIONS => retract::retracted(self.properties()),
             _ => self.log.positions().get(partition).copied().unwrap_or(Position::START),
         };
-        if from.keys().chain(to.keys()).all(|partition| stands(partition) == expected(partition)) {
+        if from.keys().chain(to.keys()).all(|partition| current(partition) == expected(partition)) {
             return Ok(());
         }
         Err(self.behind())

@@ -1,8 +1,8 @@
-//! Training sets: what each feature was worth at each label's instant.
+//! Training sets: the value of each feature at the instant of each label, from events before it only.
 //!
-//! Labels are read whole, from files or memory; every row comes out, once, in its order. View by view, the labels' entities are met with
-//! their events ([`History`]) and answered by the kernel (`answers`). Memory holds the labels, their answers in
-//! columns, the sort's allowance and the events of a few entities; never the table.
+//! Labels are read whole, from files or memory; every row comes out, once, in its order. View by view, the labels'
+//! entities are joined with their events ([`History`]) and answered by the kernel (`answers`). Memory holds the labels,
+//! their answers in columns, the sort's allowance and the events of a few entities; never the table.
 //!
 //! Columns of the result: the labels' as their files have them, then `view.feature_window` in the service's order, then
 //! derived features by their bare name. With statuses, then `<feature>__status` for each feature (as in

@@ -1,5 +1,5 @@
-//! The one file in which this engine touches what a plan means: states are decoded, the instant is resolved, the
-//! kernel answers, and the token says what was seen.
+//! The one file in which lookups use the semantics of a plan: states are decoded, the instant is resolved, the kernel
+//! answers, and the token records which events were seen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,9 +38,9 @@ pub struct RowAnswer {
 /// Which instant a row is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instant {
-    /// This one or none.
+    /// This instant or no answer.
     At(Time),
-    /// This one, or the row's horizon where that is a little later.
+    /// This instant, or the row's horizon where that is a little later.
     NotBefore(Time),
 }
 

@@ -1,4 +1,4 @@
-//! Damaged entities in the log: each once, since one may be asked about a thousand times a second.
+//! Logs damaged entities, each once, since one may be asked about a thousand times a second.
 
 use std::collections::BTreeSet;
 

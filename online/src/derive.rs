@@ -1,4 +1,4 @@
-//! Derived features: all rows of a call as one batch.
+//! Derived features, evaluated for all rows of a call as one batch.
 
 use tidemark_expr::{DerivedEvaluator, EvaluateError, Operand};
 use tidemark_kernel::answer::Status;

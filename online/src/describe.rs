@@ -1,4 +1,4 @@
-//! Services described: what a lookup must name, and what it answers.
+//! Descriptions of services: which keys and request fields a lookup must name, and which features it returns.
 
 use tidemark_kernel::service::{ServiceFeature, ServicePlan, ServiceView};
 use tidemark_proto::serving::v1;

@@ -30,7 +30,7 @@ pub enum LookupError {
     /// A row names something that the service does not ask for.
     #[error("row {row} names `{name}`, which is no key and no request field of service `{service}`")]
     UnknownName {
-        /// The service.
+        /// The name of the service.
         service: String,
         /// The row, counted from 0.
         row: usize,
@@ -42,7 +42,7 @@ pub enum LookupError {
     /// A row lacks a key or a request field.
     #[error("row {row} lacks the {role} `{name}` ({ty}) of service `{service}`")]
     Missing {
-        /// The service.
+        /// The name of the service.
         service: String,
         /// The row, counted from 0.
         row: usize,
@@ -78,7 +78,7 @@ pub enum LookupError {
     /// The request is not of the form that the protocol has.
     #[error("the request cannot be read: {reason}")]
     Malformed {
-        /// Why.
+        /// The reason, as part of the message.
         reason: String,
         /// What is expected, where the reason leaves it open.
         help: Option<&'static str>,
@@ -124,19 +124,19 @@ pub enum LookupError {
     /// A view has no live state yet.
     #[error("view `{view}` is being backfilled and cannot be looked up yet")]
     Backfilling {
-        /// The view.
+        /// The name of the view.
         view: String,
     },
     /// A view's live state, or the part of it that was asked for, is gone from the store.
     #[error("the state of view `{view}` is lost from the online store")]
     Lost {
-        /// The view.
+        /// The name of the view.
         view: String,
     },
     /// A view's live state belongs to another definition.
     #[error("the definition of view `{view}` is being applied (asked for {wanted}, live is {live})")]
     Applying {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// The fingerprint of the service's plan.
         wanted: Fingerprint,
@@ -149,9 +149,9 @@ pub enum LookupError {
     /// The derived features could not be evaluated at all.
     #[error("the derived features of service `{service}` cannot be evaluated: {source}")]
     Derived {
-        /// The service.
+        /// The name of the service.
         service: String,
-        /// Why.
+        /// What is wrong with the expression.
         source: EvaluateError,
     },
 }
@@ -179,7 +179,7 @@ pub enum RowError {
     partition.map(|partition| format!(", partition {partition},")).unwrap_or_default()
 )]
 pub struct Damage {
-    /// The view.
+    /// The name of the view.
     pub view: String,
     /// The entity's key as `name=value`.
     pub entity: String,
@@ -195,7 +195,7 @@ pub enum DamageReason {
     /// The store's own checksum.
     #[error("it does not match its checksum")]
     Checksum,
-    /// It is not what a store writes, which says what it is.
+    /// The bytes are no state, as this message says.
     #[error("{0}")]
     Foreign(String),
     /// Its bytes are no state of the plan.

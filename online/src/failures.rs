@@ -1,5 +1,5 @@
-//! Calls that failed as a whole, in the log. What needs attention is logged now and then: a server that does not respond
-//! fails a thousand calls a second.
+//! Logs calls that failed as a whole. Failures that need attention are logged at most once in a while: a server that
+//! does not respond fails a thousand calls a second.
 
 use tidemark_kernel::error::{ErrorKind, Explain, Severity};
 use tidemark_kernel::time::Time;

@@ -61,7 +61,7 @@ const RETRY_AFTER: &str = "1";
 /// How many bytes are parsed on the thread that answers. A longer body takes a while, and other calls are answered meanwhile.
 const SHORT_BODY: usize = 64 << 10;
 
-/// Another part of the process, which tells of itself together with this crate.
+/// Another part of the process, whose readiness and metrics are served together with those of this crate.
 #[derive(Clone)]
 pub struct Part {
     /// Its metrics, in Prometheus' text form.

@@ -1,8 +1,8 @@
-//! The lookup service: what are this entity's features now, or a moment ago?
+//! The lookup service: the features of entities now, or at a recent instant.
 //!
 //! [`Lookups`] answers from the online state of an [`OnlineStore`](tidemark_store::OnlineStore) for a set of
-//! services that can be swapped while it runs; [`grpc`] and [`http`] are two ways to ask it. The values are the
-//! kernel's: this crate reads states, hands them over and says what it saw.
+//! services that can be swapped while it runs; [`grpc`] and [`http`] serve it. The values are the
+//! kernel's: this crate reads states, passes them to the kernel and returns the answers with their tokens.
 //!
 //! Read in this order:
 //! * [`served`]: a service made ready to be looked up, and what a question must name;

@@ -1,4 +1,4 @@
-//! Ports.
+//! Opening the ports that are listened on.
 
 use std::borrow::Cow;
 use std::io;
@@ -19,7 +19,7 @@ pub enum ServeError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The gRPC server stopped.

@@ -35,7 +35,7 @@ pub struct RowField {
     pub name: String,
     /// Its type.
     pub ty: Type,
-    /// Whether it is part of a view's key; otherwise it is a request field.
+    /// True for a part of a view's key, false for a request field.
     pub is_key: bool,
 }
 
@@ -43,9 +43,9 @@ pub struct RowField {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("service `{service}` cannot be served: {source}")]
 pub struct DefinitionError {
-    /// The service.
+    /// The name of the service.
     pub service: String,
-    /// Why.
+    /// What is wrong with the expression.
     pub source: ExprError,
 }
 

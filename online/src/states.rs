@@ -1,4 +1,5 @@
-//! From entities to their stored states: of the right meaning or not at all.
+//! Reads the stored states of entities, and only from a generation that was made by the plan of the service: states of
+//! another plan would give wrong values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ const TRIES: usize = 5;
 
 /// Where the states of views are: in the store's live generations, or in the ones that these replaced.
 ///
-/// Views change one by one, services all at once. So whoever still serves the definitions of before goes on with the
+/// Views change one by one, services all at once. So a service that still has the earlier definitions goes on with the
 /// generation that was live for them, which is kept for a while after it was replaced. It is written no more: its states
 /// are those of one instant, and so is the token that comes with them.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl States {
         self.current_or_replaced(plan, live)
     }
 
-    /// The same where the live generation is known.
+    /// As [`generation`](Self::generation), where `live` is the live generation of the view.
     fn current_or_replaced(
         &self,
         plan: &FeaturePlan,

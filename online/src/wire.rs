@@ -30,7 +30,7 @@ fn row(index: usize, row: v1::Row) -> Result<Row, LookupError> {
     row.values.into_iter().map(read).collect()
 }
 
-/// A wire value that stands for no scalar.
+/// A wire value that is no scalar.
 struct Unreadable {
     given: &'static str,
     expected: &'static str,

@@ -1,4 +1,4 @@
-//! What each protocol calls an [`ErrorKind`]: the one table for lookups and pushes.
+//! The code of each [`ErrorKind`] in each protocol: one table for lookups and pushes.
 
 use tidemark_kernel::ErrorKind;
 use tonic::Code;

@@ -2,7 +2,7 @@
 //! description of HTTP routes, [`media`]: what HTTP bodies are in, and [`prometheus`]: the text format of metrics.
 //!
 //! The files lie in `proto/`, the code in `src/generated/`; both are checked in, so that a build needs no compiler
-//! for them. `cargo xtask generate` writes the code anew, `cargo xtask generate --check` fails where it is stale.
+//! for them. `cargo xtask generate` writes the code again, `cargo xtask generate --check` fails where it is stale.
 //!
 //! This crate must never contain a conversion of values: each server and client converts wire types to kernel types itself.
 

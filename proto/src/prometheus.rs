@@ -1,4 +1,4 @@
-//! The text format of Prometheus: `name{label="value"} number`, one a line, under two lines that tell of the metric.
+//! The text format of Prometheus: `name{label="value"} number`, one a line, under two lines that describe the metric.
 //!
 //! Each process answers the texts of its parts one after the other, so a text has no end mark, and its counters are
 //! named as a whole (`…_total`): it is format 0.0.4, not OpenMetrics.

@@ -22,7 +22,7 @@ use crate::truth::ServiceAnswer;
 pub struct Label {
     /// A value for each key and request field.
     pub asked: BTreeMap<String, Value>,
-    /// The label time.
+    /// The label time: the instant that the label asks about.
     pub at: Time,
     /// The token of the lookup it belongs to, for `as_served`.
     pub token: Option<Token>,

@@ -1,4 +1,4 @@
-//! What shows that Tidemark keeps its promise.
+//! Checks of Tidemark's guarantees, on examples and on real stores.
 //!
 //! * [`scenario`]: Markdown files of events and expectations, run by every engine;
 //! * [`verify`](mod@verify): the online state rebuilt from the event tables and compared byte for byte;

@@ -22,7 +22,7 @@ pub enum WriteError {
     /// Its rows could not be written as Parquet.
     #[error("cannot write {}: {source}", path.display())]
     Parquet {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What went wrong.
         source: ParquetError,

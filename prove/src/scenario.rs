@@ -35,7 +35,7 @@ use script::Script;
 /// A place in a file, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CellPlace {
-    /// The line.
+    /// The number of the line, from 1.
     pub line: usize,
     /// The column in characters.
     pub column: usize,
@@ -45,7 +45,7 @@ pub struct CellPlace {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{}:{}:{}: {message}", file.display(), place.line, place.column)]
 pub struct ScenarioError {
-    /// The file.
+    /// The path of the file.
     pub file: PathBuf,
     /// Where.
     pub place: CellPlace,
@@ -79,7 +79,7 @@ impl Explain for ScenarioError {
 /// Why a scenario could not be run to its end.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// It is not written as scenarios are.
+    /// The file is not a valid scenario.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A file or folder could not be used.
@@ -170,7 +170,7 @@ impl Update {
 /// A scenario that was run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Its file.
+    /// The path of its file.
     pub file: PathBuf,
     /// Its first heading.
     pub title: String,

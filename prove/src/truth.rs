@@ -1,4 +1,4 @@
-//! The oracle asked about whole services: what lookups and training sets are held against.
+//! The oracle for whole services, with which lookups and training sets are compared.
 //!
 //! It knows every event of a view with its inputs, and answers from all of them each time: no tiles, no state.
 

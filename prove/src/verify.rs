@@ -40,7 +40,7 @@ mod tests;
 
 use tables::Tables;
 
-/// For how long to wait for an event table, unless told otherwise. An ingestion commits every few seconds.
+/// The default of how long to wait for an event table. An ingestion commits every few seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to verify.
@@ -89,7 +89,7 @@ pub struct Verified {
 /// A state, or an answer from it, that is not what the events say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The view.
+    /// The name of the view.
     pub view: String,
     /// The entity as `name=value`, its parts joined by commas.
     pub entity: String,
@@ -134,7 +134,7 @@ pub enum VerifyError {
     /// A view's live state belongs to another definition.
     #[error("the live state of view {view} belongs to version {live}, not to {wanted}")]
     Foreign {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// The version of the state.
         live: Fingerprint,
@@ -146,23 +146,23 @@ pub enum VerifyError {
         "view {view} has applied partition {partition} up to {applied}, but the event table of {source_name} ends at {held}"
     )]
     Behind {
-        /// The view.
+        /// The name of the view.
         view: String,
-        /// Its source.
+        /// The name of its source.
         source_name: String,
         /// The partition.
         partition: Partition,
-        /// Where the store stands.
+        /// The position of the store.
         applied: Position,
-        /// Where the table stands.
+        /// The position of the table.
         held: Position,
     },
     /// The plan of a view's source is missing.
     #[error("view {view} reads source {name}, whose plan is missing")]
     Source {
-        /// The view.
+        /// The name of the view.
         view: String,
-        /// The source.
+        /// The name of the source.
         name: String,
     },
 }
@@ -267,7 +267,7 @@ struct View<'r> {
     generation: Generation,
     /// Of its states.
     layout: Layout,
-    /// Where the generation stood before its states were read.
+    /// The positions of the generation before its states were read.
     positions: tidemark_store::Positions,
 }
 
@@ -286,7 +286,7 @@ impl<'r> View<'r> {
         Ok(Self { request, plan, generation, layout, positions })
     }
 
-    /// Where each partition stands of which this bucket has a position.
+    /// The bucket's position in each partition, where it has one.
     fn standing(&self, bucket: u16) -> Positions {
         let of_bucket = |(partition, buckets): (&Partition, &BTreeMap<u16, Position>)| {
             Some((*partition, *buckets.get(&bucket)?))
@@ -296,7 +296,7 @@ impl<'r> View<'r> {
         standing
     }
 
-    /// Where the bucket stands that is furthest, for each partition.
+    /// For each partition, the position of the bucket that is furthest.
     fn reached(&self) -> Positions {
         let all: Vec<Positions> = (0..BUCKETS).map(|bucket| self.standing(bucket)).collect();
         furthest(&all)

@@ -1,4 +1,4 @@
-//! What every online store owes: [`OnlineStore`] and the types it speaks.
+//! The contract of every online store: [`OnlineStore`] and the types of its calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -64,16 +64,15 @@ pub const BUCKETS: u16 = 16;
 /// A state is forgotten with all of its parts, and a write of any of them counts for all. A write that keeps parts of a
 /// state that was forgotten is [`FlushOutcome::Incomplete`]: the parts that it does not give are lost to the store.
 ///
-/// # Whose states they are
-/// The states of a source's views were made from one history: one `events` table, whose id moves with it.
-/// [`claim_history`](Self::claim_history) records that id for the source, where none is recorded, and refuses any other. So two
-/// deployments that name the same store never take each other's states for their own. A store that has lost its
-/// data has lost what it recorded too, and the next to claim it backfills it.
+/// # Histories The states of a source's views were made from one history: one `events` table, whose id moves with it.
+/// [`claim_history`](Self::claim_history) records that id for the source, where none is recorded, and refuses any
+/// other. So two deployments that name the same store never read each other's states as their own. A store that has
+/// lost its data has lost the recorded id too, and the next worker that claims it backfills it.
 ///
 /// # Lost replies
 /// Every call may be repeated. If the reply to a flush is lost, or its future dropped, it may or may not have been
 /// applied: the second try then answers [`FlushOutcome::At`] the position `to`, which means done. Equal position
-/// means equal bytes, so there are no owners, epochs or leases: whoever stands at the stored position may write.
+/// means equal bytes, so there are no owners, epochs or leases: every writer at the stored position may write.
 ///
 /// # Errors
 /// Any method may fail with [`StoreError::InUse`], [`Newer`](StoreError::Newer), [`Corrupt`](StoreError::Corrupt),
@@ -86,7 +85,7 @@ pub const BUCKETS: u16 = 16;
 #[async_trait]
 pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// The states of `keys` for `partition`, in the order of `keys`, with the bucket's position for that partition, all as of one
-    /// instant. Use the states only if the position is the one you stand at.
+    /// instant. Use the states only if the position is your own.
     ///
     /// # Errors
     /// [`StoreError::Misplaced`] if a key lies in another bucket.
@@ -103,8 +102,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     /// then is anything of it written.
     ///
     /// A state that is given whole replaces what is stored ([`Rest::Removed`]), and a write of none deletes a state, each
-    /// with all parts. [`Rest::Absent`] is the same where no other parts are stored. Where some are, which the caller says
-    /// is not so, what is read afterwards is not specified.
+    /// with all parts. [`Rest::Absent`] is the same where no other parts are stored. If there are some, although the
+    /// caller says that there are none, later reads are unspecified.
     ///
     /// A flush with `from == to` is allowed: it writes states and moves nothing. A backfill uses it to bring a bucket's
     /// states in several pieces before the one that moves the position; a test uses it to plant a wrong state.
@@ -130,7 +129,7 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     ) -> Result<Vec<EntityLookup>, StoreError>;
 
     /// Every position of a generation. A partition that lacks one of the [`BUCKETS`] buckets has lost it: the generation
-    /// cannot be continued, drop it and backfill anew.
+    /// cannot be continued, drop it and backfill again.
     async fn positions(&self, generation: &Generation) -> Result<Positions, StoreError>;
 
     /// As [`positions`](Self::positions), for these partitions only. A worker reads few of the partitions of a large topic.
@@ -162,8 +161,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     }
 
     /// Whether each of these generations is the live one of its view and has every bucket at exactly these positions, in
-    /// their order. A worker asks it at every tick, of all views that nothing has happened to: where it is false,
-    /// [`live`](Self::live) and [`positions_of`](Self::positions_of) tell why.
+    /// their order. A worker calls this at every tick for all views that are idle: where it is false,
+    /// [`live`](Self::live) and [`positions_of`](Self::positions_of) show why.
     async fn are_live_at(
         &self,
         generations: &[Generation],
@@ -181,21 +180,22 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         Ok(found)
     }
 
-    /// Makes sure that the states of a source's views are those of this history, and records that they are where nothing is
-    /// recorded. Of several that do so at once the first wins.
+    /// Makes sure that the states of a source's views are those of this history, and records the history where none is
+    /// recorded. Of several concurrent calls the first wins.
     ///
     /// # Errors
     /// [`StoreError::OtherHistory`] if another is recorded.
     async fn claim_history(&self, source: &str, history: &str) -> Result<(), StoreError>;
 
-    /// The same for those who only read: nothing is recorded, and all is well where nothing is.
+    /// The same check for readers: it records nothing, and succeeds where nothing is recorded.
     ///
     /// # Errors
     /// [`StoreError::OtherHistory`] if another is recorded.
     async fn check_history(&self, source: &str, history: &str) -> Result<(), StoreError>;
 
-    /// Whether every bucket of a generation is there, so that every entity can be looked up. False, and no error, for one
-    /// that was dropped or lost. Whatever was lost, the live pointer may be left: [`publish`](Self::publish) replaces it.
+    /// Whether the store has every bucket of a generation, so that every entity can be looked up. False, and no error,
+    /// for one that was dropped or lost. The live pointer may still name a lost generation: [`publish`](Self::publish)
+    /// replaces it.
     async fn is_whole(&self, generation: &Generation) -> Result<bool, StoreError> {
         match self.positions(generation).await {
             Err(StoreError::Gone(_)) => Ok(false),
@@ -203,8 +203,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
         }
     }
 
-    /// As [`is_whole`](Self::is_whole), for several generations, in their order. A server asks it of all its views each
-    /// time that it is asked whether it is ready.
+    /// As [`is_whole`](Self::is_whole), for several generations, in their order. A server calls this for all its
+    /// views at each readiness check.
     async fn are_whole(&self, generations: &[Generation]) -> Result<Vec<bool>, StoreError> {
         let mut whole = Vec::with_capacity(generations.len());
         for generation in generations {
@@ -231,7 +231,8 @@ pub trait OnlineStore: Send + Sync + fmt::Debug {
     ) -> Result<Generation, StoreError>;
 
     /// Gives every bucket that has no position for `partition` this one: for a partition that appeared after
-    /// [`begin`](Self::begin). Positions that exist stay, so that two may do it at once and either may be cut short.
+    /// [`begin`](Self::begin). Positions that exist stay, so that two workers may call it at once and either may be
+    /// interrupted.
     async fn add_partition(
         &self,
         generation: &Generation,
@@ -408,9 +409,9 @@ pub struct Loaded {
 /// One step of one bucket along one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketFlush {
-    /// The bucket.
+    /// The bucket, below [`BUCKETS`].
     pub bucket: u16,
-    /// The partition.
+    /// The partition whose events were applied.
     pub partition: Partition,
     /// The position that the bucket must have.
     pub from: Position,
@@ -445,7 +446,7 @@ impl NewState {
         Self::new(StateChange::whole(bytes), retention)
     }
 
-    /// The same, never forgotten.
+    /// A state that is never forgotten.
     #[must_use]
     pub const fn permanent(bytes: Vec<u8>) -> Self {
         Self::whole(bytes, None)
@@ -518,7 +519,7 @@ pub fn begun_at(positions: &Positions) -> Position {
 /// One entity and its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityStates {
-    /// The entity.
+    /// The key of the entity.
     pub key: EntityKey,
     /// At least one.
     pub states: PartitionStates,

@@ -1,4 +1,4 @@
-//! A database file that exists is a whole one.
+//! Creates a database file such that it is complete once it exists, also where the process is killed.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tidemark_host::durable;
 ///
 /// redb writes the number that marks its files last, so a process killed while it creates one leaves a file that
 /// nothing can open. It is therefore created under another name, and given its own only when it is complete; what a
-/// killed process leaves is `*.new`, which nobody reads. Of several processes that create at once the first wins.
+/// killed process leaves is `*.new`, which is never read. Of several processes that create at once the first wins.
 ///
 /// # Errors
 /// Fails where the file cannot be created.

@@ -17,13 +17,13 @@ pub enum StoreError {
     /// Another process has the store open.
     #[error("the online store {place} is in use by another process")]
     InUse {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
     },
     /// A newer version of Tidemark wrote the store.
     #[error("the online store {place} has format {found}, this version reads up to {supported}")]
     Newer {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
         /// The format of the store.
         found: u32,
@@ -33,7 +33,7 @@ pub enum StoreError {
     /// What is stored is not what was written.
     #[error("the online store {place} is damaged ({what})")]
     Corrupt {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
         /// What was found.
         what: String,
@@ -44,11 +44,11 @@ pub enum StoreError {
          match its checksum)"
     )]
     CorruptState {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
-        /// The view.
+        /// The name of the view.
         view: String,
-        /// The entity.
+        /// The key of the entity.
         key: EntityKey,
         /// The partition.
         partition: Partition,
@@ -56,11 +56,11 @@ pub enum StoreError {
     /// What is stored of one entity is not what a store writes.
     #[error("the online store {place} is damaged (entity 0x{key:?} in view `{view}`: {what})")]
     CorruptEntity {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
-        /// The view.
+        /// The name of the view.
         view: String,
-        /// The entity.
+        /// The key of the entity.
         key: EntityKey,
         /// What was found.
         what: String,
@@ -68,13 +68,13 @@ pub enum StoreError {
     /// There is no room left.
     #[error("no space left for the online store {place}")]
     Full {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
     },
     /// The store cannot be reached, or cannot serve now. Whether a write was applied is not known.
     #[error("the online store {place} is not available ({reason})")]
     Unavailable {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
         /// What happened, or what the server said.
         reason: String,
@@ -82,7 +82,7 @@ pub enum StoreError {
     /// The server of the store is set up in a way that loses events in silence.
     #[error("the online store {place} may evict what it holds (its `maxmemory-policy` is `{policy}`)")]
     Evicts {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
         /// What the server evicts by.
         policy: String,
@@ -90,9 +90,9 @@ pub enum StoreError {
     /// The server of the store will not, or must not, be used like this.
     #[error("the online store {place} cannot be used: {reason}")]
     Refused {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
-        /// Why.
+        /// The reason, as part of the message.
         reason: String,
         /// What to change.
         help: String,
@@ -103,9 +103,9 @@ pub enum StoreError {
          {recorded:.8}, those of this deployment have {given:.8})"
     )]
     OtherHistory {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The id of the event table whose states the store holds.
         recorded: String,
@@ -115,7 +115,7 @@ pub enum StoreError {
     /// The store could not be read or written.
     #[error("cannot {action} the online store {place}: {source}")]
     Io {
-        /// The store.
+        /// Where the store is: its path, or its URL without the password.
         place: String,
         /// What was being done: `create`, `open`, `read`, `write`, `use`.
         action: &'static str,
@@ -131,7 +131,7 @@ pub enum StoreError {
     /// A key was given for a bucket that it does not lie in.
     #[error("entity 0x{key:?} lies in bucket {belongs}, not in bucket {bucket}")]
     Misplaced {
-        /// The entity.
+        /// The key of the entity.
         key: EntityKey,
         /// The bucket it was given for.
         bucket: u16,

@@ -1,15 +1,15 @@
-//! The online state: one contract, one conformance suite.
+//! Online stores: the contract that they all fulfil, and the conformance suite that tests it.
 //!
 //! A store keeps, for each generation of a view, the state of every entity as opaque bytes, and the position up to
 //! which each partition was applied. It moves a group of states and their position together or not at all; everything
 //! else about exactly once rests on that.
 //!
 //! Read in this order:
-//! * [`contract`]: what every store owes, [`OnlineStore`] and the types it speaks;
+//! * [`contract`]: what every store guarantees, [`OnlineStore`] and the types of its calls;
 //! * [`error`]: what can go wrong and what to do about it;
 //! * [`sweep`]: which states may be forgotten, a few at a time;
 //! * [`memory`]: the contract in its plainest form;
-//! * [`embedded`]: the durable store of one process, one file, which [`ensure_database`] brings into being whole;
+//! * [`embedded`]: the durable store of one process, one file, which [`ensure_database`] creates;
 //! * [`redis`](mod@redis): the store of many processes, a Redis;
 //! * `conformance` (feature `conformance`): the contract as tests that any store can run.
 //!

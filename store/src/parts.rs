@@ -1,4 +1,4 @@
-//! The parts of a state but the first, as a change leaves them: the same for every store that joins them itself.
+//! Applies a change of a state to all its parts but the first, for every store that joins parts itself.
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@
 //! Redis runs it as one step; all flushes of a call go out in one write. A part of a state is one value, most states have
 //! one part, and all states of an entity are one hash, so that a lookup is one command for each entity.
 //!
-//! What a call has returned is in the memory of Redis. Whether it survives Redis is for its `appendfsync` and its
-//! replicas to say: what is lost is lost as a whole in each bucket, and read again from the partitions.
+//! What a call has returned is in the memory of Redis. Whether it survives a crash of Redis depends on `appendfsync`
+//! and replicas: what is lost is lost as a whole in each bucket, and read again from the partitions.
 //!
 //! One [`BucketFlush`] is one call however large it is, and Redis answers no other client meanwhile: cut large batches by
 //! offset. A [`load`](OnlineStore::load) is one call too.
@@ -85,7 +85,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Opens the store, which is created where there is none. Connections are made anew when they break.
+    /// Opens the store, which is created where there is none. Connections are opened again when they break.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if Redis does not answer, [`StoreError::Evicts`] if it may evict,

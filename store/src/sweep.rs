@@ -3,7 +3,7 @@
 //! Stores that do not forget by themselves are walked through over and over: [`OnlineStore::expire`] is one step. What
 //! may be forgotten is decided here, by the kernel's [`Retention`] and by how far each partition was read: the clock alone
 //! would forget states while their partition is not read, and events that continue them would then begin from nothing. So a
-//! partition that stands still forgets nothing, however long it does.
+//! partition that is not read forgets nothing, however long the pause.
 //!
 //! [`OnlineStore::expire`]: crate::OnlineStore::expire
 
@@ -28,7 +28,7 @@ pub struct Sweep {
     after: Option<EntityKey>,
     /// The newest arrival among the states of each partition, as whole rounds have found it.
     reached: BTreeMap<Partition, Time>,
-    /// The same, as this round has found it up to here.
+    /// The newest arrivals that this round has found so far.
     found: BTreeMap<Partition, Time>,
 }
 

@@ -1,4 +1,4 @@
-//! ARROWS-1: who may know whom. The list is the design's; an arrow that is not in it fails here.
+//! ARROWS-1: which crate may depend on which. A dependency that is not in the list of allowed ones fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

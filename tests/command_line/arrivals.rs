@@ -1,4 +1,4 @@
-//! A clock that is years ahead, on one record: it takes nobody's features away.
+//! One record from a clock that is years ahead: the features of other entities are not lost.
 
 use serde_json::{Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! Kafka and Redis that are not there: nothing here needs either.
+//! Kafka and Redis that do not answer. These tests need neither of them.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::http::get;
 use crate::repo::{DEFINITIONS, EVENTS, TestRepo};
 use crate::running::{PATIENCE, Running};
 
-/// Nobody listens there.
+/// No server listens there.
 const REDIS: &str =
     "project: shop\nonline: {store: redis, url: 'redis://shop:${TIDEMARK_TEST_PASSWORD}@127.0.0.1:1/2'}\n";
 const KAFKA: &str = "project: shop\nkafka: {bootstrap_servers: '127.0.0.1:1'}\n";
@@ -37,7 +37,7 @@ fn a_redis_that_does_not_answer() {
 }
 
 #[test]
-fn whoever_waits_for_the_end_of_a_topic_does_not_wait_for_ever() {
+fn waiting_for_the_end_of_a_topic_fails_without_brokers() {
     let repo = of_topic();
     let ran =
         repo.run("ingest --until-idle").refused(&["Kafka at 127.0.0.1:1 does not answer", "help: see that"]);

@@ -1,4 +1,4 @@
-//! Whatever is wrong ends in one clear message and exit code: never a panic, never a half-written output.
+//! Every bad input ends in one clear message and exit code: never a panic, never a half-written output.
 
 use std::fs;
 use std::net::TcpListener;

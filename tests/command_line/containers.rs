@@ -1,4 +1,4 @@
-//! `docker-compose.yml`, its repo and the `Dockerfile`: Docker can read them, and what they say is so.
+//! `docker-compose.yml`, its repo and the `Dockerfile`: Docker can read them, and they agree with the code.
 //!
 //! `kafka/compose.rs` runs the services of `docker-compose.yml` as processes.
 
@@ -185,7 +185,7 @@ fn the_definitions_of_the_roles_are_those_of_the_example_but_for_the_feed() {
 }
 
 #[test]
-fn the_image_is_built_in_stages_and_runs_the_binary_as_nobody_special() {
+fn the_image_is_built_in_stages_and_runs_the_binary_without_root() {
     let instructions = instructions();
     let given = |word: &str| -> Vec<&str> {
         instructions.iter().filter(|(known, _)| *known == word).map(|(_, given)| given.as_str()).collect()

@@ -1,4 +1,4 @@
-//! States that are not what was written.
+//! Damaged states in the online store.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the documentation shows is what happens.
+//! The commands and outputs that the documentation shows are those of the binary.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! Names of the data that are not the names of the definition: told where nothing says so, mapped where `from` does.
+//! Names in the data that differ from those in the definition: reported where they are not mapped, read where `from`
+//! maps them.
 
 use crate::dev::Dev;
 use crate::repo::TestRepo;

@@ -1,4 +1,4 @@
-//! As much of HTTP as the tests need.
+//! A minimal HTTP client for these tests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

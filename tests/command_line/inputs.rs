@@ -1,4 +1,4 @@
-//! Events as people have them: spellings, numbers and files of other programs.
+//! Events as other programs write them: spellings, numbers and files.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Label files as people have them: what is in them comes out again, and what is wrong is named with its place.
+//! Label files as users have them: all their columns are in the training set, and each problem is reported with its
+//! place.
 
 use std::fs;
 

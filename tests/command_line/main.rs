@@ -1,4 +1,4 @@
-//! The binary as people run it: what it prints, what it leaves behind, and how it ends.
+//! The binary as users run it: its output, its files, and its exit codes.
 //!
 //! `cargo build --workspace` builds it first; `cargo xtask test` does.
 

@@ -1,4 +1,4 @@
-//! Running the binary.
+//! Runs the binary and checks its output.
 
 use std::env;
 use std::ffi::OsStr;

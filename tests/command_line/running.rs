@@ -1,4 +1,4 @@
-//! Commands that go on running.
+//! Runs commands that run until they are stopped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -50,7 +50,7 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, and waits until it has. What it said that nobody waited for.
+    /// Asks it to stop, and waits until it has. Returns the lines of output that no call has waited for.
     pub(crate) fn stop(mut self) -> Vec<String> {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(killed.expect("kill runs").success());

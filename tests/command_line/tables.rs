@@ -1,4 +1,4 @@
-//! Event tables, read by others.
+//! Event tables, read by other programs.
 
 use std::env;
 use std::fs;

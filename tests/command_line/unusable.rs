@@ -1,4 +1,4 @@
-//! Input of which little or nothing is of use: no command ends as if all were well.
+//! Input of which few or no records are events: no command reports that as success.
 
 use crate::process::Ran;
 use crate::repo::TestRepo;

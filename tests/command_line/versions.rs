@@ -1,4 +1,4 @@
-//! What another version of Tidemark has left behind.
+//! Folders and stores that another version of Tidemark has written.
 
 use std::fs;
 

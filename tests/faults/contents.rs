@@ -1,4 +1,4 @@
-//! Everything an ingest leaves behind: states, positions, and the rows of both tables.
+//! Everything that an ingest stores: states, positions, and the rows of both tables.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A broker that goes away, and topics that are not what they were.
+//! A broker that goes away, and topics that were deleted or have lost records.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ fn records_that_retention_deletes_unread_are_never_skipped_in_silence() {
     worker.signal("CONT");
     let gone = format!("records {read} to {} of partition 2", first - 1);
     worker.ended().refused(&[&gone, "--skip-lost"]);
-    // And by whoever starts.
+    // And by a worker that starts now.
     world.launch(&[]).ended().refused(&[&gone, "--skip-lost"]);
 
     world.model.lock().lose(2, read..first);
@@ -104,7 +104,7 @@ fn transactions_that_are_taken_back_or_open() {
     world.wait_until_in();
     world.check();
 
-    // What comes after the first record of an open transaction waits for its end, and nobody waits for that.
+    // What comes after the first record of an open transaction waits for its end, and the test does not wait for that.
     let open = world.begin(&producer, 50);
     world.tidemark(&["ingest", "--source", "payments", "--until-idle"]).done();
     world.check();

@@ -1,5 +1,5 @@
-//! What must hold after every fault: every record of the topic once where it belongs, nothing else anywhere, and both
-//! stores at the same place.
+//! The checks after every fault: each record of the topic is once in the right table, nothing else is in any, and both
+//! stores are at the same positions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::traffic::{Event, PartitionOffset, Totals};
 use crate::world::{PROJECT, World};
 
-/// Where a world stands.
+/// The positions of the tables and the store of a world.
 #[derive(Debug)]
 pub(crate) struct Standing {
     /// In `events`, the partitions alone.
@@ -83,7 +83,7 @@ impl Standing {
     }
 }
 
-/// Both tables hold exactly what was produced, Redis stands where they do, and it answers with what they amount to.
+/// Both tables hold exactly what was produced, Redis is at their positions, and it answers with what they amount to.
 #[track_caller]
 pub(crate) fn check(world: &World<'_>) {
     let model = world.model.lock().clone();

@@ -58,7 +58,7 @@ fn a_view_changes_while_a_worker_elsewhere_does_not_know() {
         world.define(|text| text.replace(WINDOWS[0], WINDOWS[1]));
         world.tidemark(&["apply"]).done();
         let new = world.worker();
-        old.ended().refused(&["view `by_user` was defined otherwise", "newer definitions"]);
+        old.ended().refused(&["view `by_user` was redefined", "newer definitions"]);
         pause(Duration::from_millis(500));
         new.stop();
     });

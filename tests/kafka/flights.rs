@@ -4,7 +4,7 @@
 //! lookups ask about the flights that leave next. In the end nothing is missing or there twice, `verify` is clean, and
 //! training and the oracle agree with every lookup; the windows were full enough for that to mean something.
 //!
-//! `TIDEMARK_FLIGHTS` names the folder of the files, `../shared/data/flights` beside the workspace unless told otherwise.
+//! `TIDEMARK_FLIGHTS` names the folder of the files, by default `../shared/data/flights` beside the workspace.
 //! With `TIDEMARK_FLIGHTS_ALL=1` the month is the whole year.
 
 #![allow(clippy::panic, reason = "a test that finds something else has failed")]

@@ -1,4 +1,4 @@
-//! Records of a topic that were rejected, taken again from what was kept of them.
+//! Rejected records of a topic, retried from their dead letters.
 
 use tidemark_services::{Record, unique, until};
 
@@ -70,7 +70,7 @@ fn a_fix_beside_a_worker_takes_them_in_once_without_the_topic() {
     let looked_up = world.tidemark(&["lookup", "buyers", "buyer_id=7", "--format", "json"]).done();
     assert!(looked_up.said.contains("\"bought.qty\": 111"), "{}", looked_up.said);
 
-    // What comes next is read from where the topic stands.
+    // What comes next is read from the present position in the topic.
     let record = Record::new(&topic, "{\"qty\":1000}").key("7").header("at", TIME.to_string());
     producer.send(&record.at(TIME + 1000));
     producer.flush();

@@ -4,7 +4,7 @@
 //! asks for what [`check`] says: every record of the topic is counted once in both stores, the online state is, byte
 //! for byte, what `events` amounts to, and lookups give the sums that the test has kept itself.
 //!
-//! `TIDEMARK_FAULT_ROUNDS` says how often a worker is killed at random moments; eight times unless told otherwise.
+//! `TIDEMARK_FAULT_ROUNDS` says how often a worker is killed at random moments; by default eight times.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 #![allow(

@@ -1,4 +1,4 @@
-//! A Redis that forgets, fills up, hides, or says nothing.
+//! A Redis that loses data, runs out of memory, goes away, or does not answer.
 
 use std::time::{Duration, Instant};
 

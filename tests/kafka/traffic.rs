@@ -1,4 +1,4 @@
-//! Records whose fate is known: payments, and everything that can be wrong with one.
+//! Generated records for which the expected result is known: payments, and everything that can be wrong with one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,16 +26,16 @@ const MINUTE: i64 = 60 * SECOND;
 /// A partition and an offset.
 pub(crate) type PartitionOffset = (i32, i64);
 
-/// What becomes of a record.
+/// What a record must become.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
-    /// It is a row of `events`.
+    /// The record is a row of `events`.
     Event(Event),
-    /// It is a row of `dead_letters` with this code.
+    /// The record is a row of `dead_letters` with this code.
     DeadLetter(&'static str),
     /// An event so far ahead of its arrival that it is one only where the source allows for five minutes.
     Ahead(Event),
-    /// It is nowhere: it has no value, or its producer took it back.
+    /// The record is in no table: it has no value, or its transaction was aborted.
     Nothing,
 }
 
@@ -182,13 +182,13 @@ impl Model {
         self.fates.len()
     }
 
-    /// Records of a partition are gone before they were read: one dead letter stands for them.
+    /// Records of a partition are gone before they were read: one dead letter records the gap.
     pub(crate) fn lose(&mut self, partition: i32, offsets: Range<i64>) {
         self.fates.retain(|(of, offset), _| *of != partition || !offsets.contains(offset));
         self.fates.insert((partition, offsets.start), Fate::DeadLetter("lost"));
     }
 
-    /// Decides what becomes of the records that are far ahead, of which `is_event` tells.
+    /// Decides what the records that are far ahead must become: events where `is_event` says so.
     pub(crate) fn decide_ahead_of_clock(&mut self, is_event: impl Fn(PartitionOffset) -> bool) {
         for (place, fate) in &mut self.fates {
             if let Fate::Ahead(event) = fate {

@@ -39,14 +39,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// It did what it was asked for.
+    /// Checks that the process succeeded.
     #[track_caller]
     pub(crate) fn done(self) -> Self {
         assert!(self.status.success(), "{}\n{}", self.status, self.said);
         self
     }
 
-    /// It ended with exit code 1 and a message that has all `parts`.
+    /// Checks that the process ended with exit code 1 and a message that has all `parts`.
     #[track_caller]
     pub(crate) fn refused(self, parts: &[&str]) -> Self {
         let said = self.said.lines().filter(|line| line.starts_with("error: ") || line.starts_with("help: "));

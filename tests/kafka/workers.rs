@@ -1,4 +1,4 @@
-//! Workers that are killed, held up, or share what they should not.
+//! Workers that are killed, suspended, or read the same partitions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +47,7 @@ fn killed_at_random_moments_while_others_join_and_leave() {
                         Some(world.launch(if victim == 0 { &["--member", "one"] } else { &[] }));
                 }
             }
-            // Whoever is left is killed as it is dropped.
+            // The workers that are left are killed as they are dropped.
             for worker in workers.into_iter().flatten() {
                 rebalances += worker.metric(REBALANCES);
                 kills += 1;
@@ -92,7 +92,7 @@ fn a_zombie_comes_back_after_another_took_over() {
 
 #[test]
 fn a_graceful_stop_hands_over_at_once() {
-    // Whoever had to be missed first would be missed after a minute.
+    // A worker that does not leave the group would be noticed only after a minute.
     let world = World::of(Setup { session: Duration::from_secs(60), ..Setup::new() });
     if !is_real(world.kafka, "a partition handed over at once") {
         return;

@@ -1,4 +1,4 @@
-//! One project at work: a topic, a Redis, a repo, and the workers between them.
+//! One running project: a topic, a Redis, a repo, and its workers.
 
 use std::env;
 use std::fs;
@@ -46,7 +46,7 @@ pub(crate) struct Setup<'k> {
     pub(crate) session: Duration,
     /// The binary that applies the first definitions.
     pub(crate) program: PathBuf,
-    /// Where the event tables are; in the repo unless told otherwise.
+    /// Where the event tables are, by default in the repo.
     pub(crate) offline: Option<PathBuf>,
 }
 
@@ -321,7 +321,7 @@ kafka:
         self.partitions as usize
     }
 
-    /// Where events and views stand.
+    /// The positions of events and views.
     pub(crate) fn standing(&self) -> Option<Standing> {
         Standing::read(self)
     }

@@ -27,7 +27,7 @@ pub(crate) struct Record {
 pub(crate) enum Step {
     /// The next so many records are received.
     Receive(usize),
-    /// Whoever ingests starts anew, with nothing but what the store holds.
+    /// The ingesting process is restarted, with nothing but what the store holds.
     Restart,
     /// A user is looked up, so long after the earliest instant allowed.
     Ask { user: Option<i64>, amount: Option<i64>, later: Span },

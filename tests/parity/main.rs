@@ -2,7 +2,7 @@
 //! set `as_served` by its token, and the oracle give the same values, statuses and times, bit for bit.
 //!
 //! Plans are random definitions, compiled by the registry; streams come in several partitions, with late, early, tied and
-//! malformed records; lookups fall between them, and whoever ingests is restarted at random.
+//! malformed records; lookups fall between them, and the ingesting process is restarted at random.
 
 use std::collections::BTreeMap;
 

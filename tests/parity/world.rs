@@ -1,4 +1,4 @@
-//! One case at work: ingestion, an online store, event tables and the oracle side by side.
+//! One case: ingestion, an online store, event tables and the oracle, all given the same records.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,8 +82,8 @@ impl World {
         }
     }
 
-    /// Starts whoever ingests anew. What was received is received once more, as from history: the position of a bucket
-    /// that it did not concern may not have been stored yet.
+    /// Restarts the ingesting process. What was received is received once more, as from history: the position of a
+    /// bucket that it did not concern may not have been stored yet.
     pub(crate) async fn open(&mut self) {
         self.writer = writer(&self.repo.views["v"], &self.store, &self.generation).await;
         let received = std::mem::take(&mut self.received);

@@ -1,4 +1,4 @@
-//! What `docker-compose.yml` says, for the tests that hold its services to it.
+//! Reads `docker-compose.yml`, for the tests that compare its services with the code.
 //!
 //! It is read line by line: block mappings, with flow mappings and sequences on one line behind their key.
 

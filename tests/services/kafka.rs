@@ -1,4 +1,4 @@
-//! A Kafka broker.
+//! A Kafka broker for tests: a real one, or librdkafka's mock.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -120,7 +120,7 @@ impl Kafka {
         end
     }
 
-    /// Stops it where it stands: connections stay, nothing is answered.
+    /// Suspends the process: connections stay open, nothing is answered.
     pub fn pause(&self) {
         self.broker().signal("STOP");
     }

@@ -1,4 +1,4 @@
-//! Ports that stay ours while the service behind them is down.
+//! Ports that stay reserved while the service behind them is down.
 
 use std::fs::File;
 use std::net::TcpListener;

@@ -15,7 +15,7 @@ use crate::wait::pause;
 /// How long no more of a reply must come until it counts as complete.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// A TCP proxy on 127.0.0.1 in front of a service there. It passes everything on until it is told otherwise.
+/// A TCP proxy on 127.0.0.1 in front of a service there. It passes everything on until a test changes that.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,

@@ -167,7 +167,7 @@ impl Redis {
         self.command::<String>(&["REPLICAOF", "NO", "ONE"]).expect("it can be a primary");
     }
 
-    /// Stops it where it stands: connections stay, nothing is answered.
+    /// Suspends the process: connections stay open, nothing is answered.
     pub fn pause(&self) {
         self.process().as_ref().expect("it runs").signal("STOP");
     }
@@ -308,7 +308,7 @@ mod tests {
         });
     }
 
-    /// The other half of [`nothing_outlives_whoever_started_it`].
+    /// The other half of [`a_server_does_not_outlive_its_process`].
     #[test]
     #[ignore = "waits to be killed"]
     fn waits_to_be_killed() {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outlives_whoever_started_it() {
+    fn a_server_does_not_outlive_its_process() {
         let this = env::current_exe().expect("a path");
         let other = ["--exact", "redis::tests::waits_to_be_killed", "--ignored", "--nocapture"];
         let mut other = Command::new(this).args(other).stdout(Stdio::piped()).spawn().expect("it runs");

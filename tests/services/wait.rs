@@ -1,4 +1,4 @@
-//! Waiting for what another process does.
+//! Waits for another process.
 
 use std::time::{Duration, Instant};
 

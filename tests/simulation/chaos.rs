@@ -1,4 +1,4 @@
-//! What goes wrong, one thing after the other, some of them at once.
+//! The faults of a run, one after the other, some of them at once.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ fn redefine(project: &Arc<Project>, under_way: &mut JoinSet<()>) {
             let reloaded = alive.handle.reload(sources, views).await;
             project.world.say(&format!("worker {worker} has reloaded: {reloaded:?}"));
             if matches!(reloaded, Err(IngestError::Superseded)) {
-                // Whoever redefined it since goes on from here.
+                // The process that redefined it since goes on from here.
                 return;
             }
             if reloaded.is_err() {

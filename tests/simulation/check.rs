@@ -83,7 +83,7 @@ fn places(rows: &RecordBatch) -> Vec<(Partition, i64)> {
         .collect()
 }
 
-/// Each place once, be it of an event or of a dead letter.
+/// Each place once, of an event or of a dead letter.
 fn once(source: &Source) -> Result<BTreeMap<(Partition, i64), Option<i64>>, String> {
     let mut found = BTreeMap::new();
     let events = source.ids().into_iter().map(|(place, id)| (place, Some(id)));

@@ -1,4 +1,4 @@
-//! The disk of a journal: what is on it outlives the process.
+//! The simulated disk of a journal: its content outlives the process.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The machine that a simulated process runs on: virtual time, work that is done on the one thread there is.
+//! The machine that a simulated process runs on: virtual time, and blocking work on the same single thread.
 
 use std::sync::Arc;
 use std::time::Duration;

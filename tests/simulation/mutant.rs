@@ -11,9 +11,9 @@ pub(crate) enum Mutant {
     Epochs,
     /// A flush is split by entities into two calls, of which the second moves the position.
     SplitFlush,
-    /// A flush is applied wherever its bucket stands.
+    /// A flush is applied whatever the position of its bucket.
     UncheckedFlush,
-    /// A table accepts rows wherever its partitions stand, as a bare Delta table does.
+    /// A table accepts rows whatever the positions of its partitions, as a bare Delta table does.
     UncheckedCommit,
     /// One of ingestion's own.
     Ingestion(Ingestion),

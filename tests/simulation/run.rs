@@ -105,7 +105,7 @@ type Slot = (Partition, i64, Option<(i64, Kind)>);
 pub(crate) struct Truth {
     next_id: i64,
     pub(crate) topic: Vec<Slot>,
-    /// What compaction has removed of it, be it read before or not.
+    /// What compaction has removed of it, whether it was read before or not.
     pub(crate) compacted: BTreeSet<(Partition, i64)>,
     /// Pushed records with their ids, and their offsets where the push was acknowledged.
     pub(crate) pushed: Vec<(i64, Kind, Option<i64>)>,

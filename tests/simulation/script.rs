@@ -1,4 +1,4 @@
-//! What a run is about: definitions and how they change, records, and what is known of them.
+//! The input of a run: definitions and their changes, records, and the expected result of each.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,4 @@
-//! The online store as one process sees it: slow, away, failing, losing replies. What is behind it is the store in
+//! The online store as one process sees it: slow, away, failing, losing replies. Behind it is the store in
 //! memory that all processes share.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::world::World;
 pub(crate) struct Store {
     world: Arc<World>,
     shared: Arc<MemoryStore>,
-    /// For a mutant: where this process believes the buckets to stand.
+    /// For a mutant: the positions at which this process believes the buckets to be.
     believed: Mutex<BTreeMap<(Generation, u16, Partition), Position>>,
 }
 

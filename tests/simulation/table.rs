@@ -183,7 +183,7 @@ struct Handle {
 /// What a handle is told of a commit.
 enum Reply {
     Committed,
-    /// It is in, and the handle is not told.
+    /// The commit is in, and the handle gets an error.
     Lost,
     /// Another commit came first; nothing was written.
     LostRace,
@@ -241,15 +241,15 @@ impl Handle {
 
     fn check(&self, from: &Positions, to: &Positions) -> Result<(), TableError> {
         self.check_version()?;
-        let stands = |positions: &Positions, partition: &Partition| {
+        let position_in = |positions: &Positions, partition: &Partition| {
             positions.get(partition).copied().unwrap_or(Position::START)
         };
-        let stands_there = |partition: &Partition| match *partition {
-            Partition::RETRACTIONS => retracted(&self.seen.properties) == stands(from, partition),
-            _ => stands(&self.seen.positions, partition) == stands(from, partition),
+        let is_as_expected = |partition: &Partition| match *partition {
+            Partition::RETRACTIONS => retracted(&self.seen.properties) == position_in(from, partition),
+            _ => position_in(&self.seen.positions, partition) == position_in(from, partition),
         };
         if self.place.world.mutant == Some(Mutant::UncheckedCommit)
-            || from.keys().chain(to.keys()).all(stands_there)
+            || from.keys().chain(to.keys()).all(is_as_expected)
         {
             return Ok(());
         }
@@ -366,13 +366,13 @@ impl OfflineTable for Handle {
     }
 
     fn scan(&self, columns: &[&str], from: &Positions, to: &Positions) -> Result<Rows, TableError> {
-        let stands =
+        let position_in =
             |positions: &Positions, partition| positions.get(&partition).copied().unwrap_or(Position::START);
         let rows = self.seen.rows(&self.schema).into_iter();
         let rows = rows.map(|rows| {
             within(&rows, |partition| PositionRange {
-                start: stands(from, partition),
-                end: stands(to, partition),
+                start: position_in(from, partition),
+                end: position_in(to, partition),
             })
         });
         Ok(self.read(columns, rows))

@@ -1,4 +1,4 @@
-//! What Redis forgets, and when: also where workers of an older version share it.
+//! Which states Redis expires, and when: also where workers of an older version share it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Stores on real servers: the contract, and what a server does to a store.
+//! Stores on real servers: the contract, and restarts, limits and settings of a server.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 

@@ -1,4 +1,4 @@
-//! Two views of a service are defined otherwise while it is looked up, and one of them takes longer to backfill.
+//! Two views of a service are redefined during lookups, and one of them takes longer to backfill.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What the Redis store owes beyond the contract.
+//! What the Redis store guarantees beyond the contract.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Which servers a Redis store takes, and how it says why not.
+//! Which servers a Redis store accepts, and its errors for others.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn one_that_begins_to_evict_is_noticed() {
     assert!(matches!(&again, StoreError::Corrupt { what, .. } if what.contains("evicted")), "{again:?}");
 }
 
-/// What looking up ends in, be it after some time.
+/// The error that looking up ends with, at once or after some time.
 async fn first_error(store: &RedisStore, generation: &Generation) -> StoreError {
     loop {
         match store.lookup(generation, &[key(1)]).await {

@@ -1,4 +1,4 @@
-//! One request to a broker, and its answer.
+//! `DescribeTopics`: one request to a broker, and its answer.
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
@@ -50,7 +50,7 @@ impl<T> Owned<T> {
     /// None where there was nothing to own.
     ///
     /// # Safety
-    /// `pointer` is null, or something that nobody else gives back and that `destroy` is meant for.
+    /// `pointer` is null, or points to what `destroy` frees and what no other code frees.
     unsafe fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> KafkaResult<Self> {
         let pointer = NonNull::new(pointer).ok_or(failed(RDKafkaErrorCode::OperationTimedOut))?;
         Ok(Self { pointer, destroy })

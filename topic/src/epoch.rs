@@ -1,4 +1,4 @@
-//! Leader epochs: of a record that was read, and of a position to seek to.
+//! Leader epochs: reading that of a record, and setting that of a position to seek to.
 
 use std::ffi::CString;
 

@@ -1,8 +1,9 @@
 //! The calls of librdkafka that rdkafka lacks: the id of a topic, and leader epochs.
 //!
-//! A topic that is deleted and created again keeps its name and counts its offsets from 0 again. Only its id tells that it
-//! is another one. A partition that is truncated and written again has other records at the same offsets. Only the leader
-//! epochs of its records tell. This crate must never contain anything else: it is the only one with unsafe code.
+//! A topic that is deleted and created again keeps its name and counts its offsets from 0 again. Only its id shows that
+//! it is another one. A partition that is truncated and written again has other records at the same offsets. Only the
+//! leader epochs of its records show that. This crate must never contain anything else: it is the only one with unsafe
+//! code.
 
 #[allow(unsafe_code)]
 mod describe;

@@ -1,4 +1,4 @@
-//! Topics are told apart.
+//! A topic that is created again under the same name has another id.
 
 #![allow(clippy::disallowed_methods, reason = "real services are waited for, and timed, by the real clock")]
 

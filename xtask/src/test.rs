@@ -82,7 +82,7 @@ fn python() -> Result<PathBuf> {
     }
     let folder = target()?.join("python");
     let python = folder.join("bin/python");
-    // Says what was installed, last: another list, or an installation cut short, is installed anew.
+    // Says what was installed, last: another list, or an installation cut short, is installed again.
     let (ready, wanted) = (folder.join("ready"), PYTHON_PACKAGES.join("\n"));
     if std::fs::read_to_string(&ready).ok().as_ref() != Some(&wanted) {
         run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;

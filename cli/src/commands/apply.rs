@@ -1,4 +1,4 @@
-//! `tidemark apply`: the definitions of the folder become the ones that run.
+//! `tidemark apply`: puts the definitions of the folder into effect.
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::dev::Outcome;

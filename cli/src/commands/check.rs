@@ -1,4 +1,4 @@
-//! `tidemark check`: every problem of every definition file, and what they declare.
+//! `tidemark check`: reports every problem of the definition files, or a summary of what they declare.
 
 use serde_json::{Value as Json, json};
 use tidemark_kernel::{FeaturePlan, ServicePlan, SourcePlan};

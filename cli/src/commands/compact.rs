@@ -1,4 +1,4 @@
-//! `tidemark compact`: the small files of the event tables merged, and those removed that nobody needs.
+//! `tidemark compact`: merges the small files of the event tables, and removes those that are no longer needed.
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::tables::Compacted;

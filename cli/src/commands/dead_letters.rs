@@ -1,4 +1,4 @@
-//! `tidemark dead-letters`: the records that were rejected, by reason, and taking them again.
+//! `tidemark dead-letters`: lists rejected records by reason, and retries them.
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::{Intake, Project};

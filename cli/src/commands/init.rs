@@ -31,7 +31,7 @@ pub(super) fn run(init: &Init, output: Output) -> Result<()> {
     output.result(|| json!({"dir": dir, "project": project, "files": names}), || said(&dir, &project, &names))
 }
 
-/// The project is named after its folder: what several projects share, such as a Redis, is told apart by their names.
+/// The project is named after its folder: names distinguish projects in what they share, such as a Redis.
 fn project_of(dir: &Path) -> Result<String> {
     let dir = dir.canonicalize().map_err(FileError::of("find", dir))?;
     Ok(Project::name_from(&dir.file_name().unwrap_or_default().to_string_lossy()))

@@ -1,4 +1,4 @@
-//! `tidemark status`: how far every source and view is.
+//! `tidemark status`: the positions, sizes and problems of every source and view.
 
 use serde_json::{Map, Value as Json, json};
 use tidemark_ingest::Status;

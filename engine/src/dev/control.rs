@@ -1,4 +1,4 @@
-//! Commands for a project that runs, from the same process.
+//! Commands that a running `dev` carries out, since it has the stores open.
 
 use tidemark_ingest::IngestError;
 use tidemark_registry::{Change, Loss, Problems};

@@ -1,4 +1,4 @@
-//! Following the definition files, and the files of feeds, while everything runs.
+//! Watches the definition files, and the files of feeds, and applies their changes while everything runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,7 +55,7 @@ type Taken = (String, Result<FilesReport, IngestError>);
 
 /// Why definitions were not applied.
 enum Failed {
-    /// They cannot be: the version before goes on.
+    /// The definitions cannot be applied: the version before goes on.
     Refused(EngineError),
     /// The version before cannot go on either.
     Ended(EngineError),

@@ -1,4 +1,4 @@
-//! The files of feeds as they come.
+//! Takes in the files of feeds as they appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,9 +38,9 @@ pub(super) struct Arrived {
 #[derive(Debug)]
 pub(super) struct Feeds {
     feeds: Vec<Feed>,
-    /// Those whose outcome is known, as they were then.
+    /// The files whose outcome is known, as they were then.
     done: Files,
-    /// Those that were left out, and said to be.
+    /// The files that were refused and reported, by source.
     left_out: BTreeSet<(String, PathBuf)>,
     /// As they were when last looked at.
     seen: Files,
@@ -111,7 +111,7 @@ impl Feeds {
         self.failed.get(source).is_some_and(|(_, since)| since.elapsed() < RETRY)
     }
 
-    /// Takes note of what became of files, and gives what of it is new: a file that is left out is told once, and one
+    /// Records the reports of files, and returns those that are new: a file that is refused is reported once, and one
     /// that was in before not at all.
     pub(super) fn taken_in(&mut self, source: &str, report: FilesReport) -> FilesReport {
         self.failed.remove(source);

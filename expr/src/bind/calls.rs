@@ -1,4 +1,4 @@
-//! Functions, and the forms that SQL has for some of them.
+//! Binds function calls, also those with a special syntax in SQL.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! `case` and `coalesce`: what looks at one branch only.
+//! Binds `case` and `coalesce`, which evaluate one branch only.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `cast`, `try_cast` and `::`.
+//! Binds `cast`, `try_cast` and `::`.
 
 use sqlparser::ast::{CastKind, DataType, Expr};
 use tidemark_kernel::value::Type;

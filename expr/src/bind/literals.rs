@@ -1,4 +1,4 @@
-//! Values that are written out.
+//! Binds literals.
 
 use std::ops::Range;
 

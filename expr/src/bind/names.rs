@@ -1,4 +1,4 @@
-//! Columns.
+//! Binds column names.
 
 use std::sync::Arc;
 

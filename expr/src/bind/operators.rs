@@ -1,4 +1,4 @@
-//! Operators and tests.
+//! Binds operators, comparisons and predicates.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A typed piece of an expression, and the few ways in which types give way.
+//! A typed piece of an expression, and the few implicit conversions between types.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Mathematics with the same bits on every platform: `libm`, never the system's library.
+//! Mathematical functions with the same bits on every platform: `libm`, never the system's library.
 //!
 //! Outside its domain a function gives NaN or an infinity, as IEEE 754 has it; that is a value, not a failure.
 

@@ -1,4 +1,4 @@
-//! Rows of every type, ordinary and awkward.
+//! Rows of every type, with ordinary values and edge cases.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Which rows of a chunk are events.
+//! Decides which rows of a chunk are events.
 //!
 //! This is done for every row there is, so what does not differ between rows is looked up once for a chunk: the columns
 //! that decide, and their types.

@@ -1,8 +1,8 @@
 //! The columns of a chunk in the making, filled row by row.
 //!
 //! A payload may turn out to be broken after some of its fields were read, and a JSON object may have a member twice, of
-//! which the last counts. Arrow's own builders take nothing back. These do, for the row that is being read, so that a
-//! decoder writes each value where it stays.
+//! which the last counts. Arrow's own builders cannot undo a value. These can, for the row that is being read, so that
+//! a decoder need not collect a row before it writes it.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! What is likely to be wrong with a record that the source was never meant for.
+//! The likely cause where a source is not declared as its records are.
 //!
-//! A topic in another format, or with an envelope around each event, gives nothing but dead letters, whose bare reasons
-//! lead nowhere: "not UTF-8", "no event time". The cause is a function of the record and its source, so that every reader
-//! of the record writes the same dead letter.
+//! A topic in another format, or with an envelope around each event, gives nothing but dead letters, whose plain
+//! reasons do not help: "not UTF-8", "no event time". The cause is a function of the record and its source, so that
+//! every reader of the record writes the same dead letter.
 
 use serde_json::Value as Json;
 use tidemark_kernel::SourcePlan;

@@ -1,8 +1,8 @@
-//! Values of any format as declared fields.
+//! Conversion of values of any format to declared fields, and the reasons of dead letters.
 //!
-//! Which value a field takes is the kernel's [table](tidemark_kernel::value::convert), the same for every format. Here is
-//! what a dead letter says of one that it does not take: what is expected, what was found, and what to do where the
-//! definition may be meant differently.
+//! Which value a field takes is the kernel's [table](tidemark_kernel::value::convert), the same for every format. This
+//! module writes the reason where a value does not fit: what is expected, what was found, and what to change where the
+//! definition may be wrong.
 
 use std::borrow::Cow;
 

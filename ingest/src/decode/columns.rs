@@ -1,7 +1,7 @@
-//! What a file has no data for, found before any of its rows is taken in.
+//! Finds the fields for which a file has no data, before any of its rows is taken in.
 //!
-//! A field that a file lacks as a whole is more often a misspelt name than a wish for nulls. Taken for nulls it would
-//! be wrong values in silence, so it is an error in every format, unless the field is declared optional.
+//! A field that a file lacks as a whole is more often a misspelt name than a wish for nulls. Read as nulls, it would
+//! silently give wrong values, so it is an error in every format, unless the field is declared optional.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub enum ColumnsError {
     Missing {
         /// The columns or members that are missing, each with the one that may be meant.
         missing: String,
-        /// Those that the file has.
+        /// The columns that the file has.
         found: String,
     },
     /// Two columns have the name of one field.
@@ -35,7 +35,7 @@ pub enum ColumnsError {
         column: String,
         /// Its type.
         found: String,
-        /// The field.
+        /// The name of the field.
         field: String,
         /// The field's type.
         declared: Type,
@@ -49,7 +49,7 @@ pub enum ColumnsError {
         column: String,
         /// Its type.
         found: String,
-        /// The field.
+        /// The name of the field.
         field: String,
     },
     /// A folder is named after a value that its field does not hold.
@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    /// A source with these fields, some of which come from elsewhere.
+    /// A source with these fields, some of which are mapped by `from`.
     fn source(fields: &[&str], origins: &[(&str, Origin)]) -> SourcePlan {
         SourcePlan {
             name: "payments".into(),

@@ -37,7 +37,7 @@ pub(crate) struct CsvDecoder(Header);
 /// What the header of a file says of its records.
 #[derive(Clone, Debug)]
 struct Header {
-    /// As it stands in the file, without the end of its line.
+    /// As in the file, without the end of its line.
     text: Arc<str>,
     /// The delimiter of the fields.
     delimiter: u8,

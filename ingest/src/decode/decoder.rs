@@ -1,4 +1,4 @@
-//! What turns payloads into rows.
+//! The trait of decoders, which turn payloads into rows.
 //!
 //! A payload is one record by itself: the value of a Kafka record, a pushed record, a line of a file, the bytes of a dead
 //! letter. What it takes to read it besides the source is its [`Form`], which is kept with a dead letter. So each form
@@ -28,8 +28,8 @@ pub trait Decoder: Send + Sync {
     /// beside them is kept as well: [`Form::Kafka`].
     fn form(&self) -> Form;
 
-    /// Reads one payload: sets those fields of `row` that it has a value for. The rest stays null. `unknown` is told what
-    /// no field takes, of payloads that cannot be read as well.
+    /// Reads one payload: sets those fields of `row` that it has a value for. The rest stays null. `unknown` collects
+    /// what no field takes, of payloads that cannot be read as well.
     ///
     /// # Errors
     /// Says why the payload cannot be read. What was set until then does not count: [`ColumnsBuilder::add`] takes it back.

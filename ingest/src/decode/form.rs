@@ -1,7 +1,7 @@
 //! How the bytes of a record are read, and what was received beside them.
 //!
-//! A dead letter is taken again from what its row keeps. The bytes alone do not do: a record of CSV means nothing without
-//! its header, and the key of a Kafka record may be a field.
+//! A dead letter is retried from what its row keeps. The bytes alone are not enough: a record of CSV means nothing
+//! without its header, and the key of a Kafka record may be a field.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub enum Form {
     Json,
     /// A record of CSV.
     Csv {
-        /// The header of its file, as it stands there, without the end of its line.
+        /// The header of its file, unchanged but without the end of its line.
         header: Arc<str>,
     },
     /// A record of text whose fields are separated by tabs.
@@ -29,7 +29,7 @@ pub enum Form {
     },
     /// A row that had no bytes of its own, spelled out in JSON: a member for each field that was declared then.
     Columns,
-    /// The value of a Kafka record, and what was beside it. None where that was not kept.
+    /// The value of a Kafka record, with its key and headers. None where those were not kept.
     Kafka(Option<Beside>),
     /// A record of a text file whose folders are named after values of its fields.
     InFolders {
@@ -57,7 +57,7 @@ pub(crate) struct Letter {
     pub(crate) raw: Vec<u8>,
 }
 
-/// What a Kafka record has beside its value and its timestamp.
+/// The key and headers of a Kafka record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Beside {
     /// The key, if there is one.

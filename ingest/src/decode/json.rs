@@ -98,7 +98,7 @@ struct Object<'a> {
 }
 
 impl<'de> Visitor<'de> for Object<'_> {
-    /// The first member that does not fit. The rest is read all the same, so that broken syntax is told first.
+    /// The first member that does not fit. The rest is read all the same, so that broken syntax is reported first.
     type Value = Result<(), String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Which member of a record becomes which field.
+//! The mapping from members of a record to fields.
 //!
 //! A field has the name of its member unless the source names another one, which may be nested. Laid out as a tree
 //! by the names in the data, one walk over a record finds every field, and also the names that no field takes.

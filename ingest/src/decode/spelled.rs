@@ -1,4 +1,4 @@
-//! Rows that had no bytes of their own, spelled out in JSON.
+//! Rows of formats without bytes for each record, written as JSON for their dead letters.
 //!
 //! A row of Parquet that is no event becomes a dead letter like any other, which keeps what was received: an object with
 //! a member for each field that was declared then.

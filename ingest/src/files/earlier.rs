@@ -35,7 +35,7 @@ pub enum Changed {
 pub struct Earlier {
     /// The file, as it was named.
     pub path: PathBuf,
-    /// The source.
+    /// The name of the source.
     pub source_name: String,
     /// The absolute path under which the earlier rows were taken in.
     pub known_as: PathBuf,
@@ -52,7 +52,7 @@ pub enum EarlierKind {
     Changed,
     /// Its path was taken in before, and all of that content is still there, with more behind it.
     Grown,
-    /// It begins with all of a file that was taken in under another path.
+    /// The file begins with all of a file that was taken in under another path.
     Continues,
     /// Its content was taken back.
     TakenBack,

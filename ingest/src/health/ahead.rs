@@ -1,8 +1,8 @@
 //! Whether arrivals run ahead of the clock of the process.
 //!
 //! Accepting a record goes by the record alone, so that a clock that is wrong where a record is received, or a topic that
-//! takes any timestamp, lets arrivals of the future in. They move the retention horizon of the entities that they name
-//! there, and nothing else would tell.
+//! takes any timestamp, lets arrivals of the future in. They move the retention horizon of their entities into the
+//! future, so that questions about the present are too early to answer, and nothing else would show that.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,14 +1,14 @@
-//! What became of the records of the last minute, and whether that should be told.
+//! How many records of the last minute became events, and whether a warning about the others is due.
 
 use std::time::Duration;
 
 use crate::tally::{FEW, Tally};
 
-/// A minute. What is recent is the current one and the one before it, so that a source that turns bad is told of at once
-/// and not when a minute ends.
+/// A minute. What is recent is the current one and the one before it, so that a source that turns bad is reported
+/// at once and not when a minute ends.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What became of a source's recent records, by the uptime of the host.
+/// Counts of a source's recent records, by the uptime of the host.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// When the current minute began.
@@ -20,7 +20,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// This became of more records. What became of all recent ones, once a minute, where most of them cannot be used.
+    /// Adds the counts of more records. Returns those of all recent ones, once a minute, if most of them cannot be
+    /// used.
     pub(super) fn add(&mut self, uptime: Duration, tally: &Tally) -> Option<Tally> {
         self.pass(uptime);
         self.current.merge(tally);
@@ -30,7 +31,7 @@ impl Recent {
         shall_tell.then_some(recent)
     }
 
-    /// What became of the recent records.
+    /// The counts of the recent records.
     pub(super) fn get(&mut self, uptime: Duration) -> Tally {
         self.pass(uptime);
         self.all()

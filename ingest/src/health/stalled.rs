@@ -1,7 +1,8 @@
-//! Whether records of a topic wait that no worker reads.
+//! Detects partitions of a topic with records that no worker reads.
 //!
-//! A worker that waits for something says so itself. But the worker of a partition may hang, or the member of the consumer
-//! group that has the partition may be another program: then its records stay unread, and nothing else would tell.
+//! A worker that waits for something reports it itself. But the worker of a partition may hang, or the member of the
+//! consumer group that has the partition may be another program: then its records stay unread, and nothing else would
+//! show that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,11 +58,11 @@ pub(super) struct Unread {
     /// How long a partition may make no progress. A worker commits what it reads only so often.
     patience: Duration,
     seen: BTreeMap<Partition, Seen>,
-    /// Those that make no progress, by what other workers have committed as well.
+    /// The partitions that make no progress, also by the commits of other workers.
     stalled: BTreeSet<Partition>,
     /// When it was last tried to see what other workers have committed.
     looked: Option<Duration>,
-    /// Whether that failed.
+    /// Whether the last look failed.
     has_failed: bool,
 }
 

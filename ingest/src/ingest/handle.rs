@@ -1,4 +1,4 @@
-//! Asking a running ingestion to do something else.
+//! A handle to a running ingestion: requests such as a status, files to take in, or new definitions.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl IngestHandle {
         self.ask(|answer| Command::WaitUntilIdle { answer }).await
     }
 
-    /// Where every source and view stands.
+    /// The status of every source and view.
     ///
     /// # Errors
     /// As of [`Ingest::status`](super::Ingest::status).

@@ -109,7 +109,8 @@ impl Running {
         Ok(())
     }
 
-    /// Defines a source and its views otherwise, or adds it. What is returned ends once every view is up.
+    /// Changes the definition of a source and its views, or adds a source. The returned future ends once every view is
+    /// up.
     pub(super) async fn switch(
         &mut self,
         feed: SourceFeed,
@@ -147,7 +148,7 @@ impl Running {
         async move { all.await.map(drop) }
     }
 
-    /// Where every source stands.
+    /// The status of every source.
     pub(super) fn status(
         &self,
         detail: Detail,

@@ -48,7 +48,7 @@ pub struct PushedRecord {
 /// Records to append to one source's push partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
-    /// The source.
+    /// The name of the source.
     pub(crate) source: String,
     /// When they were received.
     pub(crate) received: Time,

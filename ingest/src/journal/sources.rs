@@ -1,7 +1,7 @@
-//! Under which version of a source its partitions are read.
+//! The version of a source under which its partitions are read.
 //!
 //! A new version takes effect only after everything that was taken in before has reached both stores under the old
-//! one; should the process die in between, the old one is needed again. So it is kept as a whole.
+//! one; should the process die in between, the old one is needed again. So the journal keeps all of that version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// Times of its own, and no field that comes from elsewhere.
+    /// A source with times of its own, and no field that is mapped by `from`.
     fn payments() -> SourcePlan {
         SourcePlan {
             name: "payments".into(),

@@ -11,15 +11,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 
-/// A change of the assignment, to be carried out by the reader once it has asked whoever receives its records.
+/// A change of the assignment, to be carried out by the reader once it has asked the receiver of its records.
 pub(super) enum Change {
     /// Partitions were given to us.
     Assign(TopicPartitionList),
     /// Partitions were taken away.
     Revoke {
-        /// Which.
+        /// The partitions that were taken away.
         partitions: TopicPartitionList,
-        /// Whether the group gave us up, so that others may read them already.
+        /// Whether the group has removed this member, so that other members may read them already.
         lost: bool,
     },
 }
@@ -38,7 +38,7 @@ pub(super) struct Context {
     detail: Mutex<String>,
     /// Whether librdkafka waits for a change to be carried out, as far as was said here.
     unanswered: AtomicBool,
-    /// Whether the reader is leaving, and changes concern nobody any more.
+    /// Whether the reader is leaving, so that changes need no answer any more.
     leaving: AtomicBool,
     /// Whether everything was given back since.
     gave_back: AtomicBool,
@@ -161,7 +161,7 @@ pub(super) fn give_back(
     Ok(())
 }
 
-/// Passes on what librdkafka logs. Lost connections are told once, by the reader, and not with every attempt.
+/// Passes on what librdkafka logs. Lost connections are reported once, by the reader, and not with every attempt.
 pub(super) fn log(source: &str, level: Level, facility: &str, message: &str) {
     match (level, facility) {
         (Level::Debug, _) => tracing::trace!(source, facility, "{message}"),

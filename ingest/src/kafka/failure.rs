@@ -1,4 +1,4 @@
-//! What librdkafka's errors mean to us.
+//! Translates librdkafka's errors.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tidemark_kernel::Position;

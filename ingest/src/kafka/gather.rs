@@ -1,4 +1,4 @@
-//! Records become batches while whoever receives them is busy.
+//! Gathers records into batches while the receiver is busy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,8 +154,8 @@ impl<'s> Gathered<'s> {
         self.bytes += bytes;
     }
 
-    /// A partition that was read to its end stands here: what it holds up to there are no records, but marks of
-    /// transactions and what those took back.
+    /// A partition that was read to its end is at `end`: the offsets up to there hold no records, but transaction
+    /// markers and records of aborted transactions.
     pub fn ends_at(&mut self, partition: Partition, end: Position) {
         // Of one that was assigned anew and not read to its end yet, librdkafka may tell where it stood before.
         let Some(gathering) = self.assigned.get_mut(&partition).filter(|gathering| gathering.at_end) else {

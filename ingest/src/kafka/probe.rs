@@ -1,4 +1,4 @@
-//! What a topic is like now.
+//! Asks the brokers about a topic: its id, its partitions and their offsets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to listen for what librdkafka has to say.
 const SAID: Duration = Duration::from_millis(10);
 
-/// Stands for an id that the brokers do not tell.
+/// Written in place of an id that the brokers do not tell.
 const UNKNOWN: &str = "-";
 
 /// What Kafka knows of a topic now.
@@ -86,7 +86,7 @@ pub(crate) async fn ends(
     ask(config, topic, Probe::ends).await
 }
 
-/// Where each partition starts for whoever never read the topic.
+/// Where each partition starts for a reader that has never read the topic.
 ///
 /// # Errors
 /// Like [`describe`].

@@ -68,7 +68,7 @@ impl Task {
         consumer.map_err(|error| failure::asking(&self.config.bootstrap_servers, &self.topic, &error, None))
     }
 
-    /// Reads until it is told to stop, nobody receives any more, or it cannot go on.
+    /// Reads until it is told to stop, the receiver is gone, or it cannot go on.
     pub(super) fn run(self, consumer: BaseConsumer<Context>) {
         for input in self.read(consumer) {
             if self.orders.stopped() || self.inputs.blocking_send(input).is_err() {
@@ -95,7 +95,7 @@ impl Task {
 }
 
 /// Leaves the group once the reader has ended, however it did. Dropped while a change of the assignment is not carried
-/// out, a consumer would wait for that for ever.
+/// out, a consumer would wait for that without end.
 struct Leave<'c>(&'c BaseConsumer<Context>);
 
 impl Drop for Leave<'_> {
@@ -115,11 +115,11 @@ struct Reader<'s> {
     waiting: VecDeque<Input>,
     pending: Option<Pending>,
     /// The partitions that librdkafka was not yet told to check, each with the epoch of the last record that was read, and how
-    /// long ago it was assigned. What comes of them before is not taken.
+    /// long ago it was assigned. Records of them that arrive before that are discarded.
     unchecked: BTreeMap<Partition, (Epoch, Stopwatch)>,
-    /// Whether the group has said what is ours, be it nothing, since it last took something away.
+    /// Whether the group has assigned us a set of partitions, maybe an empty one, since it last revoked some.
     assigned: bool,
-    /// Whether the end of some partition was reached since the last look at where they stand.
+    /// Whether the end of some partition was reached since their positions were last looked at.
     ended: bool,
     /// Whether the receiver was told that everything was read.
     idle: bool,
@@ -216,7 +216,7 @@ impl<'s> Reader<'s> {
         self.hand_over()
     }
 
-    /// Tells Kafka how far we are, for lag tools: whether it gets there matters to nobody.
+    /// Commits our positions to Kafka for lag tools only: whether the commit succeeds does not matter.
     fn pass_on_committed(&self) {
         let Some(committed) = self.task.orders.take_committed() else { return };
         let mut list = TopicPartitionList::new();
@@ -267,7 +267,7 @@ impl<'s> Reader<'s> {
                 }
                 None => break,
             };
-            // Nobody else sends, so there is room; a receiver that is gone is noticed in the loop.
+            // There is no other sender, so there is room; a receiver that is gone is noticed in the loop.
             if let Err(TrySendError::Full(input)) = self.task.inputs.try_send(input) {
                 self.waiting.push_front(input);
             }

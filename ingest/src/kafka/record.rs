@@ -1,4 +1,4 @@
-//! One record: the value by its format, the other fields from key, headers and timestamp.
+//! Decodes one record: the value by its format, the other fields from key, headers and timestamp.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,8 +40,8 @@ impl TopicDecoder {
         Self { values: decoder::of_values(source), beside: beside.collect() }
     }
 
-    /// Reads one record whose value is `payload`: sets the fields of `row`. `unknown` is told the members of the value that
-    /// no field takes.
+    /// Reads one record whose value is `payload`: sets the fields of `row`. `unknown` collects the members of the value
+    /// that no field takes.
     ///
     /// # Errors
     /// Says why the record cannot be read.
@@ -60,20 +60,20 @@ impl TopicDecoder {
     }
 }
 
-/// How a record is read, with what is beside its value, [encoded](Form::encode).
+/// How a record is read, with its key and headers, [encoded](Form::encode).
 pub(super) fn form(record: &impl Message) -> Vec<u8> {
     let headers = || match record.headers() {
         Some(headers) => headers.iter().map(|header| (header.key, header.value)).collect(),
         None => Vec::new(),
     };
-    // As in `header`: of a record with such a name nothing beside its value is kept.
+    // As in `header`: of a record with such a name, only the value is kept.
     match catch_unwind(AssertUnwindSafe(headers)) {
         Ok(headers) => Form::encode_kafka(record.key(), &headers),
         Err(_) => Form::Kafka(None).encode(),
     }
 }
 
-/// The record that has this value, and this beside it.
+/// The record with this value, key and headers.
 pub(crate) fn kept(payload: &[u8], beside: &Beside, time: Option<Time>) -> OwnedMessage {
     let headers = beside.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: value.as_deref() })

@@ -1,11 +1,11 @@
-//! How librdkafka is set up.
+//! The settings of the librdkafka consumer.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use super::KafkaConfig;
 
-/// What fits most; options may say otherwise. Freshness is won by not waiting, memory is bounded by what librdkafka
+/// The defaults, which options override. Freshness is won by not waiting, memory is bounded by what librdkafka
 /// reads ahead (32 MiB, and one answer of a broker), and raised partition counts are seen within the refresh interval.
 const DEFAULTS: [(&str, &str); 9] = [
     ("client.id", "tidemark"),
@@ -24,7 +24,7 @@ const OURS: [(&str, &str); 3] = [
     // Records of aborted transactions are never seen.
     ("isolation.level", "read_committed"),
     ("allow.auto.create.topics", "false"),
-    // A position that cannot be read from is an error, never a reason to go elsewhere.
+    // A position that cannot be read from is an error, never a reason to read from another one.
     ("auto.offset.reset", "error"),
 ];
 

@@ -71,7 +71,7 @@ fn record(
     OwnedMessage::new(value.map(bytes), key.map(bytes), "t".into(), time, 3, offset, Some(headers))
 }
 
-/// What becomes of these records of partition 3, read from 10 on.
+/// The batch that these records of partition 3 become, read from 10 on.
 fn gathered(source: &SourcePlan, records: &[OwnedMessage]) -> (Batch, Arc<TopicMetrics>) {
     let metrics = Arc::new(TopicMetrics::default());
     let mut gathered = Gathered::new(source, "t", Arc::clone(&metrics), Room::default());
@@ -226,10 +226,7 @@ fn the_end_may_lie_behind_the_last_record_once_it_is_reached() {
     let mut gathered = Gathered::new(&source, "t", Arc::default(), Room::default());
     gathered.assign(Partition(3), Position(11), None);
     gathered.ends_at(Partition(3), Position(20));
-    assert!(
-        gathered.is_empty() && !gathered.is_at_end(),
-        "that is where it stood under an earlier assignment"
-    );
+    assert!(gathered.is_empty() && !gathered.is_at_end(), "that is its position under an earlier assignment");
     gathered.take(&record(11, None, Some(r#"{"n":1,"at":5}"#), &[]), None);
     gathered.ended(Partition(3));
     gathered.ends_at(Partition(3), Position(14));

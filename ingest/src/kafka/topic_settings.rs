@@ -1,4 +1,4 @@
-//! How the brokers treat the records of a topic.
+//! The settings of a topic at the brokers that ingestion depends on: timestamps and compaction.
 
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
@@ -55,7 +55,7 @@ pub(super) async fn ask(config: &KafkaConfig, topic: &str) -> Result<TopicSettin
 
 fn ask_now(config: &KafkaConfig, topic: &str) -> Result<TopicSettings, IngestError> {
     let probe = Probe::open(config, topic)?;
-    // A client that asks for settings is told nothing of a topic that is missing.
+    // A request for settings does not show that a topic is missing.
     probe.describe()?;
     // By itself librdkafka would wait for the controller.
     let broker = probe.broker()?;

@@ -1,4 +1,4 @@
-//! Looks at the topic every now and then: whether it is still the same, and where it ends.
+//! Asks the brokers about the topic at intervals: whether it is still the same topic, and where it ends.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -23,7 +23,7 @@ pub(super) struct Watch {
 
 /// What it saw.
 pub(super) enum Seen {
-    /// The topic is the same as ever.
+    /// The topic is still the same.
     Same,
     /// The reader cannot go on.
     Gone(IngestError),

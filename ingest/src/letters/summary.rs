@@ -19,7 +19,7 @@ const PLACES: usize = 3;
 pub struct Summary {
     /// How many there are.
     pub count: u64,
-    /// Those of each reason, the most frequent reason first.
+    /// The dead letters of each reason, the most frequent reason first.
     pub kinds: Vec<Kind>,
     /// How many have reasons that are not told apart any more.
     pub others: u64,

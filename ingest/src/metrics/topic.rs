@@ -1,4 +1,4 @@
-//! What the reader of a topic counts.
+//! The counters and gauges of the reader of a topic.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! Telling where arrivals run ahead of the clock.
+//! Warnings about arrivals that are ahead of the clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -57,7 +57,7 @@ struct RunningBackfill {
 /// Why a view is backfilled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
-    /// It is new, was defined otherwise, or is behind. Views that were defined together are published together.
+    /// The view is new, was redefined, or is behind. Views that were defined together are published together.
     Defined,
     /// Its states are lost, or far behind.
     Lost,
@@ -105,18 +105,18 @@ impl Backfills {
         up.chain(self.under_way.values().map(|backfill| &backfill.plan)).cloned().collect()
     }
 
-    /// Ends all passes where they are: their views are about to be brought up otherwise.
+    /// Ends all passes where they are: their views are about to be brought up in another way.
     pub(super) async fn pause(&mut self) {
         self.passes.shutdown().await;
     }
 
-    /// Every view was brought up otherwise.
+    /// Every view was brought up in another way.
     pub(super) fn all_are_up(&mut self) {
         self.clear();
         self.tell_end();
     }
 
-    /// Ends all of them where they are. The caller that waits for them is told why.
+    /// Ends all of them where they are. The caller that waits for them gets this error.
     pub(super) async fn stop(&mut self, why: IngestError) {
         self.passes.shutdown().await;
         self.clear();
@@ -142,7 +142,7 @@ impl Backfills {
         }
     }
 
-    /// Those that are published together, once none of them has a pass under way.
+    /// Takes out the backfills that are published together, once none of them has a pass under way.
     fn take_together(&mut self) -> Vec<RunningBackfill> {
         let together = |backfill: &RunningBackfill| backfill.why == Why::Defined;
         if self.under_way.values().any(|backfill| together(backfill) && backfill.pass.is_some()) {
@@ -275,7 +275,7 @@ impl Pipeline {
         self.join_or_pass(RunningBackfill { plan, metrics, why, joins, began, passes: 0, pass: None }).await
     }
 
-    /// Takes the view in where it lacks little; otherwise another pass begins.
+    /// Publishes the view where it lacks few records; if it lacks more, another pass begins.
     async fn join_or_pass(&mut self, mut backfill: RunningBackfill) -> Result<(), IngestError> {
         let health = self.health.clone();
         let mut wait = health.wait();
@@ -350,7 +350,7 @@ impl Pipeline {
     }
 }
 
-/// Whether another pass may mend an error, or waits for what does.
+/// Whether another pass may succeed after this error, maybe once it has waited for a store or the disk.
 fn may_pass(error: &IngestError, backfill: &RunningBackfill) -> bool {
     error.may_pass() || (!error.is_outdated() && backfill.passes < PASSES)
 }

@@ -1,4 +1,4 @@
-//! What becomes of each file of a command, decided before anything is taken in.
+//! Decides what to do with each file of a command, before anything is taken in.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::files::{Changed, Earlier, EarlierKind, Identity};
 use crate::journal::files::{KnownFile, NewEntry, Records};
 use crate::journal::retries::{TakenAgain, rows_again};
 
-/// What becomes of a file.
+/// What to do with a file.
 pub(super) enum Decision {
     /// Its content is in already, as this file. Rows that are in under its own path may have to be taken back.
     Skip(KnownFile, Vec<NewEntry>),
-    /// It is left out: it would count rows twice.
+    /// The file is left out: it would count rows twice.
     SetAside(Earlier),
-    /// It is left out: it cannot be read as the source's, as this error says.
+    /// The file is left out: it cannot be read as one of the source, as this error says.
     Refuse(IngestError),
     /// These entries are added to the file partition: retractions, then the file.
     TakeIn(Vec<NewEntry>),
@@ -37,9 +37,10 @@ struct FilePartition<'k> {
     entries: &'k [KnownFile],
     /// The records that were taken again, where rows may have to be taken back.
     again: &'k [TakenAgain],
-    /// Those of which something is in, be it rows that were rejected and taken again, each with its path as [`place`] spells it.
+    /// Files of which some rows were taken in, also by way of a retry of rejected rows, each with its path as [`place`]
+    /// spells it.
     live: Vec<(PathBuf, &'k KnownFile)>,
-    /// Those of which everything was taken back.
+    /// Files of which all rows were taken back.
     taken_back: Vec<&'k KnownFile>,
 }
 
@@ -92,7 +93,7 @@ impl<'k> FilePartition<'k> {
 }
 
 impl FilesReader<'_> {
-    /// Decides what becomes of files.
+    /// Decides what to do with files.
     ///
     /// # Errors
     /// Fails where a file would count rows twice and the user did not say what it is, where it cannot be appended, or where
@@ -138,7 +139,7 @@ impl FilesReader<'_> {
         if refused.is_empty() { Ok(decisions) } else { Err(IngestError::CountedBefore(refused)) }
     }
 
-    /// Decides what becomes of a file whose content is not in.
+    /// Decides what to do with a file whose content was not taken in before.
     async fn decide_new(
         &self,
         path: &Path,

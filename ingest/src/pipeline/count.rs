@@ -22,7 +22,7 @@ impl Pipeline {
         }
         let tally = self.tally(batch);
         self.health.taken(&tally.clone().with_repeated(repeated));
-        // Who pushes is told in the answer, and must not make the process unready for everybody else.
+        // The sender of a push learns it from the answer, and must not make the process unready for all others.
         if batch.partition != Partition::PUSH {
             self.health.judge(&tally);
         }

@@ -1,6 +1,6 @@
 //! What was taken, on its way into both stores: the queues of the views, and the commits of the event tables.
 //!
-//! A view that cannot go on is restored from `events` here, by what no timeout cuts short.
+//! A view that cannot go on is restored from `events` here, by a task that no timeout cancels.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Pipeline {
     /// Takes batches: they go into the event tables with the next commit, and into the queues of every view, at once or
     /// [from there](Self::hand_to_views).
     ///
-    /// How many of their events were repetitions of others, and were left out.
+    /// Returns how many of their events were repetitions of others, and were left out.
     pub(super) async fn take(&mut self, batches: Vec<Batch>) -> Result<u64, IngestError> {
         // A commit may have ended without a look at what it brought.
         self.hand_to_views().await;
@@ -57,12 +57,12 @@ impl Pipeline {
         Ok(all_repeated)
     }
 
-    /// Whether a partition is a partition of the topic, and this worker has left the topic. Its next reader reads it again.
+    /// Whether a partition belongs to the topic, and this worker has left the topic. Its next reader reads it again.
     fn is_read_again(&self, partition: Partition) -> bool {
         is_partition(partition) && self.topic.is_none()
     }
 
-    /// A batch begins its way into every view.
+    /// Adds a batch to the queues of all views.
     fn apply(&self, batch: Batch) -> Arc<InFlight> {
         let batch = self.room.enter(batch, &self.arrivals);
         self.views.iter().for_each(|view| view.apply(Arc::clone(&batch)));
@@ -103,7 +103,8 @@ impl Pipeline {
         }
     }
 
-    /// Starts a commit of a good size. Only so much waits for the next one: readers go at the pace of the disk.
+    /// Starts a commit of a good size. What waits for the next one is bounded, so that readers are slowed to the pace
+    /// of the disk.
     fn commit_if_full(&mut self) {
         if self.tables.is_full() {
             self.tables.start_commit(&self.health);
@@ -118,7 +119,7 @@ impl Pipeline {
         self.attend(room.free(partition)).await
     }
 
-    /// Waits for what depends on the views or the next commit, and sees to it that they can go on.
+    /// Waits for `work` that depends on the views or the next commit, and meanwhile keeps both going.
     pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, IngestError> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -155,8 +156,8 @@ impl Pipeline {
         restored
     }
 
-    /// Brings a view that fell back to where the event table stands, which is made to be all that was taken; beside what
-    /// comes in where that takes long.
+    /// Brings a view that fell back to the positions of the event table, to which everything taken so far is committed
+    /// first. Where that takes long, it runs beside the intake.
     pub(super) async fn restore(&mut self, fallen: Fallen) -> Result<(), IngestError> {
         if !self.views.iter().any(|view| Arc::ptr_eq(view.writer(), &fallen.writer)) {
             return Ok(());
@@ -183,7 +184,8 @@ impl Pipeline {
     }
 
     /// Waits until the views have these partitions, makes the store's positions those that were reached, finds out
-    /// whether it has fallen back or answers from another generation, and if so brings it to where the event table stands.
+    /// whether the store has fallen back or answers from another generation, and if so brings it to the position of the
+    /// event table.
     pub(super) async fn reconcile(&mut self, partitions: &[Partition]) -> Result<(), IngestError> {
         loop {
             let room = self.room.clone();
@@ -202,7 +204,7 @@ impl Pipeline {
         }
     }
 
-    /// The views that cannot go on. They say so for themselves as well.
+    /// The views that cannot go on. Each also reports it itself.
     pub(super) async fn reconcile_once(&self, partitions: &[Partition]) -> Vec<SharedView> {
         let reconciling = self.views.iter().map(async |view| {
             let reconciled = self.reconcile_view(view, partitions).await;
@@ -211,7 +213,7 @@ impl Pipeline {
         join_all(reconciling).await.into_iter().flatten().collect()
     }
 
-    /// As [`reconcile`](Self::reconcile) does with what no batch is on the way of, and without waiting.
+    /// As [`reconcile`](Self::reconcile) does, for partitions of which no batch is in flight, and without waiting.
     pub(super) fn reconcile_beside(&mut self) {
         let mut partitions = self.partitions();
         partitions.retain(|partition| self.room.is_drained(*partition));
@@ -240,15 +242,15 @@ impl Pipeline {
         view.reconcile(self.expected(partitions), self.is_whole(view))
     }
 
-    /// Whether a view has what `events` has. What was taken back since a generation was begun is in it still, and one that does
-    /// not count any more may hold records that are not in `events`.
+    /// Whether a view has what `events` has. A generation still holds records that were taken back since it was begun,
+    /// and one that does not count any more may hold records that are not in `events`.
     fn is_whole(&self, view: &Live) -> bool {
         let writer = view.writer();
         writer.retractions() == self.tables.retracted()
             && writer.generation().number >= self.tables.generations_since()
     }
 
-    /// Where views that have everything should be in these partitions.
+    /// The positions in these partitions of views that have everything.
     fn expected(&self, partitions: &[Partition]) -> Positions {
         partitions.iter().map(|partition| (*partition, self.tables.handed_over(*partition))).collect()
     }
@@ -265,14 +267,14 @@ impl Pipeline {
         self.own.send_replace(self.partitions().into_iter().collect());
     }
 
-    /// Brings everything that was taken into both stores.
+    /// Brings everything that was read into both stores.
     pub(crate) async fn finish_all(&mut self) -> Result<(), IngestError> {
         self.commit().await?;
         let partitions = self.partitions();
         self.reconcile(&partitions).await
     }
 
-    /// Commits what waits for the event tables, and lets go of the pushed records that are in.
+    /// Commits what waits for the event tables, and drops the pushed records that are in from the journal.
     pub(super) async fn commit(&mut self) -> Result<(), IngestError> {
         while self.tables.is_behind() {
             self.tables.start_commit(&self.health);

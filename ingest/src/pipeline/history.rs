@@ -1,4 +1,4 @@
-//! Whose states the online store holds.
+//! Checks that the states of the online store were made from this project's event tables.
 
 use super::Pipeline;
 use crate::error::IngestError;

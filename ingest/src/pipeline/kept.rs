@@ -106,7 +106,7 @@ impl Pipeline {
         }
     }
 
-    /// Asks the journal where waiting for the disk holds up nobody.
+    /// Calls the journal on a thread that may wait for the disk.
     pub(super) async fn journal<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,

@@ -47,7 +47,7 @@ pub(super) type FallenSender = mpsc::UnboundedSender<Fallen>;
 /// A view that cannot go on.
 pub(super) struct Fallen {
     pub(super) writer: SharedView,
-    /// Whether it can be brought back from history; why not, otherwise.
+    /// Whether the view can be rebuilt from history; an error says why not.
     pub(super) outcome: Result<(), IngestError>,
 }
 
@@ -75,7 +75,8 @@ impl Live {
             let mut task = Task::new(Weak::clone(&of), health, receive);
             let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
             let outcome = ended.unwrap_or_else(|_| Err(IngestError::stopped("the writer of a view died")));
-            // Before it lets go of what it had, so that its end is known by then. A source that is gone does not care.
+            // Before it drops its batches, so that the source knows of its end by then. A source that is gone does not
+            // need it.
             if let Some(writer) = of.upgrade() {
                 drop(fallen.send(Fallen { writer, outcome }));
             }
@@ -128,7 +129,7 @@ struct Done {
     partitions: Vec<Partition>,
     /// What was applied; none where it was reconciling.
     batch: Option<Arc<InFlight>>,
-    /// Where it is told that it was reconciled.
+    /// Tells the caller that the view was reconciled.
     answer: Option<oneshot::Sender<()>>,
     outcome: Result<Advance, IngestError>,
 }
@@ -147,7 +148,8 @@ struct Task {
     is_reconciling: bool,
     /// What is reconciled once that has ended.
     reconciles: VecDeque<Reconcile>,
-    /// The batch that could not be applied, and the answer that cannot be given: let go of once the end is known.
+    /// The batch that could not be applied, and the answer that cannot be given: dropped once the source knows of the
+    /// end.
     refused: (Option<Arc<InFlight>>, Option<oneshot::Sender<()>>),
 }
 

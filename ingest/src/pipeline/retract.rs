@@ -2,8 +2,8 @@
 //! partition, at other offsets, and go as well.
 //!
 //! A retraction is an entry of the file partition. The journal has it first; then the rows are deleted from both tables, the
-//! views are backfilled under new generations, and its own place in the file partition is committed. Killed at any step, it
-//! is taken up where it stands: each step finds out whether it was done.
+//! views are backfilled under new generations, and its own place in the file partition is committed. Killed at any
+//! step, it is continued from there: each step finds out whether it was done.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -195,7 +195,7 @@ impl Pipeline {
     }
 }
 
-/// What stands in the file partition for a retraction.
+/// The dead letter that a retraction leaves in the file partition.
 fn letter(entry: &KnownFile) -> Option<DeadLetter> {
     let Records { partition, from, to } = entry.retracts?;
     let place = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();

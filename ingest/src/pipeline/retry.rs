@@ -3,7 +3,7 @@
 //! Those that today's definition accepts become rows of the file partition, at new offsets: an input that the journal holds
 //! with all of its records. Once they are events they leave `dead_letters`, and then the journal. Cut short at any step this
 //! goes on with the next start, at the step it was: before the input is in the journal nothing has happened; from then on
-//! positions tell what is in; and until the journal lets go of the records, they are removed from `dead_letters` once
+//! positions tell what is in; and until the journal drops the records, they are removed from `dead_letters` once
 //! more. Those that are rejected again stay where they are.
 
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ impl Pipeline {
         Ok(retried)
     }
 
-    /// Those of these records that are events by now. The others are counted.
+    /// The records among these that are events by now. The others are counted.
     async fn accepted(
         &self,
         read: Vec<Letter>,
@@ -124,7 +124,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes in an input of the file partition that is one of records that are taken again, from where the partition stands.
+    /// Takes in an input of the file partition that retries rejected records, from the partition's position on.
     pub(super) async fn read_retry(&mut self, file: &KnownFile) -> Result<FileOutcome, IngestError> {
         let (start, stopwatch) = (self.tables.taken(Partition::FILE), self.shared.host.stopwatch());
         let (name, ordinal, first) = (self.source.name.clone(), file.ordinal, Position(file.first));
@@ -188,7 +188,7 @@ impl Pipeline {
         }
         let dead_letters = &mut self.tables.open_tables().await?.dead_letters;
         let removed = dead_letters.remove(&places, &letters::NO_RECORDS).await?;
-        tracing::info!(source = self.source.name, removed, "dead letters that were taken again have left");
+        tracing::info!(source = self.source.name, removed, "dead letters were removed after a retry");
         let name = self.source.name.clone();
         self.journal(move |journal| journal.end_retries(&name, &ended)).await
     }

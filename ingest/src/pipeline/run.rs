@@ -1,4 +1,4 @@
-//! The loop that serves one source: what its topic, its files and its senders hand over, and what it is asked to do.
+//! The loop of one source: it takes batches from the topic, the files and the push partition, and handles requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use crate::kafka::Input;
 use crate::maintenance::{Forgetting, maintain};
 use crate::progress::unwatched;
 
-/// How long a batch that is under way may take once the source is stopped. What does not get in is read again.
+/// How long a batch that is under way may take once the source is stopped. What is not committed is read again.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long others may run newer definitions until this process is told of them as well.
+/// How long other processes may run newer definitions until this process gets them as well.
 const TOLD: Duration = Duration::from_secs(5);
 
-/// Where a request is answered.
+/// The channel for the answer to a request.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, IngestError>>;
 
-/// What a running source can be asked to do.
+/// A request to a running source.
 pub(crate) enum Request {
     /// To apply definitions.
     Switch(Switch),
@@ -44,15 +44,15 @@ pub(crate) enum Request {
 /// A source with its topic, and its views.
 pub(crate) type Definitions = (SourceFeed, Vec<Arc<FeaturePlan>>);
 
-/// What connects a running source with those who run it.
+/// The channels between a running source and its owner.
 pub(crate) struct Line {
     /// The definitions that take effect before anything is taken in; none where they have.
     pub(crate) first: Option<Definitions>,
-    /// What it is asked to do.
+    /// The requests to it.
     pub(crate) requests: mpsc::Receiver<Request>,
     /// Whether it is to stop.
     pub(crate) stop: watch::Receiver<bool>,
-    /// Where it says, if asked, whether everything there is was taken in and committed.
+    /// Reports, if asked, whether everything there is was taken in and committed.
     pub(crate) idle: watch::Sender<Idle>,
     /// Where it says under which version, and from which topic, it is read.
     pub(crate) reads: watch::Sender<SourceFeed>,
@@ -61,7 +61,7 @@ pub(crate) struct Line {
 /// Whether a source has taken in and committed everything there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
-    /// Nobody wants to know.
+    /// No caller waits for it.
     Unasked,
     /// There is more.
     No,
@@ -96,7 +96,7 @@ impl Pipeline {
             .iter()
             .for_each(|applied| applied.begin(&self.source.name, self.tables.taken(Partition::PUSH)));
         let mut outcome = self.serve(&mut line).await;
-        // First of all, so that whoever takes over does not wait.
+        // First of all, so that the worker that takes over does not wait.
         match host.timeout(GRACE, self.finish_all()).await.unwrap_or(Ok(())) {
             // The workers that run newer definitions read again what is not in of the topic. Pushes and files are in the
             // journal, and the next start reads them.
@@ -158,7 +158,7 @@ impl Pipeline {
         }
     }
 
-    /// Brings the first definitions into effect, and joins those who read the topic.
+    /// Brings the first definitions into effect, and joins the consumer group of the topic.
     async fn begin(&mut self, first: Option<Definitions>) -> Result<(), IngestError> {
         if let Some((feed, plans)) = first {
             self.switch(feed, &plans, &unwatched).await?;
@@ -169,8 +169,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Others run newer definitions already. Reads nothing more until this process is told of them, which it is soon
-    /// or never.
+    /// Other processes run newer definitions already. Reads nothing more until this process gets them too, and fails if
+    /// it does not get them soon.
     async fn wait_for_newer(&mut self, line: &mut Line, error: IngestError) -> Result<(), IngestError> {
         let source = &self.source.name;
         tracing::warn!(source, error = error.explained(), "waiting for the newer definitions");
@@ -301,7 +301,7 @@ impl Pipeline {
         }
     }
 
-    /// Where somebody waits for the end of everything, brings all there is into both stores and says so.
+    /// Where a caller waits for the end of all input, flushes all there is to both stores and tells the caller.
     async fn tell_idle(&mut self, idle: &watch::Sender<Idle>) -> Result<(), IngestError> {
         if *idle.borrow() == Idle::Unasked {
             return Ok(());
@@ -319,7 +319,7 @@ impl Pipeline {
     }
 
     async fn obey(&mut self, request: Request) {
-        // Whoever asked and did not wait for the answer does not want it.
+        // A caller that has gone away does not need the answer.
         match request {
             Request::Switch(switch) => {
                 self.intake.supersede();
@@ -343,7 +343,7 @@ impl Pipeline {
         }
     }
 
-    /// Applies definitions, and answers once every view is up. Whether they are in effect.
+    /// Applies definitions, and answers once every view is up. Returns whether they are in effect.
     async fn apply_definitions(&mut self, switch: Switch) -> bool {
         let Switch { feed, plans, answer } = switch;
         let applied = self.switch_topic(feed, &plans).await;
@@ -390,7 +390,7 @@ impl Pipeline {
     }
 }
 
-/// Ends `patience` after the source is to stop; also where those who run it are gone.
+/// Ends `patience` after the source is asked to stop, or after its owner is gone.
 async fn stopped(host: &Host, mut stop: watch::Receiver<bool>, patience: Duration) {
     drop(stop.wait_for(|stop| *stop).await.map(drop));
     if !patience.is_zero() {

@@ -1,7 +1,8 @@
 //! Taking in files: the reader of the file partition.
 //!
 //! It finds out which files are new, adds them to the journal and reads them, and hands what it reads to the source input by
-//! input, as the readers of the other partitions do. So it can be run beside everything else, and a large file holds up nothing.
+//! input, as the readers of the other partitions do. So it can run beside everything else, and a large file delays
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -185,7 +186,7 @@ impl<'w> FilesReader<'w> {
                     let entries: Vec<NewEntry> =
                         entries.into_iter().filter(|entry| !is_file(entry)).collect();
                     self.add_and_read(&entries, &mut meter).await?;
-                    // What was rejected of it is told for the other.
+                    // Its rejected rows are reported with the other file.
                     skipped.push(None);
                     FileOutcome::Skipped { known_as, rejected: 0 }
                 }

@@ -1,7 +1,8 @@
 //! The partitions of a Kafka topic that this process was given, on their way into both stores.
 //!
-//! Kafka's group says who reads what, and nothing rests on it: two who believe that a partition is theirs write the
-//! same bytes. Where a partition is read from is what `events` says; what is committed to Kafka is for lag tools.
+//! Kafka's consumer group says which worker reads which partition, and correctness does not depend on it: two workers
+//! that read the same partition write the same bytes. Where a partition is read from is what `events` says; what is
+//! committed to Kafka is for lag tools.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::progress::unwatched;
 use crate::tables::{Since, is_partition};
 use crate::view::SharedView;
 
-/// How long a partition that was taken away may hold up its next reader: what is not committed by then is read again.
+/// How long a revoked partition may delay its next reader: what is not committed by then is read again.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// How long a worker keeps partitions while it waits for the store or the disk. Others may be able to reach theirs.
@@ -40,18 +41,18 @@ pub(super) struct Topic {
     assigned: BTreeSet<Partition>,
     /// Whether every assigned partition has been read to its end.
     at_end: bool,
-    /// Whether that was so once, and was said.
+    /// Whether the end of all partitions was reached once, and was reported.
     caught_up: bool,
 }
 
 impl Topic {
-    /// What comes next.
+    /// Waits for the next input.
     pub(super) async fn next(&mut self) -> Input {
         let gone = || Input::Failed(IngestError::stopped("the reader of a topic died"));
         self.inputs.recv().await.unwrap_or_else(gone)
     }
 
-    /// What comes next, where it is there already.
+    /// The next input, if there is one already.
     pub(super) fn next_if_any(&mut self) -> Option<Input> {
         self.inputs.try_recv().ok()
     }
@@ -86,7 +87,7 @@ impl Shared {
 }
 
 impl Pipeline {
-    /// Joins those who read the source's topic, if it has one.
+    /// Joins the consumer group of the source's topic, if it has one.
     pub(super) async fn join_topic(&mut self) -> Result<(), IngestError> {
         let Some(feed) = self.topic_feed.clone() else { return Ok(()) };
         let no_brokers = || IngestError::NoBrokers { source_name: self.source.name.clone() };
@@ -115,7 +116,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether the event table holds all of the topic: also the partitions that others read, or nobody for a moment.
+    /// Whether the event table holds all of the topic: also the partitions that other workers read, or that no
+    /// worker reads for a moment.
     pub(super) async fn is_all_in(&mut self) -> Result<bool, IngestError> {
         let (Some(topics), Some(feed)) = (&self.shared.topics, &self.topic_feed) else {
             return Ok(true);
@@ -143,14 +145,14 @@ impl Pipeline {
         self.metrics.stalled(self.health.stalled());
     }
 
-    /// Forgets them: this process does not read the topic any more.
+    /// Forgets the partitions: this process does not read the topic any more.
     fn forget_stalled(&mut self) {
         self.looking.abort_all();
         self.health.forget_unread();
         self.metrics.stalled(0);
     }
 
-    /// Leaves the topic where this worker has waited too long for what it needs, and joins again once it waits no more.
+    /// Leaves the topic where this worker has waited too long for a store or the disk, and joins again afterwards.
     pub(super) async fn give_back_or_join(&mut self) -> Result<(), IngestError> {
         if self.topic.is_some() {
             if self.health.longest_wait() >= GIVE_BACK {
@@ -188,7 +190,7 @@ impl Pipeline {
         self.metrics.given_up(&partitions);
     }
 
-    /// Leaves the topic, as quickly for those who take over as it can be done.
+    /// Leaves the topic, so that other workers can take over as soon as possible.
     pub(super) async fn leave_topic(&mut self) {
         self.forget_ids(is_partition);
         self.forget_stalled();
@@ -201,9 +203,9 @@ impl Pipeline {
         }
     }
 
-    /// Makes sure that the event table belongs to this very topic, and where nobody ever read it, decides where each
-    /// partition starts: all of them in one commit, so that whoever comes second finds it decided. The topic's id,
-    /// where brokers give one.
+    /// Makes sure that the event table belongs to this very topic, and where the topic was never read, decides where
+    /// each partition starts: all of them in one commit, so that the second worker finds them decided. Returns the
+    /// topic's id, where brokers give one.
     async fn begin_topic(
         &mut self,
         topics: &dyn Topics,
@@ -231,7 +233,7 @@ impl Pipeline {
         Ok(found.id)
     }
 
-    /// Backfills the views anew that claim to be further in these partitions, before anything else.
+    /// Backfills again, before anything else, the views whose positions in these partitions are beyond the given ones.
     pub(super) async fn backfill_beyond(
         &mut self,
         positions: impl Iterator<Item = (Partition, Position)>,
@@ -286,7 +288,7 @@ impl Pipeline {
         }
     }
 
-    /// Says, once, that everything there is was read.
+    /// Reports, once, that everything there is was read.
     fn say_caught_up(&mut self) {
         if let Some(topic) = self.topic.as_mut().filter(|topic| !topic.caught_up) {
             topic.caught_up = true;
@@ -294,8 +296,8 @@ impl Pipeline {
         }
     }
 
-    /// Brings the views to where `events` holds these partitions, which is from where they are read. Nothing where the
-    /// store, the disk or the brokers could not be reached for too long.
+    /// Brings the views to the positions of `events` in these partitions, from which they are read next. None where
+    /// the store, the disk or the brokers could not be reached for too long.
     async fn take_over(&mut self, partitions: &[Partition]) -> Result<Option<Resume>, IngestError> {
         let (health, since) = (self.health.clone(), self.shared.host.stopwatch());
         let mut wait = health.wait();
@@ -399,7 +401,7 @@ impl Pipeline {
         Ok(topics.settings(topic).await?.is_compacted && !is_on(Mutant::AppliedFirst))
     }
 
-    /// Others may have written these partitions: reads again where the views stand in them.
+    /// Other workers may have written these partitions: reads the positions of the views in them again.
     async fn catch_up_views(&mut self, partitions: &[Partition]) -> Result<(), IngestError> {
         join_all(self.views.iter().map(|view| view.forget(partitions))).await;
         let held: Positions =
@@ -416,7 +418,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reads where every view stands in partitions that were let go of, which is one question for all of them.
+    /// Reads the position of every view in partitions that were released, with one call to the store for all of them.
     async fn read_views(&self, partitions: &[Partition]) -> Result<Vec<SharedView>, IngestError> {
         let views: Vec<SharedView> = self.views.iter().map(|view| Arc::clone(view.writer())).collect();
         let generations: Vec<Generation> = views.iter().map(|view| view.generation().clone()).collect();
@@ -430,8 +432,8 @@ impl Pipeline {
         Ok(views)
     }
 
-    /// Records that Kafka has thrown away before they were read are an error, unless their loss was accepted: then a
-    /// dead letter stands for them.
+    /// Records that Kafka has deleted before they were read are an error, unless their loss was accepted: then one
+    /// dead letter records the gap.
     async fn skip_lost(
         &mut self,
         topic: &str,
@@ -472,7 +474,8 @@ impl Pipeline {
         .map(drop)
     }
 
-    /// Lets go of partitions: what was taken of them is in before their next reader asks, unless they have one already.
+    /// Releases partitions: what was read of them is committed before their next reader asks, unless they have one
+    /// already.
     async fn give_up(&mut self, partitions: &[Partition], lost: bool) -> Result<(), IngestError> {
         if !lost {
             let host = self.shared.host.clone();
@@ -483,7 +486,7 @@ impl Pipeline {
                 self.reconcile_once(partitions).await;
                 Ok::<_, IngestError>(())
             };
-            // Whoever takes over reads again what is not in by then.
+            // The worker that takes over reads again what is not committed by then.
             host.timeout(HAND_OVER, hand_over).await.unwrap_or(Ok(()))?;
         }
         if let Some(topic) = &mut self.topic {
@@ -497,7 +500,7 @@ impl Pipeline {
     }
 }
 
-/// Sees how far any worker has committed the partitions of a topic, which end at `ends`.
+/// Reads how far any worker has committed the partitions of a topic, which end at `ends`.
 async fn see_committed(
     offline: Arc<dyn OfflineStore>,
     source: Arc<SourcePlan>,

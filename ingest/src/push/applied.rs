@@ -1,4 +1,4 @@
-//! How far views have the pushed records, for senders who wait for that.
+//! Positions up to which all views have the pushed records, for senders that wait for that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,10 +9,10 @@ use tidemark_kernel::{ErrorKind, Explain};
 /// Why a body is refused. Nothing of it is appended.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It is no text.
+    /// The body is no UTF-8 text.
     #[error("the body is not UTF-8: {0}")]
     Utf8(#[from] std::str::Utf8Error),
-    /// It is no JSON.
+    /// The body is no JSON.
     #[error("record {record} of the body is broken JSON: {reason}")]
     Syntax {
         /// Which record, from 1.
@@ -26,7 +26,7 @@ pub(crate) enum BodyError {
         /// Which record, from 1.
         record: usize,
     },
-    /// It is longer than it may be.
+    /// The body is longer than allowed.
     #[error("the body is longer than {limit} bytes")]
     TooLong {
         /// How long it may be.

@@ -9,7 +9,7 @@
 //! in the answer: it may be a misspelt field, which is null then.
 //!
 //! A refused request is answered with `{"error": {"kind", "message"}}`, as a lookup is, and a status from 400 on: nothing of it
-//! was appended. One answer of this form says otherwise: the records of a request with a key are in, and the first answer to it
+//! was appended. There is one exception: the records of a request with a key are in, but the stored first answer to it
 //! cannot be read.
 //!
 //! The answer waits until every view that is up has the records, so that the sender's next lookup sees them, and says
@@ -331,7 +331,7 @@ enum PushError {
     /// Too many records wait already.
     #[error("{BACKLOG} records that were pushed to source `{source_name}` wait for its views")]
     Backlog {
-        /// The source.
+        /// The name of the source.
         source_name: String,
     },
     /// The records were appended before, under the same key, and the answer that was kept cannot be read.

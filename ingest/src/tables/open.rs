@@ -1,4 +1,4 @@
-//! Both tables of a source, and what is brought into them.
+//! Both tables of a source, and the commits to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,11 +30,11 @@ pub(crate) struct Open {
 /// From which generation number on the states of a source's views count, where those from before do not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Since {
-    /// Those that count now still do.
+    /// The generations that count now still do.
     Unchanged,
     /// No view reads the source.
     NoViews,
-    /// This number, which is greater than that of any generation before.
+    /// Generations count from this number on, which is greater than that of any generation before.
     Generation(u64),
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Pending {
 pub(super) struct Conflicts {
     /// The partitions that another worker, or a commit whose answer was lost, had moved on. The rest was committed.
     pub(super) overtaken: BTreeSet<Partition>,
-    /// Those of which nothing was committed, and which are read again.
+    /// The partitions of which nothing was committed, and which are read again.
     pub(super) discarded: BTreeSet<Partition>,
 }
 
@@ -149,7 +149,7 @@ impl Open {
         loop {
             let committed = self.events.positions();
             let end = |partition: Partition, letters: Position| {
-                if is_partition(partition) { letters } else { letters.min(stands(committed, partition)) }
+                if is_partition(partition) { letters } else { letters.min(position_in(committed, partition)) }
             };
             let standing = self.dead_letters.positions();
             let to: Positions =
@@ -240,7 +240,7 @@ impl Open {
             self.commit_lost(pending).await?;
             let standing = self.dead_letters.positions().clone();
             let new = |partition, letter: &DeadLetter| {
-                !stands(&standing, partition).max(stands(decided, partition)).covers(letter.offset)
+                !position_in(&standing, partition).max(position_in(decided, partition)).covers(letter.offset)
             };
             let dead = pending
                 .batches
@@ -253,10 +253,10 @@ impl Open {
             }
             let (mut from, mut to) = (Positions::new(), Positions::new());
             for (partition, _) in &letters {
-                let stands = stands(&standing, *partition);
-                let taken = pending.spans.get(partition).map_or(stands, |span| span.end);
-                from.insert(*partition, stands);
-                to.insert(*partition, taken.max(stands));
+                let current = position_in(&standing, *partition);
+                let taken = pending.spans.get(partition).map_or(current, |span| span.end);
+                from.insert(*partition, current);
+                to.insert(*partition, taken.max(current));
             }
             let rows = dead_letter_rows(&letters).map_err(|error| self.broken(&error))?;
             match self.dead_letters.append(&[rows], &from, &to, None).await {
@@ -281,11 +281,11 @@ impl Open {
         Ok(())
     }
 
-    /// Whether the table, as it is now, is past this letter of lost records without having it. One that tells of fewer
-    /// records is another: retention has deleted more since.
+    /// Whether the table, as it is now, is past this letter of lost records without having it. A letter that counts
+    /// fewer records is another: retention has deleted more since.
     async fn lacks_lost(&mut self, partition: Partition, letter: &DeadLetter) -> Result<bool, IngestError> {
         self.dead_letters.reload().await?;
-        if !stands(self.dead_letters.positions(), partition).covers(letter.offset) {
+        if !position_in(self.dead_letters.positions(), partition).covers(letter.offset) {
             return Ok(false);
         }
         let at = |offset| Positions::from([(partition, Position(offset))]);
@@ -315,7 +315,7 @@ impl Open {
                     conflicts.discarded.insert(*partition);
                     continue;
                 }
-                let standing = stands(&committed, *partition);
+                let standing = position_in(&committed, *partition);
                 if standing < *first {
                     let source_name = self.source.name.clone();
                     return Err(IngestError::FellBack {
@@ -345,11 +345,11 @@ impl Open {
                 from.extend(pending.decided_at.map(|at| (Partition::RETRACTIONS, at)));
             }
             let batches = pending.batches.iter().filter(|batch| to.contains_key(&batch.partition));
-            let rows = batches.map(|batch| batch.events_from(stands(&committed, batch.partition)));
+            let rows = batches.map(|batch| batch.events_from(position_in(&committed, batch.partition)));
             let rows: Vec<RecordBatch> = rows.filter(|rows| rows.num_rows() > 0).collect();
             // Of a partition that others have moved on beyond the record, they have recorded a later epoch, or none is known.
             let is_new = |partition: Partition, until| {
-                to.contains_key(&partition) && until > stands(&committed, partition)
+                to.contains_key(&partition) && until > position_in(&committed, partition)
             };
             let epochs = pending.epochs.iter().filter(|(partition, epoch)| is_new(**partition, epoch.until));
             let epochs: Epochs = epochs.map(|(partition, epoch)| (*partition, *epoch)).collect();
@@ -370,7 +370,7 @@ pub(crate) const fn is_partition(partition: Partition) -> bool {
     partition.is_of_topic()
 }
 
-pub(super) fn stands(positions: &Positions, partition: Partition) -> Position {
+pub(super) fn position_in(positions: &Positions, partition: Partition) -> Position {
     positions.get(&partition).copied().unwrap_or(Position::START)
 }
 

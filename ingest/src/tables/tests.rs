@@ -143,7 +143,8 @@ async fn generations_count_from_after_the_note_on() {
     assert_eq!((first.commits_first(), first.generations_since()), (false, 7));
 }
 
-/// The version of a source may change and change back while a worker hangs: what others have decided about a record stands.
+/// The version of a source may change and change back while a worker hangs: what others
+/// have decided about a record remains.
 #[tokio::test]
 async fn a_record_that_others_have_read_gets_no_letter() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -95,7 +95,7 @@ async fn definitions_are_reloaded_while_it_runs() {
     running.await.expect("no panic").expect("stopped");
 }
 
-/// Tables whose history nobody can read until they are open.
+/// Tables whose history no reader can read until they are open.
 #[derive(Debug)]
 struct Closed {
     location: Location,

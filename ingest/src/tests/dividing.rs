@@ -89,7 +89,7 @@ impl Worker {
         Self { division, metrics, view, _reads: reads }
     }
 
-    /// Does what is its part now; how many records the view lacked there before, and elsewhere.
+    /// Backfills its present part; returns how many records the view lacked there before, and in the other partitions.
     async fn work(&mut self, history: &History, store: &Arc<dyn OnlineStore>) -> (u64, u64) {
         let backfill = history.backfill(store, &self.view);
         let lacked = backfill.prepare(&mut self.division, &unwatched).await.expect("prepared");

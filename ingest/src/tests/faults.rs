@@ -1,4 +1,4 @@
-//! Cut anywhere, and by anything: both stores end as if nothing had happened.
+//! Crashes and failures at every step: both stores end as if nothing had happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -298,7 +298,7 @@ async fn a_file_that_waits_for_a_view_holds_up_neither_commits_nor_pushes_nor_de
     pushes.append("payments", RECEIVED, records.clone()).await.expect("appended");
     let committed = async |partition| {
         let status = handle.status(Detail::default()).await.expect("a status");
-        status.sources[0].partitions.get(&partition).map_or(Position::START, |stands| stands.position)
+        status.sources[0].partitions.get(&partition).map_or(Position::START, |partition| partition.position)
     };
     while committed(Partition::PUSH).await < Position(60)
         || committed(Partition::FILE).await == Position::START

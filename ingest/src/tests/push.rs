@@ -372,7 +372,7 @@ async fn a_push_is_seen_by_the_next_lookup() {
     let (events, durable) = ("/v1/sources/payments/events", "/v1/sources/payments/events?wait=durable");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
-    // Until it is up it takes in what is pushed, and nobody can wait for that.
+    // Until it is up, a push is accepted but its caller cannot wait until it is applied.
     while post(router.clone(), events, record(0)).await.1["applied"] == json!(false) {}
     for user in 1..50 {
         let (status, answer) = post(router.clone(), events, record(user)).await;

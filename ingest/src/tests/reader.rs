@@ -114,8 +114,8 @@ async fn a_source_may_be_removed_while_a_file_is_being_taken_in() {
     let taking = tokio::spawn(async move { taking.take_in_files("payments", wanted).await });
     loop {
         let status = handle.status(Detail::default()).await.expect("a status");
-        let stands = status.sources[0].partitions.get(&Partition::FILE);
-        if stands.is_some_and(|stands| stands.position > Position::START) {
+        let partition = status.sources[0].partitions.get(&Partition::FILE);
+        if partition.is_some_and(|partition| partition.position > Position::START) {
             break;
         }
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! What is taken back is gone from both stores, once, whatever gets in the way.
+//! Retracted records are gone from both stores, whatever fails in between.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

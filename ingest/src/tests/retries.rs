@@ -1,4 +1,4 @@
-//! Records that were rejected, taken again: each once, wherever that is cut short.
+//! Retries of rejected records: each is taken in once, wherever the retry is interrupted.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Others who write the same view and the same tables, and stores that fall back.
+//! Several workers that write the same view and the same tables, and stores that fall back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ async fn a_permanent_duel_counts_every_event_once() {
     }
 }
 
-/// Tables of a version that knew no ids get one, which whoever opens them first decides for all.
+/// Tables of a version that knew no ids get one, which the first worker to open them decides for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rivals_agree_on_the_id_of_a_history() {
     let project = Project::new(memory());
@@ -93,7 +93,7 @@ struct Failover {
     meddling: Mutex<Option<Meddling>>,
 }
 
-/// What gets in the way of a backfill.
+/// A disturbance of a backfill.
 #[derive(Clone, Debug)]
 enum Meddling {
     /// All generations are lost.
@@ -395,7 +395,7 @@ async fn newer_definitions_that_come_as_it_starts_are_waited_for() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move { ingest.run(async { drop(stopped.await) }).await });
     let is_told = |condition: &Condition| match condition {
-        Condition::Waiting { reason, .. } => reason.contains("was defined otherwise"),
+        Condition::Waiting { reason, .. } => reason.contains("was redefined"),
         Condition::Starting | Condition::Running => false,
     };
     while !health.conditions().get("payments").is_some_and(is_told) {

@@ -1,4 +1,4 @@
-//! Views that come and change.
+//! Views that are added and changed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -200,13 +200,13 @@ async fn states_of_another_history_are_backfilled() {
 }
 
 #[tokio::test]
-async fn a_bucket_moved_by_somebody_else_is_taken_as_it_is() {
+async fn a_bucket_moved_by_another_worker_is_taken_as_it_is() {
     let project = taken_in(&[by_user()], memory()).await;
     let mut ingest = project.open().await;
     ingest.catch_up(&unwatched).await.expect("up");
     let generation = project.store.live("by_user").await.expect("a store").expect("live");
-    // Somebody else has taken in what we are about to, in one of the buckets only: that is, events that no entity
-    // of ours is in.
+    // Another worker has already taken in the same records, in one of the buckets only: one in which none of our
+    // entities are.
     let other = |bucket| BucketFlush {
         bucket,
         partition: Partition::FILE,

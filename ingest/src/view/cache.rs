@@ -2,7 +2,7 @@
 //! times the memory.
 //!
 //! Two halves: what is used goes into the young one; once that has half of the bytes allowed, it becomes the old one
-//! and what was old is forgotten. So a state stays that is used at least once while half a cache of others is.
+//! and the old one is dropped. So a state stays if it is used again before half a cache of other states is used.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use super::partition::Touched;
 /// What an entity costs besides its key and its state: its place in the map, and what the allocator adds.
 const OVERHEAD: usize = 128;
 
-/// States of one partition as they stand at the positions we know, by bucket.
+/// States of one partition as of the positions we know, by bucket.
 #[derive(Debug)]
 pub(super) struct Cache {
     buckets: Vec<Halves>,
@@ -47,7 +47,7 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Takes a state out. Whoever changes it puts it back once the change is stored.
+    /// Takes a state out. The caller puts it back once its change is stored.
     pub(super) fn take(&mut self, bucket: usize, key: &EntityKey) -> Option<Cached> {
         let Halves { young, old } = &mut self.buckets[bucket];
         if let Some(cached) = young.remove(key) {

@@ -1,4 +1,4 @@
-//! How long the store keeps a state, as far as its writer knows.
+//! The expiry of states as their writer knows it, so that it is set only when it must change.
 //!
 //! To set the expiry of a state costs Redis about as much as to write a small one. So a state is stored with a margin, and for half of
 //! that time its next writes leave the expiry alone: what they need is later by no more than the time that has passed, or than the

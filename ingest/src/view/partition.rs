@@ -1,4 +1,4 @@
-//! One partition's way into one view.
+//! The writer of one partition of one view.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::error::IngestError;
 use crate::memory::WriterMemory;
 use crate::mutant::{Mutant, is_on};
 
-/// How far a bucket that nothing happens in may fall behind before its position is written all the same. Small
+/// How far an idle bucket may fall behind before its position is written all the same. Small
 /// batches touch few buckets; moving the others as well would be most of the work.
 const UNWRITTEN: i64 = 4096;
 
-/// How many states are loaded at once: no answer may take so long that it is given up.
+/// How many states are loaded at once: an answer must not take so long that it times out.
 const LOADED: usize = 256;
 
-/// How many rows are worked on at once. More go to a thread where computing holds up nothing; for fewer that would take
-/// longer than the work itself.
+/// How many rows are worked on at once. More go to a thread where computing delays nothing else; for fewer that would
+/// take longer than the work itself.
 const INLINE: usize = 256;
 
 /// How many bytes a state is taken to have until one was seen.
@@ -39,7 +39,7 @@ const COPIES: usize = 3;
 pub(super) struct PartitionWriter {
     target: Arc<Target>,
     partition: Partition,
-    /// Where each bucket stands, as far as we know.
+    /// The position of each bucket, as far as we know.
     buckets: Vec<Standing>,
     cache: Cache,
     memory: WriterMemory,
@@ -47,12 +47,12 @@ pub(super) struct PartitionWriter {
     typical: usize,
 }
 
-/// Where a bucket stands.
+/// The positions of a bucket.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     /// The position that the store keeps.
     stored: Position,
-    /// Up to where it needs nothing: no event from `stored` to here concerns it.
+    /// The position up to which the bucket needs no write: no event from `stored` to here concerns it.
     reached: Position,
 }
 
@@ -83,7 +83,7 @@ struct Step {
 }
 
 impl PartitionWriter {
-    /// A writer of a partition whose buckets stand at these positions.
+    /// A writer of a partition whose buckets are at these positions.
     pub(super) fn new(target: Arc<Target>, partition: Partition, buckets: Vec<Position>) -> Self {
         let memory = target.memory.for_writer();
         let standing = |position| Standing { stored: position, reached: position };
@@ -326,8 +326,8 @@ impl PartitionWriter {
         steps
     }
 
-    /// Brings the states of all entities, from the cache or the store. Buckets that turn out to stand elsewhere are
-    /// left out: their turn comes again. None where one has lost its position.
+    /// Returns the states of all entities, from the cache or the store. Buckets that turn out to be at another position
+    /// are left out and tried again later. None where one has lost its position.
     async fn load(&mut self, mut steps: Vec<Step>) -> Result<Option<Vec<Step>>, IngestError> {
         for step in &mut steps {
             for entity in &mut step.entities {
@@ -358,7 +358,8 @@ impl PartitionWriter {
         Ok(Some(current))
     }
 
-    /// Loads states of a bucket, a part at a time. Where the bucket turns out to stand elsewhere, only that is told.
+    /// Loads states of a bucket, a part at a time. Where the bucket turns out to be at another position, only that
+    /// is returned.
     async fn load_bucket(&self, step: &Step, keys: &[EntityKey]) -> Result<Loaded, StoreError> {
         let (store, generation) = (&self.target.store, &self.target.generation);
         let mut whole = Loaded { position: Some(step.from), states: Vec::with_capacity(keys.len()) };
@@ -378,8 +379,8 @@ impl PartitionWriter {
         self.target.metrics.cached(wanted - missed, missed);
     }
 
-    /// Takes note of where a bucket is stored. If that is not `expected`, somebody else moved it, and what we knew of
-    /// its states is void. False where it stands nowhere.
+    /// Takes note of the stored position of a bucket. If that is not `expected`, another writer has moved it, and what
+    /// we knew of its states is void. False where the bucket has no position.
     fn moved(&mut self, bucket: usize, position: Option<Position>, expected: Position) -> bool {
         if position != Some(expected) {
             self.target.metrics.lost_race();

@@ -123,7 +123,7 @@ async fn an_expiry_is_extended_where_it_is_not_known_to_be_late_enough() {
     written.push(USERS, USERS).await;
     assert_eq!(written.renewed(), (0, ALL));
 
-    // Another writer goes on with them, and the first finds them elsewhere.
+    // Another writer goes on with them, and the first finds them at other positions.
     let other = written.another().await;
     other.push(0, 3 * USERS).await;
     assert_eq!(written.renewed(), (ALL, 0), "nothing was known of them to the other one");

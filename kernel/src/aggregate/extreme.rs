@@ -1,4 +1,4 @@
-//! `min` and `max`.
+//! `min` and `max`: the state is the least or greatest value so far.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::value::{Type, Value};

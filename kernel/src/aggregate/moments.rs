@@ -1,4 +1,4 @@
-//! `var_pop`, `var_samp`, `stddev_pop` and `stddev_samp`.
+//! `var_pop`, `var_samp`, `stddev_pop` and `stddev_samp`, from the count and the exact sums of values and squares.
 
 use super::Function;
 use crate::codec::{DecodeError, Reader, Writer};

@@ -1,4 +1,4 @@
-//! `first`, `last` and `last_n`: values at one end of the order of events.
+//! `first`, `last` and `last_n`: the values of the earliest or latest events.
 
 use smallvec::SmallVec;
 

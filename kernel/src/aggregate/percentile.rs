@@ -1,4 +1,4 @@
-//! `approx_percentile`: DDSketch.
+//! `approx_percentile`, by a DDSketch: counts of values in bins of bounded relative error.
 //!
 //! Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees"
 //! (VLDB 2019), over a bounded range, so that no bins ever have to collapse and the sketch stays a function of

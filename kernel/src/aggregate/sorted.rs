@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use smallvec::{Array, SmallVec};
 
-/// What a sorted sequence holds at most one of at each place.
+/// An item of a sorted sequence, which holds at most one item at each place.
 pub(super) trait Item: Clone {
-    /// Where the item stands.
+    /// The order of two items. Items that compare equal have the same place.
     fn place(&self, other: &Self) -> Ordering;
 
     /// Takes in another item of the same place.
@@ -21,7 +21,7 @@ pub(super) fn insert<A: Array<Item: Item>>(mine: &mut SmallVec<A>, item: A::Item
     }
 }
 
-/// Adds an item that must stand after all others; false, and nothing added, where it does not.
+/// Adds an item that must come after all others; false, and nothing added, where it does not.
 #[must_use]
 pub(super) fn push<A: Array<Item: Item>>(mine: &mut SmallVec<A>, item: A::Item) -> bool {
     let ascends = mine.last().is_none_or(|last| last.place(&item).is_lt());

@@ -129,7 +129,7 @@ fn decode_counts(ty: Type, count: u64, from: &mut Reader<'_>) -> Result<Counts, 
 
 /// The `k` values of the highest counts, count descending, then value ascending.
 fn most_frequent(counts: &[Counted], k: usize) -> impl Iterator<Item = (Value, i64)> {
-    // Counts are in order of value, so that an index stands for its value.
+    // Counts are in order of value, so that comparing indexes compares values.
     let mut ranks: Vec<_> = counts.iter().enumerate().map(|(i, item)| (Reverse(item.count), i)).collect();
     if k < ranks.len() {
         ranks.select_nth_unstable(k);

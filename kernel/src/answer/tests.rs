@@ -1,5 +1,5 @@
-//! Ranges that begin and end anywhere. Both kinds of windows end at the instant asked about, so only these tests let a
-//! walk begin before the newest events.
+//! Answers for ranges that begin and end anywhere. All windows of a plan end at the instant asked about, so only these
+//! tests let a walk begin before the newest events.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The same arithmetic, slow and obvious, and the values to hold it against.
+//! The same arithmetic written in the simplest way, and the values on which tests compare both.
 
 use num_bigint::BigInt;
 use num_traits::{Float, Signed};
@@ -21,7 +21,7 @@ pub(crate) fn one() -> BigInt {
 /// The double nearest to a fraction, found by bisection over all of them; a tie goes to the one with even bits.
 pub(crate) fn nearest(numerator: &BigInt, denominator: &BigInt) -> f64 {
     let infinity = f64::INFINITY.to_bits();
-    // The bits of doubles that are not negative are in their order; infinity stands for 2^1024.
+    // The bits of doubles that are not negative are in their order; infinity is taken as 2^1024.
     let at = |bits: u64| if bits == infinity { one() << 1024 } else { units(f64::from_bits(bits)) };
     let wanted: BigInt = numerator.abs() * one();
     let (mut below, mut above) = (0, infinity);

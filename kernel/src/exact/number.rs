@@ -1,4 +1,4 @@
-//! One exact number, and the one place where it is rounded.
+//! The canonical form of an exact sum, and the one place where it is rounded to a double.
 
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::ToPrimitive;
@@ -154,7 +154,8 @@ pub fn ratio_to_f64(numerator: &BigInt, denominator: &BigUint, exponent: i64) ->
         return f64::NAN;
     }
     let dividend = numerator.magnitude();
-    // Scaled to a quotient of 65 or 66 bits, more than a double keeps, and the remainder tells of all the others.
+    // Scaled to a quotient of 65 or 66 bits, more than a double keeps, and the remainder shows whether any lower bit is
+    // set.
     let shift = 66 + denominator.bits() as i64 - dividend.bits() as i64;
     let (up, down) = (shift.max(0) as u64, (-shift).max(0) as u64);
     let (dividend, divisor) = (dividend << up, denominator << down);

@@ -1,4 +1,4 @@
-//! Exact fractions, as school teaches them.
+//! Exact fractions of big integers.
 
 use std::iter::Sum;
 

@@ -186,7 +186,8 @@ impl PartitionState {
         Self::read(plan, bytes, decoded_body).map(|(state, _)| Self { parts: Box::default(), ..state })
     }
 
-    /// The same, to be changed a little and encoded again: all is checked as well, and nothing is decoded yet.
+    /// As `decode`, for a state that is changed a little and encoded again: everything is checked, and aggregates are
+    /// decoded only when needed.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).

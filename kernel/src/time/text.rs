@@ -63,7 +63,7 @@ fn written_out(text: &str) -> bool {
     clock && has(text.get(..10), "0000-00-00")
 }
 
-/// Whether there is a digit wherever `shape` has a `0`, and the same elsewhere.
+/// Whether there is a digit wherever `shape` has a `0`, and the same character as in `shape` elsewhere.
 fn has_digits(text: &str, shape: &str) -> bool {
     let same = |(byte, shape): (u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
     text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(same)

@@ -1,4 +1,4 @@
-//! Values in Arrow arrays: one Arrow type for each of ours.
+//! Values in Arrow arrays: one Arrow type for each kernel type.
 
 use std::sync::Arc;
 

@@ -79,13 +79,13 @@ pub struct Unfit;
 /// Why a value is no int64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoInt64 {
-    /// It is no number.
+    /// The value is no number.
     NoNumber,
-    /// It has a fraction.
+    /// The number has a fraction.
     Fraction,
-    /// It is outside the range of an int64.
+    /// The number is outside the range of an int64.
     Range,
-    /// It is a whole number beyond those that a float holds exactly, so it may be another integer rounded.
+    /// The value is a whole float beyond those that are exact, so it may be another integer rounded.
     Rounded,
 }
 

@@ -51,7 +51,7 @@ pub struct Compacted {
 impl EventTable {
     /// Merges runs of small files that are neighbours, one commit for each run; rows and positions stay as they are.
     ///
-    /// Others may append, compact and read meanwhile: a run of which somebody else has replaced a file is left as it
+    /// Others may append, compact and read meanwhile: a run of which another writer has replaced a file is left as it
     /// is, and replaced files stay for readers that still use them, until [`vacuum`](Self::vacuum). In memory is one
     /// row group at a time, of the file read and of the file written.
     ///
@@ -77,7 +77,7 @@ impl EventTable {
         Ok(compacted)
     }
 
-    /// Merges files that are neighbours into one, or leaves them where somebody else came first.
+    /// Merges files that are neighbours into one, or leaves them where another writer came first.
     async fn merge(&mut self, parts: &[DataFile]) -> Result<Option<Add>, TableError> {
         let mut file = self.write_merged(parts).await?;
         match self.put_in_place(&mut file, parts).await {

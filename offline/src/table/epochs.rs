@@ -1,9 +1,9 @@
-//! Leader epochs: how a later reader finds out whether a partition of a topic still has the records that were read of it.
+//! Leader epochs: they show a reader whether a partition of a topic still has the records that were read from it.
 //!
 //! After an unclean leader election, or on a broker restored from a copy, a partition may have lost records that were read and
 //! have others at the same offsets. The leader that writes a record puts its epoch, a number that grows with each election, into
-//! it, and brokers tell where the records of an epoch end. So the epoch of a record that was read, with the position after it,
-//! tells whether that record is still there.
+//! it, and brokers report where the records of an epoch end. So the epoch of a record that was read, with the position
+//! after it, tells whether that record is still there.
 
 use std::collections::BTreeMap;
 

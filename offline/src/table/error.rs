@@ -38,12 +38,12 @@ pub enum TableError {
         /// The field, and the rows that are in the way.
         held: HeldField,
     },
-    /// Somebody else has committed some of these rows: nothing was written. Skip what the positions cover and go on.
+    /// Another writer has committed some of these rows: nothing was written. Skip what the positions cover and go on.
     #[error("the table {} has rows that another writer has committed meanwhile", path.display())]
     Behind {
         /// The table.
         path: PathBuf,
-        /// Where every log of the table stands now.
+        /// The position of every partition of the table now.
         positions: Positions,
     },
     /// The table has other properties than the caller believed: nothing was written.

@@ -1,7 +1,7 @@
-//! What rows hold: which changes of a source's definition the stored events cannot follow.
+//! Schema changes: which changes of a source's definition are incompatible with its stored events.
 //!
-//! A definition is bound by rows that exist, not by what was declared before. So a type can change where no row has the
-//! column, and a field that is declared no more leaves its column behind.
+//! Only the rows that exist restrict a definition, not what was declared before. So a type can change where no row has
+//! the column, and the column of a field that is no longer declared stays.
 
 use std::collections::BTreeSet;
 use std::fmt;

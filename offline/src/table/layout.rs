@@ -1,6 +1,6 @@
-//! The columns of event tables, as rows are handed over and as they are stored.
+//! The columns of event tables, in memory and in files.
 //!
-//! Outside, times are the kernel's: milliseconds, UTC. In the files they are Delta's `timestamp`: microseconds, UTC.
+//! In memory, times are the kernel's: milliseconds, UTC. In the files they are Delta's `timestamp`: microseconds, UTC.
 //! The conversion is here and nowhere else.
 
 use std::sync::Arc;

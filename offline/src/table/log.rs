@@ -1,11 +1,12 @@
 //! The table's Delta log: opening, creating, evolving, committing, and the positions and properties kept in it.
 //!
-//! Where a partition stands is a Delta `txn` action: `tidemark/<source>/<partition>` at version = position. Delta looks such
-//! actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask for. Two more of a
-//! partition, `tidemark/<source>/<partition>/epoch` and `…/epoch_at`, hold its leader epoch: they are always written together. Versions
-//! that know no epochs take them for no position, since what follows the source's name is no number.
+//! The position of a partition is a Delta `txn` action: `tidemark/<source>/<partition>` at version = position. Delta
+//! looks such actions up by name only, so one more, `tidemark/<source>/partitions`, holds how many partitions to ask
+//! for. Two more of a partition, `tidemark/<source>/<partition>/epoch` and `…/epoch_at`, hold its leader epoch: they are
+//! always written together. Versions without epochs do not take them for positions, since what follows the source's name
+//! is no number.
 //!
-//! A commit builds only on durable ones: whoever makes it has made the one before durable, or has seen that it is.
+//! A commit builds only on durable ones: its writer has made the one before durable, or has seen that it is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub(super) struct TableLog {
 
 /// How a commit that was not refused ended.
 pub(super) enum Outcome {
-    /// It is in.
+    /// The commit is in the log, as this version.
     Committed(u64),
     /// Another commit came first; nothing was written.
     LostRace,
@@ -125,7 +126,7 @@ impl TableLog {
         self.table.version().unwrap_or(0)
     }
 
-    /// Where every log of the table stands.
+    /// The position of every partition of the table.
     pub(super) fn positions(&self) -> &Positions {
         &self.positions
     }
@@ -290,7 +291,7 @@ impl TableLog {
         self.commit(vec![], operation).await
     }
 
-    /// The actions that say where partitions stand.
+    /// The actions that store the positions of partitions.
     fn moves(&self, to: &Positions) -> Vec<Action> {
         let transaction = |id, version| Action::Txn(Transaction::new(id, version));
         let mut moves: Vec<Action> =
@@ -320,7 +321,7 @@ impl TableLog {
         Ok(number.map(|number| Epoch { number, until: Position(until) }))
     }
 
-    /// Where actions say that partitions stand.
+    /// The positions of partitions that actions store.
     fn moved(&self, actions: &[Action]) -> Positions {
         let moved = actions.iter().filter_map(|action| match action {
             Action::Txn(moved) => Some((self.partition_of(&moved.app_id)?, Position(moved.version))),

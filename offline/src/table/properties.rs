@@ -1,5 +1,6 @@
-//! Properties: what a table says of its partitions beyond their positions, so that whoever opens it finds out whether it still
-//! is about the same thing. They are kept in the properties of the Delta table, under `tidemark.`.
+//! Table properties: what a table says of its partitions beyond their positions, so that the worker that opens it finds
+//! out whether they are still of the same topic or files. They are kept in the properties of the Delta table,
+//! under `tidemark.`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -71,8 +72,9 @@ impl EventTable {
     /// one commit, provided that none of them is named yet.
     ///
     /// # Errors
-    /// [`TableError::Behind`] where somebody else has named one of them: nothing was changed, and
-    /// [`positions`](Self::positions) holds theirs. [`TableError::Superseded`] as in [`append`](Self::append).
+    /// [`TableError::Behind`] where another writer has registered one of them: nothing was changed, and
+    /// [`positions`](Self::positions) holds the other writer's.
+    /// [`TableError::Superseded`] as in [`append`](Self::append).
     pub async fn start_partitions(&mut self, starts: &Positions) -> Result<(), TableError> {
         self.declare(None, starts).await
     }

@@ -1,4 +1,4 @@
-//! Removing single rows.
+//! Removing single rows, such as dead letters that became events after a retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

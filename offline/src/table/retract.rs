@@ -1,7 +1,7 @@
-//! Taking rows back that should never have come in.
+//! Retractions: rows that should never have been ingested are deleted for good.
 //!
-//! The rows are deleted, and the table's properties name the retraction, in one commit: no reader finds one without the
-//! other, and a reader that knows nothing of retractions does not find the rows either. Positions stay as they are. States
+//! The rows are deleted, and the table's properties name the retraction, in one commit: no reader sees one without the
+//! other, and a reader that does not know retractions does not see the rows either. Positions stay as they are. States
 //! that were made before the retraction still hold the rows; the position in [`Partition::RETRACTIONS`] at which their generation
 //! was begun identifies them.
 
@@ -73,7 +73,7 @@ pub fn retractions(properties: &Properties) -> Option<Vec<Retraction>> {
     named(properties).map(Retraction::parse).collect()
 }
 
-/// The position in [`Partition::RETRACTIONS`] that a table with these properties stands at.
+/// The position in [`Partition::RETRACTIONS`] of a table with these properties.
 #[must_use]
 pub fn retracted(properties: &Properties) -> Position {
     Position(named(properties).count() as i64)

@@ -1,4 +1,4 @@
-//! Reading rows back, in the order they were committed.
+//! Scans: reading rows of a range of positions, in the order in which they were committed.
 
 use std::sync::Arc;
 

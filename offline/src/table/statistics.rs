@@ -1,5 +1,5 @@
-//! What a data file holds, written down beside its name: the bounds that readers of Delta skip files by, and, partition by
-//! partition, what we skip files by and what is told of a table without reading it.
+//! Statistics of a data file, stored with its name in the log: the bounds by which Delta readers skip files, and, for
+//! each partition, the bounds by which we skip files and report the size of a table without reading it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl EventTable {
     /// How many rows of each partition were committed since a time, as far as this handle has seen.
     ///
     /// Read from the newest commits of the table's log, back to the first that was made before `since` by the clock
-    /// of whoever made it. A commit counts with all of its rows, however old their events are; merging files counts
+    /// of its writer. A commit counts with all of its rows, however old their events are; merging files counts
     /// nothing. Commits of older versions with rows of several partitions are left out.
     ///
     /// # Errors

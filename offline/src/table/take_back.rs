@@ -1,4 +1,4 @@
-//! Taking rows back that were written too early.
+//! Removing the newest rows again, which were written too early: their records are read again.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use super::read::read_in_order;
 use super::{DataFile, EventTable, Positions, Properties, TableError, layout};
 
 impl EventTable {
-    /// Removes the rows that are not before `to`, puts every partition that stands behind that back there, and replaces the
-    /// properties: all in one commit, provided that nobody has committed anything since this handle was last reloaded.
-    /// Whether that was so; otherwise nothing was changed.
+    /// Removes the rows that are not before `to`, moves every partition that is beyond `to` back to it, and replaces
+    /// the properties: all in one commit, provided that no other handle has committed anything since this one was last
+    /// reloaded. Returns whether that was so; if not, nothing was changed.
     ///
     /// # Errors
     /// Fails where the table cannot be read or written; nothing was changed.

@@ -184,7 +184,7 @@ async fn a_lost_race_is_retried_only_where_positions_stand() {
         .await
         .unwrap();
 
-    // The third handle lost the race as well, but its partition stands where it thinks.
+    // The third handle lost the race as well, but its partition is at the position it expects.
     three
         .append(&[rows(&three, Partition(1), &[0])], &at([(Partition(1), 0)]), &at([(Partition(1), 1)]), None)
         .await
@@ -210,7 +210,7 @@ async fn a_partition_that_the_caller_does_not_name_must_stand_at_its_start() {
     assert_eq!(table.positions(), &end);
 }
 
-/// The commit is in, but nobody knows whether it is durable: told as an error, and never made twice.
+/// The commit is in, but may not be durable: the caller gets an error, and the commit is never made twice.
 #[tokio::test]
 async fn a_commit_that_could_not_be_synced_is_not_repeated() {
     let folder = TempDir::new().unwrap();

@@ -1,7 +1,7 @@
 //! The answers to labels: the one place of this crate that asks the kernel.
 //!
-//! Labels are grouped by entity and met with the entity's events; what an answer is, and what it sees, is
-//! `replay`'s. Entities are independent, so batches of them are answered side by side. Answers become columns at
+//! Labels are grouped by entity and joined with the entity's events; `replay` decides which events an answer sees, and
+//! computes it. Entities are independent, so batches of them are answered side by side. Answers become columns at
 //! once, in order of entity, and are put back into the labels' order at the end.
 
 use std::collections::BTreeSet;
@@ -65,7 +65,7 @@ impl LabelsByEntity {
         self.groups.iter().filter_map(|group| group.key.clone()).collect()
     }
 
-    /// For each label, where its answer stands among answers in order of entity.
+    /// For each label, the index of its answer among the answers in order of entity.
     fn places(&self) -> UInt64Array {
         let mut places = vec![0; self.order.len()];
         self.order.iter().enumerate().for_each(|(place, ordinal)| places[*ordinal] = place as u64);

@@ -1,7 +1,7 @@
-//! Columns of labels as the types that a service declares.
+//! Conversion of label columns to the types that a service declares.
 //!
-//! What of a label file is a key, a request field or a token is decided by the kernel's [table](convert), as for events:
-//! values that the declared type holds are taken, every other is named by its row.
+//! Keys, request fields and tokens are converted by the kernel's [table](convert), as for events: values that the
+//! declared type can hold are accepted, every other is reported with its row.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub(super) enum Misfit {
     Rows(Vec<usize>),
 }
 
-/// What a text of a column may stand for.
+/// What a text of a column may be parsed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Texts {
     /// Text, or an instant: the format has a type for everything else.

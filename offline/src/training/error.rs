@@ -30,7 +30,7 @@ pub enum TrainError {
     /// Label files are of several formats.
     #[error("{} has another format than {}", path.display(), first.display())]
     Formats {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The first one.
         first: PathBuf,
@@ -41,7 +41,7 @@ pub enum TrainError {
     /// A pattern of label files cannot be read.
     #[error("`{pattern}` is no pattern of paths: {reason}")]
     Pattern {
-        /// The pattern.
+        /// The pattern, as given.
         pattern: String,
         /// What is wrong with it.
         reason: String,
@@ -52,7 +52,7 @@ pub enum TrainError {
     /// The label file could not be read.
     #[error("cannot read the label file {}: {reason}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -60,7 +60,7 @@ pub enum TrainError {
     /// A label file has two columns of one name.
     #[error("column `{column}` is there twice in {}", path.display())]
     Twice {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The name.
         column: String,
@@ -68,9 +68,9 @@ pub enum TrainError {
     /// A label file lacks a column that another one has.
     #[error("{} has no column `{column}`, and {} has one", path.display(), other.display())]
     Lacking {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The column.
+        /// The name of the column.
         column: String,
         /// A file that has it.
         other: PathBuf,
@@ -78,9 +78,9 @@ pub enum TrainError {
     /// A column has another type in one label file than in those before it.
     #[error("column `{column}` of {} is {found}, and {known} in the files before it", path.display())]
     Differing {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The column.
+        /// The name of the column.
         column: String,
         /// Its type there.
         found: String,
@@ -107,9 +107,9 @@ pub enum TrainError {
     /// The request lacks the plan of a source.
     #[error("view {view} reads source {name}, whose plan is missing")]
     Source {
-        /// The view.
+        /// The name of the view.
         view: String,
-        /// The source.
+        /// The name of the source.
         name: String,
     },
     /// An event table cannot be read.
@@ -133,7 +133,7 @@ pub enum TrainError {
     /// CSV has no lists.
     #[error("column {column} is a list, which CSV cannot hold")]
     List {
-        /// The column.
+        /// The name of the column.
         column: String,
         /// A path that can hold it.
         instead: PathBuf,
@@ -141,7 +141,7 @@ pub enum TrainError {
     /// The training set could not be written as Parquet.
     #[error("cannot write {}: {source}", path.display())]
     Parquet {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What went wrong.
         source: ParquetError,
@@ -207,10 +207,10 @@ pub enum TokenProblem {
     /// There is none.
     #[error("the token is null")]
     Null,
-    /// It cannot be read.
+    /// The token cannot be read.
     #[error(transparent)]
     Unreadable(#[from] TokenError),
-    /// It is of a lookup about another instant.
+    /// The token is of a lookup about another instant.
     #[error("the label time is {label}, but the token's lookup was asked about {at}")]
     OtherTime {
         /// The label time.
@@ -218,42 +218,42 @@ pub enum TokenProblem {
         /// The token's `at`.
         at: Time,
     },
-    /// It is of a lookup that did not ask this view.
+    /// The token is of a lookup that did not ask this view.
     #[error("the token's lookup did not ask view {0}")]
     NoView(String),
-    /// It is of another version of the view.
+    /// The token is of another version of the view.
     #[error("the token was given by version {token} of view {view}, this is version {plan}")]
     Foreign {
-        /// The view.
+        /// The name of the view.
         view: String,
         /// The token's fingerprint.
         token: Fingerprint,
         /// The plan's.
         plan: Fingerprint,
     },
-    /// It saw events that the table does not hold.
+    /// The lookup saw events that the table does not hold.
     #[error(
         "the lookup saw partition {partition} of source {source_name} up to offset {last}, but its event table ends before \
          {position}: offsets {position}..={last} are missing"
     )]
     Uncovered {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The partition.
         partition: Partition,
-        /// Where the table stands.
+        /// The position of the table.
         position: Position,
         /// What the lookup saw.
         last: Offset,
     },
-    /// It may have seen events that were taken back since.
+    /// The lookup may have seen events that were taken back since.
     #[error(
         "the lookup was answered before the records of offsets {from}..={} of partition {partition} of source {source_name} were taken \
          back, and may have seen them: what it saw cannot be made again",
         to.0 - 1
     )]
     Retracted {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// The partition.
         partition: Partition,
@@ -262,13 +262,13 @@ pub enum TokenProblem {
         /// The position after the last one.
         to: Position,
     },
-    /// It did not see events that the table has again.
+    /// The lookup did not see events that the table has again.
     #[error(
         "the lookup was answered after {seen} retractions in source {source_name}, of which its event table knows {known}: it \
          is older than the lookup"
     )]
     Restored {
-        /// The source.
+        /// The name of the source.
         source_name: String,
         /// How many retractions the states were made after.
         seen: usize,

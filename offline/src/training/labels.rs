@@ -1,7 +1,7 @@
-//! The labels: every column as its files have it, and those that mean something as kernel types.
+//! The labels: every column as in its files, and those that the service needs as kernel types.
 //!
-//! Whatever is in a file comes out again or is refused: a name that is there twice, a column that another file lacks.
-//! Only the columns that a training set is asked by are converted; what is in the others never stops a run.
+//! Every column of a file is part of the result or is refused: a name that is there twice, a column that another file
+//! lacks. Only the columns that the service needs are converted; values in the others never stop a run.
 
 mod csv;
 pub(super) mod files;
@@ -317,8 +317,8 @@ impl Labels {
         });
     }
 
-    /// The columns that come out, in the files' order: text as it stands if `as_text`, and in its types where not.
-    /// Those are the types of `asked`, and of any other column one that brings back every text of it.
+    /// The columns that come out, in the files' order: text as in the file if `as_text`, else in their types.
+    /// Those are the types of `asked`, and for any other column a type from which every text of it can be restored.
     pub(super) fn outgoing(
         &self,
         asked: &KeyColumns,

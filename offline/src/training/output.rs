@@ -1,4 +1,4 @@
-//! Training sets as files: whole or not at all.
+//! Training sets as files, which exist completely or not at all.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,6 +1,6 @@
-//! What pandas writes beside the rows of a Parquet file: its index, and the columns as it knows them.
+//! The metadata that pandas writes into a Parquet file: its index, and the types of the columns.
 //!
-//! A training set has the rows of its labels, so a data frame that is read from it gets the index of theirs, and
+//! A training set has the rows of its labels, so a data frame that is read from it gets the index of the labels, and
 //! joins with it row by row. The columns that were added are described like the others.
 
 use arrow::datatypes::{DataType, Field};

@@ -1,4 +1,4 @@
-//! All that is wrong with labels, each problem with its place.
+//! The problems of labels, each with its place.
 //!
 //! A label file with one wrong value often has thousands. The first of each column are kept and the rest counted, so
 //! that a report shows every column concerned and ends.

@@ -1,4 +1,5 @@
-//! What a training set holds, and what in it is empty: a wrong one looks like one of rare features.
+//! The summary of a training set: how many rows and values it has, and which features are empty. Without it, a set
+//! whose keys match nothing looks like one of rare features.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Field;

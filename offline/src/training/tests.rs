@@ -1,4 +1,4 @@
-//! Training sets from real files, held against the oracle, and label files that are wrong.
+//! Training sets from real files, compared with the oracle, and invalid label files.
 
 use std::fs::{self, File};
 

@@ -1,4 +1,4 @@
-//! Tokens held against labels, plans and tables: whether `as_served` can see again what the lookups saw.
+//! Checks of tokens against labels, plans and tables: whether `as_served` can see the same events as the lookups.
 
 use tidemark_kernel::token::ViewToken;
 use tidemark_kernel::{FeaturePlan, Position, ServiceView, Time, Token};

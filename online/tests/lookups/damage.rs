@@ -1,4 +1,4 @@
-//! A damaged entity costs its own rows, not those that are asked about in the same call.
+//! A damaged entity fails its own rows, not the other rows of the same call.
 
 use std::fs;
 use std::sync::Arc;

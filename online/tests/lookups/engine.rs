@@ -1,4 +1,4 @@
-//! What is answered, refused and said.
+//! Answers, refused questions and their errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

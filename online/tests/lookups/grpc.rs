@@ -231,7 +231,7 @@ async fn reflection_is_also_what_older_clients_ask_for() {
 }
 
 #[tokio::test]
-async fn it_stops_when_told_to_whoever_watches_its_health() {
+async fn it_stops_when_told_to_while_clients_watch_its_health() {
     let server = start(&Shop::open().await).await;
     let mut client = ServingClient::new(server.channel.clone());
     client.list_services(v1::ListServicesRequest {}).await.unwrap();

@@ -1,4 +1,4 @@
-//! Thousands of lookups, held against the training set of their tokens and against the oracle, bit for bit.
+//! Compares thousands of lookups with the training set of their tokens and with the oracle, bit for bit.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ use crate::truth::{self, ServiceAnswer, TruthError, ViewHistory};
 /// What is compared.
 #[derive(Clone, Debug)]
 pub struct Engines {
-    /// The online store, which nobody writes to meanwhile.
+    /// The online store, to which no process writes meanwhile.
     pub store: Arc<dyn OnlineStore>,
     /// Where the event tables are.
     pub location: Location,

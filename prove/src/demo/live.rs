@@ -1,4 +1,4 @@
-//! Payments of the present, without end: those that the demo generates, each made to be received now.
+//! An endless stream of generated payments, with their times shifted so that each is received now.
 
 use std::vec::IntoIter;
 
@@ -10,7 +10,7 @@ use super::{Payment, Shape, generate};
 /// month; how busy an hour is, the caller decides.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// That of the next day to generate.
+    /// The seed of the next day to generate.
     seed: u64,
     /// What is left of a generated day, in the order of receipt.
     day: IntoIter<Payment>,

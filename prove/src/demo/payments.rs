@@ -1,4 +1,4 @@
-//! A month of payments.
+//! Generates a month of payments from a seed.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -44,7 +44,7 @@ const HOURS: [f64; 24] = [
     6., 4., 3., 2., 2., 3., 8., 18., 30., 36., 40., 46., 54., 48., 42., 42., 46., 56., 64., 60., 48., 34.,
     22., 12.,
 ];
-/// How busy each day of a week is, from Thursday on, as 2026-10-01 is one.
+/// How busy each day of a week is, from Thursday on, since 2026-10-01 is a Thursday.
 const WEEK: [f64; 7] = [1.0, 1.25, 1.35, 0.9, 0.85, 0.9, 0.95];
 const COUNTRIES: [&str; 12] = ["DE", "FR", "NL", "US", "GB", "PL", "IT", "ES", "CH", "SE", "BR", "JP"];
 

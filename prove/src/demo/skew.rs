@@ -1,4 +1,4 @@
-//! Skewed choice: few are chosen often, many seldom.
+//! A skewed random choice: few items are chosen often, many seldom.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

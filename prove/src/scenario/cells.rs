@@ -1,4 +1,4 @@
-//! Cells: how values and answers are spelled in a scenario's tables.
+//! Cells: parsing and writing values and answers in a scenario's tables.
 
 use tidemark_kernel::{Status, Time, Type, Value};
 

@@ -1,4 +1,4 @@
-//! Asking every engine, and holding their replies against each other and against the tables.
+//! Asks every engine, and compares their replies with each other and with the tables.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ fn cell(
     })
 }
 
-/// Where engines differ about which records are events, or the table of events says otherwise.
+/// Where engines differ about which records are events, or the table of events disagrees with them.
 fn dead_letters(file: &Path, script: &Script, engines: &[Engine]) -> Vec<Disagreement> {
     let spelled = |code: Option<&'static str>| code.unwrap_or("").to_owned();
     let record = |(index, record): (usize, &super::script::Record)| {

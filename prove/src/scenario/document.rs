@@ -20,7 +20,7 @@ pub(crate) struct Document {
     pub(crate) expects: Vec<Table>,
 }
 
-/// A table with the heading it stands under.
+/// A table with the heading above it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     /// What the heading names after a colon: a service.
@@ -62,7 +62,7 @@ impl Document {
         Ok(Self { title, definitions, events, expects, lines })
     }
 
-    /// The whole text with other cells in an `Expect` table, which is aligned anew.
+    /// The whole text with other cells in an `Expect` table, which is aligned again.
     pub(crate) fn rewritten(&self, changes: &[(usize, Table)]) -> String {
         let mut lines = self.lines.clone();
         for (expect, table) in changes {

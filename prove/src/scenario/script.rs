@@ -1,4 +1,4 @@
-//! From a scenario's text to what engines run: records in order, and questions with what is expected of them.
+//! Compiles a scenario's text to a script for engines: records in order, and questions with the expected answers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(crate) struct Record {
     pub(crate) source: Arc<SourcePlan>,
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
-    /// Where its partition stood before it.
+    /// The position of its partition before it.
     pub(crate) from: Position,
     /// The record's own timestamp.
     pub(crate) time: Option<Time>,

@@ -1,4 +1,4 @@
-//! Reading entities again, each together with the positions that its states belong to.
+//! Reads entities again, each together with the positions of its states as of the same instant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ struct Portion {
 #[derive(Default)]
 struct Reading {
     states: States,
-    /// For each partition, where its bucket stood when the state was read.
+    /// For each partition, the position of its bucket when the state was read.
     standing: Arc<Positions>,
 }
 

@@ -1,4 +1,4 @@
-//! Questions to stored states, and the answers of training and of the oracle beside them.
+//! Compares answers from stored states with those of training and of the oracle.
 
 use std::collections::BTreeMap;
 

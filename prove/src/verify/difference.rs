@@ -1,4 +1,4 @@
-//! What differs between a stored state and the rebuilt one.
+//! Describes the difference between a stored state and the rebuilt one.
 
 use tidemark_kernel::aggregate::State;
 use tidemark_kernel::retention::is_out_of_sight;

@@ -1,4 +1,4 @@
-//! One view: all of its entities are compared, and those that differ are looked at again.
+//! Verifies one view: all of its entities are compared, and those that differ are read and compared a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,7 +150,8 @@ impl<'v> Findings<'v> {
         view.read_again(keys, &partitions, tables, self).await
     }
 
-    /// Compares an entity once more: with what was stored of it as of one instant, and where its bucket stood at that instant.
+    /// Compares an entity once more: with its states as stored at one instant, and the positions of its bucket at that
+    /// instant.
     pub(super) fn second(
         &mut self,
         key: &EntityKey,

@@ -1,4 +1,4 @@
-//! States rebuilt from events, by the kernel's own code.
+//! Rebuilds states from events, by the kernel's code.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ pub(super) struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// Applies, partition by partition in order of offset, what the store has applied of an entity's events, to states in the layout of the
-    /// stored ones. `standing` is where the entity's bucket stands.
+    /// Applies, partition by partition in order of offset, what the store has applied of an entity's events, to states
+    /// in the layout of the stored ones. `standing` holds the positions of the entity's bucket.
     pub(super) fn new(
         plan: &FeaturePlan,
         layout: Layout,
         standing: &Positions,
         mut events: Vec<Event>,
     ) -> Self {
-        let stands = |partition: &Partition| standing.get(partition).copied().unwrap_or(Position::START);
-        events.retain(|event| stands(&event.stamp.partition).covers(event.stamp.offset));
+        let position_in = |partition: &Partition| standing.get(partition).copied().unwrap_or(Position::START);
+        events.retain(|event| position_in(&event.stamp.partition).covers(event.stamp.offset));
         events.sort_by_key(|event| (event.stamp.partition, event.stamp.offset));
         let mut states: BTreeMap<Partition, PartitionState> = BTreeMap::new();
         for event in &events {

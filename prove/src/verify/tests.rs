@@ -1,4 +1,4 @@
-//! Verifying while others write.
+//! Verifying while workers write.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -204,7 +204,7 @@ impl World {
         (verify(&request, &mut |_| ()).await, host.uptime())
     }
 
-    /// The same where nothing may fail or differ: how many entities, states and values were compared.
+    /// Verifies where nothing may fail or differ; returns how many entities, states and values were compared.
     async fn assert_verified(
         self: &Arc<Self>,
         meanwhile: impl IntoIterator<Item = Vec<Act>>,

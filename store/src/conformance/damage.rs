@@ -1,6 +1,6 @@
 //! Damage to what is stored, where a test can do it.
 //!
-//! A store owes that every byte it gives is one that was written there. It need not notice a part
+//! A store must return only bytes that were written there. It need not notice a part
 //! that is lost without a trace: decoding the state fails then, because the first part names all others.
 
 use tidemark_kernel::event::Position;

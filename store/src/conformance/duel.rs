@@ -1,5 +1,5 @@
-//! Two owners of one partition in a permanent duel, killed now and then, losing replies: the protocol that the contract is
-//! there for.
+//! Two workers that write the same partition at the same time, are killed now and then and lose replies: the case that
+//! the contract is made for.
 //!
 //! The state of an entity is the list of the offsets applied to it, so that any event lost, doubled or out of order
 //! shows.
@@ -92,7 +92,7 @@ struct Owner {
 
 #[derive(Default)]
 struct Bucket {
-    /// Where the owner stands; none before the first load.
+    /// The owner's position; none before the first load.
     at: Option<Position>,
     cached: States,
     /// Computed and not sent yet, with the states as they will be.
@@ -139,7 +139,7 @@ impl Bucket {
         self.pending = Some((BucketFlush { bucket, partition: LOG, from, to, writes }, states));
     }
 
-    /// A state as of `from`: cached, or loaded and of that very position; otherwise everything is forgotten.
+    /// A state as of `from`: cached, or loaded and of that very position; if there is none, everything is forgotten.
     async fn state(
         &mut self,
         field: &Field<'_>,

@@ -1,4 +1,4 @@
-//! Whose states they are.
+//! The store remembers from which event tables its states were made.
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
 use tidemark_kernel::{ErrorKind, Explain};

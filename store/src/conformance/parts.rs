@@ -17,7 +17,7 @@ use crate::contract::{BUCKETS, BucketFlush, FlushOutcome, Generation, NewState, 
 /// A part to be written, or removed.
 type Named<'a> = (i64, Option<&'a [u8]>);
 
-/// The first part, others, and what becomes of those that are not named.
+/// The first part, others, and what to do with those that are not named.
 type Change<'a> = (&'a [u8], &'a [Named<'a>], Rest);
 
 fn state(first: &[u8], parts: &[Named<'_>], rest: Rest) -> Option<NewState> {

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Concurrent calls.
 #![allow(missing_docs, reason = "a law is its name and its body")]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The file and its transactions: every way into redb, and every way its errors come out.
+//! The file and its transactions: all calls of redb go through here, and all its errors are translated here.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) struct File {
     place: String,
     /// Taken for writing by a check alone, which redb wants to be undisturbed; empty once the file is closed.
     database: RwLock<Option<Database>>,
-    /// The failure after which redb refuses to go on, told again to whoever comes later: redb itself would only say
+    /// The failure after which redb refuses to go on, returned again to later callers: redb itself would only say
     /// that there was one.
     broken: OnceLock<StoreError>,
 }
@@ -31,7 +31,7 @@ pub(super) enum Fault {
     Contract(StoreError),
     /// What is stored is not what was written.
     Damaged(String),
-    /// The same for the state of one entity.
+    /// The state of one entity is damaged.
     DamagedState { view: String, key: EntityKey, partition: Partition },
 }
 
@@ -83,7 +83,7 @@ impl File {
     ) -> Result<T, StoreError> {
         let database = self.database.read();
         self.guard("write", || {
-            // redb syncs the file before a commit returns, unless told otherwise; a dropped transaction is undone.
+            // redb syncs the file before a commit returns, by default; a dropped transaction is undone.
             let transaction = opened(database.as_ref())?.begin_write()?;
             let result = work(&transaction)?;
             transaction.commit()?;
@@ -156,7 +156,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         let database = self.database.get_mut().take();
-        // Nobody is left to tell: whatever it was, the next to open the file will find it.
+        // There is no caller left to report an error to: the next process that opens the file will find it.
         drop(barrier::run(|| drop(database)));
     }
 }

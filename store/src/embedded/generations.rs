@@ -1,4 +1,4 @@
-//! Generations, positions and the live pointer, inside a transaction.
+//! Reading and writing generations, positions and the live pointer, inside a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 

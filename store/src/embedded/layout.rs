@@ -1,4 +1,4 @@
-//! What lies in the file, byte by byte: format 3.
+//! The format of the file, byte by byte: format 3.
 //!
 //! The file is a redb 3 file (redb's own format version) with the tables below. Integers are little-endian. Every
 //! value is *sealed*: 8 bytes XXH3-64 over the row's place and the body, then the body. The place makes a value that
@@ -217,7 +217,7 @@ impl<'a> Stored<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoredTerm {
     Full(Term),
-    /// It was written at this time, by a version that did not say how long it is needed.
+    /// The state was written at this time, by a version that did not say how long a state is needed.
     WrittenOnly(Time),
 }
 

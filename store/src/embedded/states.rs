@@ -1,4 +1,4 @@
-//! States, inside a transaction.
+//! Reading and writing states, inside a transaction.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,4 +1,5 @@
-//! What the embedded store owes beyond the contract: it survives a restart, and it says what is wrong with its file.
+//! What the embedded store guarantees beyond the contract: it survives a restart, and it says what is wrong with its
+//! file.
 
 mod damage;
 mod forgetting;

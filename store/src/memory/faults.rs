@@ -1,4 +1,4 @@
-//! What a store may lose, for the tests of those that use one.
+//! Losses of a store, for the tests of code that uses one.
 
 use super::{Held, MemoryStore};
 

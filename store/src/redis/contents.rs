@@ -1,4 +1,4 @@
-//! Reading all that a generation holds, or the whole store.
+//! Reading everything of a generation, or of the whole store.
 
 use async_trait::async_trait;
 use redis::Pipeline;

@@ -1,4 +1,4 @@
-//! About how much generations hold, in about a second whatever is stored.
+//! Estimates of the sizes of generations, within about a second whatever is stored.
 //!
 //! Redis keeps no counts by generation, and a count that flushes keep would not see what expires. So how many entities a
 //! generation has is estimated from keys drawn at random from the whole database, once for all generations, and what an
@@ -126,8 +126,8 @@ async fn count_rare(
     Ok(is_rare)
 }
 
-/// Reads the names of all entities, and keeps as many as there are where they are few. Whether all were kept: otherwise those
-/// that Redis has shown twice count twice.
+/// Reads the names of all entities, and keeps as many as there are where they are few. Returns whether all were kept:
+/// if not, those that Redis has shown twice count twice.
 async fn read_all(link: &Link, owners: &Owners, all: &mut [Met]) -> Result<bool, StoreError> {
     let (mut scan, mut kept) = (Scan::new(link, owners.pattern()), 0);
     while let Some(names) = scan.next().await? {

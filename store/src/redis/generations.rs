@@ -1,4 +1,4 @@
-//! Generations, positions and the live pointer.
+//! Reading and writing generations, positions and the live pointer.
 
 use std::collections::BTreeMap;
 

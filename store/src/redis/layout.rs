@@ -1,4 +1,4 @@
-//! Names and values as they lie in Redis: format 1. `docs/redis-layout.md` has them byte by byte, and says why.
+//! Keys and values as stored in Redis: format 1. `docs/redis-layout.md` has them byte by byte, with the reasons.
 
 use std::str::FromStr;
 

@@ -1,5 +1,5 @@
-//! The connection: one for all calls, pipelined, made anew after it broke. Every way into Redis, and every way its
-//! errors come out.
+//! The connection to Redis: one for all calls, pipelined, opened again after it broke. All commands go through it, and
+//! all errors of Redis are translated here.
 
 use std::fmt;
 use std::io;
@@ -77,7 +77,7 @@ impl Link {
         self.sound(self.exchange(calls).await.map_err(|error| self.explain(&error))?)
     }
 
-    /// The same, where an answer to one call says nothing about the others.
+    /// As `send`, where an error of one call says nothing about the others.
     pub(super) async fn send_each(
         &self,
         calls: &Pipeline,
@@ -87,13 +87,13 @@ impl Link {
         Ok(answers.into_iter().map(sound).collect())
     }
 
-    /// The same, for what a user may not be allowed, or a server not have: then there is no answer.
+    /// As `send`, for commands that the user may not be allowed or the server may not have: then there is no answer.
     pub(super) async fn send_if_allowed(&self, calls: &Pipeline) -> Result<Option<Vec<Value>>, StoreError> {
         let answers = self.exchange(calls).await.map_err(|error| self.explain(&error))?;
         if answers.iter().any(is_denied) { Ok(None) } else { self.sound(answers).map(Some) }
     }
 
-    /// The same over one particular connection, for what a server must be asked in several steps.
+    /// As `send` over one particular connection, for questions to a server in several steps.
     pub(super) async fn send_over(
         &self,
         connection: &Connection,
@@ -105,7 +105,7 @@ impl Link {
     /// Sends calls of `script`, and sends them again if Redis did not know it.
     ///
     /// Some may have been carried out at the first try, where another process made it known in between. What they
-    /// did, they did in order: so their answers stand, and the others are those of the second try.
+    /// did, they did in order: so their answers are kept, and the others are those of the second try.
     pub(super) async fn run(&self, script: &Script, calls: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let first = self.exchange(calls).await.map_err(|error| self.explain(&error))?;
         if !first.iter().any(is_unknown_script) {
@@ -126,7 +126,7 @@ impl Link {
         }
     }
 
-    /// A connection that others used before may have been closed while it stood idle, or by a restart that is over:
+    /// A connection that others used before may have been closed while it was idle, or by a restart that is over:
     /// that is no reason to fail, since every call may be repeated.
     async fn exchange(&self, calls: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let (connection, used) = self.connection();
@@ -292,7 +292,7 @@ mod tests {
         Link::new("redis://worker:hunter2@127.0.0.1:6380/3", "tm").expect("a url")
     }
 
-    /// What becomes of an answer.
+    /// The error that an answer of the server becomes.
     fn explained(answer: &str) -> StoreError {
         let answer = parse_redis_value(answer.as_bytes()).expect("an answer");
         link().sound(vec![answer]).expect_err("an error")

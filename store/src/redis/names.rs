@@ -56,7 +56,7 @@ impl Owners {
         &self.pattern
     }
 
-    /// Which of the generations a name belongs to, and its entity; none if it is no entity's of theirs.
+    /// Which of the generations a name belongs to, and its entity; none if it is no entity of any of them.
     pub(super) fn entity(&self, name: &[u8]) -> Option<(usize, EntityKey)> {
         let (stem, key) = layout::entity_of(name)?;
         Some((*self.stems.get(stem)?, key))

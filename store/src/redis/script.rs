@@ -1,4 +1,4 @@
-//! The Lua functions. Each says at its head what it takes and answers.
+//! The Lua functions. The head of each describes its arguments and its answer.
 
 use std::sync::LazyLock;
 

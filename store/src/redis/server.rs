@@ -1,5 +1,5 @@
-//! What the server must be like, when it is opened and as long as it is used: new enough, of a format we can read,
-//! and one that never evicts.
+//! Checks of the server when it is opened and while it is used: its version, the format of its data, and that it never
+//! evicts keys, which would lose states.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -75,7 +75,7 @@ impl Watch {
         }
     }
 
-    /// Remembers it, and leaves a mark so that nobody opens what is left; for the mark there may be no room.
+    /// Remembers the loss, and leaves a mark so that no process opens what is left; for the mark there may be no room.
     async fn breaks(&self, link: &Link, evicted: u64) -> StoreError {
         let what = format!(
             "Redis has evicted {evicted} keys, so set `maxmemory-policy` to `noeviction` and delete all that are left"
@@ -91,7 +91,7 @@ impl Watch {
         error
     }
 
-    /// Whether it is time, which it then is for nobody else.
+    /// Whether it is time to ask. True for one caller only.
     #[expect(clippy::disallowed_methods, reason = "how often a real server is asked is not simulated")]
     fn is_due(&self) -> bool {
         let mut next = self.next.lock();
@@ -103,7 +103,7 @@ impl Watch {
         due
     }
 
-    /// How many keys were evicted since the last look. The count starts anew when the server does.
+    /// How many keys were evicted since the last look. The count starts at zero when the server does.
     fn evicted_since(&self, properties: &Properties) -> Option<u64> {
         let now = properties.evicted()?;
         let before = self.evicted.lock().replace(now)?;
@@ -241,7 +241,7 @@ mod tests {
         let evicted = |count: u64| watch.evicted_since(&properties(&format!("evicted_keys:{count}\r\n")));
         assert_eq!(evicted(3), None, "what was evicted before is not ours");
         assert_eq!([evicted(3), evicted(5), evicted(5)], [None, Some(2), None]);
-        assert_eq!([evicted(0), evicted(1)], [None, Some(1)], "the count starts anew with the server");
+        assert_eq!([evicted(0), evicted(1)], [None, Some(1)], "the count starts at zero with the server");
         assert_eq!(evicted(0), None);
         assert_eq!(watch.evicted_since(&properties("")), None, "where it does not say");
         assert_eq!([watch.is_due(), watch.is_due()], [true, false]);

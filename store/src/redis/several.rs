@@ -1,5 +1,5 @@
-//! What is asked about many views or generations at once. A worker with a thousand views asks at every tick: one by one, the round trips
-//! and the answers would be most of what it does.
+//! Questions about many views or generations at once. A worker with a thousand views asks at every tick: with one call
+//! for each view, round trips would take most of its time.
 //!
 //! Calls go out in few writes, each small enough to be answered in time.
 

@@ -1,4 +1,4 @@
-//! States.
+//! Reading and writing states.
 
 use std::collections::{BTreeMap, BTreeSet};
 

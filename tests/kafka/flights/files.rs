@@ -1,4 +1,4 @@
-//! The files: what moves, what the weather is, and what is asked.
+//! The input files: the flights, the weather, and the questions of lookups.
 //!
 //! They are taken in as files by the binary itself, and read from the tables that it makes of them.
 

@@ -24,7 +24,7 @@ const FILE: &str = "TIDEMARK_FLIGHTS_FILE";
 /// For how long a partition must not have grown to be what a killed producer left.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// How many records wait to be sent at most: whoever has begun with more has sent some, and not all.
+/// How many records wait to be sent at most: a producer that has begun with more has sent some, but not all.
 const QUEUE: usize = 500;
 
 /// How many records must be left to send for a producer to be killed in the middle of them.
@@ -153,7 +153,7 @@ fn produces() {
         }
         let landed = producer.flush();
         let astray = landed.iter().zip(&places).find(|(landed, place)| landed != place);
-        assert_eq!(astray, None, "somebody else writes to the topic");
+        assert_eq!(astray, None, "another producer writes to the topic");
         println!("sent {passed}");
     }
 }

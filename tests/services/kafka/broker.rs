@@ -21,9 +21,9 @@ const JAVA: [&str; 5] =
 /// What a broker is run for, which decides how well its code is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It is started rather than run: a test is over before a better compiler would have paid.
+    /// Optimized for a fast start: a test is over before a better compiler would have paid.
     Tests,
-    /// It runs for minutes under load, beside what is measured.
+    /// Optimized for minutes under load, beside what is measured.
     Load,
 }
 

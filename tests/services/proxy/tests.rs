@@ -34,7 +34,7 @@ fn connections_are_cut_refused_and_accepted() {
     assert!(ask::<String>(&mut connection, &["PING"]).is_err());
     connect(&proxy).expect("accepted");
     proxy.refuse();
-    let refused = TcpStream::connect(("127.0.0.1", proxy.port())).expect_err("nobody listens");
+    let refused = TcpStream::connect(("127.0.0.1", proxy.port())).expect_err("nothing listens");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     proxy.accept();
     connect(&proxy).expect("accepted");

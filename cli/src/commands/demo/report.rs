@@ -1,4 +1,4 @@
-//! What the demo says: one compact report, and what to type next.
+//! The output of the demo: one compact report, and what to type next.
 
 use std::env;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a demo has outside of its folder: a topic, and keys in Redis.
+//! The parts of a demo outside of its folder: a topic, and keys in Redis.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What `dev` says once it runs: where it listens, and what to try.
+//! The output of `dev` once it runs: its addresses, and what to try.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What `ingest` says at its end.
+//! The report of `ingest` at its end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `tidemark ingest --forget`: takes records back that should never have come in.
+//! `tidemark ingest --forget`: retracts records that should never have been ingested.
 
 use serde_json::{Value as Json, json};
 use tidemark_engine::files::places;

@@ -1,4 +1,5 @@
-//! What `ingest` says of records that are of no use: it ended well, and nothing came of them.
+//! The warning of `ingest` where most records were rejected. Without it, a run of which no record became an event would
+//! look like a success.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The files of each source: which are in, what was taken back of them, and which were left out.
+//! The files of each source: which were taken in, how many of their rows were retracted, and which were refused.
 
 use serde_json::{Value as Json, json};
 use tidemark_ingest::Status;
@@ -51,7 +51,7 @@ pub(super) fn json(status: &Status) -> Vec<Json> {
     status.sources.iter().flat_map(of).collect()
 }
 
-/// Files of a feed that are left out would be missed otherwise.
+/// Lists the files of a feed that were refused, which users would not notice without it.
 pub(super) fn say_refused(source: &SourceStatus) {
     for (path, why) in &source.refused {
         let help = format!(

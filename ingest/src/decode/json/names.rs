@@ -1,4 +1,4 @@
-//! Which members the records of a file have, nested ones too.
+//! The names of all members that the records of a file have, nested ones too.
 
 use std::fmt;
 

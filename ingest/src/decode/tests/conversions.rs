@@ -1,4 +1,4 @@
-//! What fits is taken and what does not is a dead letter, in every format the same.
+//! A value that fits is converted and one that does not makes a dead letter, the same in every format.
 
 use ::parquet::file::properties::EnabledStatistics;
 use arrow::array::{
@@ -193,7 +193,7 @@ async fn values_that_do_not_fit_are_dead_letters_with_what_was_received() {
     let raw = std::str::from_utf8(&batch.dead[0].raw).expect("JSON");
     assert_eq!(raw, r#"{"at":"2026-01-01T08:00:00.000Z","count":1.5}"#);
     assert_eq!((batch.dead[0].code, &batch.dead[0].form), ("undecodable", &Some(Form::Columns)));
-    // It is taken again once the field is declared otherwise.
+    // The record is retried once the field has another declaration.
     let mut corrected = source.clone();
     corrected.fields[1].ty = Type::Float64;
     assert_eq!(decoded(&corrected, raw.as_bytes()).expect("readable")[1], Value::float(1.5));
@@ -217,7 +217,7 @@ fn one(ty: Type) -> SourcePlan {
     SourcePlan { fields: vec![field("at", Type::Timestamp), field("x", ty)], ..source() }
 }
 
-/// What becomes of one value: as an event's field is shown, none for a dead letter.
+/// The field of the event that one value becomes, as it is displayed; none for a dead letter.
 async fn taken(ty: Type, path: &Path) -> Option<String> {
     let batches = read(&one(ty), path, 0).await.expect("readable");
     let [batch] = batches.as_slice() else { panic!("one batch") };

@@ -1,4 +1,4 @@
-//! Files as they lie in folders: compressed, with tabs, with other endings.
+//! Files as users have them: compressed, with tabs, with other endings.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which partitions are read, as the group says it and the receiver answers.
+//! Changes of the assignment: the consumer group says which partitions to read, and the receiver from which positions.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Reader<'_> {
                 Some(Pending::Assign { list, mut answer }) => match answer.try_recv() {
                     Ok(resume) => self.assign(&list, &resume)?,
                     Err(TryRecvError::Closed) => {
-                        return Err(IngestError::stopped("nobody said where to read on"));
+                        return Err(IngestError::stopped("the receiver gave no positions to read from"));
                     }
                     Err(TryRecvError::Empty) => {
                         self.pending = Some(Pending::Assign { list, answer });
@@ -98,7 +98,9 @@ impl Reader<'_> {
         let mut assigned = TopicPartitionList::new();
         for partition in partitions(list) {
             let Some(position) = resume.positions.get(&partition) else {
-                return Err(IngestError::stopped(format!("nobody said where to read partition {partition}")));
+                return Err(IngestError::stopped(format!(
+                    "the receiver gave no position for partition {partition}"
+                )));
             };
             let epoch = resume.epochs.get(&partition).copied().filter(|epoch| epoch.until <= *position);
             let from = epoch.map_or(*position, |epoch| epoch.until);

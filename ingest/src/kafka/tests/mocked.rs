@@ -56,7 +56,7 @@ async fn a_receiver_that_is_slow_loses_nothing() {
     tokio::time::sleep(reader::BUSY + Duration::from_secs(1)).await;
     let read = reading.metrics.records.load(std::sync::atomic::Ordering::Relaxed);
     let ahead = read - received;
-    assert!(ahead <= 2 * gather::ROWS as u64, "{ahead} records were read for nobody");
+    assert!(ahead <= 2 * gather::ROWS as u64, "{ahead} records were read without a receiver");
     reading.until(Reading::is_idle).await;
     (0..2).for_each(|partition| assert_numbers(&reading, partition, 0..records));
     reading.stop().await;

@@ -60,7 +60,7 @@ pub(super) fn produce(producer: &Records, topic: &str, partitions: i32, numbers:
 pub(super) struct Reading {
     pub(super) reader: TopicReader,
     pub(super) inputs: mpsc::Receiver<Input>,
-    /// Where each assigned partition stands.
+    /// The position of each assigned partition.
     pub(super) positions: Positions,
     /// The numbers read of each partition, in order.
     pub(super) read: BTreeMap<Partition, Vec<i64>>,

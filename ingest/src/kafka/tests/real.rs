@@ -1,5 +1,5 @@
-//! Readers of a real broker: what librdkafka's mock of one cannot do. Where only that can be had, each of them says so
-//! in one line and does nothing.
+//! Readers of a real broker: what librdkafka's mock of one cannot do. Where there is no real broker, each of them says
+//! so in one line and does nothing.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ async fn partitions_move_between_readers_and_every_record_is_read_once() {
     let left = second.positions.clone();
     second.stop().await;
     topic.produce(2000..2100);
-    // Whoever leaves gives nothing up by itself: the other goes on where it was.
+    // A reader that leaves releases nothing by itself: the other goes on where it was.
     first.given_up.lock().extend(left);
     first.until(|reading| reading.is_at(4, 2100)).await;
     assert_eq!(first.all.lock().len(), 4 * 2100, "each record once, by one of the two");

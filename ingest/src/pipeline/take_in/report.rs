@@ -1,4 +1,4 @@
-//! What became of files.
+//! Reports of the files of a command: taken in, skipped or refused.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::tally::Tally;
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// What became of it.
     pub outcome: FileOutcome,
@@ -21,7 +21,7 @@ pub struct FileReport {
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOutcome {
-    /// It was taken in.
+    /// The file was taken in.
     TakenIn {
         /// What became of its rows, of those taken in now.
         tally: Tally,
@@ -32,7 +32,7 @@ pub enum FileOutcome {
         /// How long it took.
         took: Duration,
     },
-    /// The rest of it was given up; a dead letter stands for that.
+    /// The rest of the file was given up; one dead letter records that.
     GivenUp {
         /// How many of its rows were taken in before, and stay.
         rows: u64,
@@ -44,9 +44,9 @@ pub enum FileOutcome {
         /// How many of its rows are dead letters.
         rejected: u64,
     },
-    /// It would count rows twice, and was left out.
+    /// The file would count rows twice, and was left out.
     SetAside(Earlier),
-    /// It is one of a feed, cannot be read as the source's, and was left out.
+    /// The file is one of a feed, cannot be read as one of the source, and was left out.
     Refused {
         /// Why not, with its path.
         reason: String,
@@ -56,7 +56,7 @@ pub enum FileOutcome {
 }
 
 impl FileOutcome {
-    /// That of a file which is left out because of this.
+    /// The outcome of a file that is left out because of this error.
     pub(super) fn refused(error: &IngestError) -> Self {
         Self::Refused { reason: error.to_string(), help: error.help().map(Into::into) }
     }

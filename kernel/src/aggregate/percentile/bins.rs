@@ -1,4 +1,4 @@
-//! How many magnitudes fall into each of the bins between 1e-9 and 1e12.
+//! The bins of the sketch: counts of magnitudes between 1e-9 and 1e12.
 
 use std::cmp::Ordering;
 use std::iter;
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::aggregate::RELATIVE_ERROR;
 
-    /// The error grows with the distance from the representative, so that both ends stand for a whole bin.
+    /// The error grows with the distance from the representative, so that checking both ends checks the whole bin.
     #[test]
     fn every_value_of_a_bin_is_near_its_representative() {
         for bin in 1..BINS {

@@ -1,4 +1,4 @@
-//! Whole columns of Arrow as one of our types.
+//! Conversion of whole Arrow columns to a kernel type.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub struct Converted {
     pub wrong: Vec<usize>,
 }
 
-/// Whether any value but null of a column of this type can be of one of ours. Which of them are is told by their rows.
+/// Whether a column of this Arrow type can have values, other than null, that convert to the kernel type. Which of them
+/// do is decided row by row.
 #[must_use]
 pub fn fits(found: &DataType, ty: Type) -> bool {
     use DataType::{

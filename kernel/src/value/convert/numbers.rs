@@ -1,4 +1,4 @@
-//! Numbers and bools: where one type's value is another's, and how text spells them.
+//! Numbers and bools: which values convert from one type to another, and how they are parsed from text.
 
 use super::NoInt64;
 

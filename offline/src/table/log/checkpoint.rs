@@ -1,4 +1,4 @@
-//! Summing up the table's log, so that opening a table takes no longer the older it is.
+//! Checkpoints of the table's log. Without them, opening a table would take longer with each commit.
 
 use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::{DeltaTable, DeltaTableError};

@@ -1,4 +1,4 @@
-//! Merging and removing files: the same rows in the same order, whoever else is at work.
+//! Merging and removing files: the same rows in the same order, whatever other writers do meanwhile.
 
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
@@ -118,7 +118,7 @@ async fn a_compacted_table_reads_like_one_that_never_was() {
     }
 }
 
-/// Appends to one partition until it is in, whoever else does.
+/// Appends to one partition, again after each lost race.
 async fn append_to(table: &mut EventTable, partition: Partition, count: i64) {
     loop {
         let from = table.positions().get(&partition).map_or(0, |position| position.0);

@@ -1,4 +1,5 @@
-//! The table's log when it grows: checkpoints, what expires, and what is told of the table without reading it.
+//! The table's log when it grows: checkpoints, what expires, and statistics of the table that are read from its log
+//! only.
 
 use super::*;
 use crate::table::compact::CompactOptions;

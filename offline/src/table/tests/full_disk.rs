@@ -1,7 +1,7 @@
 //! No room left: nothing is written in part, and once there is room again everything goes on.
 //!
-//! The disk is a file system of a megabyte in a namespace of its own, so that nobody needs to be root. Where that is
-//! not to be had, a limit on the size of files stands in for it; the system's answer is another one then.
+//! The disk is a file system of a megabyte in a namespace of its own, so that the test does not need root. Where
+//! the system does not allow that, a limit on the size of files takes its place, with another error of the system.
 
 use std::env;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn a_full_disk_changes_nothing() {
     let folder = TempDir::new().unwrap();
     if !run(&mut unshare(), SMALL_DISK, folder.path(), &["true"]).status.success() {
         eprintln!(
-            "left out: this system lets nobody mount a small disk (unshare --user --mount, mount -t tmpfs)"
+            "left out: this system does not allow mounting a small disk (unshare --user --mount, mount -t tmpfs)"
         );
         return;
     }

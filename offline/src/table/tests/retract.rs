@@ -1,4 +1,4 @@
-//! What is retracted is gone, and nothing else.
+//! A retraction removes its rows and no others.
 
 use super::*;
 use crate::table::compact::CompactOptions;
@@ -54,7 +54,7 @@ async fn what_others_commit_meanwhile_stays() {
     append(&mut one, Partition(0), &[3, 4]).await;
     assert_eq!(two.retract(retraction(Partition(0), 1, 3, 5)).await.unwrap(), Some(2));
 
-    // Whoever has not seen it loses the race against it, and goes on.
+    // A handle that has not seen it loses the race against it, and goes on.
     append(&mut one, Partition(0), &[5]).await;
     let all = at([(Partition(0), 99)]);
     assert_eq!(offsets(&one, &at([]), &all).await, [(0, 0), (0, 3), (0, 4), (0, 5)]);

@@ -1,4 +1,4 @@
-//! What was written too early is taken back, and nothing else.
+//! Taking back removes the rows that were written too early and no others.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn rows_behind_a_position_are_taken_back() {
     let left = [(0, 0), (0, 2), (1, 5), (1, 6), (0, 3)];
     assert_eq!(offsets(&table, &at([]), &all).await, left);
 
-    // What comes in their place stands behind what was left.
+    // The rows that come in their place have offsets after those that were left.
     append(&mut table, Partition(0), &[5, 6]).await;
     let again = open(&folder, &payments()).await.unwrap();
     assert_eq!(again.positions(), table.positions());
@@ -52,7 +52,7 @@ async fn nothing_is_taken_back_on_what_was_not_seen() {
     assert_eq!((two.positions(), two.properties()), (&at([(Partition(0), 3)]), &Properties::new()));
     assert!(two.take_back(&at([(Partition(0), 1)]), &properties("b")).await.unwrap());
 
-    // Whoever works under the version before finds its rows gone, and can write none anymore.
+    // A handle that works under the version before finds its rows gone, and cannot write any more.
     one.work_under("a");
     let refused = one
         .append(&[rows(&one, Partition(0), &[3])], &at([(Partition(0), 3)]), &at([(Partition(0), 4)]), None)

@@ -1,4 +1,4 @@
-//! Types for columns of text, where nothing is lost by it.
+//! Inferred types for columns of text, where the conversion loses nothing.
 //!
 //! Numbers that Parquet stores as text have to be converted before a model can be trained on them. But the product code
 //! `32E0134` must not become a number. So a column gets a type only if writing its values as that type gives the same text

@@ -1,4 +1,4 @@
-//! Label files in Parquet: columns as their writer made them, with what the file says of itself beside the rows.
+//! Label files in Parquet: columns as their writer made them, with the metadata of the file.
 
 use std::fs::File;
 use std::sync::Arc;

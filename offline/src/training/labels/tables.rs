@@ -1,4 +1,4 @@
-//! Several files as one table: the columns of the first, in its order, and of each row all that its file says.
+//! Several files as one table, with the columns of the first file in its order. No value of any file is lost.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -40,7 +40,7 @@ pub(super) enum NoInstants {
     NoUnit,
     /// A unit is given, and its values are no numbers.
     NoNumbers,
-    /// It has another type.
+    /// The column has another type.
     Type,
 }
 

@@ -25,7 +25,8 @@ pub(crate) struct StreamRun {
     pub(crate) dead: Vec<Option<&'static str>>,
 }
 
-/// Runs the whole scenario over an empty store; whoever ingests is replaced before the records that `restart` names.
+/// Runs the whole scenario over an empty store; the ingesting process is replaced before the records that
+/// `restart` names.
 pub(crate) async fn run(
     script: &Script,
     store: Arc<dyn OnlineStore>,

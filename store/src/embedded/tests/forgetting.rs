@@ -1,4 +1,4 @@
-//! What is forgotten gives its room back, and what an older version wrote is forgotten as well.
+//! Expired states free their disk space, also those that an older version wrote.
 
 use redb::ReadableTable;
 use tidemark_kernel::parts::{Rest, StateChange};

@@ -68,7 +68,7 @@ async fn a_full_disk_is_told_and_nothing_is_half_written() {
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
     assert!(at > 0 && error.to_string().contains("data/online.redb"), "{error}");
     let again = advance(&store, &generation, at, 1).await.unwrap_err();
-    assert!(matches!(again, StoreError::Full { .. }), "the same is told until the store is opened anew");
+    assert!(matches!(again, StoreError::Full { .. }), "the same error until the store is opened again");
     drop(store);
 
     disk.room.store(u64::MAX, Ordering::Relaxed);
