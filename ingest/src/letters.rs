@@ -72,7 +72,7 @@ impl Row<'_> {
                     _ => Ok(Form::Columns),
                 }
             }
-            PartitionKind::Topic(_) | PartitionKind::Retractions => Ok(Form::Kafka(None)),
+            PartitionKind::Shared(_) | PartitionKind::Retractions => Ok(Form::Kafka(None)),
         }
     }
 }

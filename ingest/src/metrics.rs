@@ -112,7 +112,7 @@ impl SourceMetrics {
                 self.ahead.store(newest.saturating_sub(now.millis()), Relaxed);
             }
         }
-        if batch.partition.is_of_topic() {
+        if batch.partition.is_shared() {
             self.taken.lock().insert(batch.partition, batch.to.0);
         }
     }

@@ -29,8 +29,8 @@ pub enum PartitionKind {
     Push,
     /// [`Partition::RETRACTIONS`].
     Retractions,
-    /// A partition of a topic, by the number that the topic gives it.
-    Topic(i32),
+    /// One of several that workers share, by its number.
+    Shared(i32),
 }
 
 impl Partition {
@@ -41,14 +41,14 @@ impl Partition {
             Self::FILE => PartitionKind::File,
             Self::PUSH => PartitionKind::Push,
             Self::RETRACTIONS => PartitionKind::Retractions,
-            Self(partition) => PartitionKind::Topic(partition),
+            Self(partition) => PartitionKind::Shared(partition),
         }
     }
 
-    /// Whether it is a partition of a topic, which other workers may read as well.
+    /// Whether other workers may read it as well.
     #[must_use]
-    pub const fn is_of_topic(self) -> bool {
-        matches!(self.kind(), PartitionKind::Topic(_))
+    pub const fn is_shared(self) -> bool {
+        matches!(self.kind(), PartitionKind::Shared(_))
     }
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Partition {
             PartitionKind::File => f.write_str("file"),
             PartitionKind::Push => f.write_str("push"),
             PartitionKind::Retractions => f.write_str("retractions"),
-            PartitionKind::Topic(partition) => write!(f, "{partition}"),
+            PartitionKind::Shared(partition) => write!(f, "{partition}"),
         }
     }
 }
@@ -165,18 +165,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_below_zero_is_no_partition_of_a_topic() {
+    fn a_number_below_zero_is_no_shared_partition() {
         let kinds = [Partition::FILE, Partition::PUSH, Partition::RETRACTIONS, Partition(0), Partition(7)]
             .map(Partition::kind);
         let expected = [
             PartitionKind::File,
             PartitionKind::Push,
             PartitionKind::Retractions,
-            PartitionKind::Topic(0),
-            PartitionKind::Topic(7),
+            PartitionKind::Shared(0),
+            PartitionKind::Shared(7),
         ];
         assert_eq!(kinds, expected);
-        assert_eq!([Partition::FILE, Partition(0)].map(Partition::is_of_topic), [false, true]);
+        assert_eq!([Partition::FILE, Partition(0)].map(Partition::is_shared), [false, true]);
     }
 
     #[test]

@@ -69,11 +69,11 @@ fn limit(source: &SourcePlan, now: Time) -> Time {
 /// How the place of an event is named, which is known by its offset.
 fn place(topic: Option<&TopicFeed>, partition: Partition, offset: Offset) -> String {
     match (partition.kind(), topic) {
-        (PartitionKind::Topic(partition), Some(feed)) => {
+        (PartitionKind::Shared(partition), Some(feed)) => {
             RecordPlace::Partition(feed.topic.as_str().into(), partition).at(offset)
         }
         (PartitionKind::Push, _) => RecordPlace::Push.at(offset),
-        (PartitionKind::File | PartitionKind::Retractions | PartitionKind::Topic(_), _) => {
+        (PartitionKind::File | PartitionKind::Retractions | PartitionKind::Shared(_), _) => {
             format!("partition {partition} offset {offset}")
         }
     }

@@ -367,7 +367,7 @@ impl Open {
 
 /// Whether a partition is a partition of a topic.
 pub(crate) const fn is_partition(partition: Partition) -> bool {
-    partition.is_of_topic()
+    partition.is_shared()
 }
 
 pub(super) fn position_in(positions: &Positions, partition: Partition) -> Position {
