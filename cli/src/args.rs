@@ -137,7 +137,7 @@ Examples:
   tidemark serve --http 0.0.0.0:6567 --grpc 0.0.0.0:6566 --log json
   curl -X POST localhost:6567/v1/services/fraud/lookup -d '{\"rows\": [{\"user_id\": 7, …}]}'
 
-It writes nothing and backfills nothing: /readyz says 503 and why until every view is live as it was applied.
+It only reads: /readyz says 503 and why until every view is live as it was applied.
 The embedded store belongs to one process: there, `tidemark dev` answers.")]
     Serve(Serve),
     /// Ask for the features of an entity, now or at an instant

@@ -7,8 +7,8 @@
 //! ([`Project::compact`], [`Project::dead_letters`]). A program that opens its own ingestion gets what it reads from
 //! [`sources()`].
 //!
-//! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that others
-//! backfill), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They report what happens by
+//! What runs until it is stopped is a [`Service`] of several parts: [`serve`] (lookups from a store that other
+//! processes write), [`topics`] (a worker that reads Kafka), [`dev`] (everything in one process). They report what happens by
 //! an [`Event`].
 //!
 //! This crate prints nothing, reads no arguments and sets up no logging: it returns typed results, and every error says

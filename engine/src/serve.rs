@@ -1,4 +1,4 @@
-//! Lookups from a store that others backfill, and the ports that they are answered on.
+//! Lookups from a store that other processes write, and the ports that they are answered on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ pub(crate) fn address(port: &TcpListener) -> Result<SocketAddr> {
     port.local_addr().map_err(EngineError::system("listen"))
 }
 
-/// Lookups from a store that others backfill: `tidemark serve`.
+/// Lookups from a store that other processes write: `tidemark serve`.
 pub struct Server {
     /// The version that is served; version 0 is what the folder defines where nothing was applied yet, which a process
     /// that takes in events will do.

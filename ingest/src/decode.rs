@@ -198,7 +198,7 @@ pub enum RecordPlace {
 }
 
 impl RecordPlace {
-    /// The place of a record: its line or row from 1, its offset in the push partition or partition, or which of the known
+    /// The place of a record: its line or row from 1, its offset in the push partition or in a partition of a topic, or which of the known
     /// ones it is, from 0.
     #[must_use]
     pub fn at(&self, number: i64) -> String {

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_below_zero_is_no_shared_partition() {
+    fn the_reserved_numbers_are_no_shared_partitions() {
         let kinds = [Partition::FILE, Partition::PUSH, Partition::RETRACTIONS, Partition(0), Partition(7)]
             .map(Partition::kind);
         let expected = [

@@ -88,8 +88,8 @@ pub struct ViewSpec {
     ///
     /// There a partition can change hands while a new version is applied: which version read a record cannot be told
     /// afterwards. So another reading of the source makes other views, backfilled from a history that was read the new
-    /// way. A source that one process reads has none: that process changes from one definition to the next at a position
-    /// that it knows. [`READING`](source::READING) is part of every view: a process of another version of Tidemark
+    /// way. A source that one process reads has only the version of the rules of time zones, [`ZONES`](crate::time::ZONES), and
+    /// only where it names a zone: that process changes from one definition to the next at a position that it knows. [`READING`](source::READING) is part of every view: a process of another version of Tidemark
     /// cannot read the earlier way up to some position.
     pub source_version: Option<SourceVersion>,
     /// The source's fields that the keys and expressions use.
@@ -225,6 +225,7 @@ impl FeaturePlan {
         }
         Ok(Self { parts, fingerprint, states: Layout::ALL.map(|layout| fingerprint.of_states(layout)) })
     }
+
     /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
     ///
     /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:

@@ -1,7 +1,7 @@
 //! Sources: what a stream of events looks like, and which records are accepted as events.
 //!
 //! Accepting is a pure function of the record, its receipt and the source: every reader of a record decides the same, at
-//! any time. The receipt is a property that is kept with the record. Views play no part in it, and no clock of a reader.
+//! any time. The time of receipt is stored with the record. Views play no part in it, and no clock of a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -238,7 +238,7 @@ impl EventTable {
             name: file.path,
         };
         let mut files: Vec<DataFile> = self.log.files()?.into_iter().map(file).collect();
-        // Names only tell files apart of which the partition tells nothing, so that these are read in the same order each time.
+        // Names order only the files of which the log tells nothing, so that they are read in the same order each time.
         files.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Ok(files)
     }

@@ -125,7 +125,7 @@ impl Limit {
     const ALL: [Self; 7] =
         [Self::Header, Self::Body, Self::Answer, Self::Idle, Self::Connections, Self::Bytes, Self::Files];
 
-    /// The name in metrics and partitions.
+    /// The name in metrics and logs.
     const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
@@ -312,9 +312,9 @@ mod tests {
 
     /// The limits that were logged.
     #[derive(Clone, Default)]
-    struct Partition(Arc<Mutex<Vec<String>>>);
+    struct Log(Arc<Mutex<Vec<String>>>);
 
-    impl Subscriber for Partition {
+    impl Subscriber for Log {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             metadata.target() == "tidemark_online::connections"
         }
@@ -330,7 +330,7 @@ mod tests {
         fn exit(&self, _: &Id) {}
     }
 
-    impl Visit for &Partition {
+    impl Visit for &Log {
         fn record_str(&mut self, field: &Field, value: &str) {
             if field.name() == "limit" {
                 self.0.lock().push(value.to_owned());
@@ -341,17 +341,13 @@ mod tests {
 
     #[test]
     fn limits_are_counted_each_time_and_logged_now_and_then() {
-        let partition = Partition::default();
-        let _subscribed = tracing::subscriber::set_default(partition.clone());
+        let log = Log::default();
+        let _subscribed = tracing::subscriber::set_default(log.clone());
         let shared = of(1, 0);
         for limit in [Limit::Header, Limit::Header, Limit::Idle, Limit::Files, Limit::Header] {
             shared.meet(limit);
         }
-        assert_eq!(
-            *partition.0.lock(),
-            ["header", "files"],
-            "clients keep idle connections as a matter of course"
-        );
+        assert_eq!(*log.0.lock(), ["header", "files"], "clients keep idle connections as a matter of course");
         let text = Connections(shared).prometheus();
         for (limit, count) in [("header", 3), ("idle", 1), ("files", 1), ("body", 0)] {
             let line = format!("tidemark_http_limits_total{{limit=\"{limit}\"}} {count}\n");

@@ -1,4 +1,4 @@
-//! Lines of the partition that would repeat a thousand times a second, written now and then.
+//! Log lines that could repeat a thousand times a second, written at most once in ten seconds.
 
 use std::collections::BTreeMap;
 

@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json, json};
 /// A method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// Asks.
+    /// Reads, without a body.
     Get,
-    /// Sends.
+    /// Sends a body.
     Post,
 }
 

@@ -8,7 +8,7 @@ use std::fmt::{Display, Write};
 
 use tidemark_kernel::ErrorKind;
 
-/// A metric as it is declared: once, in the one file of its crate that has all of them. Only declared metrics can be written.
+/// A metric as it is declared: once. Only declared metrics can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// With its unit, if it has one, and `_total` behind that for a counter.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tidemark_kernel::plan::{Feature, FeaturePlan};
-use tidemark_kernel::service::ServicePlan;
+use tidemark_kernel::service::{ServicePlan, ServiceView};
 use tidemark_kernel::source::SourcePlan;
 use tidemark_kernel::value::{Field, Type};
 
@@ -240,7 +240,9 @@ fn service_reasons(old: &ServicePlan, new: &ServicePlan) -> Vec<String> {
         let Some(before) = old.views.iter().find(|before| before.role == view.role) else { continue };
         let (name, role) = (&view.plan.view, &view.role);
         changed(&mut reasons, before.plan.view != *name, &format!("the view of {role}"));
-        changed(&mut reasons, before.keys != view.keys, &format!("the keys of {role}"));
+        let columns =
+            |view: &ServiceView| -> Vec<String> { view.keys.iter().map(|key| key.name.clone()).collect() };
+        changed(&mut reasons, columns(before) != columns(view), &format!("the keys of {role}"));
         let differs = before.plan.view == *name && before.plan.fingerprint() != view.plan.fingerprint();
         let reason = format!("view {name}");
         // Two roles of a view change together.

@@ -67,7 +67,7 @@ pub fn expand(setting: &str, text: &str, env: Environment<'_>) -> Result<String,
         help: NAME_HELP.to_owned(),
     })?;
     let value = |piece: Piece<'_>| match piece {
-        Piece::Scalar(text) => Ok(text.to_owned()),
+        Piece::Text(text) => Ok(text.to_owned()),
         Piece::Variable(name) => env(name)
             .ok_or_else(|| SettingError::Unset { setting: setting.to_owned(), variable: name.to_owned() }),
     };
@@ -102,14 +102,14 @@ const MALFORMED: &str = "this `${` begins no environment variable";
 const NAME_HELP: &str = "write `${NAME}`, with letters, digits and `_` in its name";
 
 enum Piece<'t> {
-    Scalar(&'t str),
+    Text(&'t str),
     Variable(&'t str),
 }
 
 impl<'t> Piece<'t> {
     const fn text(&self) -> Option<&'t str> {
         match self {
-            Self::Scalar(text) => Some(text),
+            Self::Text(text) => Some(text),
             Self::Variable(_) => None,
         }
     }
@@ -124,10 +124,10 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Range<usize>> {
         if !is_name(name) {
             return Err(start..start + name.len() + 3);
         }
-        pieces.extend([Piece::Scalar(before), Piece::Variable(name)]);
+        pieces.extend([Piece::Text(before), Piece::Variable(name)]);
         rest = behind;
     }
-    pieces.push(Piece::Scalar(rest));
+    pieces.push(Piece::Text(rest));
     Ok(pieces)
 }
 

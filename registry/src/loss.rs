@@ -1,7 +1,7 @@
-//! What callers of the version that runs can read, and not of a new one.
+//! Features that callers can read today and that a new version of the definitions removes.
 //!
-//! A definition without a feature is as valid as one with it, and the programs that read its value fail at the moment in which it is
-//! applied. So `apply` says first what the services no longer answer.
+//! Removing a feature is a valid change, but programs that read it fail as soon as it is applied. So `apply` lists first what
+//! services will no longer return.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +54,7 @@ impl fmt::Display for Loss {
 
 /// What the services of `old` answer and those of `new` do not: by service, in the order of its answers.
 ///
-/// Views and features that no service takes are answered to nobody.
+/// Views and features that no service uses are not listed.
 #[must_use]
 pub fn losses(old: &Repo, new: &Repo) -> Vec<Loss> {
     let lost = old.services.iter().flat_map(|(service, was)| {

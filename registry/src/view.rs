@@ -53,7 +53,7 @@ pub(crate) const VIEW: Table = Table {
              can ask about any instant, and late events count however late they are. More costs memory: one tile for each \
              millisecond in this time that has events.",
         )
-        .was("time_travel"),
+        .was("head"),
         Key::optional(
             "max_age",
             Takes::Scalar(SPAN),

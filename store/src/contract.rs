@@ -64,7 +64,8 @@ pub const BUCKETS: u16 = 16;
 /// A state is forgotten with all of its parts, and a write of any of them counts for all. A write that keeps parts of a
 /// state that was forgotten is [`FlushOutcome::Incomplete`]: the parts that it does not give are lost to the store.
 ///
-/// # Histories The states of a source's views were made from one history: one `events` table, whose id moves with it.
+/// # Histories
+/// The states of a source's views were made from one history: one `events` table, whose id moves with it.
 /// [`claim_history`](Self::claim_history) records that id for the source, where none is recorded, and refuses any
 /// other. So two deployments that name the same store never read each other's states as their own. A store that has
 /// lost its data has lost the recorded id too, and the next worker that claims it backfills it.

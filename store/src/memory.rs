@@ -42,7 +42,7 @@ pub struct MemoryStore {
 #[derive(Clone, Default)]
 struct Held {
     newest: u64,
-    generations_held: BTreeMap<Generation, Contents>,
+    generations: BTreeMap<Generation, Contents>,
     live: BTreeMap<String, Generation>,
     /// The history recorded for each source.
     histories: BTreeMap<String, String>,
@@ -81,11 +81,11 @@ impl MemoryStore {
 
 impl Held {
     fn contents(&self, generation: &Generation) -> Result<&Contents, StoreError> {
-        self.generations_held.get(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+        self.generations.get(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
     }
 
     fn contents_mut(&mut self, generation: &Generation) -> Result<&mut Contents, StoreError> {
-        self.generations_held.get_mut(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
+        self.generations.get_mut(generation).ok_or_else(|| StoreError::Gone(generation.clone()))
     }
 }
 
@@ -219,7 +219,7 @@ impl OnlineStore for MemoryStore {
         let generation = Generation { view: view.to_owned(), number: held.newest, fingerprint };
         let mut contents = Contents::default();
         positions.iter().for_each(|(partition, position)| contents.add_partition(*partition, *position));
-        held.generations_held.insert(generation.clone(), contents);
+        held.generations.insert(generation.clone(), contents);
         Ok(generation)
     }
 
@@ -240,7 +240,7 @@ impl OnlineStore for MemoryStore {
         new: Option<&Generation>,
     ) -> Result<PublishOutcome, StoreError> {
         let mut held = self.held.lock();
-        if let Some(new) = new.filter(|new| new.view != view || !held.generations_held.contains_key(new)) {
+        if let Some(new) = new.filter(|new| new.view != view || !held.generations.contains_key(new)) {
             return Err(StoreError::Gone(new.clone()));
         }
         let live = held.live.get(view);
@@ -262,7 +262,7 @@ impl OnlineStore for MemoryStore {
         let held = self.held.lock();
         let live = held.live.get(view);
         let others =
-            held.generations_held.keys().filter(|contents| contents.view == view && Some(*contents) != live);
+            held.generations.keys().filter(|generation| generation.view == view && Some(*generation) != live);
         Ok(others.cloned().collect())
     }
 
@@ -271,7 +271,7 @@ impl OnlineStore for MemoryStore {
         if held.live.get(&generation.view) == Some(generation) {
             return Err(StoreError::Live(generation.clone()));
         }
-        held.generations_held.remove(generation);
+        held.generations.remove(generation);
         Ok(())
     }
 

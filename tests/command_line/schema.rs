@@ -22,7 +22,7 @@ fn each_kind_of_file_has_a_schema() {
     assert_eq!(properties(&["schema", "definitions", "--format", "json"]), definitions);
     assert_eq!(
         properties(&["schema", "project"]),
-        ["kafka", "memory", "offline", "online", "ports", "project"]
+        ["kafka", "lookups", "memory", "offline", "online", "ports", "project"]
     );
 }
 

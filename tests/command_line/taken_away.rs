@@ -48,7 +48,7 @@ fn whole_services_and_other_types_are_taken_away_too() {
     repo.run("apply").refused(&["user_payments.total of service fraud as float64: it becomes int64"]);
     repo.write("shop.yaml", &DEFINITIONS.replace("name: fraud", "name: risk"));
     repo.run("apply").refused(&["\n  service fraud\n"]);
-    // What no service takes is answered to nobody.
+    // A feature that no service uses is not a loss.
     let unused = "      - {name: largest, aggregate: max(amount), windows: [lifetime]}\nservices:";
     let service = "features: [user_payments.payments_1h, user_payments.total]";
     let with_unused = DEFINITIONS.replace("services:", unused).replace("features: [user_payments]", service);

@@ -1,8 +1,5 @@
 //! `cargo xtask book`: the pages of `docs/` as a book of HTML, made by the program mdBook.
 //!
-//! mdBook is not a dependency: its crates would lengthen every first build for a task that few builds need. Nor is it
-//! installed without being asked for, since that changes what is on a developer's path.
-//!
 //! The book is made of a copy, in which some links differ. A link out of `docs/` leads to the repository, because the book has
 //! nothing there. A `README.md`, which GitHub shows for its folder, is an `index.md`, which web servers show.
 
@@ -11,10 +8,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-/// The version that the book was last read in.
-const VERSION: &str = "0.5.4";
+use crate::installed::Program;
+
+const MDBOOK: Program = Program { name: "mdbook", package: "mdbook", version: "0.5.4" };
 /// The folder of the pages, in the workspace.
 const DOCS: &str = "docs";
 /// Where a link out of `docs/` leads, with the path behind it.
@@ -25,7 +23,7 @@ const REPOSITORY: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/HEAD/");
 /// # Errors
 /// Fails where mdBook is not installed or finds a fault, and where files cannot be read or written.
 pub(crate) fn run() -> Result<()> {
-    ensure_installed()?;
+    MDBOOK.ensure_installed()?;
     let folder = crate::test::target()?.join("book");
     match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -34,20 +32,10 @@ pub(crate) fn run() -> Result<()> {
         _ => {}
     }
     let source = folder.join("source");
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCS);
+    let docs = Path::new(crate::WORKSPACE).join(DOCS);
     copy(&docs, &source, &mut vec![DOCS.to_owned()])?;
     let mut mdbook = Command::new("mdbook");
     crate::test::run_command(mdbook.arg("build").arg("--dest-dir").arg(folder.join("html")).arg(&source))
-}
-
-fn ensure_installed() -> Result<()> {
-    match Command::new("mdbook").arg("--version").output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "mdbook is not installed: `cargo install mdbook --locked --version {VERSION}` installs it, and takes a few minutes"
-        ),
-        outcome => bail!("cannot run mdbook --version: {outcome:?}"),
-    }
 }
 
 /// Copies a folder, whose path in the workspace has these parts.
@@ -127,7 +115,7 @@ mod tests {
     #[test]
     fn every_page_is_copied_with_what_it_links_to() {
         let folder = tempfile::tempdir().unwrap();
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCS);
+        let docs = Path::new(crate::WORKSPACE).join(DOCS);
         copy(&docs, folder.path(), &mut vec![DOCS.to_owned()]).unwrap();
         let summary = fs::read_to_string(folder.path().join("SUMMARY.md")).unwrap();
         let pages: Vec<&str> =

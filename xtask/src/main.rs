@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+mod audit;
 mod book;
 mod generate;
+mod installed;
 mod services;
 mod test;
 mod upgrade;
@@ -27,12 +29,18 @@ tasks:
                        under target/upgrade: the latest tag before HEAD, else HEAD~1
     [--binary PATH]      the binary of an earlier version, instead of a revision
   generate [--check]   write the code generated from the .proto files, or fail where it is stale
-  book                 make a book of docs/ below target/book, with mdBook";
+  book                 make a book of docs/ below target/book, with mdBook
+  audit                look for bad licenses and known faults of dependencies, unused ones, and misspelt words, with cargo-deny,
+                       cargo-machete and typos";
+
+/// The folder of the workspace.
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
+        ["audit"] => audit::run(),
         ["book"] => book::run(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),

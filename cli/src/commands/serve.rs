@@ -1,4 +1,4 @@
-//! `tidemark serve`: lookups from a store that others backfill.
+//! `tidemark serve`: lookups from a store that other processes write.
 
 use tidemark_engine::serve::Server;
 

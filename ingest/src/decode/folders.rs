@@ -116,14 +116,19 @@ impl Folders {
 /// are the same.
 pub(crate) fn are_apart(one: &Path, other: &Path, source: &SourcePlan) -> bool {
     let (one, other) = (folder_columns(one), folder_columns(other));
-    let value = |columns: &[FolderColumn], name: &str| {
-        columns.iter().rfind(|(column, _)| column == name).map(|(_, value)| value.clone())
-    };
     source.fields.iter().any(|field| match source.path(&field.name)[..] {
-        [name] => match (value(&one, name), value(&other, name)) {
-            (Some(one), Some(other)) => one != other,
-            _ => false,
-        },
+        [name] => {
+            let text = |columns: &[FolderColumn]| {
+                columns.iter().rfind(|(column, _)| column == name).map(|(_, text)| text.clone())
+            };
+            let (Some(one), Some(other)) = (text(&one), text(&other)) else { return false };
+            // `day=1` and `day=01` are one number.
+            let read = |text: &Option<String>| value(source, field, name, text.as_deref()).ok();
+            match (read(&one), read(&other)) {
+                (Some(a), Some(b)) => a != b,
+                _ => one != other,
+            }
+        }
         _ => false,
     })
 }

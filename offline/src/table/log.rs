@@ -152,11 +152,12 @@ impl TableLog {
         Ok(self.state()?.log_data().iter().map(|file| file.add_action()).collect())
     }
 
-    /// When files were removed from the table, by their names, as far as the log still tells.
+    /// When files were removed from the table, by their names, as far as the log still tells. A file whose time the log does not
+    /// tell, since other programs may leave it out, counts as removed at the end of time.
     pub(super) async fn removed(&self) -> Result<BTreeMap<String, Time>, TableError> {
         let log_store = self.table.log_store();
         let removed = self.state()?.all_tombstones(log_store.as_ref()).map_ok(|file| {
-            let at = Time::from_millis(file.deletion_timestamp().unwrap_or(0));
+            let at = file.deletion_timestamp().map_or(Time::MAX, Time::from_millis);
             (file.path().into_owned(), at)
         });
         removed.try_collect().await.map_err(self.failed())
@@ -439,7 +440,7 @@ impl TableLog {
     }
 }
 
-/// One more than the highest partition among these partitions.
+/// One more than the highest partition number; 0 where there is none.
 fn partitions(positions: &Positions) -> i64 {
     positions.last_key_value().map_or(0, |(partition, _)| i64::from(partition.0.max(-1)) + 1)
 }

@@ -14,39 +14,39 @@ use super::{EventTable, Positions, TableError};
 /// What a table says of its partitions, by name.
 pub type Properties = BTreeMap<String, String>;
 
-/// The property that tells which topic the partitions are partitions of: its name and its id.
+/// Which topic the partitions belong to: its name and its id.
 pub const TOPIC: &str = "topic";
 
-/// The property that tells under which version of the source records are read.
+/// The version of the source under which records are read.
 pub const SOURCE_VERSION: &str = "source_version";
 
-/// The property that tells from which generation number on states were made from records as this table has them. States from before
+/// From which generation number on states were made from records as this table has them. States from before
 /// may hold records that were read again under another version of the source, or that a compacted topic has lost.
 pub const GENERATIONS_SINCE: &str = "generations_since";
 
-/// The property that tells that [`GENERATIONS_SINCE`] is of an upgrade: where the source was defined as before, and an earlier version of
+/// That [`GENERATIONS_SINCE`] is of an upgrade: where the source was defined as before, and an earlier version of
 /// Tidemark only read it differently. That number, a space, and what the number was before (0 for none).
 pub const UPGRADED_SINCE: &str = "upgraded_since";
 
-/// The property that is there while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
+/// There while the topic is compacted, as far as its readers know: [`NOTED`] until [`GENERATIONS_SINCE`] says
 /// which generations were begun after that, and `true` from then on.
 pub const COMPACTED: &str = "compacted";
 
 /// What [`COMPACTED`] says first.
 pub const NOTED: &str = "noted";
 
-/// The property that tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
+/// What tells this history of a source from any other: 32 hexadecimal digits, made once when the table is first opened
 /// to be written, and moved and restored with it.
 pub const HISTORY: &str = "history";
 
-/// The property that tells the format of the table, a number. Tables of format 1, the only one so far, do not have it. A later version
+/// The format of the table, a number. Tables of format 1, the only one so far, do not have it. A later version
 /// that writes tables which this one would misread gives them a greater number.
 const FORMAT: &str = "format";
 
 /// The newest format that this version reads.
 const NEWEST: u32 = 1;
 
-/// What the name of a property starts with that is a property.
+/// The prefix of Tidemark's own among the properties of a Delta table.
 const PREFIX: &str = "tidemark.";
 
 impl EventTable {

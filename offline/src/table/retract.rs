@@ -20,7 +20,7 @@ use super::log::Outcome;
 use super::read::read_in_order;
 use super::{DataFile, EventTable, Positions, Properties, TableError, layout, statistics};
 
-/// The property that names all retractions of a source, oldest first: `LOG:FROM..TO@AT`, separated by commas.
+/// The property that names all retractions of a source, oldest first: `PARTITION:FROM..TO@AT`, separated by commas.
 pub const RETRACTED: &str = "retracted";
 
 /// Records of one partition that were taken back.

@@ -26,7 +26,7 @@ mod local;
 /// The folder of a table's log.
 pub(super) const LOG_FOLDER: &str = "_delta_log";
 
-/// The files of one table: its partition and its data files. Data files are named without a folder.
+/// The files of one table: its log and its data files. Data files are named without a folder.
 ///
 /// An implementation must keep the following:
 ///
@@ -49,16 +49,16 @@ pub(crate) trait Storage: Send + Sync + Debug {
     /// Fails where the place cannot be addressed.
     fn delta(&self) -> Result<DeltaTable, TableError>;
 
-    /// Whether a partition was begun here.
+    /// Whether a log was begun here.
     async fn has_log(&self) -> Result<bool, FileError>;
 
-    /// Makes room for a partition.
+    /// Makes room for a log.
     ///
     /// # Errors
     /// Fails where the place cannot be written.
     async fn prepare(&self) -> Result<(), FileError>;
 
-    /// The versions of the commits that are still in the partition.
+    /// The versions of the commits that are still in the log.
     async fn commits(&self) -> Result<BTreeSet<u64>, FileError>;
 
     /// Makes a commit durable, whichever process has written it.

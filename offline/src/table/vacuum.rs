@@ -1,7 +1,7 @@
 //! Removing the files that crashes and compactions leave behind. The table's log decides which: modification times and other
 //! writers' files play no part.
 //!
-//! * A file that was **removed from the table** has a tombstone in the partition, with the time of its removal. Readers that have begun
+//! * A file that was **removed from the table** has a tombstone in the log, with the time of its removal. Readers that have begun
 //!   before may still read it, so it is kept until that time is long enough ago.
 //! * A file that is **in no commit** is of a writer that crashed, or that is still at work, or its tombstone has expired. Its name
 //!   says for which commit it was written ([`data_file::commit_of`]). Once another writer has made that commit, the file can enter the table

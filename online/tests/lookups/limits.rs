@@ -185,10 +185,9 @@ async fn rows_in_progress_are_bounded_until_their_client_takes_them_or_hangs_up(
     let greedy = tokio::task::spawn_blocking(move || begun(address, &request)).await.unwrap();
     until(address, "tidemark_lookup_rows_in_progress", MANY).await;
 
-    let time_travel = "POST /v1/services/fraud/lookup HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+    let head = "POST /v1/services/fraud/lookup HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
     let one = rows(1);
-    let answer =
-        closed(begun(address, &format!("{time_travel}content-length: {}\r\n\r\n{one}", one.len()))).await;
+    let answer = closed(begun(address, &format!("{head}content-length: {}\r\n\r\n{one}", one.len()))).await;
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert!(answer.contains("40000 rows of other calls are being answered"), "{answer}");
     assert_eq!(ask(address, "GET", "/healthz", "").await, (200, "ok\n".into()));
@@ -208,8 +207,8 @@ async fn a_call_that_waits_is_dropped_with_its_client() {
     let shop = Shop::empty().limited(limits).filled().await;
     let address = start(&shop, NEVER).await;
     let of = |body: String| {
-        let time_travel = "POST /v1/services/fraud/lookup HTTP/1.1\r\nhost: x\r\n";
-        format!("{time_travel}content-length: {}\r\n\r\n{body}", body.len())
+        let head = "POST /v1/services/fraud/lookup HTTP/1.1\r\nhost: x\r\n";
+        format!("{head}content-length: {}\r\n\r\n{body}", body.len())
     };
     let request = of(rows(MANY));
     let greedy = tokio::task::spawn_blocking(move || begun(address, &request)).await.unwrap();

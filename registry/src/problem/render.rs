@@ -13,7 +13,7 @@ use crate::file::{Files, Place};
 pub enum Colour {
     /// ANSI escapes.
     Always,
-    /// Scalar alone.
+    /// Text alone.
     Never,
 }
 

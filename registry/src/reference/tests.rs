@@ -155,8 +155,8 @@ fn name_of((_, path, _): &Spot, key: &Key) -> String {
 
 /// Whether two repos mean the same.
 fn same(a: &Repo, b: &Repo) -> bool {
-    (&a.project, &a.entities, &a.sources, &a.views, &a.services)
-        == (&b.project, &b.entities, &b.sources, &b.views, &b.services)
+    (&a.project, &a.entities, &a.sources, &a.feeds, &a.views, &a.services)
+        == (&b.project, &b.entities, &b.sources, &b.feeds, &b.views, &b.services)
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_previous_name_works_and_says_so() {
 #[test]
 fn an_applied_version_with_a_previous_name_has_not_changed() {
     let text = include_str!("../../../feature_repo/payments.yaml");
-    let former = text.replacen("time_travel: 30s", "time_travel: 30s", 1);
+    let former = text.replacen("time_travel: 30s", "head: 30s", 1);
     assert_ne!(text, former);
     let [now, before] =
         [text, &former].map(|text| parse([("payments.yaml", text)]).expect("good definitions"));

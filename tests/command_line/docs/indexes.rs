@@ -140,7 +140,8 @@ fn metrics_that_pages_name_are_declared() {
     let names: BTreeSet<&str> = declared.iter().map(|metric| metric.name).collect();
     for page in pages() {
         let words = page.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let prefixes = ["tidemark_ingest_", "tidemark_lookup", "tidemark_push_"];
+        let prefixes =
+            ["tidemark_ingest_", "tidemark_lookup", "tidemark_push_", "tidemark_http_", "tidemark_grpc_"];
         for word in words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))) {
             let bare = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix));
             let known = names.contains(word) || bare.is_some_and(|bare| names.contains(bare));

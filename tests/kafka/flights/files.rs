@@ -69,7 +69,7 @@ impl Files {
         let definitions = include_str!("files.yaml").replace("FOLDER", &folder.display().to_string());
         fs::write(repo.path().join("tidemark.yaml"), "project: files").expect("written");
         fs::write(repo.path().join("files.yaml"), &definitions).expect("written");
-        run(repo.path(), &["ingest"], &repo.path().join("partition")).done();
+        run(repo.path(), &["ingest"], &repo.path().join("log")).done();
         let plans = tidemark_registry::parse([("files.yaml", &definitions)]).expect("definitions").sources;
         let tables = Tables { location: Location::local(repo.path().join("data/offline")), plans, end };
         Self {

@@ -15,7 +15,7 @@ const COMMITS_PER_CHECKPOINT: u64 = 100;
 /// the moment in which it opens the table.
 pub(super) const KEPT: &str = "interval 1 days";
 
-/// How long the partition names files that were removed from the table: a day longer than workers keep them. Tables of earlier versions
+/// How long the log names files that were removed from the table: a day longer than workers keep them. Tables of earlier versions
 /// have a day in all.
 pub(super) const REMEMBERED: &str = "interval 2 days";
 
@@ -45,7 +45,7 @@ impl TableLog {
 /// The newest state of a table, from its newest checkpoint.
 ///
 /// A state that goes from commit to commit refers to commits that expire, and carries a batch of files for each of
-/// them through every further one. So a handle starts anew with each checkpoint.
+/// them through every further one. So a handle is loaded again at each checkpoint.
 pub(super) async fn load(storage: &dyn Storage) -> Result<DeltaTable, TableError> {
     let (mut table, place) = (storage.delta()?, storage.place());
     match table.load().await {

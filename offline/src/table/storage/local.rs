@@ -30,12 +30,12 @@ impl LocalDisk {
         Self { folder }
     }
 
-    fn partition(&self) -> PathBuf {
+    fn log_folder(&self) -> PathBuf {
         self.folder.join(LOG_FOLDER)
     }
 
     fn commit(&self, version: u64) -> PathBuf {
-        self.partition().join(format!("{version:020}.json"))
+        self.log_folder().join(format!("{version:020}.json"))
     }
 }
 
@@ -53,16 +53,16 @@ impl Storage for LocalDisk {
     }
 
     async fn has_log(&self) -> Result<bool, FileError> {
-        Ok(self.partition().is_dir())
+        Ok(self.log_folder().is_dir())
     }
 
     async fn prepare(&self) -> Result<(), FileError> {
-        durable::create_folder(&self.partition())
+        durable::create_folder(&self.log_folder())
     }
 
     async fn commits(&self) -> Result<BTreeSet<u64>, FileError> {
         let version = |name: &String| name.strip_suffix(".json").and_then(|version| version.parse().ok());
-        Ok(names(&self.partition())?.iter().filter_map(version).collect())
+        Ok(names(&self.log_folder())?.iter().filter_map(version).collect())
     }
 
     async fn sync_commit(&self, version: u64) -> Result<(), FileError> {
@@ -70,8 +70,8 @@ impl Storage for LocalDisk {
     }
 
     async fn sync_checkpoint(&self, version: u64) -> Result<(), FileError> {
-        durable::sync(&self.partition().join(format!("{version:020}.checkpoint.parquet")))?;
-        durable::sync(&self.partition().join("_last_checkpoint"))
+        durable::sync(&self.log_folder().join(format!("{version:020}.checkpoint.parquet")))?;
+        durable::sync(&self.log_folder().join("_last_checkpoint"))
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn NewFile>, FileError> {
