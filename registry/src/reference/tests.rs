@@ -84,7 +84,13 @@ fn edited((file, path, _): &Spot, edit: impl FnOnce(&mut Map<String, Json>)) -> 
         }
         table = key.takes.table().expect("a table");
         at = match &mut holder[name] {
-            Json::Array(list) => list.last_mut().expect("an element"),
+            Json::Array(list) => {
+                // An element in its short form has no keys.
+                if !list.last().is_some_and(Json::is_object) {
+                    list.push(full(table));
+                }
+                list.last_mut().expect("an element")
+            }
             mapping => mapping,
         };
     }

@@ -29,6 +29,6 @@ impl MemoryStore {
 
     /// Loses every generation, but not which of them is live: as a server does whose keys are deleted by pattern.
     pub fn lose_generations(&self) {
-        self.held.lock().generations_held.clear();
+        self.held.lock().generations.clear();
     }
 }

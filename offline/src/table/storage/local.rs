@@ -186,9 +186,9 @@ mod tests {
         let disk = LocalDisk::new(folder.path().to_owned());
         disk.prepare().await.unwrap();
         for name in ["00000000000000000007.json", "00000000000000000012.json", "_last_checkpoint", "x.json"] {
-            fs::write(disk.partition().join(name), "").unwrap();
+            fs::write(disk.log_folder().join(name), "").unwrap();
         }
-        fs::write(disk.partition().join("00000000000000000005.checkpoint.parquet"), "").unwrap();
+        fs::write(disk.log_folder().join("00000000000000000005.checkpoint.parquet"), "").unwrap();
         assert_eq!(disk.commits().await.unwrap(), BTreeSet::from([7, 12]));
     }
 }

@@ -1,11 +1,23 @@
 //! As much of JSON Schema as our schemas use; a keyword that is not known here stops the test.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 /// What is wrong with a value, where anything is.
 pub(super) fn fault(schema: &Json, value: &Json) -> Option<String> {
     Schema { root: schema }.fault(schema, value)
+}
+
+/// Compiling an expression takes longer than everything else here, and there are few.
+fn is_match(pattern: &str, text: &str) -> bool {
+    thread_local!(static COMPILED: RefCell<BTreeMap<String, Regex>> = RefCell::default());
+    COMPILED.with_borrow_mut(|compiled| {
+        let new = || Regex::new(pattern).expect("a regular expression");
+        compiled.entry(pattern.to_owned()).or_insert_with(new).is_match(text)
+    })
 }
 
 struct Schema<'s> {
@@ -57,8 +69,8 @@ impl Schema<'_> {
             "enum" => wrong(!all(rule).contains(value)),
             "const" => wrong(rule != value),
             "pattern" => {
-                let pattern = Regex::new(rule.as_str().expect("a pattern")).expect("a regular expression");
-                wrong(value.as_str().is_some_and(|text| !pattern.is_match(text)))
+                let pattern = rule.as_str().expect("a pattern");
+                wrong(value.as_str().is_some_and(|text| !is_match(pattern, text)))
             }
             "minimum" => wrong(value.as_number().is_some() && value.as_u64() < rule.as_u64()),
             "maximum" => wrong(value.as_number().is_some() && value.as_u64() > rule.as_u64()),
