@@ -17,7 +17,7 @@ use crate::project::{Feed, Intake, Project, Running};
 use crate::serve::{Listen, Ports, lookups};
 use crate::service::Service;
 use control::{Controlled, control};
-use definitions::Definitions;
+use definitions::{Definitions, Seen, look};
 use feeds::Feeds;
 
 mod control;
@@ -37,6 +37,7 @@ pub struct Dev {
     tell: Tell,
     control: Control,
     controlled: Controlled,
+    seen: Option<Seen>,
 }
 
 impl Dev {
@@ -47,6 +48,8 @@ impl Dev {
     /// Fails where there is no valid version, a port is taken, or a store or table cannot be used. Definitions that are
     /// refused, and files of a feed that cannot be taken in, are told.
     pub async fn open(folder: Folder, listen: Listen, host: &Host, tell: Tell) -> Result<Self> {
+        // Before they are read, so that what is written meanwhile counts as a change.
+        let seen = look(folder.path()).ok();
         let project = start(folder, host, &tell).await?;
         let ports = Ports::bind(listen, &project).await?;
         let store = project.store().await?;
@@ -71,7 +74,7 @@ impl Dev {
         let engines = Running { store, ingest: ingest.handle(), lookups: Arc::clone(&lookups) };
         let project = project.run_by(engines);
         let (control, controlled) = control(project.clone());
-        Ok(Self { project, ports, ingest, lookups, feeds, tell, control, controlled })
+        Ok(Self { project, ports, ingest, lookups, feeds, tell, control, controlled, seen })
     }
 
     /// Where HTTP and gRPC listen, in this order.
@@ -94,12 +97,12 @@ impl Dev {
     /// # Errors
     /// Fails where a server or the ingestion does; what was taken in stays so.
     pub async fn run(self, mut service: Service) -> Result<()> {
-        let Self { project, ports, mut ingest, lookups, feeds, tell, control, controlled } = self;
+        let Self { project, ports, mut ingest, lookups, feeds, tell, control, controlled, seen } = self;
         drop(control);
         ports.serve(&mut service, &lookups, Some(&ingest), project.host());
         let handle = ingest.handle();
         let definitions = Definitions::new(project, handle, lookups, feeds, tell, controlled);
-        service.work(definitions.follow(service.stopped()));
+        service.work(definitions.follow(seen, service.stopped()));
         let stop = service.stopped();
         service.work(async move { Ok(ingest.run(stop).await?) });
         service.run().await

@@ -229,7 +229,7 @@ impl FeaturePlan {
     /// The hash of the plan's meaning: equal fingerprints give equal answers to equal questions about equal events.
     ///
     /// Which records become events is the [source's](crate::source::SourcePlan::version) meaning, not the view's:
-    /// neither its rules of time nor its other fields are in it, unless there is a [`Self::source_version`]. The
+    /// neither its rules of time nor its other fields are in it, unless there is a [`PlanParts::source_version`]. The
     /// [reading](source::READING) that all sources share is.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {

@@ -2,18 +2,15 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use thiserror::Error;
 use tidemark_kernel::{ErrorKind, Explain};
 use url::Url;
 
-use crate::table::storage::{LocalDisk, Storage};
-
 /// The root of all event tables of a project.
 ///
-/// The one place that chooses the storage of tables. Today that is the local disk; an object store becomes another kind of
-/// location here, with an implementation of its own of the seam `table::storage`.
+/// Today that is a folder of the local disk; an object store becomes another kind of location, for which `table::storage` has an
+/// implementation of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location(PathBuf);
 
@@ -61,11 +58,6 @@ impl Location {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0
-    }
-
-    /// Where one table of a source is kept.
-    pub(crate) fn table(&self, source: &str, table: &str) -> Arc<dyn Storage> {
-        Arc::new(LocalDisk::new(self.0.join(source).join(table)))
     }
 }
 

@@ -133,7 +133,7 @@ mod tests {
         let patience = Duration::from_millis(1);
         let admission = Admission::new(RowLimits { per_call: 3, in_progress: 5, patience });
         let (three, two) = (admission.admit(&host(), 3).await, admission.admit(&host(), 2).await);
-        let (three, two) = (three.ok().expect("room"), two.ok().expect("room"));
+        let (three, two) = (three.expect("room"), two.expect("room"));
         assert!(admission.render().contains("tidemark_lookup_rows_in_progress{} 5\n"));
         let refused = admission.admit(&host(), 1).await.err().expect("no room");
         assert_eq!(refused.kind(), ErrorKind::Overloaded);
@@ -156,7 +156,7 @@ mod tests {
         let patience = Duration::from_secs(600);
         let admission = Admission::new(RowLimits { per_call: 1, in_progress: 1, patience });
         let host = host();
-        let first = admission.admit(&host, 1).await.ok().expect("room");
+        let first = admission.admit(&host, 1).await.expect("room");
         let mut second = Box::pin(admission.admit(&host, 1));
         assert!(futures::poll!(second.as_mut()).is_pending());
         assert!(admission.render().contains("tidemark_lookup_calls_waiting{} 1\n"));

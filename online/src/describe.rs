@@ -15,7 +15,7 @@ pub(crate) fn service(served: &Served) -> v1::Service {
         fingerprint: plan.fingerprint().to_string(),
         keys: keys.into_iter().map(field).collect(),
         request: request.into_iter().map(field).collect(),
-        views: plan.views.iter().map(|view| self::view(view)).collect(),
+        views: plan.views.iter().map(self::view).collect(),
         features: features(plan),
         derived: derived(plan),
     }

@@ -82,15 +82,17 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// What the kernel may use of the world: containers, numbers, hashes, text. No I/O, no async, no DataFusion.
-const KERNEL: [&str; 12] = [
+const KERNEL: [&str; 14] = [
     "arrow-array",
     "arrow-buffer",
     "arrow-schema",
     "base64",
     "blake3",
     "chrono",
+    "chrono-tz",
     "num-bigint",
     "num-traits",
+    "serde",
     "serde_json",
     "smallvec",
     "thiserror",

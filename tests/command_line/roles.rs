@@ -84,7 +84,7 @@ fn keys_are_mapped_to_label_columns_role_by_role() {
     repo.run(&format!("{train} --key buyer_id=from --key buyer_id=to"))
         .refused(&["`buyer_id` is mapped twice, to `from` and to `to`"]);
     repo.run(&format!("{train} --key user_id=from"))
-        .refused(&["the service has no key user_id", "buyer_id, seller_id"]);
+        .refused(&["the service has no key or request field user_id", "buyer_id, seller_id"]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 const OTHERS: [&str; 2] = ["data", "tests"];
 
 /// Each definition file with when it was written and how long it is.
-type Seen = BTreeMap<PathBuf, (SystemTime, u64)>;
+pub(super) type Seen = BTreeMap<PathBuf, (SystemTime, u64)>;
 
 /// The version that runs, and what it takes to run another.
 pub(super) struct Definitions {
@@ -82,13 +82,16 @@ impl Definitions {
     }
 
     /// Applies definitions as they change or a command asks for it, and takes in the files of feeds as they come, until
-    /// `stop` ends.
+    /// `stop` ends. `seen` is how the folder was before the definitions that run were read; none where it could not be read.
     ///
     /// # Errors
     /// Fails where valid definitions cannot be carried out; those that are wrong are only told.
-    pub(super) async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    pub(super) async fn follow(
+        mut self,
+        mut seen: Option<Seen>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
         let (mut stop, host) = (std::pin::pin!(stop), self.project.host().clone());
-        let mut seen = look(self.project.folder().path());
         loop {
             let asked = tokio::select! {
                 biased;
@@ -101,9 +104,9 @@ impl Definitions {
                 }
                 () = host.sleep(PERIOD) => None,
             };
-            let now = look(self.project.folder().path());
+            let now = look(self.project.folder().path()).ok();
             // A folder in the middle of being written is looked at again.
-            let is_changed = now.is_ok() && now.as_ref().ok() != seen.as_ref().ok();
+            let is_changed = now.is_some() && now != seen;
             if is_changed {
                 seen = now;
             }
@@ -225,7 +228,7 @@ impl Definitions {
     }
 }
 
-fn look(folder: &Path) -> io::Result<Seen> {
+pub(super) fn look(folder: &Path) -> io::Result<Seen> {
     let mut seen = Seen::new();
     walk(folder, true, &mut seen)?;
     Ok(seen)

@@ -151,11 +151,11 @@ impl Header {
     }
 }
 
+/// A declared field with its zone and its column.
+type Found = (Field, Option<Zone>, Option<usize>);
+
 /// Each declared field with its zone and its column.
-fn find(
-    source: &SourcePlan,
-    header: &[&str],
-) -> Result<Vec<(Field, Option<Zone>, Option<usize>)>, ColumnsError> {
+fn find(source: &SourcePlan, header: &[&str]) -> Result<Vec<Found>, ColumnsError> {
     let mut names = Names::default();
     for name in header {
         names.add(name);

@@ -186,10 +186,10 @@ mod tests {
         written.expect("written");
         let refused = journal.source("payments").expect_err("refused");
         assert!(
-            matches!(&refused, JournalError::NewerEntry { found: 6, supported: LAYOUT, .. }),
+            matches!(&refused, JournalError::NewerEntry { found: 7, supported: LAYOUT, .. }),
             "{refused:?}"
         );
-        assert!(refused.to_string().contains("holds source `payments` in layout 6"), "{refused}");
+        assert!(refused.to_string().contains("holds source `payments` in layout 7"), "{refused}");
     }
 
     #[test]

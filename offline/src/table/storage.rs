@@ -2,7 +2,7 @@
 //!
 //! A table is a Delta log and the data files that the log names. [`Storage`] is everything that a table asks of the place
 //! where both are kept. [`LocalDisk`] is the only implementation so far; an object store becomes another one, and
-//! outside this module only `Location` changes for it.
+//! besides this module only `Location` changes for it.
 //!
 //! What a storage does not give, tables do not use: no order of names, no modification times, no locks. The order of files
 //! and what was removed when are in the table's log ([`order`](super::order), [`vacuum`](super::vacuum)).
@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use deltalake_core::DeltaTable;
@@ -18,10 +19,18 @@ use parquet::arrow::async_reader::AsyncFileReader;
 
 use super::TableError;
 use crate::durable::FileError;
+use crate::location::Location;
 
-pub(crate) use local::LocalDisk;
+use local::LocalDisk;
 
-mod local;
+pub(super) mod local;
+
+impl Location {
+    /// Where one table of a source is kept.
+    pub(crate) fn table(&self, source: &str, table: &str) -> Arc<dyn Storage> {
+        Arc::new(LocalDisk::new(self.root().join(source).join(table)))
+    }
+}
 
 /// The folder of a table's log.
 pub(super) const LOG_FOLDER: &str = "_delta_log";

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field as Column, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 
 use super::*;
-use crate::table::storage::LocalDisk;
+use crate::table::storage::local::LocalDisk;
 
 /// A data file with these columns.
 fn written(folder: &TempDir, columns: Vec<(&str, ArrayRef)>) -> std::path::PathBuf {
